@@ -1,0 +1,110 @@
+"""How the rows of a batch relate: one frozen index type for each kind of feedback.
+
+Row numbers refer to `LogProbs`: the rows of a group are consecutive, and `first_rows[g]` is the first one of
+group g. A response that stands in three pairs is one row.
+
+Shape suffixes: N rows, P pairs, G groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from trueup.feedback.groups import DemonstrationRelation, PairRelation, PointRelation, RankRelation
+
+Moved = TypeVar("Moved", bound="Index")
+
+
+class Index(Protocol):
+    """What every index offers."""
+
+    def to(self: Moved, device: torch.device) -> Moved:
+        """The same index with its tensors on `device`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Row `chosen_P[i]` was preferred to row `rejected_P[i]` with probability `probability_P[i]`."""
+
+    chosen_P: Tensor
+    """[P] int64 row numbers."""
+    rejected_P: Tensor
+    """[P] int64 row numbers."""
+    probability_P: Tensor
+    """[P] float32 in (0.5, 1]."""
+
+    @classmethod
+    def collate(cls, relations: Sequence[PairRelation], first_rows: Sequence[int]) -> "Pairs":
+        pairs = [
+            (first + chosen, first + rejected, probability)
+            for relation, first in zip(relations, first_rows, strict=True)
+            for chosen, rejected, probability in relation.pairs
+        ]
+        return cls(
+            torch.tensor([pair[0] for pair in pairs], dtype=torch.int64),
+            torch.tensor([pair[1] for pair in pairs], dtype=torch.int64),
+            torch.tensor([pair[2] for pair in pairs], dtype=torch.float32),
+        )
+
+    def to(self, device: torch.device) -> "Pairs":
+        return Pairs(self.chosen_P.to(device), self.rejected_P.to(device), self.probability_P.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Rankings:
+    """Rows of one group answer one prompt; a higher score is better."""
+
+    score_N: Tensor
+    """[N] float32; comparable only within a group."""
+    group_N: Tensor
+    """[N] int64, the group of each row."""
+    num_groups: int
+
+    @classmethod
+    def collate(cls, relations: Sequence[RankRelation], first_rows: Sequence[int]) -> "Rankings":
+        sizes = torch.tensor([len(relation.scores) for relation in relations], dtype=torch.int64)
+        scores = [score for relation in relations for score in relation.scores]
+        group_N = torch.repeat_interleave(torch.arange(len(relations)), sizes)
+        return cls(torch.tensor(scores, dtype=torch.float32), group_N, len(relations))
+
+    def to(self, device: torch.device) -> "Rankings":
+        return Rankings(self.score_N.to(device), self.group_N.to(device), self.num_groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Every row judged on its own."""
+
+    label_N: Tensor
+    """[N] float32 in [0, 1]; 1 is fully desirable."""
+    demonstration_N: Tensor
+    """[N] bool, True for a response to imitate."""
+
+    @classmethod
+    def collate(cls, relations: Sequence[PointRelation], first_rows: Sequence[int]) -> "Points":
+        labels = [label for relation in relations for label in relation.labels]
+        demonstrations = [flag for relation in relations for flag in relation.demonstrations]
+        return cls(
+            torch.tensor(labels, dtype=torch.float32), torch.tensor(demonstrations, dtype=torch.bool)
+        )
+
+    def to(self, device: torch.device) -> "Points":
+        return Points(self.label_N.to(device), self.demonstration_N.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrations:
+    """Every row is to be imitated."""
+
+    @classmethod
+    def collate(
+        cls, relations: Sequence[DemonstrationRelation], first_rows: Sequence[int]
+    ) -> "Demonstrations":
+        return cls()
+
+    def to(self, device: torch.device) -> "Demonstrations":
+        return self

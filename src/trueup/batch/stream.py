@@ -1,0 +1,101 @@
+"""The group stream: every prompt is computed once.
+
+    [prompt][response 1]...[response K] [prompt][response 1]...    positions restart at |prompt| for each response
+
+A response token sees its prompt and the earlier tokens of its own response; nothing else. There is no padding.
+
+Shape suffixes: T tokens of the stream, N rows (responses), S scored tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trueup.batch.tokens import TokenGroup
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpan:
+    """Where one group lies in the stream, as half-open ranges of token numbers."""
+
+    prompt: tuple[int, int]
+    responses: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Groups of tokens laid out flat, and where the scored tokens are.
+
+    One group, prompt [5, 6], responses [7, 2] and [8, 2], all scored: token_T = [5, 6, 7, 2, 8, 2],
+    position_T = [0, 1, 2, 3, 2, 3], source_S = [1, 2, 1, 4] (the token whose output predicts the scored one;
+    the last prompt token serves every response), target_S = [7, 2, 8, 2], length_N = [2, 2].
+    """
+
+    token_T: Tensor
+    """[T] int64."""
+    position_T: Tensor
+    """[T] int64."""
+    source_S: Tensor
+    """[S] int64, the stream position whose output predicts each scored token."""
+    target_S: Tensor
+    """[S] int64, the scored tokens themselves."""
+    length_N: Tensor
+    """[N] int64, scored tokens of each row."""
+    spans: tuple[GroupSpan, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.token_T.shape[0]
+
+    def to(self, device: torch.device) -> "Stream":
+        return Stream(
+            self.token_T.to(device),
+            self.position_T.to(device),
+            self.source_S.to(device),
+            self.target_S.to(device),
+            self.length_N.to(device),
+            self.spans,
+        )
+
+
+def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
+    """Lay groups out in the order given.
+
+    Every response needs a predecessor for its first token, so a prompt holds at least one token (see
+    `trueup.batch.tokens`).
+    """
+    tokens: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
+    sources: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    lengths: list[int] = []
+    spans: list[GroupSpan] = []
+    start = 0
+    for group in groups:
+        prompt_stop = start + len(group.prompt)
+        tokens.append(group.prompt)
+        positions.append(np.arange(len(group.prompt)))
+        stop, ranges = prompt_stop, []
+        for row in group.responses:
+            first, stop = stop, stop + len(row.ids)
+            before = np.arange(first - 1, stop - 1)
+            before[0] = prompt_stop - 1
+            tokens.append(row.ids)
+            positions.append(np.arange(len(group.prompt), len(group.prompt) + len(row.ids)))
+            sources.append(before[row.scored])
+            targets.append(row.ids[row.scored])
+            lengths.append(int(row.scored.sum()))
+            ranges.append((first, stop))
+        spans.append(GroupSpan((start, prompt_stop), tuple(ranges)))
+        start = stop
+    return Stream(
+        _tensor(tokens), _tensor(positions), _tensor(sources), _tensor(targets),
+        torch.tensor(lengths, dtype=torch.int64), tuple(spans),
+    )  # fmt: skip
+
+
+def _tensor(pieces: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(pieces).astype(np.int64))

@@ -1,0 +1,50 @@
+"""Token groups: a prompt and its responses as token ids, ready to be laid out in a stream."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from trueup.feedback.records import Origin
+
+Relation = TypeVar("Relation", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenRow:
+    """One response.
+
+    `scored` marks the tokens whose log-probability counts: the assistant's words and the token that ends
+    them, not a user's turn in between.
+    """
+
+    ids: npt.NDArray[np.int32]
+    """[R] token ids, R >= 1."""
+    scored: npt.NDArray[np.bool_]
+    """[R], at least one of them True."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenGroup(Generic[Relation]):
+    """A prompt, its responses, and how they relate."""
+
+    prompt: npt.NDArray[np.int32]
+    """[P] token ids, P >= 1."""
+    responses: tuple[TokenRow, ...]
+    relation: Relation
+    origin: Origin | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prompt) + sum(len(row.ids) for row in self.responses)
+
+    @property
+    def key(self) -> str:
+        """Hash of what a model sees of the group: token ids and which of them are scored."""
+        digest = hashlib.blake2b(digest_size=16)
+        for piece in (self.prompt, *(part for row in self.responses for part in (row.ids, row.scored))):
+            digest.update(len(piece).to_bytes(8, "little"))
+            digest.update(piece.tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""What trueup says when it cannot go on: one line, and an exit code.
+
+Every message tells what was given, where (file, row, key), why not, and what to do instead. The command
+line prints the message alone; a traceback is left for defects of trueup itself.
+"""
+
+from collections.abc import Sequence
+
+
+class TrueupError(Exception):
+    """A condition to report to the user in one line."""
+
+    exit_code = 1
+
+
+class InputError(TrueupError):
+    """A mistake in what the user gave: settings, feedback files, a model folder, a run folder."""
+
+    exit_code = 2
+
+
+class CheckpointError(TrueupError):
+    """A checkpoint that cannot be written or trusted."""
+
+    exit_code = 4
+
+
+class NumericsError(TrueupError):
+    """A loss, gradient or invariant that makes further training meaningless."""
+
+    exit_code = 5
+
+
+class AnnotatorError(TrueupError):
+    """An annotator that cannot be reached, understood or afforded."""
+
+    exit_code = 6
+
+
+class Stopped(Exception):
+    """The user asked the run to stop (SIGTERM or Ctrl-C). Not an error: the command exits with 0."""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first few names and how many more there are, for a message."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

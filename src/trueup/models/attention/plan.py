@@ -1,0 +1,151 @@
+"""Which queries meet which keys: the group stream cut into blocks of attention work.
+
+A piece is a run of queries of one prompt or one response together with every key that any of them may see.
+Long runs are cut into blocks of queries so that the triangle above the diagonal is not computed; pieces of
+similar size are then padded to a common size and computed together, so that a micro-batch of short groups
+takes a handful of operations a layer.
+
+Shape suffixes: B pieces of a block, Q queries and K keys of a piece (padded), T tokens of the stream.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trueup.batch.stream import GroupSpan, Stream
+
+QUERY_BLOCK = 64
+"""Queries of a piece: small enough to skip most of the triangle, large enough for an efficient product."""
+SHORT = 131_072
+"""Queries times keys up to which softmax(QK)V written out beats the fused kernel on a CPU."""
+OVERHEAD = 4_096
+"""Queries times keys that cost about as much as starting one more block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Queries [start, stop) of one segment, and the two runs of keys they see: the prompt's and their own."""
+
+    queries: tuple[int, int]
+    prompt: tuple[int, int]
+    own: tuple[int, int]
+
+    @property
+    def num_queries(self) -> int:
+        return self.queries[1] - self.queries[0]
+
+    @property
+    def num_keys(self) -> int:
+        return self.prompt[1] - self.prompt[0] + self.own[1] - self.own[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Pieces computed together."""
+
+    query_BQ: Tensor
+    """[B, Q] int64 stream positions; padding repeats the piece's first query and its result is not read."""
+    key_BK: Tensor
+    """[B, K] int64 stream positions; padding repeats the piece's first key and is masked."""
+    causal_BQK: Tensor
+    """[B, Q, K] bool, True where the query may see the key, sliding windows apart."""
+    distance_BQK: Tensor
+    """[B, Q, K] int64, position of the query minus position of the key."""
+    short: bool
+    """Small enough to write softmax(QK)V out."""
+    _masks: dict[tuple[int | None, torch.dtype], Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None) -> Tensor:
+        """[B, 1, Q, K] bool, with a sliding window of so many positions where one is given."""
+        key = (window, torch.bool)
+        if key not in self._masks:
+            seen_BQK = self.causal_BQK if window is None else self.causal_BQK & (self.distance_BQK < window)
+            self._masks[key] = seen_BQK[:, None]
+        return self._masks[key]
+
+    def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """[B, 1, Q, K] 0 where visible and -inf elsewhere; shared by all layers with the same window."""
+        key = (window, dtype)
+        if key not in self._masks:
+            hidden = ~self.mask(window)
+            self._masks[key] = torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
+        return self._masks[key]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All attention work of a stream."""
+
+    blocks: tuple[Block, ...]
+    place_T: Tensor
+    """[T] int64, where in the blocks' concatenated outputs each stream token's result stands."""
+
+
+def plan_attention(stream: Stream) -> Plan:
+    """Cut a stream into blocks; the plan lives on the stream's device."""
+    buckets = list(_buckets(list(_pieces(stream.spans))))
+    place_T = torch.empty(stream.num_tokens, dtype=torch.int64)
+    blocks, offset = [], 0
+    for bucket in buckets:
+        width = max(piece.num_queries for piece in bucket)
+        for number, piece in enumerate(bucket):
+            start = offset + number * width
+            place_T[slice(*piece.queries)] = torch.arange(start, start + piece.num_queries)
+        blocks.append(_block(bucket, stream))
+        offset += len(bucket) * width
+    return Plan(tuple(blocks), place_T.to(stream.token_T.device))
+
+
+def _pieces(spans: Sequence[GroupSpan]) -> Iterator[Piece]:
+    for span in spans:
+        for prompt, own in [((0, 0), span.prompt), *((span.prompt, response) for response in span.responses)]:
+            num_keys = prompt[1] - prompt[0] + own[1] - own[0]
+            long = (own[1] - own[0]) * num_keys > SHORT
+            step = own[1] - own[0] if long else QUERY_BLOCK
+            for start in range(own[0], own[1], max(step, 1)):
+                stop = min(start + step, own[1])
+                yield Piece((start, stop), prompt, (own[0], stop))
+
+
+def _buckets(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Pieces of similar size together, as long as padding them costs less than another block would."""
+    pieces.sort(key=lambda piece: (piece.num_keys, piece.num_queries, piece.queries))
+    bucket: list[Piece] = []
+    useful = widest = 0
+    for piece in pieces:
+        work = piece.num_queries * piece.num_keys
+        width = max(widest, piece.num_queries)
+        padded = (len(bucket) + 1) * width * piece.num_keys
+        if bucket and padded - useful - work > OVERHEAD + (useful + work) // 10:
+            yield bucket
+            bucket, useful, width = [], 0, piece.num_queries
+        bucket.append(piece)
+        useful, widest = useful + work, width
+    if bucket:
+        yield bucket
+
+
+def _block(bucket: list[Piece], stream: Stream) -> Block:
+    width_Q = max(piece.num_queries for piece in bucket)
+    width_K = max(piece.num_keys for piece in bucket)
+    query_BQ = torch.stack([_padded([piece.queries], width_Q) for piece in bucket])
+    key_BK = torch.stack([_padded([piece.prompt, piece.own], width_K) for piece in bucket])
+    num_keys_B = torch.tensor([piece.num_keys for piece in bucket])
+    real_BK = torch.arange(width_K)[None] < num_keys_B[:, None]
+    device = stream.token_T.device
+    query_BQ, key_BK, real_BK = query_BQ.to(device), key_BK.to(device), real_BK.to(device)
+    position_T = stream.position_T
+    return Block(
+        query_BQ=query_BQ,
+        key_BK=key_BK,
+        causal_BQK=(key_BK[:, None] <= query_BQ[..., None]) & real_BK[:, None],
+        distance_BQK=position_T[query_BQ][..., None] - position_T[key_BK][:, None],
+        short=width_Q * width_K <= SHORT,
+    )
+
+
+def _padded(runs: Sequence[tuple[int, int]], width: int) -> Tensor:
+    places = torch.cat([torch.arange(*run) for run in runs])
+    return torch.cat([places, places[:1].expand(width - len(places))])

@@ -1,0 +1,178 @@
+"""From hidden states to log-probabilities of given tokens, without ever holding all logits.
+
+The vocabulary projection of S scored tokens would be a matrix of S x V; here it is made for a few rows at a
+time and made again in the backward pass. Where the head is frozen (LoRA), the gradient with respect to the
+hidden states is linear in the incoming one, so its direction is computed at once and nothing is made again.
+
+Shape suffixes: S scored tokens, H hidden width, V vocabulary, C tokens of a chunk.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LOGITS_BUDGET = 2**24
+"""Logits held at a time (64 MiB in float32)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """z = softcap tanh(scale (h W^T + b) / softcap), the logits a model makes of its hidden states."""
+
+    weight_VH: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def trainable(self) -> bool:
+        return self.weight_VH.requires_grad or (self.bias_V is not None and self.bias_V.requires_grad)
+
+
+class UnsupportedHead(Exception):
+    """The model's head is not a plain linear map; `str()` says what it is."""
+
+
+def head_of(network: nn.Module) -> Head:
+    """The head of a transformers model, with the logit scale and soft cap its configuration names.
+
+    Raises:
+        UnsupportedHead: the head is missing, is adapted by LoRA, or is not linear.
+    """
+    module: Any = network.get_output_embeddings()  # type: ignore[operator]
+    if module is None:
+        raise UnsupportedHead("the model has no output head")
+    if hasattr(module, "lora_A") or not isinstance(module, nn.Linear):
+        raise UnsupportedHead(f"the output head is a {type(module).__name__}, not a plain linear layer")
+    config: Any = network.config
+    multiply = getattr(config, "logit_scale", None)
+    divide = getattr(config, "logits_scaling", None)
+    scale = float(multiply if multiply is not None else 1.0) / float(divide if divide is not None else 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(module.weight, module.bias, scale, None if softcap is None else float(softcap))
+
+
+def token_log_probs(
+    hidden_SH: Tensor,
+    head: Head,
+    target_S: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    budget: int = LOGITS_BUDGET,
+) -> Tensor:
+    """log softmax(z_s)[target_s] for every scored token, exact in value and gradient.
+
+    Args:
+        hidden_SH: [S, H] final hidden states.
+        head: the vocabulary projection.
+        target_S: [S] int64 token ids.
+        dtype: what the products are computed in; the hidden states' own where None. Sums over the vocabulary
+            are taken in float32 at least.
+        budget: logits held at a time.
+
+    Returns:
+        [S] in nats, float32 (float64 for float64 input), differentiable in the hidden states, weight and bias.
+    """
+    result: Tensor = _TokenLogProbs.apply(
+        hidden_SH, head.weight_VH, head.bias_V, target_S, head.scale, head.softcap, dtype or hidden_SH.dtype, budget
+    )  # type: ignore[no-untyped-call]
+    return result
+
+
+class _TokenLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        scale: float,
+        softcap: float | None,
+        dtype: torch.dtype,
+        budget: int,
+    ) -> Tensor:
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        frozen_head = needs_hidden and not needs_weight and not needs_bias
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _Projection(weight.to(dtype), None if bias is None else bias.to(dtype), scale, softcap)
+            hidden_ = hidden.to(dtype)
+            high = torch.promote_types(dtype, torch.float32)
+            log_prob = torch.empty(len(target), dtype=high, device=hidden.device)
+            normaliser = torch.empty_like(log_prob)
+            direction = torch.empty_like(hidden_) if frozen_head else None
+            for chunk in _chunks(len(target), weight.shape[0], budget):
+                logits = head.logits(hidden_[chunk]).to(high)
+                normaliser[chunk] = logits.logsumexp(-1)
+                log_prob[chunk] = logits.gather(-1, target[chunk, None])[:, 0] - normaliser[chunk]
+                if direction is not None:
+                    slope = head.slope(logits, target[chunk], normaliser[chunk])
+                    torch.mm(slope.to(dtype), head.weight, out=direction[chunk])
+        ctx.settings = (scale, softcap, dtype, budget, frozen_head)
+        if direction is not None:
+            ctx.save_for_backward(direction)
+        else:
+            ctx.save_for_backward(hidden, weight, bias, target, normaliser)
+        return log_prob
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        scale, softcap, dtype, budget, frozen_head = ctx.settings
+        unused = (None,) * 5
+        if frozen_head:
+            (direction,) = ctx.saved_tensors
+            return (grad[:, None].to(direction.dtype) * direction, None, None, *unused)
+        hidden, weight, bias, target, normaliser = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        high = normaliser.dtype
+        with torch.autocast(hidden.device.type, enabled=False):
+            head = _Projection(weight.to(dtype), None if bias is None else bias.to(dtype), scale, softcap)
+            hidden_ = hidden.to(dtype)
+            grad_hidden = torch.empty_like(hidden_) if needs_hidden else None
+            grad_weight = torch.zeros_like(weight, dtype=high) if needs_weight else None
+            grad_bias = torch.zeros_like(bias, dtype=high) if needs_bias else None
+            for chunk in _chunks(len(target), weight.shape[0], budget):
+                logits = head.logits(hidden_[chunk]).to(high)
+                slope = head.slope(logits, target[chunk], normaliser[chunk]).mul_(grad[chunk, None])
+                if grad_hidden is not None:
+                    torch.mm(slope.to(dtype), head.weight, out=grad_hidden[chunk])
+                if grad_weight is not None:
+                    # Rounding every chunk's product to bfloat16 would bias the weight's gradient.
+                    grad_weight.addmm_(slope.T, hidden_[chunk].to(high))
+                if grad_bias is not None:
+                    grad_bias.add_(slope.sum(0))
+        return (
+            None if grad_hidden is None else grad_hidden.to(hidden.dtype),
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
+            *unused,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Projection:
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    softcap: float | None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def slope(self, logits: Tensor, target: Tensor, normaliser: Tensor) -> Tensor:
+        """[C, V] derivative of the target's log-probability with respect to h W^T + b; overwrites `logits`."""
+        inner = None if self.softcap is None else self.scale * (1 - (logits / self.softcap) ** 2)
+        slope = logits.sub_(normaliser[:, None]).exp_().neg_()
+        slope.scatter_add_(-1, target[:, None], torch.ones_like(slope[:, :1]))
+        return slope.mul_(self.scale if inner is None else inner)
+
+
+def _chunks(rows: int, vocabulary: int, budget: int) -> list[slice]:
+    step = max(1, budget // vocabulary)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

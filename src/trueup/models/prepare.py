@@ -1,0 +1,90 @@
+"""A policy ready to train: loaded, adapted, in the right precision and on the right device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trueup.models import lora
+from trueup.models.causal import CausalModel
+from trueup.models.load import Loaded, load
+
+SMALL = 5_000_000
+"""Parameters below which a second CPU thread costs more than it gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """A fresh LoRA adapter."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | tuple[str, ...]
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+
+
+def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 products where they pay: on GPUs that have them; a CPU computes small models faster in float32."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def load_policy(
+    path: str,
+    *,
+    device: torch.device,
+    precision: str,
+    adapter: AdapterSettings | None,
+    gradient_checkpointing: bool = False,
+    **options: Any,
+) -> tuple[CausalModel, Loaded]:
+    """Load a model to be trained; every trainable parameter is float32.
+
+    Args:
+        path: folder of a model or an adapter.
+        adapter: a fresh adapter to put on it; None trains everything, or the adapter given as `path`.
+        options: of `trueup.models.load.load`.
+    """
+    autocast = pick_autocast(precision, device)
+    adapted = adapter is not None
+    frozen_base = torch.bfloat16 if adapted and autocast is not None and device.type == "cuda" else torch.float32
+    loaded = load(path, device=device, dtype=frozen_base, **options)
+    network: Any = loaded.network
+    if adapter is not None:
+        network = lora.add_lora(
+            network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
+            base=loaded.base_path,
+        )  # fmt: skip
+        network.to(device)
+    if gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    disable_dropout(network)
+    network.train()
+    return CausalModel(network, autocast=autocast), loaded
+
+
+def disable_dropout(network: nn.Module) -> None:
+    """Turn off the model's own dropout, which would make policy and reference differ at equal weights.
+
+    A LoRA adapter's dropout, asked for by the user, stays.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+            module.p = 0.0
+        for attribute in ("attention_dropout", "attn_dropout", "dropout", "hidden_dropout"):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)
+
+
+def num_parameters(network: nn.Module) -> int:
+    """All parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,30 @@
+"""Direct preference optimization. Rafailov et al., 2023, https://arxiv.org/abs/2305.18290."""
+
+import torch
+import torch.nn.functional as F
+
+from trueup.batch.index import Pairs
+from trueup.batch.logprobs import LogProbs
+from trueup.objectives.loss import Loss
+from trueup.objectives.pair_metrics import pair_metrics
+
+
+def dpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
+    """-p log sigmoid(m) - (1 - p) log sigmoid(-m), m = r(chosen) - r(rejected), r(y) = beta log(pi / pi_ref); Eq. 7.
+
+    p is the probability that the pair's order is right; 1, the plain preference, gives the paper's loss.
+
+    Args:
+        policy: N responses; log-probabilities are summed over tokens.
+        reference: the same N responses under the reference.
+        pairs: P pairs among the N rows.
+        beta: strength of the KL constraint, in reward per nat; larger stays closer to the reference.
+
+    Returns:
+        Loss over [P] pairs; ln 2 each when policy and reference agree.
+    """
+    reward_N = beta * (policy.sum - reference.sum)
+    margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
+    p_P = pairs.probability_P.to(margin_P.dtype)
+    loss_P = -p_P * F.logsigmoid(margin_P) - (1 - p_P) * F.logsigmoid(-margin_P)
+    return Loss(loss_P, torch.ones_like(loss_P), pairs.chosen_P, pair_metrics(policy, reward_N, pairs))

@@ -1,0 +1,107 @@
+"""References under LoRA: the base model without its adapter, or a second adapter on the same base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from trueup.batch.batch import Batch
+from trueup.batch.logprobs import LogProbs
+from trueup.models import lora
+from trueup.models.causal import CausalModel
+from trueup.models.identity import identity_of, model_identity
+from trueup.references.choices import TrustRegion
+from trueup.references.reference import Feed, State
+from trueup.references.updates import due
+
+
+class AdapterOff:
+    """The base model. Right only for a policy that starts from it: a fresh adapter, whose B is zero."""
+
+    exact = True
+
+    def __init__(self, policy: CausalModel) -> None:
+        self.policy = policy
+        self.identity = ""
+
+    def start(self, feed: Feed) -> None:
+        self.identity = base_identity(self.policy)
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        with torch.no_grad(), lora.adapter(self.policy.network, None):
+            return self.policy.log_probs(batch.stream)
+
+    def update(self, step: int, feed: Feed) -> bool:
+        return False
+
+    def state(self) -> State:
+        return State(facts={"identity": self.identity})
+
+    def restore(self, state: State) -> None:
+        self.identity = str(state.facts["identity"])
+
+
+class AdapterCopy:
+    """A copy of the policy's adapter beside it: frozen, or following it in the product B A.
+
+    Args:
+        policy: a model with adapters.
+        region: how the copy follows; None keeps it frozen.
+    """
+
+    exact = True
+
+    def __init__(self, policy: CausalModel, region: TrustRegion | None = None) -> None:
+        self.policy = policy
+        self.region = region
+        self._base = ""
+        self._identity = ""
+        lora.add_reference(policy.network)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the base model's identity and the copy's factors, computed when asked for."""
+        if not self._identity:
+            values = lora.factors(self.policy.network, lora.REFERENCE)
+            self._identity = identity_of([(f"base {self._base}", torch.zeros(0)), *values.items()])
+        return self._identity
+
+    def start(self, feed: Feed) -> None:
+        self._base = base_identity(self.policy)
+        self._take(lora.factors(self.policy.network, lora.POLICY))
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        with torch.no_grad(), lora.adapter(self.policy.network, lora.REFERENCE):
+            return self.policy.log_probs(batch.stream)
+
+    def update(self, step: int, feed: Feed) -> bool:
+        if self.region is None or not due(self.region, step):
+            return False
+        network = self.policy.network
+        self._take(
+            lora.mix_products(
+                lora.factors(network, lora.POLICY), lora.factors(network, lora.REFERENCE), self.region.alpha
+            )
+        )
+        return True
+
+    def state(self) -> State:
+        tensors = lora.factors(self.policy.network, lora.REFERENCE)
+        facts = {"identity": self.identity, "base": self._base}
+        return State(tensors, facts)
+
+    def restore(self, state: State) -> None:
+        self._base = str(state.facts["base"])
+        self._take(state.tensors)
+
+    def _take(self, values: Mapping[str, torch.Tensor]) -> None:
+        lora.set_factors(self.policy.network, lora.REFERENCE, dict(values))
+        self._identity = ""
+
+
+def base_identity(policy: CausalModel) -> str:
+    """Identity of the model under the adapters."""
+    named = policy.network.state_dict().items()
+    return identity_of((name, tensor) for name, tensor in named if ".lora_" not in name)

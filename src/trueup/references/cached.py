@@ -1,0 +1,111 @@
+"""A frozen reference computed once and kept on disk, to be shared by every run that starts from the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+
+from trueup.batch.batch import Batch
+from trueup.batch.logprobs import LogProbs
+from trueup.errors import InputError
+from trueup.models.causal import CausalModel
+from trueup.models.identity import identity_of, model_identity
+from trueup.references.reference import Feed, State
+from trueup.references.table import Table
+
+CODE_PATH = 1
+"""Raised whenever a change of code could change a log-probability by more than rounding."""
+
+
+class CachedReference:
+    """Log-probabilities of every training and evaluation group under the policy's first weights.
+
+    The file is named by a fingerprint of everything the numbers depend on besides the tokens (weights,
+    precision, layout, version of the code path and of torch) and its entries by the tokens, so that a stale
+    entry cannot be found. Its own hash stands beside it; a damaged file is computed again.
+
+    Args:
+        policy: the model as it is before training.
+        folder: where cache files lie.
+    """
+
+    exact = False
+
+    def __init__(self, policy: CausalModel, folder: Path) -> None:
+        self.policy = policy
+        self.folder = folder
+        self.identity = ""
+        self.table = Table()
+
+    def start(self, feed: Feed) -> None:
+        self.identity = model_identity(self.policy.network)
+        path = self.folder / f"{self.fingerprint()}.safetensors"
+        known = read_table(path)
+        self.table = Table(known.entries)
+        batches = feed.first_pass()
+        assert batches is not None
+        self.table.fill(self.policy, batches)
+        self.table.fill(self.policy, feed.held_out())
+        if len(self.table.entries) > len(known.entries):
+            write_table(path, self.table)
+
+    def fingerprint(self) -> str:
+        """Hash of what the numbers depend on, tokens apart."""
+        facts = [self.identity, str(self.policy.autocast), self.policy.layout.value, CODE_PATH, torch.__version__]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        return self.table.log_probs(batch)
+
+    def update(self, step: int, feed: Feed) -> bool:
+        return False
+
+    def state(self) -> State:
+        return State(self.table.tensors(), {"identity": self.identity})
+
+    def restore(self, state: State) -> None:
+        self.table = Table.from_tensors(state.tensors)
+        self.identity = str(state.facts["identity"])
+
+
+def read_table(path: Path) -> Table:
+    """The table at `path`; an empty one where there is none or it is damaged."""
+    seal = path.with_suffix(".sha256")
+    if not path.is_file() or not seal.is_file():
+        return Table()
+    try:
+        tensors = load_file(path)
+    except Exception:  # a torn file: safetensors raises its own kinds; what matters is that it is not whole
+        return Table()
+    return Table.from_tensors(tensors) if identity_of(tensors.items()) == seal.read_text().strip() else Table()
+
+
+def write_table(path: Path, table: Table) -> None:
+    """Add a table's entries to the file at `path`, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            merged = Table({**table.entries, **read_table(path).entries}).tensors()
+            part = path.with_suffix(f".{os.getpid()}.part")
+            seal = path.with_suffix(".sha256")
+            save_file(merged, part)
+            seal.unlink(missing_ok=True)  # between the two renames there is no seal, hence no table
+            os.replace(part, path)
+            part.write_text(identity_of(merged.items()))
+            os.replace(part, seal)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: the reference's log-probabilities cannot be kept there: {error.strerror or error}. "
+            "Point the environment variable TRUEUP_CACHE to a folder with room, or choose --reference.kind frozen"
+        ) from error

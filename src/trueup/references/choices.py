@@ -1,0 +1,76 @@
+"""Which reference a method measures the policy against. Plain values: nothing here loads a model.
+
+`trueup.references.build` turns a choice into a running reference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+if TYPE_CHECKING:
+    from trueup.batch.logprobs import LogProbs
+
+Ref = TypeVar("Ref", covariant=True)
+"""What a reference hands to the objective: `LogProbs`, or None."""
+
+STRICT = ConfigDict(extra="forbid")
+
+
+class ReferenceChoice(Generic[Ref]):
+    """Base of the choices; its parameter lets a type checker refuse an objective without its reference."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class NoReference(ReferenceChoice[None]):
+    """The objective needs none."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Frozen(ReferenceChoice["LogProbs"]):
+    """The policy as it was when training began; it never moves.
+
+    Full fine-tuning keeps a copy of the model. A fresh LoRA adapter needs none (the base model is the
+    reference); a policy that starts from an adapter keeps a frozen copy of that adapter.
+    """
+
+    kind: Literal["frozen"] = "frozen"
+
+
+@dataclass(frozen=True, config=STRICT)
+class AdapterOff(ReferenceChoice["LogProbs"]):
+    """The bare base model under a fresh LoRA adapter. Refused where that is not where the policy starts."""
+
+    kind: Literal["adapter-off"] = "adapter-off"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Cached(ReferenceChoice["LogProbs"]):
+    """Frozen, with its log-probabilities computed once and kept on disk: no second model in memory.
+
+    Entries are keyed by content (weights, tokens, precision, code path), so that a stale one is never read.
+    """
+
+    kind: Literal["cached"] = "cached"
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrustRegion(ReferenceChoice["LogProbs"]):
+    """A reference that follows the policy. Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656.
+
+    Every `every` optimizer steps: reference <- alpha policy + (1 - alpha) reference. alpha = 1 is the hard
+    update of the paper (tau = every), alpha < 1 the soft one.
+    """
+
+    kind: Literal["trust-region"] = "trust-region"
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Fraction of the way the reference moves towards the policy."""
+    every: Annotated[int, Field(ge=1)] = 512
+    """Optimizer steps between two moves."""
+
+
+AnyReference = Annotated[Frozen | AdapterOff | Cached | TrustRegion, Field(discriminator="kind")]

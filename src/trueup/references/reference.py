@@ -1,0 +1,92 @@
+"""What every running reference offers, and the one that offers nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from trueup.batch.batch import Batch
+from trueup.batch.logprobs import LogProbs
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a reference needs to go on after a restart."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-ready; always holds `identity`."""
+
+
+class Feed(Protocol):
+    """What a reference may ask of the source of examples."""
+
+    def upcoming(self, step: int, count: int) -> Iterable[Batch[Any]] | None:
+        """Micro-batches of the `count` steps after `step`, cut as they will be trained on; None when unknown."""
+        ...
+
+    def first_pass(self) -> Iterable[Batch[Any]] | None:
+        """Micro-batches that hold every training group at least once, in training order; None when unknown."""
+        ...
+
+    def held_out(self) -> Iterable[Batch[Any]]:
+        """Micro-batches of the evaluation data."""
+        ...
+
+
+class Reference(Protocol):
+    """A policy to measure against. Made by `trueup.references.build`; no gradient ever reaches it."""
+
+    @property
+    def identity(self) -> str:
+        """Hash of the weights it stands for; changes when it moves."""
+        ...
+
+    exact: bool
+    """True when its numbers come from the same code path as the policy's, so that equal weights give exactly
+    equal log-probabilities."""
+
+    def start(self, feed: Feed) -> None:
+        """Take the policy as it is now for the reference. Called once, before step 1 of a new run."""
+        ...
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs | None:
+        """Log-probabilities of a batch's rows under the reference."""
+        ...
+
+    def update(self, step: int, feed: Feed) -> bool:
+        """Called after every optimizer step, counted from 1; True when the reference moved."""
+        ...
+
+    def state(self) -> State:
+        """What a checkpoint has to hold."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go back to a saved state instead of `start`."""
+        ...
+
+
+class Absent:
+    """For objectives that need no reference."""
+
+    identity = ""
+    exact = True
+
+    def start(self, feed: Feed) -> None:
+        """Nothing to prepare."""
+
+    def log_probs(self, batch: Batch[Any]) -> None:
+        return None
+
+    def update(self, step: int, feed: Feed) -> bool:
+        return False
+
+    def state(self) -> State:
+        return State(facts={"identity": ""})
+
+    def restore(self, state: State) -> None:
+        """Nothing to restore."""

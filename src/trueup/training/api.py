@@ -1,0 +1,127 @@
+"""Training from Python and from the command line: from settings to a finished run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trueup.config.inputs import check_inputs
+from trueup.config.resolve import Resolved, dump, load_run, resolve
+from trueup.errors import InputError, Stopped
+from trueup.training.folder import RunFolder
+from trueup.training.progress import Display
+
+if TYPE_CHECKING:
+    from trueup.methods.method import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run left behind."""
+
+    folder: Path
+    model: Path
+    """Folder of the aligned model, or of its adapter."""
+    steps: int
+    metrics: dict[str, float]
+    """The last values of every metric."""
+
+
+def train(
+    method: Method[Any, Any, Any],
+    *,
+    model: str | Path,
+    data: str | Path | list[str | Path],
+    output: str | Path,
+    quiet: bool = False,
+    **settings: Any,
+) -> Result:
+    """Align a model with feedback.
+
+    Args:
+        method: for example `trueup.methods.tr_dpo(beta=0.05)`.
+        model: folder of a model or adapter in Hugging Face format, or `world`.
+        data: files with feedback, or names such as `world:pairs`.
+        output: folder of the run; it must not hold one already.
+        quiet: show no progress.
+        settings: any setting of `trueup.config.settings.RunSettings` by name.
+
+    Raises:
+        InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
+        Stopped: SIGTERM or Ctrl-C; the run goes on with `resume`.
+    """
+    files = data if isinstance(data, list | tuple) else [data]
+    given = {"model": str(model), "data": [str(file) for file in files], "output": str(output), **settings}
+    return run(resolve(method.name, overrides={**method.settings, **given}), quiet=quiet)
+
+
+def run(resolved: Resolved, *, quiet: bool = False) -> Result:
+    """Begin a run.
+
+    Raises:
+        InputError: what was given cannot be trained on; the run folder is not left behind.
+        CheckpointError, NumericsError, Stopped: as for `train`.
+    """
+    display = Display(quiet=quiet)
+    for note in resolved.notes:
+        display.say(note)
+    check_inputs(resolved.settings)
+    folder = RunFolder(Path(resolved.settings.output))
+    lock = folder.lock()
+    try:
+        check_inputs(resolved.settings)  # again, now that nobody else can begin a run here
+        return _go(resolved, folder, display, resume=False)
+    except BaseException:
+        lock.release()
+        folder.discard_if_empty()
+        raise
+    finally:
+        lock.release()
+
+
+def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: bool = False) -> Result:
+    """Go on with a run from its newest whole checkpoint, bit for bit as if it had not been interrupted.
+
+    Args:
+        path: the run's folder.
+        overrides: settings that cannot change the result (`trueup.config.settings.RESUME_MAY_CHANGE`).
+
+    Raises:
+        InputError: there is no run, or what it was trained on has changed.
+        CheckpointError: every checkpoint is damaged.
+        NumericsError, Stopped: as for `train`.
+    """
+    display = Display(quiet=quiet)
+    folder = RunFolder(Path(path))
+    resolved = load_run(folder.path, overrides or {})
+    status = folder.read_status()
+    if status.get("state") == "done":
+        raise InputError(
+            f"{folder.path}: this run is done after {status.get('steps')} steps; its model is in {folder.model}. To "
+            "train further, begin a run with that folder as --model"
+        )
+    lock = folder.lock()
+    try:
+        return _go(resolved, folder, display, resume=True)
+    finally:
+        lock.release()
+
+
+def _go(resolved: Resolved, folder: RunFolder, display: Display, *, resume: bool) -> Result:
+    """Everything that needs torch, imported only now that the settings are known to make sense."""
+    from trueup.training.session import Session
+
+    session = Session(resolved, folder, display)
+    try:
+        return Result(folder.path, folder.model, *session.go(resume=resume))
+    except Stopped as stopped:
+        display.say(
+            f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"
+            if folder.settings.exists()
+            else f"stopped by {stopped} before anything was written"
+        )
+        raise
+
+
+__all__ = ["Resolved", "Result", "dump", "resume", "run", "train"]

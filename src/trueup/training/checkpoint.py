@@ -1,0 +1,167 @@
+"""Checkpoints: safetensors and JSON, written whole or not at all, verified before they are used.
+
+A checkpoint is a folder `checkpoints/step-00000042` of tensor files, `facts.json`, and `manifest.json` with
+the SHA-256 of every other file. It is written under another name, flushed to the disk and renamed; a folder
+under the final name whose manifest holds is whole. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trueup.errors import CheckpointError
+
+FORMAT = 1
+PREFIX = "step-"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything a run needs to go on from a step."""
+
+    step: int
+    parts: Mapping[str, Mapping[str, Tensor]]
+    """Tensors by file: `policy`, `optimizer`, `reference`, `random`."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-ready."""
+
+
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one.
+
+    Raises:
+        CheckpointError: it could not be written; what was there before is untouched.
+    """
+    final = folder / f"{PREFIX}{checkpoint.step:08d}"
+    part = folder / f".{final.name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        _write(part, checkpoint)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(part, final)
+        _sync(folder)
+        for old in sorted(_folders(folder))[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:  # OSError, and SafetensorError for the same full disk
+        shutil.rmtree(part, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        needed = sum(t.numel() * t.element_size() for part_ in checkpoint.parts.values() for t in part_.values())
+        raise CheckpointError(
+            f"{final}: the checkpoint could not be written: {reason}. It needs {needed / 1e6:.1f} MB and "
+            f"{_free(folder):.1f} MB are free there; checkpoints before it are intact. Make room and go on with --resume"
+        ) from error
+    return final
+
+
+def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
+    """The newest whole checkpoint; a damaged one is named and passed over.
+
+    Returns:
+        None when there has never been one.
+
+    Raises:
+        CheckpointError: every checkpoint is damaged, or one was written by a newer version.
+    """
+    damaged: list[str] = []
+    for path in sorted(_folders(folder), reverse=True):
+        fault = verify(path)
+        if fault is None:
+            if damaged:
+                warn(f"going on from {path.name}, the newest whole checkpoint")
+            return _read(path)
+        warn(f"{path}: damaged checkpoint, not used: {fault}")
+        damaged.append(path.name)
+    if damaged:
+        raise CheckpointError(
+            f"{folder}: every checkpoint is damaged ({', '.join(damaged)}); nothing was deleted. Restore one of them "
+            "from a backup, or start again with another --output"
+        )
+    return None
+
+
+def verify(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        expected: dict[str, str] = manifest["files"]
+        version = int(manifest["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"manifest.json cannot be read ({error})"
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {version} by a newer trueup; this one reads up to {FORMAT}. Update trueup"
+        )
+    for name, digest in expected.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if _sha256(file) != digest:
+            return f"{name} does not match its checksum"
+    return None
+
+
+def _write(part: Path, checkpoint: Checkpoint) -> None:
+    digests: dict[str, str] = {}
+    for name, tensors in checkpoint.parts.items():
+        file = part / f"{name}.safetensors"
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
+        _sync(file)
+        digests[file.name] = _sha256(file)
+    facts = {"step": checkpoint.step, **checkpoint.facts}
+    _write_json(part / "facts.json", facts)
+    digests["facts.json"] = _sha256(part / "facts.json")
+    _write_json(part / "manifest.json", {"format": FORMAT, "files": digests})
+    _sync(part)
+
+
+def _read(path: Path) -> Checkpoint:
+    facts = json.loads((path / "facts.json").read_text(encoding="utf-8"))
+    parts = {}
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            parts[file.stem] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    return Checkpoint(int(facts["step"]), parts, facts)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.glob(f"{PREFIX}*") if path.is_dir()]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    with file.open("w", encoding="utf-8") as opened:
+        json.dump(content, opened, indent=1)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _free(folder: Path) -> float:
+    """Megabytes free where a folder lies."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free / 1e6

@@ -1,0 +1,107 @@
+"""The finished model: Hugging Face format with a model card, or a PEFT adapter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from trueup.errors import CheckpointError
+from trueup.models import lora
+from trueup.models.load import quiet
+
+CARD = """---
+{{ card_data }}
+---
+
+# {{ name }}
+
+{{ base }} aligned with **{{ method }}** ({{ title }}) by [trueup](https://pypi.org/project/trueup/) {{ version }}.
+{%- if paper %}
+
+Method: {{ paper }}
+{%- endif %}
+
+    {{ formula }}
+
+## Settings
+
+```yaml
+{{ settings }}```
+
+## Feedback
+{% for line in data %}
+- {{ line }}
+{%- endfor %}
+
+## Result after {{ step }} steps
+{% for key, value in metrics.items() %}
+- {{ key }}: {{ value }}
+{%- endfor %}
+"""
+
+
+def export(
+    network: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype, card: Mapping[str, Any]
+) -> None:
+    """Write model, tokenizer and card to `folder`, whole or not at all.
+
+    Args:
+        network: a transformers model, written in `dtype`; or a `PeftModel`, whose adapter alone is written.
+        card: values of the model card's template.
+
+    Raises:
+        CheckpointError: it could not be written.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        with quiet():
+            if lora.is_adapted(network):
+                network.save_pretrained(str(part), selected_adapters=[lora.POLICY])
+            else:
+                _save_model(network, part, dtype)
+            tokenizer.save_pretrained(str(part))
+        (part / "README.md").write_text(render_card(card, adapter=lora.is_adapted(network)), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(part, folder)
+    except Exception as error:  # OSError, and SafetensorError for the same full disk
+        shutil.rmtree(part, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise CheckpointError(
+            f"{folder}: the finished model could not be written: {reason}. The run's checkpoints are intact: make room "
+            "and go on with --resume"
+        ) from error
+
+
+def _save_model(network: Any, folder: Path, dtype: torch.dtype) -> None:
+    before = network.config.dtype
+    network.config.dtype = dtype
+    try:
+        state = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in network.state_dict().items()
+        }
+        network.save_pretrained(str(folder), state_dict=state)
+    finally:
+        network.config.dtype = before
+
+
+def render_card(card: Mapping[str, Any], *, adapter: bool) -> str:
+    """The model card as Markdown with its metadata block."""
+    from jinja2 import Environment, StrictUndefined
+
+    data = {
+        "library_name": "peft" if adapter else "transformers",
+        "base_model": card["base"],
+        "pipeline_tag": "text-generation",
+        "tags": ["trueup", card["method"]],
+    }
+    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(CARD)  # Markdown, not HTML
+    return template.render(**card, card_data=yaml.safe_dump(data, sort_keys=False).strip())

@@ -1,0 +1,103 @@
+"""A run is a folder: one process at a time, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from trueup.errors import CheckpointError, InputError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where things lie in a run."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        """run.yaml: resolved settings, versions, fingerprints."""
+        return self.path / "run.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """metrics.jsonl: one line a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The finished model or adapter."""
+        return self.path / "model"
+
+    @property
+    def status(self) -> Path:
+        """status.json: `running`, `stopped`, `done` or `failed`, and the step."""
+        return self.path / "status.json"
+
+    def lock(self) -> FileLock:
+        """Take the folder for this process; the system gives it back when the process ends, however it ends.
+
+        Raises:
+            InputError: another process has it, or it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / ".lock")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path}: another process is training in this folder. Wait for it, or give another --output"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: the run folder cannot be written: {error.strerror or error}. Give another --output"
+            ) from error
+        return lock
+
+    def write_settings(self, content: Mapping[str, Any]) -> None:
+        """Write run.yaml whole."""
+        self._write(self.settings, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+    def write_status(self, state: str, step: int, total: int) -> None:
+        """Write status.json whole."""
+        self._write(self.status, json.dumps({"state": state, "step": step, "steps": total}) + "\n")
+
+    def read_status(self) -> dict[str, Any]:
+        """The last status; empty where there is none."""
+        try:
+            content = json.loads(self.status.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def discard_if_empty(self) -> None:
+        """Remove the folder of a run that failed before it wrote anything."""
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {".lock"}:
+            (self.path / ".lock").unlink(missing_ok=True)
+            self.path.rmdir()
+
+    def _write(self, file: Path, text: str) -> None:
+        part = file.with_suffix(".part")
+        try:
+            with part.open("w", encoding="utf-8") as opened:
+                opened.write(text)
+                opened.flush()
+                os.fsync(opened.fileno())
+            os.replace(part, file)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{file}: cannot be written: {error.strerror or error}. Make room, and go on with --resume if the run "
+                "has begun"
+            ) from error

@@ -1,0 +1,77 @@
+"""metrics.jsonl: one line a step, always, and the trackers beside it that may fail without stopping a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from trueup.training.trackers import Tracker
+
+
+class Metrics:
+    """Writes metrics to RUN/metrics.jsonl and to trackers.
+
+    Args:
+        path: the file; lines after step `keep_until` are removed, so that a resumed run's file equals that of
+            an uninterrupted one.
+        trackers: further places; one that fails is reported once and left out from then on.
+        warn: shows a line to the user.
+    """
+
+    def __init__(
+        self, path: Path, *, keep_until: int, trackers: Sequence[Tracker], warn: Callable[[str], None]
+    ) -> None:
+        self.path = path
+        self.trackers = list(trackers)
+        self.warn = warn
+        self.evaluated: set[int] = set()
+        self._failed = False
+        kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
+        self.evaluated = {int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)}
+        part = path.with_suffix(".part")
+        part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        os.replace(part, path)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line; a disk that is full costs the line, not the run."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            if not self._failed:
+                self.warn(f"{self.path}: metrics are not written: {error.strerror or error}; training goes on")
+            self._failed = True
+        if any(key.startswith("eval_") for key in values):
+            self.evaluated.add(step)
+        for tracker in list(self.trackers):
+            try:
+                tracker.log(step, values)
+            except Exception as error:  # whatever an outside service raises must not stop a run
+                self.trackers.remove(tracker)
+                self.warn(f"tracker {tracker.name} failed and is left out from now on: {error}")
+
+    def close(self) -> None:
+        """Let the trackers finish."""
+        for tracker in self.trackers:
+            try:
+                tracker.close()
+            except Exception as error:  # as above
+                self.warn(f"tracker {tracker.name} failed while closing: {error}")
+
+
+def read_lines(path: Path) -> list[dict[str, object]]:
+    """The whole lines of a metrics file; a torn last line, from a run that was killed, is left out."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if not isinstance(line, dict) or "step" not in line:
+            break
+        lines.append(line)
+    return lines
