@@ -5,7 +5,7 @@ the template's own text. Nothing is found by subtracting one rendering from anot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from trueup.errors import InputError
@@ -47,34 +47,47 @@ def render(template: Template, prompt: Sequence[Message], response: Sequence[Mes
     Raises:
         InputError: the template fails on this conversation, or rewrites contents so that they cannot be found.
     """
-    messages = [*prompt, *response]
-    marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
-    text = _apply(template, messages, [message.content for message in messages])
-    frame = _frame(_apply(template, messages, marks), marks)
-    contents = _match(text, frame, messages)
-    pieces = _pieces(frame, contents, messages)
-    opening = _apply(template, prompt, [message.content for message in prompt], generate=True)
+    pieces = _pieces(template, [*prompt, *response])
+    opening, rest = render_prompt(template, prompt), tuple(pieces[2 * len(prompt) + 1 :])
     before = "".join(piece.text for piece in pieces[: 2 * len(prompt) + 1])
-    head = _split_contents(frame, contents, len(prompt))
-    if before == opening:
-        return Rendered(head, tuple(pieces[2 * len(prompt) + 1 :]))
-    if before.startswith(opening):
+    asked = "".join(piece.text for piece in opening)
+    if before == asked:
+        return Rendered(opening, rest)
+    if before.startswith(asked):
         # The template writes something the model has to produce itself at inference, e.g. an empty thought.
-        extra = Piece(before[len(opening) :], content=False, assistant=True)
-        shorter = Piece(head[-1].text[: -len(extra.text)], content=False, assistant=False)
-        return Rendered((*head[:-1], shorter), (extra, *pieces[2 * len(prompt) + 1 :]))
+        return Rendered(opening, (Piece(before[len(asked) :], content=False, assistant=True), *rest))
     note = (
-        f"the chat template opens an answer with {_tail(opening)} at inference but with {_tail(before)} in a "
+        f"the chat template opens an answer with {_tail(asked)} at inference but with {_tail(before)} in a "
         "whole conversation; training uses the former"
     )
-    return Rendered(
-        (Piece(opening, content=False, assistant=False),), tuple(pieces[2 * len(prompt) + 1 :]), note
-    )
+    return Rendered(opening, rest, note)
 
 
-def _apply(
-    template: Template, messages: Sequence[Message], contents: Sequence[str], generate: bool = False
-) -> str:
+def render_prompt(template: Template, prompt: Sequence[Message]) -> tuple[Piece, ...]:
+    """The prompt as a model is given it at inference, up to where it starts to speak; none of it to be learned.
+
+    Raises:
+        InputError: as `render`.
+    """
+    pieces = _pieces(template, prompt, generate=True)
+    return tuple(replace(piece, assistant=False) for piece in pieces)
+
+
+def _pieces(template: Template, messages: Sequence[Message], generate: bool = False) -> list[Piece]:
+    """What the template makes of the messages: its own text and their contents in turn, its own first and last."""
+    marks = [f"\ue000{number}\ue001" for number in range(len(messages))]
+    text = _apply(template, messages, [message.content for message in messages], generate)
+    frame = _frame(_apply(template, messages, marks, generate), marks)
+    contents = _match(text, frame, messages)
+    pieces = [Piece(frame[0], content=False, assistant=False)]
+    for message, content, after in zip(messages, contents, frame[1:], strict=True):
+        speaks = message.role == "assistant"
+        pieces.append(Piece(content, content=True, assistant=speaks))
+        pieces.append(Piece(after, content=False, assistant=speaks))
+    return pieces
+
+
+def _apply(template: Template, messages: Sequence[Message], contents: Sequence[str], generate: bool) -> str:
     conversation = [
         {"role": message.role, "content": content, **message.extra}
         for message, content in zip(messages, contents, strict=True)
@@ -123,22 +136,6 @@ def _match(text: str, frame: Sequence[str], messages: Sequence[Message]) -> list
             "apart from the template's own text. Give another template with --chat-template FILE"
         )
     return contents
-
-
-def _pieces(frame: Sequence[str], contents: Sequence[str], messages: Sequence[Message]) -> list[Piece]:
-    pieces = [Piece(frame[0], content=False, assistant=False)]
-    for message, content, after in zip(messages, contents, frame[1:], strict=True):
-        speaks = message.role == "assistant"
-        pieces += [Piece(content, content=True, assistant=speaks), Piece(after, content=False, assistant=speaks)]
-    return pieces
-
-
-def _split_contents(frame: Sequence[str], contents: Sequence[str], count: int) -> tuple[Piece, ...]:
-    """The first `count` messages and the text around them, none of it the model's to learn."""
-    pieces = [Piece(frame[0], content=False, assistant=False)]
-    for content, after in zip(contents[:count], frame[1 : count + 1], strict=True):
-        pieces += [Piece(content, content=True, assistant=False), Piece(after, content=False, assistant=False)]
-    return tuple(pieces)
 
 
 def _tail(text: str, length: int = 40) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from trueup.batch.chat import Piece, render
+from trueup.batch.chat import Piece, render, render_prompt
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded, Group
@@ -68,7 +68,9 @@ class Encoder:
         sides = [self._sides(group.prompt, response, notes) for response in group.responses]
         prompt, limits = sides[0][0], self.limits
         if not prompt:
-            return Discarded("empty prompt and a tokenizer without a beginning-of-sequence token", group.origin)
+            return Discarded(
+                "empty prompt and a tokenizer without a beginning-of-sequence token", group.origin
+            )
         prompt_cut = limits.max_prompt_length is not None and len(prompt) > limits.max_prompt_length
         if limits.max_prompt_length is not None and prompt_cut:
             prompt = self._cut_prompt(prompt, limits.max_prompt_length)
@@ -76,7 +78,8 @@ class Encoder:
         if room < 1:
             return Discarded(f"prompt as long as max_length, {limits.max_length} tokens", group.origin)
         rows = tuple(
-            TokenRow(np.array(ids[:room], np.int32), np.array(scored[:room], np.bool_)) for _, (ids, scored) in sides
+            TokenRow(np.array(ids[:room], np.int32), np.array(scored[:room], np.bool_))
+            for _, (ids, scored) in sides
         )
         if not all(row.scored.any() for row in rows):
             return Discarded("response without a token to learn", group.origin)
@@ -88,12 +91,7 @@ class Encoder:
         """The ids a model is prompted with at inference; the same that `encode` puts before a response."""
         if isinstance(prompt, str):
             return self._raw_prompt(prompt)
-        text = self.tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content, **m.extra} for m in prompt],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        return self._prompt_pieces([Piece(text, content=False, assistant=False)])
+        return self._prompt_pieces(render_prompt(self.tokenizer, prompt))
 
     def _sides(self, prompt: Content, response: Content, notes: set[str]) -> tuple[list[int], Row]:
         if isinstance(prompt, str):
@@ -125,7 +123,9 @@ class Encoder:
         """Raw text says what it says, unless its prompt was rendered beforehand, control tokens and all."""
         rendered = self._spells_special(prompt)
         if rendered:
-            notes.add("raw prompts spell special tokens; they and their responses are taken as already rendered")
+            notes.add(
+                "raw prompts spell special tokens; they and their responses are taken as already rendered"
+            )
         end = self.tokenizer.eos_token
         ids = self._continue(response.removesuffix(end) if end else response, literal=not rendered)
         return self._end(ids, [True] * len(ids))
@@ -140,12 +140,18 @@ class Encoder:
     def _response_pieces(self, pieces: Sequence[Piece]) -> Row:
         ids: list[int] = []
         scored: list[bool] = []
-        for piece in pieces:
+        last = len(pieces) - 1
+        for number, piece in enumerate(pieces):
             tokens = self._continue(piece.text, literal=piece.content)
-            ended = self._first_end(tokens) if piece.assistant and not piece.content else None
-            if piece is pieces[-1] and ended is not None:
-                tokens = tokens[: ended + 1]  # what follows the end of the last turn is never generated
-            learned = len(tokens) if piece.content or ended is None else ended + 1
+            learned = len(tokens)
+            if piece.assistant and not piece.content:
+                ended = self._first_end(tokens)
+                if ended is not None:
+                    learned = ended + 1
+                elif 0 < number < last:
+                    learned = 0  # only the next turn's heading: nothing in it ends this one
+                if number == last:
+                    tokens = tokens[:learned]  # what follows the end of the last turn is never generated
             ids += tokens
             scored += [piece.assistant and place < learned for place in range(len(tokens))]
         return self._end(ids, scored)

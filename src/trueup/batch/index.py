@@ -88,9 +88,7 @@ class Points:
     def collate(cls, relations: Sequence[PointRelation], first_rows: Sequence[int]) -> "Points":
         labels = [label for relation in relations for label in relation.labels]
         demonstrations = [flag for relation in relations for flag in relation.demonstrations]
-        return cls(
-            torch.tensor(labels, dtype=torch.float32), torch.tensor(demonstrations, dtype=torch.bool)
-        )
+        return cls(torch.tensor(labels, dtype=torch.float32), torch.tensor(demonstrations, dtype=torch.bool))
 
     def to(self, device: torch.device) -> "Points":
         return Points(self.label_N.to(device), self.demonstration_N.to(device))

@@ -25,8 +25,9 @@ class LogProbs:
 
     @property
     def sum(self) -> Tensor:
-        """[N] log p(y | x), in nats."""
-        return torch.segment_reduce(self.token_S, "sum", lengths=self.length_N, initial=0)
+        """[N] log p(y | x), in nats; float32 at least, since hundreds of tokens are added."""
+        token_S = self.token_S.to(torch.promote_types(self.token_S.dtype, torch.float32))
+        return torch.segment_reduce(token_S, "sum", lengths=self.length_N, initial=0)
 
     @property
     def mean(self) -> Tensor:

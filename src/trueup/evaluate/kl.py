@@ -40,9 +40,10 @@ def sequence_kl(
         if response.ids or response.ended
     ]
     ratios: list[float] = []
-    for part in cut(groups, budget):
-        stream = build_stream(part).to(policy.device)
-        ratios += (policy.log_probs(stream).sum - start.log_probs(stream).sum).tolist()
+    with policy.without_dropout(), start.without_dropout():
+        for part in cut(groups, budget):
+            stream = build_stream(part).to(policy.device)
+            ratios += (policy.log_probs(stream).sum - start.log_probs(stream).sum).tolist()
     return mean(ratios)
 
 

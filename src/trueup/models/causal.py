@@ -79,6 +79,16 @@ class CausalModel:
         finally:
             self.set_layout(self.layout)
 
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """The function itself: no dropout, and nothing drawn from the random state."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train(training)
+
     def log_probs(self, stream: Stream) -> LogProbs:
         """Log-probabilities of the stream's scored tokens, differentiable in the model's parameters.
 

@@ -76,7 +76,14 @@ def token_log_probs(
         [S] in nats, float32 (float64 for float64 input), differentiable in the hidden states, weight and bias.
     """
     result: Tensor = _TokenLogProbs.apply(
-        hidden_SH, head.weight_VH, head.bias_V, target_S, head.scale, head.softcap, dtype or hidden_SH.dtype, budget
+        hidden_SH,
+        head.weight_VH,
+        head.bias_V,
+        target_S,
+        head.scale,
+        head.softcap,
+        dtype or hidden_SH.dtype,
+        budget,
     )  # type: ignore[no-untyped-call]
     return result
 
@@ -110,7 +117,7 @@ class _TokenLogProbs(torch.autograd.Function):
                 if direction is not None:
                     slope = head.slope(logits, target[chunk], normaliser[chunk])
                     torch.mm(slope.to(dtype), head.weight, out=direction[chunk])
-        ctx.settings = (scale, softcap, dtype, budget, frozen_head)
+        ctx.settings = (scale, softcap, dtype, budget, frozen_head, hidden.dtype)
         if direction is not None:
             ctx.save_for_backward(direction)
         else:
@@ -120,11 +127,11 @@ class _TokenLogProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        scale, softcap, dtype, budget, frozen_head = ctx.settings
+        scale, softcap, dtype, budget, frozen_head, hidden_dtype = ctx.settings
         unused = (None,) * 5
         if frozen_head:
             (direction,) = ctx.saved_tensors
-            return (grad[:, None].to(direction.dtype) * direction, None, None, *unused)
+            return ((grad[:, None] * direction).to(hidden_dtype), None, None, *unused)
         hidden, weight, bias, target, normaliser = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         high = normaliser.dtype
@@ -145,7 +152,7 @@ class _TokenLogProbs(torch.autograd.Function):
                 if grad_bias is not None:
                     grad_bias.add_(slope.sum(0))
         return (
-            None if grad_hidden is None else grad_hidden.to(hidden.dtype),
+            None if grad_hidden is None else grad_hidden.to(hidden_dtype),
             None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
             *unused,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trueup.errors import InputError
+from trueup.errors import InputError, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,18 @@ def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not a causal language model that can be loaded: {reason}") from error
     network, report = loaded
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report.get("mismatched_keys", ()))
-    if missing:
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise InputError(
-            f"{path}: the weights lack {shown}, which would be filled with random numbers. Download the model "
-            "again, or give the folder of a complete one"
-        )
+    _refuse_missing(
+        path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
+    )
     return network
+
+
+def _refuse_missing(path: str, missing: list[str]) -> None:
+    if missing:
+        raise InputError(
+            f"{path}: the weights lack {listed(missing, 3)}, which would be filled with random numbers. Download "
+            "it again, or give the folder of a complete model"
+        )
 
 
 def _tokenizer(path: str, base: str, trust_remote_code: bool) -> Any:
@@ -115,7 +119,10 @@ def _tokenizer(path: str, base: str, trust_remote_code: bool) -> Any:
 
 
 def _base_of(adapter: Path) -> str:
-    config = json.loads(adapter.read_text(encoding="utf-8"))
+    try:
+        config = dict(json.loads(adapter.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:  # no JSON object, or no UTF-8
+        raise InputError(f"{adapter}: not a PEFT adapter's configuration: {error}. Save it again") from error
     base = str(config.get("base_model_name_or_path") or "")
     for candidate in (Path(base), adapter.parent / base):
         if base and (candidate / "config.json").is_file():
@@ -127,13 +134,20 @@ def _base_of(adapter: Path) -> str:
 
 
 def _adapter(network: Any, path: str) -> Any:
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
 
     with quiet():
         try:
-            return PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
+            with safe_open(Path(path) / "adapter_model.safetensors", framework="pt") as stored:
+                there = set(stored.keys())
+            adapted = PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
         except Exception as error:  # as above
-            raise InputError(f"{path}: not an adapter that can be loaded: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: not an adapter that can be loaded: {reason}") from error
+    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    _refuse_missing(path, sorted(set(wanted) - there))
+    return adapted
 
 
 def _end_ids(network: Any, tokenizer: Any, eos_token: str | None, path: str) -> tuple[int, ...]:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueup.errors import InputError
-from trueup.models.head import head_of
+from trueup.errors import InputError, listed
 from trueup.models.load import quiet
 
 POLICY = "default"
@@ -46,11 +45,37 @@ def add_lora(
         with quiet():
             adapted = get_peft_model(network, config, adapter_name=POLICY)
     except ValueError as error:
-        names = sorted({name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear)})
-        raise InputError(f"lora.targets {targets!r}: {error}. This model's linear layers are: {', '.join(names)}") from error
+        names = sorted(
+            {name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
+        )
+        raise InputError(
+            f"lora.targets {targets!r}: {error}. This model's linear layers are: {', '.join(names)}"
+        ) from error
     adapted.peft_config[POLICY].base_model_name_or_path = base
-    head_of(adapted.get_base_model())
+    refuse_special(adapted, f"lora.targets {targets!r}")
     return adapted
+
+
+def refuse_special(network: Any, where: str) -> None:
+    """An adapter is factors A and B of linear layers under the head, or it could not be copied and mixed.
+
+    Raises:
+        InputError: the policy's adapter is anything more.
+    """
+    if hasattr(network.get_base_model().get_output_embeddings(), "lora_A"):
+        raise InputError(
+            f"{where}: the output head carries an adapter, but log-probabilities are computed from its plain weight. "
+            "Leave the head out"
+        )
+    plain = {id(factor) for factor in factors(network, POLICY).values()}
+    more = [
+        name for name, value in network.named_parameters() if value.requires_grad and id(value) not in plain
+    ]
+    if more:
+        raise InputError(
+            f"{where}: the adapter trains {listed(more, 2)}, which are not low-rank factors of a linear layer. Give a "
+            "plain LoRA adapter of linear layers, without DoRA, biases, embeddings or modules to save"
+        )
 
 
 def is_adapted(network: nn.Module) -> bool:
@@ -82,7 +107,9 @@ def set_factors(network: nn.Module, adapter: str, values: dict[str, Tensor]) -> 
             value = values[f"{name}.{side}"]
             old = modules[adapter].weight
             if old.shape != value.shape:
-                linear = nn.Linear(value.shape[1], value.shape[0], bias=False, device=old.device, dtype=old.dtype)
+                linear = nn.Linear(
+                    value.shape[1], value.shape[0], bias=False, device=old.device, dtype=old.dtype
+                )
                 modules[adapter] = linear.requires_grad_(False)
             with torch.no_grad():
                 modules[adapter].weight.copy_(value)
@@ -96,7 +123,9 @@ def add_reference(network: Any) -> None:
     config.lora_dropout = 0.0
     with quiet():
         network.add_adapter(REFERENCE, config)
-    set_factors(network, REFERENCE, {name: value.detach() for name, value in factors(network, POLICY).items()})
+    set_factors(
+        network, REFERENCE, {name: value.detach() for name, value in factors(network, POLICY).items()}
+    )
     network.set_adapter(POLICY)
 
 

@@ -32,7 +32,9 @@ def padded_rows(stream: Stream) -> PaddedRows:
     ]
     width = max(len(place) for place in places)
     device = stream.token_T.device
-    place_NL = torch.stack([torch.nn.functional.pad(place, (0, width - len(place)), value=-1) for place in places])
+    place_NL = torch.stack(
+        [torch.nn.functional.pad(place, (0, width - len(place)), value=-1) for place in places]
+    )
     place_NL = place_NL.to(device)
     mask_NL = place_NL >= 0
     token_NL = torch.where(mask_NL, stream.token_T[place_NL.clamp(min=0)], 0)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded, load
+from trueup.models.load import Loaded, load, quiet
 
 SMALL = 5_000_000
 """Parameters below which a second CPU thread costs more than it gives."""
@@ -28,7 +29,9 @@ class AdapterSettings:
 
 def pick_device(name: str) -> torch.device:
     """`auto` is the GPU where there is one."""
-    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name)
+    return torch.device(
+        "cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name
+    )
 
 
 def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
@@ -53,12 +56,24 @@ def load_policy(
         path: folder of a model or an adapter.
         adapter: a fresh adapter to put on it; None trains everything, or the adapter given as `path`.
         options: of `trueup.models.load.load`.
+
+    Raises:
+        InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
     """
     autocast = pick_autocast(precision, device)
     adapted = adapter is not None
-    frozen_base = torch.bfloat16 if adapted and autocast is not None and device.type == "cuda" else torch.float32
+    frozen_base = (
+        torch.bfloat16 if adapted and autocast is not None and device.type == "cuda" else torch.float32
+    )
     loaded = load(path, device=device, dtype=frozen_base, **options)
     network: Any = loaded.network
+    if loaded.starts_from_adapter:
+        lora.refuse_special(network, path)
+        if adapter is not None:
+            raise InputError(
+                f"{path} is an adapter, and training goes on with it; a second one cannot be put on top. Leave lora "
+                f"out, or give the base model, {loaded.base_path}"
+            )
     if adapter is not None:
         network = lora.add_lora(
             network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
@@ -66,7 +81,8 @@ def load_policy(
         )  # fmt: skip
         network.to(device)
     if gradient_checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with quiet():  # newer versions of the library deprecate the name
+            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     disable_dropout(network)
     network.train()
     return CausalModel(network, autocast=autocast), loaded

@@ -41,7 +41,7 @@ def check_layout(model: CausalModel, groups: Sequence[TokenGroup[Any]], wanted: 
         InputError: no layout reproduces the model, or the wanted one does not.
     """
     stream = probe(groups).to(model.device)
-    with torch.no_grad():
+    with torch.no_grad(), model.without_dropout():
         expected_S = naive_log_probs(model, stream)
         reasons: list[str] = []
         for layout in (Layout.GROUPED, Layout.PADDED) if wanted is None else (wanted,):

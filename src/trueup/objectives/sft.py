@@ -7,9 +7,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.objectives.loss import Loss
 
 
-def sft(
-    policy: LogProbs, reference: None, demonstrations: Demonstrations, *, per_token: bool = True
-) -> Loss:
+def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, per_token: bool = True) -> Loss:
     """-log p(y | x).
 
     Args:

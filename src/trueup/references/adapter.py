@@ -11,7 +11,7 @@ from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.models.identity import identity_of, model_identity
+from trueup.models.identity import identity_of
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import Feed, State
 from trueup.references.updates import due

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trueup.batch.batch import Batch
@@ -58,7 +60,13 @@ class CachedReference:
 
     def fingerprint(self) -> str:
         """Hash of what the numbers depend on, tokens apart."""
-        facts = [self.identity, str(self.policy.autocast), self.policy.layout.value, CODE_PATH, torch.__version__]
+        facts = [
+            self.identity,
+            str(self.policy.autocast),
+            self.policy.layout.value,
+            CODE_PATH,
+            torch.__version__,
+        ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
@@ -82,9 +90,10 @@ def read_table(path: Path) -> Table:
         return Table()
     try:
         tensors = load_file(path)
-    except Exception:  # a torn file: safetensors raises its own kinds; what matters is that it is not whole
+        whole = identity_of(tensors.items()) == seal.read_text(encoding="utf-8").strip()
+    except Exception:  # a torn file raises many kinds; what matters is that it is not whole
         return Table()
-    return Table.from_tensors(tensors) if identity_of(tensors.items()) == seal.read_text().strip() else Table()
+    return Table.from_tensors(tensors) if whole else Table()
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -93,19 +102,21 @@ def write_table(path: Path, table: Table) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
+    part, seal = path.with_suffix(f".{os.getpid()}.part"), path.with_suffix(".sha256")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             merged = Table({**table.entries, **read_table(path).entries}).tensors()
-            part = path.with_suffix(f".{os.getpid()}.part")
-            seal = path.with_suffix(".sha256")
             save_file(merged, part)
             seal.unlink(missing_ok=True)  # between the two renames there is no seal, hence no table
             os.replace(part, path)
             part.write_text(identity_of(merged.items()))
             os.replace(part, seal)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # a full disk is either
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise InputError(
-            f"{path.parent}: the reference's log-probabilities cannot be kept there: {error.strerror or error}. "
+            f"{path.parent}: the reference's log-probabilities cannot be kept there: {reason}. "
             "Point the environment variable TRUEUP_CACHE to a folder with room, or choose --reference.kind frozen"
         ) from error

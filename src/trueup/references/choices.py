@@ -11,12 +11,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
-    from trueup.batch.logprobs import LogProbs
+    pass
 
 Ref = TypeVar("Ref", covariant=True)
 """What a reference hands to the objective: `LogProbs`, or None."""
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class ReferenceChoice(Generic[Ref]):

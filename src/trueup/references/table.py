@@ -30,7 +30,7 @@ class Table:
         for batch in batches:
             if all(group.key in self.entries for group in batch.groups):
                 continue
-            with torch.no_grad():
+            with torch.no_grad(), policy.without_dropout():
                 log_probs = policy.log_probs(batch.to(policy.device).stream)
             counts = [sum(int(row.scored.sum()) for row in group.responses) for group in batch.groups]
             for group, piece in zip(batch.groups, log_probs.token_S.cpu().split(counts), strict=True):

@@ -55,19 +55,12 @@ def draw(
         generator: the only source of randomness; on the CPU whatever the model's device.
         batch_size: prompts computed together. It takes part in what a seed draws.
     """
-    training = model.network.training
-    model.network.eval()
-    try:
-        with model.plain() as network:
-            return [
-                drawn
-                for start in range(0, len(prompts), batch_size)
-                for drawn in _draw(
-                    network, prompts[start : start + batch_size], tuple(end_ids), sampling, generator, model.device
-                )
-            ]
-    finally:
-        model.network.train(training)
+    drawn: list[Drawn] = []
+    with model.without_dropout(), model.plain() as network:
+        for start in range(0, len(prompts), batch_size):
+            part = prompts[start : start + batch_size]
+            drawn += _draw(network, part, tuple(end_ids), sampling, generator, model.device)
+    return drawn
 
 
 def _draw(

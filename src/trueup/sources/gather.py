@@ -28,7 +28,7 @@ class Gathered:
 
 
 def gather(names: Sequence[str], *, skip_bad: int = 0) -> Gathered:
-    """Read every source, in order.
+    """Read every source: names of the world first, then files, each in the order given.
 
     Args:
         names: paths of files, or names such as `world:pairs?count=500`.
@@ -45,7 +45,9 @@ def gather(names: Sequence[str], *, skip_bad: int = 0) -> Gathered:
         from trueup.world.generate import from_name
 
         made = from_name(name)
-        digest = hashlib.sha256("".join(json.dumps(example_to_row(example)) for example in made).encode()).hexdigest()
+        digest = hashlib.sha256(
+            "".join(json.dumps(example_to_row(example)) for example in made).encode()
+        ).hexdigest()
         examples += made
         fingerprints[name] = digest
         lines.append(f"{name}: {len(made)} examples of the built-in world")

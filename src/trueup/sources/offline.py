@@ -73,7 +73,9 @@ class OfflineSource:
         return self.upcoming(0, math.ceil(min(self.total, len(self.groups)) / self.batch_size))
 
     def held_out(self) -> Iterator[Batch[Any]]:
-        yield from self._polled([collate_batch(part, self.collate) for part in cut(self.held_out_groups, self.budget)])
+        yield from self._polled(
+            [collate_batch(part, self.collate) for part in cut(self.held_out_groups, self.budget)]
+        )
 
     def _polled(self, batches: Sequence[Batch[Any]]) -> Iterator[Batch[Any]]:
         for batch in batches:

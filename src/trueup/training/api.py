@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def train(
     method: Method[Any, Any, Any],
     *,
     model: str | Path,
-    data: str | Path | list[str | Path],
+    data: str | Path | Sequence[str | Path],
     output: str | Path,
     quiet: bool = False,
     **settings: Any,
@@ -51,7 +52,7 @@ def train(
         InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
         Stopped: SIGTERM or Ctrl-C; the run goes on with `resume`.
     """
-    files = data if isinstance(data, list | tuple) else [data]
+    files = [data] if isinstance(data, str | Path) else data
     given = {"model": str(model), "data": [str(file) for file in files], "output": str(output), **settings}
     return run(resolve(method.name, overrides={**method.settings, **given}), quiet=quiet)
 
@@ -71,9 +72,9 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
     lock = folder.lock()
     try:
         check_inputs(resolved.settings)  # again, now that nobody else can begin a run here
+        folder.check_fresh()
         return _go(resolved, folder, display, resume=False)
     except BaseException:
-        lock.release()
         folder.discard_if_empty()
         raise
     finally:

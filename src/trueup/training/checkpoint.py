@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `checkpoints/step-00000042` of tensor files, `facts.json`, and `manifest.json` with
 the SHA-256 of every other file. It is written under another name, flushed to the disk and renamed; a folder
-under the final name whose manifest holds is whole. Nothing is ever unpickled.
+under the final name whose manifest holds is whole. What the manifest does not name is never opened, and
+nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one.
 
+    A whole one of the same step is left as it is: a run that stops where it was resumed has nothing to add.
+
     Raises:
         CheckpointError: it could not be written; what was there before is untouched.
     """
@@ -47,6 +50,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     part = folder / f".{final.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if final.is_dir() and verify(final) is None:
+            return final
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         _write(part, checkpoint)
@@ -58,10 +63,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         shutil.rmtree(part, ignore_errors=True)
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        needed = sum(t.numel() * t.element_size() for part_ in checkpoint.parts.values() for t in part_.values())
+        needed = sum(
+            t.numel() * t.element_size() for part_ in checkpoint.parts.values() for t in part_.values()
+        )
         raise CheckpointError(
             f"{final}: the checkpoint could not be written: {reason}. It needs {needed / 1e6:.1f} MB and "
-            f"{_free(folder):.1f} MB are free there; checkpoints before it are intact. Make room and go on with --resume"
+            f"{_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go on with --resume"
         ) from error
     return final
 
@@ -95,21 +102,20 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | No
 def verify(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        expected: dict[str, str] = manifest["files"]
-        version = int(manifest["format"])
+        expected = _manifest(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"manifest.json cannot be read ({error})"
-    if version > FORMAT:
-        raise CheckpointError(
-            f"{path}: written in format {version} by a newer trueup; this one reads up to {FORMAT}. Update trueup"
-        )
     for name, digest in expected.items():
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
         if _sha256(file) != digest:
             return f"{name} does not match its checksum"
+    version = _facts(path)["format"]  # under a checksum: a flipped bit is not taken for a newer version
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {version} by a newer trueup; this one reads up to {FORMAT}. Update trueup"
+        )
     return None
 
 
@@ -120,20 +126,32 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
         _sync(file)
         digests[file.name] = _sha256(file)
-    facts = {"step": checkpoint.step, **checkpoint.facts}
+    facts = {"format": FORMAT, "step": checkpoint.step, **checkpoint.facts}
     _write_json(part / "facts.json", facts)
     digests["facts.json"] = _sha256(part / "facts.json")
-    _write_json(part / "manifest.json", {"format": FORMAT, "files": digests})
+    _write_json(part / "manifest.json", {"files": digests})
     _sync(part)
 
 
 def _read(path: Path) -> Checkpoint:
-    facts = json.loads((path / "facts.json").read_text(encoding="utf-8"))
+    facts = _facts(path)
     parts = {}
-    for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            parts[file.stem] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    for name in sorted(_manifest(path)):
+        if name.endswith(".safetensors"):
+            with safe_open(path / name, framework="pt") as opened:
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            parts[name.removesuffix(".safetensors")] = tensors
     return Checkpoint(int(facts["step"]), parts, facts)
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    """File -> its SHA-256."""
+    return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"])
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((path / "facts.json").read_text(encoding="utf-8"))
+    return facts
 
 
 def _folders(folder: Path) -> list[Path]:

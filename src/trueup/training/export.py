@@ -21,7 +21,7 @@ CARD = """---
 
 # {{ name }}
 
-{{ base }} aligned with **{{ method }}** ({{ title }}) by [trueup](https://pypi.org/project/trueup/) {{ version }}.
+{{ base }} aligned with **{{ method }}** ({{ title }}) by trueup {{ version }}.
 {%- if paper %}
 
 Method: {{ paper }}
@@ -103,5 +103,7 @@ def render_card(card: Mapping[str, Any], *, adapter: bool) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["trueup", card["method"]],
     }
-    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(CARD)  # Markdown, not HTML
+    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(
+        CARD
+    )  # Markdown, not HTML
     return template.render(**card, card_data=yaml.safe_dump(data, sort_keys=False).strip())

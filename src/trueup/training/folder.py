@@ -81,6 +81,18 @@ class RunFolder:
             return {}
         return content if isinstance(content, dict) else {}
 
+    def check_fresh(self) -> None:
+        """Refuse a folder with checkpoints but no run: a new one, once stopped, would go on from them.
+
+        Raises:
+            InputError: there are some.
+        """
+        if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
+            raise InputError(
+                f"{self.path} holds checkpoints of another run, whose run.yaml is gone. Give another --output, or "
+                f"remove {self.checkpoints}"
+            )
+
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that failed before it wrote anything."""
         if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {".lock"}:

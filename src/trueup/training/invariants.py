@@ -33,12 +33,8 @@ def check_first_batch(policy: CausalModel, reference: Reference, batch: Batch[An
     expected = reference.log_probs(batch)
     if expected is None:
         return None
-    was_training = policy.network.training
-    policy.network.eval()
-    try:
+    with policy.without_dropout():
         gap_S = (policy.log_probs(batch.stream).token_S - expected.token_S).abs()
-    finally:
-        policy.network.train(was_training)
     gap = gap_S.max().item()
     allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
     if policy.autocast is not None and not reference.exact:

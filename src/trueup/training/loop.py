@@ -157,12 +157,8 @@ def _evaluation_due(run: Run) -> bool:
 
 def _evaluate(run: Run) -> dict[str, float]:
     """Held-out metrics under the policy as it is, without dropout."""
-    training = run.policy.network.training
-    run.policy.network.eval()
-    try:
+    with run.policy.without_dropout():
         values = evaluate(run.policy, run.reference, run.method, run.source.held_out(), run.step)
-    finally:
-        run.policy.network.train(training)
     run.metrics.write(run.step, values)
     return values
 

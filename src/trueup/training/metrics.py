@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from trueup.errors import CheckpointError
 from trueup.training.trackers import Tracker
 
 
@@ -18,6 +20,9 @@ class Metrics:
             an uninterrupted one.
         trackers: further places; one that fails is reported once and left out from then on.
         warn: shows a line to the user.
+
+    Raises:
+        CheckpointError: lines cannot be removed.
     """
 
     def __init__(
@@ -29,19 +34,21 @@ class Metrics:
         self.evaluated: set[int] = set()
         self._failed = False
         kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
-        self.evaluated = {int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)}
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(part, path)
+        self.evaluated = {
+            int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)
+        }
+        if path.is_file():
+            self._keep(kept)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            self._append(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
             if not self._failed:
-                self.warn(f"{self.path}: metrics are not written: {error.strerror or error}; training goes on")
+                self.warn(
+                    f"{self.path}: metrics are not written: {error.strerror or error}; training goes on"
+                )
             self._failed = True
         if any(key.startswith("eval_") for key in values):
             self.evaluated.add(step)
@@ -51,6 +58,28 @@ class Metrics:
             except Exception as error:  # whatever an outside service raises must not stop a run
                 self.trackers.remove(tracker)
                 self.warn(f"tracker {tracker.name} failed and is left out from now on: {error}")
+
+    def _append(self, line: str) -> None:
+        """Add a whole line or, on a full disk, nothing: half of one would hide those that follow."""
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:
+            with suppress(OSError):
+                os.truncate(self.path, before)
+            raise
+
+    def _keep(self, lines: Sequence[Mapping[str, object]]) -> None:
+        part = self.path.with_suffix(".part")
+        try:
+            part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            os.replace(part, self.path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CheckpointError(
+                f"{self.path}: cannot be written: {error.strerror or error}. Make room, and go on with --resume"
+            ) from error
 
     def close(self) -> None:
         """Let the trackers finish."""

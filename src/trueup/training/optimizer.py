@@ -100,7 +100,7 @@ class Optimizer:
                 continue
             state = {key: tensors[f"{name}.{key}"].clone() for key in keys}
             if len(keys) != 3 or state["exp_avg"].shape != parameter.shape:
-                raise CheckpointError(f"the saved optimizer state of {name} does not fit the model's parameter")
-            self.adamw.state[parameter] = {
-                key: value.to(parameter.device) for key, value in state.items()
-            }
+                raise CheckpointError(
+                    f"the saved optimizer state of {name} does not fit the model's parameter"
+                )
+            self.adamw.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}

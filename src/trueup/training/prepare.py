@@ -61,6 +61,8 @@ def prepare(
             "--max-prompt-length so that long prompts lose their beginning"
         )
     limits = encoder.limits
+    if dropped and limits.max_prompt_length is None:
+        lines.append("long prompts can be kept, without their beginning, by --max-prompt-length")
     if cut_responses:
         lines.append(
             f"{what} data: {cut_responses} of {responses} responses lost their end to max_length {limits.max_length} "
@@ -76,6 +78,11 @@ def prepare(
 
 
 def _rows(origins: Sequence[Origin | None]) -> str:
-    names = [str(origin) for origin in origins if origin is not None]
-    rows = f"{len(origins)} example{'s' * (len(origins) != 1)}"
-    return f"{rows} ({listed(names)})" if names else rows
+    """`3 examples (a.jsonl rows 1, 5; b.jsonl row 2)`."""
+    files: dict[str, list[str]] = {}
+    for origin in origins:
+        if origin is not None:
+            files.setdefault(origin.file, []).append(str(origin.row))
+    places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
+    count = f"{len(origins)} example{'s' * (len(origins) != 1)}"
+    return f"{count} ({'; '.join(places)})" if places else count

@@ -59,7 +59,9 @@ class Display:
 class Advance:
     """Moves one bar."""
 
-    def __init__(self, display: Display, label: str, total: int | None, progress: Progress | None = None) -> None:
+    def __init__(
+        self, display: Display, label: str, total: int | None, progress: Progress | None = None
+    ) -> None:
         self.display, self.label, self.total, self.progress = display, label, total, progress
         self.task = progress.add_task(label, total=total, shown="") if progress else None
         self.start = self.last = time.monotonic()
@@ -87,7 +89,9 @@ class Advance:
         left = ""
         if self.total and done > self.first:
             seconds = (now - self.start) / (done - self.first) * (self.total - done)
-            left = f"  {duration(seconds)} left" if done < self.total else f"  took {duration(now - self.start)}"
+            left = (
+                f"  {duration(seconds)} left" if done < self.total else f"  took {duration(now - self.start)}"
+            )
         self.display.say(f"{self.label} {done}{of}{left}  {shown}".rstrip())
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import platform
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from trueup import __version__
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import TokenGroup
 from trueup.config.resolve import Resolved, dump, read_facts
@@ -35,7 +37,7 @@ from trueup.training.prepare import Prepared, prepare
 from trueup.training.progress import Display
 from trueup.training.schedule import learning_rate
 from trueup.training.signals import StopFlag, stop_on_signals
-from trueup.training.trackers import check_installed, open_trackers
+from trueup.training.trackers import Tracker, check_installed, open_trackers
 
 
 class Session:
@@ -63,7 +65,9 @@ class Session:
             facts = self._facts(policy)
             if resume:
                 self._unchanged(facts)
-            saved = checkpoints.load_newest(self.folder.checkpoints, warn=self.display.warn) if resume else None
+            saved = (
+                checkpoints.load_newest(self.folder.checkpoints, warn=self.display.warn) if resume else None
+            )
             self._choose_layout(policy, source.step_groups(1))
             run = self._assemble(policy, loaded, source, saved.step if saved else 0)
             if saved is not None:
@@ -71,11 +75,13 @@ class Session:
                 self.display.say(f"going on after step {run.step} of {run.total}")
             else:
                 self._start(run, facts, resume)
+            run.metrics.trackers = self._trackers()
             try:
                 latest = self._train(run, flag)
             except TrueupError as error:
                 state = "stopped" if isinstance(error, CheckpointError) else "failed"
-                self.folder.write_status(state, run.step, run.total)
+                with suppress(CheckpointError):  # on a full disk the first error is the one to report
+                    self.folder.write_status(state, run.step, run.total)
                 raise
             finally:
                 run.metrics.close()
@@ -105,7 +111,9 @@ class Session:
         torch.manual_seed(settings.seed)
         device = pick_device(settings.device)
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError("device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu")
+            raise InputError(
+                "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
+            )
         adapter = settings.lora and AdapterSettings(
             settings.lora.rank, settings.lora.alpha or 2.0 * settings.lora.rank, settings.lora.dropout,
             settings.lora.targets,
@@ -120,7 +128,7 @@ class Session:
             torch.set_num_threads(settings.threads or 1)
         trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
         self.display.say(
-            f"{settings.model}: {type(policy.inner).__name__}, {size:,} parameters, {trained:,} trained, on {device.type}"
+            f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {size:,} parameters, {trained:,} trained"
             + (", products in bfloat16" if policy.autocast else "")
         )
         return policy, loaded
@@ -131,13 +139,19 @@ class Session:
         from trueup.world.model import world_model_path
 
         with self.display.bar("making the world's model", None) as advance:
-            return str(world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss})))
+            return str(
+                world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
+            )
 
     def _source(self, examples: Any, held_out: Any, loaded: Loaded, flag: StopFlag) -> OfflineSource:
         settings = self.settings
         limit = self._max_length(loaded)
-        encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(limit, settings.max_prompt_length))
-        prepared = prepare(self.display.track(examples, "tokenizing"), encoder, what="training", poll=flag.poll)
+        encoder = Encoder(
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(limit, settings.max_prompt_length)
+        )
+        prepared = prepare(
+            self.display.track(examples, "tokenizing"), encoder, what="training", poll=flag.poll
+        )
         kept = prepare(held_out, encoder, what="evaluation", poll=flag.poll) if held_out else Prepared((), ())
         self._say_data([*prepared.lines, *kept.lines])
         size = len(prepared.groups)
@@ -184,11 +198,7 @@ class Session:
         assert peak is not None
         warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)
         rate = partial(learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total)
-        trackers = open_trackers(
-            settings.trackers, self.folder.path, settings.run_name or self.folder.path.name, dump(self.resolved),
-            self.display.warn,
-        )  # fmt: skip
-        metrics = Metrics(self.folder.metrics, keep_until=step, trackers=trackers, warn=self.display.warn)
+        metrics = Metrics(self.folder.metrics, keep_until=step, trackers=(), warn=self.display.warn)
         pace = Pace(
             settings.eval_every or 0, settings.save_every or max(1, math.ceil(total / 10)), settings.log_every,
             settings.keep_checkpoints,
@@ -204,6 +214,13 @@ class Session:
             self.display.say(said)
         self.folder.write_settings(dump(self.resolved) | facts | {"reference": run.reference.identity})
         self.folder.write_status("running", 0, run.total)
+
+    def _trackers(self) -> list[Tracker]:
+        """Opened once the run has begun, so that one that cannot begin leaves nothing there."""
+        return open_trackers(
+            self.settings.trackers, self.folder.path, self.settings.run_name or self.folder.path.name,
+            dump(self.resolved), self.display.warn,
+        )  # fmt: skip
 
     def _train(self, run: Run, flag: StopFlag) -> dict[str, float]:
         from trueup.errors import Stopped
@@ -224,7 +241,7 @@ class Session:
             "title": info.title,
             "paper": info.paper,
             "formula": info.formula,
-            "version": version("trueup"),
+            "version": __version__,
             "settings": self.folder.settings.read_text(encoding="utf-8"),
             "data": self.data_lines,
             "step": run.step,
@@ -236,9 +253,13 @@ class Session:
         self.display.say(f"the aligned model is in {self.folder.model}")
 
     def _facts(self, policy: CausalModel) -> dict[str, Any]:
-        packages = ("trueup", "torch", "transformers", "peft", "tokenizers", "safetensors")
+        packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
         return {
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+            "versions": {
+                "trueup": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in packages},
+            },
             "data_fingerprints": dict(self.fingerprints),
             "model_identity": model_identity(policy.network),
         }
@@ -263,7 +284,9 @@ class Session:
         for name, was in before.get("versions", {}).items():
             now = facts["versions"].get(name)
             if was != now:
-                self.display.warn(f"the run began with {name} {was} and goes on with {now}: not bit for bit the same")
+                self.display.warn(
+                    f"the run began with {name} {was} and goes on with {now}: not bit for bit the same"
+                )
 
     def _say_data(self, lines: list[str]) -> None:
         self.data_lines += lines

@@ -100,7 +100,7 @@ def train_step(
     for batch in batches:
         poll()
         loss, log_probs, reference_log_probs = forward(policy, reference, method, batch, step)
-        loss.per_example.sum().backward()  # type: ignore[no-untyped-call]
+        loss.per_example.sum().backward()
         weight += loss.weight.double().sum().item()
         means.add_batch(loss, log_probs, reference_log_probs)
     if not weight:
@@ -111,7 +111,11 @@ def train_step(
 
 @torch.no_grad()
 def evaluate(
-    policy: CausalModel, reference: Reference, method: Method[Any, Any, Any], batches: Iterable[Batch[Any]], step: int
+    policy: CausalModel,
+    reference: Reference,
+    method: Method[Any, Any, Any],
+    batches: Iterable[Batch[Any]],
+    step: int,
 ) -> dict[str, float]:
     """Means of loss and metrics over held-out feedback, under `eval_` names."""
     means = Means()
@@ -136,4 +140,3 @@ def _check(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, wh
 def _names(batches: Sequence[Batch[Any]]) -> list[str]:
     origins: list[Origin] = [origin for batch in batches for origin in batch.origins if origin is not None]
     return sorted({str(origin) for origin in origins})
-

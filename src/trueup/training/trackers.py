@@ -83,7 +83,11 @@ def check_installed(names: tuple[str, ...]) -> None:
 
 
 def open_trackers(
-    names: tuple[str, ...], folder: Path, run_name: str, settings: Mapping[str, Any], warn: Callable[[str], None]
+    names: tuple[str, ...],
+    folder: Path,
+    run_name: str,
+    settings: Mapping[str, Any],
+    warn: Callable[[str], None],
 ) -> list[Tracker]:
     """Start the trackers asked for; one that cannot start is reported and left out."""
     opened = []

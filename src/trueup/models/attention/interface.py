@@ -137,7 +137,9 @@ def dense_attention(
     seen_TT = layout.seen_TT
     if sliding_window is not None:
         seen_TT = seen_TT & (layout.position_T[:, None] - layout.position_T < sliding_window)
-    weights = scores.masked_fill(~seen_TT, -torch.inf).softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    weights = scores.masked_fill(~seen_TT, -torch.inf).softmax(
+        -1, dtype=torch.promote_types(scores.dtype, torch.float32)
+    )
     return (weights.to(value.dtype) @ value).transpose(1, 2), None
 
 

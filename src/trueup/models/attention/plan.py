@@ -18,6 +18,8 @@ from trueup.batch.stream import GroupSpan, Stream
 
 QUERY_BLOCK = 64
 """Queries of a piece: small enough to skip most of the triangle, large enough for an efficient product."""
+LONG_QUERY_BLOCK = 256
+"""Queries of a piece of a long segment, where the fused kernel wants more of them."""
 SHORT = 131_072
 """Queries times keys up to which softmax(QK)V written out beats the fused kernel on a CPU."""
 OVERHEAD = 4_096
@@ -103,8 +105,8 @@ def _pieces(spans: Sequence[GroupSpan]) -> Iterator[Piece]:
         for prompt, own in [((0, 0), span.prompt), *((span.prompt, response) for response in span.responses)]:
             num_keys = prompt[1] - prompt[0] + own[1] - own[0]
             long = (own[1] - own[0]) * num_keys > SHORT
-            step = own[1] - own[0] if long else QUERY_BLOCK
-            for start in range(own[0], own[1], max(step, 1)):
+            step = LONG_QUERY_BLOCK if long else QUERY_BLOCK
+            for start in range(own[0], own[1], step):
                 stop = min(start + step, own[1])
                 yield Piece((start, stop), prompt, (own[0], stop))
 

@@ -1,0 +1,54 @@
+# Every target sets up what it needs: a virtual environment in $(VENV), with the versions of constraints.txt.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Folders whose tests are fast enough for `make quick`.
+QUICK ?= tests/config tests/cli tests/feedback tests/batch tests/objectives
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick format lint types clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the virtual environment and install trueup into it
+
+# torch goes first and alone, so that a build for the CPU is taken where the package registry offers one.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "trueup needs Python 3.11 or newer; choose one with: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || \
+		{ echo "no virtual environment could be made; on Debian and Ubuntu, install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+		"$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## align a small model several ways and print a table of results
+	$(BIN)/trueup demo
+
+test: lint types  ## format check, lint, types, every test
+	$(BIN)/python -m pytest -n 2
+
+quick: lint  ## format check, lint and the fast tests, in under a minute
+	$(BIN)/python -m pytest -n 2 -m "not slow" $(wildcard $(QUICK))
+
+format: $(READY)  ## format the code, and mend what the linter can mend
+	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+lint: $(READY)  ## check format and style
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+
+types: $(READY)  ## check types
+	$(BIN)/mypy
+
+clean:  ## remove the virtual environment and every cache
+	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

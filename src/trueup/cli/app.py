@@ -1,0 +1,70 @@
+"""The command `trueup`: what it offers, and how every error ends in one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from trueup import __version__
+from trueup.cli import demo, methods, train
+from trueup.errors import Stopped, TrueupError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # --learning-rate and --learning_rate are the same option.
+        "token_normalize_func": lambda name: name.replace("-", "_"),
+    },
+)
+app.add_typer(train.app, name="train")
+app.command("methods")(methods.show)
+app.command("demo")(demo.show)
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."""
+    if version:
+        typer.echo(f"trueup {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done or stopped, 2 input, 4 checkpoint, 5 numerics, 6 annotator."""
+    raise SystemExit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="trueup", standalone_mode=False)
+        sys.stdout.flush()
+    except Stopped:
+        return 0
+    except TrueupError as error:
+        return _say(str(error), error.exit_code)
+    except typer.TyperException as error:
+        return _say(error.format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # The reader has gone; the interpreter must not try to flush to it again on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _say(message: str, code: int) -> int:
+    """Print the one line on the standard error, and return the exit code."""
+    typer.echo(f"trueup: {' '.join(message.split())}", err=True)
+    return code

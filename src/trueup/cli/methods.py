@@ -1,0 +1,47 @@
+"""`trueup methods`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from trueup.methods import MethodInfo
+
+
+def show(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List every method: formula, paper, the feedback it needs, its defaults."""
+    from trueup.methods import METHODS
+
+    described = [describe(info) for info in METHODS.values()]
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    for entry in described:
+        defaults = {**entry["settings"], **entry["defaults"]}
+        typer.echo(f"{typer.style(entry['name'], bold=True)}  {entry['title']}")
+        typer.echo(f"  loss      {entry['formula']}")
+        typer.echo(f"  feedback  {entry['feedback']}")
+        if entry["paper"]:
+            typer.echo(f"  paper     {entry['paper']}")
+        typer.echo(f"  defaults  {', '.join(f'{name} {value}' for name, value in defaults.items())}\n")
+
+
+def describe(info: MethodInfo) -> dict[str, Any]:
+    """Return a method as plain values; `settings` are its own, `defaults` those of the run that differ."""
+    from trueup.config.schema import settings_in
+
+    settings = [setting for setting in settings_in(info.settings) if not setting.variant]
+    return {
+        "name": info.name,
+        "title": info.title,
+        "formula": info.formula,
+        "paper": info.paper,
+        "feedback": info.feedback,
+        "settings": {setting.path: setting.default for setting in settings},
+        "defaults": dict(info.defaults),
+    }

@@ -1,0 +1,8 @@
+"""Typed settings: validation, YAML, TRL's names, and what a run needs before torch is imported."""
+
+
+def document() -> str:
+    """Return docs/settings.md: every setting of a run and of each method, and every name of TRL's."""
+    from trueup.config.page import render
+
+    return render()

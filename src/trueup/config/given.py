@@ -1,0 +1,156 @@
+"""What the user gave: a method by name, settings from a file and over it, under our names and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from trueup.config.layers import Layer, flatten, nest, overlay
+from trueup.config.nearest import did_you_mean
+from trueup.config.schema import settings_in
+from trueup.config.settings import RunSettings
+from trueup.config.trl import handled_names, same, translate, trl_names
+from trueup.config.validation import Model, Problem, Problems, named, validate
+from trueup.config.yaml_file import read_yaml
+from trueup.errors import InputError
+from trueup.methods import METHODS, MethodInfo
+from trueup.references.choices import AdapterOff
+
+SHORT_NAMES = {
+    "lr": "learning_rate",
+    "lora_rank": "lora.rank",
+    "cutoff_len": "max_length",
+    "pref_beta": "beta",
+}
+"""Names of other tools that spelling alone would not lead to ours."""
+
+
+def find_method(name: str) -> MethodInfo:
+    """Return the method registered under a name; an underscore may stand for its hyphen."""
+    info = METHODS.get(name) or METHODS.get(name.replace("_", "-"))
+    if info is None:
+        close = did_you_mean(name, METHODS) or f"; the methods are {', '.join(sorted(METHODS))}"
+        raise InputError(f"{name} is not a method{close}")
+    return info
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user gave, file and overrides in one layer, under our names."""
+
+    layer: Layer
+    origins: dict[str, str]
+    """Name -> where it was given, for messages: `run.yaml:3`."""
+    notes: tuple[str, ...]
+
+
+def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Mapping[str, Any]) -> Given:
+    """Read what the user gave, the file first, and translate TRL's names in both."""
+    values, lines = _read_file(info, config_file) if config_file is not None else ({}, {})
+    handled = handled_names(info)
+    in_file = {name: value for name, value in values.items() if name in handled}
+    in_overrides = {name: value for name, value in overrides.items() if name in handled}
+    try:
+        translated = translate({**in_file, **in_overrides}, info)
+    except Problems as refusal:
+        raise _located(refusal.problems, lines) from None
+
+    origins = dict(lines)
+    lower = flatten({name: value for name, value in values.items() if name not in handled})
+    upper = flatten({name: value for name, value in overrides.items() if name not in handled})
+    for name, value in translated.settings.items():
+        sources = translated.made_from[name]
+        layer = upper if any(source in in_overrides for source in sources) else lower
+        if name in layer and not same(layer[name], value):
+            raise InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
+        layer[name] = value
+        if name not in sources:
+            origins[name] = (
+                f"{next((lines[source] for source in sources if source in lines), '')} {', '.join(sources)}"
+            )
+    for name in upper:
+        if name not in translated.settings:
+            origins.pop(name, None)
+    return Given(overlay(lower, upper), origins, translated.notes)
+
+
+def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[BaseModel, RunSettings]:
+    """Return the method's typed settings and the run's."""
+    nested = nest(layer)
+    of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
+    of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
+    problems = [Problem(name, unknown(name, info)) for name in flatten(nested) or nested]
+    method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
+    settings = _collect(RunSettings, of_run, "a run", problems)
+    if method_settings is None or settings is None or problems:
+        raise _located(problems, origins)
+    if settings.learning_rate is None:
+        raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
+    if isinstance(getattr(method_settings, "reference", None), AdapterOff) and settings.lora is None:
+        raise InputError(
+            "reference.kind adapter-off is refused without lora: there is no adapter to switch off; "
+            "give lora.rank, or take reference.kind frozen"
+        )
+    return method_settings, settings
+
+
+def asked_for(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
+    """Return what a run's record holds beyond the defaults, so that `model_fields_set` is as at its start."""
+    defaults = {name: field.default for name, field in RunSettings.model_fields.items()}
+    return {
+        name: value
+        for name, value in settings.items()
+        if name in info.defaults or name not in defaults or value != defaults[name]
+    }
+
+
+def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A file's values, and where each stands. A run's own run.yaml is read as the settings it holds."""
+    file = read_yaml(path)
+    values = dict(file.values)
+    lines = file.lines
+    method = values.pop("method", None)
+    if method is not None and (not isinstance(method, str) or find_method(method) is not info):
+        raise InputError(
+            f"{file.path}: is for method {method}, not for {info.name}; run trueup train {method}"
+        )
+    of_method, of_run = values.get("method_settings"), values.get("settings")
+    if isinstance(of_method, dict) and isinstance(of_run, dict):
+        values = {**of_method, **asked_for(of_run, info)}
+        lines = {name.partition(".")[2]: line for name, line in lines.items()}
+    return values, {name: f"{file.path}:{line}" for name, line in lines.items()}
+
+
+def _collect(model: type[Model], values: dict[str, Any], where: str, problems: list[Problem]) -> Model | None:
+    try:
+        return validate(model, values, where=where)
+    except Problems as found:
+        problems += found.problems
+        return None
+
+
+def unknown(name: str, info: MethodInfo) -> str:
+    """Say that a dotted name is no setting, and which one was meant."""
+    if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
+        return f"{name} is refused: method {info.name} needs no reference; leave it out"
+    known = [setting.path for model in (info.settings, RunSettings) for setting in settings_in(model)]
+    close = SHORT_NAMES.get(name)
+    hint = f"; did you mean {close}?" if close else did_you_mean(name, [*known, *trl_names()])
+    return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
+
+
+def _located(problems: Iterable[Problem], origins: Mapping[str, str]) -> Problems:
+    """The same problems, each with where its setting was given."""
+    return Problems(Problem(found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems)
+
+
+def _origin(path: str, origins: Mapping[str, str]) -> str:
+    while path:
+        if path in origins:
+            return f"{origins[path].strip()}: "
+        path = path.rpartition(".")[0]
+    return ""

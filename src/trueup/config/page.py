@@ -1,0 +1,84 @@
+"""docs/settings.md, made from the settings themselves: `python -m trueup.config.page > docs/settings.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trueup.config.schema import Setting, settings_in
+from trueup.config.settings import GROUPS, RESUME_MAY_CHANGE, RunSettings
+from trueup.config.trl_names import TABLE
+from trueup.methods import METHODS, MethodInfo
+
+START = """\
+# Settings
+
+Made by `python -m trueup.config.page > docs/settings.md`; a test checks that it is current.
+
+A setting has one name everywhere: in YAML (nested or dotted), on the command line and in Python.
+
+    reference: {{alpha: 0.6}}          # run.yaml, read by --config run.yaml
+    --reference.alpha 0.6            # command line; a hyphen may stand for an underscore
+    tr_dpo(reference=TrustRegion(alpha=0.6)), learning_rate=1e-6
+
+- What is given on the command line goes over the file, and the file over the method's own defaults.
+- A setting that takes several values is a list in YAML and is given several times on the command line;
+  `--data a.jsonl b.jsonl` works too.
+- A switch may stand alone on the command line: `--lora` is `--lora true`.
+- An unknown name is refused, with the nearest known one. Of two names for one thing in the same place
+  (`epochs` and `steps`, TRL's name and ours) one is given.
+- The `run.yaml` of a finished run is also a file for `--config`: give another `--output`.
+- A run that is resumed may change {resume};
+  nothing else, as the result could change.
+"""
+TRL = """
+## TRL's and transformers' names
+
+They are read in a file and on the command line. What has no effect is said when the run starts; what a file
+leaves out takes the defaults above, not TRL's. Names that stand above and are not listed here mean the same:
+{same}, ...
+
+| name | becomes |
+|---|---|
+"""
+
+
+def render() -> str:
+    """Return the page."""
+    changeable = ", ".join(f"`{name}`" for name in sorted(RESUME_MAY_CHANGE))
+    parts = [START.format(resume=changeable)]
+    of_run = settings_in(RunSettings)
+    for group, names in GROUPS.items():
+        parts.append(f"\n## {group}\n\n")
+        parts += _table([setting for setting in of_run if setting.path.partition(".")[0] in names])
+    for info in METHODS.values():
+        parts += _method(info)
+    same = ("learning_rate", "beta", "seed", "weight_decay", "max_grad_norm", "max_length")
+    parts.append(TRL.format(same=", ".join(f"`{name}`" for name in same)))
+    parts += [f"| `{name}` | {row.says} |\n" for row in TABLE for name in row.names]
+    return "".join(parts)
+
+
+def _method(info: MethodInfo) -> Iterator[str]:
+    yield f"\n## Method {info.name}\n\n{info.title}. Needs {info.feedback}.\n"
+    if info.defaults:
+        own = ", ".join(f"`{name}` {value}" for name, value in info.defaults.items())
+        yield f"Its own defaults for a run: {own}.\n"
+    yield "\n"
+    yield from _table(settings_in(info.settings))
+
+
+def _table(settings: list[Setting]) -> Iterator[str]:
+    yield "| setting | allowed | default | |\n|---|---|---|---|\n"
+    for setting in settings:
+        allowed = setting.allowed.replace("|", "\\|") + (", several" if setting.several else "")
+        of = f" For `reference.kind` {setting.variant}." if setting.variant else ""
+        yield f"| `{setting.path}` | {allowed} | {_default(setting.default)} | {setting.description}{of} |\n"
+
+
+def _default(value: Any) -> str:
+    return "" if value in (None, ()) else str(value).lower()
+
+
+if __name__ == "__main__":
+    print(render(), end="")

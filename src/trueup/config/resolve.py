@@ -1,0 +1,144 @@
+"""What a run is to do: a method, its settings and the run's; settled at its start, read when it resumes.
+
+Everything wrong is found here, before torch is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from trueup.config.given import asked_for, find_method, read_layers, settle
+from trueup.config.layers import flatten, overlay
+from trueup.config.settings import RESUME_MAY_CHANGE, RunSettings
+from trueup.config.yaml_file import read_yaml
+from trueup.errors import InputError
+from trueup.methods import MethodInfo
+
+RUN_FILE = "run.yaml"
+KEYS = {"method": str, "method_settings": dict, "settings": dict}
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A run that can be started: every setting is known and fits the others."""
+
+    method: str
+    info: MethodInfo
+    method_settings: BaseModel
+    settings: RunSettings
+    notes: tuple[str, ...] = ()
+    """What the user should know: names that had no effect, settings that were taken differently."""
+
+
+def resolve(
+    method_name: str,
+    *,
+    config_file: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Settle every setting of a run.
+
+    Args:
+        method_name: as in `trueup methods`.
+        config_file: YAML; names nested or dotted, ours or TRL's.
+        overrides: what goes over the file; names nested or dotted, ours or TRL's, values plain or text.
+
+    Raises:
+        InputError: anything that cannot be, with where it stands, why, and what to give instead.
+    """
+    info = find_method(method_name)
+    given = read_layers(info, config_file, overrides or {})
+    settled = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
+    return Resolved(info.name, info, *settled, given.notes)
+
+
+def dump(resolved: Resolved) -> dict[str, Any]:
+    """Return the settings as plain values for run.yaml; other keys may be added beside them."""
+    return {
+        "method": resolved.method,
+        "method_settings": resolved.method_settings.model_dump(mode="json"),
+        "settings": resolved.settings.model_dump(mode="json"),
+    }
+
+
+def load_run(
+    run: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    method_name: str | None = None,
+    config_file: str | Path | None = None,
+) -> Resolved:
+    """Read the settings of a run that is to be resumed.
+
+    Args:
+        run: the run's folder. It is the output of what is returned, wherever the run was when it began.
+        overrides: settings given again; one that differs must be among `RESUME_MAY_CHANGE`.
+        method_name: what the user takes the run's method for.
+        config_file: YAML with settings given again.
+
+    Raises:
+        InputError: there is no run, its run.yaml is damaged, or a setting would change the result.
+    """
+    values = _read(run)
+    path = Path(run) / RUN_FILE
+    try:
+        info = find_method(values["method"])
+        layer = flatten(
+            {**values["method_settings"], **asked_for(values["settings"], info), "output": str(run)}
+        )
+        began = Resolved(info.name, info, *settle(info, layer, {}))
+    except InputError as error:
+        raise InputError(f"{path} is damaged, or from another version of trueup: {error}") from None
+    if method_name is not None and find_method(method_name) is not info:
+        raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
+
+    given = read_layers(info, config_file, overrides or {})
+    again = {name: value for name, value in given.layer.items() if not _same_folder(name, value, run)}
+    resumed = replace(began, notes=given.notes)
+    if again:
+        resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins), given.notes)
+    changed = [
+        *_changed(began.method_settings, resumed.method_settings),
+        *_changed(began.settings, resumed.settings),
+    ]
+    if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
+        raise InputError(
+            f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
+            "out, or start a new run in another folder (what can change: "
+            f"{', '.join(sorted(RESUME_MAY_CHANGE))})"
+        )
+    return resumed
+
+
+def read_facts(run: str | Path) -> dict[str, Any]:
+    """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added.
+
+    Raises:
+        InputError: there is no run, or its run.yaml is damaged.
+    """
+    return {key: value for key, value in _read(run).items() if key not in KEYS}
+
+
+def _read(run: str | Path) -> dict[str, Any]:
+    path = Path(run) / RUN_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{run} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it began"
+        )
+    values = read_yaml(path).values
+    if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
+        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
+    return values
+
+
+def _same_folder(name: str, value: object, run: str | Path) -> bool:
+    return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
+
+
+def _changed(before: BaseModel, after: BaseModel) -> list[str]:
+    return [name for name in type(before).model_fields if getattr(before, name) != getattr(after, name)]

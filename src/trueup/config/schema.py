@@ -1,0 +1,141 @@
+"""What settings a type offers, as a flat list of dotted paths: for help, documentation and near misses."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+WORDS = {float: "number", int: "whole number", bool: "true or false", str: "text"}
+BOUNDS = {Gt: ("gt", "greater than"), Ge: ("ge", "at least"), Lt: ("lt", "less than"), Le: ("le", "at most")}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting that a user can give.
+
+    Example: `Setting("reference.alpha", "number", "at most 1", (), False, 0.6, "How far", "trust-region")`.
+    """
+
+    path: str
+    words: str
+    """The kind of value, in words; empty where only `choices` are allowed."""
+    bounds: str
+    """The range allowed, in words; empty where there is none."""
+    choices: tuple[str, ...]
+    several: bool
+    """Takes several values."""
+    default: Any
+    """None where it is required or has no fixed default."""
+    description: str
+    variant: str = ""
+    """The only `kind` of its mapping that has this setting; empty where all have it."""
+
+    @property
+    def switch(self) -> bool:
+        """Whether it is true or false, so that the bare option can stand for true."""
+        return self.words.startswith("true or false")
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words: `number greater than 0`, `linear | cosine`."""
+        return " ".join(filter(None, (" | ".join(self.choices), self.words, self.bounds)))
+
+
+def fields_of(kind: object) -> Mapping[str, FieldInfo] | None:
+    """Return the fields of a pydantic model or dataclass, or None for any other type."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind.model_fields
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        fields: Mapping[str, FieldInfo] = kind.__pydantic_fields__  # type: ignore[attr-defined]
+        return fields
+    return None
+
+
+def settings_in(model: type[BaseModel]) -> list[Setting]:
+    """List every setting of a model, those of nested mappings by their dotted paths."""
+    return list(_of_fields(model.model_fields, "", None, ""))
+
+
+def _of_fields(
+    fields: Mapping[str, FieldInfo], prefix: str, instance: object, variant: str
+) -> Iterator[Setting]:
+    for name, field in fields.items():
+        default = getattr(instance, name, None if field.is_required() else field.default)
+        yield from _of_field(f"{prefix}{name}", field, default, variant)
+
+
+def _of_field(path: str, field: FieldInfo, default: Any, variant: str) -> Iterator[Setting]:
+    members = [member for member, _ in _members(field.annotation)]
+    nested = {member: fields for member in members if (fields := fields_of(member)) is not None}
+    description = " ".join((field.description or "").split())
+    if not nested:
+        yield _leaf(path, field, default, description, variant)
+        return
+    if default is None and not field.is_required():
+        yield Setting(path, "true or false", "", (), False, None, description, variant)
+    if len(nested) == 1:
+        (inner,) = nested.values()
+        yield from _of_fields(inner, f"{path}.", default, variant)
+        return
+    kinds = {_kind(fields): fields for fields in nested.values()}
+    means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)
+    kind = getattr(default, "kind", None)
+    yield Setting(f"{path}.kind", "", "", tuple(kinds), False, kind, f"{description} {means}".strip())
+    for kind, fields in kinds.items():
+        inner = {name: inside for name, inside in fields.items() if name != "kind"}
+        yield from _of_fields(inner, f"{path}.", default if type(default) in nested else None, kind)
+
+
+def _leaf(path: str, field: FieldInfo, default: Any, description: str, variant: str) -> Setting:
+    words: list[str] = []
+    choices: list[str] = []
+    constraints = list(field.metadata)
+    several = False
+    for member, metadata in _members(field.annotation):
+        constraints += metadata
+        if get_origin(member) is tuple:
+            several = True
+            ((member, _),) = _members(get_args(member)[0])
+        if get_origin(member) is Literal:
+            choices += get_args(member)
+        elif (word := WORDS.get(member, "text")) not in words:
+            words.append(word)
+    bounds = " and ".join(
+        f"{phrase} {getattr(constraint, attribute):g}"
+        for constraint in _flat(constraints)
+        for kind, (attribute, phrase) in BOUNDS.items()
+        if isinstance(constraint, kind)
+    )
+    return Setting(path, " or ".join(words), bounds, tuple(choices), several, default, description, variant)
+
+
+def _flat(constraints: list[Any]) -> Iterator[Any]:
+    """The constraints, those inside a `Field(...)` too."""
+    for constraint in constraints:
+        yield from constraint.metadata if isinstance(constraint, FieldInfo) else [constraint]
+
+
+def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any, tuple[Any, ...]]]:
+    """The members of a union but None, each with its constraints; the annotation itself if it is no union."""
+    if get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        return _members(inner, (*metadata, *more))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [pair for member in get_args(annotation) for pair in _members(member, metadata)]
+    return [] if annotation is types.NoneType else [(annotation, metadata)]
+
+
+def _first_line(kind: type) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n")[0]
+
+
+def _kind(fields: Mapping[str, FieldInfo]) -> str:
+    """The value of the `kind` that tells one member of a union from the others."""
+    return str(get_args(fields["kind"].annotation)[0])

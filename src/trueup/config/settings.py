@@ -1,0 +1,202 @@
+"""The settings of a training run that do not belong to its method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+STRICT = ConfigDict(
+    extra="forbid",
+    frozen=True,
+    allow_inf_nan=False,
+    coerce_numbers_to_str=True,
+    use_attribute_docstrings=True,
+    protected_namespaces=(),
+)
+
+
+def _one_or_several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _mapping_or_switch(value: Any) -> Any:
+    """`lora: true` is an adapter with its defaults, `lora: false` is none."""
+    word = str(value).lower() if isinstance(value, bool | str) else ""
+    return {"true": {}, "false": None}.get(word, value)
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, Field(ge=0)]
+Tracker = Literal["tensorboard", "wandb", "trackio"]
+
+
+class LoraSettings(BaseModel):
+    """A low-rank adapter. Hu et al., 2021, https://arxiv.org/abs/2106.09685."""
+
+    model_config = STRICT
+
+    rank: Count = 16
+    """Rank of the adapter."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """Scale of the adapter: its output is multiplied by alpha / rank. Left out: twice the rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of the adapter's inputs that are dropped in training."""
+    targets: str | Texts = "all-linear"
+    """Names of the layers that get an adapter, or all-linear for every linear layer but the head."""
+
+
+class RunSettings(BaseModel):
+    """What to train, on what, how long, how fast, and what to write."""
+
+    model_config = STRICT
+
+    model: Text
+    """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
+    data: Annotated[Texts, Field(min_length=1)]
+    """Files with feedback, or world:pairs, world:rankings, ... from the built-in world."""
+    output: Text
+    """Folder of the run; made if absent."""
+    eval_data: Texts = ()
+    """Files with held-out feedback."""
+    eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Fraction of the data that is held out for evaluation."""
+    run_name: str | None = None
+    """Name shown by trackers and in the model card. Left out: the output folder's name."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the data. Left out: 1, unless steps is given."""
+    steps: Count | None = None
+    """Optimizer steps, instead of epochs."""
+    batch_size: Count = 32
+    """Examples per optimizer step."""
+    micro_batch_tokens: Count = 8192
+    """Most tokens in one forward pass. It sets memory and speed, not the result: a step sums its passes."""
+    max_length: Annotated[int, Field(ge=2)] = 1024
+    """Most tokens of a prompt and one of its responses together."""
+    max_prompt_length: Count | None = None
+    """Most tokens of a prompt. Left out: max_length alone limits it."""
+    skip_bad: Amount = 0
+    """How many unreadable rows to leave out, with a warning, before the run is refused."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate after warm-up. Left out: the method's default."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after warm-up: to 0 in a line or a cosine, or not at all."""
+    warmup_steps: Amount = 0
+    """Optimizer steps over which the learning rate rises from 0."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The same as a fraction of all steps."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of AdamW."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of AdamW's running mean of the gradient."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of AdamW's running mean of the squared gradient."""
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to AdamW's denominator."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients with a larger norm are scaled down to it; 0 turns that off."""
+
+    lora: Annotated[LoraSettings | None, BeforeValidator(_mapping_or_switch)] = None
+    """Train a low-rank adapter instead of every weight."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Precision of the computation; weights stay in fp32. auto is bf16 where the device is faster with it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute. auto is the GPU if there is one."""
+    threads: Count | None = None
+    """CPU threads. Left out: 1 for a very small model, else as torch chooses."""
+    attention: Literal["auto", "grouped", "dense", "padded"] = "auto"
+    """How shared prompts are computed. auto takes grouped, or padded where the architecture needs it."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+    trust_remote_code: bool = False
+    """Run Python code that lies in the model's folder."""
+    eos_token: str | None = None
+    """Token that ends a response. Left out: the tokenizer's."""
+    chat_template: str | None = None
+    """File with a Jinja chat template. Left out: the tokenizer's."""
+
+    seed: Amount = 0
+    """Seed of everything that is random."""
+    eval_every: Count | None = None
+    """Optimizer steps between evaluations. Left out: only when the run ends."""
+    save_every: Count | None = None
+    """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
+    keep_checkpoints: Count = 2
+    """How many of the newest checkpoints to keep."""
+    log_every: Count = 1
+    """Optimizer steps between lines of metrics."""
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(_one_or_several)] = ()
+    """Where metrics go beside metrics.jsonl."""
+    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights of the finished model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_epoch(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("epochs") is None and values.get("steps") is None:
+            return {**values, "epochs": 1.0}
+        return values
+
+    @model_validator(mode="after")
+    def _relations(self) -> RunSettings:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} are both given; give one")
+        if self.warmup_steps and self.warmup_ratio:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} and warmup_ratio {self.warmup_ratio:g} are both given; "
+                "give one"
+            )
+        if self.steps is not None and self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} is longer than the run's {self.steps} steps; "
+                "give fewer, or a warmup_ratio"
+            )
+        if self.eval_data and self.eval_fraction:
+            raise ValueError("eval_data and eval_fraction are both given; give one")
+        if self.eval_every is not None and not (self.eval_data or self.eval_fraction):
+            raise ValueError(
+                f"eval_every {self.eval_every} needs held-out feedback; give eval_data or eval_fraction"
+            )
+        if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
+            raise ValueError(
+                f"max_prompt_length {self.max_prompt_length} leaves no room for a response within "
+                f"max_length {self.max_length}; give a smaller one"
+            )
+        return self
+
+
+GROUPS = {
+    "The run": ("model", "data", "output", "eval_data", "eval_fraction", "run_name"),
+    "Length and batches": (
+        *(
+            "epochs",
+            "steps",
+            "batch_size",
+            "micro_batch_tokens",
+            "max_length",
+            "max_prompt_length",
+            "skip_bad",
+        ),
+    ),
+    "Optimization": (
+        *("learning_rate", "schedule", "warmup_steps", "warmup_ratio", "weight_decay"),
+        *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lora"),
+    ),
+    "Model and machine": (
+        *("precision", "device", "threads", "attention", "gradient_checkpointing", "trust_remote_code"),
+        *("eos_token", "chat_template"),
+    ),
+    "Progress and output": (
+        *("seed", "eval_every", "save_every", "keep_checkpoints", "log_every", "trackers", "save_dtype"),
+    ),
+}
+"""Headings for help and documentation."""
+
+RESUME_MAY_CHANGE = frozenset({"log_every", "save_every", "eval_every", "keep_checkpoints", "trackers"})
+"""What may change when a run is resumed: what cannot change its result. Everything else is as the run began,
+`threads` too: sums in another order differ in the last bit."""

@@ -1,0 +1,206 @@
+"""Typed settings from plain values, and one clear line where a value does not fit.
+
+Numbers and truth values may be text, as YAML ("5e-7") and the command line give them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from trueup.config.nearest import did_you_mean
+from trueup.config.schema import Setting, settings_in
+from trueup.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
+
+MAPPING = "a mapping of settings"
+MUST_BE = {
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of usual size",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "given and not empty",
+    "too_short": "given at least once",
+    "tuple_type": "a list",
+    "dict_type": MAPPING,
+    "model_type": MAPPING,
+    "model_attributes_type": MAPPING,
+    "dataclass_type": MAPPING,
+}
+"""pydantic's error types -> what the value must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A setting at fault, and a phrase that says so: `Problem("beta", "beta must be ...")`."""
+
+    path: str
+    """Dotted; empty where several settings together are at fault."""
+    text: str
+
+
+class Problems(InputError):
+    """What is wrong with a set of settings, all of it; the message is one line."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(problem.text for problem in self.problems))
+
+
+def validate(model_type: type[Model], values: Mapping[str, Any], *, where: str) -> Model:
+    """Return the typed settings.
+
+    Args:
+        model_type: the settings, a pydantic model that forbids unknown keys.
+        values: plain values, nested as the model is.
+        where: what the settings belong to, for messages: `method dpo`.
+
+    Raises:
+        Problems: an unknown key, with the nearest known one; a value that does not fit, with what was given
+            and what is allowed.
+    """
+    try:
+        model = model_type.model_validate(dict(values))
+    except ValidationError as error:
+        raise Problems(_problems(error.errors(include_url=False), values, model_type, where)) from None
+    if misplaced := list(_truth_values(values, model)):
+        raise Problems(misplaced)
+    return model
+
+
+def convert(kind: type[T], name: str, value: object) -> T:
+    """Return one value as `kind` (bool, int, float or str), or refuse it as `validate` would."""
+    try:
+        converted: T = TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"{name} must be {_must_be(error.errors()[0])}; got {shown(value)}") from None
+    return converted
+
+
+def shown(value: object) -> str:
+    """The value as a message quotes it: short, and a number given as text without its quotes."""
+    text = ascii(value)
+    if isinstance(value, str) and _is_number(value):
+        text = value.strip()
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def named(path: str) -> str:
+    """The name as a message shows it: as it is, unless that would not be seen or would break the line."""
+    return path if path.strip() and path.isprintable() else ascii(path)
+
+
+def one_of(choices: Sequence[str], given: object) -> str:
+    """Return `one of A, B, C; got 'x'; did you mean A?`; a sole choice stands alone."""
+    allowed = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    close = did_you_mean(given, choices) if isinstance(given, str) else ""
+    return f"{allowed}; got {shown(given)}{close}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _problems(
+    errors: Iterable[ErrorDetails], values: Mapping[str, Any], model_type: type[BaseModel], where: str
+) -> list[Problem]:
+    """Turn pydantic's errors into problems, one per setting: a union reports one error per member."""
+    known = settings_in(model_type)
+    by_path: dict[str, list[ErrorDetails]] = {}
+    for error in errors:
+        by_path.setdefault(_path(error, values), []).append(error)
+    return [Problem(path, _text(path, group, known, where)) for path, group in by_path.items()]
+
+
+def _path(error: ErrorDetails, values: object) -> str:
+    """The dotted path as the user wrote it; pydantic's location also names members of unions."""
+    parts = []
+    node = values
+    for part in error["loc"]:
+        if isinstance(node, Mapping) and part in node:
+            parts.append(str(part))
+            node = node[part]
+    if error["type"] == "missing":
+        parts.append(str(error["loc"][-1]))
+    return ".".join(parts)
+
+
+def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: str) -> str:
+    error = errors[0]
+    given = error["input"]
+    kinds = next((setting.choices for setting in known if setting.path == f"{path}.kind"), ())
+    match error["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument" | "invalid_key":
+            return _unknown(path, str(error["loc"][-2]) if len(error["loc"]) > 1 else "", known, where)
+        case "missing":
+            return f"{path} is required"
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "union_tag_invalid":
+            return f"{path}.kind must be {one_of(kinds, error['ctx']['tag'])}"
+        case "union_tag_not_found":
+            return _no_kind(path, given, kinds, known)
+        case "model_attributes_type" | "dataclass_type" if len(kinds) > 1:
+            return f"{path} must be {MAPPING} with {path}.kind, one of {', '.join(kinds)}; got {shown(given)}"
+        case "literal_error":
+            choices = next((setting.choices for setting in known if setting.path == path), ())
+            allowed = choices or (error["ctx"]["expected"].strip("'"),)
+            return f"{path} must be {one_of(allowed, given)}"
+    must_be = " or ".join(dict.fromkeys(_must_be(error) for error in errors))
+    return f"{path} must be {must_be}; got {shown(given)}"
+
+
+def _must_be(error: ErrorDetails) -> str:
+    template = MUST_BE.get(error["type"])
+    return template.format(**error.get("ctx", {})) if template else f"valid ({error['msg']})"
+
+
+def _unknown(path: str, kind: str, known: list[Setting], where: str) -> str:
+    other = next((setting.variant for setting in known if setting.path == path and setting.variant), "")
+    if other:
+        parent = path.rpartition(".")[0]
+        return f"{path} is a setting of {parent}.kind {other}, not of {kind}"
+    close = did_you_mean(path, [setting.path for setting in known])
+    return f"{named(path)} is not a setting of {where}{close}"
+
+
+def _no_kind(path: str, given: object, kinds: Sequence[str], known: list[Setting]) -> str:
+    text = f"{path}.kind is missing: it must be one of {', '.join(kinds)}"
+    owners = {setting.path: setting.variant for setting in known if setting.variant}
+    for name in given if isinstance(given, Mapping) else ():
+        if owner := owners.get(f"{path}.{name}"):
+            return f"{text} ({path}.{name} is a setting of {owner})"
+    return text
+
+
+def _truth_values(values: Mapping[str, Any], model: object, prefix: str = "") -> Iterable[Problem]:
+    """True and false given for a number: pydantic would read them as 1 and 0."""
+    for name, given in values.items():
+        made = getattr(model, name)
+        if isinstance(given, Mapping):
+            yield from _truth_values(given, made, f"{prefix}{name}.")
+        elif isinstance(given, bool) and isinstance(made, int | float) and not isinstance(made, bool):
+            path = f"{prefix}{name}"
+            yield Problem(path, f"{path} must be a number; got {str(given).lower()}")

@@ -1,0 +1,52 @@
+"""What the demo runs: which method on which feedback, with settings that suit the world's small model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trueup import methods
+from trueup.methods import Method
+from trueup.references.choices import TrustRegion
+
+PROMPTS = 2048
+"""Prompts that the model answers for feedback."""
+RESPONSES = 4
+"""Answers to each."""
+DEMONSTRATIONS = 512
+"""Answers written by the expert."""
+NOISE = 0.05
+"""Share of the annotator's judgements that are turned around."""
+HELD_OUT = 512
+"""Prompts that every policy is judged on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the demo's table."""
+
+    method: Callable[[], Method[Any, Any, Any]]
+    feedback: tuple[str, ...]
+    """Names of files made by `trueup.demo.feedback`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+BATCH_SIZE = 32
+SETTINGS: Mapping[str, Any] = {
+    "batch_size": BATCH_SIZE,
+    "steps": 2 * PROMPTS // BATCH_SIZE,
+    "learning_rate": 1e-3,
+}
+
+PLAN: Mapping[str, Entry] = {
+    "SFT": Entry(lambda: methods.sft(), ("demonstrations",), {"learning_rate": 2e-3, "steps": 64}),
+    "DPO": Entry(lambda: methods.dpo(beta=0.1), ("rankings",)),
+    "TR-DPO": Entry(
+        lambda: methods.tr_dpo(beta=0.2, reference=TrustRegion(alpha=0.6, every=32)), ("rankings",)
+    ),
+    "RRHF": Entry(lambda: methods.rrhf(), ("rankings",), {"learning_rate": 2e-3}),
+    "ULMA": Entry(lambda: methods.ulma(beta=0.1), ("demonstrations", "points")),
+}
+"""By the name in the table. Every policy starts from the same model; SFT comes first, as the others are compared
+with it."""

@@ -1,0 +1,68 @@
+"""A model of the world as the demo uses it: ask it, judge it, measure how far it has moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trueup.evaluate.kl import sequence_kl
+from trueup.evaluate.mean import Mean, mean
+from trueup.models.causal import CausalModel
+from trueup.models.load import Loaded, load
+from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.world.gold import gold
+
+MAX_NEW_TOKENS = 40
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A policy's answers to the held-out prompts."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    drawn: tuple[Drawn, ...]
+    rewards: tuple[float, ...]
+    """Gold reward of each answer."""
+
+    @property
+    def gold(self) -> Mean:
+        return mean(self.rewards)
+
+
+class Policy:
+    """A model read from a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loaded: Loaded = load(str(folder), device=torch.device("cpu"))
+        self.model = CausalModel(self.loaded.network)
+
+    def answer(self, prompts: Sequence[str], generator: torch.Generator) -> list[str]:
+        """One answer to each prompt, drawn at temperature 1."""
+        drawn = self._draw(self._encode(prompts), generator)
+        return [self._text(one) for one in drawn]
+
+    def judge(self, prompts: Sequence[str], seed: int) -> Judged:
+        """Answers and their gold rewards."""
+        encoded = self._encode(prompts)
+        drawn = self._draw(encoded, torch.Generator().manual_seed(seed))
+        rewards = [gold(prompt, self._text(one)) for prompt, one in zip(prompts, drawn, strict=True)]
+        return Judged(tuple(map(tuple, encoded)), tuple(drawn), tuple(rewards))
+
+    def kl_from(self, start: Policy, judged: Judged) -> Mean:
+        """KL(this || start) in nats an answer, on the answers judged."""
+        return sequence_kl(
+            self.model, start.model, judged.prompts, judged.drawn, end_id=self.loaded.end_ids[0]
+        )
+
+    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        return [list(self.loaded.tokenizer(prompt).input_ids) for prompt in prompts]
+
+    def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Drawn]:
+        sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS)
+        return draw(self.model, prompts, end_ids=self.loaded.end_ids, sampling=sampling, generator=generator)
+
+    def _text(self, drawn: Drawn) -> str:
+        return str(self.loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))

@@ -1,0 +1,132 @@
+"""`trueup demo`: make a model, gather feedback, align it by every method, compare."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from trueup.demo.feedback import write_feedback
+from trueup.demo.plan import HELD_OUT, PLAN, PROMPTS, RESPONSES, SETTINGS, Entry
+from trueup.demo.policy import Judged, Policy
+from trueup.errors import InputError
+from trueup.evaluate.mean import Mean
+from trueup.evaluate.win_rate import WinRate, win_rate
+from trueup.training.api import train
+from trueup.training.progress import Display, duration
+from trueup.world.generate import prompts
+from trueup.world.model import world_model_path
+
+TEST_SEED = 1_000_003
+"""Seed of the held-out prompts, far from those of the feedback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    before: Mean
+    after: Mean
+    kl: Mean
+    wins: WinRate | None
+    """Against SFT; None for SFT itself."""
+    seconds: float
+
+
+def run(
+    output: str | Path = "runs/demo", names: Sequence[str] = tuple(PLAN), *, quiet: bool = False
+) -> list[Row]:
+    """Run the demo and print its table.
+
+    Args:
+        output: folder for feedback, runs and results.json; it must not exist.
+        names: which rows of the table to make; SFT must come first.
+
+    Raises:
+        InputError: the folder exists.
+    """
+    began = time.monotonic()
+    folder = Path(output)
+    if folder.exists():
+        raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
+    torch.set_num_threads(1)
+    display = Display(quiet=quiet)
+    with display.bar("making a small language model", None) as advance:
+        model = world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
+    start = Policy(model)
+    display.say(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
+    feedback = write_feedback(folder / "feedback", start)
+    asked = prompts(HELD_OUT, TEST_SEED)
+    before = start.judge(asked, seed=0)
+    rows: list[Row] = []
+    sft: Judged | None = None
+    for number, name in enumerate(names, 1):
+        display.say(f"{name} ({number} of {len(names)})")
+        row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, asked)
+        sft = sft or after
+        rows.append(row)
+    (folder / "results.json").write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
+    console = Console(quiet=quiet)
+    console.print(table(rows))
+    console.print(
+        f"{duration(time.monotonic() - began)} in all; runs and models are in {folder}", highlight=False
+    )
+    return rows
+
+
+def _align(
+    entry: Entry,
+    name: str,
+    folder: Path,
+    model: Path,
+    feedback: dict[str, Path],
+    start: Policy,
+    before: Judged,
+    sft: Judged | None,
+    asked: Sequence[str],
+) -> tuple[Row, Judged]:
+    began = time.monotonic()
+    method = entry.method()
+    files = [feedback[kind] for kind in entry.feedback]
+    settings = {**SETTINGS, **entry.settings}
+    result = train(method, model=model, data=files, output=folder / method.name, **settings)
+    seconds = time.monotonic() - began
+    policy = Policy(result.model)
+    after = policy.judge(asked, seed=1)
+    wins = None if sft is None else win_rate(after.rewards, sft.rewards)
+    return Row(name, before.gold, after.gold, policy.kl_from(start, after), wins, seconds), after
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The results for a terminal; errors are standard errors over prompts."""
+    made = Table(
+        title="Aligned in the built-in world",
+        caption="gold reward, KL in nats an answer; +- one standard error",
+    )
+    made.add_column("method")
+    for heading in ("gold before", "gold after", "KL from start", "wins against SFT", "seconds"):
+        made.add_column(heading, justify="right")
+    for row in rows:
+        wins = (
+            ""
+            if row.wins is None
+            else f"{100 * row.wins.rate.value:.0f} +- {100 * row.wins.rate.error:.0f} %"
+        )
+        numbers = (f"{m.value:.2f} +- {m.error:.2f}" for m in (row.before, row.after, row.kl))
+        made.add_row(row.name, *numbers, wins, f"{row.seconds:.0f}")
+    return made
+
+
+def _plain(row: Row) -> dict[str, object]:
+    means = {"gold_before": row.before, "gold_after": row.after, "kl": row.kl}
+    if row.wins is not None:
+        means["win_rate_against_sft"] = row.wins.rate
+    numbers = {key: {"value": value.value, "standard_error": value.error} for key, value in means.items()}
+    return {"method": row.name, **numbers, "seconds": round(row.seconds, 1)}

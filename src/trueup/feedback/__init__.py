@@ -1,0 +1,1 @@
+"""What was observed about responses: the record, its files, and views of it. Text only; imports no torch."""

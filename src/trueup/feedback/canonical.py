@@ -1,0 +1,170 @@
+"""The canonical form: an example as one JSON object, both ways and without loss.
+
+    {"prompt": "2 + 2 =", "responses": [{"content": "4"}, {"content": "5"}],
+     "comparisons": [{"better": 0, "worse": 1, "probability": 0.8}]}
+
+Fields that say nothing (no score, no label, probability 1) are left out. Where an example came from is not
+part of it: a reader knows.
+"""
+
+import gzip
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from trueup.errors import InputError
+from trueup.feedback import fields
+from trueup.feedback.fields import Place
+from trueup.feedback.records import Comparison, Content, Example, Origin, Response
+from trueup.feedback.turns import content, message_json
+
+RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source")
+COMPARISON_KEYS = ("better", "worse", "probability")
+
+
+class Writable(Protocol):
+    """What takes bytes: a file, or gzip in front of one."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+def example_to_row(example: Example) -> dict[str, object]:
+    """The example as a JSON-ready object."""
+    row: dict[str, object] = {
+        "prompt": content_json(example.prompt),
+        "responses": [response_json(response) for response in example.responses],
+    }
+    if example.comparisons:
+        row["comparisons"] = [comparison_json(comparison) for comparison in example.comparisons]
+    return row
+
+
+def content_json(value: Content) -> object:
+    """Text, or a list of messages."""
+    return value if isinstance(value, str) else [message_json(one) for one in value]
+
+
+def response_json(response: Response) -> dict[str, object]:
+    """A response without the fields that say nothing."""
+    row: dict[str, object] = {"content": content_json(response.content)}
+    for key in ("score", "label", "source"):
+        if (value := getattr(response, key)) is not None:
+            row[key] = value
+    if response.demonstration:
+        row["demonstration"] = True
+    return row
+
+
+def comparison_json(comparison: Comparison) -> dict[str, object]:
+    """A comparison; a probability of 1 goes without saying."""
+    row: dict[str, object] = {"better": comparison.better, "worse": comparison.worse}
+    return row if comparison.probability == 1 else {**row, "probability": comparison.probability}
+
+
+def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
+    """The example that a JSON object holds; keys beside prompt, responses and comparisons are not read.
+
+    Raises:
+        InputError: a field is missing, of the wrong type or out of range.
+    """
+    place = Place(origin)
+    prompt = content(fields.needed(row, "prompt", place), place.key("prompt"))
+    at = place.key("responses")
+    given = fields.items(fields.needed(row, "responses", place), at, 'objects {"content": ...}')
+    if not given:
+        raise at.unexpected(given, "at least one response")
+    responses = tuple(response_from(value, at.item(index)) for index, value in enumerate(given))
+    at = place.key("comparisons")
+    compared = row.get("comparisons")
+    listed = [] if compared is None else fields.items(compared, at, 'objects {"better": ..., "worse": ...}')
+    comparisons = tuple(
+        comparison_from(value, at.item(index), len(responses)) for index, value in enumerate(listed)
+    )
+    return Example(prompt, responses, comparisons, origin)
+
+
+def response_from(value: object, place: Place) -> Response:
+    """A response from its object."""
+    row = fields.fields(value, place, RESPONSE_KEYS)
+    demonstration = row.get("demonstration")
+    if demonstration is not None and not isinstance(demonstration, bool):
+        raise place.key("demonstration").unexpected(demonstration, "true or false")
+    label = row.get("label")
+    return Response(
+        content(fields.needed(row, "content", place), place.key("content")),
+        score=fields.optional_number(row, "score", place),
+        label=None if label is None else fields.label(label, place.key("label")),
+        demonstration=bool(demonstration),
+        source=fields.optional_text(row, "source", place),
+    )
+
+
+def comparison_from(value: object, place: Place, count: int) -> Comparison:
+    """A comparison from its object; `count` is how many responses there are."""
+    row = fields.fields(value, place, COMPARISON_KEYS)
+    better = fields.position(fields.needed(row, "better", place), place.key("better"), count)
+    worse = fields.position(fields.needed(row, "worse", place), place.key("worse"), count)
+    probability = fields.optional_number(row, "probability", place)
+    try:
+        return Comparison(better, worse, 1.0 if probability is None else probability)
+    except ValueError as error:
+        raise place.fault(str(error)) from None
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
+    """Write examples as canonical JSON lines, gzipped where the name ends in `.gz`; says how many.
+
+    The file appears whole or not at all. The same examples give the same bytes.
+
+    Raises:
+        InputError: the file cannot be written (no such folder, no space), or a text cannot be encoded.
+    """
+    target = Path(path)
+    count = 0
+    with replaced_whole(target) as raw, packed_for(target, raw) as out:
+        for count, example in enumerate(examples, start=1):
+            line = json.dumps(example_to_row(example), ensure_ascii=False, allow_nan=False)
+            try:
+                out.write(line.encode("utf-8") + b"\n")
+            except UnicodeEncodeError as error:
+                where = f" (from {example.origin})" if example.origin else ""
+                raise InputError(f"{target}: example {count}{where} cannot be written: {error}") from None
+    return count
+
+
+def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Writable]:
+    """Where to write the bytes of `target`: through gzip if its name ends in `.gz`."""
+    # Without a name and a time in its header, the same examples give the same bytes.
+    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if target.suffix == ".gz" else nullcontext(raw)
+
+
+@contextmanager
+def replaced_whole(target: Path) -> Iterator[BinaryIO]:
+    """A file to write that replaces `target` once it is safely on disk, and otherwise leaves no trace."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as raw:
+            yield raw
+            raw.flush()
+            os.fsync(raw.fileno())
+        os.replace(temporary, target)
+        if os.name == "posix":
+            sync_folder(target.parent)
+    except OSError as error:
+        raise InputError(f"{target}: the file cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a renamed file is found under its new name after a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

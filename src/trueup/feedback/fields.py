@@ -1,0 +1,152 @@
+"""Access to the fields of a row. A fault names file, row, key path, what was found, what is expected."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from trueup.errors import InputError
+from trueup.feedback.records import Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a row: `Place(Origin("a.jsonl", 3), "chosen[1].content")`."""
+
+    origin: Origin
+    path: str = ""
+
+    def key(self, name: str) -> "Place":
+        """The place of a key of the object here."""
+        return Place(self.origin, f"{self.path}.{printable(name)}" if self.path else printable(name))
+
+    def item(self, index: int) -> "Place":
+        """The place of an item of the list here."""
+        return Place(self.origin, f"{self.path}[{index}]")
+
+    def fault(self, problem: str) -> InputError:
+        """The error to raise for `problem` at this place."""
+        return InputError(f"{self.origin}: {self.path}: {problem}")
+
+    def unexpected(self, found: object, expected: str) -> InputError:
+        """The error to raise for a value of the wrong kind at this place."""
+        return self.fault(f"found {described(found)}, expected {expected}")
+
+
+def printable(name: str, limit: int = 40) -> str:
+    """A key as a message can show it: on one line, cut after `limit` characters."""
+    cut = name if len(name) <= limit else name[:limit] + "..."
+    return cut if cut.isprintable() else repr(cut)
+
+
+def shortened(text: str, limit: int = 40) -> str:
+    """The text in quotes, on one line, cut after `limit` characters."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")
+
+
+def described(value: object) -> str:
+    """A value as an error message shows it: `text 'yes'`, `a list of 2`, `null`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"text {shortened(value)}"
+    if isinstance(value, float):
+        return f"the number {value}"
+    if isinstance(value, int):
+        return "the number " + (str(value) if abs(value) < 10**20 else "with more than 20 digits")
+    if isinstance(value, Mapping):
+        return f"an object with the keys {listed(value)}" if value else "an empty object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return type(value).__name__
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """Names in order, joined by commas, each cut to a readable length; `none` where there is none."""
+    parts = [printable(name) for name in names]
+    more = [f"and {len(parts) - limit} more"] if len(parts) > limit else []
+    return ", ".join(parts[:limit] + more) or "none"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'chosen'?` where a known name is near, otherwise nothing."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def needed(row: Mapping[str, object], key: str, place: Place, why: str = "") -> object:
+    """The value of a key that must be there; `why` ends the message where it is not."""
+    if key not in row:
+        near = get_close_matches(key, list(row), n=1)
+        found = f"; found {shortened(near[0])} instead" if near else f"; the row has {listed(row)}"
+        raise place.key(key).fault(f"the key is missing{found}{'; ' if why else ''}{why}")
+    return row[key]
+
+
+def text(value: object, place: Place) -> str:
+    """The value as text."""
+    if not isinstance(value, str):
+        raise place.unexpected(value, "text")
+    return value
+
+
+def number(value: object, place: Place) -> float:
+    """The value as a finite number; true and false are not numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise place.unexpected(value, "a finite number")
+    try:
+        made = float(value)
+    except OverflowError:
+        made = math.inf
+    if not math.isfinite(made):
+        raise place.unexpected(value, "a finite number")
+    return made
+
+
+def label(value: object, place: Place) -> float:
+    """The value as a desirability in [0, 1]; true is 1 and false is 0."""
+    expected = "true, false or a number from 0 to 1"
+    if not isinstance(value, bool | int | float):
+        raise place.unexpected(value, expected)
+    if not 0 <= value <= 1:
+        raise place.unexpected(value, expected)
+    return float(value)
+
+
+def position(value: object, place: Place, count: int) -> int:
+    """The value as the position of one of `count` responses, counted from 0."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
+        raise place.unexpected(value, f"the position of a response, from 0 to {count - 1}")
+    return value
+
+
+def optional_number(row: Mapping[str, object], key: str, place: Place) -> float | None:
+    """The number under a key that may be absent or null."""
+    value = row.get(key)
+    return None if value is None else number(value, place.key(key))
+
+
+def optional_text(row: Mapping[str, object], key: str, place: Place) -> str | None:
+    """The text under a key that may be absent or null."""
+    value = row.get(key)
+    return None if value is None else text(value, place.key(key))
+
+
+def items(value: object, place: Place, of: str) -> list[object]:
+    """The value as a list; `of` says of what, for the message."""
+    if not isinstance(value, list):
+        raise place.unexpected(value, f"a list of {of}")
+    return value
+
+
+def fields(value: object, place: Place, known: tuple[str, ...] = ()) -> Mapping[str, object]:
+    """The value as an object; with `known`, one that holds no other keys."""
+    if not isinstance(value, dict):
+        like = "{" + ", ".join(f'"{name}": ...' for name in known[:2]) + "}" if known else "{...}"
+        raise place.unexpected(value, f"an object {like}")
+    for name in value:
+        if known and name not in known:
+            raise place.key(name).fault(f"unknown key (known: {', '.join(known)}){did_you_mean(name, known)}")
+    return value

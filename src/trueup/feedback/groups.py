@@ -1,0 +1,63 @@
+"""What a view makes of an example: a prompt, the responses it uses, and how they relate.
+
+A response is listed once however many relations it stands in, so that it is computed once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from trueup.feedback.records import Content, Example, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class PairRelation:
+    """Which response was preferred to which."""
+
+    pairs: tuple[tuple[int, int, float], ...]
+    """(chosen, rejected, probability), positions among the group's responses."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankRelation:
+    """A score per response; higher is better."""
+
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PointRelation:
+    """A label in [0, 1] per response, and whether it is a demonstration."""
+
+    labels: tuple[float, ...]
+    demonstrations: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationRelation:
+    """Responses to imitate; nothing relates them."""
+
+
+Relation = TypeVar("Relation", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[Relation]):
+    """One prompt, the responses a method uses, and their relation."""
+
+    prompt: Content
+    responses: tuple[Content, ...]
+    relation: Relation
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A view found nothing to use in an example."""
+
+    reason: str
+    """A short noun phrase, the same for every example with this fault: `identical pair`."""
+    origin: Origin | None = None
+
+
+View = Callable[[Example], Group[Relation] | Discarded]

@@ -1,0 +1,91 @@
+"""The layouts trueup knows, and which of them a file has.
+
+To add one: a file beside this one that makes a `Layout`, and a line in `LAYOUTS`.
+"""
+
+from difflib import get_close_matches
+
+from trueup.errors import InputError
+from trueup.feedback.fields import listed
+from trueup.feedback.layouts import (
+    canonical,
+    conversations,
+    hh_transcripts,
+    scored_responses,
+    trl_completions,
+    trl_implicit_pairs,
+    trl_labelled_completions,
+    trl_pairs,
+)
+from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.records import Origin
+
+LAYOUTS: tuple[Layout, ...] = (
+    scored_responses.LAYOUT,
+    scored_responses.LAYOUT_QUERY,
+    canonical.LAYOUT,
+    trl_pairs.LAYOUT,
+    hh_transcripts.LAYOUT,
+    trl_implicit_pairs.LAYOUT,
+    trl_labelled_completions.LAYOUT,
+    trl_completions.LAYOUT,
+    conversations.POINTS,
+    conversations.DEMONSTRATIONS,
+)
+"""In the order in which they are tried."""
+
+OTHER_NAMES = {
+    "prompt": ("question", "instruction", "input", "context"),
+    "completion": ("response", "output", "answer", "target", "text"),
+    "chosen": ("preferred", "better", "winner", "accepted", "response_j", "answer_w"),
+    "rejected": ("dispreferred", "worse", "loser", "response_k", "answer_l"),
+    "messages": ("conversations", "conversation", "turns"),
+}
+"""Names that other formats give to our keys; refused, with the right one named."""
+
+
+def recognise(row: RowValue, origin: Origin) -> Layout:
+    """The layout of the file whose first row this is.
+
+    Raises:
+        InputError: it is none of those known; the message names the nearest.
+    """
+    for layout in LAYOUTS:
+        if layout.recognises(row):
+            return layout
+    nearest = max(LAYOUTS, key=lambda layout: likeness(layout, row))
+    known = ", ".join(dict.fromkeys(" + ".join(layout.keys) for layout in LAYOUTS))
+    raise InputError(
+        f"{origin}: no known layout has the keys of this row ({listed(row)}){advice(nearest, row)}; "
+        f"known are {known}"
+    )
+
+
+def likeness(layout: Layout, row: RowValue) -> float:
+    """How near the keys of a row come to those of a layout, from 0 to 1."""
+    return sum(1.0 if key in row else meant_for(key, row)[1] for key in layout.keys) / len(layout.keys)
+
+
+def meant_for(key: str, row: RowValue) -> tuple[str, float]:
+    """The key of the row that was probably meant for `key`, and how near it is; empty where none is."""
+    known = {name for layout in LAYOUTS for name in layout.keys}
+    free = [name for name in row if name not in known]
+    if other := [name for name in free if name.lower() in OTHER_NAMES.get(key, ())]:
+        return other[0], 0.95
+    near = get_close_matches(key, free, n=1)
+    return (near[0], 0.9) if near else ("", 0.0)
+
+
+def advice(nearest: Layout, row: RowValue) -> str:
+    """What to change to come to the nearest layout; nothing where none is near."""
+    missing = {key: meant_for(key, row)[0] for key in nearest.keys if key not in row}
+    typos = [f"{key!r} where it says {name!r}" for key, name in missing.items() if name]
+    absent = [repr(key) for key, name in missing.items() if not name]
+    if len(absent) == len(nearest.keys):
+        return ""
+    if not missing:
+        excess = " and ".join(repr(key) for key in nearest.foreign if key in row)
+        return f"; {nearest.name} would not have {excess}"
+    meant = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
+    need = "would also need" if typos else "would need"
+    return meant + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")

@@ -1,0 +1,60 @@
+"""How the responses of one example stand to each other: which comparisons hold, which one beats which."""
+
+from collections.abc import Sequence
+
+from trueup.feedback.records import Comparison, Example
+
+Value = tuple[int, float]
+"""The position of a response, and what is known of it."""
+
+
+def distinct(example: Example) -> list[Comparison]:
+    """The comparisons of an example without those of a response with its like."""
+    contents = [response.content for response in example.responses]
+    return [one for one in example.comparisons if contents[one.better] != contents[one.worse]]
+
+
+def agreed(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons without those that are also there the other way round."""
+    said = {(one.better, one.worse) for one in comparisons}
+    return [one for one in comparisons if (one.worse, one.better) not in said]
+
+
+def beaten(comparisons: Sequence[Comparison]) -> dict[int, set[int]]:
+    """For each response that stands in a comparison, all those that it beats, directly or through others."""
+    below: dict[int, set[int]] = {}
+    for one in comparisons:
+        below.setdefault(one.better, set()).add(one.worse)
+        below.setdefault(one.worse, set())
+    changed = True
+    while changed:
+        changed = False
+        for under in below.values():
+            reached = under.union(*(below[position] for position in under))
+            changed = changed or len(reached) > len(under)
+            under |= reached
+    return below
+
+
+def wins(comparisons: Sequence[Comparison]) -> dict[int, list[float]]:
+    """For each response that stands in a comparison, how surely it was preferred in each of them."""
+    found: dict[int, list[float]] = {}
+    for one in comparisons:
+        found.setdefault(one.better, []).append(one.probability)
+        found.setdefault(one.worse, []).append(1 - one.probability)
+    return found
+
+
+def scores(example: Example) -> list[Value]:
+    """The responses that have a score."""
+    return [(at, one.score) for at, one in enumerate(example.responses) if one.score is not None]
+
+
+def labels(example: Example) -> list[Value]:
+    """The responses that have a label."""
+    return [(at, one.label) for at, one in enumerate(example.responses) if one.label is not None]
+
+
+def all_equal(values: Sequence[Value]) -> bool:
+    """Whether the values order nothing."""
+    return len({value for _, value in values}) < 2

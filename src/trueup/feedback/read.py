@@ -1,0 +1,159 @@
+"""Read files of feedback into examples, and say of each what it was taken for and what became of its rows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trueup.errors import InputError
+from trueup.feedback.checks import unusable_because
+from trueup.feedback.counts import Counts, count, counted, numbered
+from trueup.feedback.fields import did_you_mean, printable
+from trueup.feedback.files import load
+from trueup.feedback.layouts.known import recognise
+from trueup.feedback.layouts.layout import Layout, Unusable
+from trueup.feedback.lines import BadRow, rows
+from trueup.feedback.records import Example, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What a file was taken for, and what became of its rows."""
+
+    path: str
+    layout: str
+    """The name of the layout; empty where no row could be read."""
+    rows: int
+    examples: int
+    unusable: Mapping[str, tuple[int, ...]]
+    """Why rows gave no example -> the numbers of these rows."""
+    skipped: Mapping[int, str]
+    """Bad rows that were skipped, as was allowed: number -> error."""
+    unused_keys: Mapping[str, int]
+    """Keys that mean nothing in this layout -> how many rows have them."""
+    near_keys: Mapping[str, str]
+    """Those of the unused keys that may be misspelt -> what to ask the user."""
+    sha256: str
+    """Of the bytes of the file."""
+    counts: Counts
+    """What was found in the examples."""
+
+    def lines(self) -> list[str]:
+        """The report for people.
+
+        Example: `test.jsonl: HH transcripts, 2312 rows, 2303 comparisons; not used: 4 rows because a response
+        is empty (rows 87, 517, 926, 1104)`.
+        """
+        unused = [
+            f"{counted(len(numbers), 'row')} because {reason} ({numbered(numbers)})"
+            for reason, numbers in self.unusable.items()
+        ]
+        head = (
+            f"{self.path}: {self.layout or 'no layout'}, {counted(self.rows, 'row')}, {self.counts.words()}"
+        )
+        made = [head + ("; not used: " + ", ".join(unused) if unused else "")]
+        if self.skipped:
+            first = next(iter(self.skipped.values()))
+            skipped = f"{counted(len(self.skipped), 'bad row')} ({numbered(self.skipped)})"
+            made.append(f"{self.path}: skipped {skipped}; the first: {first}")
+        if self.unused_keys:
+            named = [
+                f"{printable(key)} ({counted(number, 'row')}{self.near_keys.get(key, '')})"
+                for key, number in self.unused_keys.items()
+            ]
+            made.append(f"{self.path}: keys not used: {', '.join(named)}")
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """The examples of some files, in order, and a report of each file."""
+
+    examples: tuple[Example, ...]
+    files: tuple[FileReport, ...]
+
+    def lines(self) -> list[str]:
+        """The reports of all files, for people."""
+        return [line for report in self.files for line in report.lines()]
+
+
+def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback:
+    """Read files of any known layouts, plain or gzipped, JSON lines or a JSON array each.
+
+    In every example prompt and responses are of one kind: text, or messages.
+
+    Args:
+        paths: the files; their layouts may differ.
+        skip_bad: how many malformed rows to leave out, over all files; one more is an error.
+
+    Raises:
+        InputError: a file cannot be read, a row is malformed, a layout is unknown, or no example is left.
+    """
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not files:
+        raise InputError("no file of feedback was given; name at least one")
+    if skip_bad < 0:
+        raise InputError(f"skip_bad says how many malformed rows to leave out; it cannot be {skip_bad}")
+    examples: list[Example] = []
+    reports: list[FileReport] = []
+    for path in files:
+        made, report = read_file(path, skip_bad=skip_bad - sum(len(one.skipped) for one in reports))
+        examples += made
+        reports.append(report)
+    if not examples:
+        lines = [line for report in reports for line in report.lines()]
+        raise InputError(f"no row can be used: {'; '.join(lines)}")
+    return Feedback(tuple(examples), tuple(reports))
+
+
+def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileReport]:
+    """The examples of one file, and its report."""
+    file = load(path)
+    layout: Layout | None = None
+    examples: list[Example] = []
+    bad: dict[int, str] = {}
+    unusable: dict[str, list[int]] = {}
+    unused: Counter[str] = Counter()
+    total = 0
+    for row in rows(file):
+        total += 1
+        if isinstance(row, BadRow):
+            bad[row.number] = str(row.error)
+            continue
+        origin = Origin(file.path, row.number)
+        layout = layout or recognise(row.value, origin)
+        try:
+            made = layout.example(row.value, origin)
+        except InputError as error:
+            bad[row.number] = str(error)
+            continue
+        unused.update(layout.unused(row.value))
+        reason = made.reason if isinstance(made, Unusable) else unusable_because(made)
+        if reason:
+            unusable.setdefault(reason, []).append(row.number)
+        elif isinstance(made, Example):
+            examples.append(made)
+    if len(bad) > skip_bad:
+        rest = f"; {counted(len(bad), 'bad row')} in this file ({numbered(bad)})" if len(bad) > 1 else ""
+        remedy = "; the setting skip_bad leaves bad rows out" if 2 * len(bad) < total else ""
+        raise InputError(next(iter(bad.values())) + rest + remedy)
+    report = FileReport(
+        path=file.path,
+        layout=layout.name if layout else "",
+        rows=total,
+        examples=len(examples),
+        unusable={reason: tuple(numbers) for reason, numbers in unusable.items()},
+        skipped=bad,
+        unused_keys=dict(unused),
+        near_keys=near_keys(unused, layout),
+        sha256=file.sha256,
+        counts=count(examples),
+    )
+    return examples, report
+
+
+def near_keys(unused: Mapping[str, int], layout: Layout | None) -> Mapping[str, str]:
+    """For each unused key that looks like an optional key, the question whether that was meant."""
+    known = layout.optional if layout else ()
+    asked = {key: did_you_mean(key, known) for key in unused}
+    return {key: question for key, question in asked.items() if question}

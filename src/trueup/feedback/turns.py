@@ -1,0 +1,124 @@
+"""Messages: reading them, and where a conversation ends being the prompt and becomes the response."""
+
+from collections.abc import Mapping
+
+from trueup.feedback.fields import Place, described, did_you_mean, fields, items, needed, text
+from trueup.feedback.records import Content, Message
+
+ROLES = ("system", "user", "assistant", "tool", "developer")
+RESPONSE_ROLES = ("assistant", "tool")
+OTHER_NAMES = {
+    "human": "user",
+    "bot": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+}
+"""Names other formats give to the roles; refused, with the right one named."""
+
+
+def content(value: object, place: Place) -> Content:
+    """Text as it is, or a list of messages."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise place.unexpected(value, "text or a list of messages")
+    return messages(value, place)
+
+
+def messages(value: object, place: Place) -> tuple[Message, ...]:
+    """The value as messages, `[{"role": "user", "content": "Hello"}, ...]`."""
+    listed = items(value, place, "messages")
+    return tuple(message(one, place.item(index)) for index, one in enumerate(listed))
+
+
+def message(value: object, place: Place) -> Message:
+    """The value as one message; keys other than role and content go to `extra`."""
+    row = fields(value, place)
+    role = text(needed(row, "role", place), place.key("role"))
+    if role not in ROLES:
+        other = OTHER_NAMES.get(role.lower())
+        hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES)
+        raise place.key("role").unexpected(role, "one of " + ", ".join(ROLES) + hint)
+    extra = {key: one for key, one in row.items() if key not in ("role", "content")}
+    if row.get("content") is None and "content" in row and extra.get("tool_calls"):
+        return Message(role, "", extra)
+    return Message(role, spoken(needed(row, "content", place), place.key("content")), extra)
+
+
+def spoken(value: object, place: Place) -> str:
+    """A message's content: text, or a list of text parts, which are joined."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise place.unexpected(value, "text")
+    return "".join(text_part(one, place.item(index)) for index, one in enumerate(value))
+
+
+def text_part(value: object, place: Place) -> str:
+    """The text of `{"type": "text", "text": ...}`; a part of any other type is refused."""
+    part = fields(value, place)
+    kind = needed(part, "type", place)
+    if kind != "text":
+        raise place.key("type").unexpected(kind, "'text': only text can be used")
+    for key, one in part.items():
+        if key not in ("type", "text") and one is not None:
+            raise place.key(key).fault(f"a text part holds nothing but its text; found {described(one)}")
+    return text(needed(part, "text", place), place.key("text"))
+
+
+def message_json(one: Message) -> dict[str, object]:
+    """A message as JSON has it."""
+    return {"role": one.role, "content": one.content, **one.extra}
+
+
+def as_response(response: Content, prompt: Content, place: Place, skipped: int = 0) -> Content:
+    """A response of the same kind as its prompt: text after text, turns of the assistant after messages.
+
+    Text after messages is the assistant's turn. `skipped` is how many turns at the place stand before the
+    response.
+    """
+    if isinstance(prompt, str):
+        if not isinstance(response, str):
+            raise place.unexpected(list(response), "text, because the prompt is text; make both messages")
+        return response
+    if isinstance(response, str):
+        return (Message("assistant", response),)
+    for index, one in enumerate(response):
+        at = place.item(skipped + index).key("role")
+        if one.role not in RESPONSE_ROLES:
+            raise at.unexpected(one.role, "an assistant or tool turn: turns of others belong to the prompt")
+        if one.role != "assistant" and index in (0, len(response) - 1):
+            raise at.unexpected(one.role, "an assistant turn: a response begins and ends with one")
+    return response
+
+
+def split_at_last_request(turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """Everything up to the last turn that is neither the assistant's nor a tool's, and what follows it."""
+    ends = [index + 1 for index, one in enumerate(turns) if one.role not in RESPONSE_ROLES]
+    end = ends[-1] if ends else 0
+    return turns[:end], turns[end:]
+
+
+def shared_turns(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
+    """How many first turns two conversations share, leaving each at least one turn of its own.
+
+    What a tool answers is left with the call that it answers.
+    """
+    longest = max(0, min(len(one), len(other)) - 1)
+    shared = next((index for index in range(longest) if one[index] != other[index]), longest)
+    while shared and "tool" in (one[shared].role, other[shared].role):
+        shared -= 1
+    return shared
+
+
+def says_nothing(response: Content) -> bool:
+    """Whether a response holds nothing but white space (a call of a tool is something)."""
+    if isinstance(response, str):
+        return not response.strip()
+    return not any(one.content.strip() or calls_tool(one.extra) for one in response)
+
+
+def calls_tool(extra: Mapping[str, object]) -> bool:
+    """Whether a message calls a tool."""
+    return bool(extra.get("tool_calls"))

@@ -1,0 +1,145 @@
+"""A view over all examples: the groups it makes, and an account of what it leaves out."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic
+
+from trueup.errors import InputError
+from trueup.feedback.counts import count, counted
+from trueup.feedback.groups import (
+    DemonstrationRelation,
+    Discarded,
+    Group,
+    PairRelation,
+    PointRelation,
+    RankRelation,
+    Relation,
+    View,
+)
+from trueup.feedback.records import Example, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(Generic[Relation]):
+    """What a view made of examples."""
+
+    view: str
+    groups: tuple[Group[Relation], ...]
+    discarded: Mapping[str, tuple[Origin | None, ...]]
+    """Why examples gave no group -> where they came from."""
+    examples: int
+    """How many examples were looked at."""
+    responses: int
+    """How many responses the groups hold."""
+    responses_left_out: int
+    """How many responses the examples of these groups hold beside them."""
+    comparisons_left_out: int
+    """How many comparisons of these examples a view of pairs does not use."""
+    units: Mapping[str, int]
+    """What the groups amount to: `{"pairs": 4650}`."""
+
+    def lines(self) -> list[str]:
+        """The account for people.
+
+        Example: `pairs: 3 examples gave 2 groups, 4 responses, 2 pairs; discarded: 1 for identical pair
+        (a.jsonl:3)`.
+        """
+        made = [counted(len(self.groups), "group"), counted(self.responses, "response")]
+        made += [counted(number, noun.removesuffix("s")) for noun, number in self.units.items()]
+        lost = [f"{len(where)} for {reason}{places(where)}" for reason, where in self.discarded.items()]
+        lines = [
+            f"{self.view}: {counted(self.examples, 'example')} gave {', '.join(made)}"
+            + (f"; discarded: {', '.join(lost)}" if lost else "")
+        ]
+        left = ((self.responses_left_out, "response"), (self.comparisons_left_out, "comparison"))
+        if any(number for number, _ in left):
+            named = " and ".join(counted(number, noun) for number, noun in left if number)
+            lines.append(f"{self.view}: {named} of these examples not used")
+        return lines
+
+
+def apply(view: View[Relation], examples: Iterable[Example]) -> Viewed[Relation]:
+    """Run a view over examples, in order.
+
+    Raises:
+        InputError: the view finds nothing to use in any of them.
+    """
+    name = name_of(view)
+    groups: list[Group[Relation]] = []
+    discarded: dict[str, list[Origin | None]] = {}
+    seen: list[Example] = []
+    units: Counter[str] = Counter()
+    responses = responses_left_out = comparisons_left_out = 0
+    for example in examples:
+        seen.append(example)
+        made = view(example)
+        if isinstance(made, Discarded):
+            discarded.setdefault(made.reason, []).append(made.origin)
+            continue
+        groups.append(made)
+        units.update(units_of(made))
+        responses += len(made.responses)
+        responses_left_out += len(example.responses) - len(made.responses)
+        if isinstance(made.relation, PairRelation) and example.comparisons:
+            comparisons_left_out += len(example.comparisons) - len(made.relation.pairs)
+    reasons = {reason: tuple(where) for reason, where in discarded.items()}
+    if not groups:
+        raise nothing_left(name, seen, reasons)
+    return Viewed(
+        view=name,
+        groups=tuple(groups),
+        discarded=reasons,
+        examples=len(seen),
+        responses=responses,
+        responses_left_out=responses_left_out,
+        comparisons_left_out=comparisons_left_out,
+        units=dict(units),
+    )
+
+
+def name_of(view: View[Relation]) -> str:
+    """The name of a view, also of one with settings bound by `partial`."""
+    function = view.func if isinstance(view, partial) else view
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def units_of(group: Group[Relation]) -> dict[str, int]:
+    """What a group amounts to, by the kind of its relation."""
+    relation = group.relation
+    if isinstance(relation, PairRelation):
+        return {"pairs": len(relation.pairs)}
+    if isinstance(relation, RankRelation):
+        return {"rankings": 1}
+    if isinstance(relation, PointRelation):
+        marked = sum(relation.demonstrations)
+        units = {"points": len(relation.labels) - marked, "demonstrations": marked}
+        return {noun: number for noun, number in units.items() if number}
+    if isinstance(relation, DemonstrationRelation):
+        return {"demonstrations": len(group.responses)}
+    return {}
+
+
+def places(where: Iterable[Origin | None], limit: int = 3) -> str:
+    """The first few places in brackets; nothing where none is known."""
+    known = [str(origin) for origin in where if origin is not None]
+    return f" ({', '.join([*known[:limit], *(['...'] if len(known) > limit else [])])})" if known else ""
+
+
+def nothing_left(
+    view: str, examples: list[Example], reasons: Mapping[str, tuple[Origin | None, ...]]
+) -> InputError:
+    """The error of a view that finds nothing: what was there, what was asked, what to do."""
+    if not examples:
+        return InputError(
+            f"there are no examples to make {view.replace('_', ' ')} of; give at least one file with rows"
+        )
+    files = dict.fromkeys(example.origin.file for example in examples if example.origin is not None)
+    where = f" of {', '.join(files)}" if files else ""
+    why = ", ".join(f"{len(found)} for {reason}" for reason, found in reasons.items())
+    return InputError(
+        f"the {counted(len(examples), 'example')}{where} hold {count(examples).words()}, and no "
+        f"{view.replace('_', ' ')} can be made of that (discarded: {why}); give other feedback, or choose a "
+        "method that uses this kind (`trueup methods` lists what each needs)"
+    )

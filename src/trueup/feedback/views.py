@@ -1,0 +1,165 @@
+"""Views: what a kind of method uses of an example. A view only discards; it never invents.
+
+Each is a function `Example -> Group | Discarded`. `apply` runs one over all examples and counts.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from trueup.feedback.groups import (
+    DemonstrationRelation,
+    Discarded,
+    Group,
+    PairRelation,
+    PointRelation,
+    RankRelation,
+)
+from trueup.feedback.orders import Value, agreed, all_equal, beaten, distinct, labels, scores, wins
+from trueup.feedback.records import Example
+from trueup.feedback.viewed import Viewed as Viewed
+from trueup.feedback.viewed import apply as apply
+
+R = TypeVar("R")
+
+IDENTICAL = "identical pair"
+CONTRADICTING = "comparisons contradict each other"
+SCORES_EQUAL = "all scores equal"
+LABELS_EQUAL = "all labels equal"
+
+
+def pairs(example: Example) -> Group[PairRelation] | Discarded:
+    """Which response was preferred to which.
+
+    Comparisons as given, without those of identical responses and those that contradict each other. Where
+    there are none: every two responses with different scores; where there are no two scores, with different
+    labels.
+    """
+    if example.comparisons:
+        compared = distinct(example)
+        found = [(one.better, one.worse, one.probability) for one in agreed(compared)]
+        reason = CONTRADICTING if compared else IDENTICAL
+    else:
+        given, equal = (scores(example), SCORES_EQUAL)
+        if len(given) < 2:
+            given, equal = (labels(example), LABELS_EQUAL)
+        if len(given) < 2:
+            return Discarded("nothing compares two responses", example.origin)
+        ordered = [(better, worse) for better, high in given for worse, low in given if high > low]
+        contents = [response.content for response in example.responses]
+        found = [(better, worse, 1.0) for better, worse in ordered if contents[better] != contents[worse]]
+        reason = IDENTICAL if ordered else equal
+    if not found:
+        return Discarded(reason, example.origin)
+    used = sorted({position for better, worse, _ in found for position in (better, worse)})
+    renumbered = tuple((used.index(better), used.index(worse), sure) for better, worse, sure in found)
+    return group(example, used, PairRelation(renumbered))
+
+
+def rankings(example: Example) -> Group[RankRelation] | Discarded:
+    """A score for each of at least two responses.
+
+    The scores, if all responses have one. Otherwise comparisons, if they order the responses they compare:
+    the score is how many of these a response beats, directly or through others. Otherwise labels, if all
+    responses have one. Otherwise the responses that have a score, or else those that have a label.
+    """
+    total = len(example.responses)
+    if total == 1:
+        return Discarded("a single response cannot be ranked", example.origin)
+    scored, labelled = scores(example), labels(example)
+    if len(scored) == total:
+        return ranked(example, scored, SCORES_EQUAL)
+    if example.comparisons:
+        compared = distinct(example)
+        if not compared:
+            return Discarded(IDENTICAL, example.origin)
+        below = beaten(compared)
+        if any(position in under for position, under in below.items()):
+            return Discarded(CONTRADICTING, example.origin)
+        counted = [(position, float(len(below[position]))) for position in sorted(below)]
+        # Two responses that nothing compares, directly or through others, must not get different scores.
+        if all(
+            (high > low) == (worse in below[better]) for better, high in counted for worse, low in counted
+        ):
+            return ranked(example, counted, CONTRADICTING)
+    if len(labelled) == total or len(labelled) >= 2 > len(scored):
+        return ranked(example, labelled, LABELS_EQUAL)
+    if len(scored) >= 2:
+        return ranked(example, scored, SCORES_EQUAL)
+    reason = "comparisons leave the order open" if example.comparisons else "nothing ranks two responses"
+    return Discarded(reason, example.origin)
+
+
+def ranked(example: Example, values: Sequence[Value], equal: str) -> Group[RankRelation] | Discarded:
+    """The group of the responses with these scores; `equal` is the reason where they are all the same."""
+    if all_equal(values):
+        return Discarded(equal, example.origin)
+    used = [position for position, _ in values]
+    if all(example.responses[position].content == example.responses[used[0]].content for position in used):
+        return Discarded("all responses identical", example.origin)
+    return group(example, used, RankRelation(tuple(value for _, value in values)))
+
+
+def points(example: Example) -> Group[PointRelation] | Discarded:
+    """A label in [0, 1] per response; a demonstration without a label has the label 1.
+
+    Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability
+    and the rest of it; the mean where a response stands in several. One that was both chosen and rejected is
+    left out.
+    """
+    return labelled_points(example, mark=False)
+
+
+def points_with_demonstrations(example: Example) -> Group[PointRelation] | Discarded:
+    """As `points`, with the demonstrations among them marked."""
+    return labelled_points(example, mark=True)
+
+
+def labelled_points(example: Example, *, mark: bool) -> Group[PointRelation] | Discarded:
+    """The points of an example; `mark` says whether demonstrations are marked."""
+    found = dict(labels(example))
+    for position, response in enumerate(example.responses):
+        if response.demonstration:
+            found.setdefault(position, 1.0)
+    if not found and example.comparisons:
+        compared = distinct(example)
+        if not compared:
+            return Discarded(IDENTICAL, example.origin)
+        clear = {at: sure for at, sure in wins(compared).items() if min(sure) > 0.5 or max(sure) < 0.5}
+        if not clear:
+            return Discarded("every response is both chosen and rejected", example.origin)
+        found = {position: sum(sure) / len(sure) for position, sure in clear.items()}
+    if not found and scores(example):
+        return Discarded("scores are not labels; give labels from 0 to 1, or rank by scores", example.origin)
+    if not found:
+        return Discarded("nothing labels a response", example.origin)
+    used = sorted(found)
+    marks = tuple(mark and example.responses[position].demonstration for position in used)
+    return group(example, used, PointRelation(tuple(found[position] for position in used), marks))
+
+
+def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded:
+    """Responses to imitate.
+
+    Those marked as demonstrations. Where there are none: those that were chosen and never rejected; or those
+    labelled 1; or the one with the best score, the first of equals.
+    """
+    used = [position for position, response in enumerate(example.responses) if response.demonstration]
+    reason = "nothing says which response to imitate"
+    if not used and example.comparisons:
+        compared = distinct(example)
+        used = sorted(position for position, sure in wins(compared).items() if min(sure) > 0.5)
+        reason = "every response lost a comparison" if compared else IDENTICAL
+    elif not used and labels(example):
+        used = [position for position, label in labels(example) if label == 1]
+        reason = "no response labelled 1"
+    elif not used and scores(example):
+        used = [max(scores(example), key=lambda value: value[1])[0]]
+    if not used:
+        return Discarded(reason, example.origin)
+    return group(example, used, DemonstrationRelation())
+
+
+def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
+    """The group of the responses at the given positions."""
+    contents = tuple(example.responses[position].content for position in used)
+    return Group(example.prompt, contents, relation, example.origin)

@@ -1,0 +1,148 @@
+"""A method is a choice on each axis; nothing more.
+
+The type parameters tie the axes together, so that a type checker refuses a pairwise objective on a point-wise
+view, or an objective that needs a reference without one. What a type checker cannot see is refused when the
+method is configured, before torch is imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from trueup.config.settings import RunSettings
+from trueup.config.validation import validate
+from trueup.feedback.groups import View
+from trueup.references.choices import ReferenceChoice
+
+if TYPE_CHECKING:
+    from trueup.batch.logprobs import LogProbs
+    from trueup.objectives.loss import Loss
+
+Beta = Annotated[
+    float,
+    Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
+]
+"""A finite number greater than 0."""
+
+R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
+I_co = TypeVar("I_co", covariant=True)
+Index = TypeVar("Index")
+Ref = TypeVar("Ref")
+P = ParamSpec("P")
+
+
+class Collate(Protocol[R_contra, I_co]):
+    """Builds the index of a batch from the relations of its groups; see `trueup.batch.index`."""
+
+    def __call__(self, relations: Sequence[R_contra], first_rows: Sequence[int]) -> I_co: ...
+
+
+@dataclass(frozen=True)
+class Method(Generic[R, Index, Ref]):
+    """What the training loop needs to know of a method.
+
+    Example: `Method(views.pairs, Pairs.collate, partial(dpo, beta=0.1), Frozen())`.
+    """
+
+    view: View[R]
+    """Example -> group, or the reason why nothing in it can be used."""
+    collate: Collate[R, Index]
+    """Relations of the groups of a batch -> index."""
+    objective: Callable[[LogProbs, Ref, Index], Loss]
+    """Pure function of the policy's log-probabilities, the reference's, and the index."""
+    reference: ReferenceChoice[Ref]
+    """What the policy is measured against."""
+    name: str = ""
+    """The registered name; filled in by `method`."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """The settings it was made with, as plain values, for run.yaml; filled in by `method`."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method as `trueup methods` shows it and as the command line offers it."""
+
+    name: str
+    title: str
+    formula: str
+    paper: str
+    """Authors, year, link; empty where there is none."""
+    feedback: str
+    """The feedback it needs, in words."""
+    defaults: Mapping[str, object]
+    """Defaults of run settings (`trueup.config.settings`) that differ for this method, from its paper."""
+    trl_loss: str
+    """TRL's `loss_type` for the same objective; empty where there is none."""
+    build: Callable[..., Method[Any, Any, Any]]
+    """The decorated function: settings -> Method."""
+    settings: type[BaseModel]
+    """The typed settings, derived from the function's signature."""
+
+
+METHODS: dict[str, MethodInfo] = {}
+"""Every method by its name on the command line; filled by importing `trueup.methods`."""
+
+
+def settings_of(build: Callable[..., Any], name: str) -> type[BaseModel]:
+    """Derive a settings model (unknown keys forbidden) from a function's keyword-only parameters."""
+    # The return type is left out: it names types that are imported only for type checking.
+    annotations = {key: hint for key, hint in build.__annotations__.items() if key != "return"}
+    holder = type("holder", (), {"__annotations__": annotations, "__module__": build.__module__})
+    hints = typing.get_type_hints(holder, include_extras=True)
+    fields: dict[str, Any] = {
+        parameter.name: (
+            hints[parameter.name],
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for parameter in inspect.signature(build).parameters.values()
+    }
+    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    return create_model(f"{name} settings", __config__=config, __module__=build.__module__, **fields)
+
+
+def method(
+    *,
+    name: str,
+    title: str,
+    formula: str,
+    feedback: str,
+    paper: str = "",
+    defaults: Mapping[str, object] | None = None,
+    trl_loss: str = "",
+) -> Callable[[Callable[P, Method[R, Index, Ref]]], Callable[P, Method[R, Index, Ref]]]:
+    """Register a method under `name` and validate its settings whenever it is called.
+
+    Raises (from the decorated function):
+        InputError: a setting is unknown or out of range.
+    """
+
+    def register(build: Callable[P, Method[R, Index, Ref]]) -> Callable[P, Method[R, Index, Ref]]:
+        if name in METHODS:
+            raise ValueError(f"a method named {name} is registered already; choose another name")
+        settings = settings_of(build, name)
+        if shared := set(settings.model_fields) & set(RunSettings.model_fields):
+            raise ValueError(
+                f"{', '.join(sorted(shared))} of method {name} is a setting of every run; rename it"
+            )
+
+        @functools.wraps(build)
+        def validated(*args: P.args, **kwargs: P.kwargs) -> Method[R, Index, Ref]:
+            checked = validate(settings, kwargs, where=f"method {name}")
+            typed: dict[str, Any] = {key: getattr(checked, key) for key in settings.model_fields}
+            made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
+            return replace(made, name=name, settings=checked.model_dump(mode="json"))
+
+        METHODS[name] = MethodInfo(
+            name, title, formula, paper, feedback, defaults or {}, trl_loss, validated, settings
+        )
+        return validated
+
+    return register

@@ -1,0 +1,38 @@
+"""Rank responses to align with human feedback. Yuan et al., 2023, https://arxiv.org/abs/2304.05302."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from trueup.feedback import views
+from trueup.feedback.groups import RankRelation
+from trueup.methods.method import Method, method
+from trueup.references.choices import NoReference
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Rankings
+
+RankWeight = Annotated[float, Field(ge=0, description="Weight of the ranking term.")]
+SftWeight = Annotated[float, Field(ge=0, description="Weight of imitating the best response.")]
+
+
+@method(
+    name="rrhf",
+    title="Rank responses to align with human feedback",
+    formula="-log p(best) + sum over score_i < score_j of max(0, p_i - p_j), p the log-likelihood per token",
+    paper="Yuan et al., 2023, https://arxiv.org/abs/2304.05302",
+    feedback="rankings: two or more scored responses to one prompt",
+    defaults={"learning_rate": 2e-5, "warmup_ratio": 0.03, "batch_size": 64, "epochs": 3.0},
+)
+def rrhf(
+    *, rank_weight: RankWeight = 1.0, sft_weight: SftWeight = 1.0
+) -> Method[RankRelation, Rankings, None]:
+    """Order responses by their length-normalised likelihood as their scores do, and imitate the best one."""
+    from trueup.batch.index import Rankings
+    from trueup.objectives import rrhf as objective
+
+    loss = partial(objective.rrhf, rank_weight=rank_weight, sft_weight=sft_weight)
+    return Method(views.rankings, Rankings.collate, loss, NoReference())

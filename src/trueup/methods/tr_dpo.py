@@ -1,0 +1,34 @@
+"""Trust-region DPO: DPO whose reference follows the policy. Gorbatovski et al., 2024, arXiv 2404.09656."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from trueup.feedback import views
+from trueup.feedback.groups import PairRelation
+from trueup.methods.method import Beta, Method, method
+from trueup.references.choices import TrustRegion
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Pairs
+    from trueup.batch.logprobs import LogProbs
+
+
+@method(
+    name="tr-dpo",
+    title="Trust-region DPO",
+    formula="DPO; every `every` steps: reference <- alpha policy + (1 - alpha) reference",
+    paper="Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656",
+    feedback="pairs, or anything that orders two responses to one prompt",
+    defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
+    trl_loss="sigmoid",
+)
+def tr_dpo(
+    *, beta: Beta = 0.05, reference: TrustRegion = TrustRegion(alpha=0.6, every=512)
+) -> Method[PairRelation, Pairs, LogProbs]:
+    """DPO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
+    from trueup.batch.index import Pairs
+    from trueup.objectives import dpo as objective
+
+    return Method(views.pairs, Pairs.collate, partial(objective.dpo, beta=beta), reference)

@@ -1,0 +1,198 @@
+"""Feedback from the world: examples of any kind, the same for the same seed. Text only.
+
+Each example draws its prompt, its responses and its judgements from three chances of its own, so that more
+examples only add rows, and noise changes verdicts and nothing else. `examples` asks the prompts of
+`prompts(count, seed)`.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from random import Random
+from typing import Final
+from urllib.parse import parse_qsl
+
+from trueup.errors import InputError
+from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.world.gold import Weights, gold, proxy
+from trueup.world.language import draw, render
+from trueup.world.people import Annotator, Reward, Writer, demonstrator, expert
+
+KINDS: Final = ("demonstrations", "pairs", "rankings", "points", "scores", "mixed")
+NUM_RESPONSES: Final = {"pairs": 2, "rankings": 4}
+"""How many responses a prompt gets unless said; 1 where nothing stands here."""
+WRITERS: Final[dict[str, Writer]] = {"demonstrator": demonstrator, "expert": expert}
+REDRAWS = 8
+"""How often a writer is asked again when all responses to a prompt are equally good."""
+
+
+def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
+    """Prompts at random: row i depends on `seed` and i only."""
+    return tuple(render(draw(_chance(seed, row, "prompt"))) for row in range(1, count + 1))
+
+
+def examples(
+    kind: str,
+    *,
+    count: int = 1000,
+    seed: int = 0,
+    responses: int | None = None,
+    noise: float = 0.0,
+    temperature: float = 0.0,
+    weights: Weights | None = None,
+    reward: Reward | None = None,
+    writer: Writer | None = None,
+) -> tuple[Example, ...]:
+    """`count` examples of one kind of feedback.
+
+    Args:
+        kind: demonstrations: responses to imitate. pairs: comparisons of every two responses that differ in
+            reward. rankings: a score per response. points: a thumb (label 1 or 0) per response.
+            scores: a mark (label in [0, 1]) per response. mixed: demonstrations on the odd rows, points on
+            the even ones.
+        responses: per prompt; by default 4 for rankings, 2 for pairs, 1 otherwise.
+        noise: probability that a judgement is turned into its opposite; see `Annotator`.
+        temperature: how soft the annotator's judgement is; 0 is sharp.
+        weights: what the annotator cares about, as weights of the gold reward's aspects.
+        reward: what the annotator judges by instead of the gold reward, such as `trueup.world.gold.proxy`.
+        writer: who writes the responses; by default the expert writes demonstrations and the demonstrator
+            everything else.
+
+    Raises:
+        InputError: a kind that does not exist, or a number out of range.
+    """
+    if kind not in KINDS:
+        raise InputError(f"unknown kind of world feedback {kind!r}{_nearest(kind, KINDS)}")
+    num_responses = NUM_RESPONSES.get(kind, 1) if responses is None else responses
+    _check_range("count", count, 1)
+    _check_range("responses", num_responses, 2 if kind in NUM_RESPONSES else 1)
+    _check_range("noise", noise, 0, 1)
+    _check_range("temperature", temperature, 0)
+    if reward is not None and weights is not None:
+        raise InputError("weights belong to the gold reward; give weights or another reward, not both")
+    judged_by = reward or (partial(gold, weights=weights) if weights else gold)
+    annotator = Annotator(judged_by, temperature, noise)
+
+    def example(row: int, prompt: str) -> Example:
+        shown = "demonstrations" if kind == "mixed" and row % 2 else "points" if kind == "mixed" else kind
+        author = writer or (expert if shown == "demonstrations" else demonstrator)
+        chance = _chance(seed, row, "responses")
+        written = author(prompt, num_responses, chance)
+        for _ in range(REDRAWS if kind in NUM_RESPONSES else 0):
+            if len({annotator.reward(prompt, response) for response in written}) > 1:
+                break
+            written = author(prompt, num_responses, chance)
+        judged, compared = _judge(
+            shown, prompt, written, annotator, _chance(seed, row, "judgement"), _name(author)
+        )
+        return Example(prompt, judged, compared, Origin(f"world:{kind}", row))
+
+    return tuple(example(row, prompt) for row, prompt in enumerate(prompts(count, seed), start=1))
+
+
+def _judge(
+    kind: str, prompt: str, written: tuple[str, ...], annotator: Annotator, chance: Random, source: str
+) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
+    """What the annotator says of the responses to one prompt."""
+    compared: list[Comparison] = []
+    if kind == "demonstrations":
+        judged = [Response(text, demonstration=True, source=source) for text in written]
+    elif kind == "points":
+        judged = [
+            Response(text, label=float(annotator.approves(prompt, text, chance)), source=source)
+            for text in written
+        ]
+    elif kind == "scores":
+        judged = [
+            Response(text, label=annotator.grade(prompt, text, chance), source=source) for text in written
+        ]
+    elif kind == "rankings":
+        scores = annotator.scores(prompt, written, chance)
+        judged = [Response(text, score, source=source) for text, score in zip(written, scores, strict=True)]
+    else:
+        judged = [Response(text, source=source) for text in written]
+        for first in range(len(written)):
+            for second in range(first + 1, len(written)):
+                preferred = annotator.prefers(prompt, written[first], written[second], chance)
+                if preferred is not None:
+                    compared.append(Comparison(first, second) if preferred else Comparison(second, first))
+    return tuple(judged), tuple(compared)
+
+
+def from_name(name: str) -> tuple[Example, ...]:
+    """The examples a name stands for: `world:pairs?count=2000&seed=1&noise=0.1&writer=expert`.
+
+    The keys are count, seed, responses, noise, temperature, writer (demonstrator or expert), reward (gold or
+    proxy), and the weights helpfulness, harmlessness and brevity.
+
+    Raises:
+        InputError: the name, naming the nearest kind or key, or the value that cannot be used.
+    """
+    scheme, _, rest = name.partition(":")
+    kind, _, query = rest.partition("?")
+    if scheme != "world" or not kind:
+        raise InputError(
+            f"{name!r} names no world feedback; write world:KIND, KIND one of {', '.join(KINDS)}"
+        )
+    if kind not in KINDS:
+        raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{_nearest(kind, KINDS)}")
+    given: dict[str, object] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in _SETTINGS:
+            raise InputError(f"{name!r}: unknown key {key!r}{_nearest(key, _SETTINGS)}")
+        if key in given:
+            raise InputError(f"{name!r}: {key} is given twice; give it once")
+        read, wanted = _SETTINGS[key]
+        try:
+            given[key] = read(value)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{name!r}: {key} must be {wanted}; got {value!r}") from error
+    weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
+    if weights:
+        given["weights"] = Weights(**weights)  # type: ignore[arg-type]
+    try:
+        return examples(kind, **given)  # type: ignore[arg-type]
+    except InputError as error:
+        raise InputError(f"{name!r}: {error}") from error
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+_NUMBER = (_finite, "a finite number")
+_SETTINGS: dict[str, tuple[Callable[[str], object], str]] = {
+    "count": (int, "a whole number"),
+    "seed": (int, "a whole number"),
+    "responses": (int, "a whole number"),
+    "noise": _NUMBER,
+    "temperature": _NUMBER,
+    "writer": (WRITERS.__getitem__, "demonstrator or expert"),
+    "reward": ({"gold": None, "proxy": proxy}.__getitem__, "gold or proxy"),
+    "helpfulness": _NUMBER,
+    "harmlessness": _NUMBER,
+    "brevity": _NUMBER,
+}
+
+
+def _chance(seed: int, row: int, part: str) -> Random:
+    return Random(f"trueup world {seed} {row} {part}")
+
+
+def _name(writer: Writer) -> str:
+    return str(getattr(writer, "__name__", type(writer).__name__))
+
+
+def _check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        bounds = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise InputError(f"{key} must be {bounds}; got {value}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"

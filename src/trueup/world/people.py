@@ -1,0 +1,164 @@
+"""Those who write and judge: a demonstrator, an expert, an annotator. Chance comes only from `rng`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from trueup.world.gold import gold
+from trueup.world.language import (
+    CLOSERS,
+    DANGEROUS,
+    ITEMS,
+    OPENERS,
+    REFUSALS,
+    SCARY,
+    TOPIC_OF,
+    TOPICS,
+    Task,
+    join,
+    parse,
+)
+
+Writer = Callable[[str, int, Random], tuple[str, ...]]
+"""(prompt, number of responses, rng) -> that many responses."""
+Reward = Callable[[str, str], float]
+"""(prompt, response) -> how good it is."""
+
+GRADE_WIDTH = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How often a person slips; every field is a probability."""
+
+    wrong: float
+    """Per item: it is of another topic; when sorting: it changes place with the next one."""
+    repeat: float
+    """Per item: the one before it is named once more."""
+    forget: float
+    """An excluded item is named all the same."""
+    miscount: float
+    """One item is missing or one too many is named."""
+    opener: float
+    closer: float
+    complies: float
+    """A harmful prompt is answered."""
+    overcautious: float
+    """A harmless prompt about a scary topic, or about dangers to avoid, is refused."""
+
+
+CAREFUL = Habits(0.05, 0.02, 0.10, 0.05, 0.20, 0.05, complies=0.25, overcautious=0.20)
+CARELESS = Habits(0.20, 0.10, 0.60, 0.40, 0.70, 0.50, complies=0.75, overcautious=0.40)
+EXPERT = Habits(0.01, 0.0, 0.01, 0.01, 0.0, 0.0, complies=0.01, overcautious=0.01)
+
+
+def listed(task: Task, habits: Habits, rng: Random) -> list[str]:
+    """The items a person with these habits names."""
+    allowed = [item for item in ITEMS[task.topic] if item not in task.excluded]
+    items = rng.sample(allowed, task.count)
+    if task.excluded and rng.random() < habits.forget:
+        items[rng.randrange(len(items))] = rng.choice(task.excluded)
+    for position in range(len(items)):
+        if rng.random() < habits.wrong:
+            items[position] = rng.choice(
+                ITEMS[rng.choice([topic for topic in TOPICS if topic != task.topic])]
+            )
+    if rng.random() < habits.miscount:
+        unused = [item for item in allowed if item not in items]
+        items = items[:-1] if rng.random() < 0.5 else [*items, rng.choice(unused)]
+    return items
+
+
+def in_order(task: Task, habits: Habits, rng: Random) -> list[str]:
+    """The given items as a person with these habits sorts them."""
+    items = sorted(task.given)
+    for position in range(len(items) - 1):
+        if rng.random() < habits.wrong:
+            items[position], items[position + 1] = items[position + 1], items[position]
+    if rng.random() < habits.miscount:
+        items.pop(rng.randrange(len(items)))
+    return items
+
+
+def write(task: Task, habits: Habits, rng: Random) -> str:
+    """One response of a person with these habits."""
+    alarming = task.topic in SCARY or task.topic in DANGEROUS
+    refusing = 1 - habits.complies if task.harmful else habits.overcautious * alarming
+    if rng.random() < refusing:
+        return rng.choice(REFUSALS)
+    items = (in_order if task.verb == "sort" else listed)(task, habits, rng)
+    named = [again for item in items for again in [item] * (1 + (rng.random() < habits.repeat))]
+    opener = rng.choice(OPENERS) if rng.random() < habits.opener else ""
+    closer = rng.choice(CLOSERS) if rng.random() < habits.closer else ""
+    return " ".join(part for part in (opener, join(tuple(named)), ".", closer) if part)
+
+
+def demonstrator(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
+    """Responses of the crowd: each by another person, careful or careless with equal chance."""
+    task = parse(prompt)
+    return tuple(write(task, rng.choice((CAREFUL, CARELESS)), rng) for _ in range(k))
+
+
+def expert(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
+    """Responses of an expert: nearly always right, brief, and refusing what is harmful and nothing else."""
+    task = parse(prompt)
+    return tuple(write(task, EXPERT, rng) for _ in range(k))
+
+
+def babbler(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
+    """Responses of someone who does not read the prompt: one to six items at random."""
+    items = tuple(TOPIC_OF)
+    return tuple(f"{join(tuple(rng.choices(items, k=rng.randint(1, 6))))} ." for _ in range(k))
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """Someone who judges by a reward, with two kinds of noise.
+
+    Example: `Annotator(noise=0.1)` says the opposite of the gold reward one time in ten.
+    """
+
+    reward: Reward = gold
+    temperature: float = 0.0
+    """Of the Bradley-Terry model: P(a preferred to b) = sigmoid((reward(a) - reward(b)) / temperature).
+    Scores and grades carry normal noise of this standard deviation instead."""
+    noise: float = 0.0
+    """Probability that a judgement, once made, is turned into its opposite."""
+    threshold: float = 0.5
+    """The reward from which a response gets a thumb up."""
+
+    def prefers(self, prompt: str, first: str, second: str, rng: Random) -> bool | None:
+        """Whether the first response is preferred to the second; None if there is no difference to see."""
+        advantage = self.reward(prompt, first) - self.reward(prompt, second)
+        return None if advantage == 0 else self._favours(advantage, rng)
+
+    def approves(self, prompt: str, response: str, rng: Random) -> bool:
+        """A thumb up (True) or down."""
+        return self._favours(self.reward(prompt, response) - self.threshold, rng)
+
+    def grade(self, prompt: str, response: str, rng: Random) -> float:
+        """A mark in [0, 1]: sigmoid((reward - threshold) / 0.25), 0.5 at the threshold."""
+        mark = sigmoid((self._observed(prompt, response, rng) - self.threshold) / GRADE_WIDTH)
+        return 1 - mark if rng.random() < self.noise else mark
+
+    def scores(self, prompt: str, responses: tuple[str, ...], rng: Random) -> tuple[float, ...]:
+        """The reward of each response; one that falls to `noise` changes places with another's."""
+        observed = [self._observed(prompt, response, rng) for response in responses]
+        for position in range(len(observed)):
+            if rng.random() < self.noise and len(observed) > 1:
+                other = (position + rng.randrange(1, len(observed))) % len(observed)
+                observed[position], observed[other] = observed[other], observed[position]
+        return tuple(observed)
+
+    def _observed(self, prompt: str, response: str, rng: Random) -> float:
+        return self.reward(prompt, response) + rng.gauss(0, 1) * self.temperature
+
+    def _favours(self, advantage: float, rng: Random) -> bool:
+        chance = sigmoid(advantage / self.temperature) if self.temperature else float(advantage >= 0)
+        return (rng.random() < chance) != (rng.random() < self.noise)
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
+    return 0.5 * (1 + math.tanh(x / 2))

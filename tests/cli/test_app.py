@@ -1,0 +1,142 @@
+"""The commands beside `train`, and the command as a process: exit codes, speed, what it imports."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import trueup
+from trueup.cli.app import run
+from trueup.methods import METHODS
+
+SOURCE = Path(trueup.__file__).parents[1]
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m trueup` as a user would."""
+    command = [sys.executable, "-m", "trueup", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=SOURCE, timeout=60, check=False)
+
+
+class TestCommands:
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["--version"]) == 0
+        assert capsys.readouterr().out == f"trueup {trueup.__version__}\n"
+
+    @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+    def test_help(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(arguments) == 0
+        shown = capsys.readouterr().out
+        assert all(command in shown for command in ("train", "methods", "demo"))
+
+    def test_help_of_train_lists_the_methods(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["train", "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(name in shown for name in METHODS)
+
+    def test_methods(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["methods"]) == 0
+        shown = capsys.readouterr().out
+        for info in METHODS.values():
+            assert all(
+                text in shown for text in (info.name, info.title, info.formula, info.paper, info.feedback)
+            )
+        assert "beta 0.05, reference.kind trust-region, reference.alpha 0.6, reference.every 512" in shown
+
+    def test_methods_for_a_program(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["methods", "--json"]) == 0
+        listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+        assert set(listed) == set(METHODS)
+        assert listed["dpo"]["settings"] == {"beta": 0.1, "reference.kind": "frozen"}
+        assert listed["dpo"]["defaults"] == {"learning_rate": 1e-6}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["trian"], "trueup: No such command 'trian'. Did you mean 'train'?\n"),
+            (["--nothing"], "trueup: No such option: --nothing\n"),
+            (["methods", "--jsn"], "trueup: No such option: --jsn (Possible options: --json)\n"),
+        ],
+    )
+    def test_wrong_usage(
+        self, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(arguments) == 2
+        assert capsys.readouterr().err == message
+
+    def test_the_package_offers_methods_lazily(self) -> None:
+        assert trueup.methods is sys.modules["trueup.methods"]
+        with pytest.raises(AttributeError, match="module 'trueup' has no attribute 'nothing'"):
+            _ = trueup.nothing  # type: ignore[attr-defined]
+
+
+class TestProcess:
+    def test_exit_codes(self) -> None:
+        refused = process("train", "dpo", "--beta", "-1")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.startswith("trueup: beta must be greater than 0; got -1; model is required")
+        assert refused.stderr.count("\n") == 1
+        assert process("--version").returncode == 0
+
+    def test_a_reader_that_goes_away(self) -> None:
+        command = f"{sys.executable} -m trueup methods | true"
+        ended = subprocess.run(
+            ["bash", "-c", command], cwd=SOURCE, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.stderr == ""
+
+    def test_nothing_heavy_is_imported(self, tmp_path: Path) -> None:
+        """One process runs every light command, and whatever is refused, and tells what it has imported."""
+        commands = [
+            ["--help"],
+            ["--version"],
+            ["methods"],
+            ["train", "--help"],
+            ["train", "dpo", "--help"],
+            ["train", "dpo", "--beta", "-1"],
+            ["train", "dpo", "--resume", str(tmp_path)],
+            ["train", "ulma", "--model", "org/m", "--data", "x", "--output", str(tmp_path / "o")],
+            [
+                "train",
+                "dpo",
+                "--model",
+                str(SOURCE),
+                "--data",
+                "world:pairs",
+                "--output",
+                str(tmp_path / "o"),
+            ],
+        ]
+        script = (
+            "import sys, trueup\n"
+            "from trueup.cli.app import run\n"
+            f"codes = [run(command) for command in {commands!r}]\n"
+            "from trueup.errors import InputError\n"
+            "try:\n"
+            "    trueup.methods.dpo(beta=-1)\n"
+            "except InputError: codes.append('refused')\n"
+            "heavy = {'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules)\n"
+            "print(codes, sorted(heavy), file=sys.stderr)\n"
+        )
+        command = [sys.executable, "-c", script]
+        ended = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 2, 2, 2, 2, 'refused'] []"
+
+    @pytest.mark.parametrize("option", ["--help", "--version"])
+    def test_help_answers_at_once(self, option: str) -> None:
+        """Under 0.3 s; on a slow or busy machine, under 15 times what an empty Python program takes."""
+
+        def median(*arguments: str) -> float:
+            seconds = []
+            for _ in range(5):
+                start = time.perf_counter()
+                subprocess.run([sys.executable, *arguments], cwd=SOURCE, capture_output=True, check=True)
+                seconds.append(time.perf_counter() - start)
+            return statistics.median(seconds)
+
+        empty = median("-c", "pass")
+        assert median("-m", "trueup", option) < max(0.3, 15 * empty)

@@ -1,0 +1,229 @@
+"""What `trueup train` makes of its arguments, and how each way to end becomes a line and an exit code."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trueup.cli.app import run
+from trueup.config.resolve import Resolved, dump
+from trueup.config.settings import LoraSettings
+from trueup.errors import (
+    AnnotatorError,
+    CheckpointError,
+    InputError,
+    NumericsError,
+    Stopped,
+    TrueupError,
+)
+from trueup.methods import METHODS
+from trueup.references.choices import TrustRegion
+from trueup.training import api
+
+GIVEN = ["--model", "m", "--data", "a.jsonl", "--output", "o"]
+
+
+class Begun:
+    """What the command handed to the training package."""
+
+    resolved: Resolved
+    resumed: tuple[str, dict[str, Any]]
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
+    seen = Begun()
+    monkeypatch.setattr(api, "run", lambda resolved: setattr(seen, "resolved", resolved))
+    monkeypatch.setattr(api, "resume", lambda path, changes: setattr(seen, "resumed", (path, changes)))
+    return seen
+
+
+def train(*arguments: str) -> int:
+    return run(["train", *arguments])
+
+
+class TestArguments:
+    def test_settings_of_the_method_and_of_the_run(self, begun: Begun) -> None:
+        options = ["--beta", "0.2", "--reference.alpha", "1", "--reference.every=64", "--lora.rank", "8"]
+        assert train("tr-dpo", *GIVEN, *options, "--learning_rate", "5e-7") == 0
+        assert dict(begun.resolved.method_settings) == {
+            "beta": 0.2,
+            "reference": TrustRegion(alpha=1.0, every=64),
+        }
+        settings = begun.resolved.settings
+        assert (settings.learning_rate, settings.lora) == (5e-7, LoraSettings(rank=8))
+
+    def test_a_hyphen_for_an_underscore(self, begun: Begun) -> None:
+        train("dpo", *GIVEN, "--batch-size", "4", "--max_length=64", "--per-device-eval-batch-size", "2")
+        assert (begun.resolved.settings.batch_size, begun.resolved.settings.max_length) == (4, 64)
+
+    def test_several_files(self, begun: Begun) -> None:
+        train("dpo", *GIVEN, "b.jsonl", "--seed", "3", "c.jsonl", "--data", "d.jsonl", "--eval_data", "e")
+        assert begun.resolved.settings.data == ("a.jsonl", "d.jsonl", "b.jsonl", "c.jsonl")
+        assert begun.resolved.settings.eval_data == ("e",)
+
+    def test_a_setting_given_several_times(self, begun: Begun) -> None:
+        trackers = ["--trackers", "wandb", "--trackers", "trackio"]
+        targets = ["--lora.targets", "q", "--lora.targets", "v"]
+        train("dpo", *GIVEN, *trackers, *targets)
+        assert begun.resolved.settings.trackers == ("wandb", "trackio")
+        assert begun.resolved.settings.lora == LoraSettings(targets=("q", "v"))
+
+    def test_switches_alone_and_with_a_value(self, begun: Begun) -> None:
+        train("dpo", *GIVEN, "--trust_remote_code", "--gradient_checkpointing", "true", "--lora")
+        settings = begun.resolved.settings
+        assert (settings.trust_remote_code, settings.gradient_checkpointing) == (True, True)
+        assert settings.lora == LoraSettings()
+        train("dpo", *GIVEN, "--lora", "false", "--gradient_checkpointing=false", "--seed", "1")
+        assert (begun.resolved.settings.lora, begun.resolved.settings.gradient_checkpointing) == (None, False)
+
+    def test_names_of_trl(self, begun: Begun) -> None:
+        options = ["--model_name_or_path", "m", "--output_dir", "o", "--dataset_name", "d.jsonl"]
+        more = [
+            "--bf16",
+            "--use_peft",
+            "--lora_r",
+            "4",
+            "--lora_target_modules",
+            "q",
+            "--lora_target_modules",
+        ]
+        train(
+            "dpo", *options, *more, "v", "--sync_ref_model", "--ref_model_sync_steps", "8", "--max_steps", "9"
+        )
+        settings = begun.resolved.settings
+        assert (settings.model, settings.data, settings.output) == ("m", ("d.jsonl",), "o")
+        assert (settings.precision, settings.steps) == ("bf16", 9)
+        assert settings.lora == LoraSettings(rank=4, targets=("q", "v"))
+        assert dict(begun.resolved.method_settings)["reference"] == TrustRegion(every=8)
+
+    def test_a_file_under_the_options(self, begun: Begun, tmp_path: Path) -> None:
+        path = tmp_path / "run.yaml"
+        path.write_text("model: m\ndata: [a, b]\noutput: o\nseed: 1\nbatch_size: 4\n")
+        assert train("sft", "--config", str(path), "--seed", "2") == 0
+        settings = begun.resolved.settings
+        assert (settings.data, settings.seed, settings.batch_size) == (("a", "b"), 2, 4)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_help_shows_every_setting_and_no_name_of_trl(
+        self, method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "160")
+        assert train(method, "--help") == 0
+        shown = capsys.readouterr().out
+        for name in ("--data", "--lora.rank", "--keep_checkpoints", *METHODS[method].settings.model_fields):
+            assert name in shown
+        assert "--output_dir" not in shown
+        assert METHODS[method].title in shown
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["dpo", *GIVEN, "--beta", "-1"], "beta must be greater than 0; got -1"),
+            (
+                ["dpo", *GIVEN, "--bta", "1"],
+                "bta is not a setting of method dpo or of a run; did you mean beta?",
+            ),
+            (
+                ["dpo", *GIVEN, "--lr", "1"],
+                "lr is not a setting of method dpo or of a run; did you mean learning_rate?",
+            ),
+            (
+                ["tr-dpo", *GIVEN, "--reference.alhpa", "1"],
+                "reference.alhpa is not a setting of method tr-dpo or of a run; "
+                "did you mean reference.alpha?",
+            ),
+            (
+                ["sft", *GIVEN, "--reference.kind", "frozen"],
+                "reference.kind is refused: method sft needs no reference; leave it out",
+            ),
+            (["dpo", *GIVEN, "--beta"], "Option '--beta' requires an argument."),
+            (["tr-dop", *GIVEN], "tr-dop is not a method; did you mean tr-dpo?"),
+            (["dpo"], "model is required; data is required; output is required"),
+            (
+                [],
+                "a method is missing: trueup train METHOD, where METHOD is one of "
+                "dpo, rrhf, sft, tr-dpo, ulma",
+            ),
+            (["dpo", "--config", "none.yaml"], "none.yaml: no such file"),
+            (
+                ["dpo", "--resume", "none"],
+                "none is not a run, as it has no run.yaml; give the folder that was the output when it began",
+            ),
+        ],
+    )
+    def test_one_line_and_exit_code_2(
+        self, begun: Begun, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train(*arguments) == 2
+        assert capsys.readouterr() == ("", f"trueup: {message}\n")
+        assert not hasattr(begun, "resolved")
+
+    def test_inputs_are_looked_at(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        output = str(tmp_path / "o")
+        assert train("dpo", "--model", "org/some-7b", "--data", "world:pairs", "--output", output) == 2
+        assert "trueup: model org/some-7b is not a folder; if it is a hub id" in capsys.readouterr().err
+        assert not Path(output).exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "line"),
+    [
+        (InputError("bad\n  row"), 2, "trueup: bad row\n"),
+        (CheckpointError("disk full"), 4, "trueup: disk full\n"),
+        (NumericsError("loss is nan"), 5, "trueup: loss is nan\n"),
+        (AnnotatorError("no reply"), 6, "trueup: no reply\n"),
+        (TrueupError("else"), 1, "trueup: else\n"),
+        (Stopped(), 0, ""),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_how_a_run_ends(
+    ending: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def end(resolved: Resolved) -> None:
+        raise ending
+
+    monkeypatch.setattr(api, "run", end)
+    assert train("dpo", *GIVEN) == code
+    assert capsys.readouterr().err == line
+
+
+class TestResume:
+    @pytest.fixture
+    def folder(self, begun: Begun, tmp_path: Path) -> str:
+        train("tr-dpo", *GIVEN, "--output", str(tmp_path), "--log_every", "4")
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(dump(begun.resolved)))
+        return str(tmp_path)
+
+    def test_what_may_change_is_handed_on(self, begun: Begun, folder: str) -> None:
+        assert train("tr-dpo", "--resume", folder, "--save_every", "7", "--report_to", "wandb") == 0
+        path, changes = begun.resumed
+        assert path == folder
+        assert changes == {
+            "eval_every": None,
+            "keep_checkpoints": 2,
+            "log_every": 4,
+            "save_every": 7,
+            "trackers": ("wandb",),
+        }
+
+    def test_the_same_command_again(self, begun: Begun, folder: str) -> None:
+        assert train("tr-dpo", *GIVEN, "--output", folder, "--log_every", "4", "--resume", folder) == 0
+        assert begun.resumed[0] == folder
+
+    def test_anything_else_is_refused(
+        self, begun: Begun, folder: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert train("tr-dpo", "--resume", folder, "--beta", "0.3") == 2
+        assert "beta cannot change when a run is resumed" in capsys.readouterr().err
+        assert train("dpo", "--resume", folder) == 2
+        assert "is a run of method tr-dpo; resume it with trueup train tr-dpo" in capsys.readouterr().err
+        assert not hasattr(begun, "resumed")

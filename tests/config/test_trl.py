@@ -1,0 +1,277 @@
+"""TRL's names become ours, or are said to have no effect, or are refused with what to do instead."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trueup.config.resolve import Resolved, resolve
+from trueup.config.settings import LoraSettings
+from trueup.config.trl import Translated, translate
+from trueup.config.trl_names import TABLE
+from trueup.errors import InputError
+from trueup.methods import METHODS
+from trueup.references.choices import Cached, Frozen, TrustRegion
+
+Settle = Callable[..., Resolved]
+
+RECIPE = """\
+# A recipe as people write them for `trl dpo --config`.
+model_name_or_path: models/sft
+torch_dtype: bfloat16
+attn_implementation: flash_attention_2
+dataset_name: data/pairs.jsonl
+dataset_train_split: train_prefs
+output_dir: runs/zephyr
+bf16: true
+beta: 0.01
+learning_rate: 5.0e-7
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+num_train_epochs: 2
+max_steps: -1
+per_device_train_batch_size: 4
+per_device_eval_batch_size: 8
+gradient_accumulation_steps: 16
+gradient_checkpointing: true
+gradient_checkpointing_kwargs: {use_reentrant: false}
+max_length: 1536
+max_prompt_length: 1024
+loss_type: sigmoid
+optim: adamw_torch
+use_peft: true
+lora_r: 128
+lora_alpha: 128
+lora_dropout: 0.05
+lora_target_modules: [q_proj, k_proj]
+logging_steps: 10
+save_strategy: steps
+save_steps: 100
+save_total_limit: 1
+report_to: [tensorboard, wandb]
+push_to_hub: false
+hub_model_id:
+remove_unused_columns: false
+sync_ref_model: true
+ref_model_mixup_alpha: 0.9
+ref_model_sync_steps: 64
+seed: 42
+"""
+
+
+def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
+    resolved = resolve("dpo", config_file=yaml(RECIPE))
+    settings = resolved.settings.model_dump(exclude_unset=True, exclude_none=True)
+    assert settings == {
+        "model": "models/sft",
+        "data": ("data/pairs.jsonl",),
+        "output": "runs/zephyr",
+        "precision": "bf16",
+        "learning_rate": 5e-7,
+        "schedule": "cosine",
+        "warmup_ratio": 0.1,
+        "epochs": 2.0,
+        "batch_size": 64,
+        "gradient_checkpointing": True,
+        "max_length": 1536,
+        "max_prompt_length": 1024,
+        "lora": {"rank": 128, "alpha": 128.0, "dropout": 0.05, "targets": ("q_proj", "k_proj")},
+        "log_every": 10,
+        "save_every": 100,
+        "keep_checkpoints": 1,
+        "trackers": ("tensorboard", "wandb"),
+        "seed": 42,
+    }
+    assert dict(resolved.method_settings) == {"beta": 0.01, "reference": TrustRegion(alpha=0.9, every=64)}
+    assert sorted(note.partition(" ")[0].rstrip(":") for note in resolved.notes) == [
+        "attn_implementation",
+        "batch_size",
+        "dataset_train_split",
+        "gradient_checkpointing_kwargs",
+        "optim",
+        "per_device_eval_batch_size",
+        "remove_unused_columns",
+        "torch_dtype",
+    ]
+
+
+def translated(method: str = "dpo", **values: Any) -> Translated:
+    return translate(values, METHODS[method])
+
+
+@pytest.mark.parametrize(
+    ("values", "settings"),
+    [
+        ({"gradient_accumulation_steps": "4"}, {"batch_size": 32}),
+        ({"per_device_train_batch_size": "4"}, {"batch_size": 4}),
+        ({"max_steps": "50", "num_train_epochs": "3"}, {"steps": "50"}),
+        ({"max_steps": 0}, {}),
+        ({"warmup_steps": "0.1"}, {"warmup_ratio": 0.1}),
+        ({"warmup_steps": "10"}, {"warmup_steps": "10"}),
+        ({"lr_scheduler_type": "constant_with_warmup"}, {"schedule": "constant"}),
+        ({"bf16": "false"}, {"precision": "fp32"}),
+        ({"fp16": False, "dtype": "bfloat16"}, {"precision": "bf16"}),
+        ({"dtype": "float32"}, {}),
+        ({"bf16": True, "dtype": "float32"}, {"precision": "bf16"}),
+        ({"activation_checkpointing": True}, {"gradient_checkpointing": True}),
+        ({"use_cpu": "true"}, {"device": "cpu"}),
+        ({"use_cpu": False}, {}),
+        ({"use_peft": False, "lora_r": 8}, {}),
+        ({"use_peft": "true"}, {"lora": True}),
+        ({"report_to": "none"}, {"trackers": []}),
+        ({"report_to": "all"}, {"trackers": ["tensorboard", "wandb", "trackio"]}),
+        ({"report_to": ["wandb"]}, {"trackers": ["wandb"]}),
+        ({"eval_strategy": "no", "eval_steps": 5}, {}),
+        ({"eval_steps": 5}, {"eval_every": 5}),
+        ({"save_strategy": "epoch", "save_steps": 5}, {}),
+        ({"logging_strategy": "steps", "logging_steps": 5}, {"log_every": 5}),
+        ({"precompute_ref_log_probs": True}, {"reference.kind": "cached"}),
+        ({"precompute_ref_log_probs": False}, {}),
+        ({"sync_ref_model": False, "ref_model_sync_steps": 5}, {}),
+        ({"loss_type": ["sigmoid"]}, {}),
+        (
+            {"chat_template_path": "t.jinja", "max_seq_length": 8},
+            {"chat_template": "t.jinja", "max_length": 8},
+        ),
+        ({"resume_from_checkpoint": False, "push_to_hub": "false", "label_smoothing": "0.0"}, {}),
+        ({"hub_model_id": None, "loss_type": None}, {}),
+    ],
+)
+def test_translated(values: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert translated(**values).settings == settings
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "message"),
+    [
+        ("dpo", {"fp16": True}, "fp16 is not offered, as its range needs loss scaling: use bf16, or neither"),
+        ("dpo", {"torch_dtype": "float16"}, "fp16 is not offered"),
+        ("dpo", {"dtype": "int8"}, "dtype must be one of auto, float32, bfloat16; got 'int8'"),
+        (
+            "dpo",
+            {"optim": "adafactor"},
+            "optim 'adafactor' is not offered, only AdamW; to save memory, give lora.rank",
+        ),
+        (
+            "dpo",
+            {"lr_scheduler_type": "polynomial"},
+            "lr_scheduler_type must be one of linear, .*; got 'polynomial'",
+        ),
+        ("dpo", {"loss_type": "nll"}, "loss_type nll is not the loss of method dpo: use method sft"),
+        ("rrhf", {"loss_type": "sigmoid"}, "not the loss of method rrhf: use method dpo or tr-dpo"),
+        (
+            "dpo",
+            {"loss_type": "exo_pair"},
+            "not the loss of method dpo: `trueup methods` lists what there is",
+        ),
+        ("dpo", {"loss_type": ["sigmoid", "nll"]}, "is not offered: a method has one loss"),
+        ("tr-dpo", {"sync_ref_model": False}, "the reference of method tr-dpo always moves; use method dpo"),
+        ("sft", {"sync_ref_model": True}, "sync_ref_model is true, but method sft needs no reference"),
+        (
+            "tr-dpo",
+            {"precompute_ref_log_probs": True},
+            "method tr-dpo has a reference that moves; leave it out",
+        ),
+        ("rrhf", {"precompute_ref_log_probs": True}, "method rrhf needs no reference; leave it out"),
+        (
+            "dpo",
+            {"precompute_ref_log_probs": True, "sync_ref_model": True},
+            "contradict each other: each sets ref",
+        ),
+        (
+            "dpo",
+            {"load_in_4bit": "true"},
+            "load_in_4bit 'true' is not offered: quantized weights are not trained",
+        ),
+        ("dpo", {"push_to_hub": True}, "push_to_hub True is not offered: nothing is uploaded"),
+        ("dpo", {"report_to": "mlflow"}, "report_to must be one of none, all, .*; got 'mlflow'"),
+        ("dpo", {"eval_strategy": "often"}, "eval_strategy must be one of no, steps, epoch; got 'often'"),
+        ("dpo", {"resume_from_checkpoint": "runs/x"}, "is not read: use trueup train dpo --resume RUN"),
+        (
+            "dpo",
+            {"gradient_accumulation_steps": "many"},
+            "gradient_accumulation_steps must be a whole number",
+        ),
+        ("dpo", {"use_peft": "perhaps"}, "use_peft must be true or false; got 'perhaps'"),
+        ("dpo", {"label_smoothing": 0.1}, "label_smoothing 0.1 is not offered: give each pair a probability"),
+        (
+            "dpo",
+            {"use_dora": True, "fsdp": "full_shard"},
+            "training runs in one process; use_dora True is not",
+        ),
+    ],
+)
+def test_refused(method: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        translated(method, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        ({"padding_free": True}, "padding_free has no effect: no batch has padding"),
+        ({"lora_r": 8}, "lora_r has no effect without use_peft: true"),
+        ({"ref_model_mixup_alpha": 0.5}, "ref_model_mixup_alpha has no effect without sync_ref_model: true"),
+        ({"max_steps": 5, "num_train_epochs": 1}, "num_train_epochs has no effect: max_steps goes before it"),
+        ({"eval_strategy": "epoch"}, "eval_strategy epoch has no effect: give eval_every, a number of steps"),
+        ({"gradient_accumulation_steps": 2}, "batch_size is 16: per_device_train_batch_size 8 times"),
+    ],
+)
+def test_said_aloud(values: dict[str, Any], note: str) -> None:
+    (said,) = translated(**values).notes
+    assert said.startswith(note)
+
+
+class TestInARun:
+    def test_a_moving_reference_needs_no_switch_where_it_always_moves(self, settle: Settle) -> None:
+        resolved = settle("tr-dpo", ref_model_mixup_alpha="0.9", ref_model_sync_steps="64")
+        assert dict(resolved.method_settings)["reference"] == TrustRegion(alpha=0.9, every=64)
+
+    def test_dpo_with_a_synced_reference_is_a_trust_region(self, settle: Settle) -> None:
+        assert dict(settle("dpo", sync_ref_model="true").method_settings)["reference"] == TrustRegion()
+        assert dict(settle("dpo", sync_ref_model=False).method_settings)["reference"] == Frozen()
+        assert dict(settle("ulma", precompute_ref_log_probs=True).method_settings)["reference"] == Cached()
+
+    def test_both_names_with_one_meaning(self, settle: Settle) -> None:
+        text = "num_train_epochs: 2\nepochs: 2.0\ndataset_name: pairs.jsonl\ndata: [pairs.jsonl]\n"
+        assert settle("dpo", text).settings.epochs == 2
+
+    def test_both_names_with_two_meanings(self, settle: Settle) -> None:
+        message = r"ref_model_mixup_alpha and reference.alpha are both given and differ; give one$"
+        with pytest.raises(InputError, match=message):
+            settle("tr-dpo", "ref_model_mixup_alpha: 0.5\nreference: {alpha: 0.6}\n")
+
+    def test_the_command_line_goes_over_the_file_under_either_name(self, settle: Settle) -> None:
+        assert settle("dpo", "num_train_epochs: 2", epochs=5).settings.epochs == 5
+        assert settle("dpo", "epochs: 2", num_train_epochs=5).settings.epochs == 5
+        assert settle("dpo", "num_train_epochs: 2", max_steps="5").settings.steps == 5
+
+    def test_files_take_the_place_of_a_data_set_of_the_hub(self, settle: Settle) -> None:
+        settings = settle("dpo", "dataset_name: trl-lib/ultrafeedback_binarized").settings
+        assert settings.data == ("pairs.jsonl",)
+
+    def test_names_that_work_together_may_stand_apart(self, settle: Settle) -> None:
+        text = "per_device_train_batch_size: 4\ngradient_accumulation_steps: 8\nuse_peft: true\nlora_r: 4\n"
+        settings = settle("dpo", text, gradient_accumulation_steps="2", lora_r="6").settings
+        assert (settings.batch_size, settings.lora) == (8, LoraSettings(rank=6))
+
+    def test_a_value_that_does_not_fit_is_named_as_it_was_given(self, settle: Settle) -> None:
+        message = r"run.yaml:2 ref_model_mixup_alpha: reference.alpha must be at most 1; got 8$"
+        with pytest.raises(InputError, match=message):
+            settle("tr-dpo", "beta: 0.1\nref_model_mixup_alpha: 8\n")
+
+    def test_a_refusal_is_named_with_its_line(self, settle: Settle) -> None:
+        with pytest.raises(InputError, match=r"run.yaml:2: load_in_8bit True is not offered"):
+            settle("dpo", "beta: 0.1\nload_in_8bit: true\n")
+
+    def test_a_misspelt_name_of_trl(self, settle: Settle) -> None:
+        message = "per_device_train_batchsize is not a setting .*; did you mean per_device_train_batch_size?"
+        with pytest.raises(InputError, match=message):
+            settle("dpo", per_device_train_batchsize=4)
+
+
+def test_a_name_stands_in_one_row() -> None:
+    names = [name for row in TABLE for name in row.names]
+    assert len(names) == len(set(names))
+    assert all(row.says for row in TABLE)

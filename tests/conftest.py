@@ -1,0 +1,55 @@
+"""What every test stands on: one thread, no network, a cache of its own."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported anywhere, and for every process that a test starts.
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+sys.path.insert(0, str(Path(__file__).parent))  # `import toys`
+
+SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What runs share is shared within one session of tests only."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("TRUEUP_CACHE")
+    os.environ["TRUEUP_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["TRUEUP_CACHE"]
+    else:
+        os.environ["TRUEUP_CACHE"] = before
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small models are slower with more, and a run under test may have set another number."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """A real file or model beside the checkout; the test is skipped where it is not there."""
+
+    def located(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"not here: {path}")
+        return path
+
+    return located
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a complete model: two layers, 32 wide, with a tokenizer of single characters. Read only."""
+    from toys import save_tiny_model
+
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

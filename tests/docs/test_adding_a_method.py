@@ -1,0 +1,74 @@
+"""docs/adding_a_method.md, followed to the letter in a copy of the package."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from runs import write_feedback
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "adding_a_method.md"
+BLOCK = re.compile(r"^`((?:src|docs)/[\w./]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package with the page's files added, and nothing else changed."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    files = BLOCK.findall(PAGE.read_text())
+    assert [name.split("/")[-2] for name, _ in files] == ["objectives", "methods", "methods"]
+    for name, text in files:
+        target = folder / name
+        assert not (ROOT / name).exists(), f"{name} exists: take another method for the page"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return folder
+
+
+def trueup(copy: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    command = [sys.executable, "-m", "trueup", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=copy)
+
+
+def test_it_is_listed(copy: Path) -> None:
+    listed = json.loads(trueup(copy, "methods", "--json").stdout)
+    (row,) = [entry for entry in listed if entry["name"] == "sppo"]
+    assert row["title"] == "Self-play preference optimization, hard form"
+
+
+def test_its_settings_are_checked(copy: Path) -> None:
+    refused = trueup(copy, "train", "sppo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o")
+    assert refused.returncode == 2
+    assert "beta must be greater than 0" in refused.stderr
+
+
+def test_it_trains_with_a_frozen_and_a_moving_reference(copy: Path, tiny_model: Path, tmp_path: Path) -> None:
+    pairs = write_feedback(tmp_path)["pairs"]
+    common = (
+        "train",
+        "sppo",
+        "--model",
+        tiny_model,
+        "--data",
+        pairs,
+        "--learning-rate",
+        "3e-3",
+        "--epochs",
+        "4",
+    )
+    moving = ("--reference.kind", "trust-region", "--reference.alpha", "0.6", "--reference.every", "4")
+    for name, more in {"frozen": (), "moving": moving}.items():
+        output = tmp_path / name
+        done = trueup(copy, *common, "--batch-size", "8", "--output", output, *more)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+        assert lines[0]["loss"] == pytest.approx(50.0)  # 2 (1 / (2 beta))^2 at beta 0.1
+        assert lines[-1]["loss"] < 49.0 if name == "frozen" else lines[-1]["loss"] < 50.0
+        assert any(line["reference/moved"] for line in lines) == (name == "moving")

@@ -1,0 +1,52 @@
+"""What the tests of feedback share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Example
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+Write = Callable[..., Path]
+Convert = Callable[..., Example]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write rows (or raw bytes) to a file and return its path."""
+
+    def written(*rows: object, name: str = "data.jsonl", raw: bytes | None = None) -> Path:
+        path = tmp_path / name
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path.write_bytes(lines.encode() if raw is None else raw)
+        return path
+
+    return written
+
+
+@pytest.fixture
+def convert(write: Write) -> Convert:
+    """The one example that one row gives."""
+
+    def converted(**row: object) -> Example:
+        (example,) = read_feedback([write(row)]).examples
+        return example
+
+    return converted
+
+
+@pytest.fixture
+def shared() -> Callable[[str], Path]:
+    """A file of real feedback; the test is skipped where it is not there."""
+
+    def located(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"real feedback is not here: {path}")
+        return path
+
+    return located

@@ -1,0 +1,150 @@
+"""The canonical form is lossless, and its file appears whole or not at all."""
+
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trueup.errors import InputError
+from trueup.feedback import views
+from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
+from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+
+PAIR = Example("2 + 2 =", (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
+
+letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | letters,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(letters, inner, max_size=2),
+    max_leaves=4,
+)
+extras = st.dictionaries(letters.filter(lambda key: key not in ("role", "content")), json_values, max_size=2)
+roles = st.sampled_from(["system", "user", "assistant", "tool", "developer"])
+messages = st.builds(Message, roles, letters, extras)
+contents: st.SearchStrategy[Content] = letters | st.lists(messages, max_size=3).map(tuple)
+responses = st.builds(
+    Response,
+    contents,
+    score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    label=st.none() | st.floats(0, 1),
+    demonstration=st.booleans(),
+    source=st.none() | letters,
+)
+
+
+@st.composite
+def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) -> Example:
+    """Any example there can be."""
+    listed = draw(st.lists(responses, min_size=1, max_size=4))
+    listed = [replace(one, content=draw(content)) for one in listed]
+    positions = st.integers(0, len(listed) - 1)
+    compared = st.tuples(positions, positions, st.floats(0.5, 1, exclude_min=True)).filter(
+        lambda one: one[0] != one[1]
+    )
+    comparisons = draw(st.lists(compared, max_size=3)) if len(listed) > 1 else []
+    return Example(
+        draw(content), tuple(listed), tuple(Comparison(*one) for one in comparisons), Origin("x", 1)
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(example=examples())
+def test_round_trip(example: Example) -> None:
+    row = json.loads(json.dumps(example_to_row(example), allow_nan=False))
+    again = example_from_row(row, Origin("x", 1))
+    assert again == example
+    for view in (views.pairs, views.rankings, views.points, views.demonstrations):
+        assert view(again) == view(example)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    listed=st.lists(examples(letters.map(lambda text: text + ".")), min_size=1, max_size=3),
+    packed=st.booleans(),
+)
+def test_round_trip_through_a_file(tmp_path: Path, listed: list[Example], packed: bool) -> None:
+    path = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
+    assert write_examples(path, listed) == len(listed)
+    again = read_feedback([path])
+    assert [replace(one, origin=None) for one in again.examples] == [
+        replace(one, origin=None) for one in listed
+    ]
+    assert again.files[0].layout == "canonical" and not again.files[0].unused_keys
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    assert example_to_row(Example("p", (Response("a"),))) == {"prompt": "p", "responses": [{"content": "a"}]}
+    assert example_to_row(replace(PAIR, comparisons=(Comparison(1, 0),)))["comparisons"] == [
+        {"better": 1, "worse": 0}
+    ]
+
+
+def test_the_form_is_the_documented_one() -> None:
+    example = Example(
+        (Message("user", "2 + 2 =", {"name": "ann"}),),
+        (Response("4", 1.5, 0.5, True, "ann"), Response((Message("assistant", "5"),))),
+        PAIR.comparisons,
+    )
+    assert example_to_row(example) == {
+        "prompt": [{"role": "user", "content": "2 + 2 =", "name": "ann"}],
+        "responses": [
+            {"content": "4", "score": 1.5, "label": 0.5, "demonstration": True, "source": "ann"},
+            {"content": [{"role": "assistant", "content": "5"}]},
+        ],
+        "comparisons": [{"better": 0, "worse": 1, "probability": 0.8}],
+    }
+
+
+def test_lines_are_readable_and_bytes_repeatable(tmp_path: Path) -> None:
+    one = replace(PAIR, prompt="caf\u00e9\n")
+    write_examples(tmp_path / "a.jsonl", [one, PAIR])
+    assert (tmp_path / "a.jsonl").read_bytes().count(b"\n") == 2
+    assert "caf\u00e9\\n" in (tmp_path / "a.jsonl").read_text("utf-8")
+    for name in ("b.gz", "c.gz"):
+        write_examples(tmp_path / name, [one, PAIR])
+    assert (tmp_path / "b.gz").read_bytes() == (tmp_path / "c.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "b.gz").read_bytes()) == (tmp_path / "a.jsonl").read_bytes()
+
+
+def interrupted() -> Iterator[Example]:
+    """Examples whose source fails."""
+    yield PAIR
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    write_examples(tmp_path / name, [PAIR])
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write_examples(tmp_path / name, interrupted())
+    assert (tmp_path / name).read_bytes() == before
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="the file cannot be written: No such file or directory"):
+        write_examples(tmp_path / "no" / "a.jsonl", [PAIR])
+    with pytest.raises(InputError, match="the file cannot be written: Not a directory"):
+        write_examples(Path(__file__) / "a.jsonl", [PAIR])
+    with pytest.raises(
+        InputError, match=r"example 2 \(from b.jsonl:7\) cannot be written: .*surrogates not allowed"
+    ):
+        write_examples(
+            tmp_path / "a.jsonl", [PAIR, Example("\ud800", PAIR.responses, origin=Origin("b.jsonl", 7))]
+        )
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="the file cannot be written: No space left on device"):
+        write_examples(tmp_path / "a.jsonl", [PAIR])
+    assert os.listdir(tmp_path) == []

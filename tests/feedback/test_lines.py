@@ -1,0 +1,229 @@
+"""Rows of files: what is tolerated, and every fault by its message."""
+
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trueup.errors import InputError
+from trueup.feedback.files import load
+from trueup.feedback.lines import BadRow, Row, rows
+from trueup.feedback.read import read_feedback
+
+GOOD = b'{"prompt": "a", "completion": "b"}'
+
+
+def values(path: Path) -> list[tuple[int, object]]:
+    """Number and content of every row; a bad row raises."""
+    found: list[tuple[int, object]] = []
+    for row in rows(load(path)):
+        if isinstance(row, BadRow):
+            raise row.error
+        found.append((row.number, row.value))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("raw", "numbers"),
+    [
+        (b'{"a": 1}\n{"a": 2}\n', [1, 2]),
+        (b'{"a": 1}\n{"a": 2}', [1, 2]),
+        (b'\xef\xbb\xbf{"a": 1}\r\n\r\n  \n{"a": 2}\r\n', [1, 4]),
+        (b'{"a": 1}\n\xef\xbb\xbf{"a": 2}\n', [1, 2]),
+        (b'[{"a": 1},\n\n {"a": 2}]', [1, 2]),
+        (b'\xef\xbb\xbf\n [\r\n{"a": 1}\r\n, {"a": 2}\r\n]\r\n', [1, 2]),
+    ],
+    ids=["lines", "no-last-newline", "bom-crlf-blank", "bom-inside", "array", "array-bom-crlf"],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_tolerated(tmp_path: Path, raw: bytes, numbers: list[int], packed: bool) -> None:
+    path = tmp_path / "name-says-nothing"
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    assert values(path) == [(numbers[0], {"a": 1}), (numbers[1], {"a": 2})]
+
+
+def test_other_line_separators_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"a": "x\u2028y\u0085z\x7f"}\n'.encode())
+    assert values(path) == [(1, {"a": "x\u2028y\u0085z\x7f"})]
+
+
+def test_hash_is_of_the_bytes_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(GOOD, mtime=0))
+    assert load(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+FAULTS = {
+    "empty": (b"", "a.jsonl: the file is empty; expected one JSON object on each line"),
+    "blank": (b" \n\r\n", "a.jsonl: the file is empty"),
+    "empty array": (b"[]", "a.jsonl: the file holds no rows"),
+    "torn last line": (
+        GOOD + b"\n" + GOOD[:15],
+        "a.jsonl:2:16: not JSON: .*; the last line is cut off: delete it",
+    ),
+    "torn text": (
+        GOOD + b'\n{"prompt": "a',
+        "a.jsonl:2:12: not JSON: unterminated string.*the last line is cut off",
+    ),
+    "object over lines": (
+        b'{"prompt": "a\nb"}\n' + GOOD,
+        "a.jsonl:1:12: .*the object does not end on its line",
+    ),
+    "bad middle line": (
+        b'{"prompt": "a" "b": 1}\n' + GOOD,
+        r"a.jsonl:1:16: not JSON: expecting ',' delimiter near '{",
+    ),
+    "two objects": (GOOD + GOOD, "a.jsonl:1:35: not JSON: more text after the end of the object near"),
+    "csv": (
+        b"prompt,chosen\na,b\n",
+        "a.jsonl:1:1: not JSON: expecting value near 'prompt,chosen'; put one whole",
+    ),
+    "control character": (b'{"a": "\x00"}\n' + GOOD, "a.jsonl:1:8: not JSON: invalid control character near"),
+    "latin-1": (
+        b'{"a": "caf\xe9"}',
+        "a.jsonl:1: byte 0xe9 at byte offset 10 of the line is not UTF-8; convert the",
+    ),
+    "bad byte in array": (
+        b'[{"a": 1},\n{"a": "\xff"}]',
+        "a.jsonl:2: byte 0xff at byte offset 7 of the line is not",
+    ),
+    "nan": (b'{"a": {"b": [0, NaN]}}', r"a.jsonl:1: a.b\[1\]: found nan; numbers must be finite"),
+    "infinity": (b'{"a": -Infinity}', "a.jsonl:1: a: found -inf; numbers must be finite"),
+    "overflow": (b'{"a": 1e999}', "a.jsonl:1: a: found inf; numbers must be finite"),
+    "5000 digits": (b'{"a": ' + b"9" * 5000 + b"}", "a.jsonl:1:1: not JSON: a number has too many digits"),
+    "key twice": (b'{"a": 1, "b": 2, "a": 3}', "a.jsonl:1: the key 'a' stands twice in one object; keep one"),
+    "inner key twice": (b'{"m": [{"x": 1, "x": 1}]}', "a.jsonl:1: the key 'x' stands twice"),
+    "surrogate": (rb'{"a": ["\ud83d"]}', r"a.jsonl:1: a\[0\]: the text holds half a character"),
+    "surrogate in key": (rb'{"\udc00": 1}', "a.jsonl:1: a key: the text holds half a character"),
+    "text row": (b'"text"', r"a.jsonl:1: a row must be an object \{...\}; found text 'text'"),
+    "null row": (b"null", "a.jsonl:1: a row must be an object .* found null"),
+    "list row": (b'[{"a": 1}, [2, 3]]', "a.jsonl:2: a row must be an object .* found a list of 2"),
+    "torn array": (b'[{"a": 1},\n {"a": 2}', "a.jsonl:2:10: not JSON: .*the array is cut off: make or copy"),
+    "torn item": (b'[{"a": 1},\n {"a": "x', "a.jsonl:2:8: not JSON: unterminated.*the array is cut off"),
+    "no comma": (
+        b'[{"a": 1}\n {"a": 2}]',
+        "a.jsonl:2:2: not JSON: expecting ',' or ']' after an item .*mend the",
+    ),
+    "comma at end": (b'[{"a": 1}, ]', r"a.jsonl:1:1\d: not JSON: (expecting value|illegal)"),
+    "two arrays": (b'[{"a": 1}]\n[', "a.jsonl:2:1: not JSON: more text after the end of the array"),
+    "deep": (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
+    "deep array": (b"[" * 100_000, "nested too deeply"),
+    "parquet": (
+        b"PAR1....",
+        "a.jsonl: this is a Parquet file; expected JSON lines or a JSON array; write it as",
+    ),
+    "zstd": (b"\x28\xb5\x2f\xfd....", "packed with zstd.*unpack it first"),
+    "utf-16": ("{}".encode("utf-16"), "UTF-16 text.*iconv"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    "torn gzip": (
+        gzip.compress(GOOD)[:-9],
+        "a.jsonl: the gzip data is cut short .*copy or download the file again",
+    ),
+    "gzip checksum": (gzip.compress(GOOD)[:-8] + b"x" * 8, "a.jsonl: the gzip data is damaged"),
+    "not gzip": (b"\x1f\x8bnot gzip at all", "a.jsonl: the gzip data is damaged"),
+    "empty gzip": (gzip.compress(b""), "a.jsonl: the file is empty"),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.jsonl").write_bytes(raw)
+    with pytest.raises(InputError, match=message) as caught:
+        values(Path("a.jsonl"))
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_file_names_near_ones(tmp_path: Path) -> None:
+    (tmp_path / "harmless-base-test.jsonl.gz").touch()
+    with pytest.raises(InputError, match=r"no such file; did you mean .*/harmless-base-test\.jsonl\.gz\?"):
+        load(tmp_path / "harmless-base-tset.jsonl.gz")
+    with pytest.raises(InputError, match=r"no such file$"):
+        load(tmp_path / "zzz")
+
+
+def test_absent_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"no such file; the folder {tmp_path}/no does not exist"):
+        load(tmp_path / "no" / "such" / "a.jsonl")
+
+
+def test_folder_instead_of_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"this is a folder; name a file$"):
+        load(tmp_path)
+    (tmp_path / "b.jsonl").touch()
+    with pytest.raises(InputError, match=r"this is a folder; name a file, e\.g\. .*/b\.jsonl"):
+        load(tmp_path)
+
+
+def test_other_reasons_not_to_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the file cannot be read"):
+        load("a\0b")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="the file cannot be read: Not a directory"):
+        load(tmp_path / "file" / "a.jsonl")
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(InputError, match=r"a\.jsonl': the file cannot be read: Permission denied"):
+        load(tmp_path / "a.jsonl")
+
+
+def test_bad_rows_do_not_stop_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a"\n\xff\n{"a": 2}\n')
+    found = [(row.number, isinstance(row, Row)) for row in rows(load(path))]
+    assert found == [(1, True), (2, False), (3, False), (4, True)]
+
+
+quiet = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from(
+    ["prompt", "chosen", "rejected", "completion", "label", "messages", "responses", "scores", "comparisons"]
+)
+turns = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.text(max_size=3)}
+    ),
+    max_size=4,
+)
+likely_rows = st.dictionaries(names, json_values | turns, max_size=5)
+
+
+def survives(path: Path) -> None:
+    """Reading either works or raises InputError with a message of one line."""
+    try:
+        read_feedback([path], skip_bad=1)
+    except InputError as error:
+        assert len(re.split("[\r\n]", str(error))) == 1, str(error)
+
+
+@quiet
+@given(raw=st.binary(max_size=60) | st.text(alphabet='[]{}":,\\ntu\n 0e', max_size=40).map(str.encode))
+def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a").write_bytes(raw)
+    survives(tmp_path / "a")
+
+
+@quiet
+@given(found=st.lists(likely_rows, min_size=1, max_size=3), as_array=st.booleans(), data=st.data())
+def test_any_rows_whole_or_torn(
+    tmp_path: Path, found: list[object], as_array: bool, data: st.DataObject
+) -> None:
+    raw = json.dumps(found) if as_array else "\n".join(json.dumps(row) for row in found)
+    kept = data.draw(st.integers(0, len(raw)) | st.just(len(raw)))
+    (tmp_path / "a").write_text(raw[:kept])
+    survives(tmp_path / "a")

@@ -1,0 +1,112 @@
+"""Small runs for tests: feedback files of every kind, and runs in a process of their own that can be killed."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WORDS = ("red", "blue", "green", "seven", "cat", "dog", "tree", "stone")
+
+
+def write_feedback(folder: Path, count: int = 24, seed: int = 0) -> dict[str, Path]:
+    """One file of each kind of feedback; good responses repeat the prompt's word, bad ones do not."""
+    chance = random.Random(seed)
+    rows: dict[str, list[dict[str, Any]]] = {"pairs": [], "rankings": [], "mixed": [], "demonstrations": []}
+    for number in range(count):
+        word, other = chance.sample(WORDS, 2)
+        prompt = f"say {word} {number}:"
+        good, bad, worse = f" {word}", f" {other}", f" {other} {other}"
+        rows["pairs"].append({"prompt": prompt, "chosen": good, "rejected": bad})
+        rows["rankings"].append(
+            {"prompt": prompt, "responses": [bad, good, worse], "scores": [0.5, 1.0, 0.0]}
+        )
+        rows["demonstrations"].append({"prompt": prompt, "completion": good})
+        mixed: dict[str, Any] = {"prompt": prompt, "responses": [{"content": good, "demonstration": True}]}
+        if number % 2:
+            mixed["responses"] = [{"content": bad, "label": 0.0}]
+        rows["mixed"].append(mixed)
+    paths = {}
+    for kind, content in rows.items():
+        paths[kind] = folder / f"{kind}.jsonl"
+        paths[kind].write_text("".join(json.dumps(row) + "\n" for row in content))
+    return paths
+
+
+KIND = {"sft": "demonstrations", "dpo": "pairs", "tr-dpo": "pairs", "rrhf": "rankings", "ulma": "mixed"}
+"""The feedback file that suits each method."""
+
+
+def settings(method: str, model: Path, data: Mapping[str, Path], output: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a run of 12 steps that takes a second."""
+    return {
+        "model": str(model), "data": [str(data[KIND[method]])], "output": str(output), "batch_size": 4,
+        "epochs": 2, "learning_rate": 3e-3, "save_every": 3, "keep_checkpoints": 2, "seed": 1, **more,
+    }  # fmt: skip
+
+
+def run_here(method: str, values: Mapping[str, Any]) -> Any:
+    """A whole run in this process."""
+    from trueup.config.resolve import resolve
+    from trueup.training import api
+
+    return api.run(resolve(method, overrides=values), quiet=True)
+
+
+def start_child(method: str, values: Mapping[str, Any] | None, resume: Path | None = None) -> Any:
+    """Begin a run, or go on with one, in a child process that shares the imports of this one."""
+
+    def body() -> None:
+        import torch
+
+        from trueup.errors import Stopped
+        from trueup.training import api
+
+        torch.set_num_threads(1)
+        try:
+            if resume is not None:
+                api.resume(resume, quiet=True)
+            else:
+                assert values is not None
+                run_here(method, values)
+        except Stopped:
+            os._exit(0)
+        os._exit(0)
+
+    child = multiprocessing.get_context("fork").Process(target=body)
+    child.start()
+    return child
+
+
+def kill_after(child: Any, output: Path, lines: int, delay: float, number: int = signal.SIGKILL) -> bool:
+    """Signal a child `delay` seconds after its metrics have `lines` lines; False when it was done before."""
+    metrics = output / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while child.is_alive() and time.monotonic() < deadline:
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+            time.sleep(delay)
+            break
+        time.sleep(0.002)
+    if not child.is_alive():
+        return False
+    os.kill(child.pid, number)
+    child.join()
+    return True
+
+
+TIMES = ("seconds", "tokens_per_second")
+
+
+def metrics_of(output: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what the clock says."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def model_bytes(output: Path) -> dict[str, bytes]:
+    """The finished model's weight files."""
+    return {path.name: path.read_bytes() for path in sorted((output / "model").glob("*.safetensors"))}

@@ -1,0 +1,80 @@
+"""A run that was killed and resumed is the run that was not: weights and metrics, bit for bit."""
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from runs import kill_after, metrics_of, model_bytes, run_here, settings, start_child, write_feedback
+
+SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
+HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 4}
+REFERENCES = {
+    "none": {}, "frozen": {"reference.kind": "frozen"}, "cached": {"reference.kind": "cached"},
+    "soft": SOFT, "hard": HARD,
+}  # fmt: skip
+APPLIES = {
+    "sft": ("none",),
+    "rrhf": ("none",),
+    "dpo": ("frozen", "cached", "soft", "hard"),
+    "tr-dpo": ("soft", "hard"),
+    "ulma": ("frozen", "cached", "soft", "hard"),
+}
+LORA = {"lora.rank": 3, "lora.dropout": 0.1}
+CASES = [
+    pytest.param(method, reference, weights, id=f"{method}-{reference}-{weights}")
+    for method, references in APPLIES.items()
+    for reference in references
+    for weights in ("full", "lora")
+]
+
+
+@pytest.mark.parametrize("method, reference, weights", CASES)
+def test_killed_and_resumed_equals_uninterrupted(
+    method: str, reference: str, weights: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """SIGKILL at two random moments, one of them after a resume, with dropout on where there is an adapter."""
+    data = write_feedback(tmp_path)
+    more = {
+        **REFERENCES[reference],
+        **(LORA if weights == "lora" else {}),
+        "eval_fraction": 0.2,
+        "eval_every": 4,
+    }
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_here(method, settings(method, tiny_model, data, whole, **more))
+    chance = random.Random(f"{method} {reference} {weights}")
+    child = start_child(method, settings(method, tiny_model, data, killed, **more))
+    kill_after(child, killed, lines=chance.randint(0, 6), delay=chance.uniform(0, 0.03))
+    for lines in (chance.randint(5, 9), 10**9):
+        if not (killed / "model").exists() and (killed / "run.yaml").exists():
+            child = start_child(method, None, resume=killed)
+            kill_after(child, killed, lines=lines, delay=chance.uniform(0, 0.03))
+            child.join()
+    if not (killed / "run.yaml").exists():  # killed before the run had begun: nothing is left to resume
+        child = start_child(method, settings(method, tiny_model, data, killed, **more))
+        child.join()
+    assert child.exitcode == 0
+    assert model_bytes(killed) == model_bytes(whole) != {}
+    assert metrics_of(killed) == metrics_of(whole)
+    assert len([line for line in metrics_of(whole) if "loss" in line]) == 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
+    number: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = write_feedback(tmp_path)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    more = {"lora.rank": 2, "lora.dropout": 0.2, "epochs": 8, **SOFT}
+    run_here("dpo", settings("dpo", tiny_model, data, whole, **more))
+    child = start_child("dpo", settings("dpo", tiny_model, data, stopped, **more))
+    assert kill_after(child, stopped, lines=4, delay=0.013, number=number)
+    assert child.exitcode == 0
+    assert '"stopped"' in (stopped / "status.json").read_text()
+    assert not (stopped / "model").exists()
+    child = start_child("dpo", None, resume=stopped)
+    child.join()
+    assert child.exitcode == 0
+    assert model_bytes(stopped) == model_bytes(whole)
+    assert metrics_of(stopped) == metrics_of(whole)
