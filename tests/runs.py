@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,66 @@ def start_child(method: str, values: Mapping[str, Any] | None, resume: Path | No
     child = multiprocessing.get_context("fork").Process(target=body)
     child.start()
     return child
+
+
+def in_child(body: Callable[[], int | None], errors: Path | None = None) -> int:
+    """The exit code of a function run in a child process that shares the imports of this one.
+
+    Args:
+        errors: file for what it writes to the standard error.
+    """
+
+    def child() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        if errors is not None:
+            sys.stderr = errors.open("w", buffering=1)
+        os._exit(body() or 0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def command(*arguments: object) -> int:
+    """The exit code of the command line, run in this process."""
+    from trueup.cli.app import run
+
+    return run([str(argument) for argument in arguments])
+
+
+def options(values: Mapping[str, Any]) -> list[str]:
+    """Settings as command-line options."""
+    return [
+        text
+        for name, value in values.items()
+        for one in (value if isinstance(value, list) else [value])
+        for text in (f"--{name}", str(one))
+    ]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where nothing but the order of writes matters: no handler of errors sees it."""
+
+
+def break_off(method: str, values: Mapping[str, Any], before_step: int) -> None:
+    """A run in this process that ends without warning before an optimizer step."""
+    from unittest.mock import patch
+
+    from trueup.training import loop
+
+    original = loop.train_step
+
+    def train_step(*arguments: Any, step: int, **more: Any) -> Any:
+        if step == before_step:
+            raise Killed
+        return original(*arguments, step=step, **more)
+
+    with patch.object(loop, "train_step", train_step), suppress(Killed):
+        run_here(method, values)
 
 
 def kill_after(child: Any, output: Path, lines: int, delay: float, number: int = signal.SIGKILL) -> bool:

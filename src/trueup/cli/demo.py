@@ -6,7 +6,10 @@ import typer
 
 
 def show(
-    output: Annotated[str, typer.Option("--output", help="Folder for the runs.")] = "runs/demo",
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="For feedback, runs and results.json. Default: runs/demo."),
+    ] = None,
 ) -> None:
     """Make a small language model in the built-in world, align it by every method, and print a table."""
     from trueup import demo

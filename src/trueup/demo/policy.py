@@ -39,11 +39,6 @@ class Policy:
         self.loaded: Loaded = load(str(folder), device=torch.device("cpu"))
         self.model = CausalModel(self.loaded.network)
 
-    def answer(self, prompts: Sequence[str], generator: torch.Generator) -> list[str]:
-        """One answer to each prompt, drawn at temperature 1."""
-        drawn = self._draw(self._encode(prompts), generator)
-        return [self._text(one) for one in drawn]
-
     def judge(self, prompts: Sequence[str], seed: int) -> Judged:
         """Answers and their gold rewards."""
         encoded = self._encode(prompts)
@@ -62,7 +57,8 @@ class Policy:
 
     def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Drawn]:
         sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS)
-        return draw(self.model, prompts, end_ids=self.loaded.end_ids, sampling=sampling, generator=generator)
+        with self.model.plain() as network:
+            return draw(network, prompts, end_ids=self.loaded.end_ids, sampling=sampling, generator=generator)
 
     def _text(self, drawn: Drawn) -> str:
         return str(self.loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -41,19 +42,20 @@ class Row:
 
 
 def run(
-    output: str | Path = "runs/demo", names: Sequence[str] = tuple(PLAN), *, quiet: bool = False
+    output: str | Path | None = None, names: Sequence[str] = tuple(PLAN), *, quiet: bool = False
 ) -> list[Row]:
     """Run the demo and print its table.
 
     Args:
-        output: folder for feedback, runs and results.json; it must not exist.
+        output: folder for feedback, runs and results.json; it must not exist. None takes runs/demo, or the first
+            of runs/demo-2, runs/demo-3, ... that is free.
         names: which rows of the table to make; SFT must come first.
 
     Raises:
         InputError: the folder exists.
     """
     began = time.monotonic()
-    folder = Path(output)
+    folder = Path(output) if output is not None else _free_folder()
     if folder.exists():
         raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
     torch.set_num_threads(1)
@@ -79,6 +81,11 @@ def run(
         f"{duration(time.monotonic() - began)} in all; runs and models are in {folder}", highlight=False
     )
     return rows
+
+
+def _free_folder() -> Path:
+    numbered = (Path(f"runs/demo-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([Path("runs/demo")], numbered) if not folder.exists())
 
 
 def _align(

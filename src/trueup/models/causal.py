@@ -71,7 +71,7 @@ class CausalModel:
         inner.set_attn_implementation(name or plain_attention(inner))
 
     @contextmanager
-    def plain(self) -> Iterator[nn.Module]:
+    def plain(self) -> Iterator[Any]:
         """The model with the library's own attention, as generation needs it."""
         self._use_attention(None)
         try:

@@ -13,6 +13,9 @@ from pydantic.dataclasses import dataclass
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from trueup.batch.logprobs import LogProbs  # noqa: F401  # named in the type parameters below
+
 Ref = TypeVar("Ref", covariant=True)
 """What a reference hands to the objective: `LogProbs`, or None."""
 

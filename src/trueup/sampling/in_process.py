@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from trueup.models.causal import CausalModel
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Drawn:
 
 @torch.no_grad()
 def draw(
-    model: CausalModel,
+    network: nn.Module,
     prompts: Sequence[Sequence[int]],
     *,
     end_ids: Sequence[int],
@@ -49,17 +47,21 @@ def draw(
     """One response for each prompt, in order.
 
     Args:
-        model: left as it was; its dropout is off while sampling.
+        network: a transformers model with the library's own attention (`CausalModel.plain`); its dropout is off
+            while sampling.
         prompts: token ids, none of them empty.
         end_ids: tokens that end a response.
         generator: the only source of randomness; on the CPU whatever the model's device.
         batch_size: prompts computed together. It takes part in what a seed draws.
     """
     drawn: list[Drawn] = []
-    with model.without_dropout(), model.plain() as network:
+    training = network.training
+    network.eval()
+    try:
         for start in range(0, len(prompts), batch_size):
-            part = prompts[start : start + batch_size]
-            drawn += _draw(network, part, tuple(end_ids), sampling, generator, model.device)
+            drawn += _draw(network, prompts[start : start + batch_size], tuple(end_ids), sampling, generator)
+    finally:
+        network.train(training)
     return drawn
 
 
@@ -69,8 +71,8 @@ def _draw(
     end_ids: tuple[int, ...],
     sampling: Sampling,
     generator: torch.Generator,
-    device: torch.device,
 ) -> list[Drawn]:
+    device = next(network.parameters()).device
     width = max(len(prompt) for prompt in prompts)
     token_NL = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask_NL = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)

@@ -50,14 +50,13 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     part = folder / f".{final.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if final.is_dir() and verify(final) is None:
-            return final
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        _write(part, checkpoint)
-        shutil.rmtree(final, ignore_errors=True)
-        os.rename(part, final)
-        _sync(folder)
+        if not final.is_dir() or verify(final) is not None:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            _write(part, checkpoint)
+            shutil.rmtree(final, ignore_errors=True)
+            os.rename(part, final)
+            _sync(folder)
         for old in sorted(_folders(folder))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk

@@ -82,13 +82,16 @@ def export(
 
 def _save_model(network: Any, folder: Path, dtype: torch.dtype) -> None:
     before = network.config.dtype
-    network.config.dtype = dtype
+    state: dict[str, torch.Tensor] = {}
+    cast: dict[tuple[Any, ...], torch.Tensor] = {}
+    """By place in memory: tied weights stay one tensor, which is written once."""
+    for name, tensor in network.state_dict().items():
+        wanted = dtype if tensor.is_floating_point() else tensor.dtype
+        state[name] = cast.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(wanted))
     try:
-        state = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-            for name, tensor in network.state_dict().items()
-        }
         network.save_pretrained(str(folder), state_dict=state)
+        network.config.dtype = str(dtype).removeprefix("torch.")  # the library wrote that of the parameters
+        network.config.save_pretrained(str(folder))
     finally:
         network.config.dtype = before
 

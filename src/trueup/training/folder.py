@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,8 @@ class RunFolder:
                 os.fsync(opened.fileno())
             os.replace(part, file)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{file}: cannot be written: {error.strerror or error}. Make room, and go on with --resume if the run "
                 "has begun"

@@ -39,7 +39,7 @@ def check_first_batch(policy: CausalModel, reference: Reference, batch: Batch[An
     allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
     if policy.autocast is not None and not reference.exact:
         allowed = 0.1
-    if gap > allowed:
+    if not gap <= allowed:  # NaN agrees with nothing
         raise NumericsError(
             f"before the first step the policy differs from its reference {reference.identity} by up to {gap:.3g} nats "
             "a token, though it should start from it; every margin would carry that error. The run was not "

@@ -76,7 +76,8 @@ class Metrics:
             part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
             os.replace(part, self.path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{self.path}: cannot be written: {error.strerror or error}. Make room, and go on with --resume"
             ) from error

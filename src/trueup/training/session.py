@@ -128,7 +128,7 @@ class Session:
             torch.set_num_threads(settings.threads or 1)
         trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
         self.display.say(
-            f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {size:,} parameters, {trained:,} trained"
+            f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
             + (", products in bfloat16" if policy.autocast else "")
         )
         return policy, loaded

@@ -1,7 +1,4 @@
-"""What a model says in the world, and how good it is.
-
-Shapes: N prompts, T tokens, V vocabulary.
-"""
+"""What a model says in the world, and how good it is."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,9 +6,9 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from trueup.sampling.in_process import Sampling, draw
 from trueup.world.gold import DEFAULT_WEIGHTS, Aspects, Weights, aspects
 from trueup.world.people import Writer
 
@@ -45,72 +42,18 @@ def sample(
             torch's own.
         greedy: take the most likely token each time; `temperature` and `generator` play no part.
     """
-    was_training = model.training
-    model.train(False)
-    try:
-        return tuple(
-            sampled
-            for start in range(0, len(prompts), batch_size)
-            for sampled in _sample_batch(
-                model,
-                tokenizer,
-                prompts[start : start + batch_size],
-                None if greedy else temperature,
-                max_new_tokens,
-                generator,
-            )
-        )
-    finally:
-        model.train(was_training)
-
-
-@torch.no_grad()
-def _sample_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    temperature: float | None,
-    max_new_tokens: int,
-    generator: torch.Generator | None,
-) -> list[Sample]:
-    asked = [tokenizer.encode(prompt) for prompt in prompts]
-    length = max(map(len, asked))
-    token_ids_NT = torch.tensor([[tokenizer.pad_token_id] * (length - len(ids)) + ids for ids in asked])
-    mask_NT = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in asked])
-    position_N = (mask_NT.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    running_N = torch.ones(len(asked), dtype=torch.bool)
-    drawn_TN: list[Tensor] = []
-    while len(drawn_TN) < max_new_tokens and bool(running_N.any()):
-        logits_NV = model(
-            input_ids=token_ids_NT.to(model.device),
-            attention_mask=mask_NT.to(model.device),
-            position_ids=position_N.to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        token_N = _draw(logits_NV.float().cpu(), temperature, generator)
-        drawn_TN.append(token_N)
-        running_N &= token_N != tokenizer.eos_token_id
-        token_ids_NT = token_N[:, None]
-        mask_NT = torch.cat([mask_NT, torch.ones_like(token_ids_NT)], dim=1)
-        position_N = position_N[:, -1:] + 1
-    columns = torch.stack(drawn_TN, dim=1).tolist() if drawn_TN else [[] for _ in asked]
-    return [_until_end(tokenizer, row) for row in columns]
-
-
-def _draw(logits_NV: Tensor, temperature: float | None, generator: torch.Generator | None) -> Tensor:
-    if temperature is None:
-        return logits_NV.argmax(dim=-1)
-    chances_NV = (logits_NV / temperature).softmax(dim=-1)
-    return torch.multinomial(chances_NV, num_samples=1, generator=generator)[:, 0]
-
-
-def _until_end(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> Sample:
-    finished = tokenizer.eos_token_id in row
-    kept = row[: row.index(tokenizer.eos_token_id)] if finished else row
-    return Sample(str(tokenizer.decode(kept, skip_special_tokens=True)), tuple(kept), finished)
+    drawn = draw(
+        model,
+        [tokenizer.encode(prompt) for prompt in prompts],
+        end_ids=[tokenizer.eos_token_id],
+        sampling=Sampling(max_new_tokens, 0.0 if greedy else temperature),
+        generator=generator or torch.default_generator,
+        batch_size=batch_size,
+    )
+    return tuple(
+        Sample(str(tokenizer.decode(list(one.ids), skip_special_tokens=True)), one.ids, one.ended)
+        for one in drawn
+    )
 
 
 def written_by(

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from trueup.errors import InputError
+from trueup.models.load import quiet
 from trueup.paths import cache_folder
 from trueup.world.supervised import STEPS, Progress, train_world_model
 
@@ -75,7 +76,7 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS, progress: Progress | 
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    with _no_bars():
+    with _no_bars(), quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

@@ -51,7 +51,7 @@ def world_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches of fresh demonstrations: token ids [N, T] padded right, and which belong to a response."""
+    """Endless batches of fresh demonstrations: token ids [N, T], and which of them belong to a response."""
     ids: dict[str, int] = tokenizer.get_vocab()
 
     def demonstration() -> tuple[list[int], list[int]]:

@@ -1,0 +1,46 @@
+"""Index types: row numbers, scores and labels of a whole batch."""
+
+import torch
+
+from trueup.batch.index import Demonstrations, Pairs, Points, Rankings
+from trueup.feedback.groups import DemonstrationRelation, PairRelation, PointRelation, RankRelation
+
+CPU = torch.device("cpu")
+
+
+def test_pairs_add_the_first_row_of_their_group() -> None:
+    relations = [PairRelation(((0, 1, 1.0), (2, 1, 0.75))), PairRelation(((1, 0, 1.0),))]
+    pairs = Pairs.collate(relations, [0, 3])
+    assert pairs.chosen_P.tolist() == [0, 2, 4]
+    assert pairs.rejected_P.tolist() == [1, 1, 3]
+    assert pairs.probability_P.tolist() == [1.0, 0.75, 1.0]
+    assert (pairs.chosen_P.dtype, pairs.probability_P.dtype) == (torch.int64, torch.float32)
+    assert pairs.to(CPU).rejected_P.tolist() == [1, 1, 3]
+
+
+def test_rankings_number_their_groups() -> None:
+    rankings = Rankings.collate([RankRelation((0.5, -1.0, 2.0)), RankRelation((3.0, 3.0))], [0, 3])
+    assert rankings.score_N.tolist() == [0.5, -1.0, 2.0, 3.0, 3.0]
+    assert rankings.group_N.tolist() == [0, 0, 0, 1, 1]
+    assert rankings.num_groups == 2
+    assert rankings.to(CPU).group_N.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_points_keep_labels_and_flags_in_row_order() -> None:
+    relations = [PointRelation((1.0, 0.25), (True, False)), PointRelation((0.0,), (False,))]
+    points = Points.collate(relations, [0, 2])
+    assert points.label_N.tolist() == [1.0, 0.25, 0.0]
+    assert points.demonstration_N.tolist() == [True, False, False]
+    assert (points.label_N.dtype, points.demonstration_N.dtype) == (torch.float32, torch.bool)
+    assert points.to(CPU).label_N.tolist() == [1.0, 0.25, 0.0]
+
+
+def test_demonstrations_relate_nothing() -> None:
+    index = Demonstrations.collate([DemonstrationRelation()] * 2, [0, 1])
+    assert index.to(CPU) is index
+
+
+def test_no_pair_at_all_keeps_the_dtypes() -> None:
+    pairs = Pairs.collate([PairRelation(())], [0])
+    assert pairs.chosen_P.shape == (0,)
+    assert pairs.chosen_P.dtype == torch.int64

@@ -1,0 +1,86 @@
+"""The layout of the group stream, as its docstrings give it."""
+
+import numpy as np
+import torch
+from toys import token_group
+
+from trueup.batch.batch import collate_batch
+from trueup.batch.index import Pairs
+from trueup.batch.stream import GroupSpan, build_stream
+from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import Origin
+
+
+def row(ids: list[int], scored: list[bool]) -> TokenRow:
+    return TokenRow(np.array(ids, np.int32), np.array(scored, np.bool_))
+
+
+def test_one_group_is_laid_out_as_the_docstring_says() -> None:
+    stream = build_stream([token_group([5, 6], [[7, 2], [8, 2]])])
+    assert stream.token_T.tolist() == [5, 6, 7, 2, 8, 2]
+    assert stream.position_T.tolist() == [0, 1, 2, 3, 2, 3]
+    assert stream.source_S.tolist() == [1, 2, 1, 4]
+    assert stream.target_S.tolist() == [7, 2, 8, 2]
+    assert stream.length_N.tolist() == [2, 2]
+    assert stream.spans == (GroupSpan((0, 2), ((2, 4), (4, 6))),)
+
+
+def test_groups_follow_one_another_and_positions_start_again() -> None:
+    stream = build_stream([token_group([5, 6], [[7], [8, 9, 2]]), token_group([10], [[11, 12]])])
+    assert stream.token_T.tolist() == [5, 6, 7, 8, 9, 2, 10, 11, 12]
+    assert stream.position_T.tolist() == [0, 1, 2, 2, 3, 4, 0, 1, 2]
+    assert stream.source_S.tolist() == [1, 1, 3, 4, 6, 7]
+    assert stream.target_S.tolist() == [7, 8, 9, 2, 11, 12]
+    assert stream.length_N.tolist() == [1, 3, 2]
+    assert stream.spans == (GroupSpan((0, 2), ((2, 3), (3, 6))), GroupSpan((6, 7), ((7, 9),)))
+    assert stream.num_tokens == 9
+
+
+def test_only_scored_tokens_are_targets() -> None:
+    group = TokenGroup(
+        np.array([5], np.int32),
+        (row([6, 7, 8, 9], [True, False, False, True]), row([10, 11], [False, True])),
+        None,
+    )
+    stream = build_stream([group])
+    assert stream.target_S.tolist() == [6, 9, 11]
+    assert stream.source_S.tolist() == [0, 3, 5]
+    assert stream.length_N.tolist() == [2, 1]
+
+
+def test_everything_is_int64() -> None:
+    stream = build_stream([token_group([151_935], [[128_255]])])
+    tensors = [stream.token_T, stream.position_T, stream.source_S, stream.target_S, stream.length_N]
+    assert {tensor.dtype for tensor in tensors} == {torch.int64}
+    assert stream.token_T.tolist() == [151_935, 128_255]
+
+
+def test_a_batch_counts_rows_over_groups_and_names_their_origins() -> None:
+    first, second = Origin("a.jsonl", 3), Origin("b.jsonl", 9)
+    groups = [
+        token_group([5], [[6], [7]], relation=PairRelation(((1, 0, 1.0),)), origin=first),
+        token_group([5], [[8], [9], [10]], relation=PairRelation(((0, 2, 0.75), (1, 2, 1.0))), origin=second),
+    ]
+    batch = collate_batch(groups, Pairs.collate)
+    assert batch.index.chosen_P.tolist() == [1, 2, 3]
+    assert batch.index.rejected_P.tolist() == [0, 4, 4]
+    assert batch.origins == [first, first, second, second, second]
+    assert batch.stream.target_S[batch.index.chosen_P].tolist() == [7, 8, 9]
+    moved = batch.to(torch.device("cpu"))
+    assert moved.origins == batch.origins
+    assert moved.index.rejected_P.tolist() == [0, 4, 4]
+
+
+def test_the_key_of_a_group_is_what_a_model_sees_of_it() -> None:
+    group = token_group([5, 6], [[7, 2], [8, 2]], relation="one", origin=Origin("a", 1))
+    assert group.num_tokens == 6
+    assert group.key == token_group([5, 6], [[7, 2], [8, 2]], relation="two").key
+    others = [
+        token_group([5], [[6, 7, 2], [8, 2]]),
+        token_group([5, 6], [[7, 2, 8, 2]]),
+        token_group([5, 6], [[8, 2], [7, 2]]),
+        token_group([5, 6], [[7, 2], [8, 3]]),
+        TokenGroup(group.prompt, (row([7, 2], [True, False]), group.responses[1]), None),
+    ]
+    assert len({group.key, *(other.key for other in others)}) == 6

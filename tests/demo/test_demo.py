@@ -1,0 +1,34 @@
+"""The demo from end to end: every method improves the gold reward, and the table says by how much."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trueup.errors import InputError
+
+
+@pytest.mark.slow
+@pytest.mark.world
+def test_every_method_improves_the_gold_reward(tmp_path: Path) -> None:
+    from trueup.demo import run
+    from trueup.demo.plan import PLAN
+
+    rows = run(tmp_path / "demo", quiet=True)
+    assert [row.name for row in rows] == list(PLAN) == ["SFT", "DPO", "TR-DPO", "RRHF", "ULMA"]
+    for row in rows:
+        gain = row.after.value - row.before.value
+        assert gain > 4 * (row.after.error**2 + row.before.error**2) ** 0.5, row
+        assert row.kl.value > 4 * row.kl.error, row
+    assert rows[0].wins is None
+    assert all(row.wins is not None and 0 < row.wins.rate.value < 1 for row in rows[1:])
+    written = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert [entry["method"] for entry in written] == [row.name for row in rows]
+    assert written[1]["gold_after"]["value"] == rows[1].after.value
+
+
+def test_an_existing_folder_is_refused(tmp_path: Path) -> None:
+    from trueup.demo import run
+
+    with pytest.raises(InputError, match="exists already; remove it, or give another folder with --output"):
+        run(tmp_path)

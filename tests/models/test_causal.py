@@ -1,0 +1,96 @@
+"""A model as a function of streams: what it leaves as it was, and what may be switched around it."""
+
+import pytest
+import torch
+from toys import EOS, SHARABLE, gradients, naive_log_probs, token_group, toy_network
+
+from trueup.batch.stream import build_stream
+from trueup.models import lora
+from trueup.models.causal import CausalModel, Layout, plain_attention
+from trueup.models.padded import padded_rows
+
+GROUPS = [token_group(9, [8, 5], 1), token_group(1, [3], 2)]
+every_layout = pytest.mark.parametrize("layout", Layout)
+
+
+def test_padded_rows_repeat_the_prompt_and_point_at_the_predictor() -> None:
+    rows = padded_rows(build_stream([token_group([5, 6], [[7, 2], [8]]), token_group([9], [[3, 4, 2]])]))
+    assert rows.token_NL.tolist() == [[5, 6, 7, 2], [5, 6, 8, 0], [9, 3, 4, 2]]
+    assert rows.mask_NL.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]
+    assert rows.source_S.tolist() == [1, 2, 5, 8, 9, 10]
+
+
+@every_layout
+def test_the_row_of_each_value_is_known(layout: Layout) -> None:
+    log_probs = CausalModel(toy_network(), layout=layout).log_probs(build_stream(GROUPS))
+    assert log_probs.length_N.tolist() == [8, 5, 3]
+    assert log_probs.token_S.shape == (16,)
+    assert log_probs.token_S.dtype == torch.float32
+    assert (log_probs.token_S < 0).all()
+
+
+@every_layout
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_inside_plain_the_library_generates_as_if_nothing_were_there(name: str, layout: Layout) -> None:
+    prompt = torch.tensor([[5, 9, 17, 33]])
+    untouched = toy_network(name)
+    untouched.set_attn_implementation("eager")
+    expected = untouched.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False
+    )
+    model = CausalModel(toy_network(name), layout=layout)
+    before = model.network.config._attn_implementation
+    with pytest.raises(KeyError), model.plain() as network:
+        got = network.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False
+        )
+        raise KeyError
+    assert got.tolist() == expected.tolist()
+    assert got.shape[1] > 4
+    assert EOS not in got[:, :-1]
+    assert model.network.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("name", SHARABLE)
+def test_a_soft_cap_has_no_library_attention_but_the_eager_one(name: str) -> None:
+    network = toy_network(name)
+    assert plain_attention(network) == ("eager" if name == "gemma2" else "sdpa")
+    network.config.attn_logit_softcapping = 30.0
+    assert plain_attention(network) == "eager"
+
+
+@every_layout
+def test_bfloat16_products_of_float32_parameters(layout: Layout) -> None:
+    network = toy_network()
+    exact_S = naive_log_probs(network, GROUPS).detach()
+    model = CausalModel(network, layout=layout, autocast=torch.bfloat16)
+    token_S = model.log_probs(build_stream(GROUPS)).token_S
+    assert token_S.dtype == torch.float32
+    # bfloat16 keeps 8 bits: about 1 % of log-probabilities of 1 to 10, over two layers.
+    assert 0 < (token_S - exact_S).abs().mean() < 0.1
+    grads = gradients(network, token_S.sum())
+    assert {grad.dtype for grad in grads.values()} == {torch.float32}
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+def test_without_dropout_is_the_function_itself_and_draws_nothing() -> None:
+    network = toy_network("gpt2")  # dropout of 0.1 everywhere
+    stream, model = build_stream(GROUPS), CausalModel(network)
+    with torch.no_grad():
+        expected_S = model.log_probs(stream).token_S
+        network.train()
+        before = torch.get_rng_state()
+        with pytest.raises(KeyError), model.without_dropout():
+            assert torch.equal(model.log_probs(stream).token_S, expected_S)
+            raise KeyError
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+
+
+def test_the_model_under_an_adapter() -> None:
+    network = toy_network()
+    adapted = lora.add_lora(network, rank=2, alpha=4, dropout=0.0, targets="all-linear", base="base")
+    model = CausalModel(adapted)
+    assert model.inner is network
+    assert network.config._attn_implementation == "trueup_grouped"
+    assert model.device == torch.device("cpu")

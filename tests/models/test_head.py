@@ -1,0 +1,247 @@
+"""Log-probabilities of tokens without all logits: the value, the gradient, and what is never held."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from toys import naive_log_probs, token_group, toy_network
+
+from trueup.batch.stream import build_stream
+from trueup.models import lora
+from trueup.models.causal import CausalModel, Layout
+from trueup.models.head import Head, UnsupportedHead, head_of, token_log_probs
+
+S, H, V = 13, 6, 17
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "bias": {"bias": True},
+    "scale": {"scale": 0.25},
+    "softcap": {"softcap": 2.0},
+    "everything": {"bias": True, "scale": 1.7, "softcap": 3.0},
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+
+
+def made(
+    bias: bool = False,
+    scale: float = 1.0,
+    softcap: float | None = None,
+    frozen: bool = False,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensor, Head, Tensor]:
+    """Hidden states, head and targets."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int, grad: bool = True) -> Tensor:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return drawn.to(dtype).requires_grad_(grad)
+
+    head = Head(random(V, H, grad=not frozen), random(V, grad=not frozen) if bias else None, scale, softcap)
+    return random(S, H), head, torch.randint(V, (S,), generator=generator)
+
+
+def naive(hidden_SH: Tensor, head: Head, target_S: Tensor) -> Tensor:
+    logits = hidden_SH @ head.weight_VH.T
+    logits = (logits if head.bias_V is None else logits + head.bias_V) * head.scale
+    logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+    return logits.log_softmax(-1).gather(-1, target_S[:, None])[:, 0]
+
+
+def pulled(values_S: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """Gradients of a sum in which every token weighs differently."""
+    pull_S = torch.linspace(-1, 2, len(values_S), dtype=values_S.dtype)
+    return list(torch.autograd.grad((pull_S * values_S).sum(), leaves))
+
+
+def leaves(hidden_SH: Tensor, head: Head) -> list[Tensor]:
+    parts = [hidden_SH, head.weight_VH, head.bias_V]
+    return [part for part in parts if part is not None and part.requires_grad]
+
+
+@every_variant
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+def test_value_and_gradient_are_those_of_log_softmax(variant: dict[str, Any], frozen: bool) -> None:
+    hidden_SH, head, target_S = made(**variant, frozen=frozen)
+    got_S, expected_S = token_log_probs(hidden_SH, head, target_S), naive(hidden_SH, head, target_S)
+    # float64 sums over 17 entries: rounding stays far below 1e-12.
+    assert torch.allclose(got_S, expected_S, atol=1e-12, rtol=0)
+    grads = zip(
+        pulled(got_S, leaves(hidden_SH, head)), pulled(expected_S, leaves(hidden_SH, head)), strict=True
+    )
+    for got, expected in grads:
+        assert torch.allclose(got, expected, atol=1e-12, rtol=0)
+
+
+@every_variant
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+def test_the_gradient_is_that_of_finite_differences(variant: dict[str, Any], frozen: bool) -> None:
+    hidden_SH, head, target_S = made(**variant, frozen=frozen)
+
+    def called(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return token_log_probs(hidden, Head(weight, bias, head.scale, head.softcap), target_S, budget=3 * V)
+
+    parts = [hidden_SH, head.weight_VH] + ([] if head.bias_V is None else [head.bias_V])
+    assert torch.autograd.gradcheck(called, parts)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+def test_a_frozen_body_leaves_the_head_its_gradient(frozen: bool) -> None:
+    """Hidden states without gradient: the head learns alone, or nothing does."""
+    hidden_SH, head, target_S = made(bias=True, frozen=frozen)
+    got_S = token_log_probs(hidden_SH.detach(), head, target_S)
+    assert got_S.requires_grad != frozen
+    if not frozen:
+        parts = [head.weight_VH, head.bias_V]
+        for got, expected in zip(
+            pulled(got_S, parts), pulled(naive(hidden_SH, head, target_S), parts), strict=True
+        ):
+            assert torch.allclose(got, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@pytest.mark.parametrize("rows", [1, 2, 5, S, 100])
+def test_the_number_of_chunks_does_not_matter(rows: int, frozen: bool) -> None:
+    hidden_SH, head, target_S = made(bias=True, softcap=3.0, frozen=frozen)
+    whole_S = token_log_probs(hidden_SH, head, target_S, budget=10**6)
+    got_S = token_log_probs(hidden_SH, head, target_S, budget=rows * V)
+    assert torch.allclose(got_S, whole_S, atol=1e-13, rtol=0)
+    parts = leaves(hidden_SH, head)
+    for got, expected in zip(pulled(got_S, parts), pulled(whole_S, parts), strict=True):
+        assert torch.allclose(got, expected, atol=1e-13, rtol=0)
+
+
+def test_a_budget_below_one_row_takes_one_row_at_a_time() -> None:
+    hidden_SH, head, target_S = made()
+    assert torch.allclose(
+        token_log_probs(hidden_SH, head, target_S, budget=1), naive(hidden_SH, head, target_S)
+    )
+
+
+def test_no_scored_token_gives_no_value_and_no_gradient() -> None:
+    hidden_SH, head, target_S = made()
+    got_S = token_log_probs(hidden_SH[:0], head, target_S[:0])
+    (grad,) = torch.autograd.grad(got_S.sum(), head.weight_VH)
+    assert got_S.shape == (0,)
+    assert (grad == 0).all()
+
+
+def test_logits_far_apart_stay_finite() -> None:
+    hidden_SH, head, target_S = made(dtype=torch.float32)
+    hidden_SH = (hidden_SH.detach() * 1e4).requires_grad_()
+    got_S = token_log_probs(hidden_SH, head, target_S)
+    assert got_S.isfinite().all()
+    assert all(grad.isfinite().all() for grad in pulled(got_S, leaves(hidden_SH, head)))
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+def test_bfloat16_products_err_no_more_than_bfloat16_throughout(frozen: bool) -> None:
+    """Against float32: our log-probabilities and gradients, and those of a bfloat16 log_softmax."""
+    torch.manual_seed(0)
+    hidden_SH, weight_VH = torch.randn(200, 64), 0.3 * torch.randn(500, 64)
+    target_S = torch.randint(500, (200,))
+    sides: list[list[Tensor]] = []
+    for compute in (
+        lambda hidden, head: naive(hidden, head, target_S),
+        lambda hidden, head: token_log_probs(hidden, head, target_S, dtype=torch.bfloat16, budget=500 * 50),
+        lambda hidden, head: naive(hidden.bfloat16(), Head(head.weight_VH.bfloat16()), target_S).float(),
+    ):
+        hidden, head = hidden_SH.clone().requires_grad_(), Head(weight_VH.clone().requires_grad_(not frozen))
+        got_S = compute(hidden, head)
+        assert got_S.dtype == torch.float32
+        sides.append([got_S.detach(), *pulled(got_S, leaves(hidden, head))])
+    exact, ours, plain = sides
+    for right, got, other in zip(exact, ours, plain, strict=True):
+        assert 0 < (got - right).norm() <= (other - right).norm()
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor any operation returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for part in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(part, Tensor):
+                self.numel = max(self.numel, part.numel())
+        return result
+
+
+@every_variant
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+def test_no_more_logits_than_the_budget_exist_at_a_time(variant: dict[str, Any], frozen: bool) -> None:
+    hidden_SH, head, target_S = made(**variant, frozen=frozen)
+    budget = 7 * V  # more than the head's own 6 * V elements
+    with Largest() as ours:
+        token_log_probs(hidden_SH, head, target_S, budget=budget).sum().backward()
+    with Largest() as plain:
+        naive(hidden_SH, head, target_S).sum().backward()
+    assert ours.numel == budget
+    assert plain.numel == S * V
+
+
+def largest_saved(compute: Callable[[], Tensor]) -> int:
+    """The number of elements of the largest tensor kept for the backward pass."""
+    sizes = [0]
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        compute().sum().backward()
+    return max(sizes)
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["full", "LoRA"])
+@pytest.mark.parametrize("layout", Layout)
+def test_a_step_saves_nothing_of_the_size_of_all_logits(layout: Layout, adapted: bool) -> None:
+    vocabulary = 4096
+    groups = [token_group(20, [40, 60], 1), token_group(9, [50, 50], 2)]
+    scored = sum(len(row.ids) for group in groups for row in group.responses)
+    network = toy_network("llama", vocab_size=vocabulary)
+    if adapted:
+        network = lora.add_lora(network, rank=4, alpha=8, dropout=0.0, targets="all-linear", base="base")
+    model, stream = CausalModel(network, layout=layout), build_stream(groups)
+    assert largest_saved(lambda: model.log_probs(stream).token_S) < scored * vocabulary / 2
+    assert largest_saved(lambda: naive_log_probs(model.inner, groups)) >= scored * vocabulary
+
+
+def test_the_head_of_each_architecture() -> None:
+    llama = head_of(toy_network("llama"))
+    assert (llama.scale, llama.softcap, llama.bias_V) == (1.0, None, None)
+    assert llama.trainable
+    assert head_of(toy_network("cohere")).scale == 0.25
+    assert head_of(toy_network("granite")).scale == 0.5
+    assert head_of(toy_network("gemma2")).softcap == 3.0
+    gpt2 = toy_network("gpt2")
+    assert head_of(gpt2).weight_VH is gpt2.get_input_embeddings().weight
+    assert not head_of(toy_network("llama").requires_grad_(False)).trainable
+
+
+def test_a_tied_embedding_gets_both_gradients() -> None:
+    groups = [token_group(9, [8, 5], 1)]
+    network = toy_network("llama", tie_word_embeddings=True)
+    embedding = network.get_input_embeddings().weight
+    (expected,) = torch.autograd.grad(naive_log_probs(network, groups).sum(), embedding)
+    (got,) = torch.autograd.grad(
+        CausalModel(network).log_probs(build_stream(groups)).token_S.sum(), embedding
+    )
+    assert head_of(network).weight_VH is embedding
+    assert (got - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [(nn.Sequential(nn.Linear(32, 64)), "a Sequential, not a plain linear layer"), (None, "no output head")],
+)
+def test_a_head_that_is_not_one_linear_map_is_named(module: nn.Module | None, message: str) -> None:
+    network = toy_network("llama")
+    network.get_output_embeddings = lambda: module
+    with pytest.raises(UnsupportedHead, match=message):
+        head_of(network)

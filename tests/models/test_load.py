@@ -1,0 +1,249 @@
+"""Loading: what is refused, in words, and what comes out."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toys import CHATML, EOS, char_tokenizer, save_tiny_model, token_group
+
+from trueup.batch.stream import build_stream
+from trueup.errors import InputError
+from trueup.models import lora
+from trueup.models.causal import CausalModel
+from trueup.models.load import Loaded, load
+
+CPU = torch.device("cpu")
+STREAM = build_stream([token_group(9, [8, 5], 1)])
+
+
+def read(path: Path, **options: Any) -> Loaded:
+    return load(str(path), device=CPU, **options)
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model, to be damaged."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def log_probs(network: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return CausalModel(network).log_probs(STREAM).token_S
+
+
+def test_a_whole_model(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    loaded = read(tiny_model)
+    assert loaded.end_ids == (EOS,)
+    assert not loaded.starts_from_adapter
+    assert loaded.base_path == str(tiny_model)
+    assert loaded.tokenizer.chat_template == CHATML
+    assert {parameter.dtype for parameter in loaded.network.parameters()} == {torch.float32}
+    stored = load_file(tiny_model / "model.safetensors")
+    assert torch.equal(loaded.network.state_dict()["model.norm.weight"], stored["model.norm.weight"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> None:
+    weights = {name: value.bfloat16() for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    edit(folder / "config.json", dtype="bfloat16")
+    assert {value.dtype for value in read(folder).network.parameters()} == {torch.float32}
+    assert {value.dtype for value in read(folder, dtype=torch.bfloat16).network.parameters()} == {
+        torch.bfloat16
+    }
+
+
+def test_a_missing_weight_is_not_made_up(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    for layer in (0, 1):
+        for name in ("q_proj", "k_proj"):
+            del weights[f"model.layers.{layer}.self_attn.{name}.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        InputError,
+        match=r"lack model.layers.0.self_attn.k_proj.weight, .* and 1 more, which would be filled with",
+    ):
+        read(folder)
+
+
+def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    assert read(folder).network.lm_head.weight.shape[0] == len(char_tokenizer())
+
+
+def other_shape(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.ones(31)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def half_written(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def only_a_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def code_of_its_own(folder: Path) -> None:
+    (folder / "evil.py").write_text(f"open({str(folder / 'was_here')!r}, 'w')\nclass Evil: pass\n")
+    names = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    edit(folder / "config.json", model_type="evil", auto_map=names)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "no configuration": lambda folder: (folder / "config.json").unlink(),
+    "torn configuration": lambda folder: (folder / "config.json").write_text('{"model_type": "lla'),
+    "configuration not in UTF-8": lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"),
+    "unknown kind of model": lambda folder: edit(folder / "config.json", model_type="no-such-model"),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "half the weights": half_written,
+    "a weight of another shape": other_shape,
+    "weights in a pickle": only_a_pickle,
+    "code of its own": code_of_its_own,
+    "no folder": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
+    folder: Path, damage: Callable[[Path], object]
+) -> None:
+    damage(folder)
+    with pytest.raises(InputError, match=r"not a causal language model that can be loaded: .") as caught:
+        read(folder)
+    assert str(caught.value).startswith(str(folder))
+    assert "\n" not in str(caught.value)
+    assert not (folder / "was_here").exists()
+
+
+def test_a_model_without_tokenizer_is_refused(folder: Path) -> None:
+    for path in [*folder.glob("tokenizer*"), *folder.glob("chat_template*")]:
+        path.unlink()
+    with pytest.raises(InputError, match="no tokenizer that can be loaded"):
+        read(folder)
+
+
+def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "small", vocab_size=50)
+    with pytest.raises(InputError, match=r"tokenizer knows 103 tokens but the model has embeddings for 50"):
+        read(folder)
+
+
+def test_more_embeddings_than_tokens_are_as_usual(tmp_path: Path) -> None:
+    assert len(read(save_tiny_model(tmp_path / "padded", vocab_size=128)).tokenizer) == 103
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """A model whose tokenizer has no end of sequence."""
+    return save_tiny_model(tmp_path / "endless", tokenizer=char_tokenizer(eos=False), eos_token_id=None)
+
+
+def test_a_tokenizer_without_end_of_sequence_is_refused_with_the_remedy(endless: Path) -> None:
+    with pytest.raises(InputError, match=r"no end-of-sequence token.*--eos-token"):
+        read(endless)
+
+
+def test_the_end_of_sequence_can_be_named(endless: Path) -> None:
+    loaded = read(endless, eos_token="<|im_end|>")
+    assert loaded.tokenizer.eos_token == "<|im_end|>"
+    assert loaded.end_ids == (loaded.tokenizer.convert_tokens_to_ids("<|im_end|>"),)
+
+
+def test_an_end_of_sequence_that_is_no_token_is_refused(endless: Path) -> None:
+    with pytest.raises(InputError, match=r"--eos-token '<nope>' is not one token of the model's vocabulary"):
+        read(endless, eos_token="<nope>")
+
+
+def test_the_tokens_that_end_generation_end_a_turn(folder: Path) -> None:
+    edit(folder / "generation_config.json", eos_token_id=[5, EOS, 7])
+    assert read(folder).end_ids == (EOS, 5, 7)
+
+
+def test_a_chat_template_can_be_given(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.jinja").write_text("{{ messages[0].content }} \u00e9", encoding="utf-8")
+    tokenizer = read(folder, chat_template=str(tmp_path / "other.jinja")).tokenizer
+    asked = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    assert asked == "x \u00e9"
+
+
+@pytest.fixture
+def adapter(tiny_model: Path, tmp_path: Path) -> tuple[Path, torch.Tensor]:
+    """Folder of an adapter that has learned, and the log-probabilities it gives."""
+    network = lora.add_lora(
+        read(tiny_model).network, rank=4, alpha=8, dropout=0.0, targets="all-linear", base=str(tiny_model)
+    )
+    with torch.no_grad():
+        for name, factor in lora.factors(network, lora.POLICY).items():
+            if name.endswith(".B"):
+                factor.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    network.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter", log_probs(network)
+
+
+def test_training_goes_on_from_an_adapter(tiny_model: Path, adapter: tuple[Path, torch.Tensor]) -> None:
+    path, expected = adapter
+    loaded = read(path)
+    assert loaded.starts_from_adapter
+    assert loaded.base_path == str(tiny_model)
+    assert loaded.end_ids == (EOS,)  # the tokenizer is the base model's
+    assert torch.equal(log_probs(loaded.network), expected)
+    assert not torch.equal(expected, log_probs(read(tiny_model).network))
+    trainable = {name for name, value in loaded.network.named_parameters() if value.requires_grad}
+    assert trainable
+    assert all(".lora_" in name and ".default." in name for name in trainable)
+
+
+def test_the_base_model_may_be_named_relative_to_the_adapter(
+    adapter: tuple[Path, torch.Tensor], folder: Path
+) -> None:
+    path, expected = adapter
+    edit(path / "adapter_config.json", base_model_name_or_path="../model")
+    assert folder.samefile(read(path).base_path)
+    assert torch.equal(log_probs(read(path).network), expected)
+
+
+@pytest.mark.parametrize("base", ["/no/such/folder", "some-owner/some-model", "", None])
+def test_an_adapter_whose_base_model_is_absent_is_refused(
+    adapter: tuple[Path, torch.Tensor], base: str | None
+) -> None:
+    edit(adapter[0] / "adapter_config.json", base_model_name_or_path=base)
+    with pytest.raises(
+        InputError, match=r"base model is '.*', which is no folder here. Set base_model_name_or_path"
+    ):
+        read(adapter[0])
+
+
+@pytest.mark.parametrize("content", [b'{"r": ', b"\xff\xfe", b"[1]", b"7"])
+def test_a_torn_adapter_configuration_is_refused(adapter: tuple[Path, torch.Tensor], content: bytes) -> None:
+    (adapter[0] / "adapter_config.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"adapter_config.json: not a PEFT adapter's configuration"):
+        read(adapter[0])
+
+
+def test_an_adapter_without_weights_is_refused(adapter: tuple[Path, torch.Tensor]) -> None:
+    (adapter[0] / "adapter_model.safetensors").unlink()
+    with pytest.raises(InputError, match="not an adapter that can be loaded"):
+        read(adapter[0])
+
+
+def test_a_missing_weight_of_an_adapter_is_not_made_up(adapter: tuple[Path, torch.Tensor]) -> None:
+    weights = load_file(adapter[0] / "adapter_model.safetensors")
+    (name, *_) = [name for name in weights if ".lora_B." in name]
+    del weights[name]
+    save_file(weights, adapter[0] / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="lack"):
+        read(adapter[0])

@@ -1,0 +1,161 @@
+"""The check on the first batch: the fastest layout that is exact, or none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import nn
+from toys import HYBRID, SHARABLE, token_group, toy_network
+
+from trueup.batch.stream import GroupSpan, Stream
+from trueup.batch.tokens import TokenGroup
+from trueup.errors import InputError
+from trueup.models import causal, lora
+from trueup.models.attention.plan import Plan, plan_attention
+from trueup.models.causal import CausalModel, Layout
+from trueup.models.load import load
+from trueup.models.selfcheck import Check, check_layout, probe
+
+PAIRS = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
+POINTS = [token_group(9, [8], 1), token_group(14, [3], 2)]
+ONE_POINT = [token_group(9, [8], 1)]
+every_batch = pytest.mark.parametrize(
+    "groups", [PAIRS, POINTS, ONE_POINT], ids=["pairs", "points", "one point"]
+)
+
+
+@pytest.mark.parametrize("name", SHARABLE)
+def test_shared_prompts_where_they_are_exact_and_nothing_to_say(name: str) -> None:
+    model = CausalModel(toy_network(name), layout=Layout.DENSE)
+    assert check_layout(model, PAIRS, None) == Check(Layout.GROUPED, "")
+    assert model.layout is Layout.DENSE
+
+
+@every_batch
+def test_a_hybrid_gets_padded_rows_and_it_is_said(groups: list[TokenGroup[Any]]) -> None:
+    check = check_layout(CausalModel(toy_network(HYBRID)), groups, None)
+    assert check.layout is Layout.PADDED
+    assert "shared-prompt layout does not fit this model (log-probabilities are off by up to" in check.message
+    assert check.message.endswith("prompts are repeated for every response instead")
+
+
+def leaky(stream: Stream) -> Plan:
+    """Every token sees all tokens before it, of whatever response or group."""
+    return plan_attention(replace(stream, spans=(GroupSpan((0, stream.num_tokens), ()),)))
+
+
+def leaky_within(stream: Stream) -> Plan:
+    """A response sees the responses of its group that stand before it."""
+    spans = tuple(GroupSpan((span.prompt[0], span.responses[-1][1]), ()) for span in stream.spans)
+    return plan_attention(replace(stream, spans=spans))
+
+
+@every_batch
+@pytest.mark.parametrize("leak", [leaky, leaky_within])
+def test_a_leak_between_responses_is_found(
+    leak: Callable[[Stream], Plan], groups: list[TokenGroup[Any]]
+) -> None:
+    """Also where every group has one response, so that nothing could leak in the batch itself."""
+    with mock.patch.object(causal, "plan_attention", side_effect=leak):
+        check = check_layout(CausalModel(toy_network("llama")), groups, None)
+    assert check.layout is Layout.PADDED
+    assert "off by up to" in check.message
+
+
+def test_the_probe_holds_two_groups_of_several_responses() -> None:
+    for groups in (PAIRS, POINTS, ONE_POINT):
+        spans = probe(groups).spans
+        assert len(spans) == 2
+        assert all(len(span.responses) >= 2 for span in spans)
+
+
+def test_the_probe_stays_small_whatever_the_batch() -> None:
+    batch = [token_group(20 + at, [10] * 8, at) for at in range(50)]
+    assert probe(batch).num_tokens <= 2 * (21 + 3 * 10)
+
+
+class Doubled(nn.Module):
+    """A model that makes of its logits what no configuration tells."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.network(*args, **kwargs)
+        output.logits = output.logits * 2
+        return output
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name) if name == "network" else getattr(self.network, name)
+
+
+def test_a_head_that_does_something_unknown_is_refused() -> None:
+    model = CausalModel(Doubled(toy_network("llama")))
+    with pytest.raises(
+        InputError, match=r"log-probabilities of this Doubled cannot be reproduced.*off by up to"
+    ):
+        check_layout(model, PAIRS, None)
+
+
+def test_a_head_that_is_not_linear_is_refused_by_name() -> None:
+    network = toy_network("llama")
+    network.lm_head = nn.Sequential(network.lm_head, nn.Tanh())
+    with pytest.raises(
+        InputError, match=r"LlamaForCausalLM.*output head is a Sequential, not a plain linear"
+    ):
+        check_layout(CausalModel(network), PAIRS, None)
+
+
+def test_weights_that_are_not_numbers_are_refused() -> None:
+    network = toy_network("llama")
+    with torch.no_grad():
+        network.model.norm.weight[0] = torch.nan
+    with pytest.raises(InputError, match="off by up to nan"):
+        check_layout(CausalModel(network), PAIRS, None)
+
+
+@pytest.mark.parametrize("wanted", Layout)
+def test_a_layout_that_is_insisted_on_is_checked_too(wanted: Layout) -> None:
+    assert check_layout(CausalModel(toy_network("llama")), PAIRS, wanted).layout is wanted
+    hybrid = CausalModel(toy_network(HYBRID))
+    if wanted is Layout.PADDED:
+        assert check_layout(hybrid, PAIRS, wanted).layout is wanted
+    else:
+        with pytest.raises(InputError, match="another --attention"):
+            check_layout(hybrid, PAIRS, wanted)
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_the_check_leaves_the_model_as_it_was(autocast: torch.dtype | None) -> None:
+    """In training mode with dropout, and in bfloat16: it compares the function itself, in float32."""
+    network = toy_network("gpt2")  # dropout of 0.1 everywhere
+    network.train()
+    model = CausalModel(network, layout=Layout.PADDED, autocast=autocast)
+    before = torch.get_rng_state()
+    assert check_layout(model, PAIRS, None).layout is Layout.GROUPED
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+    assert (model.layout, model.autocast) == (Layout.PADDED, autocast)
+    assert network.config._attn_implementation == "sdpa"
+
+
+def test_a_model_held_in_bfloat16_passes_within_its_rounding() -> None:
+    assert check_layout(CausalModel(toy_network("llama").bfloat16()), PAIRS, None).layout is Layout.GROUPED
+
+
+def test_an_adapted_model_passes() -> None:
+    network = lora.add_lora(
+        toy_network("llama"), rank=4, alpha=8, dropout=0.1, targets="all-linear", base="base"
+    )
+    assert check_layout(CausalModel(network), PAIRS, None).layout is Layout.GROUPED
+
+
+@pytest.mark.parametrize("name", ["tinystories-656k-bf16", "stories260K"])
+def test_published_models_share_prompts(name: str, shared: Callable[[str], Path]) -> None:
+    network = load(str(shared(f"models/{name}")), device=torch.device("cpu")).network
+    assert check_layout(CausalModel(network), PAIRS, None) == Check(Layout.GROUPED, "")

@@ -1,0 +1,245 @@
+"""The cache on disk: equal to a frozen model, computed once, never stale, and nothing lost or believed wrongly."""
+
+import multiprocessing
+import resource
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from references.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
+
+from trueup.errors import InputError, NumericsError
+from trueup.models.causal import Layout
+from trueup.references import cached
+from trueup.references.cached import CachedReference, read_table, write_table
+from trueup.references.choices import Cached, Frozen
+from trueup.references.table import Table
+from trueup.training.invariants import check_first_batch
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a run of this test keeps its cache."""
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+    return tmp_path / "references"
+
+
+def passes(policy: Any = None, source: Any = None) -> int:
+    """Forward passes that starting a cached reference costs."""
+    with forwards() as seen:
+        Training(policy or make_policy(), Cached(), source=source or make_source())
+    return len(seen)
+
+
+def file_of(folder: Path) -> Path:
+    (file,) = folder.glob("*.safetensors")
+    return file
+
+
+def test_a_fresh_cache_equals_a_frozen_model_bit_for_bit() -> None:
+    """In the first pass, whose micro-batches it was computed in; to rounding in later ones, cut differently."""
+    ours, theirs = Training(make_policy(), Cached()), Training(make_policy(), Frozen())
+    for step in range(1, 7):
+        batches = ours.source.batches(step)
+        got, expected = (token_log_probs(one.reference, batches) for one in (ours, theirs))
+        if step <= 3:
+            assert torch.equal(got, expected)
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)  # float32, values up to 10
+        held_out = list(ours.source.held_out())
+        assert torch.equal(*(token_log_probs(one.reference, held_out) for one in (ours, theirs)))
+        ours.advance()
+        theirs.advance()
+    assert (token_log_probs(ours.policy, batches) - got).abs().max() > 1e-3
+
+
+def test_every_group_is_computed_once() -> None:
+    """With a budget of one token every group is a micro-batch by itself; 12 to train on and 3 held out."""
+    assert passes(source=make_source(budget=1)) == 15
+
+
+def test_a_second_run_computes_nothing_and_reads_the_same() -> None:
+    first = Training(make_policy(), Cached())
+    with forwards() as seen:
+        second = Training(make_policy(), Cached(), source=make_source(seed=5))  # in another order
+    assert not seen
+    batches = list(first.source.held_out()) + first.source.batches(1)
+    assert torch.equal(*(token_log_probs(one.reference, batches) for one in (first, second)))
+    assert first.reference.identity == second.reference.identity
+
+
+def test_only_what_is_new_is_computed() -> None:
+    """Groups 0 to 11 and three held out are known; 12 to 14 were held out, so that 15 to 17 are new."""
+    passes(source=make_source(12, 3, budget=1))
+    assert passes(source=make_source(18, 0, budget=1)) == 3
+    assert passes(source=make_source(18, 0, budget=1)) == 0
+
+
+def test_the_cache_holds_what_the_weights_say_however_many_runs_added_to_it() -> None:
+    passes(source=make_source(4, 0, budget=1))
+    passes(source=make_source(12, 0, budget=1))
+    training = Training(make_policy(), Cached())
+    batches = training.source.batches(1) + training.source.batches(2)
+    torch.testing.assert_close(
+        token_log_probs(training.reference, batches),
+        token_log_probs(make_policy(), batches),
+        rtol=0,
+        atol=1e-5,
+    )
+
+
+STALE = {
+    "other weights": lambda: make_policy(seed=1),
+    "weights that moved a little": lambda: nudged(make_policy()),
+    "an adapter": lambda: make_policy("started"),
+    "bfloat16 products": lambda: make_policy(autocast=torch.bfloat16),
+    "padded rows": lambda: make_policy(layout=Layout.PADDED),
+    "a dense mask": lambda: make_policy(layout=Layout.DENSE),
+}
+
+
+@torch.no_grad()
+def nudged(policy: Any) -> Any:
+    next(policy.network.parameters()).view(-1)[0] += 1e-6
+    return policy
+
+
+@pytest.mark.parametrize("what", STALE)
+def test_a_stale_entry_is_never_read(what: str, folder: Path) -> None:
+    fresh = passes()
+    assert fresh > 0
+    assert passes(STALE[what]()) == fresh
+    assert passes() == 0
+    assert len(list(folder.glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("name, value", [("CODE_PATH", 999), ("torch.__version__", "3.0.0")])
+def test_another_code_path_reads_nothing(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = passes()
+    target: Any = torch if name.startswith("torch.") else cached
+    monkeypatch.setattr(target, name.rpartition(".")[2], value)
+    assert passes() == fresh
+
+
+def test_an_entry_is_found_by_all_that_a_model_sees_of_a_group() -> None:
+    """Another token, another split into prompt and response, or another token to score, is another entry."""
+    group = make_source().groups[0]
+    prompt, row = group.prompt.copy(), group.responses[0]
+    prompt[0] += 1
+    other_scores = row.scored.copy()
+    other_scores[0] = False
+    variants = [
+        group,
+        replace(group, prompt=prompt),
+        replace(group, prompt=group.prompt[:-1]),
+        replace(group, responses=group.responses[::-1]),
+        replace(group, responses=(replace(row, scored=other_scores), *group.responses[1:])),
+    ]
+    assert len({variant.key for variant in variants}) == len(variants)
+    assert replace(group, relation=None, origin=None).key == group.key
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.999])
+def test_a_flipped_bit_is_computed_again(place: float, folder: Path) -> None:
+    fresh = passes()
+    file = file_of(folder)
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 0x40
+    file.write_bytes(content)
+    assert passes() == fresh
+    assert passes() == 0  # and mended
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "sha256"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_truncated_file_is_computed_again(suffix: str, kept: float, folder: Path) -> None:
+    fresh = passes()
+    file = file_of(folder).with_suffix(f".{suffix}")
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    assert passes() == fresh
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "sha256"])
+def test_an_absent_file_is_computed_again(suffix: str, folder: Path) -> None:
+    fresh = passes()
+    file_of(folder).with_suffix(f".{suffix}").unlink()
+    assert passes() == fresh
+
+
+def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
+    """Every byte of a small file and of its seal, the lengths and names in its header among them."""
+    path = tmp_path / "x.safetensors"
+    write_table(path, Table({"00" * 16: torch.tensor([-1.0, -2.0])}))
+    assert read_table(path).entries["00" * 16].tolist() == [-1.0, -2.0]
+    for file in (path, path.with_suffix(".sha256")):
+        content = file.read_bytes()
+        for place in range(len(content)):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << place % 8
+            file.write_bytes(damaged)
+            assert not read_table(path).entries, (file.name, place)
+        file.write_bytes(content)
+    assert read_table(path).entries
+
+
+def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path, rounds = tmp_path / "x.safetensors", 15
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+
+    def writer(number: int) -> None:
+        for turn in range(rounds):
+            barrier.wait(20)
+            write_table(path, Table({f"{number:02x}{turn:02x}" + "00" * 14: torch.full((3,), float(turn))}))
+
+    children = [context.Process(target=writer, args=(number,)) for number in (1, 2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    entries = read_table(path).entries
+    assert len(entries) == 2 * rounds
+    assert all(value.tolist() == [float(int(key[2:4], 16))] * 3 for key, value in entries.items())
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "references").write_text("a file")
+    with pytest.raises(InputError, match=r"references: .*cannot be kept there.*TRUEUP_CACHE.*frozen"):
+        Training(make_policy(), Cached())
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """The library that writes tensors has an error of its own for it, which is no OSError."""
+    path = tmp_path / "x.safetensors"
+    write_table(path, Table({"00" * 16: torch.zeros(2)}))
+    context = multiprocessing.get_context("fork")
+    said, says = context.Pipe(duplex=False)
+
+    def body() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        try:
+            write_table(path, Table({"01" * 16: torch.zeros(10_000)}))
+        except InputError as error:
+            says.send(str(error))
+
+    child = context.Process(target=body)
+    child.start()
+    child.join()
+    assert said.poll(0), "no InputError"
+    assert "cannot be kept there" in said.recv()
+    assert set(read_table(path).entries) == {"00" * 16}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_cache_of_another_model_does_not_pass_the_check_of_the_first_batch() -> None:
+    """Should a wrong entry ever be found in spite of all this, the run refuses to train on it."""
+    policy = make_policy()
+    training = Training(policy, Cached())
+    assert isinstance(training.reference, CachedReference)
+    disturb(policy.network)
+    with pytest.raises(NumericsError, match="differs from its reference.*stale cache"):
+        check_first_batch(policy, training.reference, training.source.batches(1)[0])

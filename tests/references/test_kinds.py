@@ -1,0 +1,181 @@
+"""What every kind of reference keeps to: where it starts, what it is called, and that it can be restored."""
+
+import gc
+from typing import Any
+
+import pytest
+import torch
+from references.policies import WEIGHTS, Training, disturb, make_policy, make_source, token_log_probs
+
+from trueup.errors import InputError
+from trueup.models import lora
+from trueup.models.identity import model_identity
+from trueup.references.build import build
+from trueup.references.choices import AdapterOff, Cached, Frozen, NoReference, TrustRegion
+from trueup.references.reference import State
+from trueup.training.invariants import check_first_batch
+
+SOFT, HARD = TrustRegion(alpha=0.6, every=2), TrustRegion(alpha=1.0, every=2)
+KINDS = [
+    pytest.param(choice, weights, id=f"{choice.kind}-{getattr(choice, 'alpha', '')}-{weights}")
+    for choice in (Frozen(), Cached(), SOFT, HARD, AdapterOff())
+    for weights in WEIGHTS
+    if choice.kind != "adapter-off" or weights == "lora"
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache filled in other batches agrees to rounding only."""
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize("choice, weights", KINDS)
+def test_at_the_start_every_log_ratio_is_exactly_zero(choice: Any, weights: str) -> None:
+    training = Training(make_policy(weights), choice, weights)
+    for step in (1, 2):
+        batches = training.source.batches(step)
+        ours, theirs = (token_log_probs(one, batches) for one in (training.policy, training.reference))
+        assert torch.equal(ours, theirs)
+    said = check_first_batch(training.policy, training.reference, training.source.batches(1)[0])
+    assert said == f"reference {training.reference.identity}: first batch agrees with the policy exactly"
+
+
+@pytest.mark.parametrize("choice, weights", KINDS)
+def test_the_optimizer_sees_the_policy_alone(choice: Any, weights: str) -> None:
+    expected = {
+        name for name, value in make_policy(weights).network.named_parameters() if value.requires_grad
+    }
+    training = Training(make_policy(weights), choice, weights)
+    training.advance(2)
+    assert set(training.optimizer.parameters) == expected
+    training.optimizer.zero_grad()
+    assert training.reference.log_probs(training.source.batches(3)[0]).token_S.requires_grad is False
+    trainable = {name for name, value in training.policy.network.named_parameters() if value.requires_grad}
+    assert trainable == expected
+
+
+@pytest.mark.parametrize("choice, weights", KINDS)
+def test_identity_says_which_weights_it_stands_for(choice: Any, weights: str) -> None:
+    """Equal for equal weights, another for other weights, and it changes when the reference moves, not before."""
+    one = Training(make_policy(weights), choice, weights)
+    same = Training(make_policy(weights), choice, weights)
+    other = Training(make_policy(weights, seed=7), choice, weights)
+    started = one.reference.identity
+    assert len(started) == 16
+    assert int(started, 16) > 0
+    assert same.reference.identity == started != other.reference.identity
+    for moved in one.advance(4):
+        assert moved is False or isinstance(choice, TrustRegion)
+    assert (one.reference.identity != started) is isinstance(choice, TrustRegion)
+    same.advance(4)
+    assert same.reference.identity == one.reference.identity
+
+
+def test_identity_of_a_hard_reference_is_that_of_the_policy_it_copied() -> None:
+    training = Training(make_policy(), HARD)
+    training.advance(2)
+    assert training.reference.identity == model_identity(training.policy.network)
+    training.advance(1)
+    assert training.reference.identity != model_identity(training.policy.network)
+
+
+@pytest.mark.parametrize("choice, weights", KINDS)
+def test_a_restored_reference_goes_on_bit_for_bit(choice: Any, weights: str) -> None:
+    """Saved between two moves, and restored beside a policy that stands where the first one stood."""
+    first = Training(make_policy(weights), choice, weights)
+    first.advance(3)
+    state = first.reference.state()
+    saved = State({key: value.detach().clone() for key, value in state.tensors.items()}, dict(state.facts))
+    second = Training(make_policy(weights), choice, weights, begin=False)
+    second.reference.restore(saved)
+    with torch.no_grad():
+        for name, parameter in second.optimizer.parameters.items():
+            parameter.copy_(first.optimizer.parameters[name])
+    second.optimizer.restore({key: value.clone() for key, value in first.optimizer.state().items()})
+    second.step = first.step
+    for _ in range(2):
+        batches = first.source.batches(first.step + 1)
+        assert torch.equal(*(token_log_probs(one.reference, batches) for one in (first, second)))
+        assert first.reference.identity == second.reference.identity
+        assert first.advance() == second.advance()
+    assert torch.equal(*(token_log_probs(one.policy, batches) for one in (first, second)))
+
+
+def test_no_reference_offers_nothing() -> None:
+    absent = build(NoReference(), make_policy(), starts_from_adapter=False, offline=True)
+    source = make_source()
+    absent.start(source)
+    assert absent.log_probs(source.batches(1)[0]) is None
+    assert not absent.update(1, source)
+    assert absent.state() == State(facts={"identity": ""})
+    assert check_first_batch(make_policy(), absent, source.batches(1)[0]) is None
+
+
+@pytest.mark.parametrize(
+    "choice, weights, offline, message",
+    [
+        (AdapterOff(), "full", True, "needs an adapter to switch off.*Use --reference.kind frozen"),
+        (AdapterOff(), "started", True, "not where it starts: the model given is an adapter"),
+        (Cached(), "full", False, "feedback that is known before training"),
+    ],
+)
+def test_what_does_not_fit_is_refused(choice: Any, weights: str, offline: bool, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(choice, make_policy(weights), starts_from_adapter=weights == "started", offline=offline)
+
+
+def test_frozen_under_a_started_adapter_is_that_adapter() -> None:
+    """And not the base model, which is where a fresh adapter starts, and what peft's own default would be."""
+    policy = make_policy("started")
+    training = Training(policy, Frozen(), "started")
+    batches = training.source.batches(1)
+    start = token_log_probs(make_policy("started"), batches)
+    training.advance(4)
+    assert torch.equal(token_log_probs(training.reference, batches), start)
+    base = token_log_probs(make_policy("full"), batches)
+    assert (start - base).abs().max() > 0.1
+    assert (token_log_probs(policy, batches) - start).abs().max() > 0.01
+
+
+def test_adapter_off_is_the_base_model_however_far_the_adapter_went() -> None:
+    training = Training(make_policy("lora"), AdapterOff(), "lora")
+    disturb(training.policy.network)
+    batches = training.source.batches(1)
+    assert torch.equal(token_log_probs(training.reference, batches), token_log_probs(make_policy(), batches))
+
+
+def parameters_alive() -> int:
+    """How many numbers all parameters in this process hold."""
+    gc.collect()
+    return sum(one.numel() for one in gc.get_objects() if type(one) is torch.nn.Parameter)
+
+
+@pytest.mark.parametrize(
+    "choice, weights, copies",
+    [
+        (Frozen(), "full", True),
+        (SOFT, "full", True),
+        (HARD, "full", False),
+        (Cached(), "full", False),
+        (Frozen(), "lora", False),
+    ],
+)
+def test_only_a_reference_in_parameter_space_holds_a_second_model(
+    choice: Any, weights: str, copies: bool
+) -> None:
+    policy = make_policy(weights)
+    before = parameters_alive()
+    training = Training(policy, choice, weights)
+    training.advance(3)
+    more = parameters_alive() - before
+    assert more == (sum(one.numel() for one in policy.network.parameters()) if copies else 0)
+
+
+def test_a_started_adapter_costs_a_second_adapter_only() -> None:
+    policy = make_policy("started")
+    size = sum(one.numel() for one in lora.factors(policy.network, lora.POLICY).values())
+    before = parameters_alive()
+    training = Training(policy, Frozen(), "started")
+    assert training.reference.identity
+    assert parameters_alive() - before == size

@@ -1,0 +1,152 @@
+"""How a reference follows the policy: exactly, and when it is due."""
+
+import pytest
+import torch
+from references.policies import Training, disturb, make_policy, make_source, token_log_probs
+
+from trueup.models import lora
+from trueup.references.adapter import AdapterCopy
+from trueup.references.choices import Frozen, TrustRegion
+from trueup.references.model_copy import ModelCopy
+from trueup.references.updates import due, interpolate_
+
+EPSILON = torch.finfo(torch.float32).eps
+
+
+@pytest.mark.parametrize(
+    "alpha, reference, policy, expected",
+    [(0.25, 0.0, 1.0, 0.25), (0.5, 2.0, 4.0, 3.0), (0.75, -1.0, 3.0, 2.0), (0.6, 5.0, 5.0, 5.0)],
+)
+def test_interpolation_by_hand(alpha: float, reference: float, policy: float, expected: float) -> None:
+    """alpha theta + (1 - alpha) theta_ref, on numbers that float32 holds exactly."""
+    old, new = [torch.tensor([reference, reference])], [torch.nn.Parameter(torch.tensor([policy, policy]))]
+    interpolate_(old, new, alpha)
+    assert old[0].tolist() == [expected, expected]
+    assert new[0].tolist() == [policy, policy]
+
+
+def test_alpha_one_copies_bit_for_bit() -> None:
+    """Adding a difference would keep an infinity, lose -0.0 and round a small value beside a large one."""
+    new = torch.tensor([-0.0, 1e-45, 1.0000001, 3e38, 0.1])
+    old = torch.tensor([0.0, 1e30, float("inf"), -3e38, float("nan")])
+    interpolate_([old], [new], 1.0)
+    assert torch.equal(old.view(torch.int32), new.view(torch.int32))
+
+
+def test_interpolation_refuses_tensors_that_do_not_pair() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        interpolate_([torch.zeros(1)], [torch.zeros(1), torch.zeros(1)], 1.0)
+
+
+@pytest.mark.parametrize("every, steps", [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [3, 6]), (7, [7]), (8, [])])
+def test_an_update_is_due_every_so_many_steps(every: int, steps: list[int]) -> None:
+    assert [step for step in range(1, 8) if due(TrustRegion(alpha=1.0, every=every), step)] == steps
+    assert not any(due(None, step) for step in range(1, 8))
+
+
+@pytest.mark.parametrize("weights", ["full", "lora", "started"])
+def test_frozen_does_not_follow(weights: str) -> None:
+    training = Training(make_policy(weights), Frozen(), weights)
+    batches = training.source.batches(1)
+    before, identity = token_log_probs(training.reference, batches), training.reference.identity
+    assert training.advance(4) == [False] * 4
+    assert torch.equal(token_log_probs(training.reference, batches), before)
+    assert training.reference.identity == identity
+    assert not torch.equal(token_log_probs(training.policy, batches), before)
+
+
+@pytest.mark.parametrize("weights", ["full", "lora", "started"])
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_a_trust_region_moves_on_its_period_and_not_between(weights: str, alpha: float) -> None:
+    training = Training(make_policy(weights), TrustRegion(alpha=alpha, every=2), weights)
+    batches = list(training.source.held_out())
+    for _ in range(5):
+        before, identity = token_log_probs(training.reference, batches), training.reference.identity
+        (moved,) = training.advance()
+        after = token_log_probs(training.reference, batches)
+        assert moved is (training.step % 2 == 0)
+        assert torch.equal(after, before) is not moved
+        assert (training.reference.identity == identity) is not moved
+        if moved:
+            same = torch.equal(after, token_log_probs(training.policy, batches))
+            assert same is (alpha == 1)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.6])
+def test_soft_updates_equal_the_closed_form(alpha: float) -> None:
+    """theta_ref after n updates is sum_k alpha (1 - alpha)^(n - k) theta_k + (1 - alpha)^n theta_0.
+
+    Three updates in float32 round three times: a few units in the last place.
+    """
+    policy = make_policy()
+    reference = ModelCopy(policy, TrustRegion(alpha=alpha, every=1))
+    reference.start(make_source())
+    expected = [parameter.detach().double() for parameter in policy.network.parameters()]
+    for step in (1, 2, 3):
+        disturb(policy.network)
+        assert reference.update(step, make_source())
+        moved = [parameter.detach().double() for parameter in policy.network.parameters()]
+        expected = [alpha * new + (1 - alpha) * old for new, old in zip(moved, expected, strict=True)]
+    for got, wanted in zip(reference.model.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=0, atol=8 * EPSILON * wanted.abs().max().item())
+        assert not got.requires_grad
+
+
+def products(policy: object, adapter: str) -> dict[str, torch.Tensor]:
+    """B A of every layer in float64."""
+    found = {name: value.detach().double() for name, value in lora.factors(policy, adapter).items()}
+    names = [name.removesuffix(".A") for name in found if name.endswith(".A")]
+    return {name: found[f"{name}.B"] @ found[f"{name}.A"] for name in names}
+
+
+@pytest.mark.parametrize("weights", ["lora", "started"])
+def test_soft_updates_of_an_adapter_mix_its_products(weights: str) -> None:
+    """B A against a dense float64 recursion; factors are float32 and truncated below their own rounding.
+
+    Averaging A and B by themselves, the usual mistake, is off by the size of the products.
+    """
+    alpha, policy = 0.3, make_policy(weights)
+    reference = AdapterCopy(policy, TrustRegion(alpha=alpha, every=1))
+    reference.start(make_source())
+    expected = products(policy.network, lora.POLICY)
+    for step in range(1, 5):
+        disturb(policy.network)
+        assert reference.update(step, make_source())
+        moved = products(policy.network, lora.POLICY)
+        expected = {name: alpha * moved[name] + (1 - alpha) * old for name, old in expected.items()}
+    got = products(policy.network, lora.REFERENCE)
+    assert got.keys() == expected.keys() != set()
+    for name, wanted in expected.items():
+        torch.testing.assert_close(got[name], wanted, rtol=0, atol=16 * EPSILON * wanted.norm().item())
+
+
+def test_a_soft_reference_of_an_adapter_computes_with_its_mixed_weights() -> None:
+    """The reference's log-probabilities are those of a full model with base + scale B A of the mixture."""
+    training = Training(make_policy("lora"), TrustRegion(alpha=0.4, every=1), "lora")
+    training.advance(3)
+    mixed = products(training.policy.network, lora.REFERENCE)
+    dense = make_policy()
+    scale = 6.0 / 3
+    with torch.no_grad():
+        for name, module in dense.network.named_modules():
+            key = f"base_model.model.{name}"
+            if key in mixed:
+                module.weight += scale * mixed[key].float()
+    batches = training.source.batches(1)
+    torch.testing.assert_close(
+        token_log_probs(training.reference, batches), token_log_probs(dense, batches), rtol=1e-5, atol=1e-5
+    )  # float32 sums in another order: weights are merged in one and added at run time in the other
+    assert not torch.allclose(
+        token_log_probs(make_policy(), batches), token_log_probs(dense, batches), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_a_hard_update_of_an_adapter_copies_its_factors() -> None:
+    policy = make_policy("started")
+    reference = AdapterCopy(policy, TrustRegion(alpha=1.0, every=1))
+    reference.start(make_source())
+    disturb(policy.network)
+    assert reference.update(1, make_source())
+    ours, theirs = (lora.factors(policy.network, name) for name in (lora.POLICY, lora.REFERENCE))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(ours[name].data_ptr() != theirs[name].data_ptr() for name in ours)

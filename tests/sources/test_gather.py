@@ -1,0 +1,127 @@
+"""Examples by name: files of any kind together, the built-in world, and a part held out."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from runs import metrics_of, run_here, settings, write_feedback
+
+from trueup.errors import InputError
+from trueup.feedback.records import Example, Response
+from trueup.sources.gather import gather, split
+
+
+def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
+    files = write_feedback(tmp_path, count=3)
+    names = [str(files[kind]) for kind in ("rankings", "pairs", "demonstrations")]
+    gathered = gather(names)
+    assert [example.origin.file for example in gathered.examples if example.origin] == [
+        name for name in names for _ in range(3)
+    ]
+    assert [len(example.responses) for example in gathered.examples] == [3] * 3 + [2] * 3 + [1] * 3
+    assert gathered.fingerprints == {
+        name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names
+    }
+    assert len(gathered.lines) == 3
+    for line, name, layout in zip(gathered.lines, names, ("scored", "pairs", "completion"), strict=True):
+        assert line.startswith(f"{name}: ")
+        assert layout in line
+        assert "3 rows" in line
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    files = write_feedback(tmp_path, count=3)
+    name = str(files["pairs"])
+    before = gather([name])
+    files["pairs"].write_text(files["pairs"].read_text().replace("red", "rad", 1))
+    assert gather([name]).fingerprints[name] != before.fingerprints[name]
+
+
+def test_the_world_is_a_source_by_name() -> None:
+    gathered = gather(["world:pairs?count=5&seed=1"])
+    assert len(gathered.examples) == 5
+    assert gathered.lines == ("world:pairs?count=5&seed=1: 5 examples of the built-in world",)
+    again, other = (gather([f"world:pairs?count=5&seed={seed}"]) for seed in (1, 2))
+    assert again == gathered
+    assert set(other.fingerprints.values()) != set(gathered.fingerprints.values())
+
+
+def test_world_and_files_go_together(tmp_path: Path) -> None:
+    name = str(write_feedback(tmp_path, count=3)["pairs"])
+    gathered = gather([name, "world:rankings?count=2"])
+    assert [example.origin.file == name for example in gathered.examples if example.origin] == [
+        False, False, True, True, True,
+    ]  # fmt: skip
+    assert set(gathered.fingerprints) == {name, "world:rankings?count=2"}
+
+
+@pytest.mark.parametrize("name", ["absent.jsonl", "world:nothing"])
+def test_an_unknown_source_is_named(name: str) -> None:
+    with pytest.raises(InputError, match=name.removeprefix("world:")):
+        gather([name])
+
+
+def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
+    files = write_feedback(tmp_path, count=6)
+    names = [str(files["pairs"]), str(files["rankings"])]
+    for name in names:
+        Path(name).write_text(Path(name).read_text() + "{torn\n")
+    assert len(gather(names, skip_bad=2).examples) == 12
+    with pytest.raises(InputError, match=r"rankings.jsonl:7"):
+        gather(names, skip_bad=1)
+
+
+EXAMPLES = [Example(f"prompt {number}", (Response("x", demonstration=True),)) for number in range(20)]
+
+
+def test_a_split_is_disjoint_complete_and_in_order() -> None:
+    train, held_out = split(EXAMPLES, 0.25, seed=3)
+    assert (len(train), len(held_out)) == (15, 5)
+    place = {example.prompt: number for number, example in enumerate(EXAMPLES)}
+    for part in (train, held_out):
+        assert [place[one.prompt] for one in part] == sorted(place[one.prompt] for one in part)
+    assert {one.prompt for one in train} | {one.prompt for one in held_out} == set(place)
+
+
+def test_a_split_depends_on_its_seed_alone() -> None:
+    assert split(EXAMPLES, 0.25, seed=3) == split(EXAMPLES, 0.25, seed=3)
+    assert split(EXAMPLES, 0.25, seed=3) != split(EXAMPLES, 0.25, seed=4)
+
+
+def test_no_fraction_holds_nothing_out() -> None:
+    assert split(EXAMPLES, 0.0, seed=0) == (tuple(EXAMPLES), ())
+
+
+@pytest.mark.parametrize("count, fraction", [(20, 0.01), (20, 0.99), (1, 0.5), (0, 0.5)])
+def test_an_empty_part_is_refused(count: int, fraction: float) -> None:
+    with pytest.raises(
+        InputError, match=f"eval_fraction {fraction} of {count} examples leaves one part empty"
+    ):
+        split(EXAMPLES[:count], fraction, seed=0)
+
+
+def test_a_run_on_files_of_different_kinds(tiny_model: Path, tmp_path: Path) -> None:
+    """24 pairs, and 24 rankings of three, each of which holds three pairs: DPO learns from all of them."""
+    files = write_feedback(tmp_path)
+    values = settings("dpo", tiny_model, files, tmp_path / "run", epochs=1)
+    values["data"] = [str(files["pairs"]), str(files["rankings"])]
+    result = run_here("dpo", values)
+    assert result.steps == 12  # 48 prompts in batches of 4
+    steps = [line for line in metrics_of(tmp_path / "run") if "loss" in line]
+    assert steps[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
+    assert sum(line["loss"] for line in steps[-3:]) / 3 < 0.65
+    written = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "96 pairs" in written
+    assert all(name in written for name in values["data"])
+
+
+def test_a_run_says_what_each_method_left_out(tiny_model: Path, tmp_path: Path) -> None:
+    """Demonstrations compare nothing: they are counted as left out, with where they stand."""
+    files = write_feedback(tmp_path)
+    values = settings("dpo", tiny_model, files, tmp_path / "run", epochs=1)
+    values["data"] = [str(files["pairs"]), str(files["demonstrations"])]
+    assert run_here("dpo", values).steps == 6
+    written = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "discarded: 24 for nothing compares two responses" in written
+    assert json.dumps(str(files["demonstrations"]))[1:-1] in written

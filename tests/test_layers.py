@@ -1,0 +1,166 @@
+"""Imports go one way: a part may use what stands above it here, never what stands below."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trueup
+
+SOURCE = Path(trueup.__file__).parent
+
+LAYERS = (
+    ("errors", "paths"),
+    ("feedback", "config.nearest", "config.schema", "config.settings", "config.validation"),
+    ("batch",),
+    ("objectives", "models"),
+    ("references", "sampling", "annotators"),
+    ("world",),
+    ("sources",),
+    ("methods",),
+    ("config",),
+    ("training",),
+    ("evaluate",),
+    ("report",),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
+"""Lowest first. Parts of one layer do not know each other. The longest name that fits decides: methods
+type their settings with the plain modules of `config`, and the rest of `config` offers every method."""
+
+PLACE = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+
+
+def name_of(path: Path, root: Path = SOURCE) -> str:
+    """`models.lora` for `models/lora.py`; empty for the package's own `__init__`."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of what a module imports, in functions too, but not for the type checker alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from imports(other)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imports(node)
+
+
+def inside(imported: str, modules: dict[str, Path]) -> str | None:
+    """The module of trueup that an import names, if it is one."""
+    if not imported.startswith("trueup."):
+        return None
+    parts = imported.split(".")[1:]
+    while parts and ".".join(parts) not in modules:
+        parts.pop()  # `batch.index.Pairs` is a name in the module `batch.index`
+    return ".".join(parts) or None
+
+
+def part_of(module: str) -> str:
+    parts = module.split(".")
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in PLACE), parts[0])
+
+
+def faults(module: str, source: str, modules: dict[str, Path] = MODULES) -> list[str]:
+    """Imports of a module that go the wrong way."""
+    found = []
+    for imported in imports(ast.parse(source)):
+        other = inside(imported, modules)
+        if other is None:
+            continue
+        up = PLACE[part_of(other)] - PLACE[part_of(module)]
+        if up > 0 or (up == 0 and other.split(".")[0] != module.split(".")[0]):
+            found.append(f"{module} imports {imported}")
+    return found
+
+
+def test_every_module_has_a_place() -> None:
+    assert not {part_of(module) for module in MODULES if module} - set(PLACE)
+
+
+def test_imports_go_one_way() -> None:
+    """The package's own `__init__` is a door to all of it, and holds the version that all of it may read."""
+    found = [fault for module in MODULES if module for fault in faults(module, MODULES[module].read_text())]
+    assert not found
+
+
+WRONG = {
+    "objectives.dpo": "from trueup.models.causal import CausalModel",
+    "models.load": "def read():\n    from trueup.objectives import dpo",
+    "references.build": "import trueup.training.loop",
+    "config.settings": "from trueup.config import trl",
+    "feedback.read": "if True:\n    from trueup.batch.index import Pairs",
+}
+
+
+@pytest.mark.parametrize("module", WRONG)
+def test_an_import_the_wrong_way_is_found(module: str) -> None:
+    assert len(faults(module, WRONG[module])) == 1
+    assert not faults(module, f"if TYPE_CHECKING:\n    {WRONG[module].splitlines()[-1].strip()}")
+
+
+def third_parties(package: str) -> set[str]:
+    """What a package imports from outside trueup and the standard library."""
+    names = {
+        imported.split(".")[0]
+        for module, path in MODULES.items()
+        if module.split(".")[0] == package
+        for imported in imports(ast.parse(path.read_text()))
+    }
+    return names - set(sys.stdlib_module_names) - {"trueup"}
+
+
+def test_feedback_is_text_only() -> None:
+    """By the layers it sees nothing of trueup but the errors, so what it imports itself is all there is."""
+    assert third_parties("feedback") == set()
+
+
+def test_objectives_see_tensors_and_batches_only() -> None:
+    assert third_parties("objectives") == {"torch"}
+    seen = {
+        part_of(other)
+        for module, path in MODULES.items()
+        if module.split(".")[0] == "objectives"
+        for imported in imports(ast.parse(path.read_text()))
+        if (other := inside(imported, MODULES))
+    }
+    assert seen <= {"batch", "objectives"}
+
+
+@pytest.mark.parametrize("package", ["methods", "config", "references", "training", "sources"])
+def test_only_models_and_sampling_know_the_model_library(package: str) -> None:
+    """A change of transformers or peft is mended in one place."""
+    assert not third_parties(package) & {"transformers", "peft", "tokenizers"}
+
+
+def test_every_module_can_be_imported() -> None:
+    found = [found.name for found in pkgutil.walk_packages(trueup.__path__, "trueup.")]
+    assert len(found) == len(MODULES) - 1
+    for name in found:
+        importlib.import_module(name)
+
+
+def test_settings_are_settled_without_torch() -> None:
+    """What refuses a wrong combination loads none of the heavy libraries."""
+    code = (
+        "import sys, trueup.methods, trueup.config.resolve, trueup.config.inputs, trueup.training.api, "
+        "trueup.cli.app; print(*{'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

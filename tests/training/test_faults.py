@@ -1,0 +1,300 @@
+"""Killed at any call of a save, or out of room in one: the run goes on from what is whole, bit for bit."""
+
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import safetensors.torch
+from runs import (
+    break_off,
+    command,
+    in_child,
+    metrics_of,
+    model_bytes,
+    options,
+    run_here,
+    settings,
+    write_feedback,
+)
+from training.toy_checkpoints import flip, none_said, same, toy
+
+from trueup.errors import CheckpointError
+from trueup.training import api, checkpoint, loop, session
+from trueup.training.checkpoint import load_newest, save
+
+
+def die_at(number: int) -> None:
+    """Have this process killed at the n-th call that changes the disk, or in the middle of a write."""
+    calls = 0
+
+    def point() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(*arguments: Any, **more: Any) -> Any:
+            point()
+            return function(*arguments, **more)
+
+        return inner
+
+    def in_two(content: bytes, file: Any) -> None:
+        point()
+        for part in (content[: len(content) // 2], content[len(content) // 2 :]):
+            file.write(part)
+            file.flush()
+            point()
+
+    def save_file(tensors: Any, path: Path) -> None:
+        with open(path, "wb") as file:
+            in_two(safetensors.torch.save(tensors), file)
+
+    def dump(value: Any, file: Any, **_: Any) -> None:
+        in_two(json.dumps(value).encode(), file.buffer)
+
+    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
+        setattr(os, name, counted(getattr(os, name)))
+    checkpoint.save_file = save_file  # type: ignore[assignment]
+    checkpoint.json.dump = dump  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("keep, damaged", [(1, False), (2, False), (2, True)])
+def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) -> None:
+    """Steps 3 and 6 are there and 9 is being saved; or 6 is damaged and comes again after a restart from 3.
+
+    Whatever is loaded is whole, never older than what was there before, and the save can be repeated.
+    """
+    template, target = tmp_path / "template", 6 if damaged else 9
+    for step in (3, 6):
+        save(template, toy(step), keep=2)
+    if damaged:
+        flip(template / "step-00000006" / "policy.safetensors")
+    found: list[int] = []
+    for number in range(1, 200):
+        folder = tmp_path / str(number)
+        shutil.copytree(template, folder)
+
+        def body(number: int = number, folder: Path = folder) -> None:
+            die_at(number)
+            save(folder, toy(target), keep=keep)
+
+        code = in_child(body)
+        loaded = load_newest(folder, warn=lambda line: None)
+        assert loaded is not None
+        assert same(loaded, toy(loaded.step))
+        found.append(loaded.step)
+        save(folder, toy(target), keep=keep)
+        assert same(load_newest(folder, warn=none_said), toy(target))
+        assert len(list(folder.iterdir())) <= keep
+        if not code:
+            break
+        assert code == -signal.SIGKILL
+    assert not code
+    assert len(found) > 30  # calls of a save, and the whole one
+    assert set(found) == {3 if damaged else 6, target}
+    assert found == sorted(found)
+
+
+MORE = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """Settings of a run of 12 steps, and the run."""
+    folder = tmp_path_factory.mktemp("whole")
+    values = settings("dpo", tiny_model, write_feedback(folder), folder / "run", **MORE)
+    run_here("dpo", values)
+    return values, folder / "run"
+
+
+def goes_on(output: Path, whole: Path) -> None:
+    """Resuming gives what the uninterrupted run gave."""
+    api.resume(output, quiet=True)
+    assert model_bytes(output) == model_bytes(whole) != {}
+    assert metrics_of(output) == metrics_of(whole)
+
+
+@pytest.mark.parametrize(
+    "name", ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"]
+)
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+    name: str, whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values, expected = whole
+    output = tmp_path / "run"
+    break_off("dpo", {**values, "output": str(output)}, before_step=8)
+    flip(output / "checkpoints" / "step-00000006" / name)
+    assert command("train", "dpo", "--resume", output) == 0
+    said = capsys.readouterr().err
+    assert f"step-00000006: damaged checkpoint, not used: {name} does not match its checksum" in said
+    assert "going on from step-00000003, the newest whole checkpoint" in said
+    assert "going on after step 3 of 12" in said
+    assert model_bytes(output) == model_bytes(expected)
+    assert metrics_of(output) == metrics_of(expected)
+
+
+def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
+    whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    break_off("dpo", {**whole[0], "output": str(output)}, before_step=8)
+    for folder in (output / "checkpoints").iterdir():
+        flip(folder / "optimizer.safetensors")
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert command("train", "dpo", "--resume", output) == 4
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trueup: ")]
+    assert len(said) == 1
+    assert "every checkpoint is damaged" in said[0]
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_a_pickle_in_a_checkpoint_changes_nothing(whole: Any, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    break_off("dpo", {**whole[0], "output": str(output)}, before_step=8)
+    for name in ("policy.pt", "optimizer.bin", ".metadata"):
+        (output / "checkpoints" / "step-00000006" / name).write_bytes(
+            b"cos\nabort\n(tR."
+        )  # unpickled, it aborts
+    goes_on(output, whole[1])
+
+
+LIMIT = 64_000
+"""Bytes of a file; the tiny model has 100 KB, and its optimizer's state twice that."""
+
+
+@contextmanager
+def full_disk(module: Any, name: str, when: Callable[..., bool], room: int = LIMIT) -> Iterator[None]:
+    """No file can grow beyond `room` once `module.name` is called with arguments for which `when` holds.
+
+    The system sends SIGXFSZ, which Python ignores, and the write fails as on a full disk.
+    """
+    original = getattr(module, name)
+
+    def patched(*arguments: Any, **more: Any) -> Any:
+        if when(*arguments, **more):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        return original(*arguments, **more)
+
+    with patch.object(module, name, patched):
+        yield
+
+
+def train(values: dict[str, Any]) -> int:
+    return command("train", "dpo", *options(values))
+
+
+def one_line(errors: Path) -> str:
+    """What the command said at its end, which must be one line and no traceback."""
+    lines = errors.read_text().splitlines()
+    assert not [line for line in lines if "Traceback" in line]
+    assert [line for line in lines if line.startswith("trueup: ")] == lines[-1:]
+    return lines[-1]
+
+
+def test_a_disk_that_fills_up_while_saving(whole: Any, tmp_path: Path) -> None:
+    output, errors = tmp_path / "run", tmp_path / "errors"
+
+    def body() -> int:
+        with full_disk(loop, "train_step", lambda *_, step, **__: step == 5):
+            return train({**whole[0], "output": str(output)})
+
+    assert in_child(body, errors) == CheckpointError.exit_code == 4
+    said = one_line(errors)
+    assert "step-00000006: the checkpoint could not be written: " in said
+    size = (
+        sum(len(tensors) for tensors in model_bytes(whole[1]).values()) * 4 / 1e6
+    )  # and AdamW's two, and the reference
+    needed = float(said.partition("It needs ")[2].split(" MB")[0])
+    assert needed == pytest.approx(size, abs=0.1)
+    assert "go on with --resume" in said
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
+    assert json.loads((output / "status.json").read_text()) == {"state": "stopped", "step": 6, "steps": 12}
+    goes_on(output, whole[1])
+
+
+def test_a_disk_that_fills_up_while_the_model_is_written(whole: Any, tmp_path: Path) -> None:
+    output, errors = tmp_path / "run", tmp_path / "errors"
+
+    def body() -> int:
+        with full_disk(session, "export", lambda *_, **__: True):
+            return train({**whole[0], "output": str(output)})
+
+    assert in_child(body, errors) == 4
+    assert "the finished model could not be written: " in one_line(errors)
+    names = {path.name for path in output.iterdir()}
+    assert "run.yaml" in names
+    assert not names & {"model", ".model.part"}
+    goes_on(output, whole[1])
+
+
+def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(whole: Any, tmp_path: Path) -> None:
+    """run.yaml is smaller than the limit; the metrics of 12 steps are larger. No checkpoint falls due."""
+    output, errors, room = tmp_path / "run", tmp_path / "errors", 4500
+    assert (whole[1] / "run.yaml").stat().st_size < room < (whole[1] / "metrics.jsonl").stat().st_size
+
+    def body() -> int:
+        original = session.export
+
+        def export(*arguments: Any, **more: Any) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            original(*arguments, **more)
+
+        with (
+            full_disk(loop, "train_step", lambda *_, **__: True, room),
+            patch.object(session, "export", export),
+        ):
+            return train({**whole[0], "output": str(output), "save_every": 100})
+
+    assert in_child(body, errors) == 0
+    said = [line for line in errors.read_text().splitlines() if "metrics are not written" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {output / 'metrics.jsonl'}: ")
+    assert model_bytes(output) == model_bytes(whole[1])
+    lines = metrics_of(output)
+    assert 0 < len(lines) < 12
+    assert lines == metrics_of(whole[1])[: len(lines)]
+
+
+CLONE_NEWNS, CLONE_NEWUSER, MS_REC, MS_PRIVATE = 0x20000, 0x10000000, 0x4000, 1 << 18
+
+
+def mount_small(path: Path, size: str) -> bool:
+    """Put a small file system at `path`, for this process alone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) and libc.unshare(CLONE_NEWNS | CLONE_NEWUSER):
+        return False
+    if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
+        return False
+    return not libc.mount(b"tmpfs", str(path).encode(), b"tmpfs", 0, f"size={size}".encode())
+
+
+def test_a_file_system_without_room(whole: Any, tmp_path: Path) -> None:
+    """For real, with no byte left: there is room for the first checkpoint, of 0.4 MB, and half of the second."""
+    small, kept, errors = tmp_path / "small", tmp_path / "kept", tmp_path / "errors"
+    small.mkdir()
+
+    def body() -> int:
+        if not mount_small(small, "700k"):
+            return 77
+        code = train({**whole[0], "output": str(small / "run")})
+        shutil.copytree(small / "run", kept)
+        return code
+
+    code = in_child(body, errors)
+    if code == 77:
+        pytest.skip("this user may not mount a file system")
+    assert code == 4
+    assert "step-00000006: the checkpoint could not be written: " in one_line(errors)
+    assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step-00000003"]
+    goes_on(kept, whole[1])

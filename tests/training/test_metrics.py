@@ -1,0 +1,217 @@
+"""metrics.jsonl, and the trackers beside it, none of which can stop a run."""
+
+import json
+import resource
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from runs import break_off, command, in_child, metrics_of, options, run_here, settings, write_feedback
+
+from trueup.errors import CheckpointError, InputError
+from trueup.training import trackers
+from trueup.training.metrics import Metrics, read_lines
+from trueup.training.trackers import check_installed, open_trackers
+
+
+def no_warning(line: str) -> None:
+    raise AssertionError(f"an unexpected warning: {line}")
+
+
+def metrics(path: Path, keep_until: int = 0, **more: Any) -> Metrics:
+    return Metrics(path, **{"keep_until": keep_until, "trackers": (), "warn": no_warning, **more})
+
+
+def test_one_line_a_step(tmp_path: Path) -> None:
+    written = metrics(tmp_path / "metrics.jsonl")
+    written.write(1, {"loss": 0.5, "kl": 0.0})
+    written.write(2, {"loss": 0.25})
+    assert read_lines(tmp_path / "metrics.jsonl") == [
+        {"step": 1, "loss": 0.5, "kl": 0.0},
+        {"step": 2, "loss": 0.25},
+    ]
+
+
+def test_nothing_is_written_before_there_is_something_to_write(tmp_path: Path) -> None:
+    """So that a run that fails before its first step leaves no folder."""
+    metrics(tmp_path / "metrics.jsonl")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("torn", ["", '{"step": 5, "lo', "\x00\x00\n", "[5]\n"])
+def test_a_resumed_run_continues_the_file_where_it_was_saved(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = metrics(path)
+    for step in range(1, 5):
+        first.write(step, {"loss": float(step)})
+        if step % 2 == 0:
+            first.write(step, {"eval_loss": float(step)})
+    path.write_text(path.read_text() + torn)
+    again = metrics(path, keep_until=3)
+    assert [line["step"] for line in read_lines(path)] == [1, 2, 2, 3]
+    assert again.evaluated == {2}
+    again.write(4, {"loss": 4.0})
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 2, 3, 4]
+
+
+def test_a_line_that_does_not_fit_is_left_out_whole(tmp_path: Path) -> None:
+    """One warning, however many lines; those that come after room was made stand on lines of their own."""
+    path, said = tmp_path / "metrics.jsonl", tmp_path / "said"
+
+    def body() -> None:
+        warnings: list[str] = []
+        written = metrics(path, warn=warnings.append)
+        for step in range(1, 10):
+            room = 100 if step < 7 else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+            written.write(step, {"loss": 0.5, "eval_loss": 0.5})
+        said.write_text(json.dumps([warnings, sorted(written.evaluated)]))
+
+    assert in_child(body) == 0
+    warnings, evaluated = json.loads(said.read_text())
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 7, 8, 9]
+    assert len(warnings) == 1
+    assert "metrics are not written: File too large; training goes on" in warnings[0]
+    assert evaluated == list(range(1, 10))
+
+
+def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path) -> None:
+    """Were the lines of steps that are taken again left there, the file would tell them twice."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    path.with_suffix(".part").mkdir()
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written: Is a directory"):
+        metrics(path, keep_until=1)
+    assert [line["step"] for line in read_lines(path)] == [1, 2]
+
+
+class Fragile:
+    """A tracker that works until a step."""
+
+    name = "fragile"
+
+    def __init__(self, until: int, closes: bool = True) -> None:
+        self.until, self.closes = until, closes
+        self.seen: list[int] = []
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        if step >= self.until:
+            raise ConnectionError("the service is down")
+        self.seen.append(step)
+
+    def close(self) -> None:
+        if not self.closes:
+            raise ConnectionError("still down")
+
+
+def test_a_tracker_that_fails_is_reported_once_and_left_out(tmp_path: Path) -> None:
+    said: list[str] = []
+    fails, works, sticks = Fragile(3), Fragile(99), Fragile(99, closes=False)
+    written = metrics(tmp_path / "metrics.jsonl", trackers=(fails, works, sticks), warn=said.append)
+    for step in range(1, 6):
+        written.write(step, {"loss": 0.5})
+    written.close()
+    assert said == [
+        "tracker fragile failed and is left out from now on: the service is down",
+        "tracker fragile failed while closing: still down",
+    ]
+    assert fails.seen == [1, 2]
+    assert works.seen == sticks.seen == [1, 2, 3, 4, 5]
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 5
+
+
+def test_a_tracker_that_cannot_start_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> Fragile:
+        raise OSError("no account")
+
+    monkeypatch.setitem(trackers.KINDS, "wandb", refused)
+    monkeypatch.setitem(trackers.KINDS, "trackio", lambda *_: Fragile(9))
+    said: list[str] = []
+    (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, said.append)
+    assert opened.name == "fragile"
+    assert said == ["tracker wandb could not start and is left out: no account"]
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_modules_that_speak_wandb(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to them, in order, with the package replaced by one that notes it."""
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+    module = ModuleType(name)
+    for function in ("init", "log", "finish"):
+        setattr(module, function, lambda *a, _name=function, **k: calls.append((_name, a, k)))
+    monkeypatch.setitem(sys.modules, name, module)
+    (tracker,) = open_trackers((name,), tmp_path, "a run", {"beta": 0.1}, no_warning)
+    tracker.log(3, {"loss": 0.5})
+    tracker.close()
+    extra = {"dir": str(tmp_path)} if name == "wandb" else {}
+    assert calls == [
+        ("init", (), {"project": "trueup", "name": "a run", "config": {"beta": 0.1}, **extra}),
+        ("log", ({"loss": 0.5},), {"step": 3}),
+        ("finish", (), {}),
+    ]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    message = r"tracker trackio needs the package trackio, which is not installed\. Install trueup\[trackio\]"
+    with pytest.raises(InputError, match=message):
+        check_installed(("tensorboard", "trackio"))
+    check_installed(())
+
+
+def test_a_missing_package_is_refused_before_anything_is_read(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="trackio")
+    assert command("train", "dpo", *options(values)) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("trueup: tracker trackio needs the package trackio")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    output = tmp_path / "run"
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), output, trackers="tensorboard")
+    run_here("dpo", {**values, "eval_fraction": 0.25, "eval_every": 3})
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    lines = metrics_of(output)
+    charted = {"loss", "kl", "learning_rate", "rewards/margins", "eval_loss"}
+    assert charted <= set(events.Tags()["scalars"])
+    for name in charted:
+        expected = [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line]
+        assert [(event.step, event.value) for event in events.Scalars(name)] == expected  # TensorBoard holds float32
+        assert expected
+
+
+def test_a_failing_tracker_does_not_stop_a_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(trackers.KINDS, "tensorboard", lambda *_: Fragile(4))
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
+    assert command("train", "dpo", *options(values)) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "fragile" in line]
+    assert said == ["warning: tracker fragile failed and is left out from now on: the service is down"]
+    assert len(metrics_of(tmp_path / "run")) == 12
+
+
+def test_a_resumed_run_tells_trackers_only_what_is_new(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Fragile] = []
+
+    def open_one(*_: object) -> Fragile:
+        opened.append(Fragile(99))
+        return opened[-1]
+
+    monkeypatch.setitem(trackers.KINDS, "tensorboard", open_one)
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
+    break_off("dpo", values, before_step=8)
+    assert command("train", "dpo", "--resume", tmp_path / "run") == 0
+    assert [tracker.seen for tracker in opened] == [[1, 2, 3, 4, 5, 6, 7], [7, 8, 9, 10, 11, 12]]

@@ -1,0 +1,187 @@
+"""AdamW by hand, clipping by value, and what is refused before anything moves."""
+
+import pytest
+import torch
+from references.policies import make_policy, make_source
+from torch import nn
+
+from trueup import methods
+from trueup.errors import CheckpointError, NumericsError
+from trueup.references.reference import Absent
+from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.step import train_step
+
+
+class Toy(nn.Module):
+    """A matrix, which decays, and a vector, which does not."""
+
+    def __init__(self, value: float = 1.0, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.full((1, 1), value, dtype=dtype))
+        self.vector = nn.Parameter(torch.full((1,), value, dtype=dtype))
+
+    def give(self, matrix: float, vector: float) -> None:
+        self.matrix.grad = torch.full_like(self.matrix, matrix)
+        self.vector.grad = torch.full_like(self.vector, vector)
+
+    def values(self) -> list[float]:
+        return [self.matrix.item(), self.vector.item()]
+
+    def gradients(self) -> list[float]:
+        return [self.matrix.grad.item(), self.vector.grad.item()]  # type: ignore[union-attr]
+
+
+def step(optimizer: Optimizer, divide_by: float = 1.0, learning_rate: float = 0.1) -> float:
+    return optimizer.step(divide_by=divide_by, learning_rate=learning_rate, rows=["a.jsonl:3"], step=7)
+
+
+def test_two_steps_by_hand() -> None:
+    """Loshchilov and Hutter, Algorithm 2, with gradients 0.5 and then -0.5.
+
+    Step 1: m / (1 - b1) = g and v / (1 - b2) = g^2, so that the parameter moves by lr g / |g| = 0.1, after it
+    decayed by lr times 0.2. Step 2: m = 0.9 0.05 - 0.1 0.5 = -0.005, corrected by 1 - 0.81 to -1/38, over
+    sqrt(0.25): a move of +0.1 2/38.
+    """
+    toy = Toy()
+    optimizer = Optimizer(toy, AdamW(weight_decay=0.2, max_grad_norm=0.0, epsilon=1e-12))
+    toy.give(0.5, 0.5)
+    step(optimizer)
+    assert toy.values() == pytest.approx([1 - 0.02 - 0.1, 1 - 0.1], abs=1e-11)  # epsilon over the gradient
+    toy.give(-0.5, -0.5)
+    step(optimizer)
+    back = 0.1 * 2 / 38
+    assert toy.values() == pytest.approx([0.88 * (1 - 0.02) + back, 0.9 + back], abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    "limit, divide_by, norm, clipped",
+    [
+        (1.0, 1.0, 5.0, [0.6, 0.8]),
+        (1.0, 2.0, 2.5, [0.6, 0.8]),
+        (1.0, 10.0, 0.5, [0.3, 0.4]),
+        (2.5, 1.0, 5.0, [1.5, 2.0]),
+        (0.0, 1.0, 5.0, [3.0, 4.0]),
+    ],
+)
+def test_the_whole_gradient_is_clipped_after_it_was_averaged(
+    limit: float, divide_by: float, norm: float, clipped: list[float]
+) -> None:
+    """The norm that is reported is the one before clipping; 1e-6 stands in torch's own formula, too."""
+    toy = Toy()
+    optimizer = Optimizer(toy, AdamW(max_grad_norm=limit))
+    toy.give(3.0, 4.0)
+    assert step(optimizer, divide_by) == pytest.approx(norm, rel=1e-15)
+    assert toy.gradients() == pytest.approx(clipped, rel=1e-6)
+
+
+def test_the_learning_rate_is_that_of_the_step() -> None:
+    for rate in (0.1, 0.001):
+        toy = Toy()
+        toy.give(1.0, 1.0)
+        step(Optimizer(toy, AdamW(max_grad_norm=0.0)), learning_rate=rate)
+        assert 1 - toy.vector.item() == pytest.approx(rate, rel=1e-7)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
+    toy = Toy()
+    optimizer = Optimizer(toy, AdamW())
+    toy.give(0.5, 0.5)
+    step(optimizer)
+    before, state = toy.values(), {key: value.clone() for key, value in optimizer.state().items()}
+    toy.give(0.5, bad)
+    with pytest.raises(NumericsError, match=r"step 7: the gradient is not finite.*a\.jsonl:3"):
+        step(optimizer)
+    assert toy.values() == before
+    assert all(torch.equal(value, state[key]) for key, value in optimizer.state().items())
+
+
+def test_a_restored_state_goes_on_bit_for_bit() -> None:
+    one, two = Toy(), Toy()
+    first, second = Optimizer(one, AdamW()), Optimizer(two, AdamW())
+    assert first.state() == {}
+    for number in range(3):
+        one.give(0.3 + number, -0.7)
+        step(first)
+    two.load_state_dict(one.state_dict())
+    second.restore({key: value.clone() for key, value in first.state().items()})
+    assert set(first.state()) == {
+        f"{name}.{key}" for name in ("matrix", "vector") for key in ("exp_avg", "exp_avg_sq", "step")
+    }
+    for toy, optimizer in ((one, first), (two, second)):
+        toy.give(0.1, 0.2)
+        step(optimizer)
+    assert one.values() == two.values()
+    assert all(torch.equal(value, second.state()[key]) for key, value in first.state().items())
+
+
+def test_restoring_copies() -> None:
+    """What a checkpoint holds must not move with the run that was restored from it."""
+    toy = Toy()
+    saved = {
+        "matrix.step": torch.tensor(1.0),
+        "matrix.exp_avg": torch.ones(1, 1, dtype=torch.float64),
+        "matrix.exp_avg_sq": torch.ones(1, 1, dtype=torch.float64),
+    }
+    optimizer = Optimizer(toy, AdamW())
+    optimizer.restore(saved)
+    toy.give(1.0, 1.0)
+    step(optimizer)
+    assert [value.item() for value in saved.values()] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved.pop("matrix.exp_avg"),
+        lambda saved: saved.update({"matrix.exp_avg": torch.zeros(2)}),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(change: object) -> None:
+    toy = Toy()
+    optimizer = Optimizer(toy, AdamW())
+    toy.give(1.0, 1.0)
+    step(optimizer)
+    saved = dict(optimizer.state())
+    change(saved)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match="optimizer state of matrix does not fit"):
+        Optimizer(Toy(), AdamW()).restore(saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_parameters_in_low_precision_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(AssertionError, match="low precision.*matrix"):
+        Optimizer(Toy(dtype=dtype), AdamW())
+
+
+def test_frozen_parameters_are_left_alone() -> None:
+    """Also those of a lower precision: a frozen base model under an adapter may be in bfloat16."""
+    toy = Toy()
+    toy.matrix = nn.Parameter(torch.ones(1, 1, dtype=torch.bfloat16), requires_grad=False)
+    optimizer = Optimizer(toy, AdamW(weight_decay=0.5))
+    assert list(optimizer.parameters) == ["vector"]
+    toy.vector.grad = torch.ones_like(toy.vector)
+    step(optimizer)
+    assert toy.matrix.item() == 1.0
+
+
+def test_master_weights_move_at_the_learning_rates_of_preference_training() -> None:
+    """1e-6 is hundreds of units in the last place of a float32 weight, and nothing to a bfloat16 one.
+
+    A step of AdamW moves every weight with a gradient by the learning rate; tokens that do not occur in the
+    batch have none.
+    """
+    policy = make_policy(autocast=torch.bfloat16)
+    before = {name: value.detach().clone() for name, value in policy.network.named_parameters()}
+    train_step(
+        policy, Absent(), methods.sft(), make_source(2, 0, batch_size=2).batches(1),
+        Optimizer(policy.network, AdamW()), step=1, learning_rate=1e-6,
+    )  # fmt: skip
+    moved = rounded = total = 0
+    for name, value in policy.network.named_parameters():
+        if "embed" not in name:
+            moved += int((value != before[name]).sum())
+            rounded += int((value.bfloat16() != before[name].bfloat16()).sum())
+            total += value.numel()
+    assert moved > 0.9 * total
+    assert rounded < 0.01 * total

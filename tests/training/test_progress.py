@@ -1,0 +1,125 @@
+"""What the user sees: a bar with the time left on a terminal, plain lines elsewhere."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from trueup.training import progress
+from trueup.training.progress import PLAIN_SECONDS, Display, duration
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def display(terminal: bool) -> tuple[Display, io.StringIO]:
+    """A display that writes to a text."""
+    made, text = Display(), io.StringIO()
+    made.console = Console(file=text, force_terminal=terminal, width=140, highlight=False, soft_wrap=True)
+    return made, text
+
+
+@pytest.mark.parametrize(
+    "seconds, expected",
+    [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (185, "3m05s"), (3600, "1h00m"), (7620, "2h07m"), (90000, "25h00m")],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_plain_lines_tell_the_time_left(clock: Clock) -> None:
+    """3 s a step: a line at the first step that is 5 s after the last line, and one at the end."""
+    shown, text = display(terminal=False)
+    with shown.bar("dpo", 10) as advance:
+        for step in range(1, 11):
+            clock.now += 3
+            advance(step, {"loss": 0.5, "kl": 1.25, "seconds": 3.0})
+    assert text.getvalue().splitlines() == [
+        f"dpo {step}/10  {left}  loss 0.5  kl 1.25"
+        for step, left in ((2, "24s left"), (4, "18s left"), (6, "12s left"), (8, "6s left"), (10, "took 30s"))
+    ]
+
+
+def test_the_time_left_of_a_resumed_run_counts_its_own_steps_only(clock: Clock) -> None:
+    shown, text = display(terminal=False)
+    with shown.bar("dpo", 100) as advance:
+        for step in (91, 92):
+            clock.now += 10
+            advance(step, {})
+    assert text.getvalue().splitlines() == ["dpo 91/100  1m30s left", "dpo 92/100  1m20s left"]
+
+
+def test_many_fast_steps_make_few_lines(clock: Clock) -> None:
+    shown, text = display(terminal=False)
+    with shown.bar("dpo", 1000) as advance:
+        for step in range(1, 1001):
+            clock.now += 0.03
+            advance(step, {})
+    assert len(text.getvalue().splitlines()) == int(30 / PLAIN_SECONDS)
+
+
+def test_a_total_that_is_not_known(clock: Clock) -> None:
+    shown, text = display(terminal=False)
+    with shown.bar("reading", None) as advance:
+        clock.now += 6
+        advance(1, {})
+        clock.now += 6
+        advance.of(2, 4, {"loss": 1.0})
+    assert text.getvalue().splitlines() == ["reading 1", "reading 2/4  12s left  loss 1"]
+
+
+def test_a_terminal_gets_a_bar_with_the_time_left() -> None:
+    shown, text = display(terminal=True)
+    with shown.bar("dpo", 4) as advance:
+        for step in range(1, 5):
+            advance(step, {"loss": 0.5 / step, "rewards/margins": 0.25})
+    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
+    last = seen.strip().splitlines()[-1]
+    assert re.search(r"dpo .*\u2501{5,}.* 4/4 \d+:\d\d:\d\d +loss 0\.125  rewards/margins 0\.25", last)
+
+
+def test_items_pass_through_while_they_are_counted(clock: Clock) -> None:
+    shown, text = display(terminal=False)
+    passed = []
+    for item in shown.track("abc", "tokenizing"):
+        clock.now += 6
+        passed.append(item)
+    assert passed == ["a", "b", "c"]
+    assert text.getvalue().splitlines() == [
+        "tokenizing 1/3  12s left", "tokenizing 2/3  6s left", "tokenizing 3/3  took 18s",
+    ]  # fmt: skip
+
+
+def test_notices_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup, long lines are not broken, and nothing goes to the standard output."""
+    long = "file [bold]rows[/bold] [1] " + "x" * 300
+    shown = Display()
+    shown.say(long)
+    shown.warn("odd")
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [long, "warning: odd"]
+    assert captured.out == ""
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Display(quiet=True)
+    shown.say("a notice")
+    shown.warn("a warning")
+    with shown.bar("dpo", 1) as advance:
+        advance(1, {"loss": 0.5})
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,284 @@
+"""Whole runs: every method learns from a file, from Python as from the command line, and goes on where it may."""
+
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from runs import (
+    KIND,
+    break_off,
+    command,
+    metrics_of,
+    model_bytes,
+    options,
+    run_here,
+    settings,
+    write_feedback,
+)
+from toys import save_tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import trueup
+from trueup.errors import InputError
+from trueup.methods import METHODS
+from trueup.models.load import quiet
+from trueup.references.adapter import AdapterCopy
+from trueup.training import api, session
+
+LORA = {"lora.rank": 4}
+SIGMOID = ("dpo", "tr-dpo")
+
+
+def losses(output: Path, name: str = "loss") -> list[float]:
+    return [line[name] for line in metrics_of(output) if name in line]
+
+
+@pytest.mark.parametrize("weights", [{}, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_learns_from_a_file(
+    name: str, weights: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Its loss falls, on what it trains on and on what it does not; a pair starts at ln 2, not having learned."""
+    values = settings(
+        name, tiny_model, write_feedback(tmp_path, 32), tmp_path / "run",
+        epochs=5, learning_rate=1e-2, eval_fraction=0.25, eval_every=15, save_every=100, **weights,
+    )  # fmt: skip
+    values = {**values, "reference.every": 10} if name == "tr-dpo" else values
+    result = run_here(name, values)
+    found, held_out = losses(tmp_path / "run"), losses(tmp_path / "run", "eval_loss")
+    assert result.steps == len(found) == 30
+    assert all(math.isfinite(value) for value in found)
+    assert len(held_out) == 2
+    if name == "tr-dpo":  # every move of the reference sets the loss back to ln 2
+        found, held_out = found[:10], []
+    assert fmean(found[-5:]) < 0.9 * fmean(found[:2])
+    assert held_out == sorted(held_out, reverse=True)
+    if name in SIGMOID:
+        assert found[0] == pytest.approx(math.log(2), abs=1e-6)
+        accuracies = losses(tmp_path / "run", "rewards/accuracies")
+        assert accuracies[0] == 0.0
+        assert fmean(accuracies[5:10]) > 0.7
+    last = metrics_of(tmp_path / "run")
+    assert result.metrics["loss"] == last[-2]["loss"]
+    assert result.metrics["eval_loss"] == last[-1]["eval_loss"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_line_tells_what_people_chart(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    run_here(name, settings(name, tiny_model, write_feedback(tmp_path), tmp_path / "run", warmup_steps=2))
+    lines = metrics_of(tmp_path / "run")
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert [line["epoch"] for line in lines] == [pytest.approx(step / 6) for step in range(1, 13)]
+    assert [line["learning_rate"] for line in lines][:4] == pytest.approx([1.5e-3, 3e-3, 3e-3, 2.7e-3])
+    for line in lines:
+        assert {"loss", "grad_norm", "tokens", "reference/moved"} <= set(line)
+        if not KIND[name] == "demonstrations":
+            assert {"rewards/chosen", "logps/chosen"} <= set(line)
+        assert ("kl" in line) is (name not in ("sft", "rrhf"))
+
+
+def test_a_run_from_python(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the same settings from the command line: the same weights."""
+    data = write_feedback(tmp_path)["pairs"]
+    result = trueup.train(
+        trueup.methods.dpo(beta=0.3), model=tiny_model, data=data, output=tmp_path / "python", batch_size=4,
+        learning_rate=1e-3, seed=5, quiet=True,
+    )  # fmt: skip
+    assert capsys.readouterr().err == ""
+    assert result.folder == tmp_path / "python"
+    assert result.model == tmp_path / "python" / "model"
+    assert result.steps == 6
+    assert result.metrics["loss"] == losses(tmp_path / "python")[-1]
+    arguments = {
+        "model": tiny_model, "data": data, "output": tmp_path / "command", "batch-size": 4, "learning-rate": "1e-3",
+        "seed": 5, "beta": 0.3,
+    }  # fmt: skip
+    assert command("train", "dpo", *options(arguments)) == 0
+    assert model_bytes(tmp_path / "command") == model_bytes(tmp_path / "python") != {}
+    assert metrics_of(tmp_path / "command") == metrics_of(tmp_path / "python")
+    said = capsys.readouterr().err
+    assert "24 rows" in said
+    assert "first batch agrees with the policy exactly" in said
+    assert f"the aligned model is in {tmp_path / 'command' / 'model'}" in said
+
+
+def test_a_run_beside_other_threads(tiny_model: Path, tmp_path: Path) -> None:
+    """In a notebook's thread, where no signal can be caught."""
+    values = settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run")
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(run_here("sft", values)))
+    thread.start()
+    thread.join()
+    assert found[0].steps == 12
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_same_seed_is_the_same_run(seed: int, tiny_model: Path, tmp_path: Path) -> None:
+    data, more = write_feedback(tmp_path), {"lora.rank": 2, "lora.dropout": 0.3}
+    for name, number in (("one", 1), ("other", seed)):
+        torch.manual_seed(hash(name))
+        run_here("dpo", settings("dpo", tiny_model, data, tmp_path / name, **{**more, "seed": number}))
+    same = model_bytes(tmp_path / "one") == model_bytes(tmp_path / "other")
+    assert same is (seed == 1)
+
+
+def test_the_budget_of_tokens_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    """One group a pass, and all four at once: float32 sums in another order, over 12 steps of 3e-3."""
+    data = write_feedback(tmp_path)
+    for budget in (1, 8192):
+        run_here(
+            "dpo",
+            settings("dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0),
+        )
+    one, other = (losses(tmp_path / str(budget)) for budget in (1, 8192))
+    assert one == pytest.approx(other, abs=1e-4)
+    assert one != other  # the budget was heeded
+
+
+def test_bfloat16_products_follow_float32(tiny_model: Path, tmp_path: Path) -> None:
+    """2^-8 relative to log-probabilities of 20 nats a response, times beta: 0.01 in the loss, and masters move."""
+    data = write_feedback(tmp_path)
+    for precision in ("fp32", "bf16"):
+        more = {"precision": precision, "learning_rate": 1e-4}
+        run_here("sft", settings("sft", tiny_model, data, tmp_path / precision, **more))
+    plain, half = (losses(tmp_path / precision) for precision in ("fp32", "bf16"))
+    assert half == pytest.approx(plain, rel=2e-3)
+    assert half != plain
+    assert half[-1] < half[0]
+
+
+def test_bfloat16_with_a_reference(tiny_model: Path, tmp_path: Path) -> None:
+    """The first batch agrees exactly: policy and reference round alike."""
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", precision="bf16")
+    run_here("dpo", values)
+    assert losses(tmp_path / "run")[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert fmean(losses(tmp_path / "run")[-3:]) < math.log(2) - 0.01
+
+
+@torch.no_grad()
+def log_probs(folder: Path, base: Path | None = None) -> torch.Tensor:
+    network = AutoModelForCausalLM.from_pretrained(base or folder)
+    if base is not None:
+        with quiet():
+            network = PeftModel.from_pretrained(network, folder)
+    ids = AutoTokenizer.from_pretrained(folder)("say red 3: red", return_tensors="pt").input_ids
+    return network.eval()(input_ids=ids).logits[0].log_softmax(-1)
+
+
+def test_training_goes_on_from_a_finished_model(tiny_model: Path, tmp_path: Path) -> None:
+    """SFT, then DPO on its result, which is the reference."""
+    data = write_feedback(tmp_path)
+    first = run_here("sft", settings("sft", tiny_model, data, tmp_path / "sft"))
+    second = run_here("dpo", settings("dpo", first.model, data, tmp_path / "dpo", learning_rate=1e-9))
+    torch.testing.assert_close(log_probs(second.model), log_probs(first.model), rtol=0, atol=1e-5)
+    assert (log_probs(first.model) - log_probs(tiny_model)).abs().max() > 0.05
+    assert losses(tmp_path / "dpo")[0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_training_goes_on_from_an_adapter(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter is trained further; the reference is that adapter as it was, not the base model."""
+    built: list[Any] = []
+    original = session.build
+
+    def build(*arguments: Any, **more: Any) -> Any:
+        built.append(original(*arguments, **more))
+        return built[-1]
+
+    monkeypatch.setattr(session, "build", build)
+    data = write_feedback(tmp_path)
+    first = run_here("sft", settings("sft", tiny_model, data, tmp_path / "sft", **LORA))
+    second = run_here("dpo", settings("dpo", first.model, data, tmp_path / "dpo"))
+    assert isinstance(built[-1], AdapterCopy)
+    assert losses(tmp_path / "dpo")[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert losses(tmp_path / "dpo", "kl")[0] == 0.0
+    start, end, base = log_probs(first.model, tiny_model), log_probs(second.model, tiny_model), log_probs(tiny_model)
+    assert (start - base).abs().max() > 0.05
+    assert (end - start).abs().max() > 0.01
+    assert sorted(model_bytes(tmp_path / "dpo")) == ["adapter_model.safetensors"]
+    with pytest.raises(InputError, match="not where it starts: the model given is an adapter"):
+        off = {"reference.kind": "adapter-off", **LORA}
+        run_here("dpo", settings("dpo", first.model, data, tmp_path / "off", **off))
+
+
+def touch_data(values: dict[str, Any], tmp_path: Path) -> str:
+    path = Path(values["data"][0])
+    path.write_text(path.read_text().replace("red", "rad"))
+    return rf"run: the run cannot go on as it began.*{path} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)"
+
+
+def touch_model(values: dict[str, Any], tmp_path: Path) -> str:
+    save_tiny_model(Path(values["model"]), seed=9)
+    return rf"run: the run cannot go on as it began.*{values['model']} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)"
+
+
+def touch_settings(values: dict[str, Any], tmp_path: Path) -> str:
+    path = tmp_path / "run" / "run.yaml"
+    path.write_text(path.read_text().replace("batch_size: 4", "batch_size: four"))
+    return r"run\.yaml is damaged.*batch_size"
+
+
+def remove_data(values: dict[str, Any], tmp_path: Path) -> str:
+    Path(values["data"][0]).unlink()
+    return r"pairs\.jsonl"
+
+
+@pytest.mark.parametrize("change", [touch_data, touch_model, touch_settings, remove_data])
+def test_a_run_does_not_go_on_with_something_else(
+    change: Callable[[dict[str, Any], Path], str], tmp_path: Path
+) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    values = settings("dpo", model, write_feedback(tmp_path), tmp_path / "run")
+    break_off("dpo", values, before_step=8)
+    checkpoints = sorted((tmp_path / "run" / "checkpoints").rglob("*"))
+    message = change(values, tmp_path)
+    with pytest.raises(InputError, match=message):
+        api.resume(tmp_path / "run", quiet=True)
+    assert sorted((tmp_path / "run" / "checkpoints").rglob("*")) == checkpoints
+
+
+def test_a_run_that_is_done_does_not_go_on(tiny_model: Path, tmp_path: Path) -> None:
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
+    run_here("dpo", values)
+    message = r"run: this run is done after 12 steps; its model is in .*model\. To train further"
+    with pytest.raises(InputError, match=message):
+        api.resume(tmp_path / "run", quiet=True)
+    with pytest.raises(InputError, match=r"run holds a run already: go on with it by --resume"):
+        run_here("dpo", values)
+
+
+def test_where_there_is_no_run_none_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent is not a run, as it has no run\.yaml"):
+        api.resume(tmp_path / "absent", quiet=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_run_broken_off_before_its_first_checkpoint_begins_again(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_feedback(tmp_path)
+    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
+    break_off("dpo", settings("dpo", tiny_model, data, tmp_path / "run"), before_step=3)
+    assert command("train", "dpo", "--resume", tmp_path / "run") == 0
+    assert "stopped before its first checkpoint; it begins again at step 1" in capsys.readouterr().err
+    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
+    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
+
+
+def test_what_cannot_change_the_result_may_change_on_resuming(tiny_model: Path, tmp_path: Path) -> None:
+    data = write_feedback(tmp_path)
+    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
+    break_off("dpo", settings("dpo", tiny_model, data, tmp_path / "run"), before_step=8)
+    api.resume(tmp_path / "run", {"save_every": 1, "keep_checkpoints": 4}, quiet=True)
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == [f"step-{step:08d}" for step in (8, 9, 10, 11)]
+    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole")
+    with pytest.raises(InputError, match="learning_rate cannot change when a run is resumed"):
+        api.resume(tmp_path / "run", {"learning_rate": 1.0}, quiet=True)

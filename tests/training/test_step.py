@@ -1,0 +1,257 @@
+"""One step: whatever way the batch is cut, it is the same step, and what is not finite takes none."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training.batches import cut_into, method_groups, text_policy
+
+from trueup.batch.batch import Batch
+from trueup.batch.logprobs import LogProbs
+from trueup.errors import NumericsError, Stopped
+from trueup.methods import METHODS, Method
+from trueup.models.causal import CausalModel
+from trueup.objectives.loss import Loss
+from trueup.references.build import build
+from trueup.references.choices import Frozen, NoReference
+from trueup.references.reference import Absent, Reference
+from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.step import Means, evaluate, train_step
+
+CUTS = ([6], [1, 5], [3, 2, 1], [1] * 6)
+
+
+def take_step(
+    policy: CausalModel,
+    reference: Reference,
+    method: Method[Any, Any, Any],
+    batches: list[Batch[Any]],
+    **more: Any,
+) -> dict[str, float]:
+    optimizer = more.pop("optimizer", None) or Optimizer(policy.network, AdamW(weight_decay=0.1))
+    return train_step(policy, reference, method, batches, optimizer, step=1, learning_rate=1e-2, **more)
+
+
+def reference_of(method: Method[Any, Any, Any], policy: CausalModel) -> Reference:
+    """A frozen one, of other weights than the policy's: at equal weights every log-ratio would be 0."""
+    if isinstance(method.reference, NoReference):
+        return Absent()
+    reference = build(Frozen(), policy, starts_from_adapter=False, offline=True)
+    with torch.no_grad():
+        for value in reference.model.network.parameters():  # type: ignore[attr-defined]
+            value.mul_(0.8)
+    return reference
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_does_not_depend_on_how_its_batch_is_cut(name: str, tmp_path: Path) -> None:
+    """Weights and every metric, in float64.
+
+    A first step of AdamW divides each gradient by its own size, which leaves the sign: rounding of 1e-17 in a
+    gradient counts against epsilon, 1e-8, times the learning rate of 1e-2. Normalising each micro-batch by
+    itself, the usual mistake, moves these weights by 1e-2.
+    """
+    method, groups = method_groups(name, tmp_path)
+    results = []
+    for sizes in CUTS:
+        policy = text_policy(double=True)
+        metrics = take_step(policy, reference_of(method, policy), method, cut_into(method, groups, sizes))
+        results.append(
+            (metrics, torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
+        )
+    start = torch.cat([value.detach().flatten() for value in text_policy(double=True).network.parameters()])
+    for metrics, weights in results[1:]:
+        assert metrics == pytest.approx(results[0][0], rel=1e-9, abs=1e-12)
+        torch.testing.assert_close(weights, results[0][1], rtol=0, atol=1e-8)
+    assert (results[0][1] - start).abs().max() > 5e-3
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_does_not_depend_on_the_order_of_its_groups(name: str, tmp_path: Path) -> None:
+    method, groups = method_groups(name, tmp_path)
+    found = []
+    for order in (groups, groups[::-1]):
+        policy = text_policy(double=True)
+        take_step(policy, reference_of(method, policy), method, cut_into(method, order, [2, 4]))
+        found.append(torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-8)  # as above
+
+
+def spoiled(method: Method[Any, Any, Any], row: int, value: float) -> Method[Any, Any, Any]:
+    """The method with the loss of one row replaced, in the micro-batches that have as many."""
+
+    def objective(policy: LogProbs, reference: Any, index: Any) -> Loss:
+        loss = method.objective(policy, reference, index)
+        mask = torch.arange(len(loss.per_example)) == row
+        return replace(loss, per_example=torch.where(mask, loss.per_example * 0 + value, loss.per_example))
+
+    return replace(method, objective=objective)
+
+
+class Spoiled:
+    """A reference with one value replaced."""
+
+    identity, exact = "spoiled", True
+
+    def __init__(self, policy: CausalModel, place: int, value: float) -> None:
+        self.policy, self.place, self.value = policy, place, value
+
+    @torch.no_grad()
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        found = self.policy.log_probs(batch.stream)
+        found.token_S[self.place] = self.value
+        return found
+
+
+def unmoved(policy: CausalModel, act: Callable[[], Any]) -> bool:
+    before = [value.detach().clone() for value in policy.network.parameters()]
+    act()
+    return all(torch.equal(*pair) for pair in zip(before, policy.network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
+    name: str, value: float, tmp_path: Path
+) -> None:
+    """The third group of the second micro-batch: by then the first one's gradients have been summed."""
+    method, groups = method_groups(name, tmp_path)
+    policy = text_policy()
+    batches = cut_into(method, groups, [2, 4])
+    file = groups[4].origin.file  # type: ignore[union-attr]
+
+    def act() -> None:
+        message = rf"step 1: the loss of {file}:5 is not finite \({value}\); the step was not taken"
+        with pytest.raises(NumericsError, match=message):
+            take_step(policy, reference_of(method, policy), spoiled(method, 2, value), batches)
+
+    assert unmoved(policy, act)
+
+
+def test_a_reference_that_is_not_finite_names_its_row_and_moves_nothing(tmp_path: Path) -> None:
+    """A pair's two rows have one origin; token 0 is of the batch's first pair."""
+    method, groups = method_groups("dpo", tmp_path)
+    policy = text_policy()
+    file = groups[2].origin.file  # type: ignore[union-attr]
+    batches = cut_into(method, groups[2:], [4])
+
+    def act() -> None:
+        message = rf"log-probability under the reference of {file}:3 is not finite \(nan\)"
+        with pytest.raises(NumericsError, match=message):
+            take_step(policy, Spoiled(policy, 0, float("nan")), method, batches)  # type: ignore[arg-type]
+
+    assert unmoved(policy, act)
+
+
+def test_a_gradient_that_is_not_finite_names_the_rows_of_the_whole_batch(tmp_path: Path) -> None:
+    method, groups = method_groups("sft", tmp_path)
+    policy = text_policy()
+
+    def objective(log_probs: LogProbs, reference: None, index: Any) -> Loss:
+        loss = method.objective(log_probs, reference, index)
+        root = (loss.per_example - loss.per_example.detach()).sqrt()  # 0, with an infinite slope
+        return replace(loss, per_example=loss.per_example + root)
+
+    def act() -> None:
+        with pytest.raises(NumericsError, match=r"gradient is not finite.*:1, .*:2, .*:5 and 1 more"):
+            take_step(
+                policy, Absent(), replace(method, objective=objective), cut_into(method, groups, [3, 3])
+            )
+
+    assert unmoved(policy, act)
+
+
+def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> None:
+    """Gradients summed before the failure, or before a signal, are not added to those of the next step."""
+    method, groups = method_groups("sft", tmp_path)
+    batches = cut_into(method, groups, [3, 3])
+
+    def step_after(fail: Callable[[CausalModel, Optimizer], None]) -> torch.Tensor:
+        policy = text_policy()
+        optimizer = Optimizer(policy.network, AdamW())
+        fail(policy, optimizer)
+        take_step(policy, Absent(), method, batches, optimizer=optimizer)
+        return torch.cat([value.detach().flatten() for value in policy.network.parameters()])
+
+    def not_finite(policy: CausalModel, optimizer: Optimizer) -> None:
+        odd = [batches[0], cut_into(method, groups[:4], [4])[0]]
+        with pytest.raises(NumericsError):
+            take_step(policy, Absent(), spoiled(method, 3, float("nan")), odd, optimizer=optimizer)
+
+    def signalled(policy: CausalModel, optimizer: Optimizer) -> None:
+        heard: list[int] = []
+
+        def poll() -> None:
+            heard.append(1)
+            if len(heard) == 2:
+                raise Stopped("SIGTERM")
+
+        with pytest.raises(Stopped):
+            take_step(policy, Absent(), method, batches, optimizer=optimizer, poll=poll)
+        assert len(heard) == 2
+
+    expected = step_after(lambda policy, optimizer: None)
+    assert torch.equal(step_after(not_finite), expected)
+    assert torch.equal(step_after(signalled), expected)
+
+
+def test_a_batch_without_weight_is_refused(tmp_path: Path) -> None:
+    method, groups = method_groups("sft", tmp_path)
+
+    def nothing(policy: LogProbs, reference: None, index: Any) -> Loss:
+        loss = method.objective(policy, reference, index)
+        return replace(loss, weight=torch.zeros_like(loss.weight))
+
+    policy = text_policy()
+    with pytest.raises(NumericsError, match="step 1: the batch holds nothing to learn from"):
+        take_step(policy, Absent(), replace(method, objective=nothing), cut_into(method, groups, [6]))
+
+
+def log_probs(*rows: float) -> LogProbs:
+    return LogProbs(torch.tensor(rows), torch.ones(len(rows), dtype=torch.int64))
+
+
+def test_means_by_hand() -> None:
+    """Micro-batches of two and one: means over all, each by its own count, never means of means."""
+    means = Means()
+    first = Loss(
+        torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0]), torch.tensor([0, 1]),
+        {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([])},
+    )  # fmt: skip
+    second = Loss(
+        torch.tensor([5.0]), torch.tensor([1.0]), torch.tensor([0]),
+        {"a": torch.tensor([6.0]), "b": torch.tensor([4.0])},
+    )  # fmt: skip
+    means.add_batch(first, log_probs(-1.0, -2.0), log_probs(-1.5, -4.0))
+    means.add_batch(second, log_probs(-3.0), log_probs(-2.0))
+    assert means.means() == pytest.approx(
+        {
+            "loss": (3 + 1 + 5) / (2 + 2 + 1),
+            "a": (1 + 2 + 6) / 3,
+            "b": 4.0,
+            "kl": ((-1 + 1.5) + (-2 + 4) + (-3 + 2)) / 3,  # pi over pi_ref, not the other way round
+        },
+        rel=1e-15,
+    )
+
+
+def test_a_metric_of_nothing_is_left_out() -> None:
+    means = Means()
+    means.add_batch(Loss(*(torch.ones(1),) * 3, {"b": torch.tensor([])}), log_probs(-1.0), None)
+    assert means.means() == {"loss": 1.0}
+
+
+def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
+    method, groups = method_groups("dpo", tmp_path)
+    policy = text_policy()
+    reference = reference_of(method, policy)
+    batches = cut_into(method, groups, [4, 2])
+    evaluated = evaluate(policy, reference, method, batches, 1)
+    assert all(value.grad is None for value in policy.network.parameters())
+    trained = take_step(policy, reference, method, batches)
+    trained.pop("grad_norm")
+    assert evaluated == {f"eval_{name}": value for name, value in trained.items()}
+    assert {"eval_loss", "eval_kl", "eval_rewards/accuracies", "eval_logps/chosen"} <= set(evaluated)

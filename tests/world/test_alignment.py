@@ -1,0 +1,171 @@
+"""What the world can show: methods in their plainest form, on the whole model, move the gold reward as they should.
+
+Padded batches, AdamW with a constant learning rate, 32 examples a step; run with `-s` to see every number.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+from random import Random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from trueup.feedback.records import Example
+from trueup.world.generate import examples, prompts
+from trueup.world.gold import gold, proxy
+from trueup.world.measure import sample, written_by
+from trueup.world.model import world_model_path
+from trueup.world.people import Reward, demonstrator, expert
+from trueup.world.supervised import padded
+from trueup.world.tokenizer import make_tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.world]
+
+TOKENIZER = make_tokenizer()
+HELD_OUT = prompts(512, seed=99)
+BATCH = 32
+Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, list[Example]], torch.Tensor]
+"""(log-probabilities [N], reference's [N], lengths [N], examples) -> loss; rows in the order of the responses."""
+
+
+@pytest.fixture(scope="module")
+def start() -> LlamaForCausalLM:
+    model: LlamaForCausalLM = AutoModelForCausalLM.from_pretrained(world_model_path())
+    return model
+
+
+def mean(rewards: Iterator[float]) -> float:
+    found = list(rewards)
+    return sum(found) / len(found)
+
+
+def quality(model: LlamaForCausalLM, reward: Reward = gold) -> float:
+    answers = sample(model, TOKENIZER, HELD_OUT, generator=torch.Generator().manual_seed(0))
+    return mean(reward(prompt, answer.text) for prompt, answer in zip(HELD_OUT, answers, strict=True))
+
+
+def log_probs(model: LlamaForCausalLM, batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    token_ids, response = padded(
+        [
+            (
+                TOKENIZER.encode(str(one.prompt)),
+                [*TOKENIZER.encode(str(said.content)), TOKENIZER.eos_token_id],
+            )
+            for one in batch
+            for said in one.responses
+        ]
+    )
+    logits = model(token_ids, use_cache=False).logits[:, :-1]
+    scored = -F.cross_entropy(logits.transpose(1, 2), token_ids[:, 1:], reduction="none") * response[:, 1:]
+    return scored.sum(1), response.sum(1)
+
+
+def step(
+    policy: LlamaForCausalLM,
+    reference: LlamaForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    batch: list[Example],
+) -> None:
+    chances, lengths = log_probs(policy, batch)
+    with torch.no_grad():
+        anchored, _ = log_probs(reference, batch)
+    optimizer.zero_grad()
+    objective(chances, anchored, lengths, batch).backward()
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+    optimizer.step()
+
+
+def align(
+    start: LlamaForCausalLM, objective: Objective, given: tuple[Example, ...], rate: float = 1e-3
+) -> LlamaForCausalLM:
+    """One pass over the examples."""
+    policy = copy.deepcopy(start)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=rate, weight_decay=0.0)
+    for first in range(0, len(given), BATCH):
+        step(policy, start, optimizer, objective, list(given[first : first + BATCH]))
+    return policy
+
+
+def sft(chances: torch.Tensor, _: torch.Tensor, __: torch.Tensor, batch: list[Example]) -> torch.Tensor:
+    return -chances.mean()
+
+
+def dpo(chances: torch.Tensor, anchored: torch.Tensor, _: torch.Tensor, batch: list[Example]) -> torch.Tensor:
+    ratio = (chances - anchored).view(len(batch), 2)
+    compared = [(row, one.comparisons[0]) for row, one in enumerate(batch) if one.comparisons]
+    margin = torch.stack([ratio[row, pair.better] - ratio[row, pair.worse] for row, pair in compared])
+    return -F.logsigmoid(0.1 * margin).mean()
+
+
+def rrhf(chances: torch.Tensor, _: torch.Tensor, lengths: torch.Tensor, batch: list[Example]) -> torch.Tensor:
+    per_token = (chances / lengths).view(len(batch), -1)
+    scores = torch.tensor([[said.score or 0.0 for said in one.responses] for one in batch])
+    worse = scores[:, :, None] < scores[:, None, :]
+    ranked = ((per_token[:, :, None] - per_token[:, None, :]).clamp(min=0) * worse).sum((1, 2))
+    best = chances.view(len(batch), -1).gather(1, scores.argmax(1, keepdim=True))[:, 0]
+    return (ranked - best).mean()
+
+
+def ulma(
+    chances: torch.Tensor, anchored: torch.Tensor, _: torch.Tensor, batch: list[Example]
+) -> torch.Tensor:
+    said = [one.responses[0] for one in batch]
+    label = torch.tensor([1.0 if one.demonstration else one.label or 0.0 for one in said])
+    return (-label * chances - (1 - label) * F.logsigmoid(-0.1 * (chances - anchored))).mean()
+
+
+def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: LlamaForCausalLM) -> None:
+    rng = Random(0)
+    reached = quality(start)
+    print(f"\nstart {reached:.3f}")
+    crowd = mean(gold(prompt, demonstrator(prompt, 1, rng)[0]) for prompt in HELD_OUT)
+    assert crowd - 0.3 < reached < crowd + 0.05
+    assert mean(gold(prompt, expert(prompt, 1, rng)[0]) for prompt in HELD_OUT) > reached + 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "gain"),
+    [("demonstrations", sft, 0.3), ("pairs", dpo, 0.2), ("mixed", ulma, 0.2)],
+)
+def test_a_hundred_steps_of_a_method_help(
+    start: LlamaForCausalLM, kind: str, objective: Objective, gain: float
+) -> None:
+    reached = quality(align(start, objective, examples(kind, count=3200, seed=1)))
+    print(f"\n{kind}: {quality(start):.3f} -> {reached:.3f}")
+    assert reached > quality(start) + gain
+
+
+def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalLM) -> None:
+    two, four = (
+        quality(align(start, rrhf, examples("rankings", count=1600, seed=1, responses=k))) for k in (2, 4)
+    )
+    print(f"\nrankings of 2: {two:.3f}, of 4: {four:.3f}")
+    assert quality(start) + 0.05 < two < four - 0.05
+
+
+def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM) -> None:
+    reached = quality(align(start, dpo, examples("pairs", count=1600, seed=1), rate=2e-2))
+    print(f"\nlearning rate 0.02: {reached:.3f}")
+    assert reached < quality(start) - 0.3
+
+
+def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(start: LlamaForCausalLM) -> None:
+    """Online DPO: the policy's own answers, preferred by the proxy."""
+    policy = copy.deepcopy(start)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(0)
+    seen: dict[int, tuple[float, float]] = {}
+    for turn in range(1, 101):
+        own = partial(written_by, policy, TOKENIZER, prompts(BATCH, turn), 2)
+        judged = examples("pairs", count=BATCH, seed=turn, reward=proxy, writer=own(generator=generator))
+        step(policy, start, optimizer, dpo, [one for one in judged if one.comparisons])
+        if turn in (20, 100):
+            seen[turn] = quality(policy), quality(policy, proxy)
+    print(f"\n(gold, proxy): {(quality(start), quality(start, proxy))}, {seen}")
+    assert seen[20][0] > quality(start) + 0.1
+    assert seen[100][1] > seen[20][1] + 0.03
+    assert seen[100][0] < seen[20][0] - 0.05

@@ -1,0 +1,144 @@
+"""The model is made, cached and loaded; the same seed gives the same bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from trueup.errors import InputError
+from trueup.world import model as world_model
+from trueup.world.generate import prompts
+from trueup.world.measure import mean_gold, sample
+from trueup.world.model import make_world_model, world_model_path
+from trueup.world.supervised import padded, train_world_model
+from trueup.world.tokenizer import make_tokenizer
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_world_model(tmp_path_factory.mktemp("world"), steps=STEPS)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_it_loads_as_any_hugging_face_model(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert isinstance(model, LlamaForCausalLM)
+    assert sum(weight.numel() for weight in model.parameters()) < 200_000
+    assert model.dtype == torch.float32
+    assert model.config.eos_token_id == tokenizer.eos_token_id
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    logits = model(torch.tensor([tokenizer.encode("list two fruits .")])).logits
+    assert logits.shape == (1, 4, len(tokenizer))
+
+
+def test_the_same_seed_gives_the_same_files_whatever_torch_is_set_to(folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    torch.set_num_threads(2)
+    before = torch.get_rng_state()
+    again = make_world_model(tmp_path / "again", steps=STEPS)
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.get_rng_state(), before)
+    assert contents(again) == contents(folder)
+    other = make_world_model(tmp_path / "other", seed=1, steps=STEPS)
+    assert contents(other)["model.safetensors"] != contents(folder)["model.safetensors"]
+
+
+def test_saving_and_loading_gives_the_trained_weights(folder: Path) -> None:
+    trained, _ = train_world_model(steps=STEPS)
+    loaded = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in trained.state_dict().items())
+
+
+def test_progress_is_reported_and_the_loss_falls() -> None:
+    seen: list[tuple[int, int, float]] = []
+    train_world_model(steps=40, progress=lambda *report: seen.append(report))
+    assert [(step, steps) for step, steps, _ in seen] == [(step, 40) for step in range(1, 41)]
+    assert seen[-1][2] < seen[0][2] - 1
+
+
+def test_batches_are_padded_right() -> None:
+    token_ids, response = padded([([5, 6], [7, 2]), ([5], [2])])
+    assert token_ids.tolist() == [[5, 6, 7, 2], [5, 2, 0, 0]]
+    assert response.tolist() == [[False, False, True, True], [False, True, False, False]]
+
+
+def test_padding_changes_no_log_probability(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = make_tokenizer().encode("list two fruits .")
+    token_ids, _ = padded([(ids, [7, 2]), (ids, [7, 8, 9, 10, 2])])
+    with torch.no_grad():
+        alone = model(torch.tensor([[*ids, 7, 2]])).logits[0]
+        beside = model(token_ids).logits[0, : len(ids) + 2]
+    torch.testing.assert_close(alone, beside, atol=1e-5, rtol=0)
+
+
+def test_the_cache_makes_once_and_reuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
+    steps: list[int] = []
+    made = world_model_path(steps=3, progress=lambda step, *_: steps.append(step))
+    assert made.parent == tmp_path / "cache" and made.name.startswith("world-0-")
+    assert steps == [1, 2, 3]
+    stamp = (made / "model.safetensors").stat().st_mtime_ns
+    assert world_model_path(steps=3, progress=lambda step, *_: steps.append(step)) == made
+    assert (made / "model.safetensors").stat().st_mtime_ns == stamp
+    assert steps == [1, 2, 3]
+    assert world_model_path(1, steps=3) != made
+    assert sorted(path.name[:6] for path in made.parent.iterdir()) == ["world-", "world-"]
+
+
+def test_two_at_once_end_with_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process finishes first, between our look into the cache and our rename."""
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+    train, others = world_model.train_world_model, [2]
+
+    def overtaken(**given: Any) -> object:
+        trained = train(**given)
+        for steps in [others.pop()] if others else []:
+            world_model_path(steps=steps)
+        return trained
+
+    monkeypatch.setattr(world_model, "train_world_model", overtaken)
+    made = world_model_path(steps=2)
+    assert [path for path in tmp_path.iterdir()] == [made]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(contents(made))
+
+
+def test_nothing_is_left_when_making_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world_model, "_save", full)
+    with pytest.raises(InputError, match=r"No space left on device; set TRUEUP_CACHE to a folder"):
+        world_model_path(steps=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InputError, match=r"cannot make the cache folder .*file/cache.*set TRUEUP_CACHE"):
+        world_model_path(steps=1)
+    with pytest.raises(InputError, match=r"cannot write the world model to .*file/model"):
+        make_world_model(tmp_path / "file" / "model", steps=1)
+
+
+def test_a_short_training_already_answers_better_than_chance(folder: Path) -> None:
+    asked = prompts(64)
+    trained, tokenizer = train_world_model(steps=120)
+    start = AutoModelForCausalLM.from_pretrained(folder)
+
+    def quality(model: LlamaForCausalLM) -> float:
+        answers = sample(model, tokenizer, asked, generator=torch.Generator().manual_seed(0))
+        return mean_gold(asked, [answer.text for answer in answers])
+
+    assert quality(trained) > quality(start) + 0.1

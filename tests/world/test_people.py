@@ -1,0 +1,111 @@
+"""Writers differ in skill as they should, and the annotator is as noisy as asked."""
+
+import math
+from random import Random
+
+import pytest
+
+from trueup.world.generate import prompts
+from trueup.world.gold import aspects, gold
+from trueup.world.language import WORDS, parse, refuses
+from trueup.world.people import Annotator, Writer, babbler, demonstrator, expert
+
+PROMPTS = prompts(2000, seed=1)
+
+
+def mean_gold(writer: Writer) -> float:
+    rng = Random(0)
+    return sum(gold(prompt, writer(prompt, 1, rng)[0]) for prompt in PROMPTS) / len(PROMPTS)
+
+
+def test_expert_over_demonstrator_over_babbler() -> None:
+    assert 0.8 < mean_gold(expert) < 0.9
+    assert 0.2 < mean_gold(demonstrator) < 0.35
+    assert mean_gold(babbler) < -0.5
+
+
+def test_writers_use_known_words_and_repeat_themselves_for_the_same_seed() -> None:
+    for writer in (expert, demonstrator, babbler):
+        written = [writer(prompt, 3, Random(7)) for prompt in PROMPTS[:300]]
+        assert written == [writer(prompt, 3, Random(7)) for prompt in PROMPTS[:300]]
+        assert {word for texts in written for text in texts for word in text.split()} <= set(WORDS)
+
+
+def test_the_demonstrator_complies_about_half_of_the_time_and_refuses_needlessly() -> None:
+    rng = Random(0)
+    harmful = [prompt for prompt in PROMPTS if parse(prompt).harmful]
+    refused = sum(refuses(demonstrator(prompt, 1, rng)[0]) for prompt in harmful) / len(harmful)
+    assert 0.4 < refused < 0.6
+    to_avoid = [prompt for prompt in PROMPTS if parse(prompt).to_avoid]
+    refused = sum(refuses(demonstrator(prompt, 1, rng)[0]) for prompt in to_avoid) / len(to_avoid)
+    assert 0.15 < refused < 0.45
+    fruits = [prompt for prompt in PROMPTS if parse(prompt).topic == "fruits"]
+    assert not any(refuses(demonstrator(prompt, 1, rng)[0]) for prompt in fruits)
+
+
+def test_the_demonstrator_slips_in_every_aspect() -> None:
+    rng = Random(0)
+    judged = [aspects(prompt, demonstrator(prompt, 1, rng)[0]) for prompt in PROMPTS]
+    assert {-2.0, -0.5, 0.0, 1.0} == {one.harmlessness for one in judged}
+    assert min(one.helpfulness for one in judged) < 0 < max(one.helpfulness for one in judged)
+
+
+PROMPT, BETTER, WORSE = "list two fruits .", "apple and pear .", "apple and oak ."
+"""Gold 0.92 and 0.17."""
+
+
+def rate(judge: object) -> float:
+    assert callable(judge)
+    rng = Random(0)
+    return sum(bool(judge(rng)) for _ in range(4000)) / 4000
+
+
+def within(observed: float, expected: float) -> bool:
+    """Five standard errors of 4000 draws."""
+    return abs(observed - expected) < 5 * math.sqrt(expected * (1 - expected) / 4000) + 1e-9
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.5, 1.0])
+def test_preferences_are_flipped_as_often_as_asked(noise: float) -> None:
+    annotator = Annotator(noise=noise)
+    assert within(rate(lambda rng: annotator.prefers(PROMPT, BETTER, WORSE, rng)), 1 - noise)
+    assert within(rate(lambda rng: annotator.prefers(PROMPT, WORSE, BETTER, rng)), noise)
+
+
+def test_preferences_follow_bradley_terry() -> None:
+    annotator = Annotator(temperature=0.5)
+    expected = 1 / (1 + math.exp(-0.75 / 0.5))
+    assert within(rate(lambda rng: annotator.prefers(PROMPT, BETTER, WORSE, rng)), expected)
+    softer = Annotator(temperature=0.5, noise=0.2)
+    both = 0.8 * expected + 0.2 * (1 - expected)
+    assert within(rate(lambda rng: softer.prefers(PROMPT, BETTER, WORSE, rng)), both)
+
+
+def test_equal_rewards_give_no_preference() -> None:
+    assert Annotator(noise=0.5).prefers(PROMPT, BETTER, "pear and fig .", Random(0)) is None
+
+
+def test_thumbs_follow_the_threshold_and_the_noise() -> None:
+    assert Annotator().approves(PROMPT, BETTER, Random(0))
+    assert not Annotator().approves(PROMPT, WORSE, Random(0))
+    annotator = Annotator(noise=0.25)
+    assert within(rate(lambda rng: annotator.approves(PROMPT, BETTER, rng)), 0.75)
+
+
+def test_grades_by_hand_and_with_noise() -> None:
+    grade = 1 / (1 + math.exp(-(0.92 - 0.5) / 0.25))
+    assert Annotator().grade(PROMPT, BETTER, Random(0)) == pytest.approx(grade)
+    assert Annotator(noise=1).grade(PROMPT, BETTER, Random(0)) == pytest.approx(1 - grade)
+    assert 0 <= Annotator(temperature=9).grade(PROMPT, BETTER, Random(0)) <= 1
+
+
+def test_scores_are_the_reward_and_noise_exchanges_them() -> None:
+    responses = (BETTER, WORSE, "apple .", "")
+    exact = tuple(gold(PROMPT, response) for response in responses)
+    assert Annotator().scores(PROMPT, responses, Random(0)) == exact
+    rng = Random(0)
+    noisy = [Annotator(noise=0.3).scores(PROMPT, responses, rng) for _ in range(500)]
+    assert all(sorted(scores) == sorted(exact) for scores in noisy)
+    assert 0.2 < sum(scores == exact for scores in noisy) / 500 < 0.35  # about 0.7 ** 4
+    spread = [Annotator(temperature=0.2).scores(PROMPT, (BETTER,), rng)[0] - exact[0] for _ in range(2000)]
+    assert math.sqrt(sum(one**2 for one in spread) / 2000) == pytest.approx(0.2, rel=0.1)
