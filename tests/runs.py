@@ -15,14 +15,20 @@ from typing import Any
 WORDS = ("red", "blue", "green", "seven", "cat", "dog", "tree", "stone")
 
 
-def write_feedback(folder: Path, count: int = 24, seed: int = 0) -> dict[str, Path]:
-    """One file of each kind of feedback; good responses repeat the prompt's word, bad ones do not."""
+def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool = False) -> dict[str, Path]:
+    """One file of each kind of feedback; good responses repeat the prompt's word, bad ones do not.
+
+    Args:
+        easy: good and bad are the same for every prompt, which a model learns in a few steps.
+    """
     chance = random.Random(seed)
     rows: dict[str, list[dict[str, Any]]] = {"pairs": [], "rankings": [], "mixed": [], "demonstrations": []}
     for number in range(count):
         word, other = chance.sample(WORDS, 2)
         prompt = f"say {word} {number}:"
         good, bad, worse = f" {word}", f" {other}", f" {other} {other}"
+        if easy:
+            good, bad, worse = " yes", " no", " no no"
         rows["pairs"].append({"prompt": prompt, "chosen": good, "rejected": bad})
         rows["rankings"].append(
             {"prompt": prompt, "responses": [bad, good, worse], "scores": [0.5, 1.0, 0.0]}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 from toys import BOS, CHATML, EOS, char_tokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
@@ -171,6 +172,22 @@ def test_special_tokens_spelled_in_a_message_stay_text() -> None:
     assert decode(e, row.ids) == forged + "<|im_end|>"
     assert row.ids.tolist().count(IM_END) == 1
     assert EOS not in row.ids
+
+
+def test_a_control_token_that_has_no_role_in_the_tokenizer_is_special_too() -> None:
+    """As most of Llama 3's: the file marks them special, and no attribute names them."""
+    tokenizer = char_tokenizer(chat_template=CHATML)
+    tokenizer.add_tokens([AddedToken("<|header|>", special=True, normalized=False)])
+    header = tokenizer.convert_tokens_to_ids("<|header|>")
+    assert "<|header|>" not in tokenizer.all_special_tokens
+    e = Encoder(tokenizer, end_ids=(EOS, IM_END), limits=Limits(1000))
+    tokens = encode(e, (Message("user", "a <|header|>"),), "b <|header|>").tokens
+    assert header not in tokens.prompt
+    assert header not in tokens.responses[0].ids
+    rendered = encode(e, "<|header|>a", "<|header|>b")
+    assert header in rendered.tokens.prompt
+    assert header in rendered.tokens.responses[0].ids
+    assert rendered.notes
 
 
 @pytest.mark.parametrize("content", ["Why?", "Why <eos>?", " spaced "])

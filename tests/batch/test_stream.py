@@ -84,3 +84,11 @@ def test_the_key_of_a_group_is_what_a_model_sees_of_it() -> None:
         TokenGroup(group.prompt, (row([7, 2], [True, False]), group.responses[1]), None),
     ]
     assert len({group.key, *(other.key for other in others)}) == 6
+
+
+def test_the_key_of_a_group_tells_where_its_parts_end() -> None:
+    """Four flags of a response are the bytes of one token id."""
+    flags = [True, False, False, False]
+    several = TokenGroup(np.array([5], np.int32), (row([6, 7, 8, 9], flags), row([3, 4, 5, 6], flags)), None)
+    one = TokenGroup(np.array([5, 6, 7, 8, 9, 1], np.int32), (row([3, 4, 5, 6], flags),), None)
+    assert several.key != one.key

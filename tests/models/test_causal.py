@@ -51,6 +51,16 @@ def test_inside_plain_the_library_generates_as_if_nothing_were_there(name: str, 
     assert model.network.config._attn_implementation == before
 
 
+@every_layout
+def test_no_key_or_value_is_kept_for_later_tokens(layout: Layout) -> None:
+    """A cache costs memory, and would keep the library from seeing what a sequence is."""
+    network = toy_network()
+    kept: list[object] = []
+    network.model.register_forward_hook(lambda module, inputs, output: kept.append(output.past_key_values))
+    CausalModel(network, layout=layout).log_probs(build_stream(GROUPS))
+    assert kept == [None]
+
+
 @pytest.mark.parametrize("name", SHARABLE)
 def test_a_soft_cap_has_no_library_attention_but_the_eager_one(name: str) -> None:
     network = toy_network(name)

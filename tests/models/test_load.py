@@ -180,6 +180,17 @@ def test_a_chat_template_can_be_given(folder: Path, tmp_path: Path) -> None:
     assert asked == "x \u00e9"
 
 
+@pytest.mark.parametrize("content", [None, b"\xff\xfe{"])
+def test_a_chat_template_that_is_no_text_is_refused(
+    tiny_model: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "other.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"--chat-template .*other.jinja: not a text file in UTF-8: ."):
+        read(tiny_model, chat_template=str(path))
+
+
 @pytest.fixture
 def adapter(tiny_model: Path, tmp_path: Path) -> tuple[Path, torch.Tensor]:
     """Folder of an adapter that has learned, and the log-probabilities it gives."""

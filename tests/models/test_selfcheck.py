@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from toys import HYBRID, SHARABLE, token_group, toy_network
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from trueup.batch.stream import GroupSpan, Stream
 from trueup.batch.tokens import TokenGroup
@@ -41,6 +42,31 @@ def test_a_hybrid_gets_padded_rows_and_it_is_said(groups: list[TokenGroup[Any]])
     assert check.layout is Layout.PADDED
     assert "shared-prompt layout does not fit this model (log-probabilities are off by up to" in check.message
     assert check.message.endswith("prompts are repeated for every response instead")
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4}, "off by up to"),  # distances by the index
+    "gpt_oss": (
+        {
+            "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1,
+        },
+        "the model's attention takes s_aux",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_attention_that_is_not_ours_to_compute_gets_padded_rows(name: str) -> None:
+    config, reason = OTHERS[name]
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=64, **config)).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    check = check_layout(CausalModel(network), PAIRS, None)
+    assert check.layout is Layout.PADDED
+    assert reason in check.message
 
 
 def leaky(stream: Stream) -> Plan:
@@ -108,6 +134,13 @@ def test_a_head_that_is_not_linear_is_refused_by_name() -> None:
     with pytest.raises(
         InputError, match=r"LlamaForCausalLM.*output head is a Sequential, not a plain linear"
     ):
+        check_layout(CausalModel(network), PAIRS, None)
+
+
+def test_a_model_whose_body_is_not_known_is_refused() -> None:
+    network = toy_network("llama")
+    network.base_model_prefix = "elsewhere"
+    with pytest.raises(InputError, match="the model's body cannot be told from its head"):
         check_layout(CausalModel(network), PAIRS, None)
 
 

@@ -241,5 +241,5 @@ def test_a_cache_of_another_model_does_not_pass_the_check_of_the_first_batch() -
     training = Training(policy, Cached())
     assert isinstance(training.reference, CachedReference)
     disturb(policy.network)
-    with pytest.raises(NumericsError, match="differs from its reference.*stale cache"):
+    with pytest.raises(NumericsError, match=r"differs from its reference.*stale cache"):
         check_first_batch(policy, training.reference, training.source.batches(1)[0])

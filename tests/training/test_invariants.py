@@ -51,7 +51,9 @@ def test_how_far_they_may_differ(by: float, exact: bool, autocast: Any, agrees: 
         assert said.startswith("reference 0123456789abcdef: first batch agrees with the policy ")
         assert said.endswith("exactly") is (by == 0)
     else:
-        with pytest.raises(NumericsError, match=r"differs from its reference 0123456789abcdef by up to .* nats") as raised:
+        with pytest.raises(
+            NumericsError, match=r"differs from its reference 0123456789abcdef by up to .* nats"
+        ) as raised:
             check_first_batch(policy, reference, BATCH)
         assert raised.value.exit_code == 5
 

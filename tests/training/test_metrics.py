@@ -186,7 +186,9 @@ def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -
     assert charted <= set(events.Tags()["scalars"])
     for name in charted:
         expected = [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in lines if name in line]
-        assert [(event.step, event.value) for event in events.Scalars(name)] == expected  # TensorBoard holds float32
+        assert [
+            (event.step, event.value) for event in events.Scalars(name)
+        ] == expected  # TensorBoard holds float32
         assert expected
 
 

@@ -150,7 +150,7 @@ def test_a_state_that_does_not_fit_is_refused(change: object) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_parameters_in_low_precision_are_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(AssertionError, match="low precision.*matrix"):
+    with pytest.raises(AssertionError, match=r"low precision.*matrix"):
         Optimizer(Toy(dtype=dtype), AdamW())
 
 

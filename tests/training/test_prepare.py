@@ -20,7 +20,9 @@ def groups(*texts: tuple[str, str], file: str = "a.jsonl") -> list[Group[Demonst
     ]
 
 
-def prepared(given: list[Group[DemonstrationRelation]], tokenizer: object = TOKENIZER, **limits: int) -> Prepared:
+def prepared(
+    given: list[Group[DemonstrationRelation]], tokenizer: object = TOKENIZER, **limits: int
+) -> Prepared:
     encoder = Encoder(tokenizer, end_ids=(END,), limits=Limits(**{"max_length": 100, **limits}))
     return prepare(given, encoder, what="training")
 
@@ -92,9 +94,7 @@ def test_nothing_left_is_refused() -> None:
 def test_a_group_that_cannot_be_expressed_is_named() -> None:
     """Conversations and a tokenizer without a chat template."""
     given = groups(("say", " red"))
-    given.append(
-        Group((Message("user", "say"),), (" red",), DemonstrationRelation(), Origin("c.jsonl", 7))
-    )
+    given.append(Group((Message("user", "say"),), (" red",), DemonstrationRelation(), Origin("c.jsonl", 7)))
     with pytest.raises(InputError, match=r"^c\.jsonl:7: .*no chat template.*--chat-template"):
         prepared(given)
 

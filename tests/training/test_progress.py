@@ -36,7 +36,15 @@ def display(terminal: bool) -> tuple[Display, io.StringIO]:
 
 @pytest.mark.parametrize(
     "seconds, expected",
-    [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (185, "3m05s"), (3600, "1h00m"), (7620, "2h07m"), (90000, "25h00m")],
+    [
+        (0, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (185, "3m05s"),
+        (3600, "1h00m"),
+        (7620, "2h07m"),
+        (90000, "25h00m"),
+    ],
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
@@ -51,7 +59,13 @@ def test_plain_lines_tell_the_time_left(clock: Clock) -> None:
             advance(step, {"loss": 0.5, "kl": 1.25, "seconds": 3.0})
     assert text.getvalue().splitlines() == [
         f"dpo {step}/10  {left}  loss 0.5  kl 1.25"
-        for step, left in ((2, "24s left"), (4, "18s left"), (6, "12s left"), (8, "6s left"), (10, "took 30s"))
+        for step, left in (
+            (2, "24s left"),
+            (4, "18s left"),
+            (6, "12s left"),
+            (8, "6s left"),
+            (10, "took 30s"),
+        )
     ]
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from peft import PeftModel
 from runs import (
-    KIND,
     break_off,
     command,
     metrics_of,
@@ -32,7 +31,6 @@ from trueup.references.adapter import AdapterCopy
 from trueup.training import api, session
 
 LORA = {"lora.rank": 4}
-SIGMOID = ("dpo", "tr-dpo")
 
 
 def losses(output: Path, name: str = "loss") -> list[float]:
@@ -44,26 +42,21 @@ def losses(output: Path, name: str = "loss") -> list[float]:
 def test_every_method_learns_from_a_file(
     name: str, weights: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Its loss falls, on what it trains on and on what it does not; a pair starts at ln 2, not having learned."""
+    """Its loss falls, on what it trains on and on what it does not; DPO starts at ln 2, not having learned."""
     values = settings(
-        name, tiny_model, write_feedback(tmp_path, 32), tmp_path / "run",
-        epochs=5, learning_rate=1e-2, eval_fraction=0.25, eval_every=15, save_every=100, **weights,
+        name, tiny_model, write_feedback(tmp_path, 32, easy=True), tmp_path / "run",
+        epochs=5, learning_rate=1e-2, eval_fraction=0.25, eval_every=1, save_every=100, **weights,
     )  # fmt: skip
-    values = {**values, "reference.every": 10} if name == "tr-dpo" else values
     result = run_here(name, values)
     found, held_out = losses(tmp_path / "run"), losses(tmp_path / "run", "eval_loss")
-    assert result.steps == len(found) == 30
+    assert result.steps == len(found) == len(held_out) == 30
     assert all(math.isfinite(value) for value in found)
-    assert len(held_out) == 2
-    if name == "tr-dpo":  # every move of the reference sets the loss back to ln 2
-        found, held_out = found[:10], []
-    assert fmean(found[-5:]) < 0.9 * fmean(found[:2])
-    assert held_out == sorted(held_out, reverse=True)
-    if name in SIGMOID:
+    for each in (found, held_out):
+        assert fmean(each[-3:]) < 0.95 * each[0]
+    if "dpo" in name:
         assert found[0] == pytest.approx(math.log(2), abs=1e-6)
-        accuracies = losses(tmp_path / "run", "rewards/accuracies")
-        assert accuracies[0] == 0.0
-        assert fmean(accuracies[5:10]) > 0.7
+        accuracies = losses(tmp_path / "run", "eval_rewards/accuracies")
+        assert accuracies[-1] == 1.0
     last = metrics_of(tmp_path / "run")
     assert result.metrics["loss"] == last[-2]["loss"]
     assert result.metrics["eval_loss"] == last[-1]["eval_loss"]
@@ -71,16 +64,17 @@ def test_every_method_learns_from_a_file(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_line_tells_what_people_chart(name: str, tiny_model: Path, tmp_path: Path) -> None:
-    run_here(name, settings(name, tiny_model, write_feedback(tmp_path), tmp_path / "run", warmup_steps=2))
+    more = {"warmup_steps": 2, "schedule": "linear"}
+    run_here(name, settings(name, tiny_model, write_feedback(tmp_path), tmp_path / "run", **more))
     lines = metrics_of(tmp_path / "run")
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert [line["epoch"] for line in lines] == [pytest.approx(step / 6) for step in range(1, 13)]
     assert [line["learning_rate"] for line in lines][:4] == pytest.approx([1.5e-3, 3e-3, 3e-3, 2.7e-3])
     for line in lines:
         assert {"loss", "grad_norm", "tokens", "reference/moved"} <= set(line)
-        if not KIND[name] == "demonstrations":
-            assert {"rewards/chosen", "logps/chosen"} <= set(line)
         assert ("kl" in line) is (name not in ("sft", "rrhf"))
+    charted = {"logps/demonstrations"} if name == "sft" else {"rewards/chosen", "logps/chosen"}
+    assert charted <= set().union(*lines)  # a batch of points may hold none of the chosen
 
 
 def test_a_run_from_python(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +128,9 @@ def test_the_budget_of_tokens_changes_nothing(tiny_model: Path, tmp_path: Path) 
     for budget in (1, 8192):
         run_here(
             "dpo",
-            settings("dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0),
+            settings(
+                "dpo", tiny_model, data, tmp_path / str(budget), micro_batch_tokens=budget, max_grad_norm=0
+            ),
         )
     one, other = (losses(tmp_path / str(budget)) for budget in (1, 8192))
     assert one == pytest.approx(other, abs=1e-4)
@@ -199,13 +195,14 @@ def test_training_goes_on_from_an_adapter(
     assert isinstance(built[-1], AdapterCopy)
     assert losses(tmp_path / "dpo")[0] == pytest.approx(math.log(2), abs=1e-6)
     assert losses(tmp_path / "dpo", "kl")[0] == 0.0
-    start, end, base = log_probs(first.model, tiny_model), log_probs(second.model, tiny_model), log_probs(tiny_model)
+    start, end, base = (
+        log_probs(first.model, tiny_model),
+        log_probs(second.model, tiny_model),
+        log_probs(tiny_model),
+    )
     assert (start - base).abs().max() > 0.05
     assert (end - start).abs().max() > 0.01
     assert sorted(model_bytes(tmp_path / "dpo")) == ["adapter_model.safetensors"]
-    with pytest.raises(InputError, match="not where it starts: the model given is an adapter"):
-        off = {"reference.kind": "adapter-off", **LORA}
-        run_here("dpo", settings("dpo", first.model, data, tmp_path / "off", **off))
 
 
 def touch_data(values: dict[str, Any], tmp_path: Path) -> str:
@@ -216,7 +213,9 @@ def touch_data(values: dict[str, Any], tmp_path: Path) -> str:
 
 def touch_model(values: dict[str, Any], tmp_path: Path) -> str:
     save_tiny_model(Path(values["model"]), seed=9)
-    return rf"run: the run cannot go on as it began.*{values['model']} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)"
+    return (
+        rf"run: the run cannot go on as it began.*{values['model']} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)"
+    )
 
 
 def touch_settings(values: dict[str, Any], tmp_path: Path) -> str:

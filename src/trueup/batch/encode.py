@@ -55,7 +55,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.end_ids = tuple(end_ids)
         self.limits = limits
-        self.special = tuple(text for text in tokenizer.all_special_tokens if text)
+        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self.special = tuple(text for text in {*tokenizer.all_special_tokens, *added} if text)
         self.lead = _lead(tokenizer)
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:

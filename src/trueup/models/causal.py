@@ -18,7 +18,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Stream
 from trueup.models.attention.interface import DENSE, GROUPED, dense_layout
 from trueup.models.attention.plan import plan_attention
-from trueup.models.head import head_of, token_log_probs
+from trueup.models.head import UnsupportedHead, head_of, token_log_probs
 from trueup.models.padded import padded_rows
 
 
@@ -115,6 +115,8 @@ class CausalModel:
 
     def _body(self, token_ids: Tensor, position_ids: Tensor | None, **keywords: Any) -> Tensor:
         body = self.inner.base_model
+        if body is self.inner:
+            raise UnsupportedHead("the model's body cannot be told from its head")
         keywords.setdefault("attention_mask", None)
         output = body(input_ids=token_ids, position_ids=position_ids, use_cache=False, **keywords)
         hidden: Tensor = output.last_hidden_state

@@ -60,7 +60,10 @@ def load(
     network = _network(base, dtype, trust_remote_code)
     tokenizer = _tokenizer(path, base, trust_remote_code)
     if chat_template is not None:
-        tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        try:
+            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"--chat-template {chat_template}: not a text file in UTF-8: {error}") from error
     ends = _end_ids(network, tokenizer, eos_token, path)
     rows = network.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:

@@ -1,0 +1,105 @@
+"""Real models and real feedback, from the command line; skipped where they are not beside the checkout."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trueup.cli.app import run
+
+Shared = Callable[[str], Path]
+LN2 = 0.693147
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def train(*arguments: object) -> None:
+    assert run(["train", *map(str, arguments)]) == 0
+
+
+@pytest.mark.parametrize("model", ["tinystories-656k-bf16", "stories260K"])
+def test_dpo_on_hh(model: str, shared: Shared, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line of the README: the first loss is ln 2, every row is accounted for, the model loads."""
+    data = shared("data/hh_rlhf/harmless-base-test.jsonl.gz")
+    output = tmp_path / "run"
+    train(
+        *("dpo", "--model", shared(f"models/{model}"), "--data", data, "--output", output),
+        *("--steps", 3, "--batch-size", 4, "--max-length", 256, "--learning-rate", 1e-4),
+    )
+    said = capsys.readouterr().err
+    assert "HH transcripts, 2312 rows, 2303 comparisons" in said
+    assert "first batch agrees with the policy exactly" in said
+    steps = metrics(output)
+    assert steps[0]["loss"] == pytest.approx(LN2, abs=1e-6)
+    assert steps[0]["rewards/margins"] == 0
+    assert {"rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected", "kl"} <= steps[0].keys()
+    from transformers import AutoModelForCausalLM
+
+    assert AutoModelForCausalLM.from_pretrained(output / "model").num_parameters() > 200_000
+
+
+def test_a_trl_file_with_overrides(shared: Shared, tmp_path: Path) -> None:
+    """TR-DPO under LoRA from a TRL YAML file, as in the issue tracker of many a team."""
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "model_name_or_path": str(shared("models/tinystories-656k-bf16")),
+                "dataset_name": str(shared("data/hh_rlhf/helpful-base-test.jsonl.gz")),
+                "output_dir": str(tmp_path / "run"),
+                "per_device_train_batch_size": 2,
+                "gradient_accumulation_steps": 2,
+                "max_steps": 4,
+                "max_length": 256,
+                "learning_rate": "1e-3",
+                "ref_model_sync_steps": 512,
+            }
+        )
+    )
+    train(
+        "tr-dpo",
+        "--config",
+        file,
+        "--beta",
+        0.05,
+        "--reference.alpha",
+        0.6,
+        "--reference.every",
+        2,
+        "--lora.rank",
+        8,
+    )
+    steps = metrics(tmp_path / "run")
+    assert [step["reference/moved"] for step in steps] == [0, 1, 0, 1]
+    content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
+    assert content["settings"]["batch_size"] == 4
+    assert content["method_settings"] == {
+        "beta": 0.05,
+        "reference": {"kind": "trust-region", "alpha": 0.6, "every": 2},
+    }
+    adapter = json.loads((tmp_path / "run" / "model" / "adapter_config.json").read_text())
+    assert adapter["r"] == 8
+
+
+def test_different_kinds_of_files_in_one_run(shared: Shared, tmp_path: Path) -> None:
+    """A conversation's pair and scored responses in raw text train together by DPO."""
+    scored, template = tmp_path / "scored.jsonl", tmp_path / "template.jinja"
+    template.write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    rows = [{"prompt": f"Once {n}", "responses": [" a", " b", " c"], "scores": [1, 2, 3]} for n in range(4)]
+    scored.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = shared("data/formats/torchtune/tests__assets__hh_rlhf_tiny.json")
+    model = shared("models/stories260K")
+    train(
+        *("dpo", "--model", model, "--data", pairs, scored, "--output", tmp_path / "run", "--batch-size", 2),
+        *("--chat-template", template),
+    )
+    content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
+    assert set(content["data_fingerprints"]) == {str(pairs), str(scored)}
+    assert metrics(tmp_path / "run")[-1]["epoch"] == 1.0

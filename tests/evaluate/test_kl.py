@@ -1,0 +1,119 @@
+"""The divergence of sequences, where it can be known exactly."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from toys import EOS, naive_log_probs, token_group, toy_network
+
+from trueup.evaluate.kl import sequence_kl
+from trueup.evaluate.mean import mean
+from trueup.models import lora
+from trueup.models.causal import CausalModel
+from trueup.sampling.in_process import Drawn, Sampling, draw
+
+TOKENS = 5
+"""A vocabulary so small that every response of three tokens can be listed."""
+LONGEST = 3
+
+
+def model(seed: int) -> CausalModel:
+    network = toy_network(seed=seed, vocab_size=TOKENS)
+    with torch.no_grad():
+        network.lm_head.weight.mul_(0.3)  # every response has a chance worth counting
+    return CausalModel(network)
+
+
+def responses() -> list[list[int]]:
+    """All that sampling can give: ended by EOS, or cut after three tokens."""
+    others = [token for token in range(TOKENS) if token != EOS]
+    ended = [[*start, EOS] for length in range(LONGEST) for start in product(others, repeat=length)]
+    return ended + [list(cut) for cut in product(others, repeat=LONGEST)]
+
+
+def sequence_log_probs(of: CausalModel, prompt: list[int]) -> torch.Tensor:
+    """In float64, by the model library's own forward pass, of every response."""
+    listed = responses()
+    network = toy_network(vocab_size=TOKENS).double()
+    network.load_state_dict(of.network.state_dict())
+    with torch.no_grad():
+        token_S = naive_log_probs(network, [token_group(prompt, listed)])
+    return torch.stack([part.sum() for part in token_S.split([len(response) for response in listed])])
+
+
+def drawn(of: CausalModel, prompts: list[list[int]]) -> list[Drawn]:
+    generator = torch.Generator().manual_seed(0)
+    with of.plain() as network:
+        return draw(
+            network,
+            prompts,
+            end_ids=[EOS],
+            sampling=Sampling(LONGEST),
+            generator=generator,
+            batch_size=10_000,
+        )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_estimate_equals_the_sum_over_all_responses(seed: int) -> None:
+    """sum_y pi(y) log(pi(y) / pi_start(y)), within four standard errors of 4000 draws from two prompts."""
+    policy, start = model(0), model(seed)
+    both = [[3, 4, 1], [4]]
+    exact = []
+    for prompt in both:
+        ours, theirs = (sequence_log_probs(each, prompt) for each in (policy, start))
+        assert ours.exp().sum().item() == pytest.approx(1, abs=1e-12)  # nothing is missing from the list
+        exact.append((ours.exp() * (ours - theirs)).sum().item())
+    prompts = both * 2000
+    found = sequence_kl(policy, start, prompts, drawn(policy, prompts), end_id=EOS)
+    assert found.count == 4000
+    assert 0 < found.error < 0.1 * found.value
+    assert abs(found.value - sum(exact) / 2) <= 4 * found.error
+    backwards = sequence_kl(start, policy, prompts, drawn(start, prompts), end_id=EOS)
+    assert abs(backwards.value - sum(exact) / 2) > 4 * found.error  # it is not symmetric
+
+
+def test_equal_models_do_not_diverge() -> None:
+    """Exactly: the same numbers are subtracted."""
+    prompts = [[3, 4]] * 20
+    found = sequence_kl(model(0), model(0), prompts, drawn(model(0), prompts), end_id=EOS)
+    assert (found.value, found.error, found.count) == (0.0, 0.0, 20)
+
+
+def test_an_end_counts_where_the_policy_wrote_it() -> None:
+    """One response, ended and cut: the difference is the log-ratio of EOS."""
+    policy, start, prompt = model(0), model(1), [3, 4]
+    listed = responses()
+    ratio = sequence_log_probs(policy, prompt) - sequence_log_probs(start, prompt)
+    for response in ([1, 4, EOS], [1, 4, 3], [EOS]):
+        ended = response[-1] == EOS
+        one = Drawn(tuple(response[: len(response) - ended]), ended)
+        found = sequence_kl(policy, start, [prompt], [one], end_id=EOS)
+        assert found.value == pytest.approx(ratio[listed.index(response)].item(), abs=1e-5)  # float32
+        assert math.isnan(found.error)
+
+
+def test_the_budget_and_dropout_take_no_part() -> None:
+    """An adapter that is being trained has dropout, which is no part of the policy."""
+    network = lora.add_lora(
+        toy_network(vocab_size=TOKENS), rank=3, alpha=6.0, dropout=0.5, targets="all-linear", base="toy"
+    )
+    with torch.no_grad():
+        for factor in lora.factors(network, lora.POLICY).values():
+            factor.add_(0.1 * torch.randn_like(factor))
+    policy, prompts = CausalModel(network.train()), [[3, 4], [4], [1, 3, 3]] * 4
+    given = drawn(policy, prompts)
+    found = [sequence_kl(policy, model(0), prompts, given, end_id=EOS, budget=budget) for budget in (1, 8192)]
+    assert found[0].value == pytest.approx(found[1].value, abs=1e-5)  # float32, in other batches
+    assert network.training
+    network.eval()
+    assert sequence_kl(policy, model(0), prompts, given, end_id=EOS) == found[1]
+
+
+def test_means_by_hand() -> None:
+    """1, 2, 3, 6: mean 3, squares of distances 4 + 1 + 0 + 9 over 3, by 4 under the root."""
+    found = mean([1.0, 2.0, 3.0, 6.0])
+    assert (found.value, found.count) == (3.0, 4)
+    assert found.error == pytest.approx(math.sqrt(14 / 3 / 4), rel=1e-15)
+    assert math.isnan(mean([5.0]).error)
