@@ -97,17 +97,24 @@ def in_child(body: Callable[[], int | None], errors: Path | None = None) -> int:
         errors: file for what it writes to the standard error.
     """
 
+    # A pipe and not the file itself: tests make files too small to be written to.
+    reads, writes = os.pipe()
+
     def child() -> None:
         import torch
 
         torch.set_num_threads(1)
-        if errors is not None:
-            sys.stderr = errors.open("w", buffering=1)
+        sys.stderr = os.fdopen(writes, "w", buffering=1)
         os._exit(body() or 0)
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
+    os.close(writes)
+    with os.fdopen(reads) as said:
+        text = said.read()
     process.join()
+    if errors is not None:
+        errors.write_text(text)
     assert process.exitcode is not None
     return process.exitcode
 

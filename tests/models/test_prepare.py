@@ -36,7 +36,7 @@ def test_no_dropout_of_the_model_is_left(name: str) -> None:
     groups = [token_group(9, [8, 5], 1)]
     noisy = toy_network(name, **DROPOUTS.get(name, {"attention_dropout": 0.3})).train()
     assert not torch.equal(naive_log_probs(noisy, groups), naive_log_probs(noisy, groups))
-    disable_dropout(noisy)
+    disable_dropout(noisy, keep_adapters=True)
     assert torch.equal(naive_log_probs(noisy, groups), naive_log_probs(toy_network(name), groups))
 
 
@@ -120,3 +120,17 @@ def test_devices_and_precisions_by_name() -> None:
     assert pick_autocast("auto", CPU) is None
     assert pick_autocast("bf16", CPU) is torch.bfloat16
     assert pick_autocast("fp32", CPU) is None
+
+
+def test_dropout_saved_in_an_adapter_stays_off_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:
+    asked = AdapterSettings(rank=2, alpha=4.0, dropout=0.3, targets="all-linear")
+    options = {"device": torch.device("cpu"), "precision": "fp32"}
+    policy, _ = load_policy(str(tiny_model), adapter=asked, **options)
+    policy.network.save_pretrained(tmp_path / "adapter")
+
+    def rates(network: torch.nn.Module) -> set[float]:
+        return {module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)}
+
+    assert rates(policy.network) == {0.3}
+    continued, _ = load_policy(str(tmp_path / "adapter"), adapter=None, **options)
+    assert rates(continued.network) == {0.0}

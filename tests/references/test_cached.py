@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from references.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
 
+from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError, NumericsError
 from trueup.models.causal import Layout
 from trueup.references import cached
@@ -137,6 +139,12 @@ def test_an_entry_is_found_by_all_that_a_model_sees_of_a_group() -> None:
         replace(group, responses=(replace(row, scored=other_scores), *group.responses[1:])),
     ]
     assert len({variant.key for variant in variants}) == len(variants)
+    # The same bytes in a row: four marks, of which the first is set, are those of the token 1.
+    marked = TokenRow(np.array([3, 4, 5, 6], np.int32), np.array([True, False, False, False]))
+    last = TokenRow(np.array([7], np.int32), np.array([True]))
+    one = TokenGroup(np.array([9], np.int32), (marked, last), None)
+    other = TokenGroup(np.array([9, 3, 4, 5, 6, 1], np.int32), (last,), None)
+    assert one.key != other.key
     assert replace(group, relation=None, origin=None).key == group.key
 
 

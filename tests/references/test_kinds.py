@@ -102,6 +102,19 @@ def test_a_restored_reference_goes_on_bit_for_bit(choice: Any, weights: str) -> 
     assert torch.equal(*(token_log_probs(one.policy, batches) for one in (first, second)))
 
 
+@pytest.mark.parametrize("choice", [Frozen(), Cached(), SOFT, HARD], ids=lambda choice: choice.kind)
+def test_a_reference_has_no_dropout_and_draws_nothing(choice: Any) -> None:
+    """Though the policy that it stands for is in training, and has."""
+    policy = make_policy("started", dropout=0.5)
+    training = Training(policy, choice, "started", begin=False)
+    batches, before = training.source.batches(1), torch.get_rng_state()
+    training.reference.start(training.source)
+    found = token_log_probs(training.reference, batches)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found, token_log_probs(make_policy("started"), batches))
+    assert not torch.allclose(token_log_probs(policy, batches), found, atol=1e-3)
+
+
 def test_no_reference_offers_nothing() -> None:
     absent = build(NoReference(), make_policy(), starts_from_adapter=False, offline=True)
     source = make_source()

@@ -83,6 +83,7 @@ def test_a_model_can_be_written_in_half_the_room(
         assert value.dtype == getattr(torch, dtype)
         assert torch.equal(value, state[name].to(value.dtype))
         assert state[name].dtype == torch.float32
+    assert trained[0].config.dtype == torch.float32
     assert json.loads((folder / "config.json").read_text())["dtype"] == dtype
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert loaded.dtype == getattr(torch, dtype)

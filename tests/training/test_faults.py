@@ -202,11 +202,13 @@ def one_line(errors: Path) -> str:
     return lines[-1]
 
 
-def test_a_disk_that_fills_up_while_saving(whole: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("room", [LIMIT, 10])
+def test_a_disk_that_fills_up_while_saving(room: int, whole: Any, tmp_path: Path) -> None:
+    """With room for the status of the run, and without: the error is the same."""
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
-        with full_disk(loop, "train_step", lambda *_, step, **__: step == 5):
+        with full_disk(loop, "train_step", lambda *_, step, **__: step == 5, room):
             return train({**whole[0], "output": str(output)})
 
     assert in_child(body, errors) == CheckpointError.exit_code == 4
@@ -219,7 +221,8 @@ def test_a_disk_that_fills_up_while_saving(whole: Any, tmp_path: Path) -> None:
     assert needed == pytest.approx(size, abs=0.1)
     assert "go on with --resume" in said
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
-    assert json.loads((output / "status.json").read_text()) == {"state": "stopped", "step": 6, "steps": 12}
+    state, step = ("stopped", 6) if room == LIMIT else ("running", 3)
+    assert json.loads((output / "status.json").read_text()) == {"state": state, "step": step, "steps": 12}
     goes_on(output, whole[1])
 
 

@@ -3,9 +3,14 @@
 import random
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runs import kill_after, metrics_of, model_bytes, run_here, settings, start_child, write_feedback
+
+from trueup.errors import Stopped
+from trueup.training import api
+from trueup.training.signals import StopFlag
 
 SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 4}
@@ -58,6 +63,46 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert model_bytes(killed) == model_bytes(whole) != {}
     assert metrics_of(killed) == metrics_of(whole)
     assert len([line for line in metrics_of(whole) if "loss" in line]) == 10
+
+
+def stopping_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
+    """Have the n-th look at the stop flag find a signal; a list that grows by one with every look."""
+    looks: list[int] = []
+
+    def poll(self: StopFlag) -> None:
+        looks.append(1)
+        if len(looks) == number:
+            raise Stopped("SIGTERM")
+
+    monkeypatch.setattr(StopFlag, "poll", poll)
+    return looks
+
+
+@pytest.mark.parametrize("weights, reference", [("full", "hard"), ("lora", "soft")])
+def test_stopped_wherever_a_run_listens(
+    weights: str, reference: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading, between micro-batches, while a reference looks ahead, in an evaluation: every seventh place."""
+    data = write_feedback(tmp_path)
+    more: dict[str, Any] = {"eval_fraction": 0.2, "eval_every": 4, "micro_batch_tokens": 60}
+    more |= REFERENCES[reference] | (LORA if weights == "lora" else {})
+    looks = stopping_at(monkeypatch, 0)
+    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole", **more))
+    total, begun = len(looks), 0
+    for number in range(5, total, 7):
+        output = tmp_path / str(number)
+        stopping_at(monkeypatch, number)
+        with pytest.raises(Stopped):
+            run_here("dpo", settings("dpo", tiny_model, data, output, **more))
+        stopping_at(monkeypatch, 0)
+        if not output.exists():
+            continue  # it had not begun
+        begun += 1
+        assert '"stopped"' in (output / "status.json").read_text()
+        api.resume(output, quiet=True)
+        assert model_bytes(output) == model_bytes(tmp_path / "whole") != {}
+        assert metrics_of(output) == metrics_of(tmp_path / "whole")
+    assert begun > 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -41,14 +41,23 @@ class Rendered:
     """Something the user should know of this template, the same text for every example it concerns."""
 
 
-def render(template: Template, prompt: Sequence[Message], response: Sequence[Message]) -> Rendered:
+def render(
+    template: Template,
+    prompt: Sequence[Message],
+    response: Sequence[Message],
+    opening: tuple[Piece, ...] | None = None,
+) -> Rendered:
     """Render prompt and response together and cut them where the model starts to speak.
+
+    Args:
+        opening: `render_prompt(template, prompt)`, where it is known already.
 
     Raises:
         InputError: the template fails on this conversation, or rewrites contents so that they cannot be found.
     """
     pieces = _pieces(template, [*prompt, *response])
-    opening, rest = render_prompt(template, prompt), tuple(pieces[2 * len(prompt) + 1 :])
+    rest = tuple(pieces[2 * len(prompt) + 1 :])
+    opening = opening or render_prompt(template, prompt)
     before = "".join(piece.text for piece in pieces[: 2 * len(prompt) + 1])
     asked = "".join(piece.text for piece in opening)
     if before == asked:

@@ -66,8 +66,10 @@ class Encoder:
             InputError: the tokenizer or its chat template cannot express the group.
         """
         notes: set[str] = set()
-        sides = [self._sides(group.prompt, response, notes) for response in group.responses]
-        prompt, limits = sides[0][0], self.limits
+        opening = self._opening(group.prompt)
+        prompt = self._prompt(group.prompt, opening)
+        responses = [self._response(group.prompt, opening, response, notes) for response in group.responses]
+        limits = self.limits
         if not prompt:
             return Discarded(
                 "empty prompt and a tokenizer without a beginning-of-sequence token", group.origin
@@ -80,38 +82,47 @@ class Encoder:
             return Discarded(f"prompt as long as max_length, {limits.max_length} tokens", group.origin)
         rows = tuple(
             TokenRow(np.array(ids[:room], np.int32), np.array(scored[:room], np.bool_))
-            for _, (ids, scored) in sides
+            for ids, scored in responses
         )
         if not all(row.scored.any() for row in rows):
             return Discarded("response without a token to learn", group.origin)
         tokens = TokenGroup(np.array(prompt, np.int32), rows, group.relation, group.origin)
-        responses_cut = sum(len(ids) > room for _, (ids, _) in sides)
+        responses_cut = sum(len(ids) > room for ids, _ in responses)
         return EncodedGroup(tokens, prompt_cut, responses_cut, frozenset(notes))
 
     def prompt_ids(self, prompt: Content) -> list[int]:
         """The ids a model is prompted with at inference; the same that `encode` puts before a response."""
-        if isinstance(prompt, str):
-            return self._raw_prompt(prompt)
-        return self._prompt_pieces(render_prompt(self.tokenizer, prompt))
+        return self._prompt(prompt, self._opening(prompt))
 
-    def _sides(self, prompt: Content, response: Content, notes: set[str]) -> tuple[list[int], Row]:
+    def _opening(self, prompt: Content) -> tuple[Piece, ...]:
+        """A conversation's prompt as its template renders it; nothing for raw text."""
+        if isinstance(prompt, str):
+            return ()
+        if self.tokenizer.chat_template is None:
+            raise InputError(
+                "the feedback holds conversations but the tokenizer has no chat template. Give one with "
+                "--chat-template FILE, or feedback in raw text"
+            )
+        return render_prompt(self.tokenizer, prompt)
+
+    def _prompt(self, prompt: Content, opening: tuple[Piece, ...]) -> list[int]:
+        return self._raw_prompt(prompt) if isinstance(prompt, str) else self._prompt_pieces(opening)
+
+    def _response(
+        self, prompt: Content, opening: tuple[Piece, ...], response: Content, notes: set[str]
+    ) -> Row:
         if isinstance(prompt, str):
             if not isinstance(response, str):
                 raise InputError(
                     "the prompt is raw text but the response is a list of messages; give both as text or both as "
                     "messages"
                 )
-            return self._raw_prompt(prompt), self._raw_response(prompt, response, notes)
-        if self.tokenizer.chat_template is None:
-            raise InputError(
-                "the feedback holds conversations but the tokenizer has no chat template. Give one with "
-                "--chat-template FILE, or feedback in raw text"
-            )
+            return self._raw_response(prompt, response, notes)
         turns = (Message("assistant", response),) if isinstance(response, str) else response
-        rendered = render(self.tokenizer, prompt, turns)
+        rendered = render(self.tokenizer, prompt, turns, opening)
         if rendered.note:
             notes.add(rendered.note)
-        return self._prompt_pieces(rendered.prompt), self._response_pieces(rendered.response)
+        return self._response_pieces(rendered.response)
 
     def _raw_prompt(self, prompt: str) -> list[int]:
         ids = list(self.tokenizer(prompt, add_special_tokens=True).input_ids)

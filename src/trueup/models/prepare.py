@@ -83,18 +83,19 @@ def load_policy(
     if gradient_checkpointing:
         with quiet():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    disable_dropout(network)
+    disable_dropout(network, keep_adapters=adapter is not None)
     network.train()
     return CausalModel(network, autocast=autocast), loaded
 
 
-def disable_dropout(network: nn.Module) -> None:
-    """Turn off the model's own dropout, which would make policy and reference differ at equal weights.
+def disable_dropout(network: nn.Module, *, keep_adapters: bool) -> None:
+    """Turn off dropout, which would make policy and reference differ at equal weights.
 
-    A LoRA adapter's dropout, asked for by the user, stays.
+    Args:
+        keep_adapters: leave that of the LoRA adapter, which the user asked for.
     """
     for name, module in network.named_modules():
-        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+        if isinstance(module, nn.Dropout) and not (keep_adapters and "lora_dropout" in name):
             module.p = 0.0
         for attribute in ("attention_dropout", "attn_dropout", "dropout", "hidden_dropout"):
             if isinstance(getattr(module, attribute, None), float):

@@ -85,11 +85,11 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
             save(run, random_state)
             raise
         run.step += 1
+        stopped: Stopped | None = None
         try:
             moved = run.reference.update(run.step, run.source)
-        except Stopped:
-            save(run, _random_state(), update_pending=True)
-            raise
+        except Stopped as error:  # while it moved, which is made up for by `restore`
+            moved, stopped = True, error
         seconds = time.monotonic() - started
         tokens = sum(batch.stream.num_tokens for batch in batches)
         values |= {
@@ -103,6 +103,9 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
         latest |= values
         if run.step % run.pace.log_every == 0 or run.step == run.total:
             run.metrics.write(run.step, values)
+        if stopped is not None:
+            save(run, _random_state(), update_pending=True)
+            raise stopped
         if _evaluation_due(run):
             try:
                 latest |= _evaluate(run)
