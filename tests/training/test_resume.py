@@ -82,7 +82,11 @@ def stopping_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
 def test_stopped_wherever_a_run_listens(
     weights: str, reference: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading, between micro-batches, while a reference looks ahead, in an evaluation: every seventh place."""
+    """Reading, between micro-batches, while a reference looks ahead, in an evaluation: every seventh place.
+
+    And again where the resumed run listens first once it has read its 24 examples: there a move of the
+    reference is made up for.
+    """
     data = write_feedback(tmp_path)
     more: dict[str, Any] = {"eval_fraction": 0.2, "eval_every": 4, "micro_batch_tokens": 60}
     more |= REFERENCES[reference] | (LORA if weights == "lora" else {})
@@ -94,11 +98,14 @@ def test_stopped_wherever_a_run_listens(
         stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
             run_here("dpo", settings("dpo", tiny_model, data, output, **more))
-        stopping_at(monkeypatch, 0)
         if not output.exists():
             continue  # it had not begun
         begun += 1
+        stopping_at(monkeypatch, 25)
+        with pytest.raises(Stopped):
+            api.resume(output, quiet=True)
         assert '"stopped"' in (output / "status.json").read_text()
+        stopping_at(monkeypatch, 0)
         api.resume(output, quiet=True)
         assert model_bytes(output) == model_bytes(tmp_path / "whole") != {}
         assert metrics_of(output) == metrics_of(tmp_path / "whole")

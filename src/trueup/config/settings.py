@@ -108,7 +108,7 @@ class RunSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. auto is the GPU if there is one."""
     threads: Count | None = None
-    """CPU threads. Left out: 1 for a very small model, else as torch chooses."""
+    """CPU threads. Left out: 1 where a step is very small, else as torch chooses."""
     attention: Literal["auto", "grouped", "dense", "padded"] = "auto"
     """How shared prompts are computed. auto takes grouped, or padded where the architecture needs it."""
     gradient_checkpointing: bool = False

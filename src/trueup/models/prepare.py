@@ -13,8 +13,8 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load, quiet
 
-SMALL = 5_000_000
-"""Parameters below which a second CPU thread costs more than it gives."""
+SMALL = 4e9
+"""Weights times tokens of a step below which a second CPU thread costs more than it gives."""
 
 
 @dataclass(frozen=True, slots=True)

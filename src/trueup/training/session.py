@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import math
 import platform
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import torch
+import yaml
 
 from trueup import __version__
-from trueup.batch.encode import Encoder, Limits
-from trueup.batch.tokens import TokenGroup
 from trueup.config.resolve import Resolved, dump, read_facts
 from trueup.errors import CheckpointError, InputError, TrueupError
-from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.causal import CausalModel
 from trueup.models.identity import model_identity
 from trueup.models.load import Loaded
-from trueup.models.prepare import SMALL, AdapterSettings, load_policy, num_parameters, pick_device
-from trueup.models.selfcheck import check_layout
 from trueup.references.build import build
-from trueup.sources.gather import gather, split
 from trueup.sources.offline import OfflineSource
 from trueup.training import checkpoint as checkpoints
+from trueup.training.data import gather_examples, make_source
 from trueup.training.export import export
 from trueup.training.folder import RunFolder
 from trueup.training.invariants import check_first_batch
 from trueup.training.loop import Pace, Run, restore, train
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import AdamW, Optimizer
-from trueup.training.prepare import Prepared, prepare
+from trueup.training.policy import choose_layout, choose_threads, make_policy
 from trueup.training.progress import Display
 from trueup.training.schedule import learning_rate
 from trueup.training.signals import StopFlag, stop_on_signals
@@ -52,23 +49,27 @@ class Session:
     def __init__(self, resolved: Resolved, folder: RunFolder, display: Display) -> None:
         self.resolved, self.settings, self.folder, self.display = resolved, resolved.settings, folder, display
         self.method: Method[Any, Any, Any] = resolved.info.build(**dict(resolved.method_settings))
-        self.fingerprints: dict[str, str] = {}
         self.data_lines: list[str] = []
 
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
         """Train to the end; the number of steps and the last metrics."""
-        with stop_on_signals() as flag:
+        with stop_on_signals() as flag, same_threads():
             check_installed(self.settings.trackers)
-            examples, held_out = self._examples()
-            policy, loaded = self._policy()
-            source = self._source(examples, held_out, loaded, flag)
-            facts = self._facts(policy)
+            examples = gather_examples(self.settings, self.method)
+            self._say_data(examples.lines)
+            policy, loaded = make_policy(self.settings, self.display)
+            source, lines = make_source(
+                examples, loaded, self.settings, self.method, display=self.display, poll=flag.poll
+            )
+            self._say_data(lines)
+            facts = self._facts(policy, examples.fingerprints)
             if resume:
                 self._unchanged(facts)
             saved = (
                 checkpoints.load_newest(self.folder.checkpoints, warn=self.display.warn) if resume else None
             )
-            self._choose_layout(policy, source.step_groups(1))
+            choose_threads(policy, source.step_groups(1), self.settings)
+            choose_layout(policy, source.step_groups(1), self.settings, self.display)
             run = self._assemble(policy, loaded, source, saved.step if saved else 0)
             if saved is not None:
                 restore(run, saved)
@@ -87,100 +88,6 @@ class Session:
                 run.metrics.close()
             self._finish(run, loaded, latest)
             return run.step, latest
-
-    def _examples(self) -> tuple[Any, Any]:
-        settings = self.settings
-        gathered = gather(settings.data, skip_bad=settings.skip_bad)
-        self.fingerprints |= gathered.fingerprints
-        lines = list(gathered.lines)
-        train_part, held_out = split(gathered.examples, settings.eval_fraction, settings.seed)
-        if settings.eval_data:
-            other = gather(settings.eval_data, skip_bad=settings.skip_bad)
-            self.fingerprints |= other.fingerprints
-            held_out, lines = other.examples, lines + list(other.lines)
-        viewed = apply(self.method.view, train_part)
-        lines += viewed.lines()
-        kept = apply(self.method.view, held_out).groups if held_out else ()
-        if held_out:
-            lines.append(f"evaluation on {len(kept)} of {len(held_out)} held-out examples")
-        self._say_data(lines)
-        return viewed.groups, kept
-
-    def _policy(self) -> tuple[CausalModel, Loaded]:
-        settings = self.settings
-        torch.manual_seed(settings.seed)
-        device = pick_device(settings.device)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(
-                "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
-            )
-        adapter = settings.lora and AdapterSettings(
-            settings.lora.rank, settings.lora.alpha or 2.0 * settings.lora.rank, settings.lora.dropout,
-            settings.lora.targets,
-        )  # fmt: skip
-        policy, loaded = load_policy(
-            self._model_path(), device=device, precision=settings.precision, adapter=adapter or None,
-            gradient_checkpointing=settings.gradient_checkpointing, trust_remote_code=settings.trust_remote_code,
-            eos_token=settings.eos_token, chat_template=settings.chat_template,
-        )  # fmt: skip
-        size = num_parameters(policy.network)
-        if settings.threads or (device.type == "cpu" and size < SMALL):
-            torch.set_num_threads(settings.threads or 1)
-        trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
-        self.display.say(
-            f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
-            + (", products in bfloat16" if policy.autocast else "")
-        )
-        return policy, loaded
-
-    def _model_path(self) -> str:
-        if self.settings.model != "world":
-            return self.settings.model
-        from trueup.world.model import world_model_path
-
-        with self.display.bar("making the world's model", None) as advance:
-            return str(
-                world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
-            )
-
-    def _source(self, examples: Any, held_out: Any, loaded: Loaded, flag: StopFlag) -> OfflineSource:
-        settings = self.settings
-        limit = self._max_length(loaded)
-        encoder = Encoder(
-            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(limit, settings.max_prompt_length)
-        )
-        prepared = prepare(
-            self.display.track(examples, "tokenizing"), encoder, what="training", poll=flag.poll
-        )
-        kept = prepare(held_out, encoder, what="evaluation", poll=flag.poll) if held_out else Prepared((), ())
-        self._say_data([*prepared.lines, *kept.lines])
-        size = len(prepared.groups)
-        epochs = settings.epochs if settings.epochs is not None else 1.0
-        total = settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * size))
-        return OfflineSource(
-            prepared.groups, kept.groups, self.method.collate, settings.batch_size, settings.micro_batch_tokens,
-            settings.seed, total, flag.poll,
-        )  # fmt: skip
-
-    def _max_length(self, loaded: Loaded) -> int:
-        network: Any = loaded.network
-        most: int | None = getattr(network.config.get_text_config(), "max_position_embeddings", None)
-        asked = self.settings.max_length
-        if most is None or asked <= most:
-            return asked
-        if "max_length" in self.settings.model_fields_set:
-            raise InputError(
-                f"max_length {asked} is more than the {most} positions {self.settings.model} was made for. Give "
-                f"--max-length {most} or less"
-            )
-        return most
-
-    def _choose_layout(self, policy: CausalModel, groups: list[TokenGroup[Any]]) -> None:
-        wanted = None if self.settings.attention == "auto" else Layout(self.settings.attention)
-        check = check_layout(policy, groups, wanted)
-        policy.set_layout(check.layout)
-        if check.message:
-            self.display.warn(check.message)
 
     def _assemble(self, policy: CausalModel, loaded: Loaded, source: OfflineSource, step: int) -> Run:
         settings, total = self.settings, source.num_steps
@@ -242,7 +149,7 @@ class Session:
             "paper": info.paper,
             "formula": info.formula,
             "version": __version__,
-            "settings": self.folder.settings.read_text(encoding="utf-8"),
+            "settings": self._settings_text(),
             "data": self.data_lines,
             "step": run.step,
             "metrics": {key: f"{value:.6g}" for key, value in sorted(latest.items())},
@@ -252,7 +159,14 @@ class Session:
         self.folder.write_status("done", run.step, run.total)
         self.display.say(f"the aligned model is in {self.folder.model}")
 
-    def _facts(self, policy: CausalModel) -> dict[str, Any]:
+    def _settings_text(self) -> str:
+        """run.yaml; should somebody have removed it, the settings: the finished model is worth more."""
+        try:
+            return self.folder.settings.read_text(encoding="utf-8")
+        except OSError:
+            return yaml.safe_dump(dump(self.resolved), sort_keys=False)
+
+    def _facts(self, policy: CausalModel, fingerprints: dict[str, str]) -> dict[str, Any]:
         packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
         return {
             "versions": {
@@ -260,7 +174,7 @@ class Session:
                 "python": platform.python_version(),
                 **{name: version(name) for name in packages},
             },
-            "data_fingerprints": dict(self.fingerprints),
+            "data_fingerprints": fingerprints,
             "model_identity": model_identity(policy.network),
         }
 
@@ -288,7 +202,17 @@ class Session:
                     f"the run began with {name} {was} and goes on with {now}: not bit for bit the same"
                 )
 
-    def _say_data(self, lines: list[str]) -> None:
+    def _say_data(self, lines: Sequence[str]) -> None:
         self.data_lines += lines
         for line in lines:
             self.display.say(line)
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Give torch its number of CPU threads back, so that one run in a process does not decide for the next."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,94 @@
+"""The policy of a run: loaded, adapted, and its layout and threads chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trueup.batch.tokens import TokenGroup
+from trueup.config.settings import RunSettings
+from trueup.errors import InputError
+from trueup.models.causal import CausalModel, Layout
+from trueup.models.load import Loaded
+from trueup.models.prepare import SMALL, AdapterSettings, load_policy, num_parameters, pick_device
+from trueup.models.selfcheck import check_layout
+from trueup.training.progress import Display
+
+
+def make_policy(settings: RunSettings, display: Display) -> tuple[CausalModel, Loaded]:
+    """Load what is to be trained, seeded, and say how large it is.
+
+    Raises:
+        InputError: the model cannot be loaded or adapted as asked, or the device is not there.
+    """
+    torch.manual_seed(settings.seed)
+    device = pick_device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
+        )
+    policy, loaded = load_policy(
+        _folder(settings, display),
+        device=device,
+        precision=settings.precision,
+        adapter=_adapter(settings),
+        gradient_checkpointing=settings.gradient_checkpointing,
+        trust_remote_code=settings.trust_remote_code,
+        eos_token=settings.eos_token,
+        chat_template=settings.chat_template,
+    )
+    size = num_parameters(policy.network)
+    trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
+    display.say(
+        f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
+        + (", products in bfloat16" if policy.autocast else "")
+    )
+    return policy, loaded
+
+
+def _folder(settings: RunSettings, display: Display) -> str:
+    if settings.model != "world":
+        return settings.model
+    from trueup.world.model import world_model_path
+
+    with display.bar("making the world's model", None) as advance:
+        path = world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
+    return str(path)
+
+
+def _adapter(settings: RunSettings) -> AdapterSettings | None:
+    lora = settings.lora
+    if lora is None:
+        return None
+    return AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
+
+
+def choose_threads(policy: CausalModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
+    """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
+
+    Args:
+        groups: those of the first step, which stand for all.
+    """
+    work = num_parameters(policy.network) * sum(group.num_tokens for group in groups)
+    if settings.threads or (policy.device.type == "cpu" and work < SMALL):
+        torch.set_num_threads(settings.threads or 1)
+
+
+def choose_layout(
+    policy: CausalModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings, display: Display
+) -> None:
+    """Take the fastest layout that is exact for this model, or the one asked for, and say so if it is slow.
+
+    Args:
+        groups: those of the first step, on which it is tried.
+
+    Raises:
+        InputError: no layout is exact.
+    """
+    wanted = None if settings.attention == "auto" else Layout(settings.attention)
+    check = check_layout(policy, groups, wanted)
+    policy.set_layout(check.layout)
+    if check.message:
+        display.warn(check.message)

@@ -1,0 +1,135 @@
+"""Settings of a run do what they say."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from runs import metrics_of, model_bytes, run_here, settings, write_feedback
+
+from trueup.errors import InputError
+from trueup.training import loop
+
+
+def run(method: str, model: Path, folder: Path, name: str = "run", **more: Any) -> Path:
+    run_here(method, settings(method, model, write_feedback(folder), folder / name, **more))
+    return folder / name
+
+
+def losses(output: Path) -> list[float]:
+    return [line["loss"] for line in metrics_of(output) if "loss" in line]
+
+
+def test_checkpoints_are_saved_ten_times_a_run_unless_told_otherwise(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """12 steps: every second one, but not the last, after which comes the model itself; two are kept."""
+    output = run("dpo", tiny_model, tmp_path, save_every=None)
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == [
+        "step-00000008",
+        "step-00000010",
+    ]
+
+
+def test_lines_are_written_as_often_as_asked_and_at_the_end(tiny_model: Path, tmp_path: Path) -> None:
+    output = run("dpo", tiny_model, tmp_path, log_every=5, eval_fraction=0.25, eval_every=4)
+    steps = [(line["step"], "loss" in line, "eval_loss" in line) for line in metrics_of(output)]
+    assert steps == [
+        (4, False, True), (5, True, False), (8, False, True), (9, True, False), (9, False, True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more, steps, epoch",
+    [
+        ({"epochs": None, "steps": 5}, 5, 20 / 24),
+        ({"epochs": 0.5}, 3, 0.5),
+        ({"epochs": 1.5}, 9, 1.5),
+        ({"batch_size": 100, "epochs": 1}, 1, 1.0),
+        ({"batch_size": 7, "epochs": 1}, 4, 1.0),
+    ],
+)
+def test_how_long_a_run_is(
+    more: dict[str, Any], steps: int, epoch: float, tiny_model: Path, tmp_path: Path
+) -> None:
+    last = metrics_of(run("dpo", tiny_model, tmp_path, **more))[-1]
+    assert last["step"] == steps
+    assert last["epoch"] == pytest.approx(epoch, rel=1e-15)
+
+
+@pytest.mark.parametrize("weights", [{}, {"lora.rank": 3}], ids=["full", "lora"])
+def test_ways_to_compute_it_agree(weights: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:
+    """Float32 in other orders, carried on by 6 steps of 1e-3; an error in a layout would show in the first."""
+    ways: dict[str, dict[str, Any]] = {
+        "grouped": {}, "dense": {"attention": "dense"}, "padded": {"attention": "padded"},
+        "checkpointing": {"gradient_checkpointing": True},
+    }  # fmt: skip
+    more = {"epochs": 1, "learning_rate": 1e-3, "reference.kind": "trust-region", "reference.every": 2}
+    found = {
+        way: losses(run("dpo", tiny_model, tmp_path, way, **more, **weights, **ways[way])) for way in ways
+    }
+    for way in ways:
+        assert found[way] == pytest.approx(found["grouped"], abs=1e-4)
+        assert found[way][0] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_sequences_longer_than_the_model_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"max_length 513 is more than the 512 positions .*--max-length 512 or less"
+    ):
+        run("dpo", tiny_model, tmp_path, max_length=513)
+    assert run("dpo", tiny_model, tmp_path, max_length=512, epochs=0.2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="device cuda was asked for, but torch finds no GPU here"):
+        run("dpo", tiny_model, tmp_path, device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
+def test_gradients_are_clipped_where_asked(tiny_model: Path, tmp_path: Path) -> None:
+    """A limit that nothing reaches is none; one that everything reaches changes the run after its first step."""
+    off, high, low = (
+        losses(run("sft", tiny_model, tmp_path, str(limit), max_grad_norm=limit)) for limit in (0, 1e9, 1e-9)
+    )
+    assert off == high
+    assert low[0] == off[0]
+    assert low[1:] != off[1:]
+
+
+def test_conversations_are_trained_on(tiny_model: Path, tmp_path: Path) -> None:
+    """Rendered by the tokenizer's chat template."""
+    data = write_feedback(tmp_path)
+    rows = [json.loads(line) for line in data["pairs"].read_text().splitlines()]
+    for row in rows:
+        row["prompt"] = [{"role": "user", "content": row["prompt"]}]
+        for key in ("chosen", "rejected"):
+            row[key] = [{"role": "assistant", "content": row[key].strip()}]
+    data["pairs"].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "run", epochs=4))
+    found = losses(tmp_path / "run")
+    assert found[0] == pytest.approx(math.log(2), abs=1e-6)
+    assert sum(found[-3:]) / 3 < 0.65
+
+
+def test_a_folder_that_is_removed_during_the_run_costs_no_model(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, output, original = run("dpo", tiny_model, tmp_path, "whole"), tmp_path / "run", loop.train_step
+
+    def train_step(*arguments: Any, step: int, **more: Any) -> Any:
+        if step == 5:
+            shutil.rmtree(output)
+        return original(*arguments, step=step, **more)
+
+    monkeypatch.setattr(loop, "train_step", train_step)
+    run("dpo", tiny_model, tmp_path)
+    assert model_bytes(output) == model_bytes(whole) != {}
+    card = (output / "model" / "README.md").read_text()
+    written = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
+    assert written["settings"]["learning_rate"] == 3e-3

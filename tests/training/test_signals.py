@@ -1,0 +1,58 @@
+"""The first signal asks, the second does not."""
+
+import os
+import signal
+import threading
+
+import pytest
+from runs import in_child
+
+from trueup.errors import Stopped
+from trueup.training.signals import stop_on_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_is_heard_at_the_next_look(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_on_signals() as flag:
+        flag.poll()
+        os.kill(os.getpid(), number)
+        with pytest.raises(Stopped, match=number.name):
+            flag.poll()
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(
+    "first, second", [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM"), ("SIGTERM", "SIGINT")]
+)
+def test_the_second_signal_ends_the_process_at_once(first: str, second: str) -> None:
+    """With the code a shell gives a process that was ended by it, and without a word."""
+
+    def body() -> int:
+        with stop_on_signals():
+            os.kill(os.getpid(), signal.Signals[first])
+            os.kill(os.getpid(), signal.Signals[second])
+        return 0
+
+    assert in_child(body) == 128 + signal.Signals[second]
+
+
+def test_handlers_are_put_back_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyError), stop_on_signals():
+        raise KeyError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def body() -> None:
+        with stop_on_signals() as flag:
+            seen.append(signal.getsignal(signal.SIGTERM))
+            flag.poll()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert seen == [before]
