@@ -251,3 +251,11 @@ def test_a_cache_of_another_model_does_not_pass_the_check_of_the_first_batch() -
     disturb(policy.network)
     with pytest.raises(NumericsError, match=r"differs from its reference.*stale cache"):
         check_first_batch(policy, training.reference, training.source.batches(1)[0])
+
+
+def test_a_checkpoint_holds_only_what_its_own_run_needs() -> None:
+    Training(make_policy(), Cached(), source=make_source())
+    source = make_source()
+    part = replace(source, groups=source.groups[:4], total=4)
+    table = Training(make_policy(), Cached(), source=part).reference.table
+    assert set(table.entries) == {group.key for group in (*part.groups, *part.held_out_groups)}

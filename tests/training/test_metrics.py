@@ -130,7 +130,7 @@ def test_a_tracker_that_cannot_start_is_left_out(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(trackers.KINDS, "wandb", refused)
     monkeypatch.setitem(trackers.KINDS, "trackio", lambda *_: Fragile(9))
     said: list[str] = []
-    (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, said.append)
+    (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, 0, said.append)
     assert opened.name == "fragile"
     assert said == ["tracker wandb could not start and is left out: no account"]
 
@@ -143,7 +143,7 @@ def test_modules_that_speak_wandb(name: str, tmp_path: Path, monkeypatch: pytest
     for function in ("init", "log", "finish"):
         setattr(module, function, lambda *a, _name=function, **k: calls.append((_name, a, k)))
     monkeypatch.setitem(sys.modules, name, module)
-    (tracker,) = open_trackers((name,), tmp_path, "a run", {"beta": 0.1}, no_warning)
+    (tracker,) = open_trackers((name,), tmp_path, "a run", {"beta": 0.1}, 0, no_warning)
     tracker.log(3, {"loss": 0.5})
     tracker.close()
     extra = {"dir": str(tmp_path)} if name == "wandb" else {}
@@ -217,3 +217,17 @@ def test_a_resumed_run_tells_trackers_only_what_is_new(
     break_off("dpo", values, before_step=8)
     assert command("train", "dpo", "--resume", tmp_path / "run") == 0
     assert [tracker.seen for tracker in opened] == [[1, 2, 3, 4, 5, 6, 7], [7, 8, 9, 10, 11, 12]]
+
+
+def test_tensorboard_forgets_the_steps_that_a_resumed_run_takes_again(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for first, last, value in ((1, 5, 1.0), (4, 6, 2.0)):
+        (tracker,) = open_trackers(("tensorboard",), tmp_path, "run", {}, first - 1, no_warning)
+        for step in range(first, last + 1):
+            tracker.log(step, {"loss": value})
+        tracker.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    read = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert read == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0), (5, 2.0), (6, 2.0)]

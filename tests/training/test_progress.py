@@ -130,10 +130,10 @@ def test_notices_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     assert captured.out == ""
 
 
-def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Display(quiet=True)
     shown.say("a notice")
     shown.warn("a warning")
     with shown.bar("dpo", 1) as advance:
         advance(1, {"loss": 0.5})
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "warning: a warning\n")

@@ -24,7 +24,7 @@ from toys import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trueup
-from trueup.errors import InputError
+from trueup.errors import CheckpointError, InputError
 from trueup.methods import METHODS
 from trueup.models.load import quiet
 from trueup.references.adapter import AdapterCopy
@@ -277,7 +277,38 @@ def test_what_cannot_change_the_result_may_change_on_resuming(tiny_model: Path, 
     break_off("dpo", settings("dpo", tiny_model, data, tmp_path / "run"), before_step=8)
     api.resume(tmp_path / "run", {"save_every": 1, "keep_checkpoints": 4}, quiet=True)
     names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert names == [f"step-{step:08d}" for step in (8, 9, 10, 11)]
+    assert names == [f"step-{step:08d}" for step in (9, 10, 11, 12)]
     assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole")
     with pytest.raises(InputError, match="learning_rate cannot change when a run is resumed"):
         api.resume(tmp_path / "run", {"learning_rate": 1.0}, quiet=True)
+
+
+def test_a_model_that_could_not_be_written_is_written_on_resuming_without_another_step(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_feedback(tmp_path)
+    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise CheckpointError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "export", fails)
+        with pytest.raises(CheckpointError, match="no room"):
+            run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "run"))
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    result = api.resume(tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert result.metrics["loss"] == metrics_of(tmp_path / "whole")[-1]["loss"]
+    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
+
+
+def test_prompts_shared_by_training_and_evaluation_are_counted(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = write_feedback(tmp_path)["pairs"]
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(pairs.read_text().splitlines(keepends=True)[:3]))
+    arguments = options(settings("dpo", tiny_model, {"pairs": pairs}, tmp_path / "run"))
+    assert command("train", "dpo", *arguments, "--eval_data", few) == 0
+    assert "3 of 3 evaluation prompts are also in the training data" in capsys.readouterr().err

@@ -90,7 +90,11 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
         raise _located(problems, origins)
     if settings.learning_rate is None:
         raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
-    if isinstance(getattr(method_settings, "reference", None), AdapterOff) and settings.lora is None:
+    starts_from_adapter = (
+        Path(settings.model) / "adapter_config.json"
+    ).is_file()  # refused by the reference itself
+    off = isinstance(getattr(method_settings, "reference", None), AdapterOff)
+    if off and settings.lora is None and not starts_from_adapter:
         raise InputError(
             "reference.kind adapter-off is refused without lora: there is no adapter to switch off; "
             "give lora.rank, or take reference.kind frozen"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ def load_policy(
     if adapter is not None:
         network = lora.add_lora(
             network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
-            base=loaded.base_path,
+            base=str(Path(loaded.base_path).resolve()),
         )  # fmt: skip
         network.to(device)
     if gradient_checkpointing:

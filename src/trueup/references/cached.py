@@ -50,13 +50,13 @@ class CachedReference:
         self.identity = model_identity(self.policy.network)
         path = self.folder / f"{self.fingerprint()}.safetensors"
         known = read_table(path)
-        self.table = Table(known.entries)
         batches = feed.first_pass()
         assert batches is not None
-        self.table.fill(self.policy, batches)
-        self.table.fill(self.policy, feed.held_out())
-        if len(self.table.entries) > len(known.entries):
-            write_table(path, self.table)
+        computed = Table(known.entries)
+        used = computed.fill(self.policy, batches) | computed.fill(self.policy, feed.held_out())
+        if len(computed.entries) > len(known.entries):
+            write_table(path, computed)
+        self.table = Table({key: entry for key, entry in computed.entries.items() if key in used})
 
     def fingerprint(self) -> str:
         """Hash of what the numbers depend on, tokens apart."""

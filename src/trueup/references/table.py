@@ -25,9 +25,15 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self.entries
 
-    def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> None:
-        """Run every batch that holds an unknown group through the policy, without gradients."""
+    def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> set[str]:
+        """Run every batch that holds an unknown group through the policy, without gradients or dropout.
+
+        Returns:
+            The keys of all groups of the batches.
+        """
+        keys: set[str] = set()
         for batch in batches:
+            keys.update(group.key for group in batch.groups)
             if all(group.key in self.entries for group in batch.groups):
                 continue
             with torch.no_grad(), policy.without_dropout():
@@ -35,6 +41,7 @@ class Table:
             counts = [sum(int(row.scored.sum()) for row in group.responses) for group in batch.groups]
             for group, piece in zip(batch.groups, log_probs.token_S.cpu().split(counts), strict=True):
                 self.entries.setdefault(group.key, piece.clone())
+        return keys
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         """Look a batch up.

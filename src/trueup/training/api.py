@@ -45,7 +45,7 @@ def train(
         model: folder of a model or adapter in Hugging Face format, or `world`.
         data: files with feedback, or names such as `world:pairs`.
         output: folder of the run; it must not hold one already.
-        quiet: show no progress.
+        quiet: show warnings only.
         settings: any setting of `trueup.config.settings.RunSettings` by name.
 
     Raises:

@@ -90,7 +90,16 @@ def make_source(
         total=settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * size)),
         poll=poll,
     )
-    return source, (*prepared.lines, *kept.lines)
+    return source, (*prepared.lines, *kept.lines, *_overlap(prepared, kept))
+
+
+def _overlap(training: Prepared, held_out: Prepared) -> list[str]:
+    """Says how many evaluation prompts were trained on."""
+    known = {group.prompt.tobytes() for group in training.groups}
+    shared = sum(group.prompt.tobytes() in known for group in held_out.groups)
+    if not shared:
+        return []
+    return [f"note: {shared} of {len(held_out.groups)} evaluation prompts are also in the training data"]
 
 
 def max_length(loaded: Loaded, settings: RunSettings) -> int:

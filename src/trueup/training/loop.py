@@ -68,7 +68,7 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
         Stopped: after a checkpoint was written from which the run goes on bit for bit.
         NumericsError, CheckpointError: as its parts raise them.
     """
-    latest: dict[str, float] = {}
+    latest = dict(run.metrics.latest)
     if run.step and _evaluation_due(run):
         latest |= _evaluate(run)  # the run was stopped between the step and its evaluation
     while run.step < run.total:
@@ -112,7 +112,7 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
             except Stopped:
                 save(run, _random_state())
                 raise
-        if _due(run.pace.save_every, run) and run.step < run.total:
+        if _due(run.pace.save_every, run) or run.step == run.total:
             save(run, _random_state())
             run.folder.write_status("running", run.step, run.total)
         advance(run.step, latest)

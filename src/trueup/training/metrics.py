@@ -32,11 +32,14 @@ class Metrics:
         self.trackers = list(trackers)
         self.warn = warn
         self.evaluated: set[int] = set()
+        self.latest: dict[str, float] = {}
         self._failed = False
         kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
         self.evaluated = {
             int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)
         }
+        for line in kept:
+            self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if path.is_file():
             self._keep(kept)
 

@@ -21,11 +21,12 @@ class Display:
     """Notices and progress on standard error.
 
     Args:
-        quiet: show nothing.
+        quiet: show warnings only.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.warnings = Console(stderr=True, highlight=False, soft_wrap=True) if quiet else self.console
 
     def say(self, line: str) -> None:
         """Something the user should know."""
@@ -33,7 +34,7 @@ class Display:
 
     def warn(self, line: str) -> None:
         """Something the user should look at."""
-        self.console.print(f"warning: {line}", markup=False, style="yellow")
+        self.warnings.print(f"warning: {line}", markup=False, style="yellow")
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         """Hand items on, showing how many are done."""

@@ -76,7 +76,7 @@ class Session:
                 self.display.say(f"going on after step {run.step} of {run.total}")
             else:
                 self._start(run, facts, resume)
-            run.metrics.trackers = self._trackers()
+            run.metrics.trackers = self._trackers(run.step)
             try:
                 latest = self._train(run, flag)
             except TrueupError as error:
@@ -122,11 +122,11 @@ class Session:
         self.folder.write_settings(dump(self.resolved) | facts | {"reference": run.reference.identity})
         self.folder.write_status("running", 0, run.total)
 
-    def _trackers(self) -> list[Tracker]:
+    def _trackers(self, step: int) -> list[Tracker]:
         """Opened once the run has begun, so that one that cannot begin leaves nothing there."""
         return open_trackers(
             self.settings.trackers, self.folder.path, self.settings.run_name or self.folder.path.name,
-            dump(self.resolved), self.display.warn,
+            dump(self.resolved), step, self.display.warn,
         )  # fmt: skip
 
     def _train(self, run: Run, flag: StopFlag) -> dict[str, float]:

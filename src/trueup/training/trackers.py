@@ -28,10 +28,11 @@ class TensorBoard:
 
     name = "tensorboard"
 
-    def __init__(self, folder: Path, run_name: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        # A resumed run writes the steps after its checkpoint again.
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -59,10 +60,10 @@ class _Module:
         self.module.finish()
 
 
-KINDS: dict[str, Callable[[Path, str, Mapping[str, Any]], Tracker]] = {
+KINDS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": TensorBoard,
-    "wandb": lambda folder, run_name, settings: _Module("wandb", folder, run_name, settings),
-    "trackio": lambda folder, run_name, settings: _Module("trackio", folder, run_name, settings),
+    "wandb": lambda folder, run_name, settings, step: _Module("wandb", folder, run_name, settings),
+    "trackio": lambda folder, run_name, settings, step: _Module("trackio", folder, run_name, settings),
 }
 
 
@@ -87,13 +88,14 @@ def open_trackers(
     folder: Path,
     run_name: str,
     settings: Mapping[str, Any],
+    step: int,
     warn: Callable[[str], None],
 ) -> list[Tracker]:
-    """Start the trackers asked for; one that cannot start is reported and left out."""
+    """Start the trackers asked for, after `step` steps; one that cannot start is reported and left out."""
     opened = []
     for name in names:
         try:
-            opened.append(KINDS[name](folder, run_name, settings))
+            opened.append(KINDS[name](folder, run_name, settings, step))
         except Exception as error:  # a service that is down, an account that is missing
             warn(f"tracker {name} could not start and is left out: {error}")
     return opened
