@@ -13,7 +13,8 @@ from trueup.config.layers import Layer, flatten, nest, overlay
 from trueup.config.nearest import did_you_mean
 from trueup.config.schema import settings_in
 from trueup.config.settings import RunSettings
-from trueup.config.trl import handled_names, same, translate, trl_names
+from trueup.config.trl import handled_names, translate, trl_names
+from trueup.config.trl_rows import same
 from trueup.config.validation import Model, Problem, Problems, named, validate
 from trueup.config.yaml_file import read_yaml
 from trueup.errors import InputError

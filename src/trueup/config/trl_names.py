@@ -4,7 +4,7 @@ Names that are ours too, with the same meaning (`learning_rate`, `beta`, `seed`,
 """
 
 from trueup.config import trl_rules
-from trueup.config.trl import Row, no_effect, refused, renamed
+from trueup.config.trl_rows import Row, no_effect, refused, renamed
 
 ALWAYS = "no batch has padding; prompts and responses are packed as they are"
 ONE_BY_ONE = "files are given one by one, as data and eval_data"

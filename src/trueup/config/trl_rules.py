@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trueup.config.schema import settings_in
-from trueup.config.trl import Outcome, Values
+from trueup.config.trl_rows import Outcome, Values
 from trueup.config.validation import convert, one_of, shown
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
