@@ -2,11 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
-from runs import in_child
+from runs import in_child, write_feedback
 
+import trueup
 from trueup.errors import Stopped
 from trueup.training.signals import stop_on_signals
 
@@ -56,3 +61,23 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+def test_a_signal_while_torch_is_being_imported_ends_the_run_cleanly(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, signalled as soon as it holds the folder, which takes less than importing torch."""
+    data, output = write_feedback(tmp_path)["pairs"], tmp_path / "run"
+    arguments = ["train", "dpo", "--model", tiny_model, "--data", data, "--output", output, "--epochs", "200"]
+    command = [sys.executable, "-m", "trueup", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(trueup.__file__).parents[1])}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        deadline = time.monotonic() + 60
+        while not (output / ".lock").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, said
+    assert "stopped by SIGTERM before anything was written" in said
+    assert not output.exists()

@@ -12,6 +12,7 @@ from trueup.config.resolve import Resolved, dump, load_run, resolve
 from trueup.errors import InputError, Stopped
 from trueup.training.folder import RunFolder
 from trueup.training.progress import Display
+from trueup.training.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from trueup.methods.method import Method
@@ -111,11 +112,12 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
 
 def _go(resolved: Resolved, folder: RunFolder, display: Display, *, resume: bool) -> Result:
     """Everything that needs torch, imported only now that the settings are known to make sense."""
-    from trueup.training.session import Session
-
-    session = Session(resolved, folder, display)
     try:
-        return Result(folder.path, folder.model, *session.go(resume=resume))
+        with stop_on_signals() as flag:  # before the imports, which take seconds
+            from trueup.training.session import Session
+
+            session = Session(resolved, folder, display)
+            return Result(folder.path, folder.model, *session.go(flag, resume=resume))
     except Stopped as stopped:
         display.say(
             f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"

@@ -33,7 +33,7 @@ from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.policy import choose_layout, choose_threads, make_policy
 from trueup.training.progress import Display
 from trueup.training.schedule import learning_rate
-from trueup.training.signals import StopFlag, stop_on_signals
+from trueup.training.signals import StopFlag
 from trueup.training.trackers import Tracker, check_installed, open_trackers
 
 
@@ -51,9 +51,13 @@ class Session:
         self.method: Method[Any, Any, Any] = resolved.info.build(**dict(resolved.method_settings))
         self.data_lines: list[str] = []
 
-    def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
-        """Train to the end; the number of steps and the last metrics."""
-        with stop_on_signals() as flag, same_threads():
+    def go(self, flag: StopFlag, *, resume: bool) -> tuple[int, dict[str, float]]:
+        """Train to the end; the number of steps and the last metrics.
+
+        Args:
+            flag: set when the user asks to stop.
+        """
+        with same_threads():
             check_installed(self.settings.trackers)
             examples = gather_examples(self.settings, self.method)
             self._say_data(examples.lines)
