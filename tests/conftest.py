@@ -6,6 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# How fast an example runs says something of the machine, not of the code.
+hypothesis_settings.register_profile("trueup", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("trueup")
 
 # Before torch is imported anywhere, and for every process that a test starts.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
