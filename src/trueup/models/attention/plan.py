@@ -16,6 +16,9 @@ from torch import Tensor
 
 from trueup.batch.stream import GroupSpan, Stream
 
+Run = tuple[int, int]
+"""Stream positions [start, stop)."""
+
 QUERY_BLOCK = 64
 """Queries of a piece: small enough to skip most of the triangle, large enough for an efficient product."""
 LONG_QUERY_BLOCK = 256
@@ -30,9 +33,9 @@ OVERHEAD = 4_096
 class Piece:
     """Queries [start, stop) of one segment, and the two runs of keys they see: the prompt's and their own."""
 
-    queries: tuple[int, int]
-    prompt: tuple[int, int]
-    own: tuple[int, int]
+    queries: Run
+    prompt: Run
+    own: Run
 
     @property
     def num_queries(self) -> int:
@@ -87,16 +90,14 @@ class Plan:
 
 def plan_attention(stream: Stream) -> Plan:
     """Cut a stream into blocks; the plan lives on the stream's device."""
-    buckets = list(_buckets(list(_pieces(stream.spans))))
     place_T = torch.empty(stream.num_tokens, dtype=torch.int64)
     blocks, offset = [], 0
-    for bucket in buckets:
-        width = max(piece.num_queries for piece in bucket)
-        for number, piece in enumerate(bucket):
-            start = offset + number * width
-            place_T[slice(*piece.queries)] = torch.arange(start, start + piece.num_queries)
-        blocks.append(_block(bucket, stream))
-        offset += len(bucket) * width
+    for bucket in _buckets(list(_pieces(stream.spans))):
+        query_BQ, real_BQ = _places([((0, 0), piece.queries) for piece in bucket])
+        key_BK, real_BK = _places([(piece.prompt, piece.own) for piece in bucket])
+        place_T[query_BQ[real_BQ]] = offset + real_BQ.flatten().nonzero()[:, 0]
+        offset += query_BQ.numel()
+        blocks.append(_block(query_BQ, key_BK, real_BK, stream))
     return Plan(tuple(blocks), place_T.to(stream.token_T.device))
 
 
@@ -129,25 +130,26 @@ def _buckets(pieces: list[Piece]) -> Iterator[list[Piece]]:
         yield bucket
 
 
-def _block(bucket: list[Piece], stream: Stream) -> Block:
-    width_Q = max(piece.num_queries for piece in bucket)
-    width_K = max(piece.num_keys for piece in bucket)
-    query_BQ = torch.stack([_padded([piece.queries], width_Q) for piece in bucket])
-    key_BK = torch.stack([_padded([piece.prompt, piece.own], width_K) for piece in bucket])
-    num_keys_B = torch.tensor([piece.num_keys for piece in bucket])
-    real_BK = torch.arange(width_K)[None] < num_keys_B[:, None]
-    device = stream.token_T.device
+def _places(runs: Sequence[tuple[Run, Run]]) -> tuple[Tensor, Tensor]:
+    """[B, width] positions of two runs each, one after the other, padded with the first; and which are real."""
+    bounds = torch.tensor(runs)
+    start_B, other_B = bounds[:, 0, 0], bounds[:, 1, 0]
+    length_B2 = bounds[..., 1] - bounds[..., 0]
+    total_B1 = length_B2.sum(1, keepdim=True)
+    place = torch.arange(int(total_B1.max()))[None]
+    in_first = place < length_B2[:, :1]
+    places = torch.where(in_first, start_B[:, None] + place, other_B[:, None] + place - length_B2[:, :1])
+    real = place < total_B1
+    return torch.where(real, places, places[:, :1]), real
+
+
+def _block(query_BQ: Tensor, key_BK: Tensor, real_BK: Tensor, stream: Stream) -> Block:
+    device, position_T = stream.token_T.device, stream.position_T
     query_BQ, key_BK, real_BK = query_BQ.to(device), key_BK.to(device), real_BK.to(device)
-    position_T = stream.position_T
     return Block(
         query_BQ=query_BQ,
         key_BK=key_BK,
         causal_BQK=(key_BK[:, None] <= query_BQ[..., None]) & real_BK[:, None],
         distance_BQK=position_T[query_BQ][..., None] - position_T[key_BK][:, None],
-        short=width_Q * width_K <= SHORT,
+        short=query_BQ.shape[1] * key_BK.shape[1] <= SHORT,
     )
-
-
-def _padded(runs: Sequence[tuple[int, int]], width: int) -> Tensor:
-    places = torch.cat([torch.arange(*run) for run in runs])
-    return torch.cat([places, places[:1].expand(width - len(places))])
