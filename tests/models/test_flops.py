@@ -85,6 +85,9 @@ SHAPES: dict[str, list[Shape]] = {
     "summaries": [(300, [35, 35])] * 2,
     "long prompt, K=8": [(200, [100] * 8)],
     "points": [(40, [30])] * 8,
+    "long prompt": [(390, [30, 40])],
+    "as long as max_length": [(1000, [20, 24])],
+    "long answers to a long prompt": [(512, [512, 512])],
 }
 
 
@@ -100,17 +103,17 @@ def test_a_step_costs_what_the_shared_prompt_costs(shapes: list[Shape]) -> None:
     assert 0.95 <= sum(operations.values()) / ideal <= 1.05
 
 
-def test_a_long_prompt_costs_little_more() -> None:
-    """At this width a quarter of the work is attention, and the fused kernel makes QK again in its backward
-    pass, nine products for eight, and half a block of queries beyond the triangle: 1.08. Whole squares would
-    come to 1.27.
+def test_a_prompt_beyond_the_default_max_length_costs_little_more() -> None:
+    """There the fused kernel takes over, which makes QK again in its backward pass, nine products for eight, and
+    half a block of queries beyond the triangle. At this width and length two fifths of the work are attention:
+    1.11. Whole squares would come to 1.5.
     """
-    model, shapes = CausalModel(network()), [(1000, [50, 50])]
+    model, shapes = CausalModel(network()), [(2000, [50, 50])]
     operations = counted(model, model, streamed(shapes))
     assert operations["aten._scaled_dot_product_flash_attention_for_cpu"] > 0
     assert operations["aten._scaled_dot_product_flash_attention_for_cpu_backward"] > 0
     ideal = 4 * forward(*shapes[0]) + 2 * HEAD * 100
-    assert 0.95 <= sum(operations.values()) / ideal <= 1.10
+    assert 0.95 <= sum(operations.values()) / ideal <= 1.12
 
 
 def test_an_adapter_spares_the_gradients_of_what_is_frozen() -> None:

@@ -21,10 +21,15 @@ Run = tuple[int, int]
 
 QUERY_BLOCK = 64
 """Queries of a piece: small enough to skip most of the triangle, large enough for an efficient product."""
+LONG = 1_310_720
+"""Queries times keys of a whole segment above which it goes to the fused kernel: some 1,140 tokens.
+
+Below, softmax(QK)V is written out on a CPU: it takes as long and does no product twice, but keeps the weights for
+the backward pass, half of this many a head and layer."""
 LONG_QUERY_BLOCK = 256
-"""Queries of a piece of a long segment, where the fused kernel wants more of them."""
+"""Queries of a piece of a long segment; the fused kernel wants many."""
 SHORT = 131_072
-"""Queries times keys up to which softmax(QK)V written out beats the fused kernel on a CPU."""
+"""Queries times keys of a piece up to which softmax(QK)V written out beats the fused kernel on a CPU."""
 OVERHEAD = 4_096
 """Queries times keys that cost about as much as starting one more block."""
 
@@ -105,7 +110,7 @@ def _pieces(spans: Sequence[GroupSpan]) -> Iterator[Piece]:
     for span in spans:
         for prompt, own in [((0, 0), span.prompt), *((span.prompt, response) for response in span.responses)]:
             num_keys = prompt[1] - prompt[0] + own[1] - own[0]
-            long = (own[1] - own[0]) * num_keys > SHORT
+            long = (own[1] - own[0]) * num_keys > LONG
             step = LONG_QUERY_BLOCK if long else QUERY_BLOCK
             for start in range(own[0], own[1], step):
                 stop = min(start + step, own[1])
