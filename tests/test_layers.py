@@ -15,7 +15,7 @@ import trueup
 SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
-    ("errors", "paths"),
+    ("errors", "files", "paths"),
     ("feedback", "config.nearest", "config.schema", "config.settings", "config.validation"),
     ("batch",),
     ("objectives", "models"),

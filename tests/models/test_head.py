@@ -215,13 +215,13 @@ def test_a_step_saves_nothing_of_the_size_of_all_logits(layout: Layout, adapted:
 def test_the_head_of_each_architecture() -> None:
     llama = head_of(toy_network("llama"))
     assert (llama.scale, llama.softcap, llama.bias_V) == (1.0, None, None)
-    assert llama.trainable
+    assert llama.weight_VH.requires_grad
     assert head_of(toy_network("cohere")).scale == 0.25
     assert head_of(toy_network("granite")).scale == 0.5
     assert head_of(toy_network("gemma2")).softcap == 3.0
     gpt2 = toy_network("gpt2")
     assert head_of(gpt2).weight_VH is gpt2.get_input_embeddings().weight
-    assert not head_of(toy_network("llama").requires_grad_(False)).trainable
+    assert not head_of(toy_network("llama").requires_grad_(False)).weight_VH.requires_grad
 
 
 def test_a_tied_embedding_gets_both_gradients() -> None:

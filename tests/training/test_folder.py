@@ -100,6 +100,15 @@ def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    half, whole = tmp_path / ".status.json.1f.tmp", tmp_path / "status.json"
+    half.write_text("{")
+    whole.write_text("{}")
+    RunFolder(tmp_path).lock().release()
+    assert not half.exists()
+    assert whole.exists()
+
+
 @pytest.mark.parametrize("content", ["", "{torn", "[1]", "\x00"])
 def test_a_status_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "status.json").write_text(content)

@@ -1,6 +1,7 @@
 """metrics.jsonl, and the trackers beside it, none of which can stop a run."""
 
 import json
+import os
 import resource
 import sys
 from collections.abc import Mapping
@@ -78,14 +79,19 @@ def test_a_line_that_does_not_fit_is_left_out_whole(tmp_path: Path) -> None:
     assert evaluated == list(range(1, 10))
 
 
-def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the lines of steps that are taken again left there, the file would tell them twice."""
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')
-    path.with_suffix(".part").mkdir()
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written: Is a directory"):
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
         metrics(path, keep_until=1)
     assert [line["step"] for line in read_lines(path)] == [1, 2]
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
 
 
 class Fragile:

@@ -22,7 +22,6 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
     *("vocab.json", "vocab.txt"),
 )
-WEIGHTS = ("model", "adapter_model")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FEEDBACK = "a file with feedback, or world:pairs, world:rankings, ..."
 FILE_SUFFIXES = (".json", ".jsonl", ".gz", ".jinja", ".txt")

@@ -38,11 +38,6 @@ class Setting:
     """The only `kind` of its mapping that has this setting; empty where all have it."""
 
     @property
-    def switch(self) -> bool:
-        """Whether it is true or false, so that the bare option can stand for true."""
-        return self.words.startswith("true or false")
-
-    @property
     def allowed(self) -> str:
         """What may be given, in words: `number greater than 0`, `linear | cosine`."""
         return " ".join(filter(None, (" | ".join(self.choices), self.words, self.bounds)))

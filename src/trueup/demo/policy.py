@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
+from trueup.batch.encode import Encoder, Limits
 from trueup.evaluate.kl import sequence_kl
 from trueup.evaluate.mean import Mean, mean
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.sampling.in_process import Drawn, Sampling, draw
 from trueup.world.gold import gold
+from trueup.world.tokenizer import MAX_LENGTH
 
 MAX_NEW_TOKENS = 40
 
@@ -38,6 +40,8 @@ class Policy:
     def __init__(self, folder: Path) -> None:
         self.loaded: Loaded = load(str(folder), device=torch.device("cpu"))
         self.model = CausalModel(self.loaded.network)
+        limits = Limits(MAX_LENGTH)
+        self.encoder = Encoder(self.loaded.tokenizer, end_ids=self.loaded.end_ids, limits=limits)
 
     def judge(self, prompts: Sequence[str], seed: int) -> Judged:
         """Answers and their gold rewards."""
@@ -53,7 +57,7 @@ class Policy:
         )
 
     def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        return [list(self.loaded.tokenizer(prompt).input_ids) for prompt in prompts]
+        return [self.encoder.prompt_ids(prompt) for prompt in prompts]
 
     def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Drawn]:
         sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS)

@@ -9,10 +9,8 @@ part of it: a reader knows.
 
 import gzip
 import json
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -21,6 +19,7 @@ from trueup.feedback import fields
 from trueup.feedback.fields import Place
 from trueup.feedback.records import Comparison, Content, Example, Origin, Response
 from trueup.feedback.turns import content, message_json
+from trueup.files import replaced_whole
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source")
 COMPARISON_KEYS = ("better", "worse", "probability")
@@ -124,15 +123,22 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
         InputError: the file cannot be written (no such folder, no space), or a text cannot be encoded.
     """
     target = Path(path)
+    try:
+        with replaced_whole(target) as raw, packed_for(target, raw) as out:
+            return _write(target, examples, out)
+    except OSError as error:
+        raise InputError(f"{target}: the file cannot be written: {error.strerror or error}") from None
+
+
+def _write(target: Path, examples: Iterable[Example], out: Writable) -> int:
     count = 0
-    with replaced_whole(target) as raw, packed_for(target, raw) as out:
-        for count, example in enumerate(examples, start=1):
-            line = json.dumps(example_to_row(example), ensure_ascii=False, allow_nan=False)
-            try:
-                out.write(line.encode("utf-8") + b"\n")
-            except UnicodeEncodeError as error:
-                where = f" (from {example.origin})" if example.origin else ""
-                raise InputError(f"{target}: example {count}{where} cannot be written: {error}") from None
+    for count, example in enumerate(examples, start=1):
+        line = json.dumps(example_to_row(example), ensure_ascii=False, allow_nan=False)
+        try:
+            out.write(line.encode("utf-8") + b"\n")
+        except UnicodeEncodeError as error:
+            where = f" (from {example.origin})" if example.origin else ""
+            raise InputError(f"{target}: example {count}{where} cannot be written: {error}") from None
     return count
 
 
@@ -140,31 +146,3 @@ def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Writable]:
     """Where to write the bytes of `target`: through gzip if its name ends in `.gz`."""
     # Without a name and a time in its header, the same examples give the same bytes.
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if target.suffix == ".gz" else nullcontext(raw)
-
-
-@contextmanager
-def replaced_whole(target: Path) -> Iterator[BinaryIO]:
-    """A file to write that replaces `target` once it is safely on disk, and otherwise leaves no trace."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as raw:
-            yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        os.replace(temporary, target)
-        if os.name == "posix":
-            sync_folder(target.parent)
-    except OSError as error:
-        raise InputError(f"{target}: the file cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that a renamed file is found under its new name after a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

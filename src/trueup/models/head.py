@@ -26,10 +26,6 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
 
-    @property
-    def trainable(self) -> bool:
-        return self.weight_VH.requires_grad or (self.bias_V is not None and self.bias_V.requires_grad)
-
 
 class UnsupportedHead(Exception):
     """The model's head is not a plain linear map; `str()` says what it is."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup.config.inputs import check_inputs
-from trueup.config.resolve import Resolved, dump, load_run, resolve
+from trueup.config.resolve import Resolved, load_run, resolve
 from trueup.errors import InputError, Stopped
 from trueup.training.folder import RunFolder
 from trueup.training.progress import Display
@@ -125,6 +125,3 @@ def _go(resolved: Resolved, folder: RunFolder, display: Display, *, resume: bool
             else f"stopped by {stopped} before anything was written"
         )
         raise
-
-
-__all__ = ["Resolved", "Result", "dump", "resume", "run", "train"]

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trueup.errors import CheckpointError
+from trueup.files import flush_to_disk
 
 FORMAT = 1
 PREFIX = "step-"
@@ -56,7 +57,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             _write(part, checkpoint)
             shutil.rmtree(final, ignore_errors=True)
             os.rename(part, final)
-            _sync(folder)
+            flush_to_disk(folder)
         for old in sorted(_folders(folder))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
@@ -123,13 +124,13 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
     for name, tensors in checkpoint.parts.items():
         file = part / f"{name}.safetensors"
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
-        _sync(file)
+        flush_to_disk(file)
         digests[file.name] = _sha256(file)
     facts = {"format": FORMAT, "step": checkpoint.step, **checkpoint.facts}
     _write_json(part / "facts.json", facts)
     digests["facts.json"] = _sha256(part / "facts.json")
     _write_json(part / "manifest.json", {"files": digests})
-    _sync(part)
+    flush_to_disk(part)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -163,19 +164,8 @@ def _sha256(file: Path) -> str:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    with file.open("w", encoding="utf-8") as opened:
-        json.dump(content, opened, indent=1)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    flush_to_disk(file)
 
 
 def _free(folder: Path) -> float:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from trueup.errors import CheckpointError, InputError
+from trueup.files import replaced_whole
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
+            for left in self.path.glob(".*.tmp"):  # by a process that was killed while it wrote
+                left.unlink()
         except Timeout as error:
             raise InputError(
                 f"{self.path}: another process is training in this folder. Wait for it, or give another --output"
@@ -101,16 +102,10 @@ class RunFolder:
             self.path.rmdir()
 
     def _write(self, file: Path, text: str) -> None:
-        part = file.with_suffix(".part")
         try:
-            with part.open("w", encoding="utf-8") as opened:
-                opened.write(text)
-                opened.flush()
-                os.fsync(opened.fileno())
-            os.replace(part, file)
+            with replaced_whole(file) as opened:
+                opened.write(text.encode())
         except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{file}: cannot be written: {error.strerror or error}. Make room, and go on with --resume if the run "
                 "has begun"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trueup.errors import CheckpointError
+from trueup.files import replaced_whole
 from trueup.training.trackers import Tracker
 
 
@@ -74,13 +75,10 @@ class Metrics:
             raise
 
     def _keep(self, lines: Sequence[Mapping[str, object]]) -> None:
-        part = self.path.with_suffix(".part")
         try:
-            part.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-            os.replace(part, self.path)
+            with replaced_whole(self.path) as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         except OSError as error:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{self.path}: cannot be written: {error.strerror or error}. Make room, and go on with --resume"
             ) from error

@@ -15,7 +15,7 @@ import yaml
 
 from trueup import __version__
 from trueup.config.resolve import Resolved, dump, read_facts
-from trueup.errors import CheckpointError, InputError, TrueupError
+from trueup.errors import CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.models.identity import model_identity
@@ -134,8 +134,6 @@ class Session:
         )  # fmt: skip
 
     def _train(self, run: Run, flag: StopFlag) -> dict[str, float]:
-        from trueup.errors import Stopped
-
         try:
             with self.display.bar(self.resolved.method, run.total) as advance:
                 return train(run, poll=flag.poll, advance=advance)
