@@ -25,7 +25,7 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trueup.batch.batch import collate_batch
+from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup, TokenRow
@@ -82,7 +82,7 @@ def main(
     for number, kind in enumerate(DATA):
         batch = collate_batch(groups(kind, number), Pairs.collate)
 
-        def step(log_probs: Callable[[], LogProbs], batch=batch) -> float:  # type: ignore[no-untyped-def]
+        def step(log_probs: Callable[[], LogProbs], batch: Batch[Pairs] = batch) -> float:
             network.zero_grad()
             with torch.no_grad():
                 reference = log_probs()
@@ -90,11 +90,11 @@ def main(
             loss.backward()
             return loss.item()
 
-        def streamed(layout: Layout, batch=batch) -> LogProbs:  # type: ignore[no-untyped-def]
+        def streamed(layout: Layout, batch: Batch[Pairs] = batch) -> LogProbs:
             model.set_layout(layout)
             return model.log_probs(batch.stream)
 
-        def naive(batch=batch) -> LogProbs:  # type: ignore[no-untyped-def]
+        def naive(batch: Batch[Pairs] = batch) -> LogProbs:
             with torch.autocast("cpu", dtype=model.autocast, enabled=model.autocast is not None):
                 return LogProbs(naive_log_probs(model, batch.stream), batch.stream.length_N)
 
