@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,22 +179,58 @@ class TestRun:
     @pytest.mark.parametrize("key", ["data", "eval_data"])
     def test_feedback_that_is_not_there(self, given: dict[str, Any], key: str, tmp_path: Path) -> None:
         with pytest.raises(
-            InputError, match=r"none.jsonl: no such file; give a file with feedback, or world:pairs"
+            InputError,
+            match=r"none.jsonl: no such file; give a file with feedback, hub:OWNER/NAME, or world:pairs",
         ):
             self.check(given, **{key: [str(tmp_path / "none.jsonl")]})
-        with pytest.raises(InputError, match=r"is a folder; give a file with feedback"):
+        with pytest.raises(InputError, match=r"is a folder; name a file in it: pairs.jsonl$"):
             self.check(given, **{key: [str(tmp_path)]})
 
     def test_a_data_set_of_the_hub(self, given: dict[str, Any]) -> None:
-        message = (
-            r"^trl-lib/pairs: no such file; if it is a data set of the hub, download its files first; give"
-        )
-        with pytest.raises(InputError, match=message):
-            self.check(given, data="trl-lib/pairs")
+        """The hub is asked when the data set is read; what can be told from the name alone is told here."""
+        self.check(given, data=["trl-lib/pairs", "hub:trl-lib/pairs?split=test"])
+        with pytest.raises(
+            InputError, match=r"^'trl-lib/pairs\?spilt=test': unknown key 'spilt'; did you mean"
+        ):
+            self.check(given, data="trl-lib/pairs?spilt=test")
 
-    def test_a_file_in_a_folder_is_no_hub_id(self, given: dict[str, Any]) -> None:
-        with pytest.raises(InputError, match=r"^data/pairs.jsonl: no such file; give a file with feedback"):
+    @pytest.mark.parametrize("key", ["data", "eval_data"])
+    def test_a_package_that_is_not_there(
+        self, given: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "datasets", None)
+        with pytest.raises(
+            InputError, match=r"^trl-lib/pairs: .*package datasets.*; pip install 'trueup\[data\]'$"
+        ):
+            self.check(given, **{key: ["trl-lib/pairs"]})
+
+    def test_a_data_set_in_a_folder(self, given: dict[str, Any], tmp_path: Path) -> None:
+        folder = tmp_path / "saved"
+        for part in ("train", "test"):
+            (folder / part).mkdir(parents=True)
+            for name in ("state.json", "dataset_info.json"):
+                (folder / part / name).touch()
+        self.check(given, data=str(folder / "train"))
+        (folder / "dataset_dict.json").touch()
+        with pytest.raises(
+            InputError, match=r"saved: this folder holds the splits test, train; name one of them, as"
+        ):
+            self.check(given, data=str(folder))
+
+    def test_a_file_in_a_folder_is_no_hub_id(
+        self, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(
+            InputError, match=r"^data/pairs.jsonl: no such file; the folder data does not exist; give"
+        ):
             self.check(given, data="data/pairs.jsonl")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "paris").touch()
+        with pytest.raises(
+            InputError, match=r"^data/pairs: no such file; did you mean data/paris\?; give a file"
+        ):
+            self.check(given, data="data/pairs")
 
     def test_a_template_that_is_not_there(self, given: dict[str, Any]) -> None:
         with pytest.raises(

@@ -84,7 +84,7 @@ class TestPrecedence:
     ("method", "text", "overrides", "message"),
     [
         ("tr-dop", None, {}, r"^tr-dop is not a method; did you mean tr-dpo\?$"),
-        ("xyz", None, {}, r"^xyz is not a method; the methods are dpo, rrhf, sft, tr-dpo, ulma"),
+        ("xyz", None, {}, f"^xyz is not a method; the methods are {', '.join(sorted(METHODS))}$"),
         ("dpo", None, {"beta": "-1"}, r"^beta must be greater than 0; got -1$"),
         ("dpo", "\nbeta: -1\n", {}, r"run.yaml:2: beta must be greater than 0; got -1$"),
         (

@@ -83,7 +83,11 @@ def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
         "trackers": ("tensorboard", "wandb"),
         "seed": 42,
     }
-    assert dict(resolved.method_settings) == {"beta": 0.01, "reference": TrustRegion(alpha=0.9, every=64)}
+    assert dict(resolved.method_settings) == {
+        "beta": 0.01,
+        "label_smoothing": 0.0,
+        "reference": TrustRegion(alpha=0.9, every=64),
+    }
     assert sorted(note.partition(" ")[0].rstrip(":") for note in resolved.notes) == [
         "attn_implementation",
         "batch_size",
@@ -194,7 +198,19 @@ def test_translated(values: dict[str, Any], settings: dict[str, Any]) -> None:
             "gradient_accumulation_steps must be a whole number",
         ),
         ("dpo", {"use_peft": "perhaps"}, "use_peft must be true or false; got 'perhaps'"),
-        ("dpo", {"label_smoothing": 0.1}, "label_smoothing 0.1 is not offered: give each pair a probability"),
+        (
+            "slic",
+            {"label_smoothing": 0.1},
+            "label_smoothing 0.1 is not offered: give each pair a probability",
+        ),
+        (
+            "dpo",
+            {"loss_type": "ipo"},
+            "loss_type ipo is not the loss of method dpo: use method ipo or tr-ipo",
+        ),
+        ("dpo", {"loss_type": ["hinge"]}, "loss_type hinge is not the loss of method dpo: use method slic"),
+        ("dpo", {"loss_type": "robust"}, "not the loss of method dpo: use method robust-dpo"),
+        ("tr-ipo", {"sync_ref_model": False}, "the reference of method tr-ipo always moves; use method ipo"),
         (
             "dpo",
             {"use_dora": True, "fsdp": "full_shard"},
@@ -223,7 +239,29 @@ def test_said_aloud(values: dict[str, Any], note: str) -> None:
     assert said.startswith(note)
 
 
+def test_ipo_is_per_token_as_in_trl() -> None:
+    for method in ("ipo", "tr-ipo"):
+        made = translated(method, loss_type="ipo")
+        assert made.settings == {"per_token": True}
+        assert made.notes == ("loss_type ipo is taken with per_token true, as in TRL",)
+    assert translated("slic", loss_type="hinge") == Translated({}, {}, ())
+
+
 class TestInARun:
+    def test_losses_of_trl_by_value(self, settle: Settle) -> None:
+        ipo = settle("ipo", "loss_type: ipo\nbeta: 0.2\nsync_ref_model: true\n").method_settings
+        assert dict(ipo) == {"beta": 0.2, "per_token": True, "reference": TrustRegion()}
+        assert dict(settle("ipo").method_settings)["per_token"] is False
+        assert dict(settle("ipo", "loss_type: ipo", per_token="false").method_settings)["per_token"] is False
+        robust = settle("robust-dpo", "loss_type: robust\nlabel_smoothing: 0.2\n").method_settings
+        assert dict(robust) == {"beta": 0.1, "label_smoothing": 0.2, "reference": Frozen()}
+        assert dict(settle("dpo", label_smoothing="0.1").method_settings)["label_smoothing"] == 0.1
+        assert dict(settle("slic", "loss_type: hinge\nbeta: 0.1").method_settings)["beta"] == 0.1
+        with pytest.raises(InputError, match=r"label_smoothing must be less than 0\.5; got 0\.5"):
+            settle("robust-dpo", label_smoothing=0.5)
+        with pytest.raises(InputError, match="loss_type and per_token are both given and differ; give one"):
+            settle("ipo", "loss_type: ipo\nper_token: false\n")
+
     def test_a_moving_reference_needs_no_switch_where_it_always_moves(self, settle: Settle) -> None:
         resolved = settle("tr-dpo", ref_model_mixup_alpha="0.9", ref_model_sync_steps="64")
         assert dict(resolved.method_settings)["reference"] == TrustRegion(alpha=0.9, every=64)

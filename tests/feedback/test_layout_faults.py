@@ -31,8 +31,8 @@ MESSAGES_FAULTS = [
     ([{"role": "user", "content": 3}], r"messages\[0\].content: found the number 3, expected text"),
     ([{"role": 1, "content": "x"}], r"messages\[0\].role: found the number 1, expected text"),
     (
-        [{"role": "bot", "content": "x"}],
-        r"messages\[0\].role: found text 'bot', .*; did you mean 'assistant'\?",
+        [{"role": "model", "content": "x"}],
+        r"messages\[0\].role: found text 'model', .*; did you mean 'assistant'\?",
     ),
     ([{"role": "asistant", "content": "x"}], "expected one of system, user, .*did you mean 'assistant'"),
     (["x"], r"messages\[0\]: found text 'x', expected an object"),
@@ -229,8 +229,8 @@ UNKNOWN: list[tuple[dict[str, object], str]] = [
         "'prompt' where it says 'question' and 'completion' where it says 'answer'",
     ),
     (
-        {"question": "p", "response_j": "a", "response_k": "b"},
-        "'chosen' where it says 'response_j' and 'rejected'",
+        {"question": "p", "winner": "a", "loser": "b"},
+        "'chosen' where it says 'winner' and 'rejected' where it says 'loser'",
     ),
     ({"prompt": "p", "chosen": "a"}, "TRL pairs would need 'rejected'"),
     (

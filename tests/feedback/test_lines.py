@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trueup.errors import InputError
+from trueup.feedback.containers import rows
 from trueup.feedback.files import load
-from trueup.feedback.lines import BadRow, Row, rows
+from trueup.feedback.lines import BadRow, Row
 from trueup.feedback.read import read_feedback
 
 GOOD = b'{"prompt": "a", "completion": "b"}'
@@ -53,6 +54,14 @@ def test_other_line_separators_are_text(tmp_path: Path) -> None:
     assert values(path) == [(1, {"a": "x\u2028y\u0085z\x7f"})]
 
 
+def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
+    path, long = tmp_path / "a.jsonl", "x" * 10_000_000
+    path.write_bytes(f'{{"a": "{long}"}}\n{{"a": "{long}\n'.encode())
+    first, second = rows(load(path))
+    assert isinstance(first, Row) and first.value == {"a": long}
+    assert isinstance(second, BadRow) and len(str(second.error)) < 300 + len(str(path))
+
+
 def test_hash_is_of_the_bytes_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(GOOD, mtime=0))
@@ -82,7 +91,12 @@ FAULTS = {
     "two objects": (GOOD + GOOD, "a.jsonl:1:35: not JSON: more text after the end of the object near"),
     "csv": (
         b"prompt,chosen\na,b\n",
-        "a.jsonl:1:1: not JSON: expecting value near 'prompt,chosen'; put one whole",
+        r"a.jsonl:1:1: not JSON: expecting value near 'prompt,chosen'; put one whole JSON object on each line "
+        r"\(or, where it is CSV, let its name end in .csv or .tsv\)$",
+    ),
+    "comments": (
+        b"# one\n# two\n",
+        "a.jsonl:1:1: not JSON: expecting value near '# one'; put one whole JSON object",
     ),
     "control character": (b'{"a": "\x00"}\n' + GOOD, "a.jsonl:1:8: not JSON: invalid control character near"),
     "latin-1": (
@@ -116,8 +130,15 @@ FAULTS = {
     "deep array": (b"[" * 100_000, "nested too deeply"),
     "parquet": (
         b"PAR1....",
-        "a.jsonl: this is a Parquet file; expected JSON lines or a JSON array; write it as",
+        "a.jsonl: the Parquet file is cut short: copy or download it again",
     ),
+    "encrypted parquet": (
+        b"PARE....",
+        "this is an encrypted Parquet file; expected JSON lines, a JSON array, CSV",
+    ),
+    "arrow": (b"ARROW1\0\0", "this is an Arrow file; .*; write it as Parquet, or name the folder"),
+    "arrow stream": (b"\xff\xff\xff\xff\x10\0", "this is an Arrow file"),
+    "zip": (b"PK\x03\x04....", "this is a zip archive; .*; unpack it first"),
     "zstd": (b"\x28\xb5\x2f\xfd....", "packed with zstd.*unpack it first"),
     "utf-16": ("{}".encode("utf-16"), "UTF-16 text.*iconv"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
@@ -154,10 +175,13 @@ def test_absent_folder(tmp_path: Path) -> None:
 
 
 def test_folder_instead_of_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"this is a folder; name a file$"):
+    with pytest.raises(InputError, match=r"this is a folder; name a file; none with feedback is in it$"):
         load(tmp_path)
-    (tmp_path / "b.jsonl").touch()
-    with pytest.raises(InputError, match=r"this is a folder; name a file, e\.g\. .*/b\.jsonl"):
+    for name in ("notes.md", "b.jsonl", "a.csv.gz", "c.parquet", "model.safetensors"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        InputError, match=r"this is a folder; name a file in it: a\.csv\.gz, b\.jsonl, c\.parquet$"
+    ):
         load(tmp_path)
 
 

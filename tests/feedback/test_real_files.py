@@ -5,9 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Message
@@ -80,34 +77,3 @@ def test_llamafactory_labelled_messages(shared: Shared) -> None:
         turns = [{"role": one.role, "content": one.content} for one in example.prompt + response.content]
         assert turns == row["messages"] and response.label == float(row["label"])
         assert turns[-2]["role"] == "user"
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        (
-            "formats/llamafactory/alpaca_en_demo.json",
-            "'prompt' where it says 'instruction' and 'completion' where it",
-        ),
-        (
-            "formats/llamafactory/dpo_en_demo.json",
-            r":1: chosen: found an object .*, expected a list of messages",
-        ),
-        (
-            "formats/torchtune/stack_exchange_paired_tiny.json",
-            "'chosen' where it says 'response_j' and 'rejected'",
-        ),
-        (
-            "formats/turbo_alignment/chat-train_chat.jsonl",
-            r"messages\[1\].role: .* did you mean 'assistant'\?",
-        ),
-        (
-            "formats/turbo_alignment/rm-dpo_chat.jsonl",
-            "'chosen' where it says 'answer_w' and 'rejected' where it says",
-        ),
-        ("truthfulqa/TruthfulQA.csv", r"TruthfulQA.csv:1:1: not JSON: expecting value near"),
-    ],
-)
-def test_files_of_other_layouts_are_refused_with_advice(shared: Shared, name: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_feedback([shared(name)])

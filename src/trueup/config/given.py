@@ -31,10 +31,11 @@ SHORT_NAMES = {
 
 
 def find_method(name: str) -> MethodInfo:
-    """Return the method registered under a name; an underscore may stand for its hyphen."""
-    info = METHODS.get(name) or METHODS.get(name.replace("_", "-"))
+    """Return the method registered under a name or an alias; an underscore may stand for a hyphen."""
+    known = {alias: info for info in METHODS.values() for alias in info.aliases} | METHODS
+    info = known.get(name) or known.get(name.replace("_", "-"))
     if info is None:
-        close = did_you_mean(name, METHODS) or f"; the methods are {', '.join(sorted(METHODS))}"
+        close = did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
         raise InputError(f"{name} is not a method{close}")
     return info
 

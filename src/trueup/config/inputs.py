@@ -16,6 +16,10 @@ from typing import Any
 from trueup.config.settings import RunSettings
 from trueup.config.validation import shown
 from trueup.errors import InputError
+from trueup.feedback.containers import refuse_unreadable
+from trueup.feedback.files import absent_hint, inside
+from trueup.feedback.hub import is_hub
+from trueup.feedback.saved import is_saved
 
 WORLD = "world"
 TOKENIZER_FILES = (
@@ -23,8 +27,7 @@ TOKENIZER_FILES = (
     *("vocab.json", "vocab.txt"),
 )
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FEEDBACK = "a file with feedback, or world:pairs, world:rankings, ..."
-FILE_SUFFIXES = (".json", ".jsonl", ".gz", ".jinja", ".txt")
+FEEDBACK = "a file with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ..."
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
 
@@ -41,7 +44,7 @@ def check_inputs(settings: RunSettings) -> None:
         check_model(settings.model, trust_remote_code=settings.trust_remote_code)
     for name in (*settings.data, *settings.eval_data):
         if not name.startswith(f"{WORLD}:"):
-            _check_file(name, FEEDBACK)
+            _check_feedback(name)
     if settings.chat_template is not None:
         _check_file(settings.chat_template, "a file with a Jinja chat template")
 
@@ -59,8 +62,11 @@ def _check_output(folder: str) -> None:
         raise InputError(f"output {folder}: {existing} cannot be written by this user")
 
 
-def check_model(folder: str, *, trust_remote_code: bool) -> None:
+def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True) -> None:
     """Check that a folder holds a whole model or adapter in Hugging Face format.
+
+    Args:
+        weights: whether it must hold weights too, or only what encodes text.
 
     Raises:
         InputError: see `check_inputs`.
@@ -70,8 +76,9 @@ def check_model(folder: str, *, trust_remote_code: bool) -> None:
         raise InputError(_no_folder(folder))
     adapter = path / "adapter_config.json"
     if adapter.exists():
-        _check_weights(path, "adapter_model")
-        check_model(_base_of(adapter), trust_remote_code=trust_remote_code)
+        if weights:
+            _check_weights(path, "adapter_model")
+        check_model(_base_of(adapter), trust_remote_code=trust_remote_code, weights=weights)
         return
     config = path / "config.json"
     if not config.exists():
@@ -79,7 +86,8 @@ def check_model(folder: str, *, trust_remote_code: bool) -> None:
             f"{folder} has neither config.json nor adapter_config.json, so it is no model's folder"
         )
     _check_code(config, trust_remote_code)
-    _check_weights(path, "model")
+    if weights:
+        _check_weights(path, "model")
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
 
@@ -135,14 +143,23 @@ def _is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
 
 
+def _check_feedback(name: str) -> None:
+    """Check that a file is there; the hub is asked only when it is read."""
+    path = Path(name)
+    if is_hub(name) or is_saved(path):
+        refuse_unreadable(name)
+    elif path.is_dir():
+        raise InputError(f"{name} is a folder; name a file{inside(path)}")
+    else:
+        _check_file(name, FEEDBACK)
+
+
 def _check_file(name: str, what: str) -> None:
     path = Path(name)
     if path.is_dir():
         raise InputError(f"{name} is a folder; give {what}")
     if not path.exists():
-        likely_id = _is_hub_id(name) and path.suffix not in FILE_SUFFIXES
-        hub = "; if it is a data set of the hub, download its files first" if likely_id else ""
-        raise InputError(f"{name}: no such file{hub}; give {what}")
+        raise InputError(f"{name}: no such file{absent_hint(path)}; give {what}")
     if not os.access(path, os.R_OK):
         raise InputError(f"{name} cannot be read by this user")
 

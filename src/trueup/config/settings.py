@@ -56,7 +56,7 @@ class RunSettings(BaseModel):
     model: Text
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
     data: Annotated[Texts, Field(min_length=1)]
-    """Files with feedback, or world:pairs, world:rankings, ... from the built-in world."""
+    """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world."""
     output: Text
     """Folder of the run; made if absent."""
     eval_data: Texts = ()
@@ -78,6 +78,8 @@ class RunSettings(BaseModel):
     """Most tokens of a prompt and one of its responses together."""
     max_prompt_length: Count | None = None
     """Most tokens of a prompt. Left out: max_length alone limits it."""
+    turns: Literal["last", "all"] = "last"
+    """Which assistant turns of a conversation are in the loss: those after the last request, or the earlier ones too."""
     skip_bad: Amount = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
 
@@ -180,6 +182,7 @@ GROUPS = {
             "micro_batch_tokens",
             "max_length",
             "max_prompt_length",
+            "turns",
             "skip_bad",
         ),
     ),

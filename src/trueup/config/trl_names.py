@@ -95,7 +95,11 @@ TABLE: tuple[Row, ...] = (
         "weights are not quantized", "bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "use_bnb_nested_quant"
     ),
     # The method and its reference.
-    Row(("loss_type",), "refused unless it is the method's own loss", trl_rules.loss_type),
+    Row(
+        ("loss_type",),
+        "refused unless it is the method's own loss; ipo also gives `per_token: true`, as in TRL",
+        trl_rules.loss_type,
+    ),
     Row(
         ("sync_ref_model", *trl_rules.TRUST_REGION),
         "`reference.kind: trust-region` with `reference.alpha` and `reference.every`",
@@ -123,7 +127,7 @@ TABLE: tuple[Row, ...] = (
     *no_effect("the loss has the reverse KL", "f_alpha_divergence_coef"),
     *refused("dropout inside the model is off", "disable_dropout", harmless=(True,)),
     *refused("the loss covers the response alone", "completion_only_loss", harmless=(True,)),
-    *refused("the loss covers the response alone", "assistant_only_loss"),
+    Row(("assistant_only_loss",), "`turns`: all if true", trl_rules.assistant_turns),
     # Progress and output.
     Row(
         ("eval_strategy", "evaluation_strategy", "eval_steps"),

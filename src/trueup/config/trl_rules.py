@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from trueup.config.schema import settings_in
 from trueup.config.trl_rows import Outcome, Values
 from trueup.config.validation import convert, one_of, shown
@@ -14,6 +16,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 LORA = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout", "lora_target_modules": "targets"}
 TRUST_REGION = {"ref_model_mixup_alpha": "alpha", "ref_model_sync_steps": "every"}
+LOSS_IMPLIES: Mapping[str, Mapping[str, object]] = {"ipo": {"per_token": True}}
+"""TRL's `loss_type` -> settings with which a method computes that loss as TRL does."""
 
 
 def batch(values: Values, method: MethodInfo) -> Outcome:
@@ -117,7 +121,9 @@ def loss_type(values: Values, method: MethodInfo) -> Outcome:
     loss = convert(str, "loss_type", losses[0])
     fitting = [info.name for info in METHODS.values() if loss in (info.trl_loss, info.name)]
     if method.name in fitting:
-        return Outcome()
+        implied = LOSS_IMPLIES.get(loss, {})
+        said = ", ".join(f"{name} {str(value).lower()}" for name, value in implied.items())
+        return Outcome(implied, (f"loss_type {loss} is taken with {said}, as in TRL",) if implied else ())
     instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
     raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
 
@@ -148,6 +154,10 @@ def trackers(values: Values, method: MethodInfo) -> Outcome:
 
 def device(values: Values, method: MethodInfo) -> Outcome:
     return Outcome({"device": "cpu"} if any(_flag(values, name) for name in values) else {})
+
+
+def assistant_turns(values: Values, method: MethodInfo) -> Outcome:
+    return Outcome({"turns": "all"} if _flag(values, "assistant_only_loss") else {})
 
 
 def resume(values: Values, method: MethodInfo) -> Outcome:

@@ -18,6 +18,7 @@ from trueup.errors import InputError
 from trueup.feedback import fields
 from trueup.feedback.fields import Place
 from trueup.feedback.records import Comparison, Content, Example, Origin, Response
+from trueup.feedback.tools import declared
 from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_whole
 
@@ -39,6 +40,8 @@ def example_to_row(example: Example) -> dict[str, object]:
     }
     if example.comparisons:
         row["comparisons"] = [comparison_json(comparison) for comparison in example.comparisons]
+    if example.tools:
+        row["tools"] = [dict(one) for one in example.tools]
     return row
 
 
@@ -65,7 +68,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
 
 
 def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
-    """The example that a JSON object holds; keys beside prompt, responses and comparisons are not read.
+    """The example that a JSON object holds; keys beside prompt, responses, comparisons and tools are not read.
 
     Raises:
         InputError: a field is missing, of the wrong type or out of range.
@@ -83,7 +86,7 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
     comparisons = tuple(
         comparison_from(value, at.item(index), len(responses)) for index, value in enumerate(listed)
     )
-    return Example(prompt, responses, comparisons, origin)
+    return Example(prompt, responses, comparisons, origin, declared(row, prompt, place))
 
 
 def response_from(value: object, place: Place) -> Response:

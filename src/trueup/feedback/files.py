@@ -1,4 +1,4 @@
-"""A feedback file as bytes: found, read, hashed, unpacked. Every way this can fail is one clear error."""
+"""A file of feedback as bytes: found, read, hashed, unpacked. Every way this can fail is one clear error."""
 
 import gzip
 import hashlib
@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from trueup.errors import InputError
+from trueup.errors import InputError, listed
 
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
 FOREIGN = {
-    b"PAR1": ("a Parquet file", "write it as JSON lines"),
+    b"PARE": ("an encrypted Parquet file", "write it without encryption"),
+    b"ARROW1": ("an Arrow file", "write it as Parquet, or name the folder that save_to_disk wrote"),
+    b"\xff\xff\xff\xff": ("an Arrow file", "write it as Parquet, or name the folder that save_to_disk wrote"),
     b"PK\x03\x04": ("a zip archive", "unpack it first"),
     b"\x28\xb5\x2f\xfd": ("packed with zstd", "unpack it first, or pack it with gzip"),
     b"\xfd7zXZ": ("packed with xz", "unpack it first, or pack it with gzip"),
@@ -22,6 +24,9 @@ FOREIGN = {
     b"version https://git-lfs": ("a pointer left by Git LFS, not the file itself", "run `git lfs pull`"),
 }
 """How files that are often given by mistake begin, what they are, and what to do."""
+EXPECTED = "JSON lines, a JSON array, CSV or Parquet"
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""How files of feedback are usually called; `.gz` may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def load(path: str | Path) -> LoadedFile:
     data = unpacked(raw, name).removeprefix(BOM)
     for start, (what, remedy) in FOREIGN.items():
         if data.startswith(start):
-            raise InputError(f"{name}: this is {what}; expected JSON lines or a JSON array; {remedy}")
+            raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
     if not data.strip():
         raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
     return LoadedFile(name, hashlib.sha256(raw).hexdigest(), data)
@@ -56,15 +61,18 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except IsADirectoryError:
-        found = names_in(path)
-        files = [name for name in found if ".json" in name]
-        inside = f", e.g. {path / files[0]}" if files else ""
-        raise InputError(f"{path}: this is a folder; name a file{inside}") from None
+        raise InputError(f"{path}: this is a folder; name a file{inside(path)}") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file{absent_hint(path)}") from None
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(f"{str(path)!r}: the file cannot be read: {reason}") from None
+
+
+def inside(folder: Path) -> str:
+    """Which files in a folder may have been meant, for the message: ` in it: a.jsonl, b.csv`."""
+    files = [name for name in names_in(folder) if name.removesuffix(".gz").endswith(SUFFIXES)]
+    return f" in it: {listed(files)}" if files else "; none with feedback is in it"
 
 
 def absent_hint(path: Path) -> str:

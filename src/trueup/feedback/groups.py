@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from trueup.feedback.records import Content, Example, Origin
+from trueup.feedback.records import Content, Example, Origin, Tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,15 @@ class PairRelation:
 
     pairs: tuple[tuple[int, int, float], ...]
     """(chosen, rejected, probability), positions among the group's responses."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstratedPairRelation:
+    """Which response was preferred to which, and a response to imitate beside them."""
+
+    pairs: PairRelation
+    demonstration: int
+    """Its position among the group's responses; it may stand in pairs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,13 @@ class DemonstrationRelation:
     """Responses to imitate; nothing relates them."""
 
 
+@dataclass(frozen=True, slots=True)
+class WeightRelation:
+    """How much each response counts, at least 0."""
+
+    weights: tuple[float, ...]
+
+
 Relation = TypeVar("Relation", covariant=True)
 
 
@@ -49,6 +65,8 @@ class Group(Generic[Relation]):
     responses: tuple[Content, ...]
     relation: Relation
     origin: Origin | None = None
+    tools: Tools = ()
+    """What the assistant may call, for the chat template."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The rows of a feedback file with their numbers: JSON lines or a JSON array, told apart by content.
+"""The rows of a file of JSON with their numbers: JSON lines or a JSON array, told apart by content.
 
 A row that is not sound comes back as a `BadRow` that carries the error, so that the reader decides whether
 it is fatal. In an array nothing can be read after a fault of syntax; there it is raised.
@@ -17,6 +17,7 @@ from trueup.feedback.files import LoadedFile
 
 SPACE = re.compile(r"[ \t\r\n]*")
 OBJECTS = "put one whole JSON object on each line"
+CSV_HINT = " (or, where it is CSV, let its name end in .csv or .tsv)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Row:
     """An object of a file: `Row(3, {"prompt": "2 + 2 =", "completion": "4"})`."""
 
     number: int
-    """1-based: the line of a file of JSON lines, the item of an array."""
+    """1-based: the line of a file of JSON lines or CSV, the item of an array, the row of a table."""
     value: Mapping[str, object]
 
 
@@ -44,18 +45,13 @@ class Fault(Exception):
         self.problem, self.at = problem, at
 
 
-def rows(file: LoadedFile) -> Iterator[Row | BadRow]:
-    """The rows of a file, in order.
+def json_rows(file: LoadedFile) -> Iterator[Row | BadRow]:
+    """The rows of a file of JSON, in order.
 
     Raises:
-        InputError: the file holds no rows, or is an array whose syntax is broken.
+        InputError: the file is an array whose syntax is broken.
     """
-    found = False
-    for row in array_rows(file) if file.data.lstrip()[:1] == b"[" else line_rows(file):
-        found = True
-        yield row
-    if not found:
-        raise InputError(f"{file.path}: the file holds no rows")
+    return array_rows(file) if file.data.lstrip()[:1] == b"[" else line_rows(file)
 
 
 def line_rows(file: LoadedFile) -> Iterator[Row | BadRow]:
@@ -86,7 +82,7 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> Row:
         elif cut:
             remedy = f"the object does not end on its line: {OBJECTS}"
         else:
-            remedy = OBJECTS
+            remedy = OBJECTS + (CSV_HINT if fault.at == start and number == 1 else "")
         raise syntax_error(path, number, text, fault, remedy) from None
     return checked(value, repeated, number, path)
 
@@ -196,6 +192,9 @@ def first_fault(value: object, path: str) -> str | None:
         for index, one in enumerate(value):
             if fault := first_fault(one, f"{path}[{index}]"):
                 return fault
+    if value is not None and not isinstance(value, int | float | dict | list):
+        what = "binary data" if isinstance(value, bytes) else f"a value of the type {type(value).__name__}"
+        return f"{path}: found {what}, which JSON does not have; leave the column out"
     return None
 
 

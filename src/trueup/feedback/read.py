@@ -7,12 +7,12 @@ from pathlib import Path
 
 from trueup.errors import InputError
 from trueup.feedback.checks import unusable_because
+from trueup.feedback.containers import opened
 from trueup.feedback.counts import Counts, count, counted, numbered
 from trueup.feedback.fields import did_you_mean, printable
-from trueup.feedback.files import load
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout, Unusable
-from trueup.feedback.lines import BadRow, rows
+from trueup.feedback.lines import BadRow
 from trueup.feedback.records import Example, Origin
 
 
@@ -34,7 +34,7 @@ class FileReport:
     near_keys: Mapping[str, str]
     """Those of the unused keys that may be misspelt -> what to ask the user."""
     sha256: str
-    """Of the bytes of the file."""
+    """Of the bytes of the file; of the content of the rows of a data set."""
     counts: Counts
     """What was found in the examples."""
 
@@ -78,7 +78,10 @@ class Feedback:
 
 
 def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback:
-    """Read files of any known layouts, plain or gzipped, JSON lines or a JSON array each.
+    """Read files of any known layouts: JSON lines, a JSON array, CSV or Parquet, plain or gzipped, each.
+
+    A name may also be that of a folder written by `datasets.save_to_disk`, or, as text, of a data set of the
+    hub: `hub:owner/name?split=test`.
 
     In every example prompt and responses are of one kind: text, or messages.
 
@@ -108,19 +111,19 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback
 
 def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileReport]:
     """The examples of one file, and its report."""
-    file = load(path)
+    source = opened(path)
     layout: Layout | None = None
     examples: list[Example] = []
     bad: dict[int, str] = {}
     unusable: dict[str, list[int]] = {}
     unused: Counter[str] = Counter()
     total = 0
-    for row in rows(file):
+    for row in source.rows:
         total += 1
         if isinstance(row, BadRow):
             bad[row.number] = str(row.error)
             continue
-        origin = Origin(file.path, row.number)
+        origin = Origin(source.name, row.number)
         layout = layout or recognise(row.value, origin)
         try:
             made = layout.example(row.value, origin)
@@ -138,7 +141,7 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
         remedy = "; the setting skip_bad leaves bad rows out" if 2 * len(bad) < total else ""
         raise InputError(next(iter(bad.values())) + rest + remedy)
     report = FileReport(
-        path=file.path,
+        path=source.name,
         layout=layout.name if layout else "",
         rows=total,
         examples=len(examples),
@@ -146,7 +149,7 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
         skipped=bad,
         unused_keys=dict(unused),
         near_keys=near_keys(unused, layout),
-        sha256=file.sha256,
+        sha256=source.sha256(),
         counts=count(examples),
     )
     return examples, report

@@ -21,6 +21,9 @@ class Message:
 Content = str | tuple[Message, ...]
 """Raw text, or the messages of a conversation."""
 
+Tools = tuple[Mapping[str, object], ...]
+"""JSON schemas of the tools an assistant may call: `({"type": "function", "function": {"name": "add"}},)`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -85,6 +88,8 @@ class Example:
     responses: tuple[Response, ...]
     comparisons: tuple[Comparison, ...] = ()
     origin: Origin | None = None
+    tools: Tools = ()
+    """What the assistant may call, for the chat template of a conversation; passed on untouched."""
 
     def __post_init__(self) -> None:
         if not self.responses:

@@ -9,6 +9,7 @@ from typing import Generic
 from trueup.errors import InputError
 from trueup.feedback.counts import count, counted
 from trueup.feedback.groups import (
+    DemonstratedPairRelation,
     DemonstrationRelation,
     Discarded,
     Group,
@@ -17,6 +18,7 @@ from trueup.feedback.groups import (
     RankRelation,
     Relation,
     View,
+    WeightRelation,
 )
 from trueup.feedback.records import Example, Origin
 
@@ -79,11 +81,12 @@ def apply(view: View[Relation], examples: Iterable[Example]) -> Viewed[Relation]
             discarded.setdefault(made.reason, []).append(made.origin)
             continue
         groups.append(made)
-        units.update(units_of(made))
+        amount = units_of(made)
+        units.update(amount)
         responses += len(made.responses)
         responses_left_out += len(example.responses) - len(made.responses)
-        if isinstance(made.relation, PairRelation) and example.comparisons:
-            comparisons_left_out += len(example.comparisons) - len(made.relation.pairs)
+        if "pairs" in amount and example.comparisons:
+            comparisons_left_out += len(example.comparisons) - amount["pairs"]
     reasons = {reason: tuple(where) for reason, where in discarded.items()}
     if not groups:
         raise nothing_left(name, seen, reasons)
@@ -110,12 +113,16 @@ def units_of(group: Group[Relation]) -> dict[str, int]:
     relation = group.relation
     if isinstance(relation, PairRelation):
         return {"pairs": len(relation.pairs)}
+    if isinstance(relation, DemonstratedPairRelation):
+        return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
     if isinstance(relation, RankRelation):
         return {"rankings": 1}
     if isinstance(relation, PointRelation):
         marked = sum(relation.demonstrations)
         units = {"points": len(relation.labels) - marked, "demonstrations": marked}
         return {noun: number for noun, number in units.items() if number}
+    if isinstance(relation, WeightRelation):
+        return {"weighted responses": len(relation.weights)}
     if isinstance(relation, DemonstrationRelation):
         return {"demonstrations": len(group.responses)}
     return {}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from trueup.feedback.groups import (
+    DemonstratedPairRelation,
     DemonstrationRelation,
     Discarded,
     Group,
@@ -25,6 +26,10 @@ IDENTICAL = "identical pair"
 CONTRADICTING = "comparisons contradict each other"
 SCORES_EQUAL = "all scores equal"
 LABELS_EQUAL = "all labels equal"
+SCORES_ALONE = (
+    "scores are not labels; make labels of them with --scale where the method has it, give labels from 0 to 1, or "
+    "rank by scores"
+)
 
 
 def pairs(example: Example) -> Group[PairRelation] | Discarded:
@@ -53,6 +58,19 @@ def pairs(example: Example) -> Group[PairRelation] | Discarded:
     used = sorted({position for better, worse, _ in found for position in (better, worse)})
     renumbered = tuple((used.index(better), used.index(worse), sure) for better, worse, sure in found)
     return group(example, used, PairRelation(renumbered))
+
+
+def pairs_with_demonstration(example: Example) -> Group[DemonstratedPairRelation] | Discarded:
+    """As `pairs`, with the first response that is marked as a demonstration, to be imitated beside them."""
+    paired = pairs(example)
+    if isinstance(paired, Discarded):
+        return paired
+    marked = [response.content for response in example.responses if response.demonstration]
+    if not marked:
+        return Discarded("no demonstration beside the pairs", example.origin)
+    responses = paired.responses if marked[0] in paired.responses else (*paired.responses, marked[0])
+    relation = DemonstratedPairRelation(paired.relation, responses.index(marked[0]))
+    return Group(example.prompt, responses, relation, example.origin, example.tools)
 
 
 def rankings(example: Example) -> Group[RankRelation] | Discarded:
@@ -129,7 +147,7 @@ def labelled_points(example: Example, *, mark: bool) -> Group[PointRelation] | D
             return Discarded("every response is both chosen and rejected", example.origin)
         found = {position: sum(sure) / len(sure) for position, sure in clear.items()}
     if not found and scores(example):
-        return Discarded("scores are not labels; give labels from 0 to 1, or rank by scores", example.origin)
+        return Discarded(SCORES_ALONE, example.origin)
     if not found:
         return Discarded("nothing labels a response", example.origin)
     used = sorted(found)
@@ -162,4 +180,4 @@ def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded
 def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
     """The group of the responses at the given positions."""
     contents = tuple(example.responses[position].content for position in used)
-    return Group(example.prompt, contents, relation, example.origin)
+    return Group(example.prompt, contents, relation, example.origin, example.tools)

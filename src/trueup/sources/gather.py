@@ -1,4 +1,4 @@
-"""Where examples come from by name: files, and the built-in world. Reads text only; torch is not needed."""
+"""Where examples come from by name: files, the hub, the built-in world. Reads text only; torch is not needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gather(names: Sequence[str], *, skip_bad: int = 0) -> Gathered:
     """Read every source: names of the world first, then files, each in the order given.
 
     Args:
-        names: paths of files, or names such as `world:pairs?count=500`.
+        names: paths of files, or names such as `hub:owner/name?split=test` and `world:pairs?count=500`.
         skip_bad: malformed rows allowed in all files together.
 
     Raises:

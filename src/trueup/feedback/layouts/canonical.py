@@ -23,7 +23,7 @@ def convert(row: RowValue, origin: Origin) -> Example:
 LAYOUT = Layout(
     name="canonical",
     keys=("prompt", "responses"),
-    optional=("comparisons",),
+    optional=("comparisons", "tools"),
     foreign=("scores",),
     meaning="A prompt, its responses with what was said of each, and comparisons between them.",
     convert=convert,

@@ -3,6 +3,7 @@
 from trueup.feedback.fields import Place, label, optional_text
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Content, Example, Origin, Response
+from trueup.feedback.tools import declared
 from trueup.feedback.turns import messages, split_at_last_request
 
 
@@ -26,8 +27,10 @@ def demonstration(row: RowValue, origin: Origin) -> Example | Unusable:
     split = prompt_and_response(row, origin)
     if isinstance(split, Unusable):
         return split
-    source = optional_text(row, "source", Place(origin))
-    return Example(split[0], (Response(split[1], demonstration=True, source=source),), origin=origin)
+    place = Place(origin)
+    source = optional_text(row, "source", place)
+    responses = (Response(split[1], demonstration=True, source=source),)
+    return Example(split[0], responses, origin=origin, tools=declared(row, split[0], place))
 
 
 def point(row: RowValue, origin: Origin) -> Example | Unusable:
@@ -38,14 +41,15 @@ def point(row: RowValue, origin: Origin) -> Example | Unusable:
     if isinstance(split, Unusable):
         return split
     source = optional_text(row, "source", place)
-    return Example(split[0], (Response(split[1], label=desirability, source=source),), origin=origin)
+    responses = (Response(split[1], label=desirability, source=source),)
+    return Example(split[0], responses, origin=origin, tools=declared(row, split[0], place))
 
 
 DEMONSTRATIONS = Layout(
     name="messages",
     keys=("messages",),
-    optional=("source",),
-    foreign=("label", "chosen", "rejected"),
+    optional=("source", "tools"),
+    foreign=("label", "kto_tag", "chosen", "rejected", "rejected_response", "rejected_messages"),
     meaning="A demonstration: the turns after the last one of the user are a response to imitate.",
     convert=demonstration,
 )
@@ -53,8 +57,8 @@ DEMONSTRATIONS = Layout(
 POINTS = Layout(
     name="messages with a label",
     keys=("messages", "label"),
-    optional=("source",),
-    foreign=("chosen", "rejected"),
+    optional=("source", "tools"),
+    foreign=("chosen", "rejected", "rejected_response", "rejected_messages"),
     meaning="A point: `label` says how desirable the turns after the last one of the user are.",
     convert=point,
 )

@@ -8,23 +8,100 @@ from difflib import get_close_matches
 from trueup.errors import InputError
 from trueup.feedback.fields import listed
 from trueup.feedback.layouts import (
+    alpaca,
     canonical,
     conversations,
+    fine_grained_rlhf,
+    gsm8k_solutions,
+    helpsteer,
+    helpsteer3,
     hh_transcripts,
+    ms_swift_messages,
+    ms_swift_queries,
+    ms_swift_rounds,
+    nectar,
+    nemo_pairs,
+    nemo_rankings,
+    open_instruct,
+    openai_feedback,
+    openrlhf_pairs,
+    outputs,
     scored_responses,
+    sharegpt,
+    shp,
+    stack_exchange,
+    summaries,
     trl_completions,
     trl_implicit_pairs,
     trl_labelled_completions,
     trl_pairs,
+    truthful_qa,
+    turbo_answers,
+    turbo_chat,
+    turbo_preferences,
+    ultrafeedback,
+    unieval,
 )
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Origin
 
+DATA_SETS: tuple[Layout, ...] = (
+    ultrafeedback.LAYOUT,
+    nectar.LAYOUT,
+    shp.LAYOUT,
+    helpsteer.RATINGS,
+    helpsteer.PREFERENCES,
+    helpsteer3.LAYOUT,
+    summaries.COMPARISONS,
+    summaries.RATINGS,
+    fine_grained_rlhf.LAYOUT,
+    open_instruct.LAYOUT,
+    truthful_qa.LAYOUT,
+    gsm8k_solutions.LAYOUT,
+    unieval.LAYOUT,
+)
+"""Of single public data sets: each has keys of its own, which say more than those they share with others."""
+
+FRAMEWORKS: tuple[Layout, ...] = (
+    alpaca.PAIRS,
+    alpaca.POINTS,
+    alpaca.POINTS_LABEL,
+    alpaca.DEMONSTRATIONS,
+    sharegpt.PAIRS,
+    sharegpt.POINTS,
+    sharegpt.POINTS_LABEL,
+    sharegpt.DEMONSTRATIONS,
+    openai_feedback.PAIRS,
+    openai_feedback.POINTS,
+    stack_exchange.LAYOUT,
+    ms_swift_messages.CONVERSATIONS,
+    ms_swift_messages.PAIRS,
+    ms_swift_messages.POINTS,
+    ms_swift_messages.SOLUTIONS,
+    ms_swift_messages.DEMONSTRATIONS,
+    ms_swift_queries.PAIRS,
+    ms_swift_queries.POINTS,
+    ms_swift_queries.DEMONSTRATIONS,
+    ms_swift_rounds.LAYOUT,
+    nemo_pairs.LAYOUT,
+    nemo_rankings.LAYOUT,
+    openrlhf_pairs.QUESTIONS,
+    openrlhf_pairs.INPUTS,
+    *outputs.LAYOUTS,
+    turbo_preferences.PAIRS,
+    turbo_preferences.POINTS,
+    turbo_answers.LAYOUT,
+    turbo_chat.LAYOUT,
+)
+"""Of other training frameworks; before the more general ones that a few of them look like."""
+
 LAYOUTS: tuple[Layout, ...] = (
+    *DATA_SETS,
     scored_responses.LAYOUT,
     scored_responses.LAYOUT_QUERY,
     canonical.LAYOUT,
     trl_pairs.LAYOUT,
+    *FRAMEWORKS,
     hh_transcripts.LAYOUT,
     trl_implicit_pairs.LAYOUT,
     trl_labelled_completions.LAYOUT,
@@ -37,8 +114,8 @@ LAYOUTS: tuple[Layout, ...] = (
 OTHER_NAMES = {
     "prompt": ("question", "instruction", "input", "context"),
     "completion": ("response", "output", "answer", "target", "text"),
-    "chosen": ("preferred", "better", "winner", "accepted", "response_j", "answer_w"),
-    "rejected": ("dispreferred", "worse", "loser", "response_k", "answer_l"),
+    "chosen": ("preferred", "better", "winner", "accepted"),
+    "rejected": ("dispreferred", "worse", "loser"),
     "messages": ("conversations", "conversation", "turns"),
 }
 """Names that other formats give to our keys; refused, with the right one named."""
@@ -53,25 +130,32 @@ def recognise(row: RowValue, origin: Origin) -> Layout:
     for layout in LAYOUTS:
         if layout.recognises(row):
             return layout
-    nearest = max(LAYOUTS, key=lambda layout: likeness(layout, row))
-    known = ", ".join(dict.fromkeys(" + ".join(layout.keys) for layout in LAYOUTS))
+    general = [layout for layout in LAYOUTS if layout not in (*DATA_SETS, *FRAMEWORKS)]
+    nearest = max((*general, *FRAMEWORKS, *DATA_SETS), key=lambda layout: likeness(layout, row))
+    known = ", ".join(dict.fromkeys(" + ".join(layout.keys) for layout in general))
+    named = ", ".join(layout.name for layout in DATA_SETS)
     raise InputError(
         f"{origin}: no known layout has the keys of this row ({listed(row)}){advice(nearest, row)}; "
-        f"known are {known}"
+        f"known are {known}, those of LLaMA-Factory, torchtune, ms-swift, NeMo, OpenRLHF and turbo-alignment, "
+        f"and the data sets {named}"
     )
 
 
 def likeness(layout: Layout, row: RowValue) -> float:
     """How near the keys of a row come to those of a layout, from 0 to 1."""
-    return sum(1.0 if key in row else meant_for(key, row)[1] for key in layout.keys) / len(layout.keys)
+    near = sum(1.0 if key in row else meant_for(key, row)[1] for key in layout.keys) / len(layout.keys)
+    if near < 1 or layout.recognises(row):
+        return near
+    # Nearer than another name for a key where it has a key too many, farther where its values are of another kind.
+    return 0.98 if any(key in row for key in layout.foreign) else 0.94
 
 
 def meant_for(key: str, row: RowValue) -> tuple[str, float]:
     """The key of the row that was probably meant for `key`, and how near it is; empty where none is."""
+    if other := [name for name in row if name.lower() in OTHER_NAMES.get(key, ())]:
+        return other[0], 0.95
     known = {name for layout in LAYOUTS for name in layout.keys}
     free = [name for name in row if name not in known]
-    if other := [name for name in free if name.lower() in OTHER_NAMES.get(key, ())]:
-        return other[0], 0.95
     near = get_close_matches(key, free, n=1)
     return (near[0], 0.9) if near else ("", 0.0)
 
@@ -85,7 +169,11 @@ def advice(nearest: Layout, row: RowValue) -> str:
         return ""
     if not missing:
         excess = " and ".join(repr(key) for key in nearest.foreign if key in row)
-        return f"; {nearest.name} would not have {excess}"
+        return (
+            f"; {nearest.name} would not have {excess}"
+            if excess
+            else f"; {nearest.name} has other values there"
+        )
     meant = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
     need = "would also need" if typos else "would need"
     return meant + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")

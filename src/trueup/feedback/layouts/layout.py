@@ -1,6 +1,6 @@
 """What a layout is: how to recognise its rows, and how to turn one into an example."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from trueup.feedback.fields import Place, needed
@@ -33,6 +33,8 @@ class Layout:
     """Further keys that are used where they are there."""
     foreign: tuple[str, ...] = ()
     """Keys that make a row one of another layout."""
+    named: Callable[[RowValue], Collection[str]] = lambda row: ()
+    """Further keys of a row that are used, where whoever wrote the file chose their names."""
     fits: Callable[[RowValue], bool] = lambda row: True
     """What the values of a row must look like, where the keys alone do not tell."""
 
@@ -58,4 +60,5 @@ class Layout:
 
     def unused(self, row: RowValue) -> list[str]:
         """The keys of a row that mean nothing here."""
-        return [key for key in row if key not in self.keys and key not in self.optional]
+        used = {*self.keys, *self.optional, *self.named(row)}
+        return [key for key in row if key not in used]

@@ -5,6 +5,7 @@ from functools import partial
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
+from trueup.feedback.tools import declared
 from trueup.feedback.turns import as_response, content
 
 
@@ -35,7 +36,7 @@ def convert(row: RowValue, origin: Origin, *, prompt_key: str) -> Example | Unus
         Response(one, score=score, source=source)
         for one, score, source in zip(contents, scores, sources, strict=True)
     )
-    return Example(prompt, tuple(responses), origin=origin)
+    return Example(prompt, tuple(responses), origin=origin, tools=declared(row, prompt, place))
 
 
 def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
@@ -51,7 +52,7 @@ def layout(prompt_key: str) -> Layout:
     return Layout(
         name="prompts with scored responses",
         keys=(prompt_key, "responses", "scores"),
-        optional=("sources",),
+        optional=("sources", "tools"),
         meaning="A ranking: a score for each of `responses`; higher is better.",
         convert=partial(convert, prompt_key=prompt_key),
     )

@@ -4,10 +4,13 @@ Only whole turns are shared. TRL does the same with the letters of plain text, s
 'The sky is black.' become the prompt 'The sky is bl' with the responses 'ue.' and 'ack.'; that is refused.
 """
 
+from dataclasses import replace
+
 from trueup.feedback.fields import Place
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.layouts.sides import DIFFERENT_PROMPTS, OPTIONAL, pair
 from trueup.feedback.records import Example, Origin
+from trueup.feedback.tools import declared
 from trueup.feedback.turns import RESPONSE_ROLES, as_response, messages, shared_turns
 
 TEXT = (
@@ -36,13 +39,13 @@ def convert(row: RowValue, origin: Origin) -> Example | Unusable:
     prompt = chosen[:shared]
     better = as_response(chosen[shared:], prompt, place.key("chosen"), shared)
     worse = as_response(rejected[shared:], prompt, place.key("rejected"), shared)
-    return pair(prompt, better, worse, row, origin)
+    return replace(pair(prompt, better, worse, row, origin), tools=declared(row, prompt, place))
 
 
 LAYOUT = Layout(
     name="TRL pairs with an implied prompt",
     keys=("chosen", "rejected"),
-    optional=OPTIONAL,
+    optional=(*OPTIONAL, "tools"),
     foreign=("prompt",),
     meaning="A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
     convert=convert,

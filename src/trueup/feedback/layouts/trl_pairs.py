@@ -4,10 +4,13 @@ Where both sides are whole conversations that begin with the prompt (UltraFeedba
 prompt is taken off them.
 """
 
+from dataclasses import replace
+
 from trueup.feedback.fields import Place
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.layouts.sides import OPTIONAL, pair
 from trueup.feedback.records import Content, Example, Message, Origin
+from trueup.feedback.tools import declared
 from trueup.feedback.turns import as_response, content, shared_turns, split_at_last_request
 
 
@@ -18,7 +21,8 @@ def convert(row: RowValue, origin: Origin) -> Example:
     start = repeated_prompt(prompt, chosen, rejected)
     better = as_response(chosen[len(start) :], start or prompt, place.key("chosen"), len(start))
     worse = as_response(rejected[len(start) :], start or prompt, place.key("rejected"), len(start))
-    return pair(start or prompt, better, worse, row, origin)
+    made = pair(start or prompt, better, worse, row, origin)
+    return replace(made, tools=declared(row, made.prompt, place))
 
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> tuple[Message, ...]:
@@ -35,7 +39,7 @@ def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> tupl
 LAYOUT = Layout(
     name="TRL pairs",
     keys=("prompt", "chosen", "rejected"),
-    optional=OPTIONAL,
+    optional=(*OPTIONAL, "tools"),
     meaning="A pair: `chosen` was preferred to `rejected` as a response to `prompt`.",
     convert=convert,
 )

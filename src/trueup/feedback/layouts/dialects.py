@@ -1,0 +1,174 @@
+"""Turns as other formats write them: other names for keys and roles, calls of tools as text."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trueup.feedback.fields import Place, did_you_mean, fields, items, needed, text
+from trueup.feedback.layouts.layout import RowValue
+from trueup.feedback.records import Message
+from trueup.feedback.turns import spoken
+
+CALL = "call"
+"""Stands among the roles of a dialect for a turn of the assistant that calls a tool, written as JSON."""
+
+NOT_LEARNED = {"disable_loss": True, "loss": False}
+"""Keys of a turn, and the value with which they leave it out of the loss."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a format writes a turn: `{"from": "human", "value": "Hello"}`."""
+
+    keys: tuple[tuple[str, str], ...]
+    """The keys for who speaks and what is said; a turn is read by the first pair of which it has the first."""
+    roles: Mapping[str, str]
+    """Its names of roles, in lower case -> ours, or `CALL`."""
+
+
+SHAREGPT = Dialect(
+    keys=(("from", "value"), ("role", "content")),
+    roles={
+        "system": "system",
+        "human": "user",
+        "user": "user",
+        "gpt": "assistant",
+        "assistant": "assistant",
+        "chatgpt": "assistant",
+        "bot": "assistant",
+        "model": "assistant",
+        "observation": "tool",
+        "tool": "tool",
+        "tool_response": "tool",
+        "function_response": "tool",
+        "function_call": CALL,
+        "tool_call": CALL,
+    },
+)
+"""LLaMA-Factory, torchtune, NeMo-Aligner."""
+
+MS_SWIFT = Dialect(
+    keys=(("role", "content"),),
+    roles={
+        "system": "system",
+        "user": "user",
+        "assistant": "assistant",
+        "tool": "tool",
+        "tool_response": "tool",
+        "tool_call": CALL,
+    },
+)
+
+TURBO_ALIGNMENT = Dialect(
+    keys=(("role", "content"),),
+    roles={
+        "system": "system",
+        "user": "user",
+        "bot": "assistant",
+        "assistant": "assistant",
+        "tool": "tool",
+    },
+)
+
+
+def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
+    """The value as messages; a call that directly follows a turn of the assistant is made part of it."""
+    made: list[Message] = []
+    for index, one in enumerate(items(value, place, "turns")):
+        role, message = turn(one, place.item(index), dialect)
+        if role == CALL and made and made[-1].role == "assistant":
+            made[-1] = joined(made[-1], message)
+        else:
+            made.append(message)
+    return tuple(made)
+
+
+def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
+    """One turn as a message, and its role in the dialect; keys that mean nothing here go to `extra`.
+
+    Raises:
+        InputError: a key is missing, the role is unknown, or a call is not JSON.
+    """
+    row = fields(value, place)
+    pairs = [pair for pair in dialect.keys if pair[0] in row]
+    speaker, said = pairs[0] if pairs else dialect.keys[0]
+    name = text(needed(row, speaker, place), place.key(speaker))
+    role = dialect.roles.get(name.lower())
+    if role is None:
+        known = ", ".join(dialect.roles)
+        hint = did_you_mean(name.lower(), dialect.roles)
+        raise place.key(speaker).unexpected(name, f"one of {known}{hint}")
+    extra = {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
+    at = place.key(said)
+    content = needed(row, said, place)
+    if role == CALL:
+        thought, calls = called(text(content, at), at)
+        return role, Message("assistant", thought, {**extra, "tool_calls": calls})
+    if content is None and extra.get("tool_calls"):
+        return role, Message(role, "", extra)
+    return role, Message(role, spoken(content, at), extra)
+
+
+def says_something(key: str, value: object) -> bool:
+    """Whether a further key of a turn is worth keeping: null is not, nor a loss that is not switched off."""
+    return value is not None and NOT_LEARNED.get(key, value) == value
+
+
+def called(written: str, place: Place) -> tuple[str, list[object]]:
+    """What is thought before a call, and the calls, as chat templates take them.
+
+    `'{"name": "add", "arguments": {"a": 1}}'`, or a list of such, or such after `<think>...</think>`.
+    """
+    thought, mark, rest = written.rpartition("</think>")
+    try:
+        parsed = json.loads(rest)
+    except (ValueError, RecursionError):
+        parsed = None
+    listed = parsed if isinstance(parsed, list) else [parsed]
+    calls: list[object] = []
+    for one in listed:
+        if not isinstance(one, dict) or not isinstance(one.get("name"), str):
+            raise place.unexpected(written, 'the call of a tool as JSON, {"name": ..., "arguments": {...}}')
+        arguments = structured(one.get("arguments", one.get("parameters", {})))
+        calls.append({"type": "function", "function": {"name": one["name"], "arguments": arguments}})
+    if not calls:
+        raise place.unexpected(written, "at least one call of a tool")
+    return thought + mark, calls
+
+
+def structured(arguments: object) -> object:
+    """Arguments that are written as JSON in text as the object they are; others as they stand."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        parsed = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return parsed if isinstance(parsed, dict) else arguments
+
+
+def joined(before: Message, call: Message) -> Message:
+    """A turn of the assistant with a further call of a tool."""
+    calls = [*as_list(before.extra.get("tool_calls")), *as_list(call.extra["tool_calls"])]
+    return Message(
+        "assistant", before.content + call.content, {**before.extra, **call.extra, "tool_calls": calls}
+    )
+
+
+def as_list(value: object) -> list[object]:
+    """The value if it is a list, otherwise an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def not_learned(message: Message) -> bool:
+    """Whether a turn says that it is to be left out of the loss."""
+    return any(key in message.extra and message.extra[key] == off for key, off in NOT_LEARNED.items())
+
+
+def spoken_by(row: RowValue, key: str, roles: tuple[str, ...], marks: tuple[str, ...] = ()) -> bool:
+    """Whether a turn in the list under `key` has one of these roles, or one of these keys."""
+    listed = row[key]
+    return isinstance(listed, list) and any(
+        isinstance(one, dict) and (one.get("role") in roles or any(mark in one for mark in marks))
+        for one in listed
+    )

@@ -1,0 +1,71 @@
+"""ms-swift's query and response, https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html.
+
+{"system": "Be short.", "query": "2 + 2 =", "response": "4", "history": [["Hello", "Hi"]], "rejected_response": "5"}
+"""
+
+from trueup.feedback.fields import Place, label, text
+from trueup.feedback.layouts.dialogues import OPTIONAL, Turns, compared, history, single, with_system
+from trueup.feedback.layouts.exchange import answer, request
+from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.records import Example, Origin
+
+
+def prompt(row: RowValue, place: Place) -> Turns:
+    """System prompt, earlier rounds, and the query."""
+    asked = request(text(row["query"], place.key("query")))
+    return with_system((*history(row, place), *asked), row, place)
+
+
+def said(row: RowValue, place: Place, key: str) -> Turns:
+    """The text under the key as a turn of the assistant."""
+    return answer(text(row[key], place.key(key)))
+
+
+def demonstration(row: RowValue, origin: Origin) -> Example:
+    """The response is to be imitated."""
+    place = Place(origin)
+    return single(prompt(row, place), said(row, place, "response"), row, origin)
+
+
+def point(row: RowValue, origin: Origin) -> Example:
+    """The response with its label."""
+    place = Place(origin)
+    desirability = label(row["label"], place.key("label"))
+    return single(prompt(row, place), said(row, place, "response"), row, origin, label=desirability)
+
+
+def pair(row: RowValue, origin: Origin) -> Example:
+    """The response was preferred to the rejected one."""
+    place = Place(origin)
+    chosen, rejected = (said(row, place, key) for key in ("response", "rejected_response"))
+    return compared(prompt(row, place), chosen, rejected, row, origin)
+
+
+KEYS = ("query", "response")
+FURTHER = ("history", *OPTIONAL)
+
+PAIRS = Layout(
+    name="ms-swift queries with two responses",
+    keys=(*KEYS, "rejected_response"),
+    optional=FURTHER,
+    meaning="A pair: `response` was preferred to `rejected_response` as an answer to `query`.",
+    convert=pair,
+)
+
+POINTS = Layout(
+    name="ms-swift queries with labelled responses",
+    keys=(*KEYS, "label"),
+    optional=FURTHER,
+    foreign=("rejected_response",),
+    meaning="A point: `label` says how desirable `response` is as an answer to `query`.",
+    convert=point,
+)
+
+DEMONSTRATIONS = Layout(
+    name="ms-swift queries",
+    keys=KEYS,
+    optional=FURTHER,
+    foreign=("label", "rejected_response"),
+    meaning="A demonstration: `response` is an answer to `query` to imitate.",
+    convert=demonstration,
+)

@@ -1,0 +1,31 @@
+"""NeMo-Aligner's pairs, https://docs.nvidia.com/nemo-framework/user-guide/latest/modelalignment/dpo.html.
+
+{"prompt": "2 + 2 =", "chosen_response": "4", "rejected_response": "5", "chosen_reward": 1.5, "rejected_reward": 0}
+"""
+
+from trueup.feedback.fields import Place
+from trueup.feedback.layouts.dialogues import COMMON, compared
+from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.records import Example, Origin
+from trueup.feedback.turns import as_response, content
+
+REWARDS = ("chosen_reward", "rejected_reward")
+
+
+def convert(row: RowValue, origin: Origin) -> Example:
+    """The two sides, with their rewards where the row has them."""
+    place = Place(origin)
+    prompt = content(row["prompt"], place.key("prompt"))
+    chosen, rejected = (
+        as_response(content(row[key], place.key(key)), prompt, place.key(key)) for key in LAYOUT.keys[1:]
+    )
+    return compared(prompt, chosen, rejected, row, origin, REWARDS)
+
+
+LAYOUT = Layout(
+    name="NeMo-Aligner pairs",
+    keys=("prompt", "chosen_response", "rejected_response"),
+    optional=(*REWARDS, *COMMON),
+    meaning="A pair: `chosen_response` was preferred to `rejected_response`; their rewards are scores.",
+    convert=convert,
+)

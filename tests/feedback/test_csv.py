@@ -1,0 +1,353 @@
+"""CSV and TSV: what is tolerated, what columns hold, and every fault by its message."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trueup.errors import InputError
+from trueup.feedback.containers import rows
+from trueup.feedback.files import load
+from trueup.feedback.lines import BadRow, Row
+from trueup.feedback.read import read_feedback
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of its own, so that errors name plain files."""
+    monkeypatch.chdir(tmp_path)
+
+
+def values(raw: bytes, name: str = "a.csv") -> list[tuple[int, object]]:
+    """Line and content of every row; a bad row raises."""
+    Path(name).write_bytes(raw)
+    found: list[tuple[int, object]] = []
+    for row in rows(load(name)):
+        if isinstance(row, BadRow):
+            raise row.error
+        found.append((row.number, row.value))
+    return found
+
+
+PLAIN = [(2, {"prompt": "p", "chosen": "a b", "rejected": "c"})]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"prompt,chosen,rejected\np,a b,c\n",
+        b"prompt,chosen,rejected\np,a b,c",
+        b"\xef\xbb\xbfprompt,chosen,rejected\r\np,a b,c\r\n",
+        b"prompt,chosen,rejected\rp,a b,c\r",
+        b'"prompt","chosen","rejected"\n"p","a b","c"\n',
+        b"prompt\tchosen\trejected\np\ta b\tc\n",
+        b"prompt;chosen;rejected\np;a b;c\n",
+        b"prompt|chosen|rejected\np|a b|c\n",
+        b" prompt, chosen ,rejected\np,a b,c\n\n \n",
+    ],
+    ids=[
+        "plain",
+        "no-last-newline",
+        "bom-crlf",
+        "cr",
+        "quoted",
+        "tabs",
+        "semicolons",
+        "bars",
+        "spaces-blank",
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_tolerated(raw: bytes, packed: bool) -> None:
+    assert values(gzip.compress(raw) if packed else raw, "a.CSV.gz" if packed else "a.tsv") == PLAIN
+
+
+def test_quotes_hold_delimiters_quotes_and_line_breaks() -> None:
+    raw = b'prompt,chosen\n"a, ""b""\r\nc\n\nd",x\n\nlast,y\n'
+    assert values(raw) == [
+        (2, {"prompt": 'a, "b"\r\nc\n\nd', "chosen": "x"}),
+        (7, {"prompt": "last", "chosen": "y"}),
+    ]
+
+
+def test_blank_lines_before_the_header() -> None:
+    assert values(b"\n\r\nprompt;chosen\np;a,b\n") == [(4, {"prompt": "p", "chosen": "a,b"})]
+
+
+def test_spaces_of_a_text_are_kept() -> None:
+    assert values(b"prompt,chosen\n p , a\n") == [(2, {"prompt": " p ", "chosen": " a"})]
+
+
+def test_an_empty_field_is_a_key_that_is_not_there() -> None:
+    assert values(b'prompt,chosen,label\np,,""\n,a,1\n') == [
+        (2, {"prompt": "p"}),
+        (3, {"chosen": "a", "label": 1}),
+    ]
+
+
+def test_a_row_of_empty_fields_is_no_blank_line(write: Write) -> None:
+    assert values(b"prompt,completion\n,\n\np,a\n") == [(2, {}), (4, {"prompt": "p", "completion": "a"})]
+    write(raw=b"prompt,completion\np,a\n,\n", name="a.csv")
+    with pytest.raises(InputError, match=r"^a\.csv:3: prompt: the key is missing; the row has none"):
+        read_feedback(["a.csv"])
+
+
+def test_a_column_without_a_name_is_named_by_its_place() -> None:
+    assert values(b",prompt,\n0,p,\n1,q,x\n") == [
+        (2, {"column 1": 0, "prompt": "p"}),
+        (3, {"column 1": 1, "prompt": "q", "column 3": "x"}),
+    ]
+
+
+def column(name: str, *fields: str) -> list[object]:
+    """What the fields of a column become, beside one that is always there."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerows([("id", name), *(("x", field) for field in fields)])
+    return [row.get(name) for _, row in values(out.getvalue().encode())]  # type: ignore[attr-defined]
+
+
+def test_numbers() -> None:
+    assert column("score", "1", "-0.5", "2e3", " 7 ", "") == [1, -0.5, 2000.0, 7, None]
+    assert column("score", "01", "1") == ["01", "1"]  # half of them: an identifier more likely than a number
+    assert column("score", "+1", "1_000", "0x1", "NaN", "Infinity", ".5", "1.", "\u0663") == [
+        "+1", "1_000", "0x1", "NaN", "Infinity", ".5", "1.", "\u0663",
+    ]  # fmt: skip
+    assert column("score", "9" * 5000) == ["9" * 5000]
+
+
+def test_truth() -> None:
+    found = column("label", "true", "FALSE", "True", "1", "0.25")
+    assert found == [True, False, True, 1, 0.25]
+    assert [type(one) for one in found] == [bool, bool, bool, int, float]
+
+
+def test_what_is_no_number_among_numbers_stays_text_and_is_refused_in_its_own_row(write: Write) -> None:
+    assert column("score", "1", "n/a", "2") == [1, "n/a", 2]
+    assert column("score", "one", "n/a", "2") == ["one", "n/a", "2"]
+    write(raw=b"prompt,completion,label\np,a,1\nq,b,maybe\nr,c,0\n", name="a.csv")
+    with pytest.raises(
+        InputError, match=r"^a\.csv:3: label: found text 'maybe', expected true, false or a number"
+    ):
+        read_feedback(["a.csv"])
+    feedback = read_feedback(["a.csv"], skip_bad=1)
+    assert [one.responses[0].label for one in feedback.examples] == [1.0, 0.0]
+
+
+def test_lists_and_objects() -> None:
+    assert column("scores", "[1, 2.5]", '["a"]', "[") == [[1, 2.5], ["a"], "["]
+    assert column("responses", '[{"content": "a"}]', '{"b": [null]}') == [[{"content": "a"}], {"b": [None]}]
+
+
+@pytest.mark.parametrize("name", ["prompt", "Completion", "chosen", "source", "Best Answer"])
+def test_a_text_stays_text_whatever_it_looks_like(name: str) -> None:
+    assert column(name, "4", "12.5", "-1") == ["4", "12.5", "-1"]
+    assert column(name, "true", "false") == ["true", "false"]
+    assert column(name, "[1, 2]", '{"a": 1}') == ["[1, 2]", '{"a": 1}']
+
+
+def test_messages_in_a_text_column() -> None:
+    turns = [{"role": "user", "content": "hi, you"}]
+    assert column("prompt", json.dumps(turns), json.dumps(turns[0]), "") == [turns, turns[0], None]
+
+
+def test_feedback_of_every_kind_is_what_it_is_in_json(write: Write) -> None:
+    found: list[dict[str, object]] = [
+        {"prompt": "2 + 2 =", "completion": "4", "label": 1, "source": "7"},
+        {"prompt": "p, \n q", "completion": 'say "x"', "label": 0.5, "source": "8"},
+    ]
+    ranked: list[dict[str, object]] = [{"prompt": "p", "responses": ["a", "b"], "scores": [1, -2.5]}]
+    talk: list[dict[str, object]] = [
+        {
+            "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}],
+            "label": True,
+        }
+    ]
+    for kind in (found, ranked, talk):
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(kind[0]))
+        writer.writeheader()
+        for row in kind:
+            writer.writerow(
+                {key: one if isinstance(one, str) else json.dumps(one) for key, one in row.items()}
+            )
+        write(raw=out.getvalue().encode(), name="a.csv")
+        write(*kind, name="a.jsonl")
+        (by_csv, by_json) = (read_feedback([name]).examples for name in ("a.csv", "a.jsonl"))
+        assert [(one.prompt, one.responses) for one in by_csv] == [
+            (one.prompt, one.responses) for one in by_json
+        ]
+
+
+FAULTS = {
+    "header alone": (b"prompt,chosen\n", r"^a\.csv: the file holds no rows below its header$"),
+    "a comment alone": (b"# nothing here\n", r"^a\.csv: the file holds no rows below its header$"),
+    "empty": (b"", "^a.csv: the file is empty"),
+    "too few": (
+        b"prompt,chosen\np,a\nq\n",
+        r"^a\.csv:3: the row has 1 field, the header 2 \(prompt, chosen\); a field that holds the delimiter",
+    ),
+    "too many": (
+        b"prompt,chosen\n\np,a,b\n",
+        r"^a\.csv:3: the row has 3 fields, the header 2 \(prompt, chosen\)",
+    ),
+    "open quote": (
+        b'prompt,chosen\np,"a\nq,b\n',
+        r'^a\.csv:2: a double quote that opens in this row is never closed; write a double quote inside .* as ""$',
+    ),
+    "open quote in the header": (
+        b'"prompt,chosen\np,a\n',
+        r"^a\.csv:1: a double quote that opens in this row",
+    ),
+    "text after a quote": (
+        b'prompt,chosen\np,"a"b\n',
+        r"^a\.csv:2: text follows a closing double quote; write",
+    ),
+    "text after a quote in the header": (
+        b'prompt,"a"b\np,x\n',
+        r"^a\.csv:1: text follows a closing double quote",
+    ),
+    "column twice": (
+        b"prompt,chosen,prompt\np,a,q\n",
+        r"^a\.csv:1: the column 'prompt' stands twice in the header",
+    ),
+    "latin-1": (
+        b"prompt,chosen\np,a\nq,caf\xe9\n",
+        r"^a\.csv:3: byte 0xe9 at byte offset 5 of the line is not UTF-8",
+    ),
+    "latin-1 in the second line of a row": (
+        b'prompt,chosen\np,"a\ncaf\xe9"\n',
+        r"^a\.csv:3: byte 0xe9 at byte offset 3 of the line",
+    ),
+    "latin-1 header": (
+        b"caf\xe9,chosen\np,a\n",
+        r"^a\.csv:1: byte 0xe9 at byte offset 3 of the line is not UTF-8",
+    ),
+    "overflow": (b"prompt,score\np,1e999\n", r"^a\.csv:2: score: found inf; numbers must be finite"),
+    "key twice": (b'prompt,scores\np,"{""a"": 1, ""a"": 2}"\n', r"^a\.csv:2: the key 'a' stands twice"),
+    "surrogate": (
+        b'prompt,scores\np,"[""\\ud800""]"\n',
+        r"^a\.csv:2: scores\[0\]: the text holds half a character",
+    ),
+    "utf-16": (
+        "prompt,chosen\n".encode("utf-16"),
+        "UTF-16 text.*; expected JSON lines, a JSON array, CSV or Parquet",
+    ),
+    "json": (b'{"prompt": "a" "b"}\n', r"^a\.csv:1:16: not JSON: expecting ',' delimiter"),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(raw: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        values(raw)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_by_another_name_is_json() -> None:
+    assert values(b'{"prompt": "a"}\n') == [(1, {"prompt": "a"})]
+    assert values(b'[{"prompt": "a"}]') == [(1, {"prompt": "a"})]
+
+
+def test_bad_rows_do_not_stop_the_others() -> None:
+    Path("a.csv").write_bytes(b'prompt,chosen\np,a\nq\n"x"y,b\n"caf\xe9\nq",b\nr,"c\nd"\ns,e,f\nt,g\n')
+    found = list(rows(load("a.csv")))
+    assert [(row.number, isinstance(row, Row)) for row in found] == [
+        (2, True), (3, False), (4, False), (5, False), (7, True), (9, False), (10, True),
+    ]  # fmt: skip
+
+
+def test_a_long_text_is_read_and_the_limit_of_others_left_alone() -> None:
+    before = csv.field_size_limit(1000)
+    try:
+        long = "x" * 10_000_000
+        assert values(f"prompt,chosen\n{long},a\n".encode()) == [(2, {"prompt": long, "chosen": "a"})]
+        assert csv.field_size_limit() == 1000
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_keys_of_no_layout_are_named(write: Write) -> None:
+    write(raw=b"prompt,choosen,rejected\np,a,b\n", name="a.csv")
+    with pytest.raises(
+        InputError, match=r"^a\.csv:2: no known layout .*did you mean 'chosen' where it says 'choosen'"
+    ):
+        read_feedback(["a.csv"])
+
+
+def test_the_real_one(shared: Callable[[str], Path]) -> None:
+    path = shared("truthfulqa/TruthfulQA.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        expected = list(csv.DictReader(file))
+    found = [row for row in rows(load(path)) if isinstance(row, Row)]
+    assert len(found) == len(expected) == 817
+    assert [row.value for row in found] == [{key: one for key, one in row.items() if one} for row in expected]
+    assert found[0].number == 2
+
+
+quiet = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fields = st.text(st.sampled_from('ab1[]{}",;\t\n\r \0\u00e9\ufeff\u2028'), max_size=6) | st.sampled_from(
+    ["1", "true", "[1]", "null", "1e999", '{"a": 1}', '[{"role": "user", "content": "x"}]', "[" * 3000, ""]
+)
+headers = st.lists(
+    st.sampled_from(
+        ["prompt", "chosen", "rejected", "completion", "label", "messages", "responses", "scores", ""]
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@quiet
+@given(
+    header=headers,
+    table=st.lists(st.lists(fields, max_size=5), max_size=4),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    cut=st.integers(0, 60),
+)
+def test_any_table_whole_or_torn(
+    tmp_path: Path, header: list[str], table: list[list[str]], quoting: int, ending: str, cut: int
+) -> None:
+    """Every table is read or refused in one line."""
+    out = io.StringIO()
+    csv.writer(out, quoting=quoting, lineterminator=ending).writerows([header, *table])  # type: ignore[arg-type]
+    raw = out.getvalue().encode()
+    (tmp_path / "a.csv").write_bytes(raw[: len(raw) - cut])
+    try:
+        read_feedback(["a.csv"], skip_bad=2)
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1, str(error)
+
+
+@quiet
+@given(raw=st.binary(max_size=60) | st.text(st.sampled_from('pc,;"\n\r\t 1'), max_size=40).map(str.encode))
+def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "a.tsv").write_bytes(raw)
+    try:
+        read_feedback(["a.tsv"], skip_bad=1)
+    except InputError as error:
+        assert len(str(error).splitlines()) == 1, str(error)
+
+
+@quiet
+@given(
+    table=st.lists(
+        st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=3, max_size=3), min_size=1
+    ),
+    delimiter=st.sampled_from(",;\t|"),
+)
+def test_text_comes_back_as_it_was_written(tmp_path: Path, table: list[list[str]], delimiter: str) -> None:
+    names = ["prompt", "chosen", "rejected"]
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([names, *table])
+    found = values(out.getvalue().encode())
+    assert [row for _, row in found] == [dict(zip(names, fields, strict=True)) for fields in table]
