@@ -22,7 +22,8 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
         easy: good and bad are the same for every prompt, which a model learns in a few steps.
     """
     chance = random.Random(seed)
-    rows: dict[str, list[dict[str, Any]]] = {"pairs": [], "rankings": [], "mixed": [], "demonstrations": []}
+    kinds = ("pairs", "rankings", "points", "mixed", "demonstrations")
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     for number in range(count):
         word, other = chance.sample(WORDS, 2)
         prompt = f"say {word} {number}:"
@@ -34,6 +35,8 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
             {"prompt": prompt, "responses": [bad, good, worse], "scores": [0.5, 1.0, 0.0]}
         )
         rows["demonstrations"].append({"prompt": prompt, "completion": good})
+        liked = number % 2 == 0
+        rows["points"].append({"prompt": prompt, "completion": good if liked else bad, "label": liked})
         mixed: dict[str, Any] = {"prompt": prompt, "responses": [{"content": good, "demonstration": True}]}
         if number % 2:
             mixed["responses"] = [{"content": bad, "label": 0.0}]
@@ -45,7 +48,12 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
     return paths
 
 
-KIND = {"sft": "demonstrations", "dpo": "pairs", "tr-dpo": "pairs", "rrhf": "rankings", "ulma": "mixed"}
+KIND = {
+    "ca": "points", "dpo": "pairs", "fa": "rankings", "ipo": "pairs", "kto": "points", "paired-kto": "pairs",
+    "pointwise-dpo": "points", "robust-dpo": "pairs", "rrhf": "rankings", "rwr": "points", "sft": "demonstrations",
+    "slic": "pairs", "slic-hf": "pairs", "tr-dpo": "pairs", "tr-ipo": "pairs", "tr-kto": "points", "ulma": "mixed",
+    "unlikelihood": "points",
+}  # fmt: skip
 """The feedback file that suits each method."""
 
 

@@ -2,8 +2,14 @@
 
 import torch
 
-from trueup.batch.index import Demonstrations, Pairs, Points, Rankings
-from trueup.feedback.groups import DemonstrationRelation, PairRelation, PointRelation, RankRelation
+from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings
+from trueup.feedback.groups import (
+    DemonstratedPairRelation,
+    DemonstrationRelation,
+    PairRelation,
+    PointRelation,
+    RankRelation,
+)
 
 CPU = torch.device("cpu")
 
@@ -44,3 +50,17 @@ def test_no_pair_at_all_keeps_the_dtypes() -> None:
     pairs = Pairs.collate([PairRelation(())], [0])
     assert pairs.chosen_P.shape == (0,)
     assert pairs.chosen_P.dtype == torch.int64
+
+
+def test_pairs_with_a_target_imitate_what_their_collate_says() -> None:
+    relations = [PairRelation(((0, 1, 1.0), (2, 1, 0.75))), PairRelation(((1, 0, 1.0),))]
+    chosen = PairsWithTarget.collate_chosen(relations, [0, 3])
+    assert chosen.target_P.tolist() == chosen.pairs.chosen_P.tolist() == [0, 2, 4]
+    demonstrated = [
+        DemonstratedPairRelation(relation, at) for relation, at in zip(relations, (3, 1), strict=True)
+    ]
+    marked = PairsWithTarget.collate(demonstrated, [0, 4]).to(CPU)
+    assert marked.pairs.chosen_P.tolist() == [0, 2, 5]
+    assert marked.pairs.probability_P.tolist() == [1.0, 0.75, 1.0]
+    assert marked.target_P.tolist() == [3, 3, 5]
+    assert PairsWithTarget.collate([], []).target_P.dtype == torch.int64

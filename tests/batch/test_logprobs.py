@@ -46,7 +46,9 @@ def test_bfloat16_tokens_are_added_in_float32() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_detached_keeps_values_and_dtype(dtype: torch.dtype) -> None:
     token_S = torch.tensor([-1.0, -2.0], dtype=dtype, requires_grad=True)
-    detached = LogProbs(token_S, torch.tensor([1, 1])).detach()
+    detached = LogProbs(token_S, torch.tensor([1, 1]), torch.tensor([4, 7])).detach()
+    assert detached.prompt_N is not None
+    assert detached.prompt_N.tolist() == [4, 7]
     assert not detached.token_S.requires_grad
     assert detached.sum.dtype == dtype
     assert detached.sum.tolist() == [-1.0, -2.0]

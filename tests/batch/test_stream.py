@@ -33,6 +33,7 @@ def test_groups_follow_one_another_and_positions_start_again() -> None:
     assert stream.source_S.tolist() == [1, 1, 3, 4, 6, 7]
     assert stream.target_S.tolist() == [7, 8, 9, 2, 11, 12]
     assert stream.length_N.tolist() == [1, 3, 2]
+    assert stream.prompt_N.tolist() == [2, 2, 1]
     assert stream.spans == (GroupSpan((0, 2), ((2, 3), (3, 6))), GroupSpan((6, 7), ((7, 9),)))
     assert stream.num_tokens == 9
 

@@ -24,6 +24,8 @@ def test_padded_rows_repeat_the_prompt_and_point_at_the_predictor() -> None:
 def test_the_row_of_each_value_is_known(layout: Layout) -> None:
     log_probs = CausalModel(toy_network(), layout=layout).log_probs(build_stream(GROUPS))
     assert log_probs.length_N.tolist() == [8, 5, 3]
+    assert log_probs.prompt_N is not None
+    assert log_probs.prompt_N.tolist() == [9, 9, 1]
     assert log_probs.token_S.shape == (16,)
     assert log_probs.token_S.dtype == torch.float32
     assert (log_probs.token_S < 0).all()

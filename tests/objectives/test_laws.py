@@ -3,6 +3,9 @@
 A new objective adds one line to CASES.
 """
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -12,14 +15,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Demonstrations, Pairs, Points, Rankings
+import trueup.objectives
+from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings, Weighted
 from trueup.batch.logprobs import LogProbs
-from trueup.feedback.groups import DemonstrationRelation, PairRelation, PointRelation, RankRelation
+from trueup.feedback.groups import (
+    DemonstratedPairRelation,
+    DemonstrationRelation,
+    PairRelation,
+    PointRelation,
+    RankRelation,
+    WeightRelation,
+)
 from trueup.objectives.dpo import dpo
+from trueup.objectives.ipo import ipo
+from trueup.objectives.kto import kto
 from trueup.objectives.loss import Loss
-from trueup.objectives.rrhf import rrhf
+from trueup.objectives.paired_kto import paired_kto
+from trueup.objectives.pointwise_dpo import pointwise_dpo
+from trueup.objectives.robust_dpo import robust_dpo
+from trueup.objectives.rrhf import rrhf, rrhf_padded
 from trueup.objectives.sft import sft
+from trueup.objectives.slic import slic
+from trueup.objectives.slic_hf import slic_hf
 from trueup.objectives.ulma import ulma
+from trueup.objectives.ulma_group_means import ulma_group_means
+from trueup.objectives.unlikelihood import unlikelihood
+from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
+from trueup.objectives.weighted_sft import weighted_sft
 
 
 @dataclass(frozen=True)
@@ -54,13 +76,16 @@ class Case:
         return self.objective(flat(policy), given, index)
 
 
+PROMPT = 5
+"""Tokens of every prompt."""
 Rows = list[list[Tensor]]
 """Token log-probabilities of each row of each group."""
 
 
 def flat(rows: Rows) -> LogProbs:
     together = [row for group in rows for row in group]
-    return LogProbs(torch.cat(together), torch.tensor([len(row) for row in together]))
+    lengths = torch.tensor([len(row) for row in together])
+    return LogProbs(torch.cat(together), lengths, torch.full_like(lengths, PROMPT))
 
 
 def random_rows(groups: Sequence[Group], seed: int, dtype: torch.dtype = torch.float64) -> Rows:
@@ -94,6 +119,12 @@ UNSURE = (
     Group((1, 4, 2), PairRelation(((2, 0, 0.6), (0, 1, 0.9))), (2,), (1,)),
     Group((2, 3), PairRelation(())),
 )
+DEMONSTRATED = (
+    Group((3, 2, 2), DemonstratedPairRelation(PairRelation(((0, 1, 1.0),)), 2), (0, 2), (1,)),
+    Group((1, 4), DemonstratedPairRelation(PairRelation(((1, 0, 0.8),)), 1), (1,), (0,)),
+    Group((2, 2, 1), DemonstratedPairRelation(PairRelation(((0, 1, 1.0), (0, 2, 1.0))), 0), (0,), (1,)),
+    Group((2, 3), DemonstratedPairRelation(PairRelation(()), 0)),
+)
 RANKINGS = (
     Group((3, 2), RankRelation((2.0, -1.0)), (0,), (1,)),
     Group((1, 4, 2, 3), RankRelation((0.1, 0.7, 0.7, -5.0)), (1,), (3,)),
@@ -116,17 +147,90 @@ IMITATE = (
     Group((1,), DemonstrationRelation(), (0,)),
     Group((4, 2, 2), DemonstrationRelation(), (0, 1, 2)),
 )
+WEIGHTED = (
+    Group((3, 2), WeightRelation((0.5, 2.0)), (0, 1)),
+    Group((1,), WeightRelation((1.0,)), (0,)),
+    Group((4, 2, 2), WeightRelation((0.1, 20.0, 3.0)), (0, 1, 2)),
+)
+IMITATED = torch.tensor([[1.0], [0.0], [1.0], [1.0], [0.0], [0.0], [0.0]], dtype=torch.float64)
+"""What was measured over the step: here always the same, so that an objective is held to the laws of the others."""
+FAR = torch.tensor([[0.3], [1.1], [-0.2]], dtype=torch.float64)
 CASES = [
     Case("sft per token", sft, Demonstrations.collate, IMITATE, needs_reference=False),
     Case("sft per response", partial(sft, per_token=False), Demonstrations.collate, IMITATE, False),
     Case("dpo", dpo, Pairs.collate, PAIRS),
     Case("dpo unsure", partial(dpo, beta=0.5), Pairs.collate, UNSURE),
+    Case("dpo smoothed", partial(dpo, label_smoothing=0.2), Pairs.collate, PAIRS),
+    Case("robust dpo", partial(robust_dpo, label_smoothing=0.2), Pairs.collate, UNSURE),
+    Case("ipo", ipo, Pairs.collate, PAIRS),
+    Case("ipo per token unsure", partial(ipo, beta=0.5, per_token=True), Pairs.collate, UNSURE),
+    Case("slic", slic, Pairs.collate, PAIRS),
+    Case("slic unsure", partial(slic, beta=0.01), Pairs.collate, UNSURE),
+    Case("slic-hf", slic_hf, PairsWithTarget.collate_chosen, PAIRS, needs_reference=False),
+    Case(
+        "slic-hf demonstrated",
+        partial(slic_hf, margin=3.0, regularization=0.5),
+        PairsWithTarget.collate,
+        DEMONSTRATED,
+        needs_reference=False,
+    ),
     Case("rrhf", rrhf, Rankings.collate, RANKINGS, needs_reference=False),
+    Case("rrhf padded", rrhf_padded, Rankings.collate, RANKINGS, needs_reference=False),
     Case("rrhf weighted", partial(rrhf, rank_weight=2.0, sft_weight=0.1), Rankings.collate, RANKINGS, False),
+    Case("unlikelihood", unlikelihood, Points.collate, BINARY, needs_reference=False),
+    Case("unlikelihood ascent", unlikelihood_ascent, Points.collate, BINARY, needs_reference=False),
     Case("ulma binary", ulma, Points.collate, BINARY),
     Case("ulma continuous", partial(ulma, beta=0.2, continuous=True), Points.collate, GRADED),
+    Case("ulma per token", partial(ulma, per_token=True, log_z=0.3), Points.collate, BINARY),
+    Case("ulma group means", partial(ulma_group_means, imitated_M=IMITATED), Points.collate, BINARY),
+    Case(
+        "ulma group means continuous",
+        partial(ulma_group_means, imitated_M=IMITATED, continuous=True, per_token=False),
+        Points.collate,
+        GRADED,
+    ),
+    Case("pointwise dpo", partial(pointwise_dpo, beta=0.5), Points.collate, BINARY),
+    Case("pointwise dpo continuous", partial(pointwise_dpo, continuous=True), Points.collate, GRADED),
+    Case(
+        "pointwise dpo per token", partial(pointwise_dpo, per_token=True, log_z=-0.2), Points.collate, BINARY
+    ),
+    Case("kto", partial(kto, mismatched_M=FAR), Points.collate, BINARY),
+    Case(
+        "kto weighted below its reference",
+        partial(kto, mismatched_M=-FAR, beta=0.5, desirable_weight=1.3, undesirable_weight=0.7),
+        Points.collate,
+        BINARY,
+    ),
+    # With means below 0, which are clamped: what flows through them has a test of its own.
+    Case("paired kto", partial(paired_kto, measured_M=-torch.ones(3, 2)), Pairs.collate, PAIRS),
+    Case("weighted sft", partial(weighted_sft, weights_M=FAR), Weighted.collate, WEIGHTED, False),
+    Case(
+        "weighted sft per response",
+        partial(weighted_sft, weights_M=FAR, per_token=False),
+        Weighted.collate,
+        WEIGHTED,
+        False,
+    ),
 ]
 every_objective = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def objectives() -> set[Callable[..., Any]]:
+    """Every public function under `trueup.objectives` that returns a loss."""
+    found = set()
+    for file in pkgutil.iter_modules(trueup.objectives.__path__):
+        module = importlib.import_module(f"trueup.objectives.{file.name}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            returns = inspect.signature(function, eval_str=True).return_annotation
+            if function.__module__ == module.__name__ and returns is Loss and not name.startswith("_"):
+                found.add(function)
+    return found
+
+
+def test_no_objective_is_missing() -> None:
+    held = {case.objective.func if isinstance(case.objective, partial) else case.objective for case in CASES}
+    assert held == objectives()
+    assert len(held) >= 15
 
 
 @every_objective

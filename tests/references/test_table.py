@@ -22,6 +22,8 @@ def test_a_batch_is_found_in_whatever_company_it_comes() -> None:
     wanted = batch_of(3, 1)
     found = table.log_probs(wanted)
     assert found.length_N.tolist() == wanted.stream.length_N.tolist()
+    assert found.prompt_N is not None
+    assert found.prompt_N.tolist() == [len(group.prompt) for group in wanted.groups for _ in group.responses]
     torch.testing.assert_close(
         found.token_S, token_log_probs(policy, [wanted]), rtol=0, atol=1e-5
     )  # float32, values up to 10, in other batches

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 from runs import metrics_of, run_here, settings, write_feedback
 
@@ -28,6 +30,28 @@ def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
         assert line.startswith(f"{name}: ")
         assert layout in line
         assert "3 rows" in line
+
+
+def test_files_of_different_formats(tmp_path: Path) -> None:
+    """The same pairs as CSV, Parquet and a folder of `datasets` are the same examples."""
+    pairs = datasets.Dataset.from_json(
+        str(write_feedback(tmp_path, count=3)["pairs"]), cache_dir=str(tmp_path / "c")
+    )
+    names = [str(tmp_path / name) for name in ("pairs.csv", "pairs.parquet", "folder")]
+    pairs.to_csv(names[0])
+    pairs.to_parquet(names[1])
+    pairs.save_to_disk(names[2])
+    gathered = gather(names)
+    plain = [replace(example, origin=None) for example in gathered.examples]
+    assert plain[:3] == plain[3:6] == plain[6:] and len(plain) == 9
+    assert [str(example.origin) for example in gathered.examples[::3]] == [
+        f"{names[0]}:2",
+        f"{names[1]}:1",
+        f"{names[2]}:1",
+    ]
+    for name in names[:2]:
+        assert gathered.fingerprints[name] == hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    assert set(gathered.fingerprints) == set(names)
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:

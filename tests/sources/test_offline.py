@@ -61,7 +61,7 @@ def test_less_than_a_pass_is_the_beginning_of_the_first() -> None:
     source = make_source(10, 0, batch_size=4, total=3)
     assert tuple(laid_out(source)) == order(0, 0, 10)[:3]
     assert source.epoch(1) == 0.3
-    assert {group.key for batch in source.first_pass() for group in batch.groups} == {
+    assert {group.key for batch in source.everything() for group in batch.groups} == {
         group.key for group in source.step_groups(1)
     }
 
@@ -100,11 +100,11 @@ def test_upcoming_is_what_will_be_trained_on() -> None:
     assert contents(source.upcoming(0, 0)) == []
 
 
-def test_the_first_pass_holds_every_group() -> None:
+def test_everything_holds_every_group() -> None:
     """Ten in batches of four: the third batch, which begins the second pass, is among them."""
     source = make_source(10, 0, total=40)
-    assert contents(source.first_pass()) == contents(source.upcoming(0, 3))
-    assert {group.key for batch in source.first_pass() for group in batch.groups} == {
+    assert contents(source.everything()) == contents(source.upcoming(0, 3))
+    assert {group.key for batch in source.everything() for group in batch.groups} == {
         group.key for group in source.groups
     }
 

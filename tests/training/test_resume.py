@@ -2,6 +2,7 @@
 
 import random
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 from runs import kill_after, metrics_of, model_bytes, run_here, settings, start_child, write_feedback
 
 from trueup.errors import Stopped
+from trueup.methods import METHODS
+from trueup.objectives.whole_step import WholeStep
+from trueup.references.choices import NoReference, TrustRegion
 from trueup.training import api
 from trueup.training.signals import StopFlag
 
@@ -16,31 +20,80 @@ SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.eve
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 4}
 REFERENCES = {
     "none": {}, "frozen": {"reference.kind": "frozen"}, "cached": {"reference.kind": "cached"},
-    "soft": SOFT, "hard": HARD,
+    "soft": SOFT, "hard": HARD, "adapter-off": {"reference.kind": "adapter-off"},
 }  # fmt: skip
-APPLIES = {
-    "sft": ("none",),
-    "rrhf": ("none",),
-    "dpo": ("frozen", "cached", "soft", "hard"),
-    "tr-dpo": ("soft", "hard"),
-    "ulma": ("frozen", "cached", "soft", "hard"),
+ANY = ("frozen", "cached", "soft", "hard")
+BOTH = ("full", "lora")
+EVERY = tuple((reference, weights) for reference in ANY for weights in BOTH)
+NONE = (("none", "full"),)
+APPLIES: dict[str, tuple[tuple[str, str], ...]] = {
+    "sft": (("none", "full"), ("none", "lora")),
+    "rrhf": (("none", "full"), ("none", "lora")),
+    "dpo": EVERY,
+    "tr-dpo": (("soft", "lora"), ("hard", "full")),
+    "robust-dpo": (("frozen", "lora"),),
+    "ipo": (("cached", "full"),),
+    "tr-ipo": (("hard", "full"),),
+    "slic": (("soft", "full"),),
+    "slic-hf": NONE,
+    "unlikelihood": (("none", "lora"),),
+    "pointwise-dpo": (("soft", "lora"),),
+    "ulma": (("cached", "lora"), ("hard", "full")),
+    "ulma-group-means": EVERY,
+    "kto": (*EVERY, ("adapter-off", "lora")),
+    "tr-kto": (("soft", "full"), ("hard", "lora")),
+    "paired-kto": (*EVERY, ("adapter-off", "lora")),
+    "fa": NONE,
+    "rwr": (("none", "full"), ("none", "lora")),
+    "ca": (("none", "lora"),),
 }
+"""Of each method, or variant of one, the references and weights it is killed with.
+
+What a checkpoint holds besides the weights is the optimizer, the place in the order, and the reference; none of
+it depends on a plain objective, which is a function of one micro-batch. So DPO goes through all of it and the
+other plain methods share out the rest: each is there, and each reference with more than one. An objective that
+measures the whole step reads its policy, its reference and the source's pairing a second time before a loss, so
+that each of these goes through every reference it allows.
+"""
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {"ulma-group-means": ("ulma", {"group_means": True})}
+"""Methods whose settings choose an objective of another kind."""
 LORA = {"lora.rank": 3, "lora.dropout": 0.1}
 CASES = [
-    pytest.param(method, reference, weights, id=f"{method}-{reference}-{weights}")
-    for method, references in APPLIES.items()
-    for reference in references
-    for weights in ("full", "lora")
+    pytest.param(name, reference, weights, id=f"{name}-{reference}-{weights}")
+    for name, places in APPLIES.items()
+    for reference, weights in places
 ]
 
 
-@pytest.mark.parametrize("method, reference, weights", CASES)
+def variant(name: str) -> tuple[str, dict[str, Any]]:
+    """The method and its settings."""
+    return VARIANTS.get(name, (name, {}))
+
+
+def test_no_method_is_missing() -> None:
+    assert {variant(name)[0] for name in APPLIES} == set(METHODS)
+    for name, places in APPLIES.items():
+        method, more = variant(name)
+        made = METHODS[method].build(**more)
+        without = isinstance(made.reference, NoReference)
+        assert without == all(reference == "none" for reference, _ in places), name
+        if isinstance(made.objective, WholeStep) and not isinstance(
+            made.reference, TrustRegion | NoReference
+        ):
+            assert set(places) >= set(EVERY), name
+    shared = Counter(place for places in APPLIES.values() for place, _ in places)
+    assert all(shared[reference] > 4 for reference in (*ANY, "none"))
+
+
+@pytest.mark.parametrize("name, reference, weights", CASES)
 def test_killed_and_resumed_equals_uninterrupted(
-    method: str, reference: str, weights: str, tiny_model: Path, tmp_path: Path
+    name: str, reference: str, weights: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     """SIGKILL at two random moments, one of them after a resume, with dropout on where there is an adapter."""
     data = write_feedback(tmp_path)
+    method, chosen = variant(name)
     more = {
+        **chosen,
         **REFERENCES[reference],
         **(LORA if weights == "lora" else {}),
         "eval_fraction": 0.2,
@@ -48,7 +101,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     }
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_here(method, settings(method, tiny_model, data, whole, **more))
-    chance = random.Random(f"{method} {reference} {weights}")
+    chance = random.Random(f"{name} {reference} {weights}")
     child = start_child(method, settings(method, tiny_model, data, killed, **more))
     kill_after(child, killed, lines=chance.randint(0, 6), delay=chance.uniform(0, 0.03))
     for lines in (chance.randint(5, 9), 10**9):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training.batches import cut_into, method_groups, text_policy
+from training.batches import cut_into, method_groups, mismatched_of, text_policy
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
@@ -15,6 +15,7 @@ from trueup.errors import NumericsError, Stopped
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss
+from trueup.objectives.whole_step import WholeStep
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import Absent, Reference
@@ -58,7 +59,8 @@ def test_a_step_does_not_depend_on_how_its_batch_is_cut(name: str, tmp_path: Pat
     results = []
     for sizes in CUTS:
         policy = text_policy(double=True)
-        metrics = take_step(policy, reference_of(method, policy), method, cut_into(method, groups, sizes))
+        batches, others = cut_into(method, groups, sizes), mismatched_of(method, groups, sizes)
+        metrics = take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
         results.append(
             (metrics, torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
         )
@@ -75,7 +77,8 @@ def test_a_step_does_not_depend_on_the_order_of_its_groups(name: str, tmp_path: 
     found = []
     for order in (groups, groups[::-1]):
         policy = text_policy(double=True)
-        take_step(policy, reference_of(method, policy), method, cut_into(method, order, [2, 4]))
+        batches, others = cut_into(method, order, [2, 4]), mismatched_of(method, order, [2, 4])
+        take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
         found.append(torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-8)  # as above
 
@@ -83,12 +86,14 @@ def test_a_step_does_not_depend_on_the_order_of_its_groups(name: str, tmp_path: 
 def spoiled(method: Method[Any, Any, Any], row: int, value: float) -> Method[Any, Any, Any]:
     """The method with the loss of one row replaced, in the micro-batches that have as many."""
 
-    def objective(policy: LogProbs, reference: Any, index: Any) -> Loss:
-        loss = method.objective(policy, reference, index)
+    def objective(policy: LogProbs, reference: Any, index: Any, *measured: Any) -> Loss:
+        loss = inner(policy, reference, index, *measured)
         mask = torch.arange(len(loss.per_example)) == row
         return replace(loss, per_example=torch.where(mask, loss.per_example * 0 + value, loss.per_example))
 
-    return replace(method, objective=objective)
+    whole = method.objective if isinstance(method.objective, WholeStep) else None
+    inner: Any = whole.objective if whole else method.objective
+    return replace(method, objective=replace(whole, objective=objective) if whole else objective)
 
 
 class Spoiled:
@@ -126,7 +131,10 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
     def act() -> None:
         message = rf"step 1: the loss of {file}:5 is not finite \({value}\); the step was not taken"
         with pytest.raises(NumericsError, match=message):
-            take_step(policy, reference_of(method, policy), spoiled(method, 2, value), batches)
+            others = mismatched_of(method, groups, [2, 4])
+            take_step(
+                policy, reference_of(method, policy), spoiled(method, 2, value), batches, mismatched=others
+            )
 
     assert unmoved(policy, act)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from trueup.world.language import WORDS, draw, render
+from trueup.world.language import MARKS, WORDS, draw, render
 from trueup.world.people import demonstrator
 from trueup.world.tokenizer import make_tokenizer
 
@@ -52,7 +52,7 @@ def test_saving_and_loading_changes_nothing(reloaded: PreTrainedTokenizerFast) -
 def test_special_tokens_are_set_and_other_words_are_unknown() -> None:
     special = [TOKENIZER.pad_token_id, TOKENIZER.bos_token_id, TOKENIZER.eos_token_id, TOKENIZER.unk_token_id]
     assert special == [0, 1, 2, 3]
-    assert len(TOKENIZER) == 4 + len(WORDS)
+    assert len(TOKENIZER) == 4 + len(WORDS) + len(MARKS)
     assert TOKENIZER.encode("list zebras .") == [
         TOKENIZER.encode("list")[0],
         TOKENIZER.unk_token_id,

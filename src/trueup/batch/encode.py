@@ -5,20 +5,23 @@ two are joined. Encoding the joined text instead would let the tokenizer merge a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from trueup.batch.chat import Piece, render, render_prompt
+from trueup.batch.chat import Piece, leaves_out_tools, render, render_prompt
+from trueup.batch.pieces import PieceEncoder, Row
+from trueup.batch.special import contents_that_spell as contents_that_spell
+from trueup.batch.special import special_texts as special_texts
+from trueup.batch.special import spells as spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
+from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Content, Message
+from trueup.feedback.records import Content, Message, Tools
 
 R = TypeVar("R", covariant=True)
-Row = tuple[list[int], list[bool]]
-"""Token ids, and which of them are scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,22 @@ class Encoder:
         tokenizer: a transformers tokenizer.
         end_ids: tokens that end a turn; the first is appended where a response does not end with one of them.
         limits: lengths allowed.
+        condition: written into every prompt: what the model was trained to be asked with.
     """
 
-    def __init__(self, tokenizer: Any, *, end_ids: Sequence[int], limits: Limits) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        end_ids: Sequence[int],
+        limits: Limits,
+        condition: Condition | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
-        self.end_ids = tuple(end_ids)
+        self.pieces = PieceEncoder(tokenizer, end_ids)
+        self.end_ids, self.special = self.pieces.end_ids, self.pieces.special
         self.limits = limits
-        added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self.special = tuple(text for text in {*tokenizer.all_special_tokens, *added} if text)
-        self.lead = _lead(tokenizer)
+        self.condition = condition
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
         """Token ids of one group, or the reason why it cannot be trained on.
@@ -66,9 +76,12 @@ class Encoder:
             InputError: the tokenizer or its chat template cannot express the group.
         """
         notes: set[str] = set()
-        opening = self._opening(group.prompt)
+        if self.condition is not None:
+            group = replace(group, prompt=self.condition.applied(group.prompt))
+        opening = self._opening(group.prompt, group.tools)
         prompt = self._prompt(group.prompt, opening)
-        responses = [self._response(group.prompt, opening, response, notes) for response in group.responses]
+        responses = [self._response(group, opening, response, notes) for response in group.responses]
+        self._note(group, notes)
         limits = self.limits
         if not prompt:
             return Discarded(
@@ -88,29 +101,54 @@ class Encoder:
             return Discarded("response without a token to learn", group.origin)
         tokens = TokenGroup(np.array(prompt, np.int32), rows, group.relation, group.origin)
         responses_cut = sum(len(ids) > room for ids, _ in responses)
+        whole = {tuple(ids) for ids, _ in responses}
+        if len({ids[:room] for ids in whole}) < len(whole):
+            notes.add(
+                "some responses to one prompt differ only beyond max_length, where they are cut; nothing is learned "
+                "from that difference"
+            )
         return EncodedGroup(tokens, prompt_cut, responses_cut, frozenset(notes))
 
-    def prompt_ids(self, prompt: Content) -> list[int]:
+    def prompt_ids(self, prompt: Content, tools: Tools = ()) -> list[int]:
         """The ids a model is prompted with at inference; the same that `encode` puts before a response."""
-        return self._prompt(prompt, self._opening(prompt))
+        if self.condition is not None:
+            prompt = self.condition.applied(prompt)
+        return self._prompt(prompt, self._opening(prompt, tools))
 
-    def _opening(self, prompt: Content) -> tuple[Piece, ...]:
+    def _opening(self, prompt: Content, tools: Tools) -> tuple[Piece, ...]:
         """A conversation's prompt as its template renders it; nothing for raw text."""
         if isinstance(prompt, str):
+            if tools:
+                raise InputError(
+                    "tools are declared for a prompt of raw text, which no chat template renders; give the prompt as "
+                    "messages, or leave the tools out"
+                )
             return ()
         if self.tokenizer.chat_template is None:
             raise InputError(
                 "the feedback holds conversations but the tokenizer has no chat template. Give one with "
                 "--chat-template FILE, or feedback in raw text"
             )
-        return render_prompt(self.tokenizer, prompt)
+        return render_prompt(self.tokenizer, prompt, tools=tools, special=self.special)
+
+    def _note(self, group: Group[Any], notes: set[str]) -> None:
+        """What the user should know of a conversation beside its ids."""
+        if isinstance(group.prompt, str):
+            return
+        if contents_that_spell(group, self.special):
+            notes.add("messages or tools spell special tokens; there they are text, not control tokens")
+        if group.tools and leaves_out_tools(self.tokenizer, group.prompt, group.tools):
+            notes.add(
+                "the chat template leaves out the tools that rows declare, so the model does not see them"
+            )
 
     def _prompt(self, prompt: Content, opening: tuple[Piece, ...]) -> list[int]:
-        return self._raw_prompt(prompt) if isinstance(prompt, str) else self._prompt_pieces(opening)
+        return self._raw_prompt(prompt) if isinstance(prompt, str) else self.pieces.prompt(opening)
 
     def _response(
-        self, prompt: Content, opening: tuple[Piece, ...], response: Content, notes: set[str]
+        self, group: Group[Any], opening: tuple[Piece, ...], response: Content, notes: set[str]
     ) -> Row:
+        prompt = group.prompt
         if isinstance(prompt, str):
             if not isinstance(response, str):
                 raise InputError(
@@ -119,10 +157,10 @@ class Encoder:
                 )
             return self._raw_response(prompt, response, notes)
         turns = (Message("assistant", response),) if isinstance(response, str) else response
-        rendered = render(self.tokenizer, prompt, turns, opening)
+        rendered = render(self.tokenizer, prompt, turns, opening, tools=group.tools, special=self.special)
         if rendered.note:
             notes.add(rendered.note)
-        return self._response_pieces(rendered.response)
+        return self.pieces.response(rendered.response)
 
     def _raw_prompt(self, prompt: str) -> list[int]:
         ids = list(self.tokenizer(prompt, add_special_tokens=True).input_ids)
@@ -133,64 +171,14 @@ class Encoder:
 
     def _raw_response(self, prompt: str, response: str, notes: set[str]) -> Row:
         """Raw text says what it says, unless its prompt was rendered beforehand, control tokens and all."""
-        rendered = self._spells_special(prompt)
+        rendered = spells(prompt, self.special)
         if rendered:
             notes.add(
                 "raw prompts spell special tokens; they and their responses are taken as already rendered"
             )
         end = self.tokenizer.eos_token
-        ids = self._continue(response.removesuffix(end) if end else response, literal=not rendered)
-        return self._end(ids, [True] * len(ids))
-
-    def _prompt_pieces(self, pieces: Sequence[Piece]) -> list[int]:
-        """The whole prompt at once, as at inference, unless what somebody wrote spells a special token."""
-        if not any(piece.content and self._spells_special(piece.text) for piece in pieces):
-            text = "".join(piece.text for piece in pieces)
-            return list(self.tokenizer(text, add_special_tokens=False).input_ids)
-        return [token for piece in pieces for token in self._continue(piece.text, literal=piece.content)]
-
-    def _response_pieces(self, pieces: Sequence[Piece]) -> Row:
-        ids: list[int] = []
-        scored: list[bool] = []
-        last = len(pieces) - 1
-        for number, piece in enumerate(pieces):
-            tokens = self._continue(piece.text, literal=piece.content)
-            learned = len(tokens)
-            if piece.assistant and not piece.content:
-                ended = self._first_end(tokens)
-                if ended is not None:
-                    learned = ended + 1
-                elif 0 < number < last:
-                    learned = 0  # only the next turn's heading: nothing in it ends this one
-                if number == last:
-                    tokens = tokens[:learned]  # what follows the end of the last turn is never generated
-            ids += tokens
-            scored += [piece.assistant and place < learned for place in range(len(tokens))]
-        return self._end(ids, scored)
-
-    def _first_end(self, tokens: Sequence[int]) -> int | None:
-        return next((place for place, token in enumerate(tokens) if token in self.end_ids), None)
-
-    def _end(self, ids: list[int], scored: list[bool]) -> Row:
-        if ids and ids[-1] in self.end_ids:
-            return ids, scored
-        return [*ids, self.end_ids[0]], [*scored, True]
-
-    def _continue(self, text: str, literal: bool = False) -> list[int]:
-        """Ids of text that stands in the middle of a sequence.
-
-        Some tokenizers put a space before whatever they encode; the text is then encoded after a line break,
-        whose own tokens are taken off again.
-        """
-        keywords = {"add_special_tokens": False} | ({"split_special_tokens": True} if literal else {})
-        if self.lead:
-            ids = list(self.tokenizer("\n" + text, **keywords).input_ids)
-            if ids[: len(self.lead)] == self.lead:
-                return ids[len(self.lead) :]
-        return list(self.tokenizer(text, **keywords).input_ids) if text else []
-
-    def _spells_special(self, text: str) -> bool:
-        return any(special in text for special in self.special)
+        ids = self.pieces.raw(response.removesuffix(end) if end else response, literal=not rendered)
+        return self.pieces.end(ids, [True] * len(ids))
 
     def _cut_prompt(self, prompt: list[int], length: int) -> list[int]:
         """The end of the prompt, behind its beginning-of-sequence token if it has one."""
@@ -198,13 +186,3 @@ class Encoder:
         if begin is not None and prompt[0] == begin and length > 1:
             return [begin, *prompt[1 - length :]]
         return prompt[-length:]
-
-
-def _lead(tokenizer: Any) -> list[int]:
-    """Ids of a line break, where encoding after it gives other ids than encoding alone; else nothing."""
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
-
-    alone, after, line = encode("a"), encode("\na"), encode("\n")
-    return line if after[: len(line)] == line and after[len(line) :] != alone else []

@@ -13,7 +13,14 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trueup.feedback.groups import DemonstrationRelation, PairRelation, PointRelation, RankRelation
+from trueup.feedback.groups import (
+    DemonstratedPairRelation,
+    DemonstrationRelation,
+    PairRelation,
+    PointRelation,
+    RankRelation,
+    WeightRelation,
+)
 
 Moved = TypeVar("Moved", bound="Index")
 
@@ -52,6 +59,39 @@ class Pairs:
 
     def to(self, device: torch.device) -> "Pairs":
         return Pairs(self.chosen_P.to(device), self.rejected_P.to(device), self.probability_P.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class PairsWithTarget:
+    """Pairs, and for each of them a response to imitate."""
+
+    pairs: Pairs
+    target_P: Tensor
+    """[P] int64 row numbers."""
+
+    @classmethod
+    def collate(
+        cls, relations: Sequence[DemonstratedPairRelation], first_rows: Sequence[int]
+    ) -> "PairsWithTarget":
+        """The demonstration of a group is imitated beside each of its pairs."""
+        targets = [
+            first + relation.demonstration
+            for relation, first in zip(relations, first_rows, strict=True)
+            for _ in relation.pairs.pairs
+        ]
+        pairs = Pairs.collate([relation.pairs for relation in relations], first_rows)
+        return cls(pairs, torch.tensor(targets, dtype=torch.int64))
+
+    @classmethod
+    def collate_chosen(
+        cls, relations: Sequence[PairRelation], first_rows: Sequence[int]
+    ) -> "PairsWithTarget":
+        """The chosen response of each pair is imitated."""
+        pairs = Pairs.collate(relations, first_rows)
+        return cls(pairs, pairs.chosen_P)
+
+    def to(self, device: torch.device) -> "PairsWithTarget":
+        return PairsWithTarget(self.pairs.to(device), self.target_P.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +146,19 @@ class Demonstrations:
 
     def to(self, device: torch.device) -> "Demonstrations":
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """Every row is to be imitated, each with a weight."""
+
+    weight_N: Tensor
+    """[N] float32, at least 0."""
+
+    @classmethod
+    def collate(cls, relations: Sequence[WeightRelation], first_rows: Sequence[int]) -> "Weighted":
+        weights = [weight for relation in relations for weight in relation.weights]
+        return cls(torch.tensor(weights, dtype=torch.float32))
+
+    def to(self, device: torch.device) -> "Weighted":
+        return Weighted(self.weight_N.to(device))

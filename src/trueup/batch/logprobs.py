@@ -22,6 +22,8 @@ class LogProbs:
     """[S] float32 (float64 in tests)."""
     length_N: Tensor
     """[N] int64, scored tokens of each row, summing to S."""
+    prompt_N: Tensor | None = None
+    """[N] int64, tokens of the prompt before each row; None where it is not known."""
 
     @property
     def sum(self) -> Tensor:
@@ -39,4 +41,4 @@ class LogProbs:
         return self.length_N.shape[0]
 
     def detach(self) -> "LogProbs":
-        return LogProbs(self.token_S.detach(), self.length_N)
+        return LogProbs(self.token_S.detach(), self.length_N, self.prompt_N)

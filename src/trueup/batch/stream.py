@@ -50,6 +50,12 @@ class Stream:
     def num_tokens(self) -> int:
         return self.token_T.shape[0]
 
+    @property
+    def prompt_N(self) -> Tensor:
+        """[N] int64, tokens of the prompt before each row."""
+        lengths = [span.prompt[1] - span.prompt[0] for span in self.spans for _ in span.responses]
+        return torch.tensor(lengths, dtype=torch.int64, device=self.length_N.device)
+
     def to(self, device: torch.device) -> "Stream":
         return Stream(
             self.token_T.to(device),

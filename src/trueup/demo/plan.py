@@ -46,6 +46,10 @@ PLAN: Mapping[str, Entry] = {
         lambda: methods.tr_dpo(beta=0.2, reference=TrustRegion(alpha=0.6, every=32)), ("rankings",)
     ),
     "RRHF": Entry(lambda: methods.rrhf(), ("rankings",), {"learning_rate": 2e-3}),
+    "CA": Entry(lambda: methods.ca(condition=" score {reward}"), ("rankings",), {"steps": 512}),
+    "KTO": Entry(
+        lambda: methods.kto(beta=1.0, desirable_weight=2.2), ("points",), {"learning_rate": 1e-4, "steps": 256}
+    ),
     "ULMA": Entry(lambda: methods.ulma(beta=0.1), ("demonstrations", "points")),
 }
 """By the name in the table. Every policy starts from the same model; SFT comes first, as the others are compared

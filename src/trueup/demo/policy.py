@@ -41,7 +41,9 @@ class Policy:
         self.loaded: Loaded = load(str(folder), device=torch.device("cpu"))
         self.model = CausalModel(self.loaded.network)
         limits = Limits(MAX_LENGTH)
-        self.encoder = Encoder(self.loaded.tokenizer, end_ids=self.loaded.end_ids, limits=limits)
+        self.encoder = Encoder(
+            self.loaded.tokenizer, end_ids=self.loaded.end_ids, limits=limits, condition=self.loaded.condition
+        )
 
     def judge(self, prompts: Sequence[str], seed: int) -> Judged:
         """Answers and their gold rewards."""

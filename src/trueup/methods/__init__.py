@@ -8,24 +8,50 @@ Every file of this folder is found and its methods registered. The imports below
 import importlib
 import pkgutil
 
+from trueup.methods.ca import ca
 from trueup.methods.dpo import dpo
+from trueup.methods.fa import fa
+from trueup.methods.ipo import ipo
+from trueup.methods.kto import kto
 from trueup.methods.method import METHODS, Beta, Method, MethodInfo, method
+from trueup.methods.paired_kto import paired_kto
+from trueup.methods.pointwise_dpo import pointwise_dpo
+from trueup.methods.robust_dpo import robust_dpo
 from trueup.methods.rrhf import rrhf
+from trueup.methods.rwr import rwr
 from trueup.methods.sft import sft
+from trueup.methods.slic import slic
+from trueup.methods.slic_hf import slic_hf
 from trueup.methods.tr_dpo import tr_dpo
+from trueup.methods.tr_ipo import tr_ipo
+from trueup.methods.tr_kto import tr_kto
 from trueup.methods.ulma import ulma
+from trueup.methods.unlikelihood import unlikelihood
 
 __all__ = [
     "METHODS",
     "Beta",
     "Method",
     "MethodInfo",
+    "ca",
     "dpo",
+    "fa",
+    "ipo",
+    "kto",
     "method",
+    "paired_kto",
+    "pointwise_dpo",
+    "robust_dpo",
     "rrhf",
+    "rwr",
     "sft",
+    "slic",
+    "slic_hf",
     "tr_dpo",
+    "tr_ipo",
+    "tr_kto",
     "ulma",
+    "unlikelihood",
 ]
 
 for _found in pkgutil.iter_modules(__path__):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.groups import PairRelation
@@ -13,6 +15,11 @@ from trueup.references.choices import AnyReference, Frozen
 if TYPE_CHECKING:
     from trueup.batch.index import Pairs
     from trueup.batch.logprobs import LogProbs
+
+LabelSmoothing = Annotated[
+    float,
+    Field(ge=0, lt=0.5, description="Share of pairs whose order is taken to be wrong; above 0 it is cDPO."),
+]
 
 
 @method(
@@ -24,9 +31,12 @@ if TYPE_CHECKING:
     defaults={"learning_rate": 1e-6},
     trl_loss="sigmoid",
 )
-def dpo(*, beta: Beta = 0.1, reference: AnyReference = Frozen()) -> Method[PairRelation, Pairs, LogProbs]:
+def dpo(
+    *, beta: Beta = 0.1, label_smoothing: LabelSmoothing = 0.0, reference: AnyReference = Frozen()
+) -> Method[PairRelation, Pairs, LogProbs]:
     """Raise the likelihood of chosen responses over rejected ones, relative to a reference."""
     from trueup.batch.index import Pairs
     from trueup.objectives import dpo as objective
 
-    return Method(views.pairs, Pairs.collate, partial(objective.dpo, beta=beta), reference)
+    loss = partial(objective.dpo, beta=beta, label_smoothing=label_smoothing)
+    return Method(views.pairs, Pairs.collate, loss, reference)

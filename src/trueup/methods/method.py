@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -19,11 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from trueup.config.settings import RunSettings
 from trueup.config.validation import validate
 from trueup.feedback.groups import View
+from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import ReferenceChoice
 
 if TYPE_CHECKING:
     from trueup.batch.logprobs import LogProbs
     from trueup.objectives.loss import Loss
+    from trueup.objectives.whole_step import WholeStep
 
 Beta = Annotated[
     float,
@@ -56,10 +58,15 @@ class Method(Generic[R, Index, Ref]):
     """Example -> group, or the reason why nothing in it can be used."""
     collate: Collate[R, Index]
     """Relations of the groups of a batch -> index."""
-    objective: Callable[[LogProbs, Ref, Index], Loss]
-    """Pure function of the policy's log-probabilities, the reference's, and the index."""
+    objective: Callable[[LogProbs, Ref, Index], Loss] | WholeStep[Ref, Index]
+    """Pure function of the policy's log-probabilities, the reference's, and the index; or one that is also given
+    something measured over the whole step."""
     reference: ReferenceChoice[Ref]
     """What the policy is measured against."""
+    transforms: tuple[Transform, ...] = ()
+    """What is done to the examples before the view sees them, in this order."""
+    stratum: Callable[[R], Hashable] | None = None
+    """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
     name: str = ""
     """The registered name; filled in by `method`."""
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -85,6 +92,8 @@ class MethodInfo:
     """The decorated function: settings -> Method."""
     settings: type[BaseModel]
     """The typed settings, derived from the function's signature."""
+    aliases: tuple[str, ...] = ()
+    """Other names it is known by, which the command line takes as well."""
 
 
 METHODS: dict[str, MethodInfo] = {}
@@ -117,6 +126,7 @@ def method(
     paper: str = "",
     defaults: Mapping[str, object] | None = None,
     trl_loss: str = "",
+    aliases: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Method[R, Index, Ref]]], Callable[P, Method[R, Index, Ref]]]:
     """Register a method under `name` and validate its settings whenever it is called.
 
@@ -125,8 +135,9 @@ def method(
     """
 
     def register(build: Callable[P, Method[R, Index, Ref]]) -> Callable[P, Method[R, Index, Ref]]:
-        if name in METHODS:
-            raise ValueError(f"a method named {name} is registered already; choose another name")
+        for taken in (name, *aliases):
+            if any(taken in (info.name, *info.aliases) for info in METHODS.values()):
+                raise ValueError(f"a method named {taken} is registered already; choose another name")
         settings = settings_of(build, name)
         if shared := set(settings.model_fields) & set(RunSettings.model_fields):
             raise ValueError(
@@ -141,7 +152,7 @@ def method(
             return replace(made, name=name, settings=checked.model_dump(mode="json"))
 
         METHODS[name] = MethodInfo(
-            name, title, formula, paper, feedback, defaults or {}, trl_loss, validated, settings
+            name, title, formula, paper, feedback, defaults or {}, trl_loss, validated, settings, aliases
         )
         return validated
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.groups import RankRelation
+from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference
 
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 
 RankWeight = Annotated[float, Field(ge=0, description="Weight of the ranking term.")]
 SftWeight = Annotated[float, Field(ge=0, description="Weight of imitating the best response.")]
+
+Normalize = Annotated[
+    Literal["response", "padded"],
+    Field(
+        description="What log-likelihoods are divided by: each response's own tokens, as in the paper; or the "
+        "padded length of its group, as in the authors' code, which also divides the imitation term."
+    ),
+]
+
+MergePrompts = Annotated[
+    bool,
+    Field(
+        description="Rank all responses to a prompt together, from whatever files and policies they come; their scores "
+        "must be on one scale. Duplicates are removed."
+    ),
+]
 
 
 @method(
@@ -28,11 +45,17 @@ SftWeight = Annotated[float, Field(ge=0, description="Weight of imitating the be
     defaults={"learning_rate": 2e-5, "warmup_ratio": 0.03, "batch_size": 64, "epochs": 3.0},
 )
 def rrhf(
-    *, rank_weight: RankWeight = 1.0, sft_weight: SftWeight = 1.0
+    *,
+    rank_weight: RankWeight = 1.0,
+    sft_weight: SftWeight = 1.0,
+    normalize: Normalize = "response",
+    merge_prompts: MergePrompts = False,
 ) -> Method[RankRelation, Rankings, None]:
     """Order responses by their length-normalised likelihood as their scores do, and imitate the best one."""
     from trueup.batch.index import Rankings
     from trueup.objectives import rrhf as objective
 
-    loss = partial(objective.rrhf, rank_weight=rank_weight, sft_weight=sft_weight)
-    return Method(views.rankings, Rankings.collate, loss, NoReference())
+    chosen = {"response": objective.rrhf, "padded": objective.rrhf_padded}[normalize]
+    loss = partial(chosen, rank_weight=rank_weight, sft_weight=sft_weight)
+    transforms = (MergedPrompts(),) if merge_prompts else ()
+    return Method(views.rankings, Rankings.collate, loss, NoReference(), transforms=transforms)

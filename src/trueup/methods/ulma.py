@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
+from trueup.feedback.transforms.graded_labels import GradedLabels
+from trueup.feedback.transforms.one_class import OneClass
+from trueup.methods.labels import (
+    Continuous,
+    DemonstrationFrom,
+    LabelScale,
+    LogZ,
+    PerTokenRatio,
+    ScoreHigh,
+    ScoreLow,
+)
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -16,9 +27,12 @@ if TYPE_CHECKING:
     from trueup.batch.index import Points
     from trueup.batch.logprobs import LogProbs
 
-Continuous = Annotated[
+GroupMeans = Annotated[
     bool,
-    Field(description="Labels are grades to fit by least squares; false takes them as probabilities."),
+    Field(
+        description="Add the mean over imitated responses and the mean over the others, as in the authors' code; false "
+        "takes the mean over all."
+    ),
 ]
 
 
@@ -27,15 +41,42 @@ Continuous = Annotated[
     title="Unified language model alignment",
     formula="-z log p(response) - (1 - z) log(1 - sigmoid(beta log-ratio)); z = 1 on demonstrations",
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
-    feedback="labelled responses (thumbs or grades) and demonstrations, mixed",
+    feedback="labelled responses (thumbs or grades; scores with --scale) and demonstrations, mixed",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
 )
 def ulma(
-    *, beta: Beta = 0.1, continuous: Continuous = False, reference: AnyReference = Frozen()
+    *,
+    beta: Beta = 0.1,
+    continuous: Continuous = False,
+    scale: LabelScale = "none",
+    score_low: ScoreLow = None,
+    score_high: ScoreHigh = None,
+    demonstration_from: DemonstrationFrom = None,
+    group_means: GroupMeans = False,
+    per_token: PerTokenRatio = False,
+    log_z: LogZ = 0.0,
+    reference: AnyReference = Frozen(),
 ) -> Method[PointRelation, Points, LogProbs]:
     """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows."""
     from trueup.batch.index import Points
     from trueup.objectives import ulma as objective
+    from trueup.objectives import ulma_group_means as summed
+    from trueup.objectives.whole_step import OfIndex, WholeStep
 
-    loss = partial(objective.ulma, beta=beta, continuous=continuous)
-    return Method(views.points_with_demonstrations, Points.collate, loss, reference)
+    given: dict[str, Any] = {
+        "beta": beta,
+        "continuous": continuous,
+        "per_token": per_token,
+        "log_z": log_z,
+    }
+    means: WholeStep[LogProbs, Points] = WholeStep(
+        OfIndex(partial(summed.imitated, continuous=continuous)),
+        partial(summed.ulma_group_means, **given),
+    )
+    return Method(
+        views.points_with_demonstrations,
+        Points.collate,
+        means if group_means else partial(objective.ulma, **given),
+        reference,
+        transforms=(GradedLabels(scale, score_low, score_high, demonstration_from), OneClass()),
+    )

@@ -100,7 +100,7 @@ class CausalModel:
         """
         hidden_SH = self.hidden(stream)
         token_S = token_log_probs(hidden_SH, head_of(self.inner), stream.target_S, dtype=self.autocast)
-        return LogProbs(token_S, stream.length_N)
+        return LogProbs(token_S, stream.length_N, stream.prompt_N)
 
     def hidden(self, stream: Stream) -> Tensor:
         """[S, H] final hidden states from which each scored token is predicted."""

@@ -5,10 +5,6 @@ A weight that the files lack would be filled with random numbers by the library;
 
 from __future__ import annotations
 
-import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,9 @@ import torch
 from torch import nn
 
 from trueup.errors import InputError, listed
+from trueup.feedback.condition import Condition, read_condition
+from trueup.models.tokenizer import base_folder, find_end_ids, read_tokenizer
+from trueup.models.tokenizer import quiet as quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Loaded:
     starts_from_adapter: bool
     base_path: str
     """Folder of the full model; differs from the given one for an adapter."""
+    condition: Condition | None = None
+    """What the model was trained to be asked with, by conditional alignment."""
 
 
 def load(
@@ -56,15 +57,10 @@ def load(
             tokenizer, or there is no end of sequence.
     """
     adapter = Path(path) / "adapter_config.json"
-    base = _base_of(adapter) if adapter.is_file() else path
+    base = base_folder(path)
     network = _network(base, dtype, trust_remote_code)
-    tokenizer = _tokenizer(path, base, trust_remote_code)
-    if chat_template is not None:
-        try:
-            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"--chat-template {chat_template}: not a text file in UTF-8: {error}") from error
-    ends = _end_ids(network, tokenizer, eos_token, path)
+    tokenizer = read_tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    ends = find_end_ids(getattr(network, "generation_config", None), tokenizer, eos_token, path)
     rows = network.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise InputError(
@@ -73,7 +69,7 @@ def load(
         )
     if adapter.is_file():
         network = _adapter(network, path)
-    return Loaded(network.to(device), tokenizer, ends, adapter.is_file(), base)
+    return Loaded(network.to(device), tokenizer, ends, adapter.is_file(), base, read_condition(Path(path)))
 
 
 def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
@@ -107,35 +103,6 @@ def _refuse_missing(path: str, missing: list[str]) -> None:
         )
 
 
-def _tokenizer(path: str, base: str, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer
-
-    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    with quiet():
-        try:
-            return AutoTokenizer.from_pretrained(
-                path if own else base, local_files_only=True, trust_remote_code=trust_remote_code
-            )
-        except Exception as error:  # as above
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: no tokenizer that can be loaded: {reason}") from error
-
-
-def _base_of(adapter: Path) -> str:
-    try:
-        config = dict(json.loads(adapter.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:  # no JSON object, or no UTF-8
-        raise InputError(f"{adapter}: not a PEFT adapter's configuration: {error}. Save it again") from error
-    base = str(config.get("base_model_name_or_path") or "")
-    for candidate in (Path(base), adapter.parent / base):
-        if base and (candidate / "config.json").is_file():
-            return str(candidate)
-    raise InputError(
-        f"{adapter}: the adapter's base model is {base!r}, which is no folder here. Set base_model_name_or_path in "
-        "that file to the folder of the base model"
-    )
-
-
 def _adapter(network: Any, path: str) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
@@ -151,38 +118,3 @@ def _adapter(network: Any, path: str) -> Any:
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     _refuse_missing(path, sorted(set(wanted) - there))
     return adapted
-
-
-def _end_ids(network: Any, tokenizer: Any, eos_token: str | None, path: str) -> tuple[int, ...]:
-    if eos_token is not None:
-        number = tokenizer.convert_tokens_to_ids(eos_token)
-        if number is None or number == tokenizer.unk_token_id:
-            raise InputError(f"{path}: --eos-token {eos_token!r} is not one token of the model's vocabulary")
-        tokenizer.eos_token = eos_token
-    if tokenizer.eos_token_id is None:
-        raise InputError(
-            f"{path}: the tokenizer has no end-of-sequence token, so a response could not be ended. Name one of its "
-            "tokens with --eos-token"
-        )
-    config = getattr(network, "generation_config", None)
-    named = getattr(config, "eos_token_id", None)
-    named = [] if named is None else [named] if isinstance(named, int) else list(named)
-    return tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, named)]))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the model library's notices and progress bars off the user's screen while it loads."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

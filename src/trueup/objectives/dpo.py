@@ -9,22 +9,27 @@ from trueup.objectives.loss import Loss
 from trueup.objectives.pair_metrics import pair_metrics
 
 
-def dpo(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1) -> Loss:
+def dpo(
+    policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, label_smoothing: float = 0.0
+) -> Loss:
     """-p log sigmoid(m) - (1 - p) log sigmoid(-m), m = r(chosen) - r(rejected), r(y) = beta log(pi / pi_ref); Eq. 7.
 
-    p is the probability that the pair's order is right; 1, the plain preference, gives the paper's loss.
+    p is the probability that the pair's order is right; 1, the plain preference, gives the paper's loss. Label
+    smoothing e makes it (1 - e) p + e (1 - p): conservative DPO (Mitchell, 2023, https://ericmitchell.ai/cdpo.pdf).
 
     Args:
         policy: N responses; log-probabilities are summed over tokens.
         reference: the same N responses under the reference.
         pairs: P pairs among the N rows.
         beta: strength of the KL constraint, in reward per nat; larger stays closer to the reference.
+        label_smoothing: share of pairs whose order is taken to be wrong, in [0, 0.5).
 
     Returns:
         Loss over [P] pairs; ln 2 each when policy and reference agree.
     """
     reward_N = beta * (policy.sum - reference.sum)
     margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
-    p_P = pairs.probability_P.to(margin_P.dtype)
+    given_P = pairs.probability_P.to(margin_P.dtype)
+    p_P = (1 - label_smoothing) * given_P + label_smoothing * (1 - given_P)
     loss_P = -p_P * F.logsigmoid(margin_P) - (1 - p_P) * F.logsigmoid(-margin_P)
     return Loss(loss_P, torch.ones_like(loss_P), pairs.chosen_P, pair_metrics(policy, reward_N, pairs))

@@ -17,9 +17,8 @@ def rrhf(
 ) -> Loss:
     """rank_weight sum_{r_i < r_j} max(0, p_i - p_j) - sft_weight log pi(y_best | x); Eqs. 1 to 5.
 
-    p_i is the log-probability of response i per response token. The authors' code divides by the padded
-    length instead (https://github.com/GanjinZero/RRHF/issues/37); this follows the paper. Equal scores give
-    no rank term, and the first of several best responses is imitated.
+    p_i is the log-probability of response i per response token. Equal scores give no rank term, and the first
+    of several best responses is imitated. `rrhf_padded` is what the authors published as code.
 
     Args:
         policy: N responses.
@@ -31,12 +30,60 @@ def rrhf(
     Returns:
         Loss over [G] groups.
     """
-    group_N, score_N, p_N = rankings.group_N, rankings.score_N, policy.mean
+    return _ranked(policy, rankings, policy.mean, -policy.sum, rank_weight, sft_weight)
+
+
+def rrhf_padded(
+    policy: LogProbs,
+    reference: None,
+    rankings: Rankings,
+    *,
+    rank_weight: float = 1.0,
+    sft_weight: float = 1.0,
+) -> Loss:
+    """rank_weight sum_{r_i < r_j} max(0, p_i - p_j) - sft_weight p_best, p_i = log pi(y_i | x) / L.
+
+    L is the padded length of the group, the tokens of its prompt and of its longest response: one divisor for
+    all of its candidates, and for the imitation term, as in the authors' code
+    (https://github.com/GanjinZero/RRHF at e1a2b61; a mask is overwritten in place, issues 37, 38 and 51).
+
+    Args:
+        policy: N responses, with the lengths of their prompts.
+        reference: not used.
+        rankings: G groups of scored responses.
+        rank_weight: weight of the ranking term.
+        sft_weight: weight of the imitation term.
+
+    Returns:
+        Loss over [G] groups.
+    """
+    p_N = policy.sum / padded_length(policy, rankings)
+    return _ranked(policy, rankings, p_N, -p_N, rank_weight, sft_weight)
+
+
+def padded_length(policy: LogProbs, rankings: Rankings) -> torch.Tensor:
+    """[N] int64, tokens of the prompt and of the longest response of each row's group."""
+    assert policy.prompt_N is not None
+    longest_G = torch.zeros(rankings.num_groups, dtype=torch.int64, device=policy.length_N.device)
+    longest_G = longest_G.scatter_reduce(0, rankings.group_N, policy.length_N, "amax")
+    return policy.prompt_N + longest_G[rankings.group_N]
+
+
+def _ranked(
+    policy: LogProbs,
+    rankings: Rankings,
+    p_N: torch.Tensor,
+    nll_N: torch.Tensor,
+    rank_weight: float,
+    sft_weight: float,
+) -> Loss:
+    """Both terms, from what responses are ordered by and what imitating each of them costs."""
+    group_N, score_N = rankings.group_N, rankings.score_N
     worse_NN = (group_N[:, None] == group_N[None]) & (score_N[:, None] < score_N[None])
     hinge_NN = torch.where(worse_NN, torch.relu(p_N[:, None] - p_N[None]), torch.zeros_like(p_N[:1]))
     rank_G = p_N.new_zeros(rankings.num_groups).index_add(0, group_N, hinge_NN.sum(1))
     best_G = _best_rows(rankings)
-    nll_G = -policy.sum[best_G]
+    nll_G = nll_N[best_G]
     right_NN = worse_NN & (p_N[:, None] < p_N[None]).detach()
     metrics = {
         "loss/rank": rank_G.detach(),

@@ -50,7 +50,7 @@ class CachedReference:
         self.identity = model_identity(self.policy.network)
         path = self.folder / f"{self.fingerprint()}.safetensors"
         known = read_table(path)
-        batches = feed.first_pass()
+        batches = feed.everything()
         assert batches is not None
         computed = Table(known.entries)
         used = computed.fill(self.policy, batches) | computed.fill(self.policy, feed.held_out())

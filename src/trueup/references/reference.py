@@ -25,15 +25,15 @@ class Feed(Protocol):
     """What a reference may ask of the source of examples."""
 
     def upcoming(self, step: int, count: int) -> Iterable[Batch[Any]] | None:
-        """Micro-batches of the `count` steps after `step`, cut as they will be trained on; None when unknown."""
+        """Micro-batches of the `count` steps after `step`, cut as they will be computed; None when unknown."""
         ...
 
-    def first_pass(self) -> Iterable[Batch[Any]] | None:
-        """Micro-batches that hold every training group at least once, in training order; None when unknown."""
+    def everything(self) -> Iterable[Batch[Any]] | None:
+        """Micro-batches that hold every group of the run at least once, in training order; None when unknown."""
         ...
 
     def held_out(self) -> Iterable[Batch[Any]]:
-        """Micro-batches of the evaluation data."""
+        """Micro-batches of everything that an evaluation computes."""
         ...
 
 

@@ -50,7 +50,8 @@ class Table:
             KeyError: a group of the batch was never computed.
         """
         token_S = torch.cat([self.entries[group.key] for group in batch.groups])
-        return LogProbs(token_S.to(batch.stream.token_T.device), batch.stream.length_N)
+        stream = batch.stream
+        return LogProbs(token_S.to(stream.token_T.device), stream.length_N, stream.prompt_N)
 
     def tensors(self) -> dict[str, Tensor]:
         """All entries as three tensors: keys as bytes, lengths, and values."""

@@ -7,14 +7,17 @@ at a step, not at a file position.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from trueup.batch.batch import Batch, collate_batch, cut
+from trueup.batch.index import Demonstrations
 from trueup.batch.tokens import TokenGroup
+from trueup.sources.order import order, stratified
+
+Pairing = Callable[[TokenGroup[Any], TokenGroup[Any]], TokenGroup[Any] | None]
+"""(group, another) -> the first one's prompt with the other's responses; None where they do not go together."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class OfflineSource:
         seed: decides the order.
         total: examples of the whole run, over all passes.
         poll: called before every micro-batch handed out for a reference or an evaluation; may raise to stop.
+        stratum: class of a group of which every batch holds its share; None mixes all freely.
+        pairing: makes the mismatched group of a group and a later one in the pass; None where none are wanted.
     """
 
     groups: Sequence[TokenGroup[Any]]
@@ -40,6 +45,9 @@ class OfflineSource:
     seed: int
     total: int
     poll: Callable[[], None] = lambda: None
+    stratum: Callable[[Any], Hashable] | None = None
+    pairing: Pairing | None = None
+    _orders: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_steps(self) -> int:
@@ -54,38 +62,82 @@ class OfflineSource:
 
     def step_groups(self, step: int) -> list[TokenGroup[Any]]:
         """The examples of optimizer step `step`, counted from 1."""
-        first = (step - 1) * self.batch_size
-        size = len(self.groups)
-        return [
-            self.groups[order(self.seed, place // size, size)[place % size]]
-            for place in range(first, min(first + self.batch_size, self.total))
-        ]
+        return [self._group(place) for place in self._places(step)]
 
     def batches(self, step: int) -> list[Batch[Any]]:
         """The micro-batches of a step, always cut the same way."""
-        return [collate_batch(part, self.collate) for part in cut(self.step_groups(step), self.budget)]
+        return self._cut(self.step_groups(step), self.collate)
+
+    def mismatched(self, step: int) -> list[Batch[Any]]:
+        """The micro-batches of the step's prompts with responses to other prompts.
+
+        Each prompt takes the responses of the next group in the pass that has another one: the step's own
+        responses moved on by one, up to the last.
+        """
+        if self.pairing is None:
+            return []
+        size = len(self.groups)
+        made = []
+        for place in self._places(step):
+            start = place - place % size
+            following = (self._group(start + (place + more) % size) for more in range(1, size))
+            made.append(self._paired(self._group(place), following))
+        return self._cut([group for group in made if group], Demonstrations.collate)
 
     def upcoming(self, step: int, count: int) -> Iterator[Batch[Any]]:
         for later in range(step + 1, min(step + count, self.num_steps) + 1):
-            yield from self._polled(self.batches(later))
+            yield from self._polled([*self.batches(later), *self.mismatched(later)])
 
-    def first_pass(self) -> Iterator[Batch[Any]]:
-        return self.upcoming(0, math.ceil(min(self.total, len(self.groups)) / self.batch_size))
+    def everything(self) -> Iterator[Batch[Any]]:
+        first_pass = math.ceil(min(self.total, len(self.groups)) / self.batch_size)
+        yield from self.upcoming(0, first_pass)
+        for later in range(first_pass + 1, self.num_steps + 1):
+            yield from self._polled(self.mismatched(later))
 
     def held_out(self) -> Iterator[Batch[Any]]:
-        yield from self._polled(
-            [collate_batch(part, self.collate) for part in cut(self.held_out_groups, self.budget)]
-        )
+        yield from self._polled([*self.held_out_batches(), *self.held_out_mismatched()])
+
+    def held_out_batches(self) -> list[Batch[Any]]:
+        """The micro-batches of the evaluation data."""
+        return self._cut(self.held_out_groups, self.collate)
+
+    def held_out_mismatched(self) -> list[Batch[Any]]:
+        """As `mismatched`, of the evaluation data in its own order."""
+        if self.pairing is None:
+            return []
+        groups, size = self.held_out_groups, len(self.held_out_groups)
+        made = [
+            self._paired(group, (groups[(place + more) % size] for more in range(1, size)))
+            for place, group in enumerate(groups)
+        ]
+        return self._cut([group for group in made if group], Demonstrations.collate)
+
+    def _places(self, step: int) -> range:
+        first = (step - 1) * self.batch_size
+        return range(first, min(first + self.batch_size, self.total))
+
+    def _group(self, place: int) -> TokenGroup[Any]:
+        epoch, within = divmod(place, len(self.groups))
+        return self.groups[self._order(epoch)[within]]
+
+    def _order(self, epoch: int) -> tuple[int, ...]:
+        if epoch not in self._orders:
+            made = order(self.seed, epoch, len(self.groups))
+            if self.stratum is not None:
+                made = stratified(made, [self.stratum(group.relation) for group in self.groups])
+            while len(self._orders) >= 2:
+                self._orders.pop(next(iter(self._orders)))
+            self._orders[epoch] = made
+        return self._orders[epoch]
+
+    def _paired(self, group: TokenGroup[Any], others: Iterable[TokenGroup[Any]]) -> TokenGroup[Any] | None:
+        assert self.pairing is not None
+        return next((made for other in others if (made := self.pairing(group, other))), None)
+
+    def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
+        return [collate_batch(part, collate) for part in cut(groups, self.budget)]
 
     def _polled(self, batches: Sequence[Batch[Any]]) -> Iterator[Batch[Any]]:
         for batch in batches:
             self.poll()
             yield batch
-
-
-@lru_cache(maxsize=4)
-def order(seed: int, epoch: int, size: int) -> tuple[int, ...]:
-    """A permutation of `range(size)` for one pass."""
-    places = list(range(size))
-    random.Random(f"trueup order {seed} {epoch}").shuffle(places)
-    return tuple(places)

@@ -29,3 +29,15 @@ class Source(Feed, Protocol):
     def batches(self, step: int) -> Sequence[Batch[Any]]:
         """The micro-batches of a step, counted from 1, always cut the same way."""
         ...
+
+    def mismatched(self, step: int) -> Sequence[Batch[Any]]:
+        """The step's prompts with responses to other prompts, for methods that ask for them; else nothing."""
+        ...
+
+    def held_out_batches(self) -> Sequence[Batch[Any]]:
+        """The micro-batches of the evaluation data."""
+        ...
+
+    def held_out_mismatched(self) -> Sequence[Batch[Any]]:
+        """As `mismatched`, of the evaluation data."""
+        ...

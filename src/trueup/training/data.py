@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.mismatch import mismatched
 from trueup.config.settings import RunSettings
 from trueup.errors import InputError
+from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
+from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.turns_in_loss import turns_in_loss
 from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
 from trueup.models.load import Loaded
@@ -17,6 +22,7 @@ from trueup.sources.gather import gather, split
 from trueup.sources.offline import OfflineSource
 from trueup.training.prepare import Prepared, prepare
 from trueup.training.progress import Display
+from trueup.training.whole import needs_mismatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,11 @@ class Examples:
     fingerprints: dict[str, str]
     """Source -> hash of its content."""
     lines: tuple[str, ...]
-    """For people: what each source was taken for, and what the view made of it."""
+    """For people: what each source was taken for, what was done to it, and what the view made of it."""
+    warnings: tuple[str, ...] = ()
+    """For people: what they should look at."""
+    condition: Condition | None = None
+    """What the method wrote into the prompts."""
 
 
 def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Examples:
@@ -44,12 +54,20 @@ def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Exa
         other = gather(settings.eval_data, skip_bad=settings.skip_bad)
         fingerprints |= other.fingerprints
         held_out, lines = other.examples, lines + list(other.lines)
-    viewed = apply(method.view, train_part)
+    fitted = fit_all(method.transforms, train_part)
+    lines += fitted.lines
+    # After the transforms: two conversations that only begin alike are not one prompt.
+    spoken = turns_in_loss(fitted.rewrite(train_part), settings.turns)
+    lines += spoken.lines
+    viewed = apply(method.view, spoken.examples)
     lines += viewed.lines()
-    kept = apply(method.view, held_out).groups if held_out else ()
+    kept: tuple[Group[Any], ...] = ()
     if held_out:
+        kept = apply(method.view, turns_in_loss(fitted.rewrite(held_out), settings.turns).examples).groups
         lines.append(f"evaluation on {len(kept)} of {len(held_out)} held-out examples")
-    return Examples(viewed.groups, kept, fingerprints, tuple(lines))
+    return Examples(
+        viewed.groups, kept, fingerprints, tuple(lines), warnings=fitted.warnings, condition=fitted.condition
+    )
 
 
 def make_source(
@@ -73,11 +91,19 @@ def make_source(
         InputError: an example cannot be expressed by the tokenizer, or none is left within the limits.
     """
     limits = Limits(max_length(loaded, settings), settings.max_prompt_length)
-    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
+    # Prompts that the method itself wrote a condition into do not get the model's own as well.
+    condition = None if examples.condition else loaded.condition
+    _check_condition(examples.condition or condition, settings)
+    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
     prepared = prepare(display.track(examples.training, "tokenizing"), encoder, what="training", poll=poll)
     kept = Prepared((), ())
     if examples.held_out:
         kept = prepare(examples.held_out, encoder, what="evaluation", poll=poll)
+    pairing = None
+    if needs_mismatched(method):
+        pairing = partial(mismatched, max_length=limits.max_length)
+        for part, what in ((prepared, "training"), (kept, "evaluation")):
+            _check_prompts_differ(part, what)
     epochs = settings.epochs if settings.epochs is not None else 1.0
     size = len(prepared.groups)
     source = OfflineSource(
@@ -89,8 +115,34 @@ def make_source(
         seed=settings.seed,
         total=settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * size)),
         poll=poll,
+        stratum=method.stratum,
+        pairing=pairing,
     )
-    return source, (*prepared.lines, *kept.lines, *_overlap(prepared, kept))
+    asked = [f"every prompt is asked as the model was trained: {condition.words()!r}"] if condition else []
+    return source, (*asked, *prepared.lines, *kept.lines, *_overlap(prepared, kept))
+
+
+def _check_condition(condition: Condition | None, settings: RunSettings) -> None:
+    """Refuse a condition that training would not show where it stands when the model is asked."""
+    if condition and condition.position == "end" and settings.turns == "all":
+        raise InputError(
+            f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, and "
+            "the earlier turns would be learned without it. Leave turns at last"
+        )
+    if condition and condition.position == "start" and settings.max_prompt_length is not None:
+        raise InputError(
+            f"max_prompt_length {settings.max_prompt_length} cuts the beginning of long prompts, where the condition "
+            f"{condition.words()!r} stands. Put the condition at the end, or leave max_prompt_length out"
+        )
+
+
+def _check_prompts_differ(part: Prepared, what: str) -> None:
+    """Refuse data in which no prompt can be paired with a response to another one."""
+    if part.groups and len({group.prompt.tobytes() for group in part.groups}) < 2:
+        raise InputError(
+            f"the {what} data holds one prompt only, but this method measures how likely responses to other prompts "
+            "are. Give feedback on at least two prompts, or choose a method that does without (`trueup methods`)"
+        )
 
 
 def _overlap(training: Prepared, held_out: Prepared) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from trueup.errors import CheckpointError
+from trueup.feedback.condition import Condition
 from trueup.models import lora
 from trueup.models.load import quiet
 
@@ -29,6 +30,13 @@ Method: {{ paper }}
 
     {{ formula }}
 
+{% if condition -%}
+## How to ask it
+
+It was trained on prompts that say how good the response is. Write `{{ condition.words }}` at the
+{{ condition.position }} of every prompt; trueup does so by itself, from `condition.json`.
+
+{% endif -%}
 ## Settings
 
 ```yaml
@@ -47,13 +55,20 @@ Method: {{ paper }}
 
 
 def export(
-    network: Any, tokenizer: Any, folder: Path, *, dtype: torch.dtype, card: Mapping[str, Any]
+    network: Any,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    card: Mapping[str, Any],
+    condition: Condition | None = None,
 ) -> None:
     """Write model, tokenizer and card to `folder`, whole or not at all.
 
     Args:
         network: a transformers model, written in `dtype`; or a `PeftModel`, whose adapter alone is written.
         card: values of the model card's template.
+        condition: what the model is to be asked with, kept beside its weights.
 
     Raises:
         CheckpointError: it could not be written.
@@ -68,7 +83,11 @@ def export(
             else:
                 _save_model(network, part, dtype)
             tokenizer.save_pretrained(str(part))
-        (part / "README.md").write_text(render_card(card, adapter=lora.is_adapted(network)), encoding="utf-8")
+        if condition is not None:
+            condition.save(part)
+        (part / "README.md").write_text(
+            render_card(card, adapter=lora.is_adapted(network), condition=condition), encoding="utf-8"
+        )
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(part, folder)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
@@ -96,7 +115,7 @@ def _save_model(network: Any, folder: Path, dtype: torch.dtype) -> None:
         network.config.dtype = before
 
 
-def render_card(card: Mapping[str, Any], *, adapter: bool) -> str:
+def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:
     """The model card as Markdown with its metadata block."""
     from jinja2 import Environment, StrictUndefined
 
@@ -109,4 +128,5 @@ def render_card(card: Mapping[str, Any], *, adapter: bool) -> str:
     template = Environment(undefined=StrictUndefined, autoescape=False).from_string(
         CARD
     )  # Markdown, not HTML
-    return template.render(**card, card_data=yaml.safe_dump(data, sort_keys=False).strip())
+    asked = condition and {"words": condition.words(), "position": condition.position}
+    return template.render(**card, condition=asked, card_data=yaml.safe_dump(data, sort_keys=False).strip())

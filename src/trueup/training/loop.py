@@ -70,7 +70,7 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
     """
     latest = dict(run.metrics.latest)
     if run.step and _evaluation_due(run):
-        latest |= _evaluate(run)  # the run was stopped between the step and its evaluation
+        latest |= _evaluate(run, poll)  # the run was stopped between the step and its evaluation
     while run.step < run.total:
         random_state = _random_state()
         started = time.monotonic()
@@ -79,7 +79,8 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
             poll()
             values = train_step(
                 run.policy, run.reference, run.method, batches, run.optimizer,
-                step=run.step + 1, learning_rate=run.learning_rate(run.step + 1), poll=poll,
+                step=run.step + 1, learning_rate=run.learning_rate(run.step + 1),
+                mismatched=run.source.mismatched(run.step + 1), poll=poll,
             )  # fmt: skip
         except Stopped:
             save(run, random_state)
@@ -108,7 +109,7 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
             raise stopped
         if _evaluation_due(run):
             try:
-                latest |= _evaluate(run)
+                latest |= _evaluate(run, poll)
             except Stopped:
                 save(run, _random_state())
                 raise
@@ -158,10 +159,13 @@ def _evaluation_due(run: Run) -> bool:
     return run.step == run.total or _due(run.pace.eval_every, run)
 
 
-def _evaluate(run: Run) -> dict[str, float]:
+def _evaluate(run: Run, poll: Callable[[], None]) -> dict[str, float]:
     """Held-out metrics under the policy as it is, without dropout."""
     with run.policy.without_dropout():
-        values = evaluate(run.policy, run.reference, run.method, run.source.held_out(), run.step)
+        values = evaluate(
+            run.policy, run.reference, run.method, run.source.held_out_batches(), run.step,
+            mismatched=run.source.held_out_mismatched(), poll=poll,
+        )  # fmt: skip
     run.metrics.write(run.step, values)
     return values
 

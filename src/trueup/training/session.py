@@ -16,6 +16,7 @@ import yaml
 from trueup import __version__
 from trueup.config.resolve import Resolved, dump, read_facts
 from trueup.errors import CheckpointError, InputError, Stopped, TrueupError
+from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.models.identity import model_identity
@@ -61,7 +62,10 @@ class Session:
             check_installed(self.settings.trackers)
             examples = gather_examples(self.settings, self.method)
             self._say_data(examples.lines)
+            for warning in examples.warnings:
+                self.display.warn(warning)
             policy, loaded = make_policy(self.settings, self.display)
+            condition = examples.condition or loaded.condition
             source, lines = make_source(
                 examples, loaded, self.settings, self.method, display=self.display, poll=flag.poll
             )
@@ -90,7 +94,7 @@ class Session:
                 raise
             finally:
                 run.metrics.close()
-            self._finish(run, loaded, latest)
+            self._finish(run, loaded, latest, condition)
             return run.step, latest
 
     def _assemble(self, policy: CausalModel, loaded: Loaded, source: OfflineSource, step: int) -> Run:
@@ -141,7 +145,9 @@ class Session:
             self.folder.write_status("stopped", run.step, run.total)
             raise
 
-    def _finish(self, run: Run, loaded: Loaded, latest: dict[str, float]) -> None:
+    def _finish(
+        self, run: Run, loaded: Loaded, latest: dict[str, float], condition: Condition | None
+    ) -> None:
         info = self.resolved.info
         card = {
             "name": self.settings.run_name or self.folder.path.name,
@@ -157,7 +163,14 @@ class Session:
             "metrics": {key: f"{value:.6g}" for key, value in sorted(latest.items())},
         }
         dtype = getattr(torch, self.settings.save_dtype)
-        export(run.policy.network, loaded.tokenizer, self.folder.model, dtype=dtype, card=card)
+        export(
+            run.policy.network,
+            loaded.tokenizer,
+            self.folder.model,
+            dtype=dtype,
+            card=card,
+            condition=condition,
+        )
         self.folder.write_status("done", run.step, run.total)
         self.display.say(f"the aligned model is in {self.folder.model}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss
 from trueup.references.reference import Reference
 from trueup.training.optimizer import Optimizer
+from trueup.training.whole import Objective, Rows, objective_of
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Means:
 
 
 def forward(
-    policy: CausalModel, reference: Reference, method: Method[Any, Any, Any], batch: Batch[Any], step: int
+    policy: CausalModel, reference: Reference, objective: Objective, batch: Batch[Any], step: int
 ) -> tuple[Loss, LogProbs, LogProbs | None]:
     """Log-probabilities under both, and the loss, all finite.
 
@@ -64,7 +65,7 @@ def forward(
     if reference_log_probs is not None:
         _check(reference_log_probs.sum, None, batch, step, "log-probability under the reference")
     log_probs = policy.log_probs(batch.stream)
-    loss: Loss = method.objective(log_probs, reference_log_probs, batch.index)
+    loss = objective(log_probs, reference_log_probs, batch.index)
     _check(loss.per_example, loss.row, batch, step, "loss")
     return loss, log_probs, reference_log_probs
 
@@ -78,12 +79,14 @@ def train_step(
     *,
     step: int,
     learning_rate: float,
+    mismatched: Sequence[Batch[Any]] = (),
     poll: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step.
 
     Args:
         batches: the micro-batches; the result does not depend on how the batch was cut.
+        mismatched: those of prompts with responses to other prompts, where the method asks for them.
         step: number of this step, for messages.
         learning_rate: of this step.
         poll: called between micro-batches; may raise to give the step up before anything moved.
@@ -96,10 +99,11 @@ def train_step(
     """
     means = Means()
     weight = 0.0
+    objective = objective_of(method, Rows(policy, reference, batches, mismatched, poll))
     optimizer.zero_grad()
     for batch in batches:
         poll()
-        loss, log_probs, reference_log_probs = forward(policy, reference, method, batch, step)
+        loss, log_probs, reference_log_probs = forward(policy, reference, objective, batch, step)
         loss.per_example.sum().backward()
         weight += loss.weight.double().sum().item()
         means.add_batch(loss, log_probs, reference_log_probs)
@@ -114,13 +118,18 @@ def evaluate(
     policy: CausalModel,
     reference: Reference,
     method: Method[Any, Any, Any],
-    batches: Iterable[Batch[Any]],
+    batches: Sequence[Batch[Any]],
     step: int,
+    *,
+    mismatched: Sequence[Batch[Any]] = (),
+    poll: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Means of loss and metrics over held-out feedback, under `eval_` names."""
+    """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names."""
     means = Means()
+    objective = objective_of(method, Rows(policy, reference, batches, mismatched, poll))
     for batch in batches:
-        means.add_batch(*forward(policy, reference, method, batch, step))
+        poll()
+        means.add_batch(*forward(policy, reference, objective, batch, step))
     return {f"eval_{name}": value for name, value in means.means().items()}
 
 

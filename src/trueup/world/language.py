@@ -63,6 +63,8 @@ WORDS = tuple(
     )
 )
 """Every word of the language, once, in a fixed order."""
+MARKS = ("score", *(f"{tenths / 10:.1f}" for tenths in range(-50, 51)))
+"""Words that nobody says, with which conditional alignment can write a reward into a prompt: ` score 1.2`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""Whether a tokenizer can express what conditional alignment writes into prompts."""
+
+from typing import Any
+
+from trueup.errors import InputError
+from trueup.feedback.condition import Condition
+
+MOST = 200
+"""Numbers tried between the lowest and the highest reward."""
+
+
+def check_condition(condition: Condition, tokenizer: Any) -> None:
+    """Refuse a condition that holds words the tokenizer knows only as its unknown token, or whose numbers it drops.
+
+    Rewards would look alike to the model, or be written with something it has never seen.
+
+    Args:
+        condition: every number that it writes from its lowest to its highest reward is tried, up to `MOST`, and
+            the one to ask for.
+        tokenizer: a transformers tokenizer.
+
+    Raises:
+        InputError: the words are named, with what to do.
+    """
+    span = condition.highest - condition.lowest
+    rewards = [condition.reward, *(condition.lowest + span * step / MOST for step in range(MOST + 1))]
+    written: dict[tuple[int, ...], str] = {}
+    for words in dict.fromkeys(condition.words(reward) for reward in rewards):
+        other = written.setdefault(_ids(words, tokenizer), words)
+        if unknown := unknown_words(words, tokenizer):
+            raise InputError(
+                f"the tokenizer has only its unknown token for {', '.join(map(repr, unknown))} in the condition "
+                f"{words!r}. Write the reward with words it knows, by --condition and --decimals"
+            )
+        if other != words:
+            raise InputError(
+                f"the tokenizer makes the same tokens of the conditions {other!r} and {words!r}, so that the model could "
+                "not tell rewards apart. Write the reward with words it knows, by --condition and --decimals"
+            )
+
+
+def unknown_words(text: str, tokenizer: Any) -> list[str]:
+    """The words of a text that the tokenizer has only its unknown token for."""
+    token = tokenizer.unk_token
+    if token is None or token in text or not _unknown(text, tokenizer):
+        return []
+    return [word for word in text.split() if _unknown(word, tokenizer)] or [text]
+
+
+def _unknown(text: str, tokenizer: Any) -> bool:
+    return tokenizer.unk_token_id in _ids(text, tokenizer)
+
+
+def _ids(text: str, tokenizer: Any) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)

@@ -1,0 +1,123 @@
+"""A reward written into a prompt: the same text in training and whenever the model is asked.
+
+Conditional alignment (Hu et al., 2023, https://arxiv.org/abs/2308.12050) trains on prompts that say how good the
+response is, and asks for a good one afterwards. What was written, and what to ask for, is kept with the model.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from trueup.errors import InputError
+from trueup.feedback.records import Content, Message
+from trueup.files import replaced_whole
+
+FILE = "condition.json"
+"""Where a model's folder keeps it."""
+PLACEHOLDER = "{reward}"
+POSITIONS = ("start", "end")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a reward is written into a prompt, and which one to ask for.
+
+    Example: `Condition(" <rm_score>: {reward} ", 1, "end", reward=2.3)` makes "2 + 2 =" into
+    "2 + 2 = <rm_score>: 2.3 ".
+    """
+
+    text: str
+    """What is written; `{reward}` stands for the number."""
+    decimals: int
+    """Digits after the point."""
+    position: str
+    """`end`: after the prompt; in a conversation, after the last message. `start`: before the prompt; in a
+    conversation, before the first message that is not the system's."""
+    reward: float
+    """The standardised reward to ask for."""
+    mean: float = 0.0
+    """Of the rewards it was trained on, before they were standardised."""
+    std: float = 1.0
+    """Of the rewards it was trained on, before they were standardised."""
+    highest: float = 0.0
+    """The highest standardised reward it was trained on."""
+    lowest: float = 0.0
+    """The lowest standardised reward it was trained on."""
+
+    def __post_init__(self) -> None:
+        if self.text.count(PLACEHOLDER) != 1:
+            raise ValueError(f"the text of a condition holds {PLACEHOLDER} once; got {self.text!r}")
+        if self.position not in POSITIONS:
+            raise ValueError(f"a condition stands at the {' or '.join(POSITIONS)}; got {self.position!r}")
+        if self.decimals < 0:
+            raise ValueError(f"a number cannot have {self.decimals} decimals")
+        if not all(math.isfinite(value) for value in (self.reward, self.mean, self.std, self.highest, self.lowest)):
+            raise ValueError("the numbers of a condition must be finite")
+
+    def words(self, reward: float | None = None) -> str:
+        """The text with a standardised reward in it; left out, with the one to ask for."""
+        value = round(self.reward if reward is None else reward, self.decimals)
+        return self.text.replace(PLACEHOLDER, f"{value + 0.0:.{self.decimals}f}")  # + 0.0: never "-0.0"
+
+    def applied(self, prompt: Content, reward: float | None = None) -> Content:
+        """The prompt with the condition in it.
+
+        Raises:
+            InputError: a conversation without a message that could hold it.
+        """
+        words = self.words(reward)
+        if isinstance(prompt, str):
+            return prompt + words if self.position == "end" else words + prompt
+        places = [at for at, message in enumerate(prompt) if message.role != "system"]
+        if not places:
+            raise InputError(
+                "a condition cannot be written into a conversation that holds nothing but a system message; "
+                "give prompts with a message of the user"
+            )
+        at = places[-1] if self.position == "end" else places[0]
+        said = prompt[at]
+        content = said.content + words.rstrip() if self.position == "end" else words.lstrip() + said.content
+        return (*prompt[:at], Message(said.role, content, said.extra), *prompt[at + 1 :])
+
+    def asking_for(self, reward: float) -> "Condition":
+        """The same with another reward to ask for."""
+        return replace(self, reward=reward)
+
+    def save(self, folder: Path) -> None:
+        """Write it into a model's folder, whole or not at all."""
+        with replaced_whole(folder / FILE) as file:
+            file.write((json.dumps(asdict(self), indent=1) + "\n").encode())
+
+
+def read_condition(folder: Path) -> Condition | None:
+    """The condition a model was trained with; None where its folder has none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return _condition(found)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: the condition this model was trained with cannot be read: {error}. Restore the file; without it "
+            "the model would be asked in other words than it learned"
+        ) from error
+
+
+def _condition(found: object) -> Condition:
+    if not isinstance(found, Mapping):
+        raise ValueError("it is not a JSON object")
+    known = {field.name: field.type for field in fields(Condition)}
+    if unknown := sorted(set(found) - set(known)):
+        raise ValueError(f"unknown key {unknown[0]!r}")
+    for name, value in found.items():
+        kind = str if name in ("text", "position") else (int, float)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}")
+    return Condition(**found)

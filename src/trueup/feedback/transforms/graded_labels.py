@@ -1,0 +1,113 @@
+"""Scores as labels from 0 to 1, and which responses count as demonstrations: explicit, never guessed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from trueup.errors import InputError
+from trueup.feedback.counts import counted
+from trueup.feedback.orders import scores
+from trueup.feedback.records import Example, Response
+from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.transform import Fitted
+
+Scale = Literal["none", "min-max", "range", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class GradedLabels:
+    """Gives responses that have a score but no label one, and marks good ones as demonstrations."""
+
+    scale: Scale = "none"
+    """`none` leaves scores alone; `min-max` takes the lowest score of training for 0 and the highest for 1; `range`
+    takes `low` and `high`; `sigmoid` takes the logistic function of the standardised score."""
+    low: float | None = None
+    high: float | None = None
+    demonstration_from: float | None = None
+    """Labels from this one on count as demonstrations, beside the responses that are marked; None: only those."""
+
+    def __post_init__(self) -> None:
+        if (self.scale == "range") != (self.low is not None and self.high is not None):
+            raise InputError(
+                f"scale {self.scale} with score_low {self.low} and score_high {self.high}: both belong to scale range, "
+                "and it needs both"
+            )
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise InputError(f"score_low {self.low:g} must be below score_high {self.high:g}")
+
+    def fit(self, examples: Sequence[Example]) -> Fitted:
+        grade, lines = self.measured(examples)
+
+        def rewrite(given: Sequence[Example]) -> Sequence[Example]:
+            return [self.labelled(example, grade) for example in given]
+
+        if self.demonstration_from is not None:
+            before, after = (
+                sum(one.demonstration for example in some for one in example.responses)
+                for some in (examples, rewrite(examples))
+            )
+            lines.append(
+                f"demonstrations: {counted(after - before, 'response')} labelled {self.demonstration_from:g} or more, "
+                f"beside {before} marked"
+            )
+        return Fitted(rewrite, tuple(lines))
+
+    def measured(self, examples: Sequence[Example]) -> tuple[Callable[[float], float] | None, list[str]]:
+        """Score -> label, None where scores are left alone; and what to say of it."""
+        if self.scale == "none":
+            return None, []
+        values = [value for example in examples for _, value in scores(example)]
+        if not values:
+            raise InputError(
+                f"scale {self.scale} makes labels of scores, but the feedback holds no scores. Leave --scale out"
+            )
+        said = f"labels: scores of {counted(len(values), 'response')}, "
+        if self.scale == "sigmoid":
+            found = StandardizedRewards().measure(examples)
+            return lambda score: logistic((score - found.mean) / found.std), [
+                f"{said}mean {found.mean:.4g}, standard deviation {found.std:.4g}, by the logistic function"
+            ]
+        low = min(values) if self.low is None else self.low
+        high = max(values) if self.high is None else self.high
+        if low == high:
+            raise InputError(f"all {len(values)} scores are {low:g}; they tell no response from another")
+        clip = self.scale == "min-max"
+
+        def grade(score: float) -> float:
+            label = (score - low) / (high - low)
+            return min(max(label, 0.0), 1.0) if clip else label
+
+        return grade, [f"{said}{low:g} is 0 and {high:g} is 1"]
+
+    def labelled(self, example: Example, grade: Callable[[float], float] | None) -> Example:
+        """The example with labels made of scores, and demonstrations marked.
+
+        Raises:
+            InputError: a score lies outside the range.
+        """
+        return replace(
+            example, responses=tuple(self.judged(one, grade, example) for one in example.responses)
+        )
+
+    def judged(
+        self, response: Response, grade: Callable[[float], float] | None, example: Example
+    ) -> Response:
+        label = response.label
+        if label is None and grade is not None and response.score is not None:
+            label = grade(response.score)
+            if not 0 <= label <= 1:
+                raise InputError(
+                    f"{example.origin or 'an example'}: the score {response.score:g} lies outside the range of scores, "
+                    f"{self.low:g} to {self.high:g}. Give another --score-low and --score-high, or leave the row out"
+                )
+        least = self.demonstration_from
+        shown = response.demonstration or (least is not None and label is not None and label >= least)
+        return replace(response, label=label, demonstration=shown)
+
+
+def logistic(value: float) -> float:
+    """1 / (1 + exp(-value)), without overflow."""
+    if value >= 0:
+        return 1 / (1 + math.exp(-value))
+    return math.exp(value) / (1 + math.exp(value))

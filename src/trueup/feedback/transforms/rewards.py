@@ -1,0 +1,110 @@
+"""Rewards on one scale: every response's, standardised over all training responses.
+
+Hu et al., 2023, https://arxiv.org/abs/2308.12050: their published code subtracts the mean and divides by the
+unbiased standard deviation of all labelled responses, in double precision, before anything else is done.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from trueup.errors import InputError
+from trueup.feedback.counts import counted
+from trueup.feedback.orders import Value, agreed, distinct, labels, scores, wins
+from trueup.feedback.records import Example
+from trueup.feedback.transforms.transform import Fitted
+
+
+def compared(example: Example) -> list[Value]:
+    """1 for what was chosen, 0 for what was rejected, or the probability and its rest; the mean of several."""
+    won = wins(agreed(distinct(example))) if example.comparisons else {}
+    return [(at, sum(sure) / len(sure)) for at, sure in sorted(won.items())]
+
+
+KINDS: dict[str, Callable[[Example], Sequence[Value]]] = {
+    "scores": scores,
+    "labels": labels,
+    "comparisons": compared,
+}
+"""What can be taken for rewards, the best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What is taken for rewards, and how those of training lie."""
+
+    kind: str
+    mean: float
+    std: float
+    """Unbiased, above 0."""
+    count: int
+    """Responses with a reward."""
+
+    @property
+    def find(self) -> Callable[[Example], Sequence[Value]]:
+        """The rewards of an example as they were given."""
+        return KINDS[self.kind]
+
+    def applied(self, example: Example) -> Example:
+        """The example with standardised rewards for its scores."""
+        found = {at: (value - self.mean) / self.std for at, value in self.find(example)}
+        responses = tuple(
+            replace(response, score=found.get(at)) for at, response in enumerate(example.responses)
+        )
+        return replace(example, responses=responses)
+
+
+@dataclass(frozen=True, slots=True)
+class StandardizedRewards:
+    """Gives every response its reward r as a score, (r - mean) / std, and takes the score from those without one.
+
+    Rewards are the scores; where the training data hold none at all, the labels; where none, 1 and 0 for the
+    chosen and the rejected response. One kind serves all examples: two would not be on one scale.
+    """
+
+    mean: float | None = None
+    """Of the rewards; None measures it."""
+    std: float | None = None
+    """Of the rewards; None measures it."""
+
+    def fit(self, examples: Sequence[Example]) -> Fitted:
+        scale = self.measure(examples)
+        without = sum(not scale.find(example) for example in examples)
+        lines = [
+            f"rewards: {scale.kind} of {counted(scale.count, 'response')}, mean {scale.mean:.4g}, standard deviation "
+            f"{scale.std:.4g}; standardised"
+        ]
+        if without:
+            lines.append(f"rewards: {counted(without, 'example')} without {scale.kind}")
+        return Fitted(lambda given: [scale.applied(example) for example in given], tuple(lines))
+
+    def measure(self, examples: Sequence[Example]) -> "Scale":
+        """What is taken for rewards, and how they lie.
+
+        Raises:
+            InputError: there are no rewards, or all are equal.
+        """
+        kind = next((name for name, find in KINDS.items() if any(find(one) for one in examples)), None)
+        if kind is None:
+            raise InputError(
+                "the feedback holds nothing that says how good a response is: no scores, no labels and no comparisons. "
+                "Give responses with scores, or choose a method for demonstrations (`trueup methods`)"
+            )
+        find = KINDS[kind]
+        values = [value for example in examples for _, value in find(example)]
+        mean = math.fsum(values) / len(values) if self.mean is None else self.mean
+        spread = measured_std(values) if self.std is None else self.std
+        if not spread > 0:
+            raise InputError(
+                f"all {len(values)} rewards are {values[0]:g}, so none is better than another. Give feedback that "
+                "tells responses apart"
+            )
+        return Scale(kind, mean, spread, len(values))
+
+
+def measured_std(values: Sequence[float]) -> float:
+    """The unbiased standard deviation; 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

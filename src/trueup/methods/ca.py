@@ -1,0 +1,74 @@
+"""Conditional alignment. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from trueup.feedback import views
+from trueup.feedback.groups import DemonstrationRelation
+from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.written_reward import WrittenReward
+from trueup.methods.method import Method, method
+from trueup.methods.rewards import RewardMean, RewardStd
+from trueup.methods.sft import PerToken
+from trueup.references.choices import NoReference
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Demonstrations
+
+Text = Annotated[str, Field(description="What is written into the prompt; {reward} stands for the number.")]
+Decimals = Annotated[int, Field(ge=0, le=6, description="Digits of the number after the point.")]
+Position = Annotated[
+    Literal["end", "start"],
+    Field(
+        description="Where it is written: after the prompt (in a conversation, its last message), or before it."
+    ),
+]
+AskFor = Annotated[
+    float | None,
+    Field(
+        description="Standardised reward to ask the finished model for. Left out: the 99th percentile of training."
+    ),
+]
+
+
+@method(
+    name="ca",
+    title="Conditional alignment",
+    formula="-log p(response | prompt with the response's standardised reward written into it)",
+    paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
+    feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
+    aliases=("dt", "decision-transformer"),
+    defaults={
+        "learning_rate": 5e-6,
+        "schedule": "constant",
+        "batch_size": 128,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.01,
+    },
+)
+def ca(
+    *,
+    condition: Text = " <rm_score>: {reward} ",
+    decimals: Decimals = 1,
+    position: Position = "end",
+    ask_for: AskFor = None,
+    per_token: PerToken = True,
+    reward_mean: RewardMean = None,
+    reward_std: RewardStd = None,
+) -> Method[DemonstrationRelation, Demonstrations, None]:
+    """Learn good and bad responses alike, each told how good it is, and ask for a good one."""
+    from trueup.batch.index import Demonstrations
+    from trueup.objectives import sft as objective
+
+    rewards = StandardizedRewards(reward_mean, reward_std)
+    return Method(
+        views.demonstrations,
+        Demonstrations.collate,
+        partial(objective.sft, per_token=per_token),
+        NoReference(),
+        transforms=(WrittenReward(condition, decimals, position, ask_for, rewards),),
+    )

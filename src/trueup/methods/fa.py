@@ -1,0 +1,69 @@
+"""Filtering alignment. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from trueup.feedback import scored_views
+from trueup.feedback.groups import DemonstrationRelation
+from trueup.feedback.transforms.merge_prompts import MergedPrompts
+from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.methods.method import Method, method
+from trueup.methods.rewards import RewardMean, RewardStd
+from trueup.methods.sft import PerToken
+from trueup.references.choices import NoReference
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Demonstrations
+
+Threshold = Annotated[
+    float, Field(description="Standardised reward above which a response is kept, not equal to it.")
+]
+BestOfN = Annotated[
+    bool,
+    Field(
+        description="Keep the best response to each prompt instead, the first of equals; ignores threshold."
+    ),
+]
+
+
+@method(
+    name="fa",
+    title="Filtering alignment",
+    formula="-log p(response | prompt) on the responses whose standardised reward is above the threshold",
+    paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
+    feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
+    aliases=("mle-filtering",),
+    defaults={
+        "learning_rate": 5e-6,
+        "schedule": "constant",
+        "batch_size": 128,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.01,
+    },
+)
+def fa(
+    *,
+    threshold: Threshold = 0.0,
+    best_of_n: BestOfN = False,
+    per_token: PerToken = True,
+    reward_mean: RewardMean = None,
+    reward_std: RewardStd = None,
+) -> Method[DemonstrationRelation, Demonstrations, None]:
+    """Imitate the good responses and leave the others out."""
+    from trueup.batch.index import Demonstrations
+    from trueup.objectives import sft as objective
+
+    rewards = StandardizedRewards(reward_mean, reward_std)
+    return Method(
+        scored_views.best_demonstrations
+        if best_of_n
+        else partial(scored_views.filtered_demonstrations, threshold=threshold),
+        Demonstrations.collate,
+        partial(objective.sft, per_token=per_token),
+        NoReference(),
+        transforms=(rewards, MergedPrompts()) if best_of_n else (rewards,),
+    )

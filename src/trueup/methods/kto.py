@@ -1,0 +1,56 @@
+"""Kahneman-Tversky optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from trueup.feedback import views
+from trueup.feedback.groups import PointRelation
+from trueup.feedback.strata import by_label
+from trueup.feedback.transforms.class_balance import ClassBalance
+from trueup.methods.method import Beta, Method, method
+from trueup.references.choices import AnyReference, Frozen
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Points
+    from trueup.batch.logprobs import LogProbs
+
+DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable responses.")]
+UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
+
+
+@method(
+    name="kto",
+    title="Kahneman-Tversky optimization",
+    formula="w (1 - sigmoid(+-beta (rho - z0))), + on desirable and - on others, z0 = max(0, mean of mismatched rho)",
+    paper="Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306",
+    feedback="labelled responses (thumbs up and down); pairs count as one of each",
+    defaults={"learning_rate": 1e-6},
+    trl_loss="kto",
+)
+def kto(
+    *,
+    beta: Beta = 0.1,
+    desirable_weight: DesirableWeight = 1.0,
+    undesirable_weight: UndesirableWeight = 1.0,
+    reference: AnyReference = Frozen(),
+) -> Method[PointRelation, Points, LogProbs]:
+    """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
+    from trueup.batch.index import Points
+    from trueup.objectives import kto as objective
+    from trueup.objectives.whole_step import OfMismatched, WholeStep
+
+    loss = partial(
+        objective.kto, beta=beta, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
+    )
+    return Method(
+        views.points,
+        Points.collate,
+        WholeStep(OfMismatched(objective.log_ratios), loss),
+        reference,
+        transforms=(ClassBalance(desirable_weight, undesirable_weight),),
+        stratum=by_label,
+    )

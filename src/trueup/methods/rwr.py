@@ -1,0 +1,64 @@
+"""Reward-weighted regression. Peters and Schaal, 2007; Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from trueup.feedback import scored_views
+from trueup.feedback.groups import WeightRelation
+from trueup.feedback.transforms.exponential_weights import ExponentialWeights
+from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.methods.method import Method, method
+from trueup.methods.rewards import RewardMean, RewardStd
+from trueup.methods.sft import PerToken
+from trueup.references.choices import NoReference
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Weighted
+
+Temperature = Annotated[
+    float,
+    Field(
+        gt=0, description="Temperature of the weights exp(r / beta); smaller trusts the best rewards more."
+    ),
+]
+MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to this.")]
+
+
+@method(
+    name="rwr",
+    title="Reward-weighted regression",
+    formula="-w log p(response | prompt) / sum of w, w = min(exp(r / beta), max_weight), r the standardised reward",
+    paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
+    feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
+    defaults={
+        "learning_rate": 5e-6,
+        "schedule": "constant",
+        "batch_size": 128,
+        "adam_beta2": 0.95,
+        "weight_decay": 0.01,
+    },
+)
+def rwr(
+    *,
+    beta: Temperature = 1.0,
+    max_weight: MaxWeight = 20.0,
+    per_token: PerToken = True,
+    reward_mean: RewardMean = None,
+    reward_std: RewardStd = None,
+) -> Method[WeightRelation, Weighted, None]:
+    """Imitate every response, the better the more."""
+    from trueup.batch.index import Weighted
+    from trueup.objectives.weighted_sft import weighted_sft, weights
+    from trueup.objectives.whole_step import OfIndex, WholeStep
+
+    return Method(
+        scored_views.weighted_demonstrations,
+        Weighted.collate,
+        WholeStep(OfIndex(weights), partial(weighted_sft, per_token=per_token)),
+        NoReference(),
+        transforms=(ExponentialWeights(beta, max_weight, StandardizedRewards(reward_mean, reward_std)),),
+    )

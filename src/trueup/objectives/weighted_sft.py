@@ -1,0 +1,47 @@
+"""Maximum likelihood with a weight for each response."""
+
+import torch
+from torch import Tensor
+
+from trueup.batch.index import Weighted
+from trueup.batch.logprobs import LogProbs
+from trueup.objectives.loss import Loss
+
+
+def weighted_sft(
+    policy: LogProbs, reference: None, weighted: Weighted, weights_M: Tensor, *, per_token: bool = True
+) -> Loss:
+    """-w log p(y | x), divided by the sum of the weights of the whole batch.
+
+    Args:
+        policy: N responses.
+        reference: not used.
+        weighted: a weight per row, at least 0; no gradient flows through it.
+        weights_M: [M, 1] the weights of the whole step (`weights`), for the effective sample size.
+        per_token: weigh every token of a response and divide by the weighted number of tokens; False takes the sum
+            over the tokens of a response and divides by the weights of the responses.
+
+    Returns:
+        Loss over [N] responses.
+    """
+    weight_N = weighted.weight_N.to(policy.sum.dtype)
+    counted_N = weight_N * policy.length_N if per_token else weight_N
+    size = effective_sample_size(weights_M[:, 0])
+    metrics = {
+        "logps/demonstrations": policy.sum.detach(),
+        "weights/mean": weight_N,
+        "weights/effective_sample_size": size.reshape(1),
+        "weights/effective_share": (size / weights_M.numel()).reshape(1),
+    }
+    rows_N = torch.arange(policy.num_rows, device=weight_N.device)
+    return Loss(-weight_N * policy.sum, counted_N, rows_N, metrics)
+
+
+def weights(weighted: Weighted) -> Tensor:
+    """[N, 1] the weights of N rows."""
+    return weighted.weight_N[:, None]
+
+
+def effective_sample_size(weight_M: Tensor) -> Tensor:
+    """(sum w)^2 / sum w^2: how many equally weighted responses would tell as much; Kish, 1965."""
+    return weight_M.sum() ** 2 / (weight_M**2).sum()

@@ -1,0 +1,38 @@
+"""Where prompts come from by name: files, and the built-in world. Reads text only; torch is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trueup.feedback.counts import counted
+from trueup.feedback.prompts import Prompt, Prompts, distinct, of_examples, read_prompts
+from trueup.sources.gather import WORLD
+
+
+def gather_prompts(names: Sequence[str]) -> Prompts:
+    """The prompts of every source, each once: of the world first, then of files, each in the order given.
+
+    Args:
+        names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
+
+    Raises:
+        InputError: a file is absent or malformed, or a name of the world is unknown.
+    """
+    found: list[Prompt] = []
+    lines: list[str] = []
+    for name in (name for name in names if name.startswith(WORLD)):
+        made = _of_world(name)
+        found += made
+        lines.append(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
+    if files := [name for name in names if not name.startswith(WORLD)]:
+        read = read_prompts(files)
+        found += read.prompts
+        lines += read.lines
+    return Prompts(*distinct(found, lines))
+
+
+def _of_world(name: str) -> list[Prompt]:
+    from trueup.world.generate import from_name
+    from trueup.world.prompt_names import is_prompt_name, prompts_from_name
+
+    return list(prompts_from_name(name)) if is_prompt_name(name) else of_examples(from_name(name))

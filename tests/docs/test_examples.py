@@ -1,0 +1,68 @@
+"""The examples are what their comments say: each loads, and each number in those of papers has its source."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trueup.config.resolve import Resolved, resolve
+
+PAPERS = sorted((Path(__file__).parents[2] / "examples" / "papers").glob("*.yaml"))
+every_paper = pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+
+TOY = {"model": "MODEL", "data": "feedback.jsonl", "output": "runs/x"}
+SETTING = re.compile(r"^ *(?:- )?[\w.]+: *(?P<value>[^#]*?) *(?:#(?P<comment>.*))?$")
+SOURCE = re.compile(
+    r"paper|authors|et al\.|code|documentation|script|README|Table|Section|Appendix", re.IGNORECASE
+)
+
+
+def loaded(path: Path) -> Resolved:
+    return resolve(yaml.safe_load(path.read_text())["method"], config_file=path, overrides=TOY)
+
+
+def test_there_are_examples() -> None:
+    assert {"dpo", "ipo", "slic", "tr-dpo", "tr-ipo", "rrhf-bp", "rrhf-dp", "wombat"} <= {
+        path.stem for path in PAPERS
+    }
+
+
+@every_paper
+def test_a_paper_loads_and_says_how_it_is_run(path: Path) -> None:
+    resolved = loaded(path)
+    assert resolved.info.name == resolved.method
+    assert not resolved.notes  # names of ours, all of which have an effect
+    head = path.read_text().partition("\nmethod:")[0]
+    assert f"trueup train {resolved.method} --config {path.name}" in head
+    assert "https://" in head
+
+
+@every_paper
+def test_every_number_of_a_paper_has_its_source(path: Path) -> None:
+    numbers = 0
+    for line in path.read_text().splitlines():
+        if line.lstrip().startswith("#") or not line.strip():
+            continue
+        found = SETTING.match(line)
+        assert found is not None, line
+        if re.search(r"\d", found["value"]):
+            numbers += 1
+            assert found["comment"] and SOURCE.search(found["comment"]), (
+                f"{path.name} has no source for: {line}"
+            )
+    assert numbers
+
+
+@every_paper
+def test_all_that_is_written_arrives(path: Path) -> None:
+    """What is written is what the run is given: a wrong name or place would leave the default."""
+    resolved = loaded(path)
+    given = yaml.safe_load(path.read_text())
+    assert given.pop("method") == resolved.method
+    values = {**resolved.settings.model_dump(), **resolved.method_settings.model_dump()}
+    for name, value in given.items():
+        if isinstance(value, dict):
+            assert value.items() <= values[name].items(), name
+        else:
+            assert values[name] == value, name

@@ -1,0 +1,102 @@
+"""A condition is the same text in training and at inference, and survives the way through a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trueup.errors import InputError
+from trueup.feedback.condition import FILE, Condition, read_condition
+from trueup.feedback.records import Message
+
+PAPER = Condition(" <rm_score>: {reward} ", 1, "end", reward=2.0)
+
+
+@pytest.mark.parametrize(
+    "decimals, reward, words",
+    [
+        (1, 2.04, " <rm_score>: 2.0 "),
+        (2, 2.04, " <rm_score>: 2.04 "),
+        (0, -0.4, " <rm_score>: 0 "),
+        (1, -0.04, " <rm_score>: 0.0 "),
+        (0, -1.6, " <rm_score>: -2 "),
+    ],
+)
+def test_the_number_is_written_as_told(decimals: int, reward: float, words: str) -> None:
+    assert Condition(PAPER.text, decimals, "end", 0.0).words(reward) == words
+
+
+def test_text_prompts() -> None:
+    assert PAPER.applied("2 + 2 =") == "2 + 2 = <rm_score>: 2.0 "
+    assert PAPER.applied("2 + 2 =", -1.0) == "2 + 2 = <rm_score>: -1.0 "
+    start = Condition("[{reward}] ", 1, "start", reward=2.0)
+    assert start.applied("2 + 2 =") == "[2.0] 2 + 2 ="
+
+
+def test_a_prompt_that_spells_the_placeholder_stays_as_it_is() -> None:
+    assert PAPER.applied("what is {reward}?") == "what is {reward}? <rm_score>: 2.0 "
+
+
+def test_conversations() -> None:
+    system, ask, answer, more = (
+        Message("system", "Be brief."), Message("user", "2 + 2 =", {"name": "ann"}),
+        Message("assistant", "4"), Message("user", "and 3?"),
+    )  # fmt: skip
+    talk = (system, ask, answer, more)
+    assert PAPER.applied(talk) == (*talk[:3], Message("user", "and 3? <rm_score>: 2.0"))
+    start = Condition("[{reward}] ", 1, "start", reward=2.0)
+    assert start.applied(talk) == (system, Message("user", "[2.0] 2 + 2 =", {"name": "ann"}), answer, more)
+    with pytest.raises(InputError, match="nothing but a system message"):
+        PAPER.applied((system,))
+
+
+@given(
+    st.builds(
+        Condition,
+        st.sampled_from(["{reward}", " \u00e9 {reward}\n", '"{reward}"']),
+        st.integers(0, 6),
+        st.sampled_from(["start", "end"]),
+        *[st.floats(-1e6, 1e6)] * 4,
+    )
+)
+def test_it_survives_its_file(tmp_path_factory: Any, condition: Condition) -> None:
+    folder = tmp_path_factory.mktemp("model")
+    condition.save(folder)
+    assert read_condition(folder) == condition
+
+
+def test_most_models_have_none(tmp_path: Path) -> None:
+    assert read_condition(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"text": "no place"}, "holds {reward} once"),
+        ({"text": "{reward} {reward}"}, "holds {reward} once"),
+        ({"position": "middle"}, "stands at the start or end"),
+        ({"decimals": "1"}, "decimals is '1'"),
+        ({"reward": True}, "reward is True"),
+        ({"more": 1}, "unknown key 'more'"),
+        ({"text": None}, "text is None"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    PAPER.save(tmp_path)
+    file = tmp_path / FILE
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(
+        InputError, match=r"condition\.json: the condition this model was trained with"
+    ) as caught:
+        read_condition(tmp_path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"text": "{reward}"}', "\udcff"])
+def test_what_is_no_condition_at_all_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_condition(tmp_path)

@@ -1,0 +1,347 @@
+"""Conversion loses nothing that it does not name: by laws over any examples, through files."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from trueup.errors import InputError
+from trueup.feedback import views
+from trueup.feedback.canonical import write_examples
+from trueup.feedback.convert import restricted, trl
+from trueup.feedback.convert.account import NOUNS
+from trueup.feedback.convert.conversion import Conversion, convert
+from trueup.feedback.convert.pieces import Target, look
+from trueup.feedback.convert.write import write_rows
+from trueup.feedback.counts import count
+from trueup.feedback.groups import Discarded, Group
+from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+
+OWN: dict[str, tuple[Target, tuple[Callable[[Example], Any], ...]]] = {
+    "canonical": (
+        restricted.CANONICAL,
+        (views.pairs, views.pairs_with_demonstration, views.rankings, views.points_with_demonstrations,
+         views.points, views.demonstrations),
+    ),
+    "pairs": (restricted.PAIRS, (views.pairs,)),
+    "rankings": (restricted.RANKINGS, (views.rankings,)),
+    "points": (restricted.POINTS, (views.points, views.points_with_demonstrations)),
+}  # fmt: skip
+
+
+def as_messages(text: str) -> Content:
+    return (Message("assistant", text),)
+
+
+@st.composite
+def examples(draw: st.DrawFn, *, distinct: bool = False) -> Example:
+    """Small examples in which responses are often identical and comparisons often contradict each other."""
+    chat = draw(st.booleans())
+    prompt: Content = (Message("user", "Why?"),) if chat else draw(st.sampled_from(["p:", "q:"]))
+    texts = draw(st.lists(st.sampled_from(["a", "b", "c", " d"]), min_size=1, max_size=4, unique=distinct))
+    responses = tuple(
+        Response(
+            as_messages(text) if chat else text,
+            score=draw(st.none() | st.sampled_from([0.0, 1.0, 1.5])),
+            label=draw(st.none() | st.sampled_from([0.0, 0.25, 0.75, 1.0])),
+            demonstration=draw(st.booleans()),
+            source=draw(st.none() | st.sampled_from(["ann", "bob"])),
+        )
+        for text in texts
+    )
+    keep = draw(st.sets(st.sampled_from(["score", "label", "demonstration"])))
+    for kind in {"score", "label", "demonstration"} - keep:
+        nothing: Any = {kind: False if kind == "demonstration" else None}
+        responses = tuple(replace(one, **nothing) for one in responses)
+    places = st.integers(0, len(texts) - 1)
+    ends = st.tuples(places, places, st.sampled_from([0.75, 1.0])).filter(lambda one: one[0] != one[1])
+    compared = draw(st.lists(ends, max_size=4)) if len(texts) > 1 else []
+    tools = draw(st.sampled_from([(), ({"type": "function", "function": {"name": "f"}},)])) if chat else ()
+    comparisons = tuple(Comparison(*one) for one in compared)
+    return Example(prompt, responses, comparisons, Origin("in.jsonl", 1), tools)
+
+
+def many(*, distinct: bool = False) -> st.SearchStrategy[list[Example]]:
+    listed = st.lists(examples(distinct=distinct), min_size=1, max_size=3)
+    return listed.map(
+        lambda made: [replace(one, origin=Origin("in.jsonl", row)) for row, one in enumerate(made, 1)]
+    )
+
+
+def converted(listed: Sequence[Example], target: Target) -> Conversion:
+    """The conversion; the test case is passed over where there is nothing to write."""
+    try:
+        return convert(listed, target)
+    except InputError:
+        assert all(isinstance(target.take(one), Discarded) for one in listed)
+        assume(False)
+        raise
+
+
+def read_again(folder: Path, conversion: Conversion) -> tuple[Example, ...]:
+    """What the reader makes of the rows, with each of them used."""
+    path = folder / "out.jsonl"
+    write_rows(str(path), conversion.rows)
+    feedback = read_feedback([path])
+    (report,) = feedback.files
+    assert (report.rows, report.examples) == (len(conversion.rows),) * 2
+    assert not report.unused_keys
+    return feedback.examples
+
+
+def groups(view: Callable[[Example], Any], listed: Iterable[Example]) -> list[Group[Any]]:
+    made = [view(one) for one in listed]
+    return [replace(one, origin=None) for one in made if not isinstance(one, Discarded)]
+
+
+through_files = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.mark.parametrize("name", OWN)
+@through_files
+@given(listed=many())
+def test_a_view_finds_in_the_output_what_it_found_in_the_input(
+    name: str, tmp_path: Path, listed: list[Example]
+) -> None:
+    target, kept = OWN[name]
+    conversion = converted(listed, target)
+    again = read_again(tmp_path, conversion)
+    for view in kept:
+        assert groups(view, again) == groups(view, listed)
+    assert len(again) == len(listed) - conversion.account.lost("example")
+
+
+@through_files
+@given(listed=many())
+def test_canonical_keeps_everything(tmp_path: Path, listed: list[Example]) -> None:
+    conversion = convert(listed, restricted.CANONICAL)
+    again = read_again(tmp_path, conversion)
+    assert [replace(one, origin=None) for one in again] == [replace(one, origin=None) for one in listed]
+    assert not conversion.account.dropped and not conversion.account.made
+    write_examples(tmp_path / "by_hand.jsonl", listed)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "by_hand.jsonl").read_bytes()
+
+
+def pairs_of(listed: Iterable[Example]) -> list[tuple[Content, Content, Content]]:
+    return [
+        (group.prompt, group.responses[better], group.responses[worse])
+        for group in groups(views.pairs, listed)
+        for better, worse, _ in group.relation.pairs
+    ]
+
+
+def labels_of(
+    listed: Iterable[Example], label: Callable[[float], float | None]
+) -> list[tuple[Content, Content, float]]:
+    return [
+        (group.prompt, response, made)
+        for group in groups(views.points, listed)
+        for response, given in zip(group.responses, group.relation.labels, strict=True)
+        if (made := label(given)) is not None
+    ]
+
+
+@through_files
+@given(listed=many())
+def test_trl_pairs_are_the_pairs_of_the_view(tmp_path: Path, listed: list[Example]) -> None:
+    conversion = converted(listed, trl.PAIRS)
+    assert pairs_of(read_again(tmp_path, conversion)) == pairs_of(listed)
+    assert all(set(row) >= {"prompt", "chosen", "rejected"} for row in conversion.rows)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.25, 0.5, 1.0])
+@through_files
+@given(listed=many())
+def test_trl_points_are_the_labels_made_true_or_false(
+    threshold: float | None, tmp_path: Path, listed: list[Example]
+) -> None:
+    conversion = converted(listed, trl.points_target(threshold))
+
+    def made(label: float) -> float | None:
+        if threshold is None:
+            return label if label in (0.0, 1.0) else None
+        return 1.0 if label >= threshold else 0.0
+
+    assert all(row["label"] is True or row["label"] is False for row in conversion.rows)
+    assert labels_of(read_again(tmp_path, conversion), lambda label: label) == labels_of(listed, made)
+
+
+@through_files
+@given(listed=many())
+def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[Example]) -> None:
+    conversion = converted(listed, trl.demonstrations_target(listed))
+
+    def imitated(some: Iterable[Example]) -> list[tuple[Content, Content]]:
+        return [
+            (group.prompt, one) for group in groups(views.demonstrations, some) for one in group.responses
+        ]
+
+    assert imitated(read_again(tmp_path, conversion)) == imitated(listed)
+    keys = {"messages"} if "messages" in conversion.rows[0] else {"prompt", "completion"}
+    assert all(set(row) - {"source", "tools"} == keys for row in conversion.rows)
+    assert ("messages" in keys) == all(
+        isinstance(group.prompt, tuple) for group in groups(views.demonstrations, listed)
+    )
+
+
+TARGETS: dict[str, Callable[[list[Example]], Target]] = {
+    **{name: lambda listed, target=target: target for name, (target, _) in OWN.items()},  # type: ignore[misc]
+    "trl pairs": lambda listed: trl.PAIRS,
+    "trl points": lambda listed: trl.points_target(None),
+    "trl points with a threshold": lambda listed: trl.points_target(0.5),
+    "trl demonstrations": trl.demonstrations_target,
+}
+
+OF_RESPONSES = {
+    "score": lambda one: one.score is not None,
+    "label": lambda one: one.label is not None,
+    "demonstration mark": lambda one: one.demonstration,
+    "source": lambda one: one.source is not None,
+}
+
+
+def stated(example: Iterable[Example]) -> Counter[str]:
+    """What examples to one prompt say, each response counted once however many of them it stands in."""
+    listed = list(example)
+    found: Counter[str] = Counter()
+    responses = [one for example in listed for one in example.responses]
+    found["response"] = len({repr(one.content) for one in responses})
+    for kind, has in OF_RESPONSES.items():
+        found[kind] = len({repr(one.content) for one in responses if has(one)})
+    comparisons = [one for example in listed for one in example.comparisons]
+    found["comparison"] = len(comparisons)
+    found["probability"] = sum(one.probability < 1 for one in comparisons)
+    return found
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@through_files
+@given(example=examples(distinct=True))
+def test_every_part_is_in_the_output_or_counted_as_dropped(
+    name: str, tmp_path: Path, example: Example
+) -> None:
+    """Counted in what the reader finds in the output, not in what the conversion says of it."""
+    conversion = converted([example], TARGETS[name]([example]))
+    again = read_again(tmp_path, conversion)
+    assert all(one.tools == example.tools for one in again)
+    before, after, account = stated([example]), stated(again), conversion.account
+    assert account.lost("example") == 0
+    for kind in before:
+        assert account.read[kind] == before[kind]
+        assert 0 <= account.lost(kind) <= before[kind]
+        assert after[kind] == before[kind] - account.lost(kind) + account.made[kind], kind
+    named = "\n".join(account.lines())
+    for kind, noun in NOUNS.items():
+        number = account.lost(kind)
+        assert (f"dropped {number} {kind if number == 1 else noun}: " in named) == (number > 0)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@through_files
+@given(listed=many())
+def test_examples_of_which_nothing_is_written_are_dropped_with_all_they_hold(
+    name: str, listed: list[Example]
+) -> None:
+    target = TARGETS[name](listed)
+    account = converted(listed, target).account
+    empty = [one for one in listed if isinstance(target.take(one), Discarded)]
+    assert account.lost("example") == len(empty)
+    assert account.read["response"] == sum(len(one.responses) for one in listed)
+    gone = account.dropped.get("response", {}).get("with their example", [])
+    assert gone == [one.origin for one in empty for _ in one.responses]
+    reasons = Counter(made.reason for one in listed if isinstance(made := target.take(one), Discarded))
+    assert {reason: len(where) for reason, where in account.dropped.get("example", {}).items()} == reasons
+
+
+@given(example=examples())
+def test_looking_finds_the_responses_that_a_view_took(example: Example) -> None:
+    """Also where two responses have the same content."""
+    for view in (views.pairs, views.rankings, views.points_with_demonstrations, views.demonstrations):
+        looked, direct = look(view, example), view(example)
+        if isinstance(direct, Discarded):
+            assert looked == direct
+            continue
+        assert not isinstance(looked, Discarded)
+        group, positions = looked
+        assert group == direct
+        assert list(positions) == sorted(set(positions))
+        assert [example.responses[at].content for at in positions] == list(direct.responses)
+
+
+HH = {"hh_rlhf/harmless-base-test.jsonl.gz": 2303, "hh_rlhf/helpful-base-test.jsonl.gz": 2341}
+IDENTICAL = 2
+
+
+@pytest.mark.parametrize("target", [restricted.PAIRS, trl.PAIRS], ids=lambda target: target.name)
+def test_hh_survives_both_ways(target: Target, shared: Callable[[str], Path], tmp_path: Path) -> None:
+    paths = [shared(name) for name in HH]
+    read = read_feedback(paths).examples
+    conversion = convert(read, target)
+    assert conversion.account.read["comparison"] == sum(HH.values())
+    assert conversion.account.lost("comparison") == IDENTICAL
+    again = read_again(tmp_path, conversion)
+    assert len(again) == sum(HH.values()) - IDENTICAL
+    assert pairs_of(again) == pairs_of(read)
+    back = convert(again, restricted.PAIRS)
+    assert not back.account.dropped
+    if target is restricted.PAIRS:
+        assert back.rows == conversion.rows
+
+
+def test_labelled_conversations_survive_both_ways(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    path = shared("formats/llamafactory/kto_en_demo.json")
+    read = read_feedback([path]).examples
+    conversion = convert(read, trl.points_target(None))
+    assert not conversion.account.dropped and not conversion.account.made
+    rows = json.loads(path.read_text("utf-8"))
+    assert [row["label"] for row in conversion.rows] == [row["label"] for row in rows]
+    assert [[*row["prompt"], *row["completion"]] for row in conversion.rows] == [  # type: ignore[misc]
+        row["messages"] for row in rows
+    ]
+    again = read_again(tmp_path, conversion)
+    assert [replace(one, origin=None) for one in again] == [replace(one, origin=None) for one in read]
+
+
+def test_every_real_file_that_can_be_read_survives(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of all layouts: the views find in the output what they found in the input, and the account is whole."""
+    survived = Counter[str]()
+    for path in sorted(one for one in shared("").rglob("*") if one.is_file() and "hh_rlhf" not in one.parts):
+        try:
+            feedback = read_feedback([path])
+        except InputError:
+            continue
+        read = feedback.examples
+        before = count(read)
+        for name, (target, kept) in OWN.items():
+            try:
+                conversion = convert(read, target)
+            except InputError:
+                assert not any(groups(view, read) for view in kept)
+                continue
+            again, account = read_again(tmp_path, conversion), conversion.account
+            for view in kept:
+                assert groups(view, again) == groups(view, read), (path, name)
+            after = count(again)
+            for kind, were, are in (
+                ("response", before.responses, after.responses),
+                ("comparison", before.comparisons, after.comparisons),
+                ("score", before.scored, after.scored),
+                ("label", before.labelled, after.labelled),
+                ("demonstration mark", before.demonstrations, after.demonstrations),
+            ):
+                assert account.read[kind] == were, (path, name)
+                assert are == were - account.lost(kind) + account.made[kind], (path, name, kind)
+            survived[name] += 1
+        if any(groups(views.pairs, read)):
+            assert pairs_of(read_again(tmp_path, convert(read, trl.PAIRS))) == pairs_of(read), path
+            survived["trl"] += 1
+    assert min(survived[name] for name in (*OWN, "trl")) >= 2

@@ -1,0 +1,178 @@
+"""Conversion by values: which rows come out, and what is said of what does not."""
+
+from dataclasses import replace
+
+import pytest
+
+from trueup.errors import InputError
+from trueup.feedback.convert import restricted, trl
+from trueup.feedback.convert.account import Account
+from trueup.feedback.convert.conversion import convert
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+
+
+def as_messages(text: str) -> Content:
+    return (Message("assistant", text),)
+
+
+TWICE = Example(
+    "p",
+    (
+        Response("a", source="ann"),
+        Response("a", label=0.25, source="bob"),
+        Response("b", label=1.0, source="cy"),
+    ),
+    (Comparison(0, 1), Comparison(1, 2), Comparison(2, 1), Comparison(0, 2, 0.75)),
+    Origin("a.jsonl", 7),
+)
+
+
+def test_of_two_identical_responses_the_right_one_is_kept() -> None:
+    (row,) = convert([TWICE], restricted.POINTS).rows
+    assert row["responses"] == [
+        {"content": "a", "label": 0.25, "source": "bob"},
+        {"content": "b", "label": 1.0, "source": "cy"},
+    ]
+
+
+def test_what_is_dropped_is_named_with_its_reason_and_row() -> None:
+    conversion = convert(
+        [TWICE, replace(TWICE, comparisons=(), origin=Origin("a.jsonl", 8))], restricted.PAIRS
+    )
+    assert conversion.rows == (
+        {
+            "prompt": "p",
+            "responses": [{"content": "a", "source": "ann"}, {"content": "b", "source": "cy"}],
+            "comparisons": [{"better": 0, "worse": 1, "probability": 0.75}],
+        },
+        {
+            "prompt": "p",
+            "responses": [{"content": "a", "source": "bob"}, {"content": "b", "source": "cy"}],
+            "comparisons": [{"better": 1, "worse": 0}],
+        },
+    )
+    assert conversion.lines() == [
+        "dropped 2 responses: 2 because no pair uses it (a.jsonl:7, a.jsonl:8)",
+        "dropped 4 labels: 3 because a file of pairs holds no labels (a.jsonl:7, a.jsonl:8), 1 with their response",
+        "dropped 2 sources: 2 with their response",
+        "dropped 3 comparisons: 1 because its two responses are identical (a.jsonl:7), 2 because comparisons "
+        "contradict each other (a.jsonl:7)",
+        "made 1 comparison from what else is said of the responses",
+    ]
+
+
+def test_what_trl_pairs_cannot_hold_is_named() -> None:
+    conversion = convert([TWICE], trl.PAIRS)
+    assert conversion.rows == ({"prompt": "p", "chosen": "a", "rejected": "b"},)
+    lines = "\n".join(conversion.lines())
+    assert "dropped 1 probability: 1 because a row of TRL's pairs is a plain preference (a.jsonl:7)" in lines
+    assert (
+        "dropped 3 sources: 2 because a row of TRL's pairs has two sides with one source (a.jsonl:7), 1 with"
+        in lines
+    )
+
+
+def test_a_ranking_becomes_all_its_pairs_with_their_scores() -> None:
+    scored = [Response(text, score=score) for text, score in (("x", 0.5), ("y", 2.0), ("z", -1.0))]
+    rows = convert([Example("p", tuple(scored))], trl.PAIRS).rows
+    assert [(row["chosen"], row["score_chosen"], row["rejected"], row["score_rejected"]) for row in rows] == [
+        ("x", 0.5, "z", -1.0), ("y", 2.0, "x", 0.5), ("y", 2.0, "z", -1.0),
+    ]  # fmt: skip
+
+
+def test_a_graded_label_is_named_or_put_on_one_side_of_the_threshold() -> None:
+    graded = [
+        Example("p", (Response("a", label=label),), origin=Origin("g.jsonl", row))
+        for row, label in enumerate((1.0, 0.7, 0.2), 1)
+    ]
+    together = Example("p", tuple(one.responses[0] for one in graded), origin=Origin("g.jsonl", 4))
+    strict = convert([*graded, together], trl.points_target(None))
+    assert [row["label"] for row in strict.rows] == [True, True]
+    assert strict.lines()[:2] == [
+        "dropped 2 examples: 2 for no label is true or false (g.jsonl:2, g.jsonl:3)",
+        "dropped 4 responses: 2 because its label is neither true nor false (--threshold makes it one of them) "
+        "(g.jsonl:4), 2 with their example",
+    ]
+    split = convert(graded, trl.points_target(0.7))
+    assert [row["label"] for row in split.rows] == [True, True, False]
+    assert split.lines() == [
+        "dropped 2 labels: 2 because the threshold made another of it (g.jsonl:2, g.jsonl:3)",
+        "made 2 labels from what else is said of the responses",
+    ]
+
+
+def test_a_pair_that_reading_would_change_is_not_written() -> None:
+    """Both responses begin with the turns of the prompt, which the reader would take off them."""
+    start = Message("assistant", "Hello.")
+    sides = tuple(Response((start, Message("assistant", text))) for text in ("a", "b"))
+    example = Example((start,), sides, (Comparison(0, 1),))
+    with pytest.raises(InputError, match="1 for both responses begin with the prompt"):
+        convert([example], trl.PAIRS)
+    third = replace(
+        example,
+        responses=(*sides, Response(as_messages("c"))),
+        comparisons=(Comparison(0, 1), Comparison(1, 2)),
+    )
+    conversion = convert([third], trl.PAIRS)
+    assert len(conversion.rows) == 1
+    assert any(
+        line.startswith("dropped 1 comparison: 1 because both responses begin") for line in conversion.lines()
+    )
+
+
+def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions() -> None:
+    prompt = (Message("user", "Hi"), Message("assistant", "Hello."))
+    whole = Example(prompt[:1], (Response(as_messages("a"), demonstration=True),))
+    opened = replace(whole, prompt=prompt)
+    assert [set(row) for row in convert([whole], trl.demonstrations_target([whole])).rows] == [{"messages"}]
+    both = [whole, opened]
+    rows = convert(both, trl.demonstrations_target(both)).rows
+    assert [set(row) for row in rows] == [{"prompt", "completion"}] * 2
+    assert rows[1]["prompt"] == [
+        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."},
+    ]  # fmt: skip
+
+
+def test_what_else_trl_needs_to_know_is_said() -> None:
+    text = Example("p", (Response("a", label=1.0),))
+    chat = Example((Message("user", "p"),), (Response(as_messages("a"), label=0.0),))
+    assert convert([text, chat], trl.points_target(None)).notes == (
+        "note: there are 1 row of text and 1 row of messages; TRL wants one kind in a file",
+    )
+    assert convert([text], trl.points_target(None)).notes == ()
+    chat = replace(chat, responses=(replace(chat.responses[0], demonstration=True),))
+    (note,) = convert([chat], trl.demonstrations_target([chat])).notes
+    assert "assistant_only_loss" in note
+
+
+@pytest.mark.parametrize(
+    ("responses", "compared", "kind"),
+    [
+        ((Response("a", 1.0, 1.0, True), Response("b")), (Comparison(0, 1),), "pairs"),
+        ((Response("a", 1.0, 1.0, True),), (), "points"),
+        ((Response("a", 1.0, None, True),), (), "demonstrations"),
+        ((Response("a", 1.0), Response("b", 2.0)), (), "pairs"),
+    ],
+)
+def test_the_usual_kind(responses: tuple[Response, ...], compared: tuple[Comparison, ...], kind: str) -> None:
+    assert trl.usual_kind([Example("p", responses, compared)]) == kind
+
+
+def test_nothing_to_write_is_an_error() -> None:
+    example = Example("p", (Response("a", demonstration=True),), origin=Origin("d.jsonl", 3))
+    message = (
+        "no pairs can be made of 1 example with 1 demonstration (dropped: 1 for nothing compares two responses "
+        "(d.jsonl:3)); convert to another form"
+    )
+    with pytest.raises(InputError) as error:
+        convert([example], restricted.PAIRS)
+    assert str(error.value) == message
+
+
+def test_an_account_counts_soft_comparisons_by_their_own() -> None:
+    """Two annotators compared the same two responses, one of them surely."""
+    example = Example("p", (Response("a"), Response("b")), (Comparison(0, 1, 0.75), Comparison(0, 1)))
+    account = Account()
+    account.add(example, trl.pairs(example), trl.PAIRS)
+    assert (account.read["comparison"], account.lost("comparison"), account.made["comparison"]) == (2, 0, 0)
+    assert (account.read["probability"], account.lost("probability")) == (1, 1)

@@ -1,0 +1,99 @@
+"""Scores become labels only as the user says, and so do demonstrations."""
+
+import math
+from typing import Any
+
+import pytest
+
+from trueup.errors import InputError
+from trueup.feedback.records import Example, Origin, Response
+from trueup.feedback.transforms.graded_labels import GradedLabels
+
+
+def scored(*values: float | None, **more: Any) -> Example:
+    return Example(
+        "p", tuple(Response(f"r{at}", score=value, **more) for at, value in enumerate(values)),
+        origin=Origin("a.jsonl", 3),
+    )  # fmt: skip
+
+
+def labels(transform: GradedLabels, training: Example, given: Example | None = None) -> list[float | None]:
+    (made,) = transform.fit([training]).rewrite([given or training])
+    return [response.label for response in made.responses]
+
+
+def test_scores_are_left_alone_unless_told_otherwise() -> None:
+    assert labels(GradedLabels(), scored(1.0, 2.0)) == [None, None]
+
+
+def test_min_max_is_measured_on_training_and_clips_what_is_held_out() -> None:
+    training = scored(1.0, 3.0, 5.0, None)
+    assert labels(GradedLabels("min-max"), training) == [0.0, 0.5, 1.0, None]
+    assert labels(GradedLabels("min-max"), training, scored(0.0, 2.0, 9.0)) == [0.0, 0.25, 1.0]
+    assert GradedLabels("min-max").fit([training]).lines == (
+        "labels: scores of 3 responses, 1 is 0 and 5 is 1",
+    )
+
+
+def test_a_range_is_taken_at_its_word() -> None:
+    """A Likert scale from 0 to 4, on which nobody gave a 0."""
+    assert labels(GradedLabels("range", 0.0, 4.0), scored(1.0, 4.0)) == [0.25, 1.0]
+    message = r"a.jsonl:3: the score 5 lies outside the range of scores, 0 to 4. Give another --score-low"
+    with pytest.raises(InputError, match=message):
+        labels(GradedLabels("range", 0.0, 4.0), scored(1.0, 5.0))
+
+
+def test_sigmoid_of_the_standardised_score() -> None:
+    expected = [1 / (1 + math.exp(1 / 2**0.5)), 1 / (1 + math.exp(-1 / 2**0.5))]
+    assert labels(GradedLabels("sigmoid"), scored(10.0, 30.0)) == pytest.approx(expected)
+    assert labels(GradedLabels("sigmoid"), scored(10.0, 30.0), scored(-1e6, 1e6)) == [0.0, 1.0]
+
+
+def test_a_label_that_is_there_is_kept() -> None:
+    example = Example("p", (Response("a", score=9.0, label=0.3), Response("b", score=1.0)))
+    assert labels(GradedLabels("min-max"), example) == [0.3, 0.0]
+
+
+def test_demonstrations_are_those_marked_and_those_labelled_so_much() -> None:
+    example = Example(
+        "p",
+        (
+            Response("a", label=1.0),
+            Response("b", label=0.8),
+            Response("c", label=0.2, demonstration=True),
+            Response("d", score=5.0),
+            Response("e", score=0.0),
+        ),
+    )
+
+    def marked(transform: GradedLabels) -> list[bool]:
+        (made,) = transform.fit([example]).rewrite([example])
+        return [response.demonstration for response in made.responses]
+
+    assert marked(GradedLabels()) == [False, False, True, False, False]
+    assert marked(GradedLabels(demonstration_from=0.8)) == [True, True, True, False, False]
+    assert marked(GradedLabels("min-max", demonstration_from=1.0)) == [True, False, True, True, False]
+    fitted = GradedLabels(demonstration_from=0.8).fit([example])
+    assert fitted.lines == ("demonstrations: 2 responses labelled 0.8 or more, beside 1 marked",)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (("range", 1.0, None), "scale range with score_low 1.0 and score_high None"),
+        (("min-max", 0.0, 1.0), "both belong to scale range"),
+        (("range", 2.0, 1.0), "score_low 2 must be below score_high 1"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GradedLabels(*settings)
+
+
+def test_data_that_cannot_be_scaled_is_refused() -> None:
+    with pytest.raises(
+        InputError, match="scale min-max makes labels of scores, but the feedback holds no scores"
+    ):
+        labels(GradedLabels("min-max"), Example("p", (Response("a", label=1.0),)))
+    with pytest.raises(InputError, match="all 2 scores are 3; they tell no response from another"):
+        labels(GradedLabels("min-max"), scored(3.0, 3.0))

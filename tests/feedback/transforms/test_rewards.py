@@ -1,0 +1,87 @@
+"""Rewards are put on one scale, measured on the training examples alone."""
+
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trueup.errors import InputError
+from trueup.feedback.orders import scores
+from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.transform import fit_all
+
+
+def scored(*values: float | None) -> Example:
+    return Example("p", tuple(Response(f"r{at}", score=value) for at, value in enumerate(values)))
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=4), min_size=1, max_size=8))
+def test_standardised_rewards_have_mean_0_and_standard_deviation_1(values: list[list[float]]) -> None:
+    together = [value for one in values for value in one]
+    if len(together) < 2 or statistics.stdev(together) < 1e-3:
+        return
+    examples = [scored(*one) for one in values]
+    made = StandardizedRewards().fit(examples).rewrite(examples)
+    found = [value for example in made for _, value in scores(example)]
+    assert statistics.fmean(found) == pytest.approx(0, abs=1e-6)
+    assert statistics.stdev(found) == pytest.approx(1, rel=1e-9)
+    order = sorted(range(len(found)), key=lambda at: together[at])
+    assert [found[at] for at in order] == sorted(found)
+
+
+def test_by_hand() -> None:
+    """1, 2 and 6: mean 3, unbiased standard deviation sqrt(7)."""
+    fitted = StandardizedRewards().fit([scored(1.0, 2.0), scored(6.0, None)])
+    assert fitted.lines == ("rewards: scores of 3 responses, mean 3, standard deviation 2.646; standardised",)
+    (made,) = fitted.rewrite([scored(3.0, 3.0 + 7**0.5, None)])
+    assert [response.score for response in made.responses] == pytest.approx([0.0, 1.0, None])
+
+
+def test_held_out_examples_are_put_on_the_scale_of_training() -> None:
+    fitted = fit_all([StandardizedRewards()], [scored(0.0, 2.0)])
+    (made,) = fitted.rewrite([scored(100.0)])
+    assert made.responses[0].score == pytest.approx(99 / 2**0.5)
+
+
+def test_a_given_mean_and_deviation_are_used() -> None:
+    (made,) = StandardizedRewards(mean=1.0, std=4.0).fit([scored(5.0)]).rewrite([scored(3.0)])
+    assert made.responses[0].score == 0.5
+
+
+def test_labels_stand_in_where_there_are_no_scores() -> None:
+    examples = [Example("p", (Response("a", label=1.0),)), Example("q", (Response("b", label=0.0),))]
+    fitted = StandardizedRewards().fit(examples)
+    assert fitted.lines[0].startswith("rewards: labels of 2 responses, mean 0.5")
+    found = [example.responses[0].score for example in fitted.rewrite(examples)]
+    assert found == pytest.approx([0.5**0.5, -(0.5**0.5)])
+
+
+def test_comparisons_stand_in_where_there_is_nothing_else() -> None:
+    """The second was chosen once and rejected once."""
+    pair = (Comparison(0, 1, 0.75), Comparison(1, 2))
+    example = Example("p", (Response("a"), Response("b"), Response("c"), Response("d")), pair)
+    (made,) = StandardizedRewards(0.0, 1.0).fit([example]).rewrite([example])
+    assert [response.score for response in made.responses] == [0.75, (0.25 + 1) / 2, 0.0, None]
+
+
+def test_one_kind_serves_all_examples() -> None:
+    """Where any response has a score, a label is no reward."""
+    examples = [scored(1.0, 3.0), Example("q", (Response("b", label=1.0),))]
+    fitted = StandardizedRewards().fit(examples)
+    assert fitted.lines[1] == "rewards: 1 example without scores"
+    assert fitted.rewrite(examples)[1].responses[0].score is None
+
+
+@pytest.mark.parametrize(
+    "examples, message",
+    [
+        ([Example("p", (Response("a"),))], "holds nothing that says how good a response is"),
+        ([scored(2.0, 2.0), scored(2.0)], "all 3 rewards are 2, so none is better"),
+        ([scored(2.0)], "all 1 rewards are 2"),
+    ],
+)
+def test_what_tells_nothing_is_refused(examples: list[Example], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        StandardizedRewards().fit(examples)

@@ -1,0 +1,232 @@
+"""Objectives that are given something measured over the whole step: values by hand, and exact gradients."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trueup.batch.index import Pairs, Points, Weighted
+from trueup.batch.logprobs import LogProbs
+from trueup.feedback.groups import PairRelation, PointRelation, WeightRelation
+from trueup.objectives.kto import estimate, kto, log_ratios
+from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
+from trueup.objectives.ulma import ulma
+from trueup.objectives.ulma_group_means import imitated, ulma_group_means
+from trueup.objectives.weighted_sft import effective_sample_size, weighted_sft, weights
+from trueup.objectives.whole_step import Measurement, OfIndex, OfMismatched, OfOwnRows, WholeStep
+
+
+def rows(*values: float, lengths: tuple[int, ...] | None = None) -> LogProbs:
+    """One token a row, unless lengths are given."""
+    given = lengths or (1,) * len(values)
+    return LogProbs(torch.tensor(values, dtype=torch.float64), torch.tensor(given))
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+class Step:
+    """Micro-batches that are already computed."""
+
+    def __init__(self, own: list[tuple[LogProbs, Any, Any]], others: list[tuple[LogProbs, Any]]) -> None:
+        self.own_rows, self.others, self.asked = own, others, list[str]()
+
+    def indexes(self) -> Iterator[Any]:
+        self.asked.append("indexes")
+        return (index for _, _, index in self.own_rows)
+
+    def own(self) -> Iterator[tuple[LogProbs, Any, Any]]:
+        self.asked.append("own")
+        return iter(self.own_rows)
+
+    def mismatched(self) -> Iterator[tuple[LogProbs, Any]]:
+        self.asked.append("mismatched")
+        return iter(self.others)
+
+
+def points(labels: tuple[float, ...], shown: tuple[bool, ...] | None = None) -> Points:
+    return Points.collate([PointRelation(labels, shown or (False,) * len(labels))], [0])
+
+
+@pytest.mark.parametrize(
+    "measurement, asked, needs",
+    [
+        (OfIndex(weights), "indexes", False),
+        (OfOwnRows(lambda policy, reference, index: policy.sum[:, None]), "own", False),
+        (OfMismatched(log_ratios), "mismatched", True),
+    ],
+)
+def test_a_measurement_is_taken_over_all_micro_batches_and_computes_nothing_else(
+    measurement: Measurement, asked: str, needs: bool
+) -> None:
+    index = Weighted.collate([WeightRelation((0.5, 2.0))], [0])
+    step = Step(
+        [(rows(-1.0, -2.0), rows(-1.0, -1.0), index), (rows(-3.0, -4.0), rows(0.0, 0.0), index)],
+        [(rows(-5.0), rows(-4.5)), (rows(-6.0), rows(-7.0))],
+    )
+    expected = {"indexes": [0.5, 2.0, 0.5, 2.0], "own": [-1.0, -2.0, -3.0, -4.0], "mismatched": [-0.5, 1.0]}
+    assert measurement.take(step).flatten().tolist() == expected[asked]
+    assert (step.asked, measurement.needs_mismatched) == ([asked], needs)
+
+
+def test_the_objective_of_a_step_gets_the_same_for_every_micro_batch() -> None:
+    seen = []
+
+    def objective(policy: LogProbs, reference: Any, index: Any, measured: Tensor) -> Any:
+        seen.append((policy.sum.tolist(), measured.tolist()))
+
+    step = Step([], [(rows(-1.0), rows(-2.0)), (rows(-1.0), rows(-4.0))])
+    given = WholeStep(OfMismatched(log_ratios), objective).given(step)  # type: ignore[arg-type]
+    given(rows(-7.0), None, None)
+    given(rows(-8.0), None, None)
+    assert seen == [([-7.0], [[1.0], [3.0]]), ([-8.0], [[1.0], [3.0]])]
+
+
+def test_kto_by_hand() -> None:
+    """z0 = (0.5 + 0.3 - 0.2) / 3 = 0.2; log-ratios 1 and -0.5; beta 0.5."""
+    loss = kto(
+        rows(-1.0, -2.5), rows(-2.0, -2.0), points((1.0, 0.0)), torch.tensor([[0.5], [0.3], [-0.2]], dtype=torch.float64),
+        beta=0.5, desirable_weight=2.0, undesirable_weight=3.0,
+    )  # fmt: skip
+    expected = [2 * (1 - sigmoid(0.5 * (1 - 0.2))), 3 * (1 - sigmoid(0.5 * (0.2 + 0.5)))]
+    assert loss.per_example.tolist() == pytest.approx(expected, rel=1e-14)
+    assert loss.metrics["kto/z0"].tolist() == pytest.approx([0.2])
+    spread = math.sqrt((0.3**2 + 0.1**2 + 0.4**2) / 2)
+    assert loss.metrics["kto/z0_error"].tolist() == pytest.approx([spread / math.sqrt(3)])
+    assert loss.metrics["rewards/chosen"].tolist() == [0.5]
+    assert loss.metrics["rewards/rejected"].tolist() == [-0.25]
+
+
+def test_the_reference_point_of_kto_is_never_below_zero() -> None:
+    below, zero = torch.tensor([[-3.0], [-1.0]]).double(), torch.zeros(1, 1).double()
+    both = [kto(rows(-1.0), rows(-2.0), points((1.0,)), given) for given in (below, zero)]
+    assert torch.equal(both[0].per_example, both[1].per_example)
+    assert both[0].per_example.item() == pytest.approx(1 - sigmoid(0.1))
+
+
+def test_a_graded_label_is_both_in_part() -> None:
+    given = torch.tensor([[0.4]]).double()
+    policy, reference = rows(-1.0), rows(-2.0)
+    good, bad, half = (
+        kto(policy, reference, points((z,)), given, undesirable_weight=2.0).per_example.item()
+        for z in (1.0, 0.0, 0.25)
+    )
+    assert half == pytest.approx(0.25 * good + 0.75 * bad, rel=1e-14)
+
+
+def test_a_single_value_has_no_standard_error() -> None:
+    mean, error = estimate(torch.tensor([[0.7]]))
+    assert (mean.item(), error.numel()) == (pytest.approx(0.7), 0)
+
+
+PAIRS = Pairs.collate([PairRelation(((0, 1, 1.0),)), PairRelation(((1, 0, 1.0),))], [0, 2])
+WIDE = Pairs.collate([PairRelation(((0, 1, 1.0), (0, 2, 1.0), (1, 2, 1.0)))], [0])
+
+
+def paired_loops(policy: list[float], reference: list[float], pairs: Pairs, beta: float) -> float:
+    """The authors' loss of a whole batch, in plain loops."""
+    ratio = [one - other for one, other in zip(policy, reference, strict=True)]
+    chosen = [ratio[row] for row in pairs.chosen_P.tolist()]
+    rejected = [ratio[row] for row in pairs.rejected_P.tolist()]
+    z_w, z_l = (max(0.0, sum(side) / len(side)) for side in (chosen, rejected))
+    terms = [1 - sigmoid(beta * (one - z_l)) for one in chosen]
+    terms += [1 - sigmoid(beta * (z_w - one)) for one in rejected]
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("pairs, shift", [(PAIRS, 0.8), (PAIRS, -0.8), (WIDE, 0.5), (PAIRS, 0.0)])
+def test_paired_kto_and_its_gradient_are_those_of_the_plain_formula(pairs: Pairs, shift: float) -> None:
+    """Also where a mean is above 0, so that the gradient flows through it."""
+    count = int(max(pairs.chosen_P.max(), pairs.rejected_P.max())) + 1
+    generator = torch.Generator().manual_seed(count)
+    reference = torch.randn(count, generator=generator, dtype=torch.float64) - 3
+    policy = reference + shift + 0.7 * torch.randn(count, generator=generator, dtype=torch.float64)
+    ones = torch.ones(count, dtype=torch.int64)
+
+    def ours(values: Tensor) -> Tensor:
+        given = LogProbs(values, ones)
+        measured = pair_log_ratios(given.detach(), LogProbs(reference, ones), pairs)
+        return paired_kto(given, LogProbs(reference, ones), pairs, measured, beta=0.6).per_example.mean()
+
+    leaf = policy.clone().requires_grad_()
+    loss = ours(leaf)
+    assert loss.item() == pytest.approx(
+        paired_loops(policy.tolist(), reference.tolist(), pairs, 0.6), rel=1e-12
+    )
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    for place in range(count):
+        step = 1e-6
+        moved = [policy.clone() for _ in range(2)]
+        moved[0][place] += step
+        moved[1][place] -= step
+        high, low = (paired_loops(one.tolist(), reference.tolist(), pairs, 0.6) for one in moved)
+        assert gradient[place].item() == pytest.approx((high - low) / (2 * step), abs=1e-9)
+
+
+def test_the_authors_sum_of_two_means() -> None:
+    """Imitated: a demonstration and a label of 1; the others: two labels of 0. Log-probabilities per token."""
+    policy = rows(-1.0, -3.0, -2.0, -4.0, -1.0, lengths=(2, 1, 1, 1))
+    reference = rows(-2.0, -2.0, -2.5, -3.0, -2.0, lengths=(2, 1, 1, 1))
+    given = points((1.0, 0.0, 1.0, 0.0), (True, False, False, False))
+    measured = imitated(given, continuous=False)
+    loss = ulma_group_means(policy, reference, given, measured, beta=0.5)
+    good = (2.0 + 4.0) / 2
+    bad = (-math.log(sigmoid(-0.5 * 0.5)) - math.log(sigmoid(-0.5 * 1.0))) / 2
+    total = (loss.per_example.sum() / loss.weight.sum()).item()
+    assert total == pytest.approx(good + bad, rel=1e-14)
+    plain = ulma(policy, reference, given, beta=0.5, per_token=True)
+    assert (plain.per_example.sum() / plain.weight.sum()).item() == pytest.approx((good + bad) / 2, rel=1e-14)
+
+
+def test_the_authors_groups_with_grades() -> None:
+    """In the continuous form a label of 1 is a grade like any other, unless it is marked as a demonstration."""
+    given = points((1.0, 1.0, 0.3), (True, False, False))
+    assert imitated(given, continuous=True).flatten().tolist() == [1, 0, 0]
+    assert imitated(given, continuous=False).flatten().tolist() == [1, 1, 0]
+
+
+def test_an_empty_group_adds_nothing() -> None:
+    given = points((0.0, 0.0))
+    loss = ulma_group_means(
+        rows(-1.0, -2.0), rows(-2.0, -2.0), given, imitated(given, continuous=False), per_token=True
+    )
+    plain = ulma(rows(-1.0, -2.0), rows(-2.0, -2.0), given, per_token=True)
+    assert torch.equal(loss.per_example, plain.per_example)
+
+
+def test_weighted_sft_by_hand() -> None:
+    """Weights 0.5 and 2; the first response has two tokens."""
+    index = Weighted.collate([WeightRelation((0.5, 2.0))], [0])
+    policy = rows(-1.0, -3.0, -2.0, lengths=(2, 1))
+    tokens, responses = (
+        weighted_sft(policy, None, index, weights(index), per_token=per_token) for per_token in (True, False)
+    )
+    assert tokens.per_example.tolist() == responses.per_example.tolist() == [0.5 * 4, 2 * 2]
+    assert tokens.weight.tolist() == [0.5 * 2, 2 * 1]
+    assert responses.weight.tolist() == [0.5, 2.0]
+    size = 2.5**2 / (0.25 + 4)
+    assert tokens.metrics["weights/effective_sample_size"].tolist() == pytest.approx([size])
+    assert tokens.metrics["weights/effective_share"].tolist() == pytest.approx([size / 2])
+
+
+def test_the_effective_sample_size_of_equal_weights_is_their_number() -> None:
+    assert effective_sample_size(torch.full((7,), 0.3).double()).item() == pytest.approx(7)
+    assert effective_sample_size(torch.tensor([1.0, 0.0, 0.0])).item() == 1
+
+
+def test_a_step_of_kto_does_not_depend_on_the_cut() -> None:
+    """Two responses in one micro-batch or in two: the reference point is that of all mismatched responses."""
+    labels = (1.0, 0.0)
+    policy, reference = rows(-1.0, -2.5), rows(-2.0, -2.0)
+    others = [(rows(-1.0), rows(-2.0)), (rows(-5.0), rows(-5.2))]
+    whole = Step([(policy, reference, points(labels))], [(rows(-1.0, -5.0), rows(-2.0, -5.2))])
+    parts = Step([(rows(-1.0), rows(-2.0), points((1.0,))), (rows(-2.5), rows(-2.0), points((0.0,)))], others)
+    given = WholeStep(OfMismatched(log_ratios), partial(kto, beta=0.3))
+    together = given.given(whole)(policy, reference, points(labels)).per_example
+    apart = [given.given(parts)(*part).per_example for part in parts.own_rows]
+    torch.testing.assert_close(torch.cat(apart), together, rtol=1e-14, atol=0)

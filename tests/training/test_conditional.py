@@ -1,0 +1,279 @@
+"""Conditional alignment from end to end: a model is asked as it was trained, to the token."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import break_off, model_bytes, run_here, settings, write_feedback
+from toys import CHATML, char_tokenizer
+
+from trueup.batch.encode import EncodedGroup, Encoder, Limits
+from trueup.errors import InputError
+from trueup.feedback import views
+from trueup.feedback.condition import FILE, Condition, read_condition
+from trueup.feedback.groups import Discarded
+from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Content, Example, Message, Response
+from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.written_reward import WrittenReward
+from trueup.training import api, session
+
+TEXT = " <rm_score>: {reward} "
+Sources = list[Any]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, Path]:
+    """Three scored responses to each prompt: 1, 0.5 and 0."""
+    return write_feedback(tmp_path)
+
+
+@pytest.fixture
+def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources]:
+    """What the runs of this test train on, as token ids."""
+    made: Sources = []
+    original = session.make_source
+
+    def make_source(*arguments: Any, **more: Any) -> Any:
+        source, lines = original(*arguments, **more)
+        made.append(source)
+        return source, lines
+
+    monkeypatch.setattr(session, "make_source", make_source)
+    yield made
+
+
+def conditional(model: Path, data: dict[str, Path], output: Path, **more: Any) -> Path:
+    """The model of a CA run on the rankings."""
+    values = settings("ca", model, data, output, **more) | {"data": [str(data["rankings"])]}
+    run_here("ca", values)
+    return output / "model"
+
+
+def prompts_of(source: Any) -> list[str]:
+    tokenizer = char_tokenizer()
+    return sorted("".join(tokenizer.convert_ids_to_tokens(group.prompt.tolist())) for group in source.groups)
+
+
+def test_a_run_keeps_its_condition_with_the_model(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    """Rewards 1, 0.5 and 0 in equal number: mean 0.5, and of 72 the unbiased standard deviation sqrt(12 / 71)."""
+    model = conditional(tiny_model, data, tmp_path / "run")
+    std = (12 / 71) ** 0.5
+    found = json.loads((model / FILE).read_text())
+    assert found == pytest.approx(
+        {"text": TEXT, "decimals": 1, "position": "end", "mean": 0.5, "std": std, "reward": 0.5 / std}
+        | {"highest": 0.5 / std, "lowest": -0.5 / std}
+    )
+    assert "Write ` <rm_score>: 1.2 ` at the\nend of every prompt" in (model / "README.md").read_text()
+
+
+def test_every_response_is_trained_on_behind_its_own_reward(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+) -> None:
+    conditional(tiny_model, data, tmp_path / "run")
+    rows = [json.loads(line) for line in data["rankings"].read_text().splitlines()]
+    words = {1.0: "1.2", 0.5: "0.0", 0.0: "-1.2"}
+    expected = [
+        f"<bos>{row['prompt']} <rm_score>: {words[score]} " for row in rows for score in row["scores"]
+    ]
+    assert prompts_of(sources[0]) == sorted(expected)
+
+
+PROMPTS: tuple[Content, ...] = (
+    "2 + 2 =",
+    "Once upon a ti",
+    "A line.\n",
+    " ",
+    (Message("system", "Be brief."), Message("user", "2 + 2 = ")),
+    (Message("user", "Hello"), Message("assistant", "Yes?"), Message("user", "Once upon a ti")),
+)
+ANSWERS = (" 4", "me there was a cat.")
+REWARDS = (-1.25, 0.0, 3.06)
+TEXTS = (TEXT, " score {reward}", "[{reward}] ", "{reward}")
+
+
+def tokenizers() -> dict[str, Callable[[Callable[[str], Path]], Any]]:
+    """Single characters, with and without a space put before whatever is encoded; two that merge characters."""
+    from transformers import AutoTokenizer
+
+    def published(name: str) -> Callable[[Callable[[str], Path]], Any]:
+        def load(shared: Callable[[str], Path]) -> Any:
+            tokenizer: Any = AutoTokenizer.from_pretrained(shared(f"models/{name}"))
+            tokenizer.chat_template = CHATML.replace("<|im_end|>", tokenizer.eos_token)
+            return tokenizer
+
+        return load
+
+    return {
+        "characters": lambda shared: char_tokenizer(chat_template=CHATML),
+        "spaces added": lambda shared: char_tokenizer(chat_template=CHATML, adds_space=True),
+        "tinystories": published("tinystories-656k-bf16"),
+        "stories260K": published("stories260K"),
+    }
+
+
+TOKENIZERS = tokenizers()
+
+
+@pytest.mark.parametrize("position", ["end", "start"])
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_what_is_trained_on_is_what_is_asked(kind: str, position: str, shared: Callable[[str], Path]) -> None:
+    """For every reward the prompt's ids in training are those at inference; the condition is in them, unscored."""
+    tokenizer = TOKENIZERS[kind](shared)
+    common: Any = {"end_ids": [tokenizer.eos_token_id], "limits": Limits(512)}
+    plain = Encoder(tokenizer, **common)
+    for text in TEXTS:
+        transform = WrittenReward(text, 1, position, rewards=StandardizedRewards(0.0, 1.0))
+        for prompt in PROMPTS:
+            given = [
+                Example(prompt, tuple(Response(answer, score=score) for score in REWARDS))
+                for answer in ANSWERS
+            ]
+            fitted = transform.fit(given)
+            assert fitted.condition is not None
+            rewritten = fitted.rewrite(given)
+            assert len(rewritten) == len(given) * len(REWARDS)
+            for made, score in zip(rewritten, REWARDS * len(ANSWERS), strict=True):
+                group = views.demonstrations(made)
+                assert not isinstance(group, Discarded)
+                trained = plain.encode(group)
+                assert isinstance(trained, EncodedGroup)
+                asking = Encoder(tokenizer, condition=fitted.condition.asking_for(score), **common)
+                asked = asking.prompt_ids(prompt)
+                assert trained.tokens.prompt.tolist() == asked != plain.prompt_ids(prompt)
+                number = replace(fitted.condition, text="{reward}").words(score)
+                assert number in tokenizer.decode(asked)
+                (row,) = trained.tokens.responses
+                unconditional = plain.encode(replace(group, prompt=prompt))
+                assert isinstance(unconditional, EncodedGroup)
+                (without,) = unconditional.tokens.responses
+                assert row.ids[row.scored].tolist() == without.ids[without.scored].tolist()
+                assert "score" not in tokenizer.decode(row.ids)
+
+
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_further_training_asks_it_the_same_way(
+    method: str, tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+) -> None:
+    model = conditional(tiny_model, data, tmp_path / "ca")
+    run_here(method, settings(method, model, data, tmp_path / "more", eval_fraction=0.25, eval_every=4))
+    assert (tmp_path / "more/model" / FILE).read_bytes() == (model / FILE).read_bytes()
+    source = sources[-1]
+    shown = [*prompts_of(source), *prompts_of(replace(source, groups=source.held_out_groups))]
+    assert len(shown) == 24
+    assert all(prompt.endswith(": <rm_score>: 1.2 ") and prompt.count("<rm_score>") == 1 for prompt in shown)
+    assert "Write ` <rm_score>: 1.2 `" in (tmp_path / "more/model/README.md").read_text()
+
+
+def test_conditional_training_of_such_a_model_writes_a_new_condition(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+) -> None:
+    first = conditional(tiny_model, data, tmp_path / "ca")
+    again = conditional(
+        first, data, tmp_path / "again", condition="[{reward}] ", position="start", ask_for=0.5
+    )
+    found = read_condition(again)
+    assert found is not None
+    assert (found.text, found.position, found.reward) == ("[{reward}] ", "start", 0.5)
+    assert all(prompt.startswith("<bos>[") and "rm_score" not in prompt for prompt in prompts_of(sources[-1]))
+
+
+def test_an_adapter_keeps_it_too(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+) -> None:
+    from trueup.models.load import load
+
+    adapter = conditional(tiny_model, data, tmp_path / "ca", **{"lora.rank": 2})
+    assert (adapter / "adapter_config.json").exists() and not (tiny_model / FILE).exists()
+    loaded = load(str(adapter), device=torch.device("cpu"))
+    assert loaded.condition == read_condition(adapter) is not None
+    run_here("sft", settings("sft", adapter, data, tmp_path / "more"))
+    assert (tmp_path / "more/model" / FILE).read_bytes() == (adapter / FILE).read_bytes()
+    assert all(prompt.endswith("<rm_score>: 1.2 ") for prompt in prompts_of(sources[-1]))
+
+
+def test_a_resumed_run_writes_the_same_condition(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    whole = conditional(tiny_model, data, tmp_path / "whole", eval_fraction=0.25)
+    values = settings("ca", tiny_model, data, tmp_path / "broken", eval_fraction=0.25)
+    break_off("ca", values | {"data": [str(data["rankings"])]}, before_step=8)
+    assert not (tmp_path / "broken/model").exists()
+    api.resume(tmp_path / "broken", quiet=True)
+    assert (tmp_path / "broken/model" / FILE).read_bytes() == (whole / FILE).read_bytes()
+    assert model_bytes(tmp_path / "broken") == model_bytes(tmp_path / "whole") != {}
+
+
+def test_a_condition_at_the_start_is_not_cut_off(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    more = {"position": "start", "max_prompt_length": 8}
+    with pytest.raises(InputError, match=r"max_prompt_length 8 cuts the beginning .* '<s>1\.2' stands"):
+        conditional(tiny_model, data, tmp_path / "run", condition="<s>{reward}", **more)
+    model = conditional(tiny_model, data, tmp_path / "ca", condition="<s>{reward}", position="start")
+    with pytest.raises(InputError, match="Put the condition at the end, or leave max_prompt_length out"):
+        run_here("sft", settings("sft", model, data, tmp_path / "sft", max_prompt_length=8))
+
+
+def test_held_out_examples_are_written_with_the_scale_of_training(
+    tiny_model: Path, tmp_path: Path, sources: Sources
+) -> None:
+    """Training rewards 0 and 2: mean 1, standard deviation sqrt(2). Held out, 11 becomes 7.1."""
+    row = {"prompt": "p", "responses": [" a", " b"]}
+    for name, scores in (("train", [0, 2]), ("held", [11, 1])):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**row, "scores": scores}) + "\n")
+    values = settings("ca", tiny_model, {"points": tmp_path / "train.jsonl"}, tmp_path / "run", epochs=1)
+    run_here("ca", values | {"eval_data": [str(tmp_path / "held.jsonl")]})
+    (source,) = sources
+    assert prompts_of(source) == ["<bos>p <rm_score>: -0.7 ", "<bos>p <rm_score>: 0.7 "]
+    held = prompts_of(replace(source, groups=source.held_out_groups))
+    assert held == ["<bos>p <rm_score>: 0.0 ", "<bos>p <rm_score>: 7.1 "]
+
+
+@pytest.mark.slow
+@pytest.mark.world
+def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
+    """In the world, with three rewards that occur in training: each next one is better by four standard errors."""
+    from trueup.evaluate.condition_sweep import sweep
+    from trueup.evaluate.mean import mean
+    from trueup.models.load import load
+    from trueup.sources.prompts import gather_prompts
+    from trueup.world.scorer import world_scorer
+
+    run_here(
+        "ca",
+        {
+            "model": "world", "data": ["world:rankings?count=2048"], "output": str(tmp_path / "ca"),
+            "condition": " score {reward}", "batch_size": 32, "steps": 256, "learning_rate": 2e-3,
+        },
+    )  # fmt: skip
+    model = load(str(tmp_path / "ca/model"), device=torch.device("cpu"))
+    now = model.condition
+    assert isinstance(now, Condition)
+    asked = gather_prompts(["world:prompts?count=256&seed=1000003"]).prompts
+    tried = [now, now.asking_for(-0.2), now.asking_for(-2.5)]
+    made = sweep(model, asked, world_scorer("world:gold"), tried).trials
+    print([(trial.condition.reward, trial.score) for trial in made])
+    for better, worse in zip(made, made[1:], strict=False):
+        gap = mean([one - other for one, other in zip(better.scores, worse.scores, strict=True)])
+        assert gap.value > 4 * gap.error, (better.score, worse.score)
+
+
+def test_rewards_of_pairs_are_one_and_zero(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    """24 chosen and 24 rejected: the standardised rewards are plus and minus 0.99."""
+    values = settings("ca", tiny_model, data, tmp_path / "run") | {
+        "data": [str(data["pairs"])],
+        "decimals": 2,
+    }
+    run_here("ca", values)
+    found = read_condition(tmp_path / "run/model")
+    assert found is not None and (found.words(found.lowest), found.words()) == (
+        " <rm_score>: -0.99 ", " <rm_score>: 0.99 ",
+    )  # fmt: skip
+    assert len(read_feedback([data["pairs"]]).examples) == 24

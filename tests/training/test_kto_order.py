@@ -1,0 +1,113 @@
+"""KTO on the same thumbs, sorted and shuffled: the order of a file says nothing of the model that comes out.
+
+Run with `-s` to see the figures of docs/methods/kto.md.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from random import Random
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from runs import run_here
+from transformers import AutoModelForCausalLM
+
+from trueup.feedback.canonical import write_examples
+from trueup.feedback.records import Example, Response
+from trueup.sources import offline
+from trueup.world.generate import examples
+from trueup.world.model import world_model_path
+from trueup.world.supervised import padded
+from trueup.world.tokenizer import make_tokenizer
+
+pytestmark = [pytest.mark.slow, pytest.mark.world]
+
+TOKENIZER = make_tokenizer()
+PAIRS, HELD_OUT, SEEDS = 512, 512, 4
+SETTINGS: dict[str, Any] = {
+    "model": "world", "batch_size": 16, "epochs": 1, "learning_rate": 1e-3, "beta": 0.5, "save_every": 10_000,
+}  # fmt: skip
+
+
+def unpaired(pairs: Iterable[Example], label: float) -> list[Example]:
+    """The chosen or the rejected response of each pair, with a thumb."""
+    found = []
+    for pair in pairs:
+        (compared,) = pair.comparisons
+        content = pair.responses[compared.better if label else compared.worse].content
+        found.append(Example(pair.prompt, (Response(content, label=label),)))
+    return found
+
+
+@torch.no_grad()
+def log_probs(model: Any, given: Sequence[Example]) -> np.ndarray:
+    """Nats of each example's response."""
+    token_ids, response = padded(
+        [
+            (
+                TOKENIZER.encode(str(one.prompt)),
+                [*TOKENIZER.encode(str(one.responses[0].content)), TOKENIZER.eos_token_id],
+            )
+            for one in given
+        ]
+    )
+    logits = model(token_ids, use_cache=False).logits[:, :-1]
+    nats = -F.cross_entropy(logits.transpose(1, 2), token_ids[:, 1:], reduction="none") * response[:, 1:]
+    return nats.sum(1).double().numpy()
+
+
+def auc(high: np.ndarray, low: np.ndarray) -> float:
+    """How often a value of the first is above one of the second, ties counting half: Mann and Whitney's statistic."""
+    together = np.concatenate([high, low])
+    values, place, count = np.unique(together, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(count) - (count - 1) / 2)[place]
+    return float((rank[: len(high)].sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low)))
+
+
+def test_the_area_under_the_curve_is_what_it_is_called() -> None:
+    high, low = np.array([3.0, 1.0, 2.0]), np.array([1.0, 0.0])
+    assert auc(high, low) == pytest.approx((2 + 1.5 + 2) / 6)
+    assert auc(low, high) == pytest.approx(1 - auc(high, low))
+
+
+def test_sorted_and_shuffled_files_give_the_same_quality(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = examples("pairs", count=PAIRS + HELD_OUT, seed=7, noise=0.05)
+    training, held_out = made[:PAIRS], made[PAIRS:]
+    good, bad = unpaired(held_out, 1.0), unpaired(held_out, 0.0)
+    start = AutoModelForCausalLM.from_pretrained(world_model_path())
+    before = [log_probs(start, side) for side in (good, bad)]
+
+    def trained(rows: list[Example], name: str, seed: int) -> float:
+        """The held-out AUC of beta rho after a run."""
+        data, output = tmp_path / f"{name}.jsonl", tmp_path / name
+        write_examples(data, rows)
+        run_here("kto", {**SETTINGS, "data": [str(data)], "output": str(output), "seed": seed})
+        model = AutoModelForCausalLM.from_pretrained(output / "model")
+        after = [log_probs(model, side) for side in (good, bad)]
+        return auc(after[0] - before[0], after[1] - before[1])
+
+    # Sorted: all thumbs up before all thumbs down.
+    ordered = unpaired(training, 1.0) + unpaired(training, 0.0)
+    found: dict[str, list[float]] = {"sorted": [], "shuffled": [], "in file order": []}
+    for seed in range(SEEDS):
+        shuffled = Random(seed).sample(ordered, len(ordered))
+        found["sorted"].append(trained(ordered, f"sorted-{seed}", seed))
+        found["shuffled"].append(trained(shuffled, f"shuffled-{seed}", seed))
+    with monkeypatch.context() as broken:
+        broken.setattr(offline, "order", lambda seed, epoch, size: tuple(range(size)))
+        broken.setattr(offline, "stratified", lambda places, strata: tuple(places))
+        found["in file order"].append(trained(ordered, "broken", 0))
+    for name, values in found.items():
+        print(f"{name}: {fmean(values):.4f}, of {[round(value, 4) for value in values]}")
+    difference = fmean(found["sorted"]) - fmean(found["shuffled"])
+    error = ((stdev(found["sorted"]) ** 2 + stdev(found["shuffled"]) ** 2) / SEEDS) ** 0.5
+    print(f"difference {difference:.4f}, its standard error {error:.4f}")
+    assert abs(difference) < 2 * error
+    assert min(found["sorted"] + found["shuffled"]) > 0.6
+    assert max(found["in file order"]) < min(found["sorted"] + found["shuffled"])
