@@ -1,0 +1,212 @@
+"""Freeze what TRL computes: `python tests/parity/freeze_trl.py` writes trl.json beside this file.
+
+TRL's own trainers tokenise and collate made-up texts and compute their loss, in float32 on one thread, with a toy Llama
+for the policy and another one for the reference. The models are only watched: the log-probabilities that TRL
+makes of each token are kept and, after the backward pass, their gradients. Only the toys are the project's.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+# Before any of the libraries is imported.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "CUDA_VISIBLE_DEVICES": "",
+    "OMP_NUM_THREADS": "1",
+}
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import random
+
+import torch
+import transformers
+import trl
+import typer
+from datasets import Dataset
+from parity.frozen import FOLDER, write_cases
+from toys import char_tokenizer, toy_network
+
+BETA = 0.1
+SEEDS = (0, 1)
+"""Of the two toy models. Each is once the policy, so that the estimate of a KL is once below 0 and clamped."""
+BATCH = 5
+DPO_CASES: tuple[dict[str, Any], ...] = (
+    {"loss_type": "sigmoid"},
+    {"loss_type": "sigmoid", "label_smoothing": 0.1},
+    {"loss_type": "robust", "label_smoothing": 0.1},
+    {"loss_type": "ipo"},
+    {"loss_type": "hinge"},
+    {"loss_type": "sft"},
+)
+KTO_CASES: tuple[dict[str, Any], ...] = ({}, {"desirable_weight": 1.5, "undesirable_weight": 0.75})
+LABELS = (True, False, False, True, False) + BATCH * (True,)
+"""Of two batches: a mixed one, and one without undesirable responses."""
+METRICS = ("rewards/", "logps/", "kl")
+
+
+class Watched:
+    """A model that keeps the log-probabilities it returns; [N, L - 1], 0 outside of the completions."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.kept: list[torch.Tensor] = []
+
+    def __call__(self, **inputs: Any) -> Any:
+        outputs = self.model(**inputs)
+        if outputs.log_probs.requires_grad:
+            outputs.log_probs.retain_grad()
+        self.kept.append(outputs.log_probs)
+        return outputs
+
+
+def texts(count: int, seed: int) -> list[str]:
+    """Made-up texts of 2 to 9 characters."""
+    chance = random.Random(seed)
+    return ["".join(chance.choices("abcdefgh ", k=chance.randint(2, 9))) for _ in range(count)]
+
+
+def pairs() -> Dataset:
+    columns = {name: texts(2 * BATCH, seed) for seed, name in enumerate(("prompt", "chosen", "rejected"))}
+    return Dataset.from_dict(columns)
+
+
+def points() -> Dataset:
+    columns = {name: texts(2 * BATCH, 10 + seed) for seed, name in enumerate(("prompt", "completion"))}
+    return Dataset.from_dict({**columns, "label": list(LABELS)})
+
+
+def arguments(folder: str) -> dict[str, Any]:
+    return dict(
+        output_dir=folder, per_device_train_batch_size=BATCH, beta=BETA, use_cpu=True, bf16=False,
+        gradient_checkpointing=False, report_to="none", disable_tqdm=True,
+    )  # fmt: skip
+
+
+def network(seed: int) -> Any:
+    return toy_network("llama", seed, vocab_size=len(char_tokenizer()))
+
+
+def trainer_of(kind: str, settings: dict[str, Any], seeds: tuple[int, int], folder: str) -> Any:
+    """A trainer of TRL with the settings of a case, and everything else as TRL has it."""
+    makers: dict[str, tuple[Any, Any, Any]] = {
+        "DPO": (trl.DPOTrainer, trl.DPOConfig, pairs),
+        "KTO": (trl.KTOTrainer, trl.KTOConfig, points),
+    }
+    trainer_class, config_class, data = makers[kind]
+    return trainer_class(
+        model=network(seeds[0]),
+        ref_model=network(seeds[1]),
+        args=config_class(**arguments(folder), **settings),
+        train_dataset=data(),
+        processing_class=char_tokenizer(),
+    )
+
+
+def by_row(value_NL: torch.Tensor, completion_mask_NL: torch.Tensor) -> list[list[float]]:
+    """The values of the completions' tokens, row by row."""
+    scored_NL = completion_mask_NL[:, 1:].bool()
+    return [
+        [number_of(value) for value in row[scored]]
+        for row, scored in zip(value_NL.detach(), scored_NL, strict=True)
+    ]
+
+
+def number_of(value: torch.Tensor) -> float:
+    """A float32 in the nine digits that tell it from every other."""
+    return float(f"{value.item():.9g}")
+
+
+def rows_of(inputs: dict[str, torch.Tensor], prefix: str = "") -> list[dict[str, Any]]:
+    """Token ids of each row of a collated batch."""
+    ids, real, scored = (
+        inputs[f"{prefix}{name}"] for name in ("input_ids", "attention_mask", "completion_mask")
+    )
+    return [
+        {
+            "prompt": row[(here == 1) & (mask == 0)].tolist(),
+            "response": row[(here == 1) & (mask == 1)].tolist(),
+        }
+        for row, here, mask in zip(ids, real, scored, strict=True)
+    ]
+
+
+def of_parameters(model: Any) -> dict[str, list[float]]:
+    """Of each parameter's gradient, its length and its product with the parameter."""
+    return {
+        name: [number_of(value.grad.norm()), number_of((value.grad * value.detach()).sum())]
+        for name, value in model.named_parameters()
+    }
+
+
+def case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The batch that begins at row `start`, and what the trainer makes of it."""
+    inputs = trainer.data_collator([trainer.train_dataset[start + number] for number in range(BATCH)])
+    trainer.model.train().zero_grad()
+    trainer._metrics["train"].clear()
+    reference_model, policy = trainer.ref_model, Watched(trainer.model)
+    trainer.ref_model = reference = Watched(reference_model)
+    loss = trainer.compute_loss(policy, inputs)
+    trainer.ref_model = reference_model
+    loss.backward()
+
+    batch: dict[str, Any] = {"label": inputs["label"].tolist()} if "label" in inputs else {}
+    # KTO computes its mismatched completions first, without a gradient.
+    for prefix, at in (("KL_", 0), ("", -1)) if "KL_input_ids" in inputs else (("", -1),):
+        scored = inputs[f"{prefix}completion_mask"]
+        columns = {"policy": policy.kept[at], "reference": reference.kept[at]}
+        values = {name: by_row(column, scored) for name, column in columns.items()}
+        batch[f"{prefix}rows"] = [
+            {**row, **{name: column[number] for name, column in values.items()}}
+            for number, row in enumerate(rows_of(inputs, prefix))
+        ]
+    gradient = policy.kept[-1].grad
+    assert gradient is not None
+    found = {
+        "settings": {"beta": BETA, **settings},
+        "loss": number_of(loss),
+        "gradient": by_row(gradient, inputs["completion_mask"]),
+        "parameters": of_parameters(trainer.model),
+        "metrics": {
+            name: values[0] for name, values in trainer._metrics["train"].items() if name.startswith(METRICS)
+        },
+    }
+    return batch, found
+
+
+def batches(kind: str, all_settings: tuple[dict[str, Any], ...], folder: str) -> list[dict[str, Any]]:
+    """Two batches under either order of the models, each with all its cases."""
+    made = []
+    for seeds in (SEEDS, SEEDS[::-1]):
+        trainers = [trainer_of(kind, settings, seeds, folder) for settings in all_settings]
+        for start in (0, BATCH):
+            found = [
+                case(trainer, settings, start)
+                for trainer, settings in zip(trainers, all_settings, strict=True)
+            ]
+            assert all(batch == found[0][0] for batch, _ in found)
+            head = {"policy_seed": seeds[0], "reference_seed": seeds[1], **found[0][0]}
+            made.append({**head, "cases": [each for _, each in found]})
+    return made
+
+
+def freeze(path: Annotated[Path, typer.Argument()] = FOLDER / "trl.json") -> None:
+    """Write TRL's inputs and outputs to PATH."""
+    torch.set_num_threads(1)
+    facts = {
+        "trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0],
+        "made_by": "tests/parity/freeze_trl.py",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        made = {"DPO": batches("DPO", DPO_CASES, folder), "KTO": batches("KTO", KTO_CASES, folder)}
+    write_cases(path, facts, **made)
+
+
+if __name__ == "__main__":
+    typer.run(freeze)
