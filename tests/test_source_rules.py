@@ -1,6 +1,7 @@
 """Rules of the source that no other tool checks."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from trueup.methods import METHODS
 
 SOURCE = Path(trueup.__file__).parent
 FILES = {str(path.relative_to(SOURCE)): path for path in sorted(SOURCE.rglob("*.py"))}
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("src", "tests", "benchmarks", "examples", "docs")
 LINES = 400
 
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -35,6 +38,25 @@ def no_trust(tree: ast.AST) -> Iterator[ast.AST]:
             value = node.value
             if isinstance(value, ast.Constant) and value.value is not False:
                 yield value
+        if isinstance(node, ast.Dict):  # `**{...}`
+            for key, given in zip(node.keys, node.values, strict=True):
+                named = isinstance(key, ast.Constant) and key.value == "trust_remote_code"
+                if named and isinstance(given, ast.Constant) and given.value is True:
+                    yield given
+
+
+def no_unpickling(tree: ast.AST) -> Iterator[ast.AST]:
+    """What `no_pickle` sees, but for loads that are told to read tensors alone, and for writing."""
+    safe = {
+        node.func
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for word in node.keywords
+        if (word.arg, getattr(word.value, "value", None)) in (("weights_only", True), ("allow_pickle", False))
+    }
+    for node in no_pickle(tree):
+        if node not in safe and not (isinstance(node, ast.Attribute) and node.attr == "save"):
+            yield node
 
 
 def no_loss_type(tree: ast.AST) -> Iterator[ast.AST]:
@@ -83,11 +105,92 @@ def test_the_source_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]) -> None:
 
 
 def test_trust_is_never_passed_unnamed() -> None:
-    """`**options` could carry it past the rule above: every place that loads names it, from the setting."""
-    text = "".join(path.read_text() for path in FILES.values())
-    assert text.count("trust_remote_code=") == text.count("trust_remote_code=trust_remote_code") + text.count(
-        "trust_remote_code=settings.trust_remote_code"
-    )
+    """`**options` could carry it past the rule above: every place that loads names it, from the setting, or says no."""
+    named = [
+        ast.unparse(node.value)
+        for path in FILES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
+    ]
+    assert set(named) <= {"trust_remote_code", "settings.trust_remote_code", "False"}
+    libraries = [
+        node
+        for path in FILES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "from_pretrained"
+        and ast.unparse(node.func.value).startswith("Auto")
+    ]
+    assert len(libraries) >= 3
+    assert all("trust_remote_code" in [word.arg for word in node.keywords] for node in libraries)
+
+
+EXCEPT = {
+    "tests/training/test_checkpoint.py": "makes a pickle that would write a file, and opens it to show that it does",
+}
+"""Files of the repository that may break a rule below, and why."""
+
+
+def code() -> Iterator[tuple[str, str]]:
+    """Every Python file of the repository, and every block of Python in a page: its place and its text."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text[: block.start()].count("\n") + 1
+            yield f"{path.relative_to(ROOT)}:{line}", block.group(1)
+
+
+def pages() -> list[Path]:
+    return sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
+
+
+@pytest.mark.parametrize("rule", [no_unpickling, no_trust], ids=lambda rule: rule.__name__)
+def test_the_whole_repository_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]) -> None:
+    """Tests, benchmarks, examples and pages are copied from, too."""
+    for bad in (
+        "import pickle" if rule is no_unpickling else "f(trust_remote_code=True)",
+        "torch.load(path, weights_only=False)" if rule is no_unpickling else "f(**{'trust_remote_code': True})",
+    ):
+        assert list(rule(ast.parse(bad)))
+    assert not list(no_unpickling(ast.parse("torch.load(path, weights_only=True); torch.save(x, path)")))
+    found = dict(code())
+    assert {"benchmarks", "docs", "src", "tests"} <= {Path(name).parts[0] for name in found}
+    broken = {name for name, text in found.items() if list(rule(ast.parse(text)))}
+    assert broken - set(EXCEPT) == set()
+    if rule is no_unpickling:
+        assert set(EXCEPT) <= broken  # no exception outlives its reason
+
+
+UNSAFE = re.compile(
+    r"trust[-_]remote[-_]code['\"]?\s*[=:]?\s*(true|True|yes|1)\b|--trust[-_]remote[-_]code\b(?!['\"`])"
+    r"|!!python|\bpickle\.loads?\b|allow_pickle\s*=\s*True|weights_only\s*=\s*False"
+)
+"""In whatever is not Python: commands, settings, pages."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trust_remote_code: true", "trueup train dpo --trust-remote-code", "AutoModel(x, trust_remote_code=True)",
+        "a: !!python/object:os.system", "torch.load(f, weights_only=False)", "pickle.load(f)",
+    ],
+)  # fmt: skip
+def test_nobody_is_shown_how_to_run_code_of_others(text: str) -> None:
+    assert UNSAFE.search(text)
+    written = [*pages(), ROOT / "Makefile"]
+    for folder in FOLDERS:
+        written += [path for suffix in ("yaml", "yml", "sh", "toml") for path in (ROOT / folder).rglob(f"*.{suffix}")]
+    assert any(path.suffix == ".yaml" for path in written)
+    broken = [
+        f"{path.relative_to(ROOT)}: {found.group()}"
+        for path in written
+        for found in UNSAFE.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not broken
 
 
 def test_files_are_short() -> None:

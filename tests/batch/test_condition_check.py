@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from toys import char_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -59,7 +59,7 @@ def test_every_number_between_the_lowest_and_the_highest_is_tried() -> None:
 
 def test_a_tokenizer_that_drops_numbers_is_refused() -> None:
     backend = Tokenizer(models.BPE({"<unk>": 0, "s": 1}, merges=[], unk_token="<unk>"))
-    backend.normalizer = normalizers.Replace(__import__("tokenizers").Regex("[^s]"), "")
+    backend.normalizer = normalizers.Replace(Regex("[^s]"), "")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     with pytest.raises(InputError, match=r"the same tokens of the conditions 's 1\.0' and 's -3\.0'"):
         check_condition(asked("s {reward}"), tokenizer)

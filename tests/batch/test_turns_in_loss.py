@@ -84,6 +84,21 @@ def test_with_the_last_turns_alone_the_earlier_ones_are_in_the_prompt() -> None:
     assert "So.<|im_end|>" in e.tokenizer.decode(tokens.prompt.tolist())
 
 
+@pytest.mark.parametrize("key", [{"loss": False}, {"disable_loss": True}])
+def test_a_turn_that_is_switched_off_is_read_but_not_learned(key: dict[str, bool]) -> None:
+    e = encoder(THINK)
+    silent = Message("assistant", "So.", key)
+    (row, _) = encode(e, viewed(every_turn(pair(ASK, silent, AGAIN, YES, ASK)))).tokens.responses
+    assert e.tokenizer.decode(row.ids.tolist()).startswith("<t>\n\n</t>So.<|im_end|>\n<|im_start|>user")
+    assert (
+        e.tokenizer.decode(row.ids[row.scored].tolist())
+        == "<t>\n\n</t>Yes.<|im_end|><t>\n\n</t>No!<|im_end|>"
+    )
+    loud = Message("assistant", "So.", {name: not value for name, value in key.items()})
+    (row, _) = encode(e, viewed(every_turn(pair(ASK, loud, AGAIN)))).tokens.responses
+    assert "So.<|im_end|>" in e.tokenizer.decode(row.ids[row.scored].tolist())
+
+
 def test_what_a_template_opens_an_answer_with_is_learned_in_every_turn() -> None:
     e = encoder(THINK)
     (row, _) = encode(e, viewed(every_turn(pair(ASK, SO, AGAIN)))).tokens.responses

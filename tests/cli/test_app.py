@@ -50,7 +50,11 @@ class TestCommands:
         assert run(["methods", "--json"]) == 0
         listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
         assert set(listed) == set(METHODS)
-        assert listed["dpo"]["settings"] == {"beta": 0.1, "reference.kind": "frozen"}
+        assert listed["dpo"]["settings"] == {
+            "beta": 0.1,
+            "label_smoothing": 0.0,
+            "reference.kind": "frozen",
+        }
         assert listed["dpo"]["defaults"] == {"learning_rate": 1e-6}
 
     @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ class TestRefused:
             (
                 [],
                 "a method is missing: trueup train METHOD, where METHOD is one of "
-                "dpo, rrhf, sft, tr-dpo, ulma",
+                f"{', '.join(sorted(METHODS))}",
             ),
             (["dpo", "--config", "none.yaml"], "none.yaml: no such file"),
             (

@@ -128,6 +128,8 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
         ({"report_to": ["wandb"]}, {"trackers": ["wandb"]}),
         ({"eval_strategy": "no", "eval_steps": 5}, {}),
         ({"eval_steps": 5}, {"eval_every": 5}),
+        ({"assistant_only_loss": "true"}, {"turns": "all"}),
+        ({"assistant_only_loss": False}, {}),
         ({"save_strategy": "epoch", "save_steps": 5}, {}),
         ({"logging_strategy": "steps", "logging_steps": 5}, {"log_every": 5}),
         ({"precompute_ref_log_probs": True}, {"reference.kind": "cached"}),

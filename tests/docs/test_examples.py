@@ -60,7 +60,7 @@ def test_all_that_is_written_arrives(path: Path) -> None:
     resolved = loaded(path)
     given = yaml.safe_load(path.read_text())
     assert given.pop("method") == resolved.method
-    values = {**resolved.settings.model_dump(), **resolved.method_settings.model_dump()}
+    values = resolved.settings.model_dump(mode="json") | resolved.method_settings.model_dump(mode="json")
     for name, value in given.items():
         if isinstance(value, dict):
             assert value.items() <= values[name].items(), name

@@ -10,8 +10,8 @@ import pytest
 from runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.errors import InputError
-from trueup.feedback.records import Example, Response
-from trueup.sources.gather import gather, split
+from trueup.feedback.records import Example, Origin, Response
+from trueup.sources.gather import gather, overlap, split
 
 
 def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
@@ -106,6 +106,23 @@ def test_a_split_is_disjoint_complete_and_in_order() -> None:
     for part in (train, held_out):
         assert [place[one.prompt] for one in part] == sorted(place[one.prompt] for one in part)
     assert {one.prompt for one in train} | {one.prompt for one in held_out} == set(place)
+
+
+def test_all_examples_of_a_prompt_are_on_one_side() -> None:
+    """Forty examples of eight prompts: as many prompts as it takes to come to a quarter, and no more."""
+    often = [replace(EXAMPLES[number % 8], origin=Origin("a", number + 1)) for number in range(40)]
+    for seed in range(5):
+        train, held_out = split(often, 0.25, seed)
+        assert len(held_out) == 10
+        assert not {one.prompt for one in train} & {one.prompt for one in held_out}
+        assert overlap(train, held_out) == []
+    with pytest.raises(InputError, match=r"of 5 examples leaves one part empty"):
+        split([EXAMPLES[0]] * 5, 0.25, 0)
+
+
+def test_overlap_names_what_is_evaluated_on_a_prompt_of_training() -> None:
+    tools = replace(EXAMPLES[0], tools=({"name": "add"},))
+    assert overlap(EXAMPLES[:3], [EXAMPLES[2], EXAMPLES[3], tools]) == [EXAMPLES[2]]
 
 
 def test_a_split_depends_on_its_seed_alone() -> None:

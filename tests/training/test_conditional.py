@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -225,15 +226,15 @@ def test_held_out_examples_are_written_with_the_scale_of_training(
     tiny_model: Path, tmp_path: Path, sources: Sources
 ) -> None:
     """Training rewards 0 and 2: mean 1, standard deviation sqrt(2). Held out, 11 becomes 7.1."""
-    row = {"prompt": "p", "responses": [" a", " b"]}
-    for name, scores in (("train", [0, 2]), ("held", [11, 1])):
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**row, "scores": scores}) + "\n")
+    for name, prompt, scores in (("train", "p", [0, 2]), ("held", "q", [11, 1])):
+        row = {"prompt": prompt, "responses": [" a", " b"], "scores": scores}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     values = settings("ca", tiny_model, {"points": tmp_path / "train.jsonl"}, tmp_path / "run", epochs=1)
     run_here("ca", values | {"eval_data": [str(tmp_path / "held.jsonl")]})
     (source,) = sources
     assert prompts_of(source) == ["<bos>p <rm_score>: -0.7 ", "<bos>p <rm_score>: 0.7 "]
     held = prompts_of(replace(source, groups=source.held_out_groups))
-    assert held == ["<bos>p <rm_score>: 0.0 ", "<bos>p <rm_score>: 7.1 "]
+    assert held == ["<bos>q <rm_score>: 0.0 ", "<bos>q <rm_score>: 7.1 "]
 
 
 @pytest.mark.slow
@@ -260,7 +261,7 @@ def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
     tried = [now, now.asking_for(-0.2), now.asking_for(-2.5)]
     made = sweep(model, asked, world_scorer("world:gold"), tried).trials
     print([(trial.condition.reward, trial.score) for trial in made])
-    for better, worse in zip(made, made[1:], strict=False):
+    for better, worse in pairwise(made):
         gap = mean([one - other for one, other in zip(better.scores, worse.scores, strict=True)])
         assert gap.value > 4 * gap.error, (better.score, worse.score)
 

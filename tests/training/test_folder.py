@@ -177,7 +177,7 @@ def test_checkpoints_without_a_run_are_not_taken_for_its_own(tiny_model: Path, t
 def test_run_yaml_says_how_the_run_can_be_repeated(tiny_model: Path, tmp_path: Path) -> None:
     data = write_feedback(tmp_path)
     values = settings("tr-dpo", tiny_model, data, tmp_path / "run", beta=0.07, **{"reference.every": 5})
-    run_here("tr-dpo", {**values, "eval_data": str(data["rankings"])})
+    run_here("tr-dpo", {**values, "eval_data": str(data["rankings"]), "allow_overlap": True})
     content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
     assert content["method"] == "tr-dpo"
     assert content["method_settings"] == {

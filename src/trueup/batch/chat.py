@@ -12,6 +12,7 @@ from trueup.batch.placeholders import Marked, marked, spelled, unmarked
 from trueup.batch.time_limit import within
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
+from trueup.feedback.turns_in_loss import is_learned
 
 SECONDS = 10.0
 """How long a template may take over one conversation."""
@@ -39,7 +40,7 @@ class Piece:
     """True for what somebody wrote, False for the template's own."""
     assistant: bool
     """True for an assistant's words, for the template's text that ends them, and for what the template writes
-    between its heading and an assistant's words."""
+    between its heading and an assistant's words; not for a turn that is switched off in the loss."""
     spelled: tuple[tuple[int, int], ...] = ()
     """Where in the template's text a tool, or a key of a message beside its content, spells a special token."""
 
@@ -96,7 +97,7 @@ def render(
         rest = _headed(rest, asked.removeprefix(whole) if asked.startswith(whole) else "")
     if (start + last.text).startswith(asked) and len(asked) >= len(start):
         # The template may write something the model has to produce itself at inference, e.g. an empty thought.
-        own = replace(last.after(len(asked) - len(start)), assistant=True)
+        own = replace(last.after(len(asked) - len(start)), assistant=is_learned(response[0]))
         return Rendered(opening, (own, *rest) if own.text else tuple(rest))
     differs = f"with {_tail(asked)} at inference but with {_tail(start + last.text)} in a whole conversation"
     if response and not response[0].content:
@@ -156,7 +157,7 @@ def _pieces(
     contents = _match(text, [between for between, _ in own], shown.contents)
     pieces = [Piece(own[0][0], content=False, assistant=False, spelled=own[0][1])]
     for message, content, (after, spans) in zip(messages, contents, own[1:], strict=True):
-        speaks = message.role == "assistant"
+        speaks = is_learned(message)
         pieces.append(Piece(content, content=True, assistant=speaks))
         pieces.append(Piece(after, content=False, assistant=speaks, spelled=spans))
     return pieces

@@ -34,8 +34,8 @@ def check_condition(condition: Condition, tokenizer: Any) -> None:
             )
         if other != words:
             raise InputError(
-                f"the tokenizer makes the same tokens of the conditions {other!r} and {words!r}, so that the model could "
-                "not tell rewards apart. Write the reward with words it knows, by --condition and --decimals"
+                f"the tokenizer makes the same tokens of the conditions {other!r} and {words!r}, so that the model "
+                "could not tell rewards apart. Write the reward with words it knows, by --condition and --decimals"
             )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from trueup import __version__
-from trueup.cli import demo, methods, train
+from trueup.cli import condition, convert, demo, inspect, methods, train
 from trueup.errors import Stopped, TrueupError
 
 app = typer.Typer(
@@ -24,6 +24,9 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.command("methods")(methods.show)
+app.command("condition")(condition.condition)
+app.command("convert")(convert.convert)
+app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.show)
 
 

@@ -24,6 +24,8 @@ def show(
     for entry in described:
         defaults = {**entry["settings"], **entry["defaults"]}
         typer.echo(f"{typer.style(entry['name'], bold=True)}  {entry['title']}")
+        if entry["aliases"]:
+            typer.echo(f"  also      {', '.join(entry['aliases'])}")
         typer.echo(f"  loss      {entry['formula']}")
         typer.echo(f"  feedback  {entry['feedback']}")
         if entry["paper"]:
@@ -39,6 +41,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "title": info.title,
+        "aliases": list(info.aliases),
         "formula": info.formula,
         "paper": info.paper,
         "feedback": info.feedback,

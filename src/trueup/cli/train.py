@@ -77,7 +77,7 @@ def choose(context: typer.Context) -> None:
         from trueup.methods import METHODS
 
         raise InputError(
-            f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(METHODS)}"
+            f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
         )
 
 

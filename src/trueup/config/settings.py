@@ -62,7 +62,9 @@ class RunSettings(BaseModel):
     eval_data: Texts = ()
     """Files with held-out feedback."""
     eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Fraction of the data that is held out for evaluation."""
+    """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
+    allow_overlap: bool = False
+    """Evaluate although prompts of eval_data are also trained on, with a warning."""
     run_name: str | None = None
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
 
@@ -79,7 +81,7 @@ class RunSettings(BaseModel):
     max_prompt_length: Count | None = None
     """Most tokens of a prompt. Left out: max_length alone limits it."""
     turns: Literal["last", "all"] = "last"
-    """Which assistant turns of a conversation are in the loss: those after the last request, or the earlier ones too."""
+    """Which assistant turns of a conversation are in the loss: those after the last request, or all of them."""
     skip_bad: Amount = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
 
@@ -173,7 +175,7 @@ class RunSettings(BaseModel):
 
 
 GROUPS = {
-    "The run": ("model", "data", "output", "eval_data", "eval_fraction", "run_name"),
+    "The run": ("model", "data", "output", "eval_data", "eval_fraction", "allow_overlap", "run_name"),
     "Length and batches": (
         *(
             "epochs",

@@ -53,7 +53,9 @@ class Condition:
             raise ValueError(f"a condition stands at the {' or '.join(POSITIONS)}; got {self.position!r}")
         if self.decimals < 0:
             raise ValueError(f"a number cannot have {self.decimals} decimals")
-        if not all(math.isfinite(value) for value in (self.reward, self.mean, self.std, self.highest, self.lowest)):
+        if not all(
+            math.isfinite(value) for value in (self.reward, self.mean, self.std, self.highest, self.lowest)
+        ):
             raise ValueError("the numbers of a condition must be finite")
 
     def words(self, reward: float | None = None) -> str:

@@ -11,7 +11,9 @@ from trueup.feedback.views import group
 UNSCORED = "no response has a reward"
 
 
-def filtered_demonstrations(example: Example, *, threshold: float) -> Group[DemonstrationRelation] | Discarded:
+def filtered_demonstrations(
+    example: Example, *, threshold: float
+) -> Group[DemonstrationRelation] | Discarded:
     """The responses whose score is above the threshold, not equal to it."""
     if not scores(example):
         return Discarded(UNSCORED, example.origin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
+from trueup.feedback.same import prompt_key
 
 WORLD = "world:"
 
@@ -65,19 +67,36 @@ def split(
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     """Set a fraction of the examples aside for evaluation, the same for the same seed.
 
+    All examples of a prompt are on one side, so that nothing is evaluated on a prompt that was trained on. Where
+    prompts stand several times, the part held out may be larger than asked by the examples of its last prompt.
+
     Raises:
         InputError: one of the two parts would be empty.
     """
     if not fraction:
         return tuple(examples), ()
     count = round(len(examples) * fraction)
-    if not 0 < count < len(examples):
+    keys = [prompt_key(example) for example in examples]
+    sizes = Counter(keys)
+    held_out: set[object] = set()
+    size = 0
+    for key in random.Random(f"trueup split {seed}").sample(list(sizes), len(sizes)):
+        if size >= count:
+            break
+        held_out.add(key)
+        size += sizes[key]
+    if not 0 < size < len(examples):
         raise InputError(
-            f"eval_fraction {fraction} of {len(examples)} examples leaves one part empty. Give more data, another "
-            "fraction, or --eval-data"
+            f"eval_fraction {fraction} of {len(examples)} examples leaves one part empty, {len(sizes)} prompts being "
+            "held out whole. Give more data, another fraction, or --eval-data"
         )
-    held_out = set(random.Random(f"trueup split {seed}").sample(range(len(examples)), count))
     parts: tuple[list[Example], list[Example]] = ([], [])
-    for place, example in enumerate(examples):
-        parts[place in held_out].append(example)
+    for key, example in zip(keys, examples, strict=True):
+        parts[key in held_out].append(example)
     return tuple(parts[0]), tuple(parts[1])
+
+
+def overlap(training: Sequence[Example], evaluation: Sequence[Example]) -> list[Example]:
+    """The evaluation examples whose prompt is also in the training data."""
+    known = {prompt_key(example) for example in training}
+    return [example for example in evaluation if prompt_key(example) in known]

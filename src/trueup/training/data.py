@@ -10,15 +10,16 @@ from typing import Any
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.mismatch import mismatched
 from trueup.config.settings import RunSettings
-from trueup.errors import InputError
+from trueup.errors import InputError, listed
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
+from trueup.feedback.records import Example
 from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.turns_in_loss import turns_in_loss
 from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
 from trueup.models.load import Loaded
-from trueup.sources.gather import gather, split
+from trueup.sources.gather import gather, overlap, split
 from trueup.sources.offline import OfflineSource
 from trueup.training.prepare import Prepared, prepare
 from trueup.training.progress import Display
@@ -49,11 +50,13 @@ def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Exa
     """
     gathered = gather(settings.data, skip_bad=settings.skip_bad)
     fingerprints, lines = dict(gathered.fingerprints), list(gathered.lines)
+    warnings: list[str] = []
     train_part, held_out = split(gathered.examples, settings.eval_fraction, settings.seed)
     if settings.eval_data:
         other = gather(settings.eval_data, skip_bad=settings.skip_bad)
         fingerprints |= other.fingerprints
         held_out, lines = other.examples, lines + list(other.lines)
+        warnings += _overlap(train_part, held_out, allowed=settings.allow_overlap)
     fitted = fit_all(method.transforms, train_part)
     lines += fitted.lines
     # After the transforms: two conversations that only begin alike are not one prompt.
@@ -66,7 +69,12 @@ def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Exa
         kept = apply(method.view, turns_in_loss(fitted.rewrite(held_out), settings.turns).examples).groups
         lines.append(f"evaluation on {len(kept)} of {len(held_out)} held-out examples")
     return Examples(
-        viewed.groups, kept, fingerprints, tuple(lines), warnings=fitted.warnings, condition=fitted.condition
+        viewed.groups,
+        kept,
+        fingerprints,
+        tuple(lines),
+        warnings=(*warnings, *fitted.warnings),
+        condition=fitted.condition,
     )
 
 
@@ -119,15 +127,15 @@ def make_source(
         pairing=pairing,
     )
     asked = [f"every prompt is asked as the model was trained: {condition.words()!r}"] if condition else []
-    return source, (*asked, *prepared.lines, *kept.lines, *_overlap(prepared, kept))
+    return source, (*asked, *prepared.lines, *kept.lines)
 
 
 def _check_condition(condition: Condition | None, settings: RunSettings) -> None:
     """Refuse a condition that training would not show where it stands when the model is asked."""
     if condition and condition.position == "end" and settings.turns == "all":
         raise InputError(
-            f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, and "
-            "the earlier turns would be learned without it. Leave turns at last"
+            f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, "
+            "and the earlier turns would be learned without it. Leave turns at last"
         )
     if condition and condition.position == "start" and settings.max_prompt_length is not None:
         raise InputError(
@@ -145,13 +153,19 @@ def _check_prompts_differ(part: Prepared, what: str) -> None:
         )
 
 
-def _overlap(training: Prepared, held_out: Prepared) -> list[str]:
-    """Says how many evaluation prompts were trained on."""
-    known = {group.prompt.tobytes() for group in training.groups}
-    shared = sum(group.prompt.tobytes() in known for group in held_out.groups)
+def _overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> list[str]:
+    """A warning where evaluation prompts are also trained on, if that is allowed."""
+    shared = overlap(training, held_out)
     if not shared:
         return []
-    return [f"note: {shared} of {len(held_out.groups)} evaluation prompts are also in the training data"]
+    where = listed([str(example.origin) for example in shared if example.origin])
+    found = f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on ({where})"
+    if not allowed:
+        raise InputError(
+            f"{found}; what is measured on them says little of new prompts. Leave them out of one side, or allow it "
+            "with --allow-overlap"
+        )
+    return [f"{found}; what is measured on them says little of new prompts"]
 
 
 def max_length(loaded: Loaded, settings: RunSettings) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trueup.feedback.counts import counted
-from trueup.feedback.records import Comparison, Content, Example, Response
+from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.same import content_key, prompt_key
 from trueup.feedback.transforms.transform import Fitted
 
 
@@ -38,15 +39,8 @@ def by_prompt(examples: Sequence[Example]) -> list[list[Example]]:
     """The examples of each prompt."""
     found: dict[object, list[Example]] = {}
     for example in examples:
-        found.setdefault((readable(example.prompt), repr(example.tools)), []).append(example)
+        found.setdefault(prompt_key(example), []).append(example)
     return list(found.values())
-
-
-def readable(content: Content) -> object:
-    """A content that can be looked up."""
-    if isinstance(content, str):
-        return content
-    return tuple((message.role, message.content, repr(message.extra)) for message in content)
 
 
 def by_content(examples: Sequence[Example]) -> dict[object, list[Response]]:
@@ -54,7 +48,7 @@ def by_content(examples: Sequence[Example]) -> dict[object, list[Response]]:
     found: dict[object, list[Response]] = {}
     for example in examples:
         for response in example.responses:
-            found.setdefault(readable(response.content), []).append(response)
+            found.setdefault(content_key(response.content), []).append(response)
     return found
 
 
@@ -73,7 +67,7 @@ def merge(examples: Sequence[Example]) -> Example:
     place = {key: at for at, key in enumerate(found)}
     comparisons: dict[tuple[int, int], Comparison] = {}
     for example in examples:
-        moved = [place[readable(response.content)] for response in example.responses]
+        moved = [place[content_key(response.content)] for response in example.responses]
         for one in example.comparisons:
             better, worse = moved[one.better], moved[one.worse]
             if better != worse:

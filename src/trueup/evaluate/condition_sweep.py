@@ -1,0 +1,175 @@
+"""Which reward a model of conditional alignment answers best to: several are asked for, and their answers scored.
+
+The same prompts and the same seed for each; the published code of Hu et al., 2023, https://arxiv.org/abs/2308.12050,
+asks for +5 standard deviations without a trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trueup.annotators.scorer import Scorer
+from trueup.batch.encode import Encoder, Limits
+from trueup.errors import InputError
+from trueup.evaluate.mean import Mean, mean
+from trueup.feedback.condition import Condition
+from trueup.feedback.prompts import Prompt
+from trueup.models.causal import CausalModel
+from trueup.models.load import Loaded
+from trueup.sampling.in_process import Drawn, Sampling, draw
+
+BATCH_SIZE = 64
+"""Prompts answered together; it takes part in what a seed draws."""
+MAX_NEW_TOKENS = 128
+"""Longest answer unless told otherwise, and at most half of what the model was made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A reward that was asked for, and what came of it."""
+
+    condition: Condition
+    """What the model was asked with."""
+    scores: tuple[float, ...]
+    """Of the answers, in the order of the prompts."""
+    lengths: tuple[int, ...]
+    """Tokens of the answers, without the end of sequence."""
+    ended: float
+    """Share of the answers that the model ended itself."""
+
+    @property
+    def score(self) -> Mean:
+        return mean(self.scores)
+
+    @property
+    def length(self) -> Mean:
+        return mean(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """All trials, in the order of the rewards asked for; the first of them is what the model asks for now."""
+
+    trials: tuple[Trial, ...]
+    left_out: int
+    """Prompts too long for the model."""
+
+    @property
+    def best(self) -> Trial:
+        """The one with the highest mean score; of equals the first."""
+        return max(self.trials, key=lambda trial: trial.score.value)
+
+    @property
+    def gain(self) -> Mean:
+        """By how much the best is better than what is asked for now, prompt by prompt."""
+        return mean([new - now for new, now in zip(self.best.scores, self.trials[0].scores, strict=True)])
+
+
+def usual_rewards(condition: Condition) -> tuple[float, ...]:
+    """The rewards worth a trial: the highest of training, 2 and 5 deviations above the mean, and the mean."""
+    return (condition.highest, 2.0, 5.0, 0.0)
+
+
+def conditions(condition: Condition, rewards: Sequence[float]) -> tuple[Condition, ...]:
+    """What to try: the condition as it is, and then each reward, those that give the same words once."""
+    tried: dict[str, Condition] = {condition.words(): condition}
+    for reward in rewards:
+        asked = condition.asking_for(reward)
+        tried.setdefault(asked.words(), asked)
+    return tuple(tried.values())
+
+
+def sweep(
+    loaded: Loaded,
+    prompts: Sequence[Prompt],
+    scorer: Scorer,
+    tried: Sequence[Condition],
+    *,
+    seed: int = 0,
+    max_new_tokens: int | None = None,
+    done: Callable[[int], None] = lambda number: None,
+) -> Sweep:
+    """One answer to each prompt under each condition, and its score.
+
+    Args:
+        tried: see `conditions`.
+        seed: of the draws; the same for every condition.
+        max_new_tokens: longest answer; None takes `MAX_NEW_TOKENS`, or half of the model's positions if that is less.
+        done: called with the number of conditions that are through.
+
+    Raises:
+        InputError: a prompt cannot be expressed or scored, or all are too long for the model.
+    """
+    longest = most_new_tokens(loaded, max_new_tokens)
+    encoded = [_encoded(loaded, condition, prompts) for condition in tried]
+    room = _positions(loaded) - longest
+    fitting = [at for at in range(len(prompts)) if all(len(ids[at]) <= room for ids in encoded)]
+    if not fitting:
+        raise InputError(
+            f"all {len(prompts)} prompts are longer than the {room} tokens that are left of the model's "
+            f"{_positions(loaded)} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
+        )
+    model = CausalModel(loaded.network)
+    trials: list[Trial] = []
+    for number, (condition, ids) in enumerate(zip(tried, encoded, strict=True), start=1):
+        with model.plain() as network:
+            drawn = draw(
+                network,
+                [ids[at] for at in fitting],
+                end_ids=loaded.end_ids,
+                sampling=Sampling(longest),
+                generator=torch.Generator().manual_seed(seed),
+                batch_size=BATCH_SIZE,
+            )
+        texts = [_text(loaded, one) for one in drawn]
+        scores = scorer([prompts[at].content for at in fitting], texts)
+        lengths = tuple(len(one.ids) for one in drawn)
+        ended = sum(one.ended for one in drawn) / len(drawn)
+        trials.append(Trial(condition, tuple(scores), lengths, ended))
+        done(number)
+    return Sweep(tuple(trials), len(prompts) - len(fitting))
+
+
+def most_new_tokens(loaded: Loaded, given: int | None) -> int:
+    """How long an answer may be.
+
+    Raises:
+        InputError: as long as all that the model was made for.
+    """
+    positions = _positions(loaded)
+    if given is None:
+        return min(MAX_NEW_TOKENS, positions // 2)
+    if given >= positions:
+        raise InputError(
+            f"max_new_tokens {given} leaves no room for a prompt: the model was made for {positions} positions. "
+            "Give a smaller one"
+        )
+    return given
+
+
+def _positions(loaded: Loaded) -> int:
+    network: Any = loaded.network
+    most: int | None = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    return most or 10**9
+
+
+def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """The token ids that the model is asked with, for each prompt."""
+    encoder = Encoder(
+        loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(_positions(loaded)), condition=condition
+    )
+    made: list[list[int]] = []
+    for prompt in prompts:
+        try:
+            made.append(encoder.prompt_ids(prompt.content, prompt.tools))
+        except InputError as error:
+            raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
+    return made
+
+
+def _text(loaded: Loaded, drawn: Drawn) -> str:
+    return str(loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))

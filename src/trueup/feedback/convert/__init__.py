@@ -1,0 +1,1 @@
+"""Feedback written anew: in the canonical form, restricted to what one view uses, or as TRL's rows."""

@@ -1,0 +1,112 @@
+"""Prompts alone: of files that hold nothing else, or of any file of feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from trueup.errors import InputError
+from trueup.feedback.containers import opened
+from trueup.feedback.counts import counted
+from trueup.feedback.fields import Place, needed
+from trueup.feedback.layouts.known import LAYOUTS
+from trueup.feedback.layouts.layout import RowValue
+from trueup.feedback.lines import BadRow, Row
+from trueup.feedback.read import read_file
+from trueup.feedback.records import Content, Example, Origin, Tools
+from trueup.feedback.same import content_key
+from trueup.feedback.tools import declared
+from trueup.feedback.turns import content
+
+KEY = "prompt"
+USED = (KEY, "tools")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Something to ask a model: `Prompt("2 + 2 =", Origin("asked.jsonl", 1))`."""
+
+    content: Content
+    origin: Origin | None = None
+    tools: Tools = ()
+    """What the assistant may call, for the chat template of a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts of some sources, each once, in order."""
+
+    prompts: tuple[Prompt, ...]
+    lines: tuple[str, ...]
+    """For people: what each source was taken for."""
+
+
+def read_prompts(paths: Sequence[str | Path]) -> Prompts:
+    """Read the prompts of files of any kind that feedback is read from.
+
+    A file whose rows hold `prompt`, as text or messages, and no feedback of any known layout, is a file of
+    prompts; of any other the prompts of its examples are taken. What is equal to the letter is asked once.
+
+    Raises:
+        InputError: a file cannot be read, a row is malformed, or a layout is unknown.
+    """
+    found: list[Prompt] = []
+    lines: list[str] = []
+    for path in paths:
+        made, said = _of_file(path)
+        found += made
+        lines += said
+    return Prompts(*distinct(found, lines))
+
+
+def of_examples(examples: Iterable[Example]) -> list[Prompt]:
+    """The prompts of examples."""
+    return [Prompt(example.prompt, example.origin, example.tools) for example in examples]
+
+
+def distinct(
+    prompts: Sequence[Prompt], lines: Sequence[str] = ()
+) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
+    """Each prompt once, where it first stands; and the lines, with one more where some were left out."""
+    kept: dict[object, Prompt] = {}
+    for prompt in prompts:
+        kept.setdefault((content_key(prompt.content), repr(prompt.tools)), prompt)
+    twice = len(prompts) - len(kept)
+    more = [f"{counted(twice, 'duplicate prompt')} left out"] if twice else []
+    return tuple(kept.values()), (*lines, *more)
+
+
+def _of_file(path: str | Path) -> tuple[list[Prompt], list[str]]:
+    source = opened(path)
+    first = next(source.rows)
+    if isinstance(first, BadRow):
+        raise first.error
+    if KEY not in first.value or any(layout.recognises(first.value) for layout in LAYOUTS):
+        examples, report = read_file(path, skip_bad=0)
+        if not examples:
+            raise InputError(f"no row can be used: {'; '.join(report.lines())}")
+        return of_examples(examples), report.lines()
+    rows = list(_sound(chain([first], source.rows)))
+    made = [_prompt(row.value, Origin(source.name, row.number)) for row in rows]
+    unused = {key: None for row in rows for key in row.value if key not in USED}
+    lines = [f"{source.name}: prompts, {counted(len(made), 'row')}"]
+    if unused:
+        lines.append(f"{source.name}: keys not used: {', '.join(unused)}")
+    return made, lines
+
+
+def _sound(rows: Iterator[Row | BadRow]) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, BadRow):
+            raise row.error
+        yield row
+
+
+def _prompt(row: RowValue, origin: Origin) -> Prompt:
+    place = Place(origin)
+    found = content(needed(row, KEY, place), place.key(KEY))
+    if not found:
+        raise place.key(KEY).fault("the prompt is empty; leave the row out")
+    return Prompt(found, origin, declared(row, found, place))

@@ -1,0 +1,83 @@
+"""Reading all there is: no malformed row stops it, and each is kept with its error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trueup.errors import InputError
+from trueup.feedback.counts import count
+from trueup.feedback.fields import listed, printable
+from trueup.feedback.read import FileReport, read_file
+from trueup.feedback.records import Example, Origin
+from trueup.inspection import kinds
+from trueup.inspection.problem import Problem
+from trueup.sources.gather import WORLD, gather
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The training data or the evaluation data, as read."""
+
+    examples: tuple[Example, ...] = ()
+    files: tuple[FileReport, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Errors of files that could not be read at all."""
+
+
+def collect(names: Sequence[str]) -> Part:
+    """Read every source, in the order given; files that cannot be read are kept as errors.
+
+    Args:
+        names: whatever training takes for data: files, names such as `world:pairs?count=500`, data sets of the hub.
+    """
+    examples: list[Example] = []
+    reports: list[FileReport] = []
+    unreadable: list[str] = []
+    for name in names:
+        try:
+            found, report = _world(name) if name.startswith(WORLD) else read_file(name, skip_bad=sys.maxsize)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        examples += found
+        reports.append(report)
+    return Part(tuple(examples), tuple(reports), tuple(unreadable))
+
+
+def _world(name: str) -> tuple[list[Example], FileReport]:
+    made = gather([name])
+    report = FileReport(
+        path=name, layout="the built-in world", rows=len(made.examples), examples=len(made.examples), unusable={},
+        skipped={}, unused_keys={}, near_keys={}, sha256=made.fingerprints[name], counts=count(made.examples),
+    )  # fmt: skip
+    return list(made.examples), report
+
+
+def problems_of_reading(part: Part) -> list[Problem]:
+    """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
+    problems = [Problem(kinds.UNREADABLE_FILE, 1, details=(error,)) for error in part.unreadable]
+    bad = [
+        (Origin(report.path, row), error) for report in part.files for row, error in report.skipped.items()
+    ]
+    if bad:
+        rows, errors = zip(*bad, strict=True)
+        problems.append(Problem(kinds.MALFORMED_ROW, len(bad), rows, errors))
+    reasons: dict[str, list[Origin]] = {}
+    for report in part.files:
+        for reason, numbers in report.unusable.items():
+            reasons.setdefault(reason, []).extend(Origin(report.path, row) for row in numbers)
+    problems += [
+        Problem(kinds.UNUSABLE_ROW, len(origins), tuple(origins), about=reason)
+        for reason, origins in reasons.items()
+    ]
+    for report in part.files:
+        for key, question in report.near_keys.items():
+            about = f"{printable(key)}{question}"
+            problems.append(Problem(kinds.MISSPELT_KEY, report.unused_keys[key], about=about))
+        if unused := {key: rows for key, rows in report.unused_keys.items() if key not in report.near_keys}:
+            problems.append(Problem(kinds.UNUSED_KEY, max(unused.values()), about=listed(unused)))
+    if not part.examples and not part.unreadable:
+        problems.append(Problem(kinds.NO_EXAMPLES, 1))
+    return problems

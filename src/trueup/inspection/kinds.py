@@ -1,0 +1,181 @@
+"""Every kind of problem that an inspection can find."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How much a problem matters."""
+
+    error = "error"
+    """Training would refuse it."""
+    warning = "warning"
+    """Training would leave it out, or learn something odd."""
+    note = "note"
+    """Good to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem."""
+
+    name: str
+    """Stable, for programs."""
+    severity: Severity
+    what: str
+    """A clause; `{}` stands for what is said of the case at hand."""
+    remedy: str
+
+
+E, W, N = Severity.error, Severity.warning, Severity.note
+
+UNREADABLE_FILE = Kind("unreadable-file", E, "a file cannot be read", "mend it as said below")
+NO_EXAMPLES = Kind("no-examples", E, "no row can be used", "give other data")
+MALFORMED_ROW = Kind(
+    "malformed-row", E, "the row is malformed", "mend it as said below, or train with --skip-bad"
+)
+UNUSABLE_ROW = Kind("unusable-row", W, "{}", "training leaves it out; mend or delete it")
+MISSPELT_KEY = Kind("misspelt-key", W, "a key is not used: {}", "rename it if it was meant")
+UNUSED_KEY = Kind(
+    "unused-key", N, "keys that are not used: {}", "nothing, if they say nothing of the responses"
+)
+
+DUPLICATE = Kind(
+    "duplicate",
+    W,
+    "prompt, responses and feedback are those of an earlier row",
+    "delete it, or training counts it again",
+)
+IDENTICAL_RESPONSES = Kind(
+    "identical-responses",
+    W,
+    "two responses to one prompt are identical",
+    "delete one; training by pairs leaves such pairs out",
+)
+CONTRADICTING_COMPARISONS = Kind(
+    "contradicting-comparisons",
+    W,
+    "comparisons of the row contradict each other",
+    "settle which holds; training leaves them out",
+)
+CONTRADICTING_ROWS = Kind(
+    "contradicting-rows",
+    W,
+    "an earlier row prefers two responses the other way round",
+    "settle which holds, or give a probability",
+)
+CONTRADICTING_LABELS = Kind(
+    "contradicting-labels",
+    W,
+    "a response is labelled good here and bad in an earlier place, or the reverse",
+    "settle which holds, or give a label between 0 and 1",
+)
+ALL_SCORES_EQUAL = Kind(
+    "all-scores-equal",
+    W,
+    "all scores of the row are equal",
+    "give finer scores; pairs and rankings leave it out",
+)
+TIE = Kind("tie", N, "some scores of the row are equal", "nothing; tied responses are not paired")
+SINGLE_RESPONSE = Kind(
+    "single-response",
+    N,
+    "the only response of the row has a score",
+    "give more responses, or a label; pairs and rankings leave it out",
+)
+NEAR_EMPTY_RESPONSE = Kind(
+    "near-empty-response",
+    W,
+    "a response has fewer than {} visible characters",
+    "look at it; --min-visible sets the number",
+)
+EMPTY_PROMPT = Kind("empty-prompt", W, "the prompt shows nothing", "look at it")
+NO_FEEDBACK = Kind(
+    "no-feedback", W, "nothing is said of the responses", "add labels, scores, comparisons or marks"
+)
+ONE_CLASS = Kind("one-class", W, "all labels are {}", "add others; methods on labels need both")
+PROMPT_OVERLAP = Kind(
+    "prompt-overlap",
+    W,
+    "the evaluation prompt is also in the training data",
+    "delete it from one of the two",
+)
+
+CANNOT_ENCODE = Kind("cannot-encode", E, "{}", "as said; training stops at such a row")
+VOCABULARY = Kind(
+    "vocabulary",
+    E,
+    "the tokenizer knows {}",
+    "give the right tokenizer, or resize the embeddings and save again",
+)
+LEFT_OUT = Kind("left-out", W, "{}", "training leaves it out; raise --max-length, or set --max-prompt-length")
+CUT_RESPONSE = Kind(
+    "cut-response",
+    W,
+    "a response loses its end, and its end of sequence, to max_length {}",
+    "raise --max-length, or shorten it",
+)
+CUT_PROMPT = Kind(
+    "cut-prompt", W, "the prompt loses its beginning to max_prompt_length {}", "raise --max-prompt-length"
+)
+DOUBLE_BEGINNING = Kind(
+    "double-beginning",
+    W,
+    "the prompt begins with two beginning-of-sequence tokens",
+    "take one out of the text or the chat template",
+)
+NO_BEGINNING = Kind(
+    "no-beginning",
+    W,
+    "the prompt lacks the beginning-of-sequence token that the tokenizer puts first",
+    "write it into the chat template",
+)
+SPELLED_BEGINNING = Kind(
+    "spelled-beginning",
+    N,
+    "the text spells the beginning of sequence that the tokenizer adds",
+    "nothing; one is taken",
+)
+DOUBLE_END = Kind(
+    "double-end", W, "a response ends with two end-of-sequence tokens", "take one out of the text"
+)
+TEXT_AFTER_END = Kind(
+    "text-after-end",
+    W,
+    "a response goes on after an end-of-sequence token",
+    "take the token out of the text",
+)
+TEMPLATE_WITHOUT_END = Kind(
+    "template-without-end",
+    N,
+    "the chat template does not end an answer with an end-of-sequence token",
+    "nothing, or mend the template; the tokenizer's own is put there",
+)
+EMPTY_AS_TOKENS = Kind(
+    "empty-as-tokens",
+    W,
+    "a response has no token but its end",
+    "look at it; the tokenizer cannot express it",
+)
+UNKNOWN_TOKENS = Kind(
+    "unknown-tokens",
+    W,
+    "the text holds what the tokenizer does not know",
+    "look at it; the model sees a mark for unknown text there",
+)
+SPELLED_SPECIAL = Kind(
+    "spelled-special",
+    N,
+    "a response of raw text spells a special token",
+    "nothing; it is encoded as plain text",
+)
+PADDING_IS_END = Kind(
+    "padding-is-end",
+    N,
+    "the tokenizer pads with an end-of-sequence token",
+    "nothing; positions are masked, not tokens",
+)
+ENCODING = Kind("encoding", N, "{}", "look at an example below")
+
+KINDS: tuple[Kind, ...] = tuple(value for value in globals().values() if isinstance(value, Kind))
+"""All of them, gravest of each stage first."""

@@ -1,0 +1,232 @@
+"""An inspection for people: tables, and the tokens of examples in colour where there is a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trueup.feedback.counts import counted
+from trueup.inspection.inspection import Inspection
+from trueup.inspection.kinds import Severity
+from trueup.inspection.problem import Problem, rows_of
+from trueup.inspection.statistics import QUANTILES, LengthTable, bins, distribution
+
+if TYPE_CHECKING:
+    from trueup.inspection.shown import Run, Shown
+
+STYLES = {Severity.error: "bold red", Severity.warning: "yellow", Severity.note: "cyan"}
+COLOURS = {"prompt": "blue", "scored": "bold green", "masked": "magenta"}
+PLAIN_WIDTH = 120
+"""Columns where there is no terminal to ask."""
+BAR = 16
+"""Columns of the longest bar of a histogram."""
+MOST_DETAILS = {Severity.error: 20, Severity.warning: 5, Severity.note: 5}
+
+
+def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
+    """Print all of it on standard output.
+
+    Args:
+        ids: show the number of each token beside its text.
+    """
+    told = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if told else PLAIN_WIDTH)
+    screen = _Screen(console)
+    screen.files(inspection)
+    screen.views(inspection)
+    screen.lengths(inspection.lengths)
+    screen.values(inspection)
+    screen.tokens(inspection)
+    screen.problems(inspection.problems)
+    screen.shown(inspection.shown, ids=ids)
+
+
+class _Screen:
+    """Prints one section after another."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def heading(self, text: str) -> None:
+        self.console.print()
+        self.console.print(Text(text, style="bold"))
+
+    def line(self, text: str) -> None:
+        self.console.print(Text("  " + text), soft_wrap=True)
+
+    def table(self, *columns: str, right: Sequence[str] = ()) -> Table:
+        """An empty table: lined in a terminal, plain elsewhere."""
+        table = Table(
+            box=box.SIMPLE_HEAD if self.console.is_terminal else None, pad_edge=True, header_style="bold"
+        )
+        for column in columns:
+            table.add_column(
+                column,
+                justify="right" if column in right else "left",
+                no_wrap=column in right,
+                overflow="fold",
+            )
+        return table
+
+    def files(self, inspection: Inspection) -> None:
+        parts = (("training", inspection.training), ("evaluation", inspection.evaluation))
+        for name, part in parts:
+            if not part.files and not part.unreadable:
+                continue
+            self.heading(f"Taken for {name} data")
+            for report in part.files:
+                for line in replace(report, skipped={}).lines():  # malformed rows are listed below
+                    self.line(line)
+            for error in part.unreadable:
+                self.line(error)
+
+    def views(self, inspection: Inspection) -> None:
+        self.heading("What methods find in the training data")
+        table = self.table("kind", "found", "in rows", "other rows", right=("found", "in rows"))
+        for name, seen in inspection.views.items():
+            why = ", ".join(f"{number} for {reason}" for reason, number in seen.discarded.items())
+            table.add_row(name, str(seen.units), str(seen.examples), Text(why))
+        self.console.print(table)
+
+    def lengths(self, lengths: LengthTable | None) -> None:
+        if lengths is None:
+            return
+        self.heading(f"Lengths in {lengths.unit}")
+        names = ("count", "mean", "least", *(f"{part:.0%}" for part in QUANTILES), "most")
+        table = self.table("", *names, right=names)
+        for kind, numbers in lengths.kinds.items():
+            brief = distribution(numbers)
+            assert brief is not None
+            values = (brief.mean, brief.minimum, *brief.quantiles, brief.maximum)
+            table.add_row(kind, str(brief.count), *(f"{value:.0f}" for value in values))
+        self.console.print(table)
+        self.histogram(lengths)
+        if lengths.pairs:
+            self.line(
+                f"chosen longer than rejected in {share(lengths.longer, lengths.pairs)} of "
+                f"{counted(lengths.pairs, 'pair')}, as long in {share(lengths.equal, lengths.pairs)}"
+            )
+
+    def histogram(self, lengths: LengthTable) -> None:
+        table = self.table(lengths.unit, *lengths.kinds, right=(lengths.unit,))
+        histograms = [bins(numbers) for numbers in lengths.kinds.values()]
+        for first, last in sorted({one for histogram in histograms for one in histogram}):
+            cells = []
+            for histogram in histograms:
+                number = histogram.get((first, last), 0)
+                cells.append(
+                    "#" * -(-number * BAR // max(histogram.values())) + f" {number}" if number else ""
+                )
+            table.add_row(str(first) if first == last else f"{first}-{last}", *cells)
+        self.console.print(table)
+
+    def values(self, inspection: Inspection) -> None:
+        labels, scores = inspection.labels, inspection.scores
+        if labels or scores:
+            self.heading("Labels and scores")
+        if labels:
+            total = labels.good + labels.bad + labels.middle
+            parts = [f"{labels.good} good ({share(labels.good, total)})", f"{labels.bad} bad"]
+            parts += [f"{labels.middle} exactly 0.5"] if labels.middle else []
+            parts += [f"{labels.graded} of them neither 0 nor 1"] if labels.graded else []
+            self.line(f"{counted(total, 'label')}: {', '.join(parts)}")
+        if scores:
+            at = zip(QUANTILES, scores.quantiles, strict=True)
+            quantiles = ", ".join(f"{part:.0%} {value:.4g}" for part, value in at)
+            self.line(
+                f"{counted(scores.count, 'score')}: least {scores.minimum:.4g}, {quantiles}, most "
+                f"{scores.maximum:.4g}, mean {scores.mean:.4g}"
+            )
+
+    def tokens(self, inspection: Inspection) -> None:
+        coding, tokenized = inspection.coding, inspection.tokenized
+        if coding is None or tokenized is None:
+            return
+        limits, total = coding.encoder.limits, len(tokenized.lengths)
+        self.heading(f"As tokens of {coding.model}, all data")
+        self.line(
+            f"max_length {limits.max_length}, max_prompt_length {limits.max_prompt_length or 'not set'}"
+        )
+        self.line(
+            f"{share(tokenized.responses_cut, tokenized.responses)} of {counted(tokenized.responses, 'response')} "
+            f"lose their end, {share(tokenized.prompts_cut, total)} of {counted(total, 'prompt')} their beginning; "
+            f"{counted(tokenized.left_out, 'example')} left out"
+        )
+        ends = ", ".join(
+            str(coding.tokenizer.convert_ids_to_tokens(token)) for token in coding.loaded.end_ids
+        )
+        self.line(f"a response ends with {ends}")
+        for line in inspection.turns:
+            self.line(line)
+        if coding.loaded.condition is not None:
+            self.line(f"every prompt is asked as the model was trained: {coding.loaded.condition.words()!r}")
+
+    def problems(self, problems: Sequence[Problem]) -> None:
+        if not problems:
+            self.heading("No problems found")
+            return
+        self.heading("Problems")
+        table = self.table("problem", "severity", "rows", "where", "what to do", right=("rows",))
+        for one in problems:
+            table.add_row(
+                Text(one.what), Text(one.kind.severity.value, STYLES[one.kind.severity]), str(one.count),
+                Text(rows_of(one.origins)), Text(one.kind.remedy),
+            )  # fmt: skip
+        self.console.print(table)
+        for one in problems:
+            if one.details:
+                self.heading(f"{one.kind.name}:")
+                most = MOST_DETAILS[one.kind.severity]
+                for detail in one.details[:most]:
+                    self.line(detail)
+                if len(one.details) > most:
+                    self.line(f"and {len(one.details) - most} more")
+
+    def shown(self, examples: Sequence[Shown], *, ids: bool) -> None:
+        if not examples:
+            return
+        self.heading("Examples as training gets them; | stands between two tokens")
+        legend = Text("  ")
+        for role, meaning in (
+            ("prompt", "given"),
+            ("scored", "learned or compared"),
+            ("masked", "given, in the response"),
+        ):
+            legend.append(f"{role}: {meaning}   ", COLOURS[role])
+        self.console.print(legend)
+        for one in examples:
+            self.heading(one.origin)
+            if one.left_out is not None or one.prompt is None:
+                self.line(f"left out: {one.left_out}")
+                continue
+            self.run("  ", one.prompt, "lost its beginning" if one.prompt_cut else "", ids=ids)
+            for number, response in enumerate(one.responses, 1):
+                tokens = sum(len(run.ids) for run in response.runs)
+                cut = ", lost its end" if response.cut else ""
+                self.line(f"response {number}: {response.said}, {counted(tokens, 'token')}{cut}")
+                for run in response.runs:
+                    self.run("    ", run, "", ids=ids)
+
+    def run(self, indent: str, run: Run, note: str, *, ids: bool) -> None:
+        line = Text(f"{indent}{run.role} ({len(run.ids)}{', ' if note else ''}{note}): ")
+        for at, (token, text) in enumerate(zip(run.ids, run.texts, strict=True)):
+            line.append("|" if at else "", "dim")
+            line.append(text, COLOURS[run.role])
+            line.append(f"<{token}>" if ids else "", "dim")
+        self.console.print(line, soft_wrap=True)
+
+
+def share(part: int, whole: int) -> str:
+    """A part of a whole in per cent; what is there is never said to be 0 %."""
+    if not part:
+        return "0 %"
+    per_cent = 100 * part / whole
+    return f"{per_cent:.1f} %" if per_cent >= 0.1 else "under 0.1 %"

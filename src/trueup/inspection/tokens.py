@@ -1,0 +1,191 @@
+"""What becomes of examples as tokens, and every fault that shows only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from trueup.batch.chat import render
+from trueup.batch.encode import EncodedGroup, spells
+from trueup.batch.tokens import TokenRow
+from trueup.errors import InputError
+from trueup.feedback.groups import Discarded
+from trueup.feedback.records import Content, Example, Message
+from trueup.inspection import kinds
+from trueup.inspection.coding import Coding, whole_group
+from trueup.inspection.kinds import Kind
+from trueup.inspection.problem import Problem, found
+from trueup.inspection.statistics import Lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized:
+    """All examples of one part as tokens."""
+
+    lengths: tuple[Lengths | None, ...]
+    """Of each example, before anything is cut, in tokens with those that end a response; None where it cannot be
+    encoded."""
+    responses: int
+    """How many responses could be encoded."""
+    responses_cut: int
+    prompts_cut: int
+    left_out: int
+    """Examples of which nothing is left within the limits, or that cannot be encoded."""
+    problems: tuple[Problem, ...]
+
+
+def tokenize(examples: Iterable[Example], coding: Coding) -> Tokenized:
+    """Encode all responses of every example, and look at the result."""
+    return _Tokenizing(coding).run(examples)
+
+
+class _Tokenizing:
+    """Goes over examples once and keeps account."""
+
+    def __init__(self, coding: Coding) -> None:
+        self.coding = coding
+        self.found: dict[tuple[Kind, str], list[Example]] = {}
+        self.failed: dict[str, list[Example]] = {}
+        self.lengths: list[Lengths | None] = []
+        self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
+        self.template_seen = self.hopeless = False
+
+    def run(self, examples: Iterable[Example]) -> Tokenized:
+        for example in examples:
+            self.lengths.append(None if self.hopeless else self._tried(example))
+        return Tokenized(
+            lengths=tuple(self.lengths),
+            responses=self.responses,
+            responses_cut=self.responses_cut,
+            prompts_cut=self.prompts_cut,
+            left_out=self.too_long + self.lengths.count(None),
+            problems=(*self._of_tokenizer(), *self._problems()),
+        )
+
+    def _tried(self, example: Example) -> Lengths | None:
+        try:
+            return self._example(example)
+        except InputError as error:
+            self.failed.setdefault(str(error), []).append(example)
+            # A template that loops does so for every example, each time until it is stopped.
+            self.hopeless = isinstance(error.__cause__, TimeoutError)
+            return None
+
+    def _example(self, example: Example) -> Lengths | None:
+        group = whole_group(example)
+        whole = self.coding.uncut.encode(group)
+        if isinstance(whole, Discarded):
+            self._add(kinds.LEFT_OUT, example, whole.reason)
+            return None
+        tokens = whole.tokens
+        self._look(example, whole)
+        lengths = Lengths(len(tokens.prompt), tuple(len(row.ids) for row in tokens.responses))
+        self.responses += len(tokens.responses)
+        self._cut(example, lengths)
+        return lengths
+
+    def _cut(self, example: Example, lengths: Lengths) -> None:
+        """Only what is over a limit is encoded again, as training does it."""
+        limits = self.coding.encoder.limits
+        most_prompt = limits.max_length if limits.max_prompt_length is None else limits.max_prompt_length
+        if lengths.prompt <= most_prompt and lengths.prompt + max(lengths.responses) <= limits.max_length:
+            return
+        cut = self.coding.encoder.encode(whole_group(example))
+        if isinstance(cut, Discarded):
+            self.too_long += 1
+            self._add(kinds.LEFT_OUT, example, cut.reason)
+            return
+        self.prompts_cut += cut.prompt_cut
+        self.responses_cut += cut.responses_cut
+        if cut.prompt_cut:
+            self._add(kinds.CUT_PROMPT, example, str(limits.max_prompt_length))
+        if cut.responses_cut:
+            self._add(kinds.CUT_RESPONSE, example, str(limits.max_length))
+
+    def _look(self, example: Example, encoded: EncodedGroup[None]) -> None:
+        """Faults of the ids."""
+        tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
+        prompt, rows = encoded.tokens.prompt, encoded.tokens.responses
+        begin = tokenizer.bos_token_id
+        if begin is not None and (prompt[:2] == begin).sum() == 2:
+            self._add(kinds.DOUBLE_BEGINNING, example)
+        elif self.coding.adds_beginning and prompt[0] != begin:
+            self._add(kinds.NO_BEGINNING, example)
+        text = example.prompt if isinstance(example.prompt, str) else ""
+        if self.coding.adds_beginning and text.startswith(tokenizer.bos_token):
+            self._add(kinds.SPELLED_BEGINNING, example)
+        going_on = [after for row in rows for after in _after_ends(row, ends)]
+        if any(after in ends for after in going_on):
+            self._add(kinds.DOUBLE_END, example)
+        if any(after not in ends for after in going_on):
+            self._add(kinds.TEXT_AFTER_END, example)
+        if any(np.isin(row.ids[row.scored], ends).all() for row in rows):
+            self._add(kinds.EMPTY_AS_TOKENS, example)
+        unknown = tokenizer.unk_token_id
+        if unknown not in (None, begin, *ends) and any(
+            (ids == unknown).any() for ids in (prompt, *(row.ids for row in rows))
+        ):
+            self._add(kinds.UNKNOWN_TOKENS, example)
+        if self._spells_special(example):
+            self._add(kinds.SPELLED_SPECIAL, example)
+        for note in sorted(encoded.notes):
+            self._add(kinds.ENCODING, example, note)
+        if isinstance(example.prompt, tuple) and not self.template_seen:
+            self._template(example)
+
+    def _spells_special(self, example: Example) -> bool:
+        """Whether a response of raw text spells a special token, but for the end it may stand before.
+
+        Of conversations and of prompts rendered beforehand the encoder itself tells.
+        """
+        special, end = self.coding.uncut.special, self.coding.tokenizer.eos_token
+        if not isinstance(example.prompt, str) or spells(example.prompt, special):
+            return False
+        texts = [one.content for one in example.responses if isinstance(one.content, str)]
+        return any(spells(text.removesuffix(end), special) for text in texts)
+
+    def _template(self, example: Example) -> None:
+        """Whether the chat template ends an answer; the first conversation stands for all."""
+        self.template_seen = True
+        tokenizer = self.coding.tokenizer
+        assert not isinstance(example.prompt, str)
+        turns = _turns(example.responses[0].content)
+        last = render(
+            tokenizer, example.prompt, turns, tools=example.tools, special=self.coding.uncut.special
+        ).response[-1]
+        ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
+        if not set(ids) & set(self.coding.loaded.end_ids):
+            self.found[kinds.TEMPLATE_WITHOUT_END, ""] = []
+
+    def _of_tokenizer(self) -> Iterator[Problem]:
+        loaded, tokenizer = self.coding.loaded, self.coding.tokenizer
+        if loaded.vocabulary is not None and len(tokenizer) > loaded.vocabulary:
+            yield Problem(
+                kinds.VOCABULARY, 1, about=f"{len(tokenizer)} tokens, but the model {loaded.vocabulary}"
+            )
+        if tokenizer.pad_token_id in loaded.end_ids:
+            yield Problem(kinds.PADDING_IS_END, 1)
+
+    def _problems(self) -> Iterator[Problem]:
+        for message, examples in self.failed.items():
+            yield from found(kinds.CANNOT_ENCODE, examples, about=message)
+        order = {kind.name: number for number, kind in enumerate(kinds.KINDS)}
+        for (kind, about), examples in sorted(
+            self.found.items(), key=lambda item: (order[item[0][0].name], item[0][1])
+        ):
+            yield from found(kind, examples, about=about) or [Problem(kind, 1, about=about)]
+
+    def _add(self, kind: Kind, example: Example, about: str = "") -> None:
+        self.found.setdefault((kind, about), []).append(example)
+
+
+def _after_ends(row: TokenRow, ends: tuple[int, ...]) -> list[int]:
+    """Ids that are learned right after a learned end of sequence."""
+    ended = np.isin(row.ids[:-1], ends) & row.scored[:-1] & row.scored[1:]
+    return [int(token) for token in row.ids[1:][ended]]
+
+
+def _turns(content: Content) -> tuple[Message, ...]:
+    return (Message("assistant", content),) if isinstance(content, str) else content

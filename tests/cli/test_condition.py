@@ -1,0 +1,220 @@
+"""`trueup condition`: what it prints, what it keeps, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import command, in_child, run_here, settings, write_feedback
+
+from trueup.feedback.condition import FILE, Condition, read_condition
+
+Captured = pytest.CaptureFixture[str]
+
+REWARDS = '''
+def favour(prompt, response):
+    """As many points as the model was asked for tenths above zero, which the test writes down."""
+    return float(len(response))
+
+def fails(prompt, response):
+    raise ValueError("no")
+'''
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short CA run; its model asks for 1.2."""
+    folder = tmp_path_factory.mktemp("trained")
+    run_here("ca", settings("ca", tiny_model, write_feedback(folder), folder / "run", steps=2, epochs=None))
+    return folder / "run"
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the model, prompts and rewards, in the working folder."""
+    shutil.copytree(trained / "model", tmp_path / "model")
+    condition = read_condition(tmp_path / "model")
+    assert condition is not None
+    condition.asking_for(1.2).save(tmp_path / "model")
+    text = (tmp_path / "model/README.md").read_text().replace(condition.words(), " <rm_score>: 1.2 ")
+    (tmp_path / "model/README.md").write_text(text)
+    rows = [{"prompt": f"say {number}:"} for number in range(5)]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ask(*more: object, model: str = "model", reward: str = "rewards.py:favour") -> int:
+    given = () if "--prompts" in more else ("--prompts", "asked.jsonl")
+    return command("condition", model, *given, "--reward", reward, "--max-new-tokens", 4, *more)
+
+
+@pytest.fixture
+def favoured(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
+    """Words -> scores of the answers to them; stands for a model that minds what it is asked for."""
+    from trueup.evaluate import condition_sweep
+
+    table = {
+        " <rm_score>: 1.2 ": [0.0, 1.0, 2.0, 3.0, 4.0],
+        " <rm_score>: 0.5 ": [1.0, 1.0, 4.0, 3.0, 4.0],
+        " <rm_score>: -3.0 ": [0.0, 0.0, 0.0, 0.0, 1.0],
+    }
+    original = condition_sweep.Trial
+
+    def trial(condition: Condition, scores: Any, lengths: Any, ended: float) -> Any:
+        assert len(scores) == 5
+        return original(condition, tuple(table[condition.words()]), (2, 2, 3, 4, 4), ended)
+
+    monkeypatch.setattr(condition_sweep, "Trial", trial)
+    return table
+
+
+@pytest.mark.usefixtures("favoured")
+def test_the_best_is_marked_and_kept(folder: Path, capsys: Captured) -> None:
+    assert ask("--candidates", "0.5,-3,1.21") == 0
+    said = capsys.readouterr()
+    rows = [line.replace("|", " ").split() for line in said.out.splitlines() if "rm_score" in line]
+    assert rows == [
+        ["-3", "'", "<rm_score>:", "-3.0", "'", "0.200", "+-", "0.200", "3.0", "+-", "0.4"],
+        ["0.5", "'", "<rm_score>:", "0.5", "'", "2.600", "+-", "0.678", "3.0", "+-", "0.4", "best"],
+        ["1.2", "'", "<rm_score>:", "1.2", "'", "2.000", "+-", "0.707", "3.0", "+-", "0.4", "now"],
+    ]
+    assert max(map(len, said.out.splitlines())) <= 80
+    assert said.out.splitlines()[-1] == ("model asks for 0.5 from now on: better than 1.2 by 0.600 +- 0.400")
+    assert said.err.splitlines()[:1] == ["asked.jsonl: prompts, 5 rows"]
+    kept = read_condition(folder / "model")
+    assert kept is not None and kept.reward == 0.5
+    card = (folder / "model/README.md").read_text()
+    assert "Write ` <rm_score>: 0.5 ` at the" in card and "1.2 `" not in card
+
+
+@pytest.mark.usefixtures("favoured")
+def test_a_dry_run_changes_nothing(folder: Path, capsys: Captured) -> None:
+    before = {path: path.read_bytes() for path in sorted((folder / "model").iterdir())}
+    assert ask("--candidates", "0.5", "--dry-run") == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "0.5 is better than 1.2 by 0.600 +- 0.400; nothing was written"
+    assert {path: path.read_bytes() for path in sorted((folder / "model").iterdir())} == before
+
+
+@pytest.mark.usefixtures("favoured")
+def test_what_is_asked_for_now_stays_where_nothing_is_better(folder: Path, capsys: Captured) -> None:
+    before = (folder / "model" / FILE).read_bytes()
+    assert ask("--candidates", "-3") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the model asks for the best already: 1.2"
+    assert (folder / "model" / FILE).read_bytes() == before
+
+
+@pytest.mark.usefixtures("favoured")
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_json(dry: tuple[str, ...], folder: Path, capsys: Captured) -> None:
+    assert ask("--candidates", "0.5", "--json", *dry) == 0
+    found = json.loads(capsys.readouterr().out)
+    trials = found.pop("trials")
+    assert found.pop("gain") == pytest.approx({"value": 0.6, "standard_error": 0.4})
+    assert found == {"model": "model", "prompts": 5, "asked_until_now": 1.2, "best": 0.5, "kept": not dry}
+    assert [(trial["reward"], trial["words"]) for trial in trials] == [
+        (1.2, " <rm_score>: 1.2 "), (0.5, " <rm_score>: 0.5 "),
+    ]  # fmt: skip
+    assert trials[1]["score"]["value"] == 2.6 and trials[1]["length"]["value"] == 3.0
+    assert 0 <= trials[1]["ended"] <= 1
+
+
+def test_the_usual_rewards_are_tried_with_a_real_model(folder: Path, capsys: Captured) -> None:
+    """The highest of training is 0.99, written 1.0; one prompt has no standard error."""
+    assert ask("--json", "--dry-run", "--count", 1, "--seed", 5) == 0
+    first = capsys.readouterr().out
+    found = json.loads(first)
+    assert [trial["words"][-5:] for trial in found["trials"]] == [" 1.2 ", " 1.0 ", " 2.0 ", " 5.0 ", " 0.0 "]
+    assert found["prompts"] == 1 and found["trials"][0]["score"]["standard_error"] is None
+    assert all(0 <= trial["length"]["value"] <= 4 for trial in found["trials"])
+    assert ask("--json", "--dry-run", "--count", 1, "--seed", 5) == 0
+    assert capsys.readouterr().out == first
+    assert ask("--dry-run", "--count", 1) == 0
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_a_process_of_its_own_and_feedback_for_prompts(folder: Path) -> None:
+    """The prompts of pairs, as a user would, with nothing but one line for a mistake."""
+    pairs = write_feedback(folder, count=3)["pairs"]
+    errors = folder / "errors.txt"
+    assert in_child(lambda: ask("--prompts", pairs, "--json"), errors) == 0
+    assert errors.read_text().startswith(f"{pairs}: TRL pairs, 3 rows")
+    assert in_child(lambda: ask("--prompts", pairs, reward="rewards.py:fails"), errors) == 2
+    said = errors.read_text().splitlines()[-1]
+    assert said.startswith("trueup: rewards.py:fails: prompt 1, 'say ")
+    assert said.endswith("the function failed: ValueError: no (line 7). Mend it")
+    assert "Traceback" not in errors.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"more": ("--candidates", "1,x")}, "--candidates: 'x' is not a finite number; give numbers with commas"),
+        ({"more": ("--candidates", "1,,2")}, "--candidates: '' is not a finite number"),
+        ({"more": ("--candidates", "nan")}, "--candidates: 'nan' is not a finite number"),
+        ({"more": ("--count", 0)}, "Invalid value for '--count'"),
+        ({"more": ("--prompts", "none.jsonl")}, "none.jsonl: no such file"),
+        ({"more": ("--prompts", "world:prompt")}, "'world:prompt': unknown kind of world feedback 'prompt'"),
+        ({"reward": "rewards.py"}, "'rewards.py' names no function; give FILE.py:FUNCTION"),
+        ({"reward": "reward.py:favour"}, "reward.py: no such file; did you mean rewards.py?"),
+        ({"reward": "rewards.py:favor"}, "rewards.py has no function favor; did you mean 'favour'?"),
+        ({"reward": "world:golden"}, "'world:golden': the world has no reward 'golden'; did you mean 'gold'?"),
+        ({"reward": "world:gold"}, "prompt 1: not a prompt of the world: 'say 0:'"),
+        ({"model": "none"}, "model none is not a folder; give a folder in Hugging Face format"),
+        ({"model": "asked.jsonl"}, "model asked.jsonl is a file; give the folder it lies in"),
+        ({"model": "RUN"}, "is the folder of a run; give its model, "),
+        ({"model": "TINY"}, "has no condition.json: it was not trained by conditional alignment"),
+        ({"more": ("--max-new-tokens", 512)}, "max_new_tokens 512 leaves no room for a prompt"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_what_is_refused(
+    arguments: dict[str, Any],
+    message: str,
+    folder: Path,
+    trained: Path,
+    tiny_model: Path,
+    capsys: Captured,
+) -> None:
+    before = (folder / "model" / FILE).read_bytes()
+    more = arguments.pop("more", ())
+    places = {"RUN": trained, "TINY": tiny_model}
+    if "model" in arguments:
+        arguments = {"model": str(places.get(arguments["model"], arguments["model"]))}
+    assert ask(*more, **arguments) == 2
+    said = capsys.readouterr().err
+    last = said.splitlines()[-1]
+    assert last.startswith("trueup: ") and message in last, said
+    assert "Traceback" not in said
+    assert (folder / "model" / FILE).read_bytes() == before
+
+
+def test_a_damaged_condition_is_named(folder: Path, capsys: Captured) -> None:
+    (folder / "model" / FILE).write_text("{")
+    assert ask() == 2
+    assert (
+        "condition.json: the condition this model was trained with cannot be read" in capsys.readouterr().err
+    )
+
+
+def test_rewards_that_the_tokenizer_cannot_write(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """Of the usual ones they are left out; of those that were given they are refused."""
+    from trueup.batch import condition_check
+
+    monkeypatch.setattr(
+        condition_check, "unknown_words", lambda text, tokenizer: ["5.0"] if "5.0" in text else []
+    )
+    assert ask("--json", "--dry-run") == 0
+    assert [trial["words"][-5:] for trial in json.loads(capsys.readouterr().out)["trials"]] == [
+        " 1.2 ", " 1.0 ", " 2.0 ", " 0.0 ",
+    ]  # fmt: skip
+    assert ask("--candidates", "2,5") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "trueup: --candidates: 5 is written ' <rm_score>: 5.0 ', and the model's tokenizer"
+    )

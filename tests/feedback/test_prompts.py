@@ -1,0 +1,103 @@
+"""Prompts of files that hold nothing else, of feedback of any layout, and each of them once."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import write_feedback
+
+from trueup.errors import InputError
+from trueup.feedback.prompts import Prompt, read_prompts
+from trueup.feedback.records import Message, Origin
+from trueup.sources.prompts import gather_prompts
+
+USER = {"role": "user", "content": "Hello"}
+TOOL = {"type": "function", "function": {"name": "add"}}
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_file_of_prompts(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "asked.jsonl",
+        {"prompt": "a"},
+        {"prompt": [USER], "tools": [TOOL]},
+        {"prompt": "b ", "id": 7},
+        {"prompt": "a"},
+        {"prompt": [USER]},
+        {"prompt": "b"},
+    )
+    found = read_prompts([path])
+    hello = (Message("user", "Hello"),)
+    assert found.prompts == (
+        Prompt("a", Origin(str(path), 1)),
+        Prompt(hello, Origin(str(path), 2), (TOOL,)),
+        Prompt("b ", Origin(str(path), 3)),
+        Prompt(hello, Origin(str(path), 5)),
+        Prompt("b", Origin(str(path), 6)),
+    )
+    assert found.lines == (
+        f"{path}: prompts, 6 rows", f"{path}: keys not used: id", "1 duplicate prompt left out",
+    )  # fmt: skip
+
+
+def test_other_containers(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"prompt": "a"}, {"prompt": "b"}]))
+    (tmp_path / "a.csv").write_text("prompt\nc\n")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "d"}\n'))
+    paths = [tmp_path / name for name in ("a.json", "a.csv", "a.jsonl.gz")]
+    assert [prompt.content for prompt in read_prompts(paths).prompts] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("kind", ["pairs", "rankings", "points", "mixed", "demonstrations"])
+def test_the_prompts_of_feedback(kind: str, tmp_path: Path) -> None:
+    path = write_feedback(tmp_path, count=4)[kind]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    found = read_prompts([path])
+    assert [prompt.content for prompt in found.prompts] == [row["prompt"] for row in rows]
+    assert [prompt.origin for prompt in found.prompts] == [Origin(str(path), at) for at in range(1, 5)]
+    assert found.lines[0].startswith(f"{path}: ") and "4 rows" in found.lines[0]
+
+
+def test_the_world_comes_first_and_feedback_of_it_counts_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "asked.jsonl", {"prompt": "a"})
+    found = gather_prompts([str(path), "world:prompts?count=3&seed=5", "world:pairs?count=4&seed=5"])
+    assert len(found.prompts) == 5 and found.prompts[-1].content == "a"
+    assert found.lines == (
+        "world:prompts?count=3&seed=5: 3 prompts of the built-in world",
+        "world:pairs?count=4&seed=5: 4 prompts of the built-in world",
+        f"{path}: prompts, 1 row",
+        "3 duplicate prompts left out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": "a"}, {"question": "b"}], r":2: prompt: the key is missing; the row has question"),
+        ([{"prompt": "a"}, {"prompt": 3}], r":2: prompt: found the number 3, expected text or a list of"),
+        ([{"prompt": ""}], r":1: prompt: the prompt is empty; leave the row out"),
+        ([{"prompt": "a"}, {"prompt": []}], r":2: prompt: the prompt is empty; leave the row out"),
+        ([{"prompt": [{"role": "human", "content": "a"}]}], r":1: prompt\[0\]\.role: .* did you mean 'user'"),
+        ([{"prompt": "a", "tools": [TOOL]}], r":1: tools: tools are for a chat template"),
+        ([{"prompt": "a"}, [1]], r":2: a row must be an object"),
+        ([[1]], r":1: a row must be an object"),
+        ([{"question": "a"}], r":1: no known layout has the keys of this row \(question\)"),
+        ([{"prompt": "a", "completion": ""}], r"no row can be used: .* a response is empty"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(rows: list[Any], message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "asked.jsonl", *rows)
+    with pytest.raises(InputError, match=message):
+        read_prompts([path])
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "asked.jsonl", {"prompt": "a"})
+    with pytest.raises(InputError, match=r"asked\.jsn: no such file; did you mean .*asked\.jsonl"):
+        read_prompts([tmp_path / "asked.jsn"])

@@ -1,0 +1,206 @@
+"""Each fault planted once among sound rows is found once, at its row; sound data has none."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspection_rows import canonical, pair, point, ranked, write
+
+from trueup.errors import InputError
+from trueup.inspection.inspection import Inspection, inspect
+from trueup.inspection.kinds import Severity
+
+SOUND = {
+    "pairs": [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)],
+    "rankings": [ranked(0.5, 1.0, -2.0, prompt=f"rank {n}:") for n in range(6)],
+    "points": [point(n % 2, f"point {n}:", f" word {n}") for n in range(6)],
+    "canonical": [
+        canonical({"content": f" a {n}x"}, {"content": f" b {n}x"}, comparisons=[{"better": 0, "worse": 1}])
+        | {"prompt": f"canonical {n}:"}
+        for n in range(6)
+    ],
+}
+A, B, C = ({"content": f" answer {letter}"} for letter in "ABC")
+
+
+def over(better: int, worse: int) -> dict[str, int]:
+    return {"better": better, "worse": worse}
+
+
+PLANTED: dict[str, tuple[str, list[Any], int]] = {
+    "malformed-row": ("pairs", ['{"prompt": "torn'], 1),
+    "malformed-row, a wrong type": ("pairs", [pair(chosen=3)], 1),
+    "unusable-row": ("pairs", [pair(rejected="")], 1),
+    "unused-key": ("pairs", [{**pair(), "zebra": 1}], 1),
+    "misspelt-key": ("pairs", [{**pair(), "sorce": "ann"}], 1),
+    "duplicate": ("pairs", [pair("say 3:", " it is 3", " not 3 at all")], 1),
+    "duplicate, in another order": (
+        "rankings",
+        [{"prompt": "rank 2:", "responses": [" answer 2", " answer 0", " answer 1"], "scores": [-2, 0.5, 1]}],
+        1,
+    ),
+    "identical-responses": ("pairs", [pair("say:", " the same", " the same")], 1),
+    "contradicting-comparisons": ("canonical", [canonical(A, B, comparisons=[over(0, 1), over(1, 0)])], 1),
+    "contradicting-comparisons, in a circle": (
+        "canonical",
+        [canonical(A, B, C, comparisons=[over(0, 1), over(1, 2), over(2, 0)])],
+        1,
+    ),
+    "contradicting-rows": ("pairs", [pair("say 3:", " not 3 at all", " it is 3")], 1),
+    "contradicting-rows, by scores": (
+        "rankings",
+        [{"prompt": "rank 4:", "responses": [" answer 2", " answer 0"], "scores": [1, 0]}],
+        1,
+    ),
+    "contradicting-labels": ("points", [point(1, "point 2:", " word 2")], 1),
+    "all-scores-equal": ("rankings", [ranked(2, 2, 2)], 1),
+    "tie": ("rankings", [ranked(2, 2, 1)], 1),
+    "single-response": ("rankings", [ranked(2)], 1),
+    "near-empty-response": ("pairs", [pair(chosen=" a\u200b \n.")], 1),
+    "empty-prompt": ("pairs", [pair(" \n")], 1),
+    "no-feedback": ("canonical", [canonical(A, B)], 1),
+}
+
+
+def kinds_of(inspection: Inspection) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Kind -> how many, and at which rows."""
+    found = {
+        one.kind.name: (one.count, tuple(origin.row for origin in one.origins)) for one in inspection.problems
+    }
+    assert len(found) == len(inspection.problems)
+    return found
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_sound_data_has_no_problem(kind: str, tmp_path: Path) -> None:
+    inspection = inspect([str(write(tmp_path / "data.jsonl", SOUND[kind]))])
+    assert inspection.problems == ()
+    assert not inspection.unreadable
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found_once(name: str, tmp_path: Path) -> None:
+    among, rows, count = PLANTED[name]
+    file = write(tmp_path / "data.jsonl", [*SOUND[among], *rows])
+    found = kinds_of(inspect([str(file)]))
+    kind = name.partition(",")[0]
+    where = () if kind.endswith("-key") else (len(SOUND[among]) + 1,)
+    assert found == {kind: (count, where)}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_is_found_in_evaluation_data_too(name: str, tmp_path: Path) -> None:
+    among, rows, _ = PLANTED[name]
+    held_out = write(tmp_path / "held_out.jsonl", [*SOUND[among], *rows])
+    other = "points" if among != "points" else "pairs"
+    file = write(tmp_path / "data.jsonl", SOUND[other])
+    inspection = inspect([str(file)], [str(held_out)])
+    assert set(kinds_of(inspection)) == {name.partition(",")[0]}
+
+
+def test_details_name_the_other_place(tmp_path: Path) -> None:
+    again, against = pair("say 3:", " it is 3", " not 3 at all"), pair("say 4:", " not 4 at all", " it is 4")
+    data = write(tmp_path / "a.jsonl", [*SOUND["pairs"], again])
+    more = write(tmp_path / "b.jsonl", [against])
+    inspection = inspect([str(data), str(more)])
+    details = {one.kind.name: one.details for one in inspection.problems}
+    assert details == {
+        "duplicate": (f"{data}:7 repeats row 4",),
+        "contradicting-rows": (f"{more}:1 contradicts {data}:5",),
+    }
+
+
+def test_a_row_may_contradict_itself_in_labels(tmp_path: Path) -> None:
+    row = canonical({"content": " yes", "label": 1}, {"content": " yes", "label": 0})
+    file = write(tmp_path / "a.jsonl", [row])
+    inspection = inspect([str(file)])
+    assert set(kinds_of(inspection)) == {"contradicting-labels", "identical-responses"}
+    assert [one.details for one in inspection.problems if one.details] == [(f"{file}:1 contradicts itself",)]
+
+
+def test_a_graded_label_that_says_nothing_contradicts_nothing(tmp_path: Path) -> None:
+    labels = [
+        point(0.5, "p", " word"),
+        point(1, "p", " word"),
+        point(0.5, "p", " word"),
+        point(0, "q", " word"),
+    ]
+    found = kinds_of(inspect([str(write(tmp_path / "a.jsonl", labels))]))
+    assert found == {"duplicate": (1, (3,))}
+
+
+@pytest.mark.parametrize(("label", "word"), [(1.0, "good"), (0.75, "good"), (0.0, "bad")])
+def test_labels_of_one_class(label: float, word: str, tmp_path: Path) -> None:
+    rows = [point(label, f"point {n}:") for n in range(2)]
+    (problem,) = inspect([str(write(tmp_path / "a.jsonl", rows))]).problems
+    assert (problem.kind.name, problem.what) == ("one-class", f"all labels are {word}")
+    rows.append(point(1 - label, "other:"))
+    assert not inspect([str(write(tmp_path / "a.jsonl", rows))]).problems
+
+
+def test_messages_are_compared_with_all_they_hold(tmp_path: Path) -> None:
+    """The same words to another tool, by another name or in another role are something else."""
+
+    def conversation(role: str = "user", **extra: object) -> dict[str, Any]:
+        answer = [{"role": "assistant", "content": "it is seven"}]
+        return {"prompt": [{"role": role, "content": "what is it?", **extra}], "completion": answer}
+
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    rows = [
+        conversation(),
+        conversation(role="system"),
+        conversation(name="ann"),
+        {**conversation(), "tools": tools},
+        conversation(name="ann"),
+    ]
+    found = kinds_of(inspect([str(write(tmp_path / "a.jsonl", rows))]))
+    assert found["duplicate"] == (1, (5,))
+
+
+@pytest.mark.parametrize(("most", "rows"), [(0, ()), (1, ()), (2, (1,)), (3, (1, 2)), (4, (1, 2, 3))])
+def test_near_empty_is_a_setting(most: int, rows: tuple[int, ...], tmp_path: Path) -> None:
+    texts = [" a", " a b", "a\tbc", "a b\u00a0c d"]
+    file = write(tmp_path / "a.jsonl", [pair(text, text, " long enough") for text in texts])
+    found = kinds_of(inspect([str(file)], min_visible=most))
+    assert found.get("near-empty-response", (0, ()))[1] == rows
+
+
+def test_every_malformed_row_is_there_with_its_error(tmp_path: Path) -> None:
+    """The first rows are torn: reading goes on to the layout all the same."""
+    bad = [f'{{"torn {number}' for number in range(30)]
+    file = write(tmp_path / "a.jsonl", [*bad, *SOUND["pairs"]])
+    (problem,) = inspect([str(file)]).problems
+    assert problem.count == 30 and len(problem.details) == 30
+    assert [origin.row for origin in problem.origins] == list(range(1, 31))
+    assert all(f"a.jsonl:{row}:" in detail for row, detail in enumerate(problem.details, 1))
+
+
+def test_files_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair("say:", " same", " same")])
+    inspection = inspect([str(tmp_path / "none.jsonl"), str(file)])
+    assert [one.kind.name for one in inspection.problems] == ["unreadable-file", "identical-responses"]
+    assert inspection.problems[0].details[0].startswith(f"{tmp_path / 'none.jsonl'}: no such file")
+    assert inspection.unreadable
+    assert inspect([str(file)], [str(tmp_path / "none.jsonl")]).unreadable
+    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
+        inspect([str(tmp_path / "none.jsonl")])
+
+
+def test_data_of_which_no_row_is_left(tmp_path: Path) -> None:
+    inspection = inspect([str(write(tmp_path / "a.jsonl", [pair(chosen=""), pair(rejected="")]))])
+    assert kinds_of(inspection) == {"no-examples": (1, ()), "unusable-row": (2, (1, 2))}
+    assert inspection.unreadable
+    assert inspection.problems[0].kind.severity is Severity.error
+
+
+def test_prompts_in_both_parts(tmp_path: Path) -> None:
+    training = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair("say 2:", " something", " another")])
+    rows = [pair("say 99:"), pair("say 2:"), pair("say 2: "), pair("say 5:")]
+    held_out = write(tmp_path / "b.jsonl", rows)
+    inspection = inspect([str(training)], [str(held_out)])
+    assert kinds_of(inspection) == {"prompt-overlap": (2, (2, 4))}
+    assert [one.evaluation.origin.row for one in inspection.overlap if one.evaluation.origin] == [2, 4]
+    assert inspection.problems[0].details == (
+        f"{held_out}:2 asks what is asked at {training}:3, {training}:7",
+        f"{held_out}:4 asks what is asked at {training}:6",
+    )

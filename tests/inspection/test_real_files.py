@@ -1,0 +1,181 @@
+"""Real feedback, with every number counted another way."""
+
+import gzip
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trueup.inspection.coding import load_coding
+from trueup.inspection.inspection import inspect
+from trueup.inspection.problem import Problem
+
+Shared = Callable[[str], Path]
+HH = ("hh_rlhf/harmless-base-test.jsonl.gz", "hh_rlhf/helpful-base-test.jsonl.gz")
+MARK = "\n\nAssistant:"
+
+
+def hh_rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().split("\n")[:-1]]
+
+
+def places(problem: Problem) -> list[tuple[str, int]]:
+    return [(origin.file, origin.row) for origin in problem.origins]
+
+
+def test_hh(shared: Shared) -> None:
+    paths = [shared(f"data/{name}") for name in HH]
+    began = time.monotonic()
+    inspection = inspect([str(path) for path in paths])
+    assert time.monotonic() - began < 30
+    expected: dict[str, list[tuple[str, int]]] = {"different": [], "empty": [], "identical": [], "near": []}
+    chosen_lengths, rejected_lengths, prompt_lengths, longer = [], [], [], 0
+    for path in paths:
+        for number, row in enumerate(hh_rows(path), 1):
+            place = (str(path), number)
+            chosen, rejected = (row[key].split(MARK) for key in ("chosen", "rejected"))
+            if chosen[:-1] != rejected[:-1]:
+                expected["different"].append(place)
+                continue
+            if "" in (chosen[-1].strip(), rejected[-1].strip()):
+                expected["empty"].append(place)
+                continue
+            prompt_lengths.append(len(row["chosen"]) - len(chosen[-1]))
+            if any(len("".join(side[-1].split())) < 3 for side in (chosen, rejected)):
+                expected["near"].append(place)
+            if row["chosen"] == row["rejected"]:
+                expected["identical"].append(place)
+                continue
+            chosen_lengths.append(len(chosen[-1]))
+            rejected_lengths.append(len(rejected[-1]))
+            longer += len(chosen[-1]) > len(rejected[-1])
+    found = {
+        one.kind.name + (f": {one.about}" if one.kind.what == "{}" else ""): one
+        for one in inspection.problems
+    }
+    assert places(found.pop("unusable-row: the two sides have different prompts")) == expected["different"]
+    assert places(found.pop("unusable-row: a response is empty")) == expected["empty"]
+    assert places(found.pop("identical-responses")) == expected["identical"]
+    assert places(found.pop("near-empty-response")) == expected["near"]
+    assert found == {}
+    assert {name: len(rows) for name, rows in expected.items()} == {
+        "different": 14, "empty": 8, "identical": 2, "near": 3,
+    }  # fmt: skip
+    lengths = inspection.lengths
+    assert lengths is not None
+    assert lengths.kinds["prompts"] == tuple(prompt_lengths)
+    assert lengths.kinds["chosen"] == tuple(chosen_lengths)
+    assert lengths.kinds["rejected"] == tuple(rejected_lengths)
+    assert (lengths.pairs, lengths.longer) == (4642, longer)
+    assert {name: seen.units for name, seen in inspection.views.items()} == {
+        "pairs": 4642, "rankings": 4642, "points": 9284, "demonstrations": 4642,
+    }  # fmt: skip
+
+
+def test_hh_prompts_in_both_files(shared: Shared) -> None:
+    """A file against itself and against the other one."""
+    harmless, helpful = (shared(f"data/{name}") for name in HH)
+    inspection = inspect([str(harmless)], [str(harmless), str(helpful)])
+    (overlap,) = (one for one in inspection.problems if one.kind.name == "prompt-overlap")
+    assert overlap.count == len(inspection.training.examples) == 2303
+    assert {file for file, _ in places(overlap)} == {str(harmless)}
+    used = {example.origin.row for example in inspection.training.examples if example.origin}
+    prompts = Counter(
+        row["chosen"].rpartition(MARK)[0] for number, row in enumerate(hh_rows(harmless), 1) if number in used
+    )
+    assert sum(len(one.training) for one in inspection.overlap) == sum(n**2 for n in prompts.values()) == 2307
+
+
+def test_hh_as_tokens(shared: Shared, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lengths against the tokenizer itself, run over all texts at once."""
+    path, model = shared(f"data/{HH[0]}"), shared("models/stories260K")
+    coding = load_coding(str(model), max_length=256, max_prompt_length=None)
+    inspection = inspect([str(path)], coding=coding)
+    assert capfd.readouterr() == ("", "")
+    assert inspection.tokenized is not None and inspection.lengths is not None
+    prompts = [example.prompt for example in inspection.training.examples]
+    ids = coding.tokenizer(prompts).input_ids
+    assert inspection.lengths.unit == "tokens"
+    assert inspection.lengths.kinds["prompts"] == tuple(len(one) for one in ids)
+    too_long = [len(one) >= 256 for one in ids]
+    assert inspection.tokenized.left_out == sum(too_long)
+    (left_out,) = (one for one in inspection.problems if one.kind.name == "left-out")
+    named = [one.origin for one, out in zip(inspection.training.examples, too_long, strict=True) if out]
+    assert list(left_out.origins) == named
+    assert {one.kind.name for one in inspection.problems} == {
+        "unusable-row", "near-empty-response", "left-out", "cut-response",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "kinds"),
+    [
+        ("finegrained_rlhf/qa_feedback_dev_first250.json", 250, {"unusable-row", "unused-key"}),
+        (
+            "open_instruct_human_eval/annotations_first575.jsonl",
+            575,
+            {
+                *("duplicate", "identical-responses", "contradicting-rows", "contradicting-labels"),
+                *("near-empty-response", "unused-key"),
+            },
+        ),
+        ("topical_chat/topical_chat.json", 360, {"single-response"}),
+        ("gsm8k_solutions/solutions_first400.jsonl", 400, {"identical-responses"}),
+        ("formats/llamafactory/kto_en_demo.json", 300, {"near-empty-response"}),
+        (
+            "truthfulqa/TruthfulQA.csv",
+            817,
+            {"identical-responses", "contradicting-labels", "near-empty-response", "unused-key"},
+        ),
+    ],
+)
+def test_other_data_sets(shared: Shared, name: str, rows: int, kinds: set[str]) -> None:
+    inspection = inspect([str(shared(f"data/{name}"))])
+    (report,) = inspection.training.files
+    assert report.rows == rows
+    assert {one.kind.name for one in inspection.problems} == kinds
+
+
+def test_formats_that_users_bring(shared: Shared) -> None:
+    """Whatever they hold, every row is either used or named."""
+    files = [path for path in sorted(shared("data/formats").rglob("*.json*"))]
+    assert len(files) >= 14
+    for path in files:
+        text = path.read_text()
+        rows = json.loads(text) if text.lstrip().startswith("[") else text.split("\n")
+        inspection = inspect([str(path)])
+        (report,) = inspection.training.files
+        assert report.rows == sum(bool(row) for row in rows)
+        named = [one for one in inspection.problems if one.kind.name in ("malformed-row", "unusable-row")]
+        assert report.rows == report.examples + sum(one.count for one in named)
+
+
+def test_several_annotators_repeat_and_contradict_each_other(shared: Shared) -> None:
+    """Counted from the raw rows: a judgement of the same two answers to the same question."""
+    path = shared("data/open_instruct_human_eval/annotations_first575.jsonl")
+    inspection = inspect([str(path)])
+    found = {one.kind.name: one for one in inspection.problems}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    said: set[tuple[str, str, str]] = set()
+    against = []
+    for number, row in enumerate(rows, 1):
+        pair = _preferred(row)
+        if pair is None:
+            continue
+        prompt, better, worse = pair
+        if (prompt, worse, better) in said:
+            against.append((str(path), number))
+        said.add(pair)
+    assert places(found["contradicting-rows"]) == against
+
+
+def _preferred(row: dict[str, str]) -> tuple[str, str, str] | None:
+    """(prompt, better, worse) of a row that prefers one of two different answers."""
+    first, second = row["completion_a"], row["completion_b"]
+    if row["preference"] == "tie" or first == second:
+        return None
+    sides = (first, second) if row["preference"].startswith("a") else (second, first)
+    return row["prompt"], *sides

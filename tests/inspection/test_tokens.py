@@ -1,0 +1,380 @@
+"""Tokens: faults that show only there, each planted once, and the same account that training gives."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspection_rows import pair, point, ranked, write
+from toys import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
+
+from trueup.batch.encode import Encoder, Limits
+from trueup.errors import InputError
+from trueup.feedback.condition import Condition
+from trueup.inspection.coding import Coding, load_coding, whole_group, world_tokenizer
+from trueup.inspection.inspection import Inspection, inspect
+from trueup.inspection.shown import show, token_text
+from trueup.models.load import load
+from trueup.training.prepare import prepare
+
+SOUND = [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)]
+CHAT = [
+    {
+        "prompt": [{"role": "user", "content": f"say {n}"}],
+        "chosen": [{"role": "assistant", "content": f"it is {n}"}],
+        "rejected": [{"role": "assistant", "content": f"not {n} at all"}],
+    }
+    for n in range(6)
+]
+Make = Callable[..., Coding]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """What encodes with a tokenizer of single characters; the folder holds no weights."""
+
+    def made(max_length: int | None = None, max_prompt_length: int | None = None, **options: Any) -> Coding:
+        folder = tmp_path / "model"
+        if not folder.exists():
+            tokenizer = options.pop("tokenizer", None) or char_tokenizer(
+                **{"chat_template": CHATML, **options}
+            )
+            save_tiny_model(folder, tokenizer=tokenizer)
+            (folder / "model.safetensors").unlink()
+        return load_coding(str(folder), max_length=max_length, max_prompt_length=max_prompt_length)
+
+    return made
+
+
+def inspected(folder: Path, coding: Coding, *rows: Any, **options: Any) -> Inspection:
+    return inspect([str(write(folder / "data.jsonl", rows))], coding=coding, **options)
+
+
+def kinds_of(inspection: Inspection) -> dict[str, tuple[int, ...]]:
+    found = {one.kind.name: tuple(origin.row for origin in one.origins) for one in inspection.problems}
+    assert len(found) == len(inspection.problems)
+    assert all(one.count == max(len(one.origins), 1) for one in inspection.problems)
+    return found
+
+
+def template(text: str) -> dict[str, Any]:
+    return {"chat_template": text}
+
+
+TWO_ENDS = CHATML.replace("<|im_end|>", "<eos>")
+
+PLANTED: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
+    "cut-response": (SOUND, [pair("p:", "y" * 30, "long enough")], {"max_length": 25}),
+    "cut-prompt": (SOUND, [pair("p" * 20)], {"max_prompt_length": 10}),
+    "left-out": (SOUND, [pair("p" * 30)], {"max_length": 25}),
+    "left-out, an empty prompt": (SOUND, [pair(" ")], {"bos": False, "adds_empty": True}),
+    "double-beginning": (SOUND, [pair("<bos><bos>say:")], {}),
+    "no-beginning": ([], CHAT, template(CHATML)),
+    "spelled-beginning": (SOUND, [pair("<bos>say:")], {}),
+    "double-end": (SOUND, [pair("<|im_start|>say:", "it is red<eos><eos><eos>")], {}),
+    "text-after-end": (SOUND, [pair("<|im_start|>say:", "it is<eos> red")], {}),
+    "unknown-tokens": (SOUND, [pair(chosen="it is \u00e9")], {}),
+    "spelled-special": (SOUND, [pair(chosen="it is <eos> red")], {}),
+    "padding-is-end": (SOUND, [], {"pad_is_eos": True}),
+    "vocabulary": (SOUND, [], {"vocabulary": len(SPECIAL) + len(CHARACTERS)}),
+}
+ALONG = {
+    "double-beginning": {"encoding", "spelled-beginning"},
+    "spelled-beginning": {"encoding"},
+    "double-end": {"encoding"},
+    "text-after-end": {"encoding"},
+    "left-out, an empty prompt": {"empty-prompt"},
+    "no-beginning": {"template-without-end"},
+}
+"""What comes with a fault because it is true as well."""
+
+
+def coding_for(make: Make, folder: Path, options: dict[str, Any]) -> Coding:
+    options = dict(options)
+    if options.pop("pad_is_eos", False):
+        tokenizer = char_tokenizer(chat_template=CHATML)
+        tokenizer.pad_token = "<eos>"
+        options["tokenizer"] = tokenizer
+    if options.pop("adds_empty", False):
+        tokenizer = char_tokenizer(bos=False, chat_template=CHATML)
+        tokenizer.backend_tokenizer.normalizer = _strip()
+        options = {"tokenizer": tokenizer}
+    vocabulary = options.pop("vocabulary", None)
+    coding = make(**options)
+    if vocabulary:
+        config = folder / "model/config.json"
+        text = config.read_text().replace(f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}')
+        config.write_text(text)
+        coding = make(**options)
+    return coding
+
+
+def _strip() -> Any:
+    from tokenizers import normalizers
+
+    return normalizers.Strip()
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_fault_is_found_once(name: str, make: Make, tmp_path: Path) -> None:
+    sound, rows, options = PLANTED[name]
+    coding = coding_for(make, tmp_path, options)
+    if sound:
+        before = kinds_of(inspected(tmp_path, coding, *sound))
+        assert set(before) <= ({name} if not rows else set())
+    found = kinds_of(inspected(tmp_path, coding, *sound, *rows))
+    kind = name.partition(",")[0]
+    expected = tuple(range(len(sound) + 1, len(sound) + len(rows) + 1))
+    assert found.pop(kind) == expected
+    assert set(found) == ALONG.get(name, set())
+
+
+def test_sound_conversations_have_no_problem(make: Make, tmp_path: Path) -> None:
+    coding = make(chat_template="<bos>" + TWO_ENDS)
+    assert kinds_of(inspected(tmp_path, coding, *CHAT)) == {}
+
+
+def test_raw_text_may_spell_its_end(make: Make, tmp_path: Path) -> None:
+    inspection = inspected(tmp_path, make(), pair(chosen=" it is red<eos>", rejected=" no<eos>"), show=1)
+    assert kinds_of(inspection) == {}
+    assert "".join(inspection.shown[0].responses[0].runs[0].texts) == " it is red<eos>"
+
+
+def test_an_end_in_the_words_of_a_message_is_text(make: Make, tmp_path: Path) -> None:
+    coding = make(chat_template="<bos>" + TWO_ENDS)
+    row = {**CHAT[0], "chosen": [{"role": "assistant", "content": "it is<eos> red"}]}
+    inspection = inspected(tmp_path, coding, *CHAT, row)
+    assert kinds_of(inspection) == {"encoding": (7,)}
+    assert "spell special tokens" in inspection.problems[0].what
+
+
+def test_a_tool_turn_between_two_of_the_assistant_is_not_text_after_an_end(
+    make: Make, tmp_path: Path
+) -> None:
+    coding = make(chat_template="<bos>" + TWO_ENDS)
+    turns = [
+        {"role": "user", "content": "what is it?"},
+        {"role": "assistant", "content": "let me see"},
+        {"role": "tool", "content": "seven"},
+        {"role": "assistant", "content": "it is seven"},
+    ]
+    inspection = inspected(tmp_path, coding, {"messages": turns}, show=1)
+    assert kinds_of(inspection) == {}
+    (shown,) = inspection.shown
+    assert [run.role for run in shown.responses[0].runs] == ["scored", "masked", "scored"]
+    assert "".join(shown.responses[0].runs[0].texts) == "let me see<eos>"
+    assert "".join(shown.responses[0].runs[2].texts) == "it is seven<eos>"
+
+
+def test_a_template_that_does_not_end_an_answer(make: Make, tmp_path: Path) -> None:
+    """`<|im_end|>` is a token of its own, but not one that the model stops at."""
+    coding = make(chat_template="<bos>" + CHATML)
+    assert kinds_of(inspected(tmp_path, coding, *CHAT)) == {"template-without-end": ()}
+
+
+def test_a_response_that_the_tokenizer_cannot_express(make: Make, tmp_path: Path) -> None:
+    tokenizer = char_tokenizer(chat_template=CHATML)
+    from tokenizers import normalizers
+
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("z", "")
+    found = kinds_of(inspected(tmp_path, make(tokenizer=tokenizer), *SOUND, pair(chosen="zzzz")))
+    assert found == {"empty-as-tokens": (7,)}
+
+
+CANNOT = {
+    "no template": (None, r"no chat template.*--chat-template"),
+    "a template that refuses": (
+        "{{ raise_exception('system first') }}",
+        "refuses a conversation.*system first",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_conversations_that_cannot_be_encoded(name: str, make: Make, tmp_path: Path) -> None:
+    """Every row is named, not only the first, at which training stops."""
+    text, message = CANNOT[name]
+    inspection = inspected(tmp_path, make(chat_template=text), *CHAT[:3], show=2)
+    assert kinds_of(inspection) == {"cannot-encode": (1, 2, 3)}
+    assert re.search(message, inspection.problems[0].what)
+    assert inspection.tokenized is not None and inspection.tokenized.left_out == 3
+    assert inspection.lengths is None
+    assert [one.left_out for one in inspection.shown] == [inspection.problems[0].what] * 2
+
+
+def test_a_template_that_loops_is_tried_once(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trueup.batch.chat.SECONDS", 0.2)
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    inspection = inspected(tmp_path, make(chat_template=loop), *CHAT, show=0)
+    assert kinds_of(inspection) == {"cannot-encode": (1,)}
+    assert inspection.tokenized is not None and inspection.tokenized.left_out == 6
+
+
+@pytest.mark.parametrize(
+    ("max_length", "max_prompt_length"), [(20, None), (20, 8), (12, 11), (40, 20), (6, None)]
+)
+def test_the_account_is_that_of_training(
+    max_length: int, max_prompt_length: int | None, make: Make, tmp_path: Path
+) -> None:
+    rows = [pair("p" * n, "y" * (3 * n % 17 + 3), "n" * (5 * n % 13 + 3)) for n in range(3, 20)]
+    rows += [ranked(3, 2, 1, prompt="q" * n) for n in range(3, 12)]
+    coding = make(max_length, max_prompt_length)
+    files = [write(tmp_path / "a.jsonl", rows[:17]), write(tmp_path / "b.jsonl", rows[17:])]
+    inspection = inspect([str(file) for file in files], coding=coding)
+    examples = inspection.training.examples
+    loaded = coding.loaded
+    limits = Limits(max_length, max_prompt_length)
+    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
+    prepared = prepare(map(whole_group, examples), encoder, what="training")
+    tokenized = inspection.tokenized
+    assert tokenized is not None
+    assert len(prepared.groups) == len(examples) - tokenized.left_out
+    said = " ".join(prepared.lines)
+    responses = sum(len(group.responses) for group in prepared.groups)
+    assert (f"{tokenized.responses_cut} of {responses} responses lost their end" in said) == bool(
+        tokenized.responses_cut
+    )
+    assert (f"{tokenized.prompts_cut} of {len(prepared.groups)} prompts lost" in said) == bool(
+        tokenized.prompts_cut
+    )
+    assert inspection.lengths is not None
+    assert inspection.lengths.kinds["prompts"] == tuple(len(str(one.prompt)) + 1 for one in examples)
+    uncut = [len(str(response.content)) + 1 for one in examples for response in one.responses]
+    counted = sum(len(numbers) for kind, numbers in inspection.lengths.kinds.items() if kind != "prompts")
+    assert tokenized.responses == len(uncut) <= counted
+
+
+def test_shown_tokens_are_those_of_training(make: Make, tmp_path: Path) -> None:
+    coding = make(max_length=14, max_prompt_length=8)
+    rows = [pair("say it now:", " it is red", " no"), point(0.25, "p", " word")]
+    (first,) = inspected(tmp_path, coding, rows[0], show=1).shown
+    assert first.prompt is not None
+    assert first.prompt.texts == ("<bos>", *"it now:")
+    assert (first.prompt_cut, [one.cut for one in first.responses]) == (True, [True, False])
+    assert [one.said for one in first.responses] == ["chosen", "rejected"]
+    (chosen,), (rejected,) = (one.runs for one in first.responses)
+    assert chosen.texts == tuple(" it is")
+    assert rejected.texts == (*" no", "<eos>")
+    decoded = coding.tokenizer.decode([*first.prompt.ids, *rejected.ids])
+    assert decoded == "<bos>it now: no<eos>"
+
+
+def test_what_a_token_stands_for(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    sentencepiece = load_coding(
+        str(shared("models/stories260K")), max_length=None, max_prompt_length=None
+    ).tokenizer
+    ids = sentencepiece("once upon a\ntime \u00e9").input_ids
+    text = "".join(token_text(token, sentencepiece) for token in ids)
+    assert "once upon a\\n" in text or "once upon a<0x0A>" in text
+    assert text.isprintable()
+    assert token_text(5, char_tokenizer()) == "<|im_end|>"
+    newline = char_tokenizer()("\n").input_ids[-1]
+    assert token_text(newline, char_tokenizer()) == "\\n"
+
+
+ROWS = {
+    "3": 3,
+    "data.jsonl:2": 2,
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_by_its_number(name: str, make: Make, tmp_path: Path) -> None:
+    inspection = inspected(tmp_path, make(), *SOUND, rows=[name])
+    assert [one.origin for one in inspection.shown] == [f"{tmp_path / 'data.jsonl'}:{ROWS[name]}"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("9", r"--row 9: .*data\.jsonl has no such row; it has 8"),
+        ("7", "--row 7: training leaves this row out: a response is empty"),
+        ("8", "--row 8: the row is malformed: .*data.jsonl:8"),
+        ("other.jsonl:1", "--row other.jsonl:1: no such file among .*data.jsonl"),
+        ("three", "--row three: give the number of a row, or FILE:NUMBER"),
+    ],
+)
+def test_a_row_that_is_not_there(row: str, message: str, make: Make, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        inspected(tmp_path, make(), *SOUND, pair(rejected=""), "{torn", rows=[row])
+
+
+def test_a_row_of_one_of_several_files(make: Make, tmp_path: Path) -> None:
+    a, b = (write(tmp_path / name, SOUND) for name in ("a.jsonl", "b.jsonl"))
+    with pytest.raises(InputError, match=r"--row 1: there are 2 files; say which by --row .*a\.jsonl:1"):
+        inspect([str(a), str(b)], coding=make(), rows=["1"])
+    inspection = inspect([str(a), str(b)], coding=make(), rows=["b.jsonl:1", f"{a}:2"])
+    assert [one.origin for one in inspection.shown] == [f"{b}:1", f"{a}:2"]
+
+
+def test_the_world_needs_no_model(tmp_path: Path) -> None:
+    coding = load_coding("world", max_length=None, max_prompt_length=None)
+    inspection = inspect(["world:pairs?count=20"], coding=coding, rows=["world:pairs:3"])
+    assert inspection.tokenized is not None
+    assert (
+        inspection.tokenized.responses
+        == sum(len(one.responses) for one in inspection.training.examples)
+        == 40
+    )
+    assert inspection.shown[0].origin == "world:pairs:3"
+    assert not {"unknown-tokens", "cut-response", "no-beginning"} & set(kinds_of(inspection))
+
+
+@pytest.mark.slow
+@pytest.mark.world
+def test_the_worlds_tokenizer_is_that_of_its_model() -> None:
+    import torch
+
+    from trueup.world.model import world_model_path
+
+    ours, loaded = world_tokenizer(), load(str(world_model_path()), device=torch.device("cpu"))
+    network: Any = loaded.network
+    assert ours.end_ids == loaded.end_ids
+    assert ours.tokenizer.get_vocab() == loaded.tokenizer.get_vocab()
+    assert (ours.positions, ours.vocabulary) == (
+        network.config.max_position_embeddings,
+        network.config.vocab_size,
+    )
+
+
+def test_a_condition_of_the_model_is_in_every_prompt(make: Make, tmp_path: Path) -> None:
+    make()
+    Condition(" <{reward}>", 1, "end", reward=2.0).save(tmp_path / "model")
+    inspection = inspected(tmp_path, make(), *SOUND, show=1)
+    assert inspection.shown[0].prompt is not None
+    assert "".join(inspection.shown[0].prompt.texts) == "<bos>say 0: <2.0>"
+
+
+def test_limits(make: Make, tmp_path: Path) -> None:
+    assert make().encoder.limits.max_length == 512
+    with pytest.raises(
+        InputError, match=r"max_length 513 is more than the 512 positions .*--max-length 512 or less"
+    ):
+        make(513)
+    with pytest.raises(
+        InputError, match="max_prompt_length 20 leaves no room for a response within max_length 20"
+    ):
+        make(20, 20)
+    config = tmp_path / "model/config.json"
+    text = config.read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 9999')
+    config.write_text(text)
+    assert make().encoder.limits.max_length == 1024
+    assert make(5000).encoder.limits.max_length == 5000
+
+
+def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(InputError, match="has no tokenizer"):
+        load_coding(str(folder), max_length=None, max_prompt_length=None)
+
+
+def test_show_gives_a_reason_where_nothing_is_left(make: Make, tmp_path: Path) -> None:
+    coding = make(max_length=10)
+    (example,) = inspected(tmp_path, coding, pair("p" * 30)).training.examples
+    assert show(example, coding).left_out == "prompt as long as max_length, 10 tokens"

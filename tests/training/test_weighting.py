@@ -1,0 +1,135 @@
+"""Reward-weighted regression: the gradient of a step is that of the formula, written out plainly.
+
+Weights are held in float32, and everything else here in float64.
+"""
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import write_feedback
+from toys import naive_log_probs, toy_network
+from training.batches import TOKENIZER, cut_into
+
+from trueup.batch.encode import Encoder, Limits
+from trueup.batch.tokens import TokenGroup
+from trueup.feedback.read import read_feedback
+from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.viewed import apply
+from trueup.methods import METHODS, Method
+from trueup.models.causal import CausalModel
+from trueup.references.reference import Absent
+from trueup.training.prepare import prepare
+from trueup.training.step import train_step
+
+COUNT = 6
+
+
+class Captured:
+    """Stands for the optimizer: keeps the gradient that it would be given."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network = network
+        self.gradient: dict[str, torch.Tensor] = {}
+
+    def zero_grad(self) -> None:
+        self.network.zero_grad()
+
+    def step(self, *, divide_by: float, **more: Any) -> float:
+        self.gradient = {
+            name: value.grad / divide_by
+            for name, value in self.network.named_parameters()
+            if value.grad is not None
+        }
+        return 0.0
+
+
+def of_rankings(folder: Path, **settings: Any) -> tuple[Method[Any, Any, Any], list[TokenGroup[Any]]]:
+    """RWR and its groups: three responses to each prompt, with scores 0.5, 1 and 0."""
+    method = METHODS["rwr"].build(**settings)
+    examples = read_feedback([write_feedback(folder, COUNT)["rankings"]]).examples
+    rewritten = fit_all(method.transforms, examples).rewrite(examples)
+    encoder = Encoder(TOKENIZER, end_ids=(TOKENIZER.eos_token_id,), limits=Limits(256))
+    return method, list(prepare(apply(method.view, rewritten).groups, encoder, what="training").groups)
+
+
+def network() -> Any:
+    return toy_network("llama", vocab_size=len(TOKENIZER)).double()
+
+
+def expected_weights(folder: Path, beta: float, most: float) -> list[float]:
+    """min(exp((r - mean) / (std beta)), most) of every response, in the order of the file."""
+    rows = [json.loads(line) for line in (folder / "rankings.jsonl").read_text().splitlines()]
+    values = [score for row in rows for score in row["scores"]]
+    mean, std = statistics.mean(values), statistics.stdev(values)
+    return [min(math.exp((value - mean) / std / beta), most) for value in values]
+
+
+@pytest.mark.parametrize("sizes", [[6], [1, 3, 2]], ids=["whole", "cut"])
+@pytest.mark.parametrize("per_token", [True, False])
+@pytest.mark.parametrize(("beta", "most"), [(1.0, 20.0), (0.4, 3.0)])
+def test_the_gradient_of_a_step(
+    beta: float, most: float, per_token: bool, sizes: list[int], tmp_path: Path
+) -> None:
+    """-(sum_i w_i log p(y_i | x_i)) / (sum_i w_i |y_i|), or / (sum_i w_i), by the library's own forward pass."""
+    method, groups = of_rankings(tmp_path, beta=beta, max_weight=most, per_token=per_token)
+    policy = CausalModel(network())
+    captured = Captured(policy.network)
+    metrics = train_step(
+        policy, Absent(), method, cut_into(method, groups, sizes), captured,  # type: ignore[arg-type]
+        step=1, learning_rate=1.0,
+    )  # fmt: skip
+
+    plain = network()
+    weights = torch.tensor(expected_weights(tmp_path, beta, most), dtype=torch.float64)
+    lengths = torch.tensor([int(row.scored.sum()) for group in groups for row in group.responses])
+    assert len(weights) == len(lengths) == 3 * COUNT
+    token_S = naive_log_probs(plain, groups)
+    total = (weights.repeat_interleave(lengths) * token_S).sum()
+    loss = -total / (weights * lengths).sum() if per_token else -total / weights.sum()
+    loss.backward()
+    assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-6)
+    wanted = {name: value.grad for name, value in plain.named_parameters() if value.grad is not None}
+    assert wanted.keys() == captured.gradient.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(captured.gradient[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+    assert metrics["weights/mean"] == pytest.approx(weights.mean().item())
+    size = weights.sum() ** 2 / (weights**2).sum()
+    assert metrics["weights/effective_sample_size"] == pytest.approx(size.item())
+    assert metrics["weights/effective_share"] == pytest.approx(size.item() / len(weights))
+
+
+def test_the_scale_of_all_weights_does_not_matter(tmp_path: Path) -> None:
+    """A mean of rewards that is given too low by two makes every weight e^2 times as large, and moves nothing."""
+    gradients = []
+    for mean in (0.5, -1.5):
+        method, groups = of_rankings(tmp_path, reward_mean=mean, reward_std=1.0, max_weight=1e6)
+        policy = CausalModel(network())
+        captured = Captured(policy.network)
+        train_step(
+            policy, Absent(), method, cut_into(method, groups, [2, 4]), captured,  # type: ignore[arg-type]
+            step=1, learning_rate=1.0,
+        )  # fmt: skip
+        gradients.append(captured.gradient)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_large_beta_is_plain_imitation_of_every_response(tmp_path: Path) -> None:
+    weights = [weight for group in of_rankings(tmp_path, beta=1e6)[1] for weight in group.relation.weights]
+    assert weights == pytest.approx([1.0] * 3 * COUNT, abs=1e-5)
+
+
+def test_held_out_examples_are_weighed_by_the_scale_of_training(tmp_path: Path) -> None:
+    """Training rewards 0 and 2: mean 1, standard deviation sqrt(2). A reward of 3 weighs exp(sqrt(2))."""
+    method = METHODS["rwr"].build()
+    for name, scores in (("train", [0, 2]), ("held", [3, 1])):
+        row = {"prompt": "p", "responses": [" a", " b"], "scores": scores}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    fitted = fit_all(method.transforms, read_feedback([tmp_path / "train.jsonl"]).examples)
+    (group,) = apply(method.view, fitted.rewrite(read_feedback([tmp_path / "held.jsonl"]).examples)).groups
+    assert group.relation.weights == pytest.approx((math.exp(2**0.5), 1.0))
