@@ -77,7 +77,20 @@ JUNK: list[object] = [
     [{"role": "assistant", "content": [{"type": "text"}]}], {"a": {"b": [{"c": [[[{}]]]}]}}, [[["a"]]], [ASK, ASK],
 ]  # fmt: skip
 """Values of every kind, few of which are right anywhere."""
-KEYS = ("", "x", "choosen", "scores", "label", "prompt", "a\nb", "\u202e", "tools", "source", "messages", "k" * 200)
+KEYS = (
+    "",
+    "x",
+    "choosen",
+    "scores",
+    "label",
+    "prompt",
+    "a\nb",
+    "\u202e",
+    "tools",
+    "source",
+    "messages",
+    "k" * 200,
+)
 EVEN = st.sampled_from(JUNK)
 DEEP = st.recursive(
     EVEN,

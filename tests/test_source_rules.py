@@ -145,7 +145,9 @@ def code() -> Iterator[tuple[str, str]]:
 
 
 def pages() -> list[Path]:
-    return sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
+    return sorted(
+        [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
+    )
 
 
 @pytest.mark.parametrize("rule", [no_unpickling, no_trust], ids=lambda rule: rule.__name__)
@@ -153,7 +155,9 @@ def test_the_whole_repository_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]
     """Tests, benchmarks, examples and pages are copied from, too."""
     for bad in (
         "import pickle" if rule is no_unpickling else "f(trust_remote_code=True)",
-        "torch.load(path, weights_only=False)" if rule is no_unpickling else "f(**{'trust_remote_code': True})",
+        "torch.load(path, weights_only=False)"
+        if rule is no_unpickling
+        else "f(**{'trust_remote_code': True})",
     ):
         assert list(rule(ast.parse(bad)))
     assert not list(no_unpickling(ast.parse("torch.load(path, weights_only=True); torch.save(x, path)")))
@@ -183,7 +187,9 @@ def test_nobody_is_shown_how_to_run_code_of_others(text: str) -> None:
     assert UNSAFE.search(text)
     written = [*pages(), ROOT / "Makefile"]
     for folder in FOLDERS:
-        written += [path for suffix in ("yaml", "yml", "sh", "toml") for path in (ROOT / folder).rglob(f"*.{suffix}")]
+        written += [
+            path for suffix in ("yaml", "yml", "sh", "toml") for path in (ROOT / folder).rglob(f"*.{suffix}")
+        ]
     assert any(path.suffix == ".yaml" for path in written)
     broken = [
         f"{path.relative_to(ROOT)}: {found.group()}"

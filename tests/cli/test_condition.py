@@ -136,6 +136,21 @@ def test_the_usual_rewards_are_tried_with_a_real_model(folder: Path, capsys: Cap
     assert "nan" not in capsys.readouterr().out
 
 
+def test_an_adapter_that_is_asked_in_conversations(tiny_model: Path, folder: Path, capsys: Captured) -> None:
+    """The base model's folder is left alone; a function is handed the messages as they were given."""
+    values = settings("ca", tiny_model, write_feedback(folder), folder / "run", steps=1, epochs=None)
+    run_here("ca", values | {"lora.rank": 2})
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    (folder / "talks.jsonl").write_text(json.dumps({"prompt": talk}) + "\n")
+    (folder / "rewards.py").write_text(f"def same(prompt, response):\n    return prompt == {talk!r}\n")
+    model = str(folder / "run/model")
+    more = ("--prompts", "talks.jsonl", "--candidates", "0.5", "--json")
+    assert ask(*more, model=model, reward="rewards.py:same") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [trial["score"]["value"] for trial in found["trials"]] == [1.0, 1.0]
+    assert not found["kept"] and not (tiny_model / FILE).exists()
+
+
 def test_a_process_of_its_own_and_feedback_for_prompts(folder: Path) -> None:
     """The prompts of pairs, as a user would, with nothing but one line for a mistake."""
     pairs = write_feedback(folder, count=3)["pairs"]

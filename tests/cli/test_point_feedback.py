@@ -60,7 +60,7 @@ class TestScores:
         assert self.SAID[0] in said
         assert "demonstrations: 2 responses labelled 0.9 or more, beside 1 marked" in said
         given = "3 examples gave 3 groups, 7 responses, 4 points, 3 demonstrations"
-        assert f"points_with_demonstrations: {given}" in said
+        assert f"points with demonstrations: {given}" in said
         judged = 0.0**2 + 0.5**2 + 0.2**2 + 0.4**2
         assert metrics["loss"] == pytest.approx((judged - 3 * metrics["logps/demonstrations"]) / 7, rel=1e-6)
         assert (metrics["rewards/chosen"], metrics["rewards/rejected"]) == (0, 0)

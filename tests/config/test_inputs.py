@@ -128,6 +128,13 @@ class TestWeights:
         (model / names[1]).write_bytes(weights[:-1])
         refuses(r"model-00002-of-00002.safetensors is cut short", model)
 
+    @pytest.mark.parametrize("shard", ["../other/model.safetensors", "/etc/model.safetensors", "a/b"])
+    def test_a_shard_elsewhere(self, model: Path, shard: str) -> None:
+        write_json(model / "model.safetensors.index.json", {"weight_map": {"a": shard}})
+        refuses(
+            rf"index.json names {shard}, which is no file in its own folder; copy the model again$", model
+        )
+
     @pytest.mark.parametrize("index", [{}, {"weight_map": ["a"]}, {"weight_map": {"a": 1}}])
     def test_an_index_of_nothing(self, model: Path, index: object) -> None:
         write_json(model / "model.safetensors.index.json", index)

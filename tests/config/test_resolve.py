@@ -160,6 +160,58 @@ def test_refused(
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("learning_rate: 5e-7", 5e-7),  # text to YAML
+        ("learning_rate: 5.e-7", 5e-7),
+        ("gradient_checkpointing: on", True),
+        ("gradient_checkpointing: no", False),
+        ("lora: no", None),
+        ("seed: 010", 10),
+        ("seed: '7'", 7),
+        ("run_name: 1e3", "1e3"),
+        ("run_name: 2026-01-01", "2026-01-01"),
+    ],
+)
+def test_what_yaml_takes_for_something_else(settle: Settle, text: str, made: object) -> None:
+    assert getattr(settle("dpo", text).settings, text.partition(":")[0]) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("beta: .1e", "beta must be a number; got '.1e'"),
+        ("beta: 1:30", "beta must be a number; got '1:30'"),
+        ("beta: 0x1F", "beta must be a number; got '0x1F'"),
+        ("beta: yes", "beta must be a number; got true"),
+        ("beta: -0.1", "beta must be greater than 0; got -0.1"),
+        ("beta: .nan", "beta must be a finite number; got nan"),
+        ("beta: [0.1]", r"beta must be a number; got \[0.1\]"),
+        ("lr: 5e-7", "lr is not a setting of method dpo or of a run; did you mean learning_rate\\?"),
+        ("learning_rate: 1,5", "learning_rate must be a number; got '1,5'"),
+        ("batch_size: 1e1", "batch_size must be a whole number; got 1e1"),
+        ("run_name: no", "run_name must be text; got False"),
+        ("schedule: off", "schedule must be one of linear, cosine, constant; got False"),
+        ("on: 2", "a key must be text; got 'on'"),
+        ("beta: 0.1\nbeta: 0.1", "beta is given twice, first in line 2"),
+        (
+            "beta: !!python/name:os.system",
+            "the tag !!python/name:os.system is not allowed; give a plain value",
+        ),
+        (
+            "model: !!python/object/apply:os.system [ls]",
+            "the tag !!python/object/apply:os.system is not allowed",
+        ),
+    ],
+)
+def test_a_fault_of_a_file_names_its_line(settle: Settle, text: str, message: str) -> None:
+    line = text.count("\n") + 2
+    with pytest.raises(InputError, match=rf"^\S+run\.yaml:{line}: {message}") as refusal:
+        settle("dpo", f"seed: 1\n{text}\n")
+    assert "\n" not in str(refusal.value)
+
+
 def test_what_is_required_is_named() -> None:
     with pytest.raises(InputError, match=r"^model is required; data is required; output is required$"):
         resolve("dpo")

@@ -21,6 +21,22 @@ def test_a_date_stays_text(yaml: Write) -> None:
     assert read_yaml(yaml("run_name: 2026-01-01")).values == {"run_name": "2026-01-01"}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1:30", "1:30"), ("1:30.5", "1:30.5"), ("010", "010"), ("-017", "-017"), ("0x1F", "0x1F"), ("0b11", "0b11"),
+        ("1_000", "1_000"), ("5e-7", "5e-7"), (".1e", ".1e"), ("'3'", "3"),
+        ("0", 0), ("-3", -3), ("+3", 3), ("10", 10), ("0.10", 0.1), (".5", 0.5), ("3.", 3.0), ("5.0e-7", 5e-7),
+        (".inf", float("inf")), ("-.INF", -float("inf")),
+        ("no", False), ("On", True), ("~", None), ("null", None), ("n", "n"),
+    ],
+)  # fmt: skip
+def test_only_decimals_are_numbers(yaml: Write, text: str, value: object) -> None:
+    """To YAML 1.1, 1:30 is 90, 010 is 8 and 0x1F is 31; what such a text means is for its setting to say."""
+    (found,) = read_yaml(yaml(f"a: {text}")).values.values()
+    assert (found, type(found)) == (value, type(value))
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
 def test_an_empty_file_gives_nothing(yaml: Write, text: str) -> None:
     assert read_yaml(yaml(text)).values == {}

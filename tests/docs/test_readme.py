@@ -28,6 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = write_feedback(folder)
     thumbs = [{"prompt": f"say {n}:", "completion": f" {n}", "label": bool(n % 2)} for n in range(8)]
     (folder / "thumbs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in thumbs))
+    (folder / "scored.jsonl").write_text(kinds["rankings"].read_text())
+    (folder / "judge.py").write_text("def score(prompt, response):\n    return -len(response)\n")
     trl = {
         "model_name_or_path": "MODEL",
         "dataset_name": str(kinds["pairs"]),

@@ -117,3 +117,14 @@ def test_means_by_hand() -> None:
     assert (found.value, found.count) == (3.0, 4)
     assert found.error == pytest.approx(math.sqrt(14 / 3 / 4), rel=1e-15)
     assert math.isnan(mean([5.0]).error)
+
+
+def test_each_model_is_asked_in_its_own_words() -> None:
+    """The same response, behind one prompt for the policy and another for the start."""
+    policy, start = model(1), model(2)
+    asked, plain = [3, 2, 4], [3, 2]
+    one = Drawn((3, 4), True)
+    found = sequence_kl(policy, start, [asked], [one], end_id=EOS, start_prompts=[plain])
+    place = responses().index([3, 4, EOS])
+    expected = sequence_log_probs(policy, asked)[place] - sequence_log_probs(start, plain)[place]
+    assert found.value == pytest.approx(expected.item(), abs=1e-5)

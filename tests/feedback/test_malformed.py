@@ -49,7 +49,8 @@ def is_content(value: Content, kind: type) -> bool:
     if kind is str:
         return isinstance(value, str)
     return isinstance(value, tuple) and all(
-        isinstance(one, Message) and isinstance(one.role, str) and isinstance(one.content, str) for one in value
+        isinstance(one, Message) and isinstance(one.role, str) and isinstance(one.content, str)
+        for one in value
     )
 
 
@@ -128,7 +129,16 @@ def test_the_command_line_says_it_in_one_line(
     capsys.readouterr()
     with patch("trueup.training.session.make_policy", side_effect=InputError("read to the end")):
         code = run(
-            ["train", method, "--model", str(tiny_model), "--data", str(path), "--output", str(tmp_path / "run")]
+            [
+                "train",
+                method,
+                "--model",
+                str(tiny_model),
+                "--data",
+                str(path),
+                "--output",
+                str(tmp_path / "run"),
+            ]
         )
     said = capsys.readouterr().err
     assert code == 2

@@ -293,7 +293,7 @@ def test_apply_units(view: View[Any], units: dict[str, int]) -> None:
 
 
 def test_apply_names_a_view_with_settings() -> None:
-    assert views.apply(partial(views.labelled_points, mark=True), [DEMONSTRATION]).view == "labelled_points"
+    assert views.apply(partial(views.labelled_points, mark=True), [DEMONSTRATION]).view == "labelled points"
 
 
 def test_apply_to_nothing() -> None:

@@ -62,6 +62,20 @@ def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> Non
     }
 
 
+def test_log_probabilities_of_a_bfloat16_checkpoint_are_those_of_float64(folder: Path) -> None:
+    """The weights are as coarse as they were stored; nothing after them is."""
+    rewrite(
+        folder, lambda weights: weights.update({name: value.bfloat16() for name, value in weights.items()})
+    )
+    edit(folder / "config.json", dtype="bfloat16")
+    found = log_probs(read(folder).network)
+    exact = log_probs(read(folder).network.double())
+    assert found.dtype == torch.float32
+    assert exact.dtype == torch.float64
+    assert (found - exact).abs().max() < 1e-5
+    assert (log_probs(read(folder, dtype=torch.bfloat16).network) - exact).abs().max() > 1e-3
+
+
 def test_a_missing_weight_is_not_made_up(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     for layer in (0, 1):
@@ -79,6 +93,85 @@ def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
     assert read(folder).network.lm_head.weight.shape[0] == len(char_tokenizer())
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the weights in the file."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [("model.layers.0.self_attn.q_proj.bias", [32]), ("model.layers.2.mlp.up_proj.weight", [64, 32])],
+)
+def test_a_weight_without_a_place_in_the_model_is_refused(folder: Path, name: str, shape: list[int]) -> None:
+    """A bias that the configuration denies, a layer more than it counts: another function would be trained."""
+    rewrite(folder, lambda weights: weights.update({name: torch.ones(shape)}))
+    with pytest.raises(
+        InputError, match=rf"the weights hold {name}, for which the model that config.json"
+    ) as caught:
+        read(folder)
+    assert str(caught.value).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize("name", ["v_head.summary.weight", "score.weight", "model.rotary_emb.inv_freq"])
+def test_a_part_for_other_purposes_is_left_alone(folder: Path, tiny_model: Path, name: str) -> None:
+    rewrite(folder, lambda weights: weights.update({name: torch.ones(1, 32)}))
+    assert torch.equal(log_probs(read(folder).network), log_probs(read(tiny_model).network))
+
+
+def test_a_head_that_is_missing_and_not_tied_is_refused(folder: Path) -> None:
+    rewrite(folder, lambda weights: weights.pop("lm_head.weight"))
+    with pytest.raises(
+        InputError, match=r"the weights lack lm_head.weight, which would be filled with random"
+    ):
+        read(folder)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_tied_head_that_is_written_out_is_what_was_written(tmp_path: Path, same: bool) -> None:
+    folder = save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
+    rewrite(
+        folder,
+        lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"] + (not same)}),
+    )
+    network = read(folder).network
+    stored = load_file(folder / "model.safetensors")
+    assert torch.equal(network.lm_head.weight, stored["lm_head.weight"])
+    assert torch.equal(network.model.embed_tokens.weight, stored["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "training_args.bin", "optimizer.pt", "adapter_model.bin"]
+)
+def test_a_pickle_beside_the_weights_is_never_opened(
+    folder: Path, adapter: tuple[Path, torch.Tensor], tmp_path: Path, name: str
+) -> None:
+    """Unpickled, it makes a file."""
+    payload = f"cposix\nsystem\n(S'touch {tmp_path / 'proof'}'\ntR.".encode()
+    for place in (folder, adapter[0]):
+        (place / name).write_bytes(payload)
+        read(place)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_tokenizer_with_code_of_its_own_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """config.json names none, so that the tokenizer's is the only code; and nobody is asked, who might say yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (folder / "evil.py").write_text(f"open({str(folder / 'was_here')!r}, 'w')\nclass Evil: pass\n")
+    edit(
+        folder / "tokenizer_config.json",
+        tokenizer_class="Evil",
+        auto_map={"AutoTokenizer": ["evil.Evil", None]},
+    )
+    for path in folder.glob("tokenizer.json"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"no tokenizer that can be loaded: .") as caught:
+        read(folder)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "was_here").exists()
 
 
 def other_shape(folder: Path) -> None:
@@ -257,4 +350,16 @@ def test_a_missing_weight_of_an_adapter_is_not_made_up(adapter: tuple[Path, torc
     del weights[name]
     save_file(weights, adapter[0] / "adapter_model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="lack"):
+        read(adapter[0])
+
+
+def test_a_weight_of_an_adapter_without_a_place_is_refused(adapter: tuple[Path, torch.Tensor]) -> None:
+    weights = load_file(adapter[0] / "adapter_model.safetensors")
+    name = "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight"
+    save_file(
+        {**weights, name: torch.ones(4, 32)},
+        adapter[0] / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(InputError, match=rf"the adapter holds {name}, for which its base model or its own"):
         read(adapter[0])

@@ -222,6 +222,16 @@ def test_a_condition_at_the_start_is_not_cut_off(
         run_here("sft", settings("sft", model, data, tmp_path / "sft", max_prompt_length=8))
 
 
+@pytest.mark.world
+def test_words_that_the_tokenizer_does_not_know_are_refused_before_training(tmp_path: Path) -> None:
+    """The world's tokenizer knows no `<rm_score>:`, and no number without a point."""
+    for number, more in enumerate(({}, {"condition": " score {reward}", "decimals": 0})):
+        values = {"model": "world", "data": "world:rankings?count=50", "output": str(tmp_path / str(number))}
+        with pytest.raises(InputError, match="tokenizer"):
+            run_here("ca", {**values, **more})
+        assert not (tmp_path / str(number) / "model").exists()
+
+
 def test_held_out_examples_are_written_with_the_scale_of_training(
     tiny_model: Path, tmp_path: Path, sources: Sources
 ) -> None:

@@ -1,8 +1,6 @@
 """Killed at any call of a save, or out of room in one: the run goes on from what is whole, bit for bit."""
 
-import ctypes
 import json
-import os
 import resource
 import shutil
 import signal
@@ -13,60 +11,19 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-import safetensors.torch
 from runs import (
     break_off,
     command,
     in_child,
     metrics_of,
     model_bytes,
-    options,
-    run_here,
-    settings,
-    write_feedback,
 )
+from training.broken_runs import die_at, goes_on, mount_small, one_line, train
 from training.toy_checkpoints import flip, none_said, same, toy
 
 from trueup.errors import CheckpointError
-from trueup.training import api, checkpoint, loop, session
+from trueup.training import loop, session
 from trueup.training.checkpoint import load_newest, save
-
-
-def die_at(number: int) -> None:
-    """Have this process killed at the n-th call that changes the disk, or in the middle of a write."""
-    calls = 0
-
-    def point() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-        def inner(*arguments: Any, **more: Any) -> Any:
-            point()
-            return function(*arguments, **more)
-
-        return inner
-
-    def in_two(content: bytes, file: Any) -> None:
-        point()
-        for part in (content[: len(content) // 2], content[len(content) // 2 :]):
-            file.write(part)
-            file.flush()
-            point()
-
-    def save_file(tensors: Any, path: Path) -> None:
-        with open(path, "wb") as file:
-            in_two(safetensors.torch.save(tensors), file)
-
-    def dump(value: Any, file: Any, **_: Any) -> None:
-        in_two(json.dumps(value).encode(), file.buffer)
-
-    for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
-        setattr(os, name, counted(getattr(os, name)))
-    checkpoint.save_file = save_file  # type: ignore[assignment]
-    checkpoint.json.dump = dump  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("keep, damaged", [(1, False), (2, False), (2, True)])
@@ -104,25 +61,6 @@ def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) 
     assert len(found) > 30  # calls of a save, and the whole one
     assert set(found) == {3 if damaged else 6, target}
     assert found == sorted(found)
-
-
-MORE = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """Settings of a run of 12 steps, and the run."""
-    folder = tmp_path_factory.mktemp("whole")
-    values = settings("dpo", tiny_model, write_feedback(folder), folder / "run", **MORE)
-    run_here("dpo", values)
-    return values, folder / "run"
-
-
-def goes_on(output: Path, whole: Path) -> None:
-    """Resuming gives what the uninterrupted run gave."""
-    api.resume(output, quiet=True)
-    assert model_bytes(output) == model_bytes(whole) != {}
-    assert metrics_of(output) == metrics_of(whole)
 
 
 @pytest.mark.parametrize(
@@ -190,18 +128,6 @@ def full_disk(module: Any, name: str, when: Callable[..., bool], room: int = LIM
         yield
 
 
-def train(values: dict[str, Any]) -> int:
-    return command("train", "dpo", *options(values))
-
-
-def one_line(errors: Path) -> str:
-    """What the command said at its end, which must be one line and no traceback."""
-    lines = errors.read_text().splitlines()
-    assert not [line for line in lines if "Traceback" in line]
-    assert [line for line in lines if line.startswith("trueup: ")] == lines[-1:]
-    return lines[-1]
-
-
 @pytest.mark.parametrize("room", [LIMIT, 10])
 def test_a_disk_that_fills_up_while_saving(room: int, whole: Any, tmp_path: Path) -> None:
     """With room for the status of the run, and without: the error is the same."""
@@ -267,19 +193,6 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(whole: 
     lines = metrics_of(output)
     assert 0 < len(lines) < 12
     assert lines == metrics_of(whole[1])[: len(lines)]
-
-
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
-
-
-def mount_small(path: Path, size: str) -> bool:
-    """Put a small file system at `path`, for this process alone."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS):
-        return False
-    if libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
-        return False
-    return not libc.mount(b"tmpfs", str(path).encode(), b"tmpfs", 0, f"size={size}".encode())
 
 
 def test_a_file_system_without_room(whole: Any, tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_what_equals_the_threshold_is_left_out(tiny_model: Path, tmp_path: Path)
     assert texts(source.groups) == [("p", (" c",))]
 
 
+def test_the_standard_deviation_is_unbiased(tiny_model: Path, tmp_path: Path) -> None:
+    """Of 0, 1 and 2 it is 1, so that 2 is not above 1; the biased one is 0.82."""
+    file = write(
+        tmp_path / "a.jsonl", [{"prompt": "p", "responses": [" a", " b", " c"], "scores": [0, 1, 2]}]
+    )
+    with pytest.raises(InputError, match="no response is above the threshold"):
+        trained_on(tiny_model, [file], tmp_path / "run", threshold=1.0)
+    source, _ = trained_on(tiny_model, [file], tmp_path / "run", threshold=0.99)
+    assert texts(source.groups) == [("p", (" c",))]
+
+
 def test_a_threshold_that_nothing_reaches_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", rows(10, seed=1))
     with pytest.raises(InputError, match="no response is above the threshold"):

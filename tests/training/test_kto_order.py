@@ -74,6 +74,7 @@ def test_the_area_under_the_curve_is_what_it_is_called() -> None:
     assert auc(low, high) == pytest.approx(1 - auc(high, low))
 
 
+@pytest.mark.timeout(900)
 def test_sorted_and_shuffled_files_give_the_same_quality(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,18 +84,17 @@ def test_sorted_and_shuffled_files_give_the_same_quality(
     start = AutoModelForCausalLM.from_pretrained(world_model_path())
     before = [log_probs(start, side) for side in (good, bad)]
 
-    def trained(rows: list[Example], name: str, seed: int) -> tuple[float, float]:
-        """After a run, of beta rho on held-out responses: its AUC, and how often its sign is that of the thumb."""
+    def trained(rows: list[Example], name: str, seed: int) -> float:
+        """The AUC of beta rho on held-out responses after a run."""
         data, output = tmp_path / f"{name}.jsonl", tmp_path / name
         write_examples(data, rows)
         run_here("kto", {**SETTINGS, "data": [str(data)], "output": str(output), "seed": seed})
         model = AutoModelForCausalLM.from_pretrained(output / "model")
         high, low = (log_probs(model, side) - old for side, old in zip((good, bad), before, strict=True))
-        return auc(high, low), float(((high > 0).mean() + (low < 0).mean()) / 2)
+        return auc(high, low)
 
-    # Sorted: all thumbs up before all thumbs down.
-    ordered = unpaired(training, 1.0) + unpaired(training, 0.0)
-    found: dict[str, list[tuple[float, float]]] = {"sorted": [], "shuffled": []}
+    ordered = unpaired(training, 1.0) + unpaired(training, 0.0)  # all thumbs up before all thumbs down
+    found: dict[str, list[float]] = {"sorted": [], "shuffled": []}
     for seed in range(SEEDS):
         shuffled = Random(seed).sample(ordered, len(ordered))
         found["sorted"].append(trained(ordered, f"sorted-{seed}", seed))
@@ -102,19 +102,12 @@ def test_sorted_and_shuffled_files_give_the_same_quality(
     with monkeypatch.context() as broken:
         broken.setattr(offline, "order", lambda seed, epoch, size: tuple(range(size)))
         broken.setattr(offline, "stratified", lambda places, strata: tuple(places))
-        areas, signs = trained(ordered, "broken", 0)
-    print(f"sorted, in the order of the file: AUC {areas:.3f}, signs {signs:.3f}")
+        unordered = trained(ordered, "unordered", 0)
     for name, values in found.items():
-        print(
-            f"{name}: AUC {fmean(area for area, _ in values):.3f}, signs {fmean(sign for _, sign in values):.3f}"
-        )
-        print(f"    {values}")
-    for measure, unordered in enumerate((areas, signs)):
-        kinds = [[value[measure] for value in values] for values in found.values()]
-        difference = fmean(kinds[0]) - fmean(kinds[1])
-        error = ((stdev(kinds[0]) ** 2 + stdev(kinds[1]) ** 2) / SEEDS) ** 0.5
-        print(f"difference {difference:.4f}, its standard error {error:.4f}")
-        assert abs(difference) < 2 * error
-        assert min(*kinds[0], *kinds[1]) > 0.6
-        assert unordered < min(fmean(kind) for kind in kinds)
-    assert signs < 0.6
+        print(f"{name}: {fmean(values):.3f}, of {[round(value, 3) for value in values]}")
+    difference = fmean(found["sorted"]) - fmean(found["shuffled"])
+    error = ((stdev(found["sorted"]) ** 2 + stdev(found["shuffled"]) ** 2) / SEEDS) ** 0.5
+    print(f"difference {difference:.3f}, its standard error {error:.3f}")
+    print(f"sorted, and trained on in the order of the file: {unordered:.3f}")
+    assert abs(difference) < 2 * error < 0.05
+    assert min(*found["sorted"], *found["shuffled"]) > 0.65

@@ -20,7 +20,7 @@ from runs import (
     settings,
     write_feedback,
 )
-from toys import save_tiny_model
+from toys import CHATML, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trueup
@@ -222,6 +222,24 @@ def touch_model(values: dict[str, Any], tmp_path: Path) -> str:
     )
 
 
+def touch_data_and_model(values: dict[str, Any], tmp_path: Path) -> str:
+    touch_data(values, tmp_path)
+    touch_model(values, tmp_path)
+    was = r"\(was [0-9a-f]{16}, is [0-9a-f]{16}\)"
+    return rf"have changed since: {values['data'][0]} {was}; {values['model']} {was}\. Put them back"
+
+
+def touch_tokenizer(values: dict[str, Any], tmp_path: Path) -> str:
+    """The same weights, and a tokenizer that puts a space first."""
+    char_tokenizer(chat_template=CHATML, adds_space=True).save_pretrained(values["model"])
+    return r"have changed since: the tokens of the data, so the tokenizer or the chat template \(was [0-9a-f]{16}, is"
+
+
+def touch_shape(values: dict[str, Any], tmp_path: Path) -> str:
+    save_tiny_model(Path(values["model"]), num_hidden_layers=1)
+    return rf"have changed since: {values['model']} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)\. Put them back"
+
+
 def touch_settings(values: dict[str, Any], tmp_path: Path) -> str:
     path = tmp_path / "run" / "run.yaml"
     path.write_text(path.read_text().replace("batch_size: 4", "batch_size: four"))
@@ -233,7 +251,18 @@ def remove_data(values: dict[str, Any], tmp_path: Path) -> str:
     return r"pairs\.jsonl"
 
 
-@pytest.mark.parametrize("change", [touch_data, touch_model, touch_settings, remove_data])
+@pytest.mark.parametrize(
+    "change",
+    [
+        touch_data,
+        touch_model,
+        touch_data_and_model,
+        touch_tokenizer,
+        touch_shape,
+        touch_settings,
+        remove_data,
+    ],
+)
 def test_a_run_does_not_go_on_with_something_else(
     change: Callable[[dict[str, Any], Path], str], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from training.batches import cut_into, method_groups, mismatched_of, text_policy
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.tokens import TokenGroup
 from trueup.errors import NumericsError, Stopped
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
@@ -96,18 +97,30 @@ def spoiled(method: Method[Any, Any, Any], row: int, value: float) -> Method[Any
     return replace(method, objective=replace(whole, objective=objective) if whole else objective)
 
 
+def needs_reference(name: str) -> bool:
+    return not isinstance(METHODS[name].build().reference, NoReference)
+
+
 class Spoiled:
-    """A reference with one value replaced."""
+    """A reference with one value replaced: of the batch, or of the group whose prompt is that of `at`."""
 
     identity, exact = "spoiled", True
 
-    def __init__(self, policy: CausalModel, place: int, value: float) -> None:
-        self.policy, self.place, self.value = policy, place, value
+    def __init__(
+        self, policy: CausalModel, place: int, value: float, at: TokenGroup[Any] | None = None
+    ) -> None:
+        self.policy, self.place, self.value, self.at = policy, place, value, at
 
     @torch.no_grad()
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         found = self.policy.log_probs(batch.stream)
-        found.token_S[self.place] = self.value
+        if self.at is None:
+            found.token_S[self.place] = self.value
+        scored = 0
+        for group in batch.groups:
+            if self.at is not None and group.prompt.tobytes() == self.at.prompt.tobytes():
+                found.token_S[scored + self.place] = self.value
+            scored += sum(int(row.scored.sum()) for row in group.responses)
         return found
 
 
@@ -150,6 +163,25 @@ def test_a_reference_that_is_not_finite_names_its_row_and_moves_nothing(tmp_path
         message = rf"log-probability under the reference of {file}:3 is not finite \(nan\)"
         with pytest.raises(NumericsError, match=message):
             take_step(policy, Spoiled(policy, 0, float("nan")), method, batches)  # type: ignore[arg-type]
+
+    assert unmoved(policy, act)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if needs_reference(name)])
+def test_a_reference_that_is_not_finite_in_a_later_micro_batch_names_its_row(
+    name: str, tmp_path: Path
+) -> None:
+    """Also where it went into something measured over the whole step: the rows before it are not to blame."""
+    method, groups = method_groups(name, tmp_path)
+    policy = text_policy()
+    reference = Spoiled(policy, 0, float("nan"), at=groups[2])
+    file = groups[2].origin.file  # type: ignore[union-attr]
+
+    def act() -> None:
+        message = rf"step 1: the log-probability under the reference of {file}:3 is not finite \(nan\)"
+        with pytest.raises(NumericsError, match=message):
+            others = mismatched_of(method, groups, [2, 4])
+            take_step(policy, reference, method, cut_into(method, groups, [2, 4]), mismatched=others)  # type: ignore[arg-type]
 
     assert unmoved(policy, act)
 

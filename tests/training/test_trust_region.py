@@ -1,4 +1,4 @@
-"""The trust region is a choice of reference, not of method: every method with a reference trains with one that moves."""
+"""The trust region is a choice of reference, not of method: every method that has one trains with one that moves."""
 
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,9 @@
 """Token groups: a prompt and its responses as token ids, ready to be laid out in a stream."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -48,3 +49,14 @@ class TokenGroup(Generic[Relation]):
             digest.update(len(piece).to_bytes(8, "little"))
             digest.update(piece.tobytes())
         return digest.hexdigest()
+
+
+def tokens_identity(groups: Iterable[TokenGroup[Any]]) -> str:
+    """Hash of what a model sees of the groups, in their order; the first 16 hexadecimal digits.
+
+    Two runs on the same feedback share it only where tokenizer, template and limits gave the same tokens.
+    """
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(group.key.encode())
+    return digest.hexdigest()[:16]

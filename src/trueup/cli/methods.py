@@ -30,7 +30,15 @@ def show(
         typer.echo(f"  feedback  {entry['feedback']}")
         if entry["paper"]:
             typer.echo(f"  paper     {entry['paper']}")
-        typer.echo(f"  defaults  {', '.join(f'{name} {value}' for name, value in defaults.items())}\n")
+        given = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
+        typer.echo(f"  defaults  {', '.join(given)}\n")
+
+
+def in_words(value: object) -> str:
+    """A default as it would be typed."""
+    if isinstance(value, str) and value != value.strip():
+        return repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe(info: MethodInfo) -> dict[str, Any]:

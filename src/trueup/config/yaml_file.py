@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,21 @@ class YamlFile:
 PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
+NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
+DECIMAL = re.compile(
+    r"[-+]?(([1-9][0-9]*|0)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE
+)
+
+
 class _Loader(yaml.SafeLoader):
-    """Plain values; dates stay text, as no setting is a date."""
+    """Plain values; dates stay text, as no setting is a date, and so do numbers that are not written in decimals.
+
+    To YAML 1.1, `1:30` is 90 and `010` is 8.
+    """
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        tag: str = super().resolve(kind, value, implicit)
+        return "tag:yaml.org,2002:str" if tag in NUMBERS and not DECIMAL.fullmatch(value) else tag
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -48,7 +48,9 @@ PLAN: Mapping[str, Entry] = {
     "RRHF": Entry(lambda: methods.rrhf(), ("rankings",), {"learning_rate": 2e-3}),
     "CA": Entry(lambda: methods.ca(condition=" score {reward}"), ("rankings",), {"steps": 512}),
     "KTO": Entry(
-        lambda: methods.kto(beta=1.0, desirable_weight=2.2), ("points",), {"learning_rate": 1e-4, "steps": 256}
+        lambda: methods.kto(beta=1.0, desirable_weight=2.2),
+        ("points",),
+        {"learning_rate": 1e-4, "steps": 256},
     ),
     "ULMA": Entry(lambda: methods.ulma(beta=0.1), ("demonstrations", "points")),
 }

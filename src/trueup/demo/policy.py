@@ -24,7 +24,9 @@ MAX_NEW_TOKENS = 40
 class Judged:
     """A policy's answers to the held-out prompts."""
 
+    asked: tuple[str, ...]
     prompts: tuple[tuple[int, ...], ...]
+    """As the policy was asked, a condition included."""
     drawn: tuple[Drawn, ...]
     rewards: tuple[float, ...]
     """Gold reward of each answer."""
@@ -50,13 +52,14 @@ class Policy:
         encoded = self._encode(prompts)
         drawn = self._draw(encoded, torch.Generator().manual_seed(seed))
         rewards = [gold(prompt, self._text(one)) for prompt, one in zip(prompts, drawn, strict=True)]
-        return Judged(tuple(map(tuple, encoded)), tuple(drawn), tuple(rewards))
+        return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(drawn), tuple(rewards))
 
     def kl_from(self, start: Policy, judged: Judged) -> Mean:
         """KL(this || start) in nats an answer, on the answers judged."""
         return sequence_kl(
-            self.model, start.model, judged.prompts, judged.drawn, end_id=self.loaded.end_ids[0]
-        )
+            self.model, start.model, judged.prompts, judged.drawn, end_id=self.loaded.end_ids[0],
+            start_prompts=start._encode(judged.asked),
+        )  # fmt: skip
 
     def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
         return [self.encoder.prompt_ids(prompt) for prompt in prompts]

@@ -23,6 +23,7 @@ def sequence_kl(
     drawn: Sequence[Drawn],
     *,
     end_id: int,
+    start_prompts: Sequence[Sequence[int]] | None = None,
     budget: int = 8192,
 ) -> Mean:
     """KL(policy || start) in nats a response: the mean of log pi(y | x) - log pi_start(y | x), y drawn from pi.
@@ -30,21 +31,32 @@ def sequence_kl(
     Args:
         drawn: one response of `policy` for each prompt, drawn at temperature 1.
         end_id: the end of sequence, scored where the policy wrote it.
+        start_prompts: the same prompts as `start` is asked them, where that is in other words, as it is for a
+            policy that is asked with a condition; None where it is not.
 
     Returns:
         The estimate with its standard error; unbiased, and so it may come out slightly negative.
     """
-    groups = [
-        TokenGroup(np.array(prompt, np.int32), (_row(response, end_id),), None)
-        for prompt, response in zip(prompts, drawn, strict=True)
+    ours = _log_probs(policy, prompts, drawn, end_id, budget)
+    theirs = _log_probs(start, prompts if start_prompts is None else start_prompts, drawn, end_id, budget)
+    return mean([one - other for one, other in zip(ours, theirs, strict=True)])
+
+
+def _log_probs(
+    model: CausalModel, prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn], end_id: int, budget: int
+) -> list[float]:
+    """log p(y | x) of each response that says anything, in their order."""
+    groups: list[TokenGroup[int]] = [
+        TokenGroup(np.array(prompt, np.int32), (_row(response, end_id),), place)
+        for place, (prompt, response) in enumerate(zip(prompts, drawn, strict=True))
         if response.ids or response.ended
     ]
-    ratios: list[float] = []
-    with policy.without_dropout(), start.without_dropout():
+    found: dict[int, float] = {}
+    with model.without_dropout():
         for part in cut(groups, budget):
-            stream = build_stream(part).to(policy.device)
-            ratios += (policy.log_probs(stream).sum - start.log_probs(stream).sum).tolist()
-    return mean(ratios)
+            sums = model.log_probs(build_stream(part).to(model.device)).sum.tolist()
+            found |= dict(zip((group.relation for group in part), sums, strict=True))
+    return [found[group.relation] for group in groups]
 
 
 def _row(response: Drawn, end_id: int) -> TokenRow:

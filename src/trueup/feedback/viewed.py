@@ -103,9 +103,9 @@ def apply(view: View[Relation], examples: Iterable[Example]) -> Viewed[Relation]
 
 
 def name_of(view: View[Relation]) -> str:
-    """The name of a view, also of one with settings bound by `partial`."""
+    """The name of a view in words, also of one with settings bound by `partial`."""
     function = view.func if isinstance(view, partial) else view
-    return str(getattr(function, "__name__", type(function).__name__))
+    return str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
 
 
 def units_of(group: Group[Relation]) -> dict[str, int]:
@@ -140,13 +140,13 @@ def nothing_left(
     """The error of a view that finds nothing: what was there, what was asked, what to do."""
     if not examples:
         return InputError(
-            f"there are no examples to make {view.replace('_', ' ')} of; give at least one file with rows"
+            f"there are no examples to make {view} of; give at least one file with rows"
         )
     files = dict.fromkeys(example.origin.file for example in examples if example.origin is not None)
     where = f" of {', '.join(files)}" if files else ""
     why = ", ".join(f"{len(found)} for {reason}" for reason, found in reasons.items())
     return InputError(
         f"the {counted(len(examples), 'example')}{where} hold {count(examples).words()}, and no "
-        f"{view.replace('_', ' ')} can be made of that (discarded: {why}); give other feedback, or choose a "
+        f"{view} can be made of that (discarded: {why}); give other feedback, or choose a "
         "method that uses this kind (`trueup methods` lists what each needs)"
     )

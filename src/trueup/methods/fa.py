@@ -12,7 +12,7 @@ from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import RewardMean, RewardStd
+from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd
 from trueup.methods.sft import PerToken
 from trueup.references.choices import NoReference
 
@@ -37,13 +37,7 @@ BestOfN = Annotated[
     paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
     aliases=("mle-filtering",),
-    defaults={
-        "learning_rate": 5e-6,
-        "schedule": "constant",
-        "batch_size": 128,
-        "adam_beta2": 0.95,
-        "weight_decay": 0.01,
-    },
+    defaults=DEFAULTS,
 )
 def fa(
     *,

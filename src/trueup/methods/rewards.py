@@ -1,7 +1,8 @@
-"""Settings shared by the methods that put rewards on one scale."""
+"""What the methods that put rewards on one scale share. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -16,3 +17,11 @@ RewardStd = Annotated[
         description="Standard deviation that every reward is divided by. Left out: that of the training data."
     ),
 ]
+DEFAULTS: Mapping[str, object] = {
+    "learning_rate": 5e-6,
+    "schedule": "constant",
+    "batch_size": 128,
+    "adam_beta2": 0.95,
+    "weight_decay": 0.01,
+}
+"""Of the run, from the first author's code in NeMo-Aligner."""

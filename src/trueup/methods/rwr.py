@@ -12,7 +12,7 @@ from trueup.feedback.groups import WeightRelation
 from trueup.feedback.transforms.exponential_weights import ExponentialWeights
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import RewardMean, RewardStd
+from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd
 from trueup.methods.sft import PerToken
 from trueup.references.choices import NoReference
 
@@ -34,13 +34,7 @@ MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to thi
     formula="-w log p(response | prompt) / sum of w, w = min(exp(r / beta), max_weight), r the standardised reward",
     paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
-    defaults={
-        "learning_rate": 5e-6,
-        "schedule": "constant",
-        "batch_size": 128,
-        "adam_beta2": 0.95,
-        "weight_decay": 0.01,
-    },
+    defaults=DEFAULTS,
 )
 def rwr(
     *,

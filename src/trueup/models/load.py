@@ -53,8 +53,8 @@ def load(
         chat_template: file with a chat template for a tokenizer that has none.
 
     Raises:
-        InputError: files are missing or incomplete, weights are missing, the vocabulary does not fit the
-            tokenizer, or there is no end of sequence.
+        InputError: files are missing or incomplete, weights are missing or have no place in the model, the
+            vocabulary does not fit the tokenizer, or there is no end of sequence.
     """
     adapter = Path(path) / "adapter_config.json"
     base = base_folder(path)
@@ -92,6 +92,7 @@ def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     _refuse_missing(
         path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
     )
+    _refuse_unused(path, network, sorted(report["unexpected_keys"]))
     return network
 
 
@@ -100,6 +101,28 @@ def _refuse_missing(path: str, missing: list[str]) -> None:
         raise InputError(
             f"{path}: the weights lack {listed(missing, 3)}, which would be filled with random numbers. Download "
             "it again, or give the folder of a complete model"
+        )
+
+
+def _refuse_unused(path: str, network: Any, unexpected: list[str]) -> None:
+    """Refuse weights that belong to parts the network has: without them it computes something else.
+
+    Whole parts that it lacks, such as the head of a reward model, are for other purposes and left alone.
+    """
+    modules = {name for name, _ in network.named_modules()}
+    containers = {"", network.base_model_prefix}
+
+    def home(key: str) -> str:
+        parts = key.split(".")[:-1]
+        return next(
+            (name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in modules), ""
+        )
+
+    unused = [key for key in unexpected if home(key) not in containers]
+    if unused:
+        raise InputError(
+            f"{path}: the weights hold {listed(unused, 3)}, for which the model that config.json describes has no "
+            "place. The two do not belong together; download both again, or give the folder of a complete model"
         )
 
 
@@ -117,4 +140,10 @@ def _adapter(network: Any, path: str) -> Any:
             raise InputError(f"{path}: not an adapter that can be loaded: {reason}") from error
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     _refuse_missing(path, sorted(set(wanted) - there))
+    unused = sorted(key for key in there - set(wanted) if ".lora_" in key)
+    if unused:
+        raise InputError(
+            f"{path}: the adapter holds {listed(unused, 3)}, for which its base model or its own configuration has "
+            "no place. Set base_model_name_or_path to the base model it was trained on, or copy the adapter again"
+        )
     return adapted

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.mismatch import mismatched
 from trueup.config.settings import RunSettings
@@ -102,6 +103,8 @@ def make_source(
     # Prompts that the method itself wrote a condition into do not get the model's own as well.
     condition = None if examples.condition else loaded.condition
     _check_condition(examples.condition or condition, settings)
+    if examples.condition is not None:
+        check_condition(examples.condition, loaded.tokenizer)
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
     prepared = prepare(display.track(examples.training, "tokenizing"), encoder, what="training", poll=poll)
     kept = Prepared((), ())

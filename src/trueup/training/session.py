@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from trueup import __version__
+from trueup.batch.tokens import tokens_identity
 from trueup.config.resolve import Resolved, dump, read_facts
 from trueup.errors import CheckpointError, InputError, Stopped, TrueupError
 from trueup.feedback.condition import Condition
@@ -70,7 +71,7 @@ class Session:
                 examples, loaded, self.settings, self.method, display=self.display, poll=flag.poll
             )
             self._say_data(lines)
-            facts = self._facts(policy, examples.fingerprints)
+            facts = self._facts(policy, source, examples.fingerprints)
             if resume:
                 self._unchanged(facts)
             saved = (
@@ -181,7 +182,9 @@ class Session:
         except OSError:
             return yaml.safe_dump(dump(self.resolved), sort_keys=False)
 
-    def _facts(self, policy: CausalModel, fingerprints: dict[str, str]) -> dict[str, Any]:
+    def _facts(
+        self, policy: CausalModel, source: OfflineSource, fingerprints: dict[str, str]
+    ) -> dict[str, Any]:
         packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
         return {
             "versions": {
@@ -190,17 +193,23 @@ class Session:
                 **{name: version(name) for name in packages},
             },
             "data_fingerprints": fingerprints,
+            "tokens_identity": tokens_identity((*source.groups, *source.held_out_groups)),
             "model_identity": model_identity(policy.network),
         }
 
     def _unchanged(self, facts: dict[str, Any]) -> None:
-        """Refuse to go on with another model or other data than the run began with."""
+        """Refuse to go on with another model, other data or other tokens than the run began with."""
         before = read_facts(self.folder.path)
         changed = [
             f"{name} (was {str(old)[:16]}, is {str(facts['data_fingerprints'].get(name))[:16]})"
             for name, old in before.get("data_fingerprints", {}).items()
             if facts["data_fingerprints"].get(name) != old
         ]
+        tokens, now = before.get("tokens_identity"), facts["tokens_identity"]
+        if not changed and tokens is not None and tokens != now:  # other data are other tokens anyway
+            changed.append(
+                f"the tokens of the data, so the tokenizer or the chat template (was {tokens}, is {now})"
+            )
         if before.get("model_identity") != facts["model_identity"]:
             changed.append(
                 f"{self.settings.model} (was {before.get('model_identity')}, is {facts['model_identity']})"

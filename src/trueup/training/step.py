@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
-from trueup.errors import NumericsError, listed
+from trueup.errors import NumericsError
 from trueup.feedback.records import Origin
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss
 from trueup.references.reference import Reference
+from trueup.training.finite import check_finite
 from trueup.training.optimizer import Optimizer
 from trueup.training.whole import Objective, Rows, objective_of
 
@@ -63,10 +63,10 @@ def forward(
     batch = batch.to(policy.device)
     reference_log_probs = reference.log_probs(batch)
     if reference_log_probs is not None:
-        _check(reference_log_probs.sum, None, batch, step, "log-probability under the reference")
+        check_finite(reference_log_probs.sum, None, batch, step, "log-probability under the reference")
     log_probs = policy.log_probs(batch.stream)
     loss = objective(log_probs, reference_log_probs, batch.index)
-    _check(loss.per_example, loss.row, batch, step, "loss")
+    check_finite(loss.per_example, loss.row, batch, step, "loss")
     return loss, log_probs, reference_log_probs
 
 
@@ -99,7 +99,7 @@ def train_step(
     """
     means = Means()
     weight = 0.0
-    objective = objective_of(method, Rows(policy, reference, batches, mismatched, poll))
+    objective = objective_of(method, Rows(policy, reference, batches, mismatched, step, poll))
     optimizer.zero_grad()
     for batch in batches:
         poll()
@@ -126,24 +126,11 @@ def evaluate(
 ) -> dict[str, float]:
     """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names."""
     means = Means()
-    objective = objective_of(method, Rows(policy, reference, batches, mismatched, poll))
+    objective = objective_of(method, Rows(policy, reference, batches, mismatched, step, poll))
     for batch in batches:
         poll()
         means.add_batch(*forward(policy, reference, objective, batch, step))
     return {f"eval_{name}": value for name, value in means.means().items()}
-
-
-def _check(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
-    bad = ~values.isfinite()
-    if not bad.any():
-        return
-    places = bad.nonzero()[:, 0] if rows is None else rows[bad]
-    origins = batch.origins
-    named = sorted({str(origins[place] or "a row without origin") for place in places.tolist()})
-    raise NumericsError(
-        f"step {step}: the {what} of {listed(named)} is not finite ({values[bad][0].item()}); the step was not "
-        "taken and the last checkpoint is intact. Look at these rows with a lower --learning-rate in mind"
-    )
 
 
 def _names(batches: Sequence[Batch[Any]]) -> list[str]:

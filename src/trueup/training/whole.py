@@ -15,6 +15,7 @@ from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss
 from trueup.objectives.whole_step import WholeStep
 from trueup.references.reference import Reference
+from trueup.training.finite import check_finite
 
 Objective = Callable[[LogProbs, Any, Any], Loss]
 
@@ -24,6 +25,7 @@ class Rows:
     """The rows of all micro-batches of a step; computed only where an objective asks for them.
 
     Args:
+        step: number of the step, for messages.
         poll: called before every forward pass; may raise to stop.
     """
 
@@ -31,6 +33,7 @@ class Rows:
     reference: Reference
     batches: Sequence[Batch[Any]]
     mismatched_batches: Sequence[Batch[Any]]
+    step: int
     poll: Callable[[], None]
 
     def indexes(self) -> Iterator[Any]:
@@ -51,7 +54,12 @@ class Rows:
         batch = batch.to(self.policy.device)
         with self.policy.without_dropout():
             log_probs = self.policy.log_probs(batch.stream)
-        return log_probs, self.reference.log_probs(batch)
+        reference = self.reference.log_probs(batch)
+        # Here, as what is measured goes into the loss of every row, of other micro-batches as well.
+        check_finite(log_probs.sum, None, batch, self.step, "log-probability")
+        if reference is not None:
+            check_finite(reference.sum, None, batch, self.step, "log-probability under the reference")
+        return log_probs, reference
 
 
 def objective_of(method: Method[Any, Any, Any], rows: Rows) -> Objective:

@@ -1,0 +1,56 @@
+"""Log-ratios far beyond those of any sane run: every objective stays finite, in float32 and in bfloat16."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from objectives.test_laws import Case, Rows, every_objective, random_rows, tokens
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+EXTREMES = (0.0, -1e4, -5e3, -1e-30, -80.0, -104.0)
+"""Log-probabilities of a row: sure, hopeless, and where exp runs out of float32."""
+
+
+def is_survived(case: Case, rows: Rows, reference: Rows) -> bool:
+    """Whether loss, metrics and gradient are finite, the loss in float32."""
+    loss = case.loss(rows, reference, case.groups)
+    grads = torch.autograd.grad(loss.per_example.sum(), tokens(rows), materialize_grads=True)
+    found = [loss.per_example, *loss.metrics.values(), *grads]
+    return loss.per_example.dtype == torch.float32 and all(values.isfinite().all() for values in found)
+
+
+@every_objective
+@DTYPES
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_log_ratios_of_ten_thousand_are_survived(case: Case, dtype: torch.dtype, sign: float) -> None:
+    """Every token of every other row, under the one model and then under the other."""
+    rows, reference = random_rows(case.groups, 13, dtype), random_rows(case.groups, 13, dtype)
+    with torch.no_grad():
+        for at, row in enumerate(tokens(rows)):
+            row -= 1e4 * (1 + sign * (-1) ** at) / 2
+        for at, row in enumerate(tokens(reference)):
+            row -= 1e4 * (1 - sign * (-1) ** at) / 2
+    assert is_survived(case, rows, reference)
+
+
+@every_objective
+@DTYPES
+@hypothesis_settings(max_examples=15)
+@given(data=st.data())
+def test_extremes_in_any_combination_are_survived(
+    case: Case, dtype: torch.dtype, data: st.DataObject
+) -> None:
+    def drawn() -> Rows:
+        return [
+            [
+                torch.full((length,), data.draw(st.sampled_from(EXTREMES)) / length, dtype=dtype)
+                for length in group.lengths
+            ]
+            for group in case.groups
+        ]
+
+    rows, reference = drawn(), drawn()
+    for row in tokens(rows):
+        row.requires_grad_()
+    assert is_survived(case, rows, reference)

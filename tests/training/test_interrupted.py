@@ -1,0 +1,162 @@
+"""A run that is signalled or killed at a place where it matters, or whose folder becomes read-only: it goes on."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from runs import in_child, metrics_of, model_bytes
+from training.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
+from training.toy_checkpoints import none_said
+
+from trueup.errors import CheckpointError
+from trueup.models.causal import CausalModel
+from trueup.references.model_copy import ModelCopy
+from trueup.training import checkpoint, loop, session
+from trueup.training.checkpoint import load_newest
+from trueup.training.folder import RunFolder
+from trueup.training.metrics import Metrics
+from trueup.training.optimizer import Optimizer
+
+
+@contextmanager
+def signalled(where: Any, name: str, call: int, *numbers: int) -> Iterator[None]:
+    """This process gets the signals in the given call of `where.name`, which then goes on."""
+    original, calls = getattr(where, name), []
+
+    def patched(*arguments: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return original(*arguments, **more)
+
+    with patch.object(where, name, patched):
+        yield
+
+
+PLACES: dict[str, tuple[Any, str, int, int]] = {
+    "forward pass of the policy or the reference": (CausalModel, "log_probs", 14, 7),
+    "backward pass": (torch.Tensor, "backward", 7, 7),
+    "step of the optimizer": (Optimizer, "step", 7, 7),
+    "move of the reference": (ModelCopy, "update", 7, 7),
+    "a line of metrics": (Metrics, "write", 7, 7),
+    "save of step 6": (checkpoint, "_write", 2, 6),
+    "flush of a checkpoint": (checkpoint, "flush_to_disk", 10, 6),
+    "status after a save": (RunFolder, "write_status", 3, 6),
+}
+"""Object, function, which of its calls, and the step that is being taken then."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_signal_anywhere_stops_the_run_within_a_step(place: str, whole: Any, tmp_path: Path) -> None:
+    output, errors = tmp_path / "run", tmp_path / "errors"
+    where, name, call, step = PLACES[place]
+
+    def body() -> int:
+        with signalled(where, name, call, signal.SIGTERM):
+            return train({**whole[0], "output": str(output)})
+
+    assert in_child(body, errors) == 0
+    said = errors.read_text().splitlines()
+    assert said[-1] == f"stopped by SIGTERM; go on with: trueup train dpo --resume {output}"
+    status = json.loads((output / "status.json").read_text())
+    assert status["state"] == "stopped"
+    assert abs(status["step"] - step) <= 1
+    saved = load_newest(output / "checkpoints", warn=none_said)
+    assert saved is not None
+    assert saved.step == status["step"]  # nothing that was done is lost
+    goes_on(output, whole[1])
+
+
+def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(whole: Any, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+
+    def body() -> int:
+        with signalled(session, "export", 1, signal.SIGTERM):
+            return train({**whole[0], "output": str(output)})
+
+    assert in_child(body) == 0
+    assert json.loads((output / "status.json").read_text())["state"] == "done"
+    assert model_bytes(output) == model_bytes(whole[1])
+    assert metrics_of(output) == metrics_of(whole[1])
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, whole: Any, tmp_path: Path) -> None:
+    """Step 6 is half written then; step 3 is whole."""
+    output, errors = tmp_path / "run", tmp_path / "errors"
+
+    def body() -> int:
+        with signalled(checkpoint, "flush_to_disk", 10, signal.SIGTERM, second):
+            return train({**whole[0], "output": str(output)})
+
+    assert in_child(body, errors) == 128 + second
+    assert "Traceback" not in errors.read_text()
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {
+        "step-00000003",
+        ".step-00000006.part",
+    }
+    saved = load_newest(output / "checkpoints", warn=none_said)
+    assert saved is not None
+    assert saved.step == 3
+    goes_on(output, whole[1])
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {"step-00000009", "step-00000012"}
+
+
+@pytest.mark.parametrize("number", range(1, 30, 4))
+def test_a_run_killed_in_a_save_goes_on(number: int, whole: Any, tmp_path: Path) -> None:
+    """At the n-th call of the save of step 6 that changes the disk."""
+    output = tmp_path / "run"
+
+    def body() -> int:
+        original = loop.save
+
+        def armed(run: Any, *arguments: Any, **more: Any) -> None:
+            if run.step == 6:
+                die_at(number)
+            original(run, *arguments, **more)
+
+        with patch.object(loop, "save", armed):
+            return train({**whole[0], "output": str(output)})
+
+    assert in_child(body) == -signal.SIGKILL
+    saved = load_newest(output / "checkpoints", warn=none_said)
+    assert saved is not None
+    assert saved.step in (3, 6)
+    goes_on(output, whole[1])
+
+
+def test_a_folder_that_becomes_read_only(whole: Any, tmp_path: Path) -> None:
+    """Metrics cost a warning; the next save ends the run in one line, and what was there is as it was."""
+    output, errors = tmp_path / "run", tmp_path / "errors"
+
+    def body() -> int:
+        original = loop.train_step
+
+        def train_step(*arguments: Any, step: int, **more: Any) -> Any:
+            if step == 5 and not make_read_only(output):
+                os._exit(77)
+            return original(*arguments, step=step, **more)
+
+        with patch.object(loop, "train_step", train_step):
+            return train({**whole[0], "output": str(output)})
+
+    code = in_child(body, errors)
+    if code == 77:
+        pytest.skip("this user may not mount a file system")
+    make_writable(output)
+    assert code == CheckpointError.exit_code == 4
+    said = one_line(errors)
+    assert f"{output / 'checkpoints' / 'step-00000006'}: the checkpoint could not be written: " in said
+    assert "Read-only file system" in said or "Permission denied" in said
+    assert "earlier checkpoints are intact" in said
+    assert errors.read_text().count("metrics are not written") == 1
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
+    goes_on(output, whole[1])

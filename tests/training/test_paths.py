@@ -1,0 +1,113 @@
+"""Names and links that point elsewhere: a run writes into its own folder and nowhere else."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from runs import command, metrics_of, model_bytes, options, run_here, settings, write_feedback
+
+from trueup.errors import CheckpointError
+from trueup.training import api, loop
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below, with what it holds."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/elsewhere", "..", "a\nb", "~/x", "C:\\x", "\u202ex"])
+def test_a_name_of_a_run_is_no_path(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """It is shown, in the model card and to trackers, and never written to."""
+    work = tmp_path / "a" / "b"
+    work.mkdir(parents=True)
+    values = settings("sft", tiny_model, write_feedback(work), work / "run", run_name=name, epochs=0.2)
+    before = contents(tmp_path).keys()
+    run_here("sft", {**values, "trackers": ["tensorboard"]})
+    made = contents(tmp_path).keys() - before
+    assert all(path == "a/b/run" or path.startswith("a/b/run/") for path in made)
+    assert {"a/b/run/tensorboard", "a/b/run/model/README.md"} <= made
+    assert name.split("\n")[0] in (work / "run" / "model" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder that is none of the run's."""
+    folder = tmp_path / "mine"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def stopped(values: dict[str, Any], link: Path, target: Path) -> Callable[[], None]:
+    """A run in whose folder a link appears at step 5."""
+    original = loop.train_step
+
+    def train_step(*arguments: Any, step: int, **more: Any) -> Any:
+        if step == 5:
+            link.symlink_to(target, target_is_directory=True)
+        return original(*arguments, step=step, **more)
+
+    def act() -> None:
+        with patch.object(loop, "train_step", train_step):
+            run_here("dpo", values)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "link, message",
+    [
+        ("model", r"the finished model could not be written: "),
+        (".model.part", r"the finished model could not be written: "),
+        ("checkpoints/step-00000006", r"step-00000006: the checkpoint could not be written: "),
+        ("checkpoints/.step-00000006.part", r"step-00000006: the checkpoint could not be written: "),
+    ],
+)
+def test_a_link_in_the_way_is_not_followed(
+    link: str, message: str, mine: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """What it points to stays as it is, and without it the run goes on bit for bit."""
+    data, output = write_feedback(tmp_path), tmp_path / "run"
+    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
+    before = contents(mine)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        stopped(settings("dpo", tiny_model, data, output), output / link, mine)()
+    assert "\n" not in str(raised.value)
+    assert contents(mine) == before
+    os.unlink(output / link)
+    api.resume(output, quiet=True)
+    assert model_bytes(output) == model_bytes(tmp_path / "whole") != {}
+    assert metrics_of(output) == metrics_of(tmp_path / "whole")
+    assert contents(mine) == before
+
+
+def test_an_old_checkpoint_that_is_a_link_is_not_emptied(
+    mine: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Retention removes checkpoints, not what somebody has put in the place of one."""
+    before = contents(mine)
+    output = tmp_path / "run"
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), output)
+    stopped(values, output / "checkpoints" / "step-00000001", mine)()
+    assert contents(mine) == before
+    assert not (output / "checkpoints" / "step-00000003").exists()
+
+
+@pytest.mark.parametrize("output", ["run/../run", "./run", "link"])
+def test_an_output_is_where_its_name_leads(
+    output: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's own path is the user's to choose, also through a link; it holds a run or it does not."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    values = settings("sft", tiny_model, write_feedback(tmp_path), Path(output), epochs=0.2)
+    assert command("train", "sft", *options({**values, "output": output})) == 0
+    assert (tmp_path / "run" / "model").is_dir()
+    assert command("train", "sft", *options({**values, "output": "run"})) == 2  # it is the same folder
