@@ -212,8 +212,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
-    folder: Path, damage: Callable[[Path], object]
+    folder: Path, damage: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And nobody is asked anything: at a terminal, the library asks whether to run the code it finds."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
     damage(folder)
     with pytest.raises(InputError, match=r"not a causal language model that can be loaded: .") as caught:
         read(folder)

@@ -1,5 +1,8 @@
 """Log-ratios far beyond those of any sane run: every objective stays finite, in float32 and in bfloat16."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -54,3 +57,25 @@ def test_extremes_in_any_combination_are_survived(
     for row in tokens(rows):
         row.requires_grad_()
     assert is_survived(case, rows, reference)
+
+
+@every_objective
+def test_responses_of_the_same_tokens_are_survived(case: Case) -> None:
+    """Texts that differ may be cut to the same tokens: every margin is 0, whatever the models say of them."""
+    together = random_rows(case.groups, 20), random_rows(case.groups, 21)
+    shortest = min(length for group in case.groups for length in group.lengths)
+    same = [
+        [[side[0][0].detach()[:shortest].clone() for _ in group.lengths] for group in case.groups]
+        for side in together
+    ]
+    groups = [replace(group, lengths=(shortest,) * len(group.lengths)) for group in case.groups]
+    for row in tokens(same[0]):
+        row.requires_grad_()
+    loss = case.loss(same[0], same[1], groups)
+    grads = torch.autograd.grad(loss.per_example.sum(), tokens(same[0]), materialize_grads=True)
+    assert all(values.isfinite().all() for values in (loss.per_example, *grads))
+    for margin in (values for name, values in loss.metrics.items() if name == "rewards/margins"):
+        assert margin.abs().max() < 1e-12
+    # Policy and reference differ here, and the mean of a plain DPO pair is log 2 all the same.
+    if case.name == "dpo":
+        assert loss.per_example.tolist() == pytest.approx([math.log(2)] * len(loss.per_example))

@@ -141,6 +141,17 @@ def test_the_budget_of_tokens_changes_nothing(tiny_model: Path, tmp_path: Path) 
     assert one != other  # the budget was heeded
 
 
+def test_the_side_on_which_a_tokenizer_pads_changes_nothing(tmp_path: Path) -> None:
+    data = write_feedback(tmp_path)
+    for side in ("left", "right"):
+        tokenizer = char_tokenizer(chat_template=CHATML)
+        tokenizer.padding_side = tokenizer.truncation_side = side
+        model = save_tiny_model(tmp_path / f"{side} model", tokenizer=tokenizer)
+        run_here("dpo", settings("dpo", model, data, tmp_path / side, max_length=40))
+    assert model_bytes(tmp_path / "left") == model_bytes(tmp_path / "right") != {}
+    assert metrics_of(tmp_path / "left") == metrics_of(tmp_path / "right")
+
+
 def test_bfloat16_products_follow_float32(tiny_model: Path, tmp_path: Path) -> None:
     """2^-8 relative to log-probabilities of 20 nats a response, times beta: 0.01 in the loss, and masters move."""
     data = write_feedback(tmp_path)

@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
     """
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
-        tag: str = super().resolve(kind, value, implicit)
+        tag: str = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
         return "tag:yaml.org,2002:str" if tag in NUMBERS and not DECIMAL.fullmatch(value) else tag
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
