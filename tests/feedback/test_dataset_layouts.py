@@ -11,7 +11,8 @@ import pytest
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.groups import Group, PairRelation, RankRelation
-from trueup.feedback.layouts.known import DATA_SETS, LAYOUTS
+from trueup.feedback.layouts import data_sets
+from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Message, Response
 
@@ -243,7 +244,7 @@ def test_no_other_layout_takes_the_row(name: str) -> None:
 
 
 def test_every_data_set_is_tested() -> None:
-    assert [layout.name for layout in DATA_SETS] == list(ROWS)
+    assert [layout.name for layout in data_sets.LAYOUTS] == list(ROWS)
 
 
 def test_ultrafeedback(convert: Convert) -> None:
@@ -668,7 +669,7 @@ def test_faults_of_ultrafeedback_ratings(
 @pytest.mark.parametrize("name", ROWS)
 def test_a_key_that_a_later_row_lacks(write: Write, name: str) -> None:
     """Every key that the layout names as one of every row is demanded of every row."""
-    (layout,) = (one for one in DATA_SETS if one.name == name)
+    (layout,) = (one for one in data_sets.LAYOUTS if one.name == name)
     for key in layout.keys:
         with pytest.raises(InputError, match=f"2: {re.escape(key)}: the key is missing.* taken for {name}"):
             read_feedback([write(ROWS[name], changed(ROWS[name], (key,), DROP))])

@@ -51,9 +51,9 @@ def test_what_it_makes_and_leaves_out_is_counted() -> None:
     without = Example("p", (A, B), (Comparison(0, 1),), ORIGIN)
     made = views.apply(views.pairs_with_demonstration, [whole, without])
     assert made.lines() == [
-        "pairs_with_demonstration: 2 examples gave 1 group, 3 responses, 1 pair, 1 demonstration; "
+        "pairs with demonstration: 2 examples gave 1 group, 3 responses, 1 pair, 1 demonstration; "
         "discarded: 1 for no demonstration beside the pairs (a.jsonl:3)",
-        "pairs_with_demonstration: 1 response and 2 comparisons of these examples not used",
+        "pairs with demonstration: 1 response and 2 comparisons of these examples not used",
     ]
     message = (
         "no pairs with demonstration can be made of that (discarded: 1 for no demonstration beside the pairs)"

@@ -22,7 +22,8 @@ from framework_rows import (
     said,
 )
 
-from trueup.feedback.layouts.known import FRAMEWORKS, LAYOUTS
+from trueup.feedback.layouts import frameworks
+from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example, Message, Response
 
@@ -45,13 +46,13 @@ def test_layout_by_value_and_by_name(write: Write, name: str, row: Turn, expecte
 
 def test_every_layout_of_frameworks_has_a_case() -> None:
     shown = {(name, key) for name, row, _ in CASES for key in row}
-    for layout in FRAMEWORKS:
+    for layout in frameworks.LAYOUTS:
         assert {(layout.name, key) for key in layout.keys} <= shown, layout.name
 
 
 def test_no_row_fits_two_layouts_of_frameworks() -> None:
     for name, row, _ in CASES:
-        assert [one.name for one in FRAMEWORKS if one.recognises(row)] == [name]
+        assert [one.name for one in frameworks.LAYOUTS if one.recognises(row)] == [name]
 
 
 def test_what_is_neither_a_key_nor_used_is_named(write: Write) -> None:

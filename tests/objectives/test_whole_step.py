@@ -91,7 +91,8 @@ def test_kto_by_hand() -> None:
     """z0 = (0.5 + 0.3 - 0.2) / 3 = 0.2; log-ratios 1 and -0.5; beta 0.5."""
     loss = kto(
         rows(-1.0, -2.5), rows(-2.0, -2.0), points((1.0, 0.0)),
-        torch.tensor([[0.5], [0.3], [-0.2]], dtype=torch.float64), beta=0.5, desirable_weight=2.0, undesirable_weight=3.0,
+        torch.tensor([[0.5], [0.3], [-0.2]], dtype=torch.float64), beta=0.5, desirable_weight=2.0,
+        undesirable_weight=3.0,
     )  # fmt: skip
     expected = [2 * (1 - sigmoid(0.5 * (1 - 0.2))), 3 * (1 - sigmoid(0.5 * (0.2 + 0.5)))]
     assert loss.per_example.tolist() == pytest.approx(expected, rel=1e-14)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trueup.feedback.counts import counted
-from trueup.feedback.layouts.dialects import not_learned
+from trueup.feedback.layouts.frameworks.dialects import not_learned
 from trueup.feedback.records import Content, Example, Message
 
 Turns = Literal["last", "all"]

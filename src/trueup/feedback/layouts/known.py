@@ -1,6 +1,7 @@
 """The layouts trueup knows, and which of them a file has.
 
-To add one: a file beside this one that makes a `Layout`, and a line in `LAYOUTS`.
+To add one: a file beside this one, or in `data_sets` or `frameworks`, that makes a `Layout`, and a line in the
+`LAYOUTS` there.
 """
 
 from difflib import get_close_matches
@@ -8,100 +9,27 @@ from difflib import get_close_matches
 from trueup.errors import InputError
 from trueup.feedback.fields import listed
 from trueup.feedback.layouts import (
-    alpaca,
     canonical,
     conversations,
-    fine_grained_rlhf,
-    gsm8k_solutions,
-    helpsteer,
-    helpsteer3,
+    data_sets,
+    frameworks,
     hh_transcripts,
-    ms_swift_messages,
-    ms_swift_queries,
-    ms_swift_rounds,
-    nectar,
-    nemo_pairs,
-    nemo_rankings,
-    open_instruct,
-    openai_feedback,
-    openrlhf_pairs,
-    outputs,
     scored_responses,
-    sharegpt,
-    shp,
-    stack_exchange,
-    summaries,
     trl_completions,
     trl_implicit_pairs,
     trl_labelled_completions,
     trl_pairs,
-    truthful_qa,
-    turbo_answers,
-    turbo_chat,
-    turbo_preferences,
-    ultrafeedback,
-    unieval,
 )
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Origin
 
-DATA_SETS: tuple[Layout, ...] = (
-    ultrafeedback.LAYOUT,
-    nectar.LAYOUT,
-    shp.LAYOUT,
-    helpsteer.RATINGS,
-    helpsteer.PREFERENCES,
-    helpsteer3.LAYOUT,
-    summaries.COMPARISONS,
-    summaries.RATINGS,
-    fine_grained_rlhf.LAYOUT,
-    open_instruct.LAYOUT,
-    truthful_qa.LAYOUT,
-    gsm8k_solutions.LAYOUT,
-    unieval.LAYOUT,
-)
-"""Of single public data sets: each has keys of its own, which say more than those they share with others."""
-
-FRAMEWORKS: tuple[Layout, ...] = (
-    alpaca.PAIRS,
-    alpaca.POINTS,
-    alpaca.POINTS_LABEL,
-    alpaca.DEMONSTRATIONS,
-    sharegpt.PAIRS,
-    sharegpt.POINTS,
-    sharegpt.POINTS_LABEL,
-    sharegpt.DEMONSTRATIONS,
-    openai_feedback.PAIRS,
-    openai_feedback.POINTS,
-    stack_exchange.LAYOUT,
-    ms_swift_messages.CONVERSATIONS,
-    ms_swift_messages.PAIRS,
-    ms_swift_messages.POINTS,
-    ms_swift_messages.SOLUTIONS,
-    ms_swift_messages.DEMONSTRATIONS,
-    ms_swift_queries.PAIRS,
-    ms_swift_queries.POINTS,
-    ms_swift_queries.DEMONSTRATIONS,
-    ms_swift_rounds.LAYOUT,
-    nemo_pairs.LAYOUT,
-    nemo_rankings.LAYOUT,
-    openrlhf_pairs.QUESTIONS,
-    openrlhf_pairs.INPUTS,
-    *outputs.LAYOUTS,
-    turbo_preferences.PAIRS,
-    turbo_preferences.POINTS,
-    turbo_answers.LAYOUT,
-    turbo_chat.LAYOUT,
-)
-"""Of other training frameworks; before the more general ones that a few of them look like."""
-
 LAYOUTS: tuple[Layout, ...] = (
-    *DATA_SETS,
+    *data_sets.LAYOUTS,
     scored_responses.LAYOUT,
     scored_responses.LAYOUT_QUERY,
     canonical.LAYOUT,
     trl_pairs.LAYOUT,
-    *FRAMEWORKS,
+    *frameworks.LAYOUTS,
     hh_transcripts.LAYOUT,
     trl_implicit_pairs.LAYOUT,
     trl_labelled_completions.LAYOUT,
@@ -130,10 +58,12 @@ def recognise(row: RowValue, origin: Origin) -> Layout:
     for layout in LAYOUTS:
         if layout.recognises(row):
             return layout
-    general = [layout for layout in LAYOUTS if layout not in (*DATA_SETS, *FRAMEWORKS)]
-    nearest = max((*general, *FRAMEWORKS, *DATA_SETS), key=lambda layout: likeness(layout, row))
+    general = [layout for layout in LAYOUTS if layout not in (*data_sets.LAYOUTS, *frameworks.LAYOUTS)]
+    nearest = max(
+        (*general, *frameworks.LAYOUTS, *data_sets.LAYOUTS), key=lambda layout: likeness(layout, row)
+    )
     known = ", ".join(dict.fromkeys(" + ".join(layout.keys) for layout in general))
-    named = ", ".join(layout.name for layout in DATA_SETS)
+    named = ", ".join(layout.name for layout in data_sets.LAYOUTS)
     raise InputError(
         f"{origin}: no known layout has the keys of this row ({listed(row)}){advice(nearest, row)}; "
         f"known are {known}, those of LLaMA-Factory, torchtune, ms-swift, NeMo, OpenRLHF and turbo-alignment, "

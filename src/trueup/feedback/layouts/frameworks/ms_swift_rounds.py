@@ -4,7 +4,7 @@
 """
 
 from trueup.feedback.fields import Place, fields, items, needed, text
-from trueup.feedback.layouts.dialogues import OPTIONAL, last_response, with_system
+from trueup.feedback.layouts.frameworks.dialogues import OPTIONAL, last_response, with_system
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Message, Origin
 

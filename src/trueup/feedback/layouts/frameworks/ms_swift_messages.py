@@ -8,8 +8,9 @@ loss: such a response is not used.
 """
 
 from trueup.feedback.fields import Place, label, text
-from trueup.feedback.layouts.dialects import MS_SWIFT, spoken_by, turns
-from trueup.feedback.layouts.dialogues import (
+from trueup.feedback.layouts.data_sets.exchange import answer
+from trueup.feedback.layouts.frameworks.dialects import MS_SWIFT, spoken_by, turns
+from trueup.feedback.layouts.frameworks.dialogues import (
     OPTIONAL,
     Turns,
     compared,
@@ -18,7 +19,6 @@ from trueup.feedback.layouts.dialogues import (
     single,
     with_system,
 )
-from trueup.feedback.layouts.exchange import answer
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.layouts.sides import DIFFERENT_PROMPTS
 from trueup.feedback.records import Example, Message, Origin

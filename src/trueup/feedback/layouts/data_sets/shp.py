@@ -1,7 +1,7 @@
 """Stanford Human Preferences. Ethayarajh et al., 2022, https://huggingface.co/datasets/stanfordnlp/SHP."""
 
 from trueup.feedback.fields import Place, optional_number, text
-from trueup.feedback.layouts.exchange import answer, judged, request, whole
+from trueup.feedback.layouts.data_sets.exchange import answer, judged, request, whole
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 

@@ -9,7 +9,7 @@ NeMo-Aligner: https://docs.nvidia.com/nemo-framework/user-guide/latest/modelalig
 from functools import partial
 
 from trueup.feedback.fields import Place, label, number
-from trueup.feedback.layouts.dialogues import COMMON, single
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, single
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.turns import as_response, content

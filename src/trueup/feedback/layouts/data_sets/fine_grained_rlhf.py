@@ -9,7 +9,7 @@ The prompt is one turn, worded as the authors' models were given it.
 from itertools import combinations
 
 from trueup.feedback.fields import Place, fields, items, text
-from trueup.feedback.layouts.exchange import answer, demonstrated, request, whole
+from trueup.feedback.layouts.data_sets.exchange import answer, demonstrated, request, whole
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Comparison, Example, Origin, Response
 

@@ -9,8 +9,15 @@ https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md
 from functools import partial
 
 from trueup.feedback.fields import Place, label
-from trueup.feedback.layouts.dialects import SHAREGPT, turns
-from trueup.feedback.layouts.dialogues import OPTIONAL, Turns, compared, last_response, side, with_system
+from trueup.feedback.layouts.frameworks.dialects import SHAREGPT, turns
+from trueup.feedback.layouts.frameworks.dialogues import (
+    OPTIONAL,
+    Turns,
+    compared,
+    last_response,
+    side,
+    with_system,
+)
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin
 

@@ -1,7 +1,7 @@
 """The human evaluation of open-instruct. Wang et al., 2023, https://arxiv.org/abs/2306.04751."""
 
 from trueup.feedback.fields import Place, optional_text, text
-from trueup.feedback.layouts.exchange import answer, judged, request
+from trueup.feedback.layouts.data_sets.exchange import answer, judged, request
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 

@@ -4,7 +4,7 @@
 """
 
 from trueup.feedback.fields import Place, fields, label, needed, text
-from trueup.feedback.layouts.exchange import answer, demonstrated, request
+from trueup.feedback.layouts.data_sets.exchange import answer, demonstrated, request
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Example, Origin, Response
 

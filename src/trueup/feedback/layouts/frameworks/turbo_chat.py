@@ -6,8 +6,8 @@
 """
 
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts.dialects import TURBO_ALIGNMENT, spoken_by, turns
-from trueup.feedback.layouts.dialogues import COMMON, last_response
+from trueup.feedback.layouts.frameworks.dialects import TURBO_ALIGNMENT, spoken_by, turns
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, last_response
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin
 

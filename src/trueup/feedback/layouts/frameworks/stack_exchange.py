@@ -6,8 +6,8 @@ The question is a turn of the user, the responses are turns of the assistant.
 """
 
 from trueup.feedback.fields import Place, text
-from trueup.feedback.layouts.dialogues import COMMON, compared
-from trueup.feedback.layouts.exchange import answer, request
+from trueup.feedback.layouts.data_sets.exchange import answer, request
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, compared
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Example, Origin
 

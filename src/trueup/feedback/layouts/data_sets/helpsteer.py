@@ -9,7 +9,7 @@ A prompt of several turns is one text, `Hi\\n<extra_id_1>Assistant\\nHello\\n<ex
 import re
 
 from trueup.feedback.fields import Place, number, text
-from trueup.feedback.layouts.exchange import answer, judged, whole
+from trueup.feedback.layouts.data_sets.exchange import answer, judged, whole
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Message, Origin, Response
 

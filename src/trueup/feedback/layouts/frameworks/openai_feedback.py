@@ -6,7 +6,7 @@ https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md
 """
 
 from trueup.feedback.fields import Place, label
-from trueup.feedback.layouts.dialogues import OPTIONAL, compared, last_response, with_system
+from trueup.feedback.layouts.frameworks.dialogues import OPTIONAL, compared, last_response, with_system
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.turns import as_response, message, messages

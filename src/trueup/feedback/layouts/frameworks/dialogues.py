@@ -1,7 +1,7 @@
 """What layouts of conversations share: system prompts, histories, and examples made of turns."""
 
 from trueup.feedback.fields import Place, items, optional_number, optional_text, text
-from trueup.feedback.layouts.dialects import Dialect, not_learned, turn
+from trueup.feedback.layouts.frameworks.dialects import Dialect, not_learned, turn
 from trueup.feedback.layouts.layout import RowValue, Unusable
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
 from trueup.feedback.tools import declared

@@ -4,7 +4,7 @@
 """
 
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts.dialogues import COMMON, compared
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, compared
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.turns import as_response, content

@@ -7,7 +7,7 @@ The lowest rank is the best; equal ranks tie.
 """
 
 from trueup.feedback.fields import Place, fields, items, needed, optional_text
-from trueup.feedback.layouts.exchange import whole
+from trueup.feedback.layouts.data_sets.exchange import whole
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 from trueup.feedback.tools import declared

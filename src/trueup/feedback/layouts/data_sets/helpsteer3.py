@@ -1,8 +1,8 @@
 """HelpSteer3 preferences. Wang et al., 2025, https://arxiv.org/abs/2505.11475."""
 
 from trueup.feedback.fields import Place, text
-from trueup.feedback.layouts.exchange import answer, judged
-from trueup.feedback.layouts.helpsteer import side
+from trueup.feedback.layouts.data_sets.exchange import answer, judged
+from trueup.feedback.layouts.data_sets.helpsteer import side
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages

@@ -7,7 +7,7 @@ read the same.
 """
 
 from trueup.feedback.fields import Place, fields, items, needed, optional_text, text
-from trueup.feedback.layouts.exchange import whole
+from trueup.feedback.layouts.data_sets.exchange import whole
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 

@@ -4,8 +4,15 @@
 """
 
 from trueup.feedback.fields import Place, label, text
-from trueup.feedback.layouts.dialogues import OPTIONAL, Turns, compared, history, single, with_system
-from trueup.feedback.layouts.exchange import answer, request
+from trueup.feedback.layouts.data_sets.exchange import answer, request
+from trueup.feedback.layouts.frameworks.dialogues import (
+    OPTIONAL,
+    Turns,
+    compared,
+    history,
+    single,
+    with_system,
+)
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Example, Origin
 

@@ -4,7 +4,7 @@
 """
 
 from trueup.feedback.fields import Place, text
-from trueup.feedback.layouts.exchange import answer, demonstrated, request
+from trueup.feedback.layouts.data_sets.exchange import answer, demonstrated, request
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 

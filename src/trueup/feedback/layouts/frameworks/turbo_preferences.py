@@ -5,8 +5,8 @@
 """
 
 from trueup.feedback.fields import Place, label
-from trueup.feedback.layouts.dialects import TURBO_ALIGNMENT, turns
-from trueup.feedback.layouts.dialogues import COMMON, Turns, compared, side, single
+from trueup.feedback.layouts.frameworks.dialects import TURBO_ALIGNMENT, turns
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, Turns, compared, side, single
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Example, Origin
 

@@ -17,7 +17,7 @@ from trueup.feedback.fields import (
     position,
     text,
 )
-from trueup.feedback.layouts.exchange import judged
+from trueup.feedback.layouts.data_sets.exchange import judged
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 

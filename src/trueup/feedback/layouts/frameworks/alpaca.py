@@ -8,8 +8,15 @@
 from functools import partial
 
 from trueup.feedback.fields import Place, label, optional_text, text
-from trueup.feedback.layouts.dialogues import OPTIONAL, Turns, compared, history, single, with_system
-from trueup.feedback.layouts.exchange import answer
+from trueup.feedback.layouts.data_sets.exchange import answer
+from trueup.feedback.layouts.frameworks.dialogues import (
+    OPTIONAL,
+    Turns,
+    compared,
+    history,
+    single,
+    with_system,
+)
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Message, Origin
 

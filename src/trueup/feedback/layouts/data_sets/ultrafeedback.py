@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from trueup.feedback.fields import Place, fields, items, needed, number, optional_number, optional_text, text
-from trueup.feedback.layouts.exchange import answer, request
+from trueup.feedback.layouts.data_sets.exchange import answer, request
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 

@@ -7,8 +7,8 @@ The answers follow the messages; a turn of the bot that ends these is what they 
 """
 
 from trueup.feedback.fields import Place, fields, items, needed, number, optional_text, text
-from trueup.feedback.layouts.dialects import TURBO_ALIGNMENT, turns
-from trueup.feedback.layouts.exchange import answer
+from trueup.feedback.layouts.data_sets.exchange import answer
+from trueup.feedback.layouts.frameworks.dialects import TURBO_ALIGNMENT, turns
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin, Response
 from trueup.feedback.tools import declared

@@ -1,0 +1,52 @@
+"""Layouts of other training frameworks."""
+
+from trueup.feedback.layouts.frameworks import (
+    alpaca,
+    ms_swift_messages,
+    ms_swift_queries,
+    ms_swift_rounds,
+    nemo_pairs,
+    nemo_rankings,
+    openai_feedback,
+    openrlhf_pairs,
+    outputs,
+    sharegpt,
+    stack_exchange,
+    turbo_answers,
+    turbo_chat,
+    turbo_preferences,
+)
+from trueup.feedback.layouts.layout import Layout
+
+LAYOUTS: tuple[Layout, ...] = (
+    alpaca.PAIRS,
+    alpaca.POINTS,
+    alpaca.POINTS_LABEL,
+    alpaca.DEMONSTRATIONS,
+    sharegpt.PAIRS,
+    sharegpt.POINTS,
+    sharegpt.POINTS_LABEL,
+    sharegpt.DEMONSTRATIONS,
+    openai_feedback.PAIRS,
+    openai_feedback.POINTS,
+    stack_exchange.LAYOUT,
+    ms_swift_messages.CONVERSATIONS,
+    ms_swift_messages.PAIRS,
+    ms_swift_messages.POINTS,
+    ms_swift_messages.SOLUTIONS,
+    ms_swift_messages.DEMONSTRATIONS,
+    ms_swift_queries.PAIRS,
+    ms_swift_queries.POINTS,
+    ms_swift_queries.DEMONSTRATIONS,
+    ms_swift_rounds.LAYOUT,
+    nemo_pairs.LAYOUT,
+    nemo_rankings.LAYOUT,
+    openrlhf_pairs.QUESTIONS,
+    openrlhf_pairs.INPUTS,
+    *outputs.LAYOUTS,
+    turbo_preferences.PAIRS,
+    turbo_preferences.POINTS,
+    turbo_answers.LAYOUT,
+    turbo_chat.LAYOUT,
+)
+"""Of other training frameworks; before the more general ones that a few of them look like."""
