@@ -79,3 +79,27 @@ def test_a_text_that_spells_the_unknown_token_is_no_unknown_word() -> None:
     assert unknown_words(" <rm_score>: -1.25\n", tokenizer) == []
     tokenizer.unk_token = None
     assert unknown_words("\u00e9", tokenizer) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "side"),
+    [
+        ("score {reward}", "end", "before"),
+        (" score {reward}", "start", "after"),
+        ("{reward} score", "end", "before"),
+    ],
+)
+def test_words_that_are_glued_to_the_prompt_are_refused(text: str, position: str, side: str) -> None:
+    """`.score` and `1.0name` are words that nobody knows."""
+    condition = Condition(text, 1, position, 1.0, highest=2.0, lowest=-3.0)
+    check_condition(condition, WORLD)
+    with pytest.raises(
+        InputError, match=f"glued to the word beside it. Put a space {side} it in --condition"
+    ):
+        check_condition(condition, WORLD, ["name two colours ."])
+    apart = Condition(f" {text.strip()} ", 1, position, 1.0, highest=2.0, lowest=-3.0)
+    check_condition(apart, WORLD, ["name two colours .", "sort plum and fig ."])
+
+
+def test_unknown_words_of_the_prompt_itself_do_no_harm() -> None:
+    check_condition(asked(" score {reward}"), WORLD, ["name two gadgets ."])

@@ -58,7 +58,8 @@ def favoured(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
 
     table = {
         " <rm_score>: 1.2 ": [0.0, 1.0, 2.0, 3.0, 4.0],
-        " <rm_score>: 0.5 ": [1.0, 1.0, 4.0, 3.0, 4.0],
+        " <rm_score>: 0.5 ": [1.0, 2.0, 4.0, 4.0, 5.0],
+        " <rm_score>: 0.7 ": [1.0, 1.0, 4.0, 3.0, 4.0],
         " <rm_score>: -3.0 ": [0.0, 0.0, 0.0, 0.0, 1.0],
     }
     original = condition_sweep.Trial
@@ -78,11 +79,11 @@ def test_the_best_is_marked_and_kept(folder: Path, capsys: Captured) -> None:
     rows = [line.replace("|", " ").split() for line in said.out.splitlines() if "rm_score" in line]
     assert rows == [
         ["-3", "'", "<rm_score>:", "-3.0", "'", "0.200", "+-", "0.200", "3.0", "+-", "0.4"],
-        ["0.5", "'", "<rm_score>:", "0.5", "'", "2.600", "+-", "0.678", "3.0", "+-", "0.4", "best"],
+        ["0.5", "'", "<rm_score>:", "0.5", "'", "3.200", "+-", "0.735", "3.0", "+-", "0.4", "best"],
         ["1.2", "'", "<rm_score>:", "1.2", "'", "2.000", "+-", "0.707", "3.0", "+-", "0.4", "now"],
     ]
     assert max(map(len, said.out.splitlines())) <= 80
-    assert said.out.splitlines()[-1] == ("model asks for 0.5 from now on: better than 1.2 by 0.600 +- 0.400")
+    assert said.out.splitlines()[-1] == ("model asks for 0.5 from now on: better than 1.2 by 1.200 +- 0.200")
     assert said.err.splitlines()[:1] == ["asked.jsonl: prompts, 5 rows"]
     kept = read_condition(folder / "model")
     assert kept is not None and kept.reward == 0.5
@@ -95,8 +96,22 @@ def test_a_dry_run_changes_nothing(folder: Path, capsys: Captured) -> None:
     before = {path: path.read_bytes() for path in sorted((folder / "model").iterdir())}
     assert ask("--candidates", "0.5", "--dry-run") == 0
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said == "0.5 is better than 1.2 by 0.600 +- 0.400; nothing was written"
+    assert said == "0.5 is better than 1.2 by 1.200 +- 0.200; nothing was written"
     assert {path: path.read_bytes() for path in sorted((folder / "model").iterdir())} == before
+
+
+@pytest.mark.usefixtures("favoured")
+def test_what_may_be_chance_is_not_kept(folder: Path, capsys: Captured) -> None:
+    """Better by 1.5 standard errors, on the prompts on which it was found to be the best."""
+    before = (folder / "model" / FILE).read_bytes()
+    assert ask("--candidates", "0.7") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "0.7 is better than 1.2 by 0.600 +- 0.400, less than twice its standard error:",
+        "nothing was written; more prompts tell more",
+    ]
+    assert ask("--candidates", "0.7", "--json") == 0
+    assert not json.loads(capsys.readouterr().out)["kept"]
+    assert (folder / "model" / FILE).read_bytes() == before
 
 
 @pytest.mark.usefixtures("favoured")
@@ -113,12 +128,12 @@ def test_json(dry: tuple[str, ...], folder: Path, capsys: Captured) -> None:
     assert ask("--candidates", "0.5", "--json", *dry) == 0
     found = json.loads(capsys.readouterr().out)
     trials = found.pop("trials")
-    assert found.pop("gain") == pytest.approx({"value": 0.6, "standard_error": 0.4})
+    assert found.pop("gain") == pytest.approx({"value": 1.2, "standard_error": 0.2})
     assert found == {"model": "model", "prompts": 5, "asked_until_now": 1.2, "best": 0.5, "kept": not dry}
     assert [(trial["reward"], trial["words"]) for trial in trials] == [
         (1.2, " <rm_score>: 1.2 "), (0.5, " <rm_score>: 0.5 "),
     ]  # fmt: skip
-    assert trials[1]["score"]["value"] == 2.6 and trials[1]["length"]["value"] == 3.0
+    assert trials[1]["score"]["value"] == 3.2 and trials[1]["length"]["value"] == 3.0
     assert 0 <= trials[1]["ended"] <= 1
 
 

@@ -169,6 +169,27 @@ def test_paired_kto_and_its_gradient_are_those_of_the_plain_formula(pairs: Pairs
         assert gradient[place].item() == pytest.approx((high - low) / (2 * step), abs=1e-9)
 
 
+def test_paired_kto_lets_the_gradient_through_means_of_exactly_0() -> None:
+    """As torch's clamp does in the authors' code: step 1 of every run. Both terms then move each response alike."""
+    ones = torch.ones(4, dtype=torch.int64)
+    reference = LogProbs(torch.tensor([-1.0, -2.0, -3.0, -4.0], dtype=torch.float64), ones)
+    leaf = reference.token_S.clone().requires_grad_()
+    measured = pair_log_ratios(reference, reference, PAIRS)
+    loss = paired_kto(LogProbs(leaf, ones), reference, PAIRS, measured, beta=0.1)
+
+    other = reference.token_S.clone().requires_grad_()
+    ratio = other - reference.token_S
+    chosen, rejected = ratio[PAIRS.chosen_P], ratio[PAIRS.rejected_P]
+    z_w, z_l = chosen.mean().clamp(min=0), rejected.mean().clamp(min=0)
+    theirs = torch.cat(
+        [1 - torch.sigmoid(0.1 * (chosen - z_l)), 1 - torch.sigmoid(0.1 * (z_w - rejected))]
+    ).mean()
+    assert loss.per_example.tolist() == [0.5, 0.5]
+    (found,) = torch.autograd.grad(loss.per_example.mean(), leaf)
+    (expected,) = torch.autograd.grad(theirs, other)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
 def test_the_authors_sum_of_two_means() -> None:
     """Imitated: a demonstration and a label of 1; the others: two labels of 0. Log-probabilities per token."""
     policy = rows(-1.0, -3.0, -2.0, -4.0, -1.0, lengths=(2, 1, 1, 1))

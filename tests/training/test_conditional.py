@@ -222,6 +222,22 @@ def test_a_condition_at_the_start_is_not_cut_off(
         run_here("sft", settings("sft", model, data, tmp_path / "sft", max_prompt_length=8))
 
 
+def test_a_run_goes_on_as_it_began_though_the_model_is_asked_otherwise_since(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    """`trueup condition` on the model it started from, while it was stopped."""
+    model = conditional(tiny_model, data, tmp_path / "ca")
+    begun = read_condition(model)
+    assert begun is not None
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_here("sft", settings("sft", model, data, whole))
+    break_off("sft", settings("sft", model, data, broken), 7)
+    begun.asking_for(begun.reward - 1).save(model)
+    api.resume(broken, quiet=True)
+    assert model_bytes(broken) == model_bytes(whole) != {}
+    assert read_condition(broken / "model") == begun
+
+
 @pytest.mark.world
 def test_words_that_the_tokenizer_does_not_know_are_refused_before_training(tmp_path: Path) -> None:
     """The world's tokenizer knows no `<rm_score>:`, and no number without a point."""

@@ -1,6 +1,7 @@
 """Whole runs: every method learns from a file, from Python as from the command line, and goes on where it may."""
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -359,3 +360,29 @@ def test_prompts_shared_by_training_and_evaluation_are_refused_unless_allowed(
     assert command("train", "dpo", *arguments, "--eval_data", few, "--allow_overlap") == 0
     said = "3 of 3 evaluation examples have a prompt that is also trained on"
     assert capsys.readouterr().err.count(said) == 2
+
+
+def test_evaluation_data_that_cannot_be_used_is_named_as_such(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another kind of feedback than the training data, of which the method makes nothing."""
+    data = write_feedback(tmp_path)
+    other = write_feedback(tmp_path / "other", seed=9) if (tmp_path / "other").mkdir() is None else data
+    for method, kind, message in (
+        (
+            "dpo",
+            "demonstrations",
+            "evaluation data: the 24 examples of .* hold 24 demonstrations, and no pairs",
+        ),
+        (
+            "fa",
+            "demonstrations",
+            "evaluation data: the 24 examples .* no filtered demonstrations can be made",
+        ),
+        ("ca", "demonstrations", "evaluation data: none of the 24 examples holds the rewards"),
+    ):
+        values = settings(
+            method, tiny_model, data, tmp_path / method, eval_data=str(other[kind]), allow_overlap=True
+        )
+        assert command("train", method, *options(values)) == 2
+        assert re.search(message, capsys.readouterr().err)

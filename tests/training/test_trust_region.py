@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from runs import metrics_of, run_here, settings, write_feedback
 
+from trueup.config.resolve import resolve
 from trueup.methods import METHODS
+from trueup.training import api
 
 REFERENCED = [name for name, info in METHODS.items() if "reference" in info.settings.model_fields]
 EVERY, STEPS = 3, 7
@@ -54,3 +56,14 @@ def test_it_trains_and_moves_its_reference(
     assert 0 < drift[1] < 0.8 * drift[0]
     if "kto/z0" in hard[0]:
         assert hard[EVERY]["kto/z0"] == 0
+
+
+@pytest.mark.parametrize("every, warned", [(2, False), (11, False), (12, True), (512, True)])
+def test_a_reference_that_never_moves_is_warned_of(
+    every: int, warned: bool, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of 12 steps."""
+    values = settings("tr-dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
+    api.run(resolve("tr-dpo", overrides={**values, "reference.every": every}))
+    said = capsys.readouterr().err
+    assert (f"the reference moves every {every} steps, and the run has 12: it never does" in said) == warned

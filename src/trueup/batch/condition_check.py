@@ -1,15 +1,18 @@
 """Whether a tokenizer can express what conditional alignment writes into prompts."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
+from trueup.feedback.records import Content
 
 MOST = 200
 """Numbers tried between the lowest and the highest reward."""
 
 
-def check_condition(condition: Condition, tokenizer: Any) -> None:
+def check_condition(condition: Condition, tokenizer: Any, prompts: Sequence[Content] = ()) -> None:
     """Refuse a condition that holds words the tokenizer knows only as its unknown token, or whose numbers it drops.
 
     Rewards would look alike to the model, or be written with something it has never seen.
@@ -18,10 +21,13 @@ def check_condition(condition: Condition, tokenizer: Any) -> None:
         condition: every number that it writes from its lowest to its highest reward is tried, up to `MOST`, and
             the one to ask for.
         tokenizer: a transformers tokenizer.
+        prompts: a few in which it will stand, since a word may be another one beside others.
 
     Raises:
         InputError: the words are named, with what to do.
     """
+    for prompt in prompts:
+        _check_in_place(condition, tokenizer, prompt)
     span = condition.highest - condition.lowest
     rewards = [condition.reward, *(condition.lowest + span * step / MOST for step in range(MOST + 1))]
     written: dict[tuple[int, ...], str] = {}
@@ -37,6 +43,35 @@ def check_condition(condition: Condition, tokenizer: Any) -> None:
                 f"the tokenizer makes the same tokens of the conditions {other!r} and {words!r}, so that the model "
                 "could not tell rewards apart. Write the reward with words it knows, by --condition and --decimals"
             )
+
+
+def _check_in_place(condition: Condition, tokenizer: Any, prompt: Content) -> None:
+    """The same within a prompt, for the lowest and the highest reward."""
+    before, low, high = (
+        _ids(_text(content), tokenizer)
+        for content in (
+            prompt,
+            condition.applied(prompt, condition.lowest),
+            condition.applied(prompt, condition.highest),
+        )
+    )
+    unknown = tokenizer.unk_token_id
+    lost = (
+        unknown is not None and max(Counter(ids)[unknown] for ids in (low, high)) > Counter(before)[unknown]
+    )
+    same = low == high and condition.words(condition.lowest) != condition.words(condition.highest)
+    if lost or same:
+        what = "has only its unknown token for part of" if lost else "cannot tell rewards apart by"
+        side = "before" if condition.position == "end" else "after"
+        raise InputError(
+            f"in a prompt, the tokenizer {what} the condition {condition.words()!r} at the {condition.position}: it "
+            f"may be glued to the word beside it. Put a space {side} it in --condition, or write it with other words"
+        )
+
+
+def _text(content: Content) -> str:
+    """What is said, one message after the other."""
+    return content if isinstance(content, str) else "\n".join(message.content for message in content)
 
 
 def unknown_words(text: str, tokenizer: Any) -> list[str]:

@@ -75,7 +75,7 @@ def condition(
     asked = _prompts(prompts, count)
     swept = _sweep(model, now, rewards, asked, scorer, seed=seed, max_new_tokens=max_new_tokens)
     best = swept.best.condition
-    kept = keep and best != now
+    kept = keep and best != now and swept.reliable
     if kept:
         from trueup.evaluate.kept_condition import keep as write
 
@@ -213,6 +213,11 @@ def _verdict(model: str, swept: Sweep, keep: bool) -> str:
     if best == now:
         return f"the model asks for the best already: {now.condition.reward:.4g}"
     gain = f"better than {now.condition.reward:.4g} by {_shown(swept.gain, 3)}"
+    if keep and not swept.reliable:
+        return (
+            f"{best.condition.reward:.4g} is {gain}, less than twice its standard error:\n"
+            "nothing was written; more prompts tell more"
+        )
     if keep:
         return f"{model} asks for {best.condition.reward:.4g} from now on: {gain}"
     return f"{best.condition.reward:.4g} is {gain}; nothing was written"

@@ -68,6 +68,14 @@ class Sweep:
         """By how much the best is better than what is asked for now, prompt by prompt."""
         return mean([new - now for new, now in zip(self.best.scores, self.trials[0].scores, strict=True)])
 
+    @property
+    def reliable(self) -> bool:
+        """Whether the best is better than what is asked for now by more than twice the standard error of that.
+
+        It is the best of several on these very prompts, and a smaller gain is likely to be chance.
+        """
+        return self.gain.value > 2 * self.gain.error  # never for a single prompt, whose error is not a number
+
 
 def usual_rewards(condition: Condition) -> tuple[float, ...]:
     """The rewards worth a trial: the highest of training, 2 and 5 deviations above the mean, and the mean."""

@@ -45,6 +45,14 @@ def wins(comparisons: Sequence[Comparison]) -> dict[int, list[float]]:
     return found
 
 
+def clear_wins(example: Example) -> list[Value]:
+    """Of responses that were always chosen or always rejected: 1 or 0, or the probability and its rest; the mean of
+    several."""
+    found = wins(distinct(example))
+    clear = {at: sure for at, sure in found.items() if min(sure) > 0.5 or max(sure) < 0.5}
+    return [(at, sum(sure) / len(sure)) for at, sure in sorted(clear.items())]
+
+
 def scores(example: Example) -> list[Value]:
     """The responses that have a score."""
     return [(at, one.score) for at, one in enumerate(example.responses) if one.score is not None]

@@ -15,7 +15,17 @@ from trueup.feedback.groups import (
     PointRelation,
     RankRelation,
 )
-from trueup.feedback.orders import Value, agreed, all_equal, beaten, distinct, labels, scores, wins
+from trueup.feedback.orders import (
+    Value,
+    agreed,
+    all_equal,
+    beaten,
+    clear_wins,
+    distinct,
+    labels,
+    scores,
+    wins,
+)
 from trueup.feedback.records import Example
 from trueup.feedback.viewed import Viewed as Viewed
 from trueup.feedback.viewed import apply as apply
@@ -139,13 +149,11 @@ def labelled_points(example: Example, *, mark: bool) -> Group[PointRelation] | D
         if response.demonstration:
             found.setdefault(position, 1.0)
     if not found and example.comparisons:
-        compared = distinct(example)
-        if not compared:
+        if not distinct(example):
             return Discarded(IDENTICAL, example.origin)
-        clear = {at: sure for at, sure in wins(compared).items() if min(sure) > 0.5 or max(sure) < 0.5}
-        if not clear:
+        found = dict(clear_wins(example))
+        if not found:
             return Discarded("every response is both chosen and rejected", example.origin)
-        found = {position: sum(sure) / len(sure) for position, sure in clear.items()}
     if not found and scores(example):
         return Discarded(SCORES_ALONE, example.origin)
     if not found:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Temperature = Annotated[
     float,
     Field(
-        gt=0, description="Temperature of the weights exp(r / beta); smaller trusts the best rewards more."
+        gt=0,
+        description="Temperature of the weights exp(r / beta); smaller trusts the best rewards more, until max_weight "
+        "clips them.",
     ),
 ]
 MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to this.")]

@@ -20,8 +20,8 @@ def paired_kto(
     rho = log(pi / pi_ref) of the chosen (w) and the rejected (l) response; z_w and z_l = max(0, mean of rho_w and of
     rho_l over the step's pairs). As in the authors' code the two means carry a gradient: every response of the step
     moves them, and them every loss. Written out, that adds to the gradient of rho_l of one pair
-    beta / (2 P) sum over all pairs of s'(beta (rho_w - z_l)) where z_l > 0, and likewise for rho_w; the sum is known
-    beforehand from the measured values, so that the gradient is exact however the step is cut.
+    beta / (2 P) sum over all pairs of s'(beta (rho_w - z_l)) where the mean is not below 0, and likewise for
+    rho_w; the sum is known beforehand from the measured values, so that the gradient is exact however the step is cut.
 
     Args:
         policy: N responses; log-probabilities are summed over tokens.
@@ -53,11 +53,14 @@ def pair_log_ratios(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> Tens
 
 
 def _through_means(measured_M: Tensor, beta: float) -> Tensor:
-    """[2] derivative of the mean loss by z_w and by z_l; 0 where the mean was clamped."""
+    """[2] derivative of the mean loss by z_w and by z_l; 0 where the mean is below 0.
+
+    At 0 itself the clamp lets the gradient through, as it does in the authors' code.
+    """
     mean_2 = measured_M.mean(0)
     z_w, z_l = mean_2.clamp(min=0)
     near_l = torch.sigmoid(beta * (measured_M[:, 1] - z_w))
     near_w = torch.sigmoid(beta * (z_l - measured_M[:, 0]))
     slope_w = -beta * (near_l * (1 - near_l)).mean() / 2
     slope_l = beta * (near_w * (1 - near_w)).mean() / 2
-    return torch.stack([slope_w, slope_l]) * (mean_2 > 0)
+    return torch.stack([slope_w, slope_l]) * (mean_2 >= 0)

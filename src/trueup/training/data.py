@@ -14,7 +14,7 @@ from trueup.config.settings import RunSettings
 from trueup.errors import InputError, listed
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
-from trueup.feedback.records import Example
+from trueup.feedback.records import Content, Example
 from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.turns_in_loss import turns_in_loss
 from trueup.feedback.viewed import apply
@@ -41,6 +41,8 @@ class Examples:
     """For people: what they should look at."""
     condition: Condition | None = None
     """What the method wrote into the prompts."""
+    prompts: tuple[Content, ...] = ()
+    """A few training prompts as they were given."""
 
 
 def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Examples:
@@ -67,8 +69,10 @@ def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Exa
     lines += viewed.lines()
     kept: tuple[Group[Any], ...] = ()
     if held_out:
-        kept = apply(method.view, turns_in_loss(fitted.rewrite(held_out), settings.turns).examples).groups
-        lines.append(f"evaluation on {len(kept)} of {len(held_out)} held-out examples")
+        kept, line = _evaluated(
+            method, held_out, turns_in_loss(fitted.rewrite(held_out), settings.turns).examples
+        )
+        lines.append(line)
     return Examples(
         viewed.groups,
         kept,
@@ -76,7 +80,31 @@ def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Exa
         tuple(lines),
         warnings=(*warnings, *fitted.warnings),
         condition=fitted.condition,
+        prompts=tuple(example.prompt for example in train_part[:8]),
     )
+
+
+def _evaluated(
+    method: Method[Any, Any, Any], held_out: Sequence[Example], rewritten: Sequence[Example]
+) -> tuple[tuple[Group[Any], ...], str]:
+    """The groups to evaluate on, and how many there are, for people.
+
+    Args:
+        held_out: as they were given.
+        rewritten: as the method's transforms left them.
+    """
+    if not rewritten:
+        raise InputError(
+            f"evaluation data: none of the {len(held_out)} examples holds the rewards that the training data was "
+            "measured by. Give evaluation data of the same kind"
+        )
+    try:
+        viewed = apply(method.view, rewritten)
+    except InputError as error:
+        raise InputError(f"evaluation data: {error}") from error
+    made = f", {viewed.responses} responses" if len(rewritten) != len(held_out) else ""
+    used = len(viewed.groups) if len(rewritten) == len(held_out) else len(held_out)
+    return viewed.groups, f"evaluation on {used} of {len(held_out)} held-out examples{made}"
 
 
 def make_source(
@@ -104,7 +132,7 @@ def make_source(
     condition = None if examples.condition else loaded.condition
     _check_condition(examples.condition or condition, settings)
     if examples.condition is not None:
-        check_condition(examples.condition, loaded.tokenizer)
+        check_condition(examples.condition, loaded.tokenizer, examples.prompts)
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
     prepared = prepare(display.track(examples.training, "tokenizing"), encoder, what="training", poll=poll)
     kept = Prepared((), ())

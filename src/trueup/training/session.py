@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -66,12 +67,14 @@ class Session:
             for warning in examples.warnings:
                 self.display.warn(warning)
             policy, loaded = make_policy(self.settings, self.display)
+            if resume:
+                loaded = self._asked_as_begun(loaded)
             condition = examples.condition or loaded.condition
             source, lines = make_source(
                 examples, loaded, self.settings, self.method, display=self.display, poll=flag.poll
             )
             self._say_data(lines)
-            facts = self._facts(policy, source, examples.fingerprints)
+            facts = self._facts(policy, source, examples.fingerprints, loaded)
             if resume:
                 self._unchanged(facts)
             saved = (
@@ -124,6 +127,12 @@ class Session:
     def _start(self, run: Run, facts: dict[str, Any], resume: bool) -> None:
         if resume:
             self.display.warn("the run was stopped before its first checkpoint; it begins again at step 1")
+        every = getattr(self.method.reference, "every", None)
+        if isinstance(every, int) and every >= run.total:
+            self.display.warn(
+                f"the reference moves every {every} steps, and the run has {run.total}: it never does, or only at "
+                "the end. Give a smaller --reference.every"
+            )
         run.reference.start(run.source)
         said = check_first_batch(run.policy, run.reference, run.source.batches(1)[0])
         if said:
@@ -183,7 +192,7 @@ class Session:
             return yaml.safe_dump(dump(self.resolved), sort_keys=False)
 
     def _facts(
-        self, policy: CausalModel, source: OfflineSource, fingerprints: dict[str, str]
+        self, policy: CausalModel, source: OfflineSource, fingerprints: dict[str, str], loaded: Loaded
     ) -> dict[str, Any]:
         packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
         return {
@@ -195,7 +204,16 @@ class Session:
             "data_fingerprints": fingerprints,
             "tokens_identity": tokens_identity((*source.groups, *source.held_out_groups)),
             "model_identity": model_identity(policy.network),
+            "asked_with": None if loaded.condition is None else asdict(loaded.condition),
         }
+
+    def _asked_as_begun(self, loaded: Loaded) -> Loaded:
+        """The model with the condition it had when the run began; `trueup condition` may have changed it since."""
+        facts = read_facts(self.folder.path)
+        if "asked_with" not in facts:
+            return loaded
+        begun = facts["asked_with"]
+        return replace(loaded, condition=None if begun is None else Condition(**begun))
 
     def _unchanged(self, facts: dict[str, Any]) -> None:
         """Refuse to go on with another model, other data or other tokens than the run began with."""

@@ -25,7 +25,10 @@ def test_by_hand() -> None:
     assert fitted.lines[-1] == (
         f"weights exp(r / 2): effective sample size {total**2 / squares:.1f} of 3 responses (42 %), 1 clipped to 20"
     )
-    assert fitted.warnings == ()
+    assert len(fitted.warnings) == 1 and fitted.warnings[0].startswith(
+        "1 of 3 weights are clipped to 20 and so alike"
+    )
+    assert ExponentialWeights(2.0, 200.0, RAW).fit([scored(0.0, 1.0, 10.0)]).warnings == ()
 
 
 def test_a_small_beta_is_survived_and_warned_of() -> None:
@@ -34,7 +37,7 @@ def test_a_small_beta_is_survived_and_warned_of() -> None:
     fitted = ExponentialWeights(0.001, 20.0, RAW).fit(examples)
     (made,) = fitted.rewrite(examples)
     assert [response.score for response in made.responses] == [0.0] * 19 + [20.0]
-    assert "equivalent of 1.0 of 20 responses; a larger --beta" in fitted.warnings[0]
+    assert "equivalent of 1.0 of 20 responses; a larger --beta" in fitted.warnings[-1]
 
 
 def test_rewards_are_standardised_first() -> None:

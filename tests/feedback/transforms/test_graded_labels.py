@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Response
 from trueup.feedback.transforms.graded_labels import GradedLabels
 
 
@@ -97,3 +97,20 @@ def test_data_that_cannot_be_scaled_is_refused() -> None:
         labels(GradedLabels("min-max"), Example("p", (Response("a", label=1.0),)))
     with pytest.raises(InputError, match="all 2 scores are 3; they tell no response from another"):
         labels(GradedLabels("min-max"), scored(3.0, 3.0))
+
+
+def test_pairs_are_labelled_where_it_decides_who_is_a_demonstration() -> None:
+    """As the view of points labels them; a response both chosen and rejected stays without."""
+    responses = (Response("a"), Response("b"), Response("c"))
+    example = Example("p", responses, (Comparison(0, 1), Comparison(1, 2, 0.8)))
+
+    def judged(transform: GradedLabels) -> list[tuple[float | None, bool]]:
+        (made,) = transform.fit([example]).rewrite([example])
+        return [(response.label, response.demonstration) for response in made.responses]
+
+    assert judged(GradedLabels(demonstration_from=1.0)) == [
+        (1.0, True), (None, False), (pytest.approx(0.2), False),
+    ]  # fmt: skip
+    assert judged(GradedLabels()) == [(None, False)] * 3
+    fitted = GradedLabels(demonstration_from=1.0).fit([example])
+    assert fitted.lines == ("demonstrations: 1 response labelled 1 or more, beside 0 marked",)

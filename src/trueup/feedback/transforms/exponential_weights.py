@@ -13,6 +13,8 @@ from trueup.feedback.records import Example
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
 
+MANY = 0.1
+"""Share of clipped weights above which they are worth a warning."""
 FEW = 0.1
 """Share of the responses below which the effective sample size is worth a warning."""
 
@@ -39,6 +41,11 @@ class ExponentialWeights:
             f"({100 * share:.0f} %), {clipped} clipped to {self.largest:g}",
         ]
         warnings = []
+        if clipped > MANY * len(weights):
+            warnings.append(
+                f"{clipped} of {len(weights)} weights are clipped to {self.largest:g} and so alike: a smaller beta no "
+                "longer tells good from better. Raise --beta or --max-weight"
+            )
         if share < FEW:
             warnings.append(
                 f"the weights rest on the equivalent of {size:.1f} of {len(weights)} responses; a larger --beta "

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trueup.errors import InputError
 from trueup.feedback.counts import counted
-from trueup.feedback.orders import scores
+from trueup.feedback.orders import clear_wins, scores
 from trueup.feedback.records import Example, Response
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
@@ -86,9 +86,17 @@ class GradedLabels:
         Raises:
             InputError: a score lies outside the range.
         """
-        return replace(
+        made = replace(
             example, responses=tuple(self.judged(one, grade, example) for one in example.responses)
         )
+        if self.demonstration_from is None or any(
+            one.label is not None or one.demonstration for one in made.responses
+        ):
+            return made
+        # As the view of points would label them, so that those labelled enough count as demonstrations.
+        found = dict(clear_wins(made))
+        labelled = tuple(replace(one, label=found.get(at)) for at, one in enumerate(made.responses))
+        return replace(made, responses=tuple(self.judged(one, None, example) for one in labelled))
 
     def judged(
         self, response: Response, grade: Callable[[float], float] | None, example: Example

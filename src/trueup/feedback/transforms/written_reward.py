@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
+from trueup.feedback.counts import counted
 from trueup.feedback.orders import scores
 from trueup.feedback.records import Example
 from trueup.feedback.transforms.rewards import StandardizedRewards
@@ -45,6 +46,9 @@ class WrittenReward:
             f"condition at the {self.position} of the prompt, from {lowest!r} to {highest!r}; the finished model is "
             f"asked with {condition.words()!r}",
         ]
+        without = sum(len(one.responses) for one in examples) - len(found)
+        if without:
+            lines.append(f"condition: {counted(without, 'response')} without a reward not used")
         warnings = []
         if reward > found[-1]:
             warnings.append(
