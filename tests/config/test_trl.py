@@ -212,6 +212,10 @@ def test_translated(values: dict[str, Any], settings: dict[str, Any]) -> None:
         ),
         ("dpo", {"loss_type": ["hinge"]}, "loss_type hinge is not the loss of method dpo: use method slic"),
         ("dpo", {"loss_type": "robust"}, "not the loss of method dpo: use method robust-dpo"),
+        ("dpo", {"loss_type": "kto"}, "not the loss of method dpo: use method kto or tr-kto$"),
+        ("paired-kto", {"loss_type": "kto"}, "not the loss of method paired-kto: use method kto or tr-kto$"),
+        ("tr-kto", {"loss_type": "kto_pair"}, "not the loss of method tr-kto: use method paired-kto$"),
+        ("tr-kto", {"sync_ref_model": False}, "reference of method tr-kto always moves; use method kto$"),
         ("tr-ipo", {"sync_ref_model": False}, "the reference of method tr-ipo always moves; use method ipo"),
         (
             "dpo",
@@ -246,7 +250,39 @@ def test_ipo_is_per_token_as_in_trl() -> None:
         made = translated(method, loss_type="ipo")
         assert made.settings == {"per_token": True}
         assert made.notes == ("loss_type ipo is taken with per_token true, as in TRL",)
-    assert translated("slic", loss_type="hinge") == Translated({}, {}, ())
+    for method, loss in (("dpo", "sigmoid"), ("tr-dpo", "sigmoid"), ("kto", "kto"), ("tr-kto", "kto")):
+        assert translated(method, loss_type=loss) == Translated({}, {}, (), {})
+
+
+@pytest.mark.parametrize(
+    ("method", "loss", "name", "value", "ours"),
+    [("slic", "hinge", "beta", 0.1, 0.05), ("robust-dpo", "robust", "label_smoothing", 0.0, 0.1)],
+)
+class TestDefaultsOfALoss:
+    """TRL's default holds where the loss is named as TRL names it and the setting is given nowhere."""
+
+    def test_left_out(
+        self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle
+    ) -> None:
+        for resolved in (settle(method, f"loss_type: {loss}"), settle(method, loss_type=loss)):
+            assert dict(resolved.method_settings)[name] == value
+            assert resolved.notes == (f"loss_type {loss} is taken with {name} {value}, as in TRL",)
+        assert dict(settle(method).method_settings)[name] == ours
+
+    def test_given(
+        self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle
+    ) -> None:
+        both_in_file = settle(method, f"{name}: 0.3\nloss_type: {loss}\n")
+        over_the_file = settle(method, f"loss_type: {loss}", **{name: "0.3"})
+        below_the_loss = settle(method, f"{name}: 0.3", loss_type=loss)
+        for resolved in (both_in_file, over_the_file, below_the_loss):
+            assert dict(resolved.method_settings)[name] == 0.3
+            assert resolved.notes == ()
+
+
+def test_a_moving_reference_keeps_its_own_beta(settle: Settle) -> None:
+    assert dict(settle("tr-dpo", "loss_type: sigmoid").method_settings)["beta"] == 0.05
+    assert dict(settle("tr-kto", "loss_type: kto").method_settings)["beta"] == 0.05
 
 
 class TestInARun:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from trueup.config.resolve import Resolved, resolve
+from trueup.methods import METHODS
 
 PAPERS = sorted((Path(__file__).parents[2] / "examples" / "papers").glob("*.yaml"))
 every_paper = pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
@@ -22,10 +23,14 @@ def loaded(path: Path) -> Resolved:
     return resolve(yaml.safe_load(path.read_text())["method"], config_file=path, overrides=TOY)
 
 
-def test_there_are_examples() -> None:
-    assert {"dpo", "ipo", "slic", "tr-dpo", "tr-ipo", "rrhf-bp", "rrhf-dp", "wombat"} <= {
-        path.stem for path in PAPERS
-    }
+def test_every_method_with_a_paper_has_its_recipe() -> None:
+    written = {yaml.safe_load(path.read_text())["method"] for path in PAPERS}
+    assert written == {name for name, info in METHODS.items() if info.paper}
+
+
+def test_settings_of_one_paper_have_their_own() -> None:
+    several = {"rrhf-bp", "rrhf-dp", "rrhf-p", "rrhf-d", "wombat", "tr-kto", "tr-paired-kto"}
+    assert several <= {path.stem for path in PAPERS}
 
 
 @every_paper

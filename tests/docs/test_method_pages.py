@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from runs import metrics_of, run_here, settings, write_feedback
 
+from trueup.config.settings import RunSettings
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
 
@@ -100,6 +101,31 @@ def named(name: str) -> set[str]:
     for other in re.findall(r"(?:those of|as) \[?([A-Z][\w-]*)", said):
         found |= named(other.lower())
     return found
+
+
+def of_a_run(name: str) -> str:
+    """How a method trains where nothing else is given, in the words that every page takes for it."""
+    fields = {key: field.default for key, field in RunSettings.model_fields.items()}
+    run = {**fields, "epochs": 1, **METHODS[name].defaults}
+    share = run["warmup_ratio"]
+    return (
+        f"Defaults: learning rate {run['learning_rate']:g}, {run['schedule']}, "
+        f"{f'warm-up over {share:g} of the steps' if share else 'no warm-up'}, batch size {run['batch_size']}, "
+        f"{run['epochs']:g} epoch{'s' if run['epochs'] != 1 else ''}, gradients clipped at {run['max_grad_norm']:g}, "
+        f"at most {run['max_length']} tokens."
+    ).replace("e-0", "e-")
+
+
+@pytest.mark.parametrize("name", [name for name, info in METHODS.items() if info.paper])
+def test_it_says_how_a_run_is_trained_and_where_that_is_from(name: str) -> None:
+    """What a run does where nothing is given, then its source: another page, a recipe, or that it is not known."""
+    (said,) = re.findall(r"^Defaults: .*?(?=\n\n)", page(name), re.MULTILINE | re.DOTALL)
+    words = " ".join(said.split())
+    assert words.startswith(of_a_run(name))
+    source = words.removeprefix(of_a_run(name))
+    assert re.search(r"paper|authors|documentation", source)
+    for link in re.findall(r"\]\(([^)]+)\)", source):
+        assert (PAGES / link).is_file(), link
 
 
 @every_method

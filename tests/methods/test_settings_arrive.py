@@ -9,6 +9,7 @@ import torch
 
 from trueup.batch.index import Pairs, PairsWithTarget, Points, Rankings
 from trueup.batch.logprobs import LogProbs
+from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.objectives.dpo import dpo
 from trueup.objectives.ipo import ipo
@@ -87,3 +88,14 @@ def test_every_setting_makes_a_difference() -> None:
     found = [(name, tuple(expected(POLICY, REFERENCE, INDEXES[kind]).per_example.tolist()))
              for name, _, expected, kind in CASES]  # fmt: skip
     assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("threshold", [0.5, -1.0, 1e-9])
+def test_a_threshold_beside_the_best_of_n_is_refused(threshold: float) -> None:
+    """The best is kept whatever its reward, so that a threshold would say nothing."""
+    with pytest.raises(
+        InputError, match=rf"^threshold {threshold:g} with best_of_n true: .* one of them out$"
+    ):
+        METHODS["fa"].build(best_of_n=True, threshold=threshold)
+    assert METHODS["fa"].build(best_of_n=True, threshold=0.0).settings["best_of_n"] is True
+    assert METHODS["fa"].build(threshold=threshold).settings["threshold"] == threshold

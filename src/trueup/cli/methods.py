@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """List every method: formula, paper, the feedback it needs, its defaults."""
+    """List every method: formula, paper, the feedback and reference it takes, its defaults."""
     from trueup.methods import METHODS
 
     described = [describe(info) for info in METHODS.values()]
@@ -25,13 +25,14 @@ def show(
         defaults = {**entry["settings"], **entry["defaults"]}
         typer.echo(f"{typer.style(entry['name'], bold=True)}  {entry['title']}")
         if entry["aliases"]:
-            typer.echo(f"  also      {', '.join(entry['aliases'])}")
-        typer.echo(f"  loss      {entry['formula']}")
-        typer.echo(f"  feedback  {entry['feedback']}")
+            typer.echo(f"  also       {', '.join(entry['aliases'])}")
+        typer.echo(f"  loss       {entry['formula']}")
+        typer.echo(f"  feedback   {entry['feedback']}")
+        typer.echo(f"  reference  {', '.join(entry['reference'])}")
         if entry["paper"]:
-            typer.echo(f"  paper     {entry['paper']}")
+            typer.echo(f"  paper      {entry['paper']}")
         given = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
-        typer.echo(f"  defaults  {', '.join(given)}\n")
+        typer.echo(f"  defaults   {', '.join(given)}\n")
 
 
 def in_words(value: object) -> str:
@@ -42,8 +43,13 @@ def in_words(value: object) -> str:
 
 
 def describe(info: MethodInfo) -> dict[str, Any]:
-    """Return a method as plain values; `settings` are its own, `defaults` those of the run that differ."""
+    """Return a method as plain values.
+
+    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
+    needs none.
+    """
     from trueup.config.schema import settings_in
+    from trueup.config.trl_rules import reference_kinds
 
     settings = [setting for setting in settings_in(info.settings) if not setting.variant]
     return {
@@ -53,6 +59,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
         "formula": info.formula,
         "paper": info.paper,
         "feedback": info.feedback,
+        "reference": list(reference_kinds(info)) or ["none"],
         "settings": {setting.path: setting.default for setting in settings},
         "defaults": dict(info.defaults),
     }

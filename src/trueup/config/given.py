@@ -77,7 +77,12 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
     for name in upper:
         if name not in translated.settings:
             origins.pop(name, None)
-    return Given(overlay(lower, upper), origins, translated.notes)
+    notes = list(translated.notes)
+    for name, (value, note) in translated.unless_given.items():
+        if name not in lower and name not in upper:
+            lower[name] = value
+            notes.append(note)
+    return Given(overlay(lower, upper), origins, tuple(notes))
 
 
 def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[BaseModel, RunSettings]:

@@ -35,8 +35,8 @@ TRL = """
 ## TRL's and transformers' names
 
 They are read in a file and on the command line. What has no effect is said when the run starts; what a file
-leaves out takes the defaults above, not TRL's. Names that stand above and are not listed here mean the same:
-{same}, ...
+leaves out takes the defaults above, not TRL's, but for what `loss_type` says. Names that stand above and are not
+listed here mean the same: {same}, ...
 
 | name | becomes |
 |---|---|

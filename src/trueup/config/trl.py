@@ -1,7 +1,8 @@
 """TRL's and transformers' names of settings, turned into ours; `trl_names` holds the table.
 
 A name either becomes one of our settings, or has no effect here and that is said aloud, or is refused with
-what to do instead. What a file leaves out takes our defaults, not TRL's.
+what to do instead. What a file leaves out takes our defaults, not TRL's, unless it names the loss by TRL's
+`loss_type` and that loss has another default there (`trl_rules.LOSS_DEFAULTS`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Translated:
     made_from: dict[str, tuple[str, ...]]
     """Dotted setting -> the names it was made from."""
     notes: tuple[str, ...]
+    unless_given: dict[str, tuple[Any, str]]
+    """Dotted setting -> the value it takes if it is not given, and the note to make then."""
 
 
 def translate(values: Values, method: MethodInfo) -> Translated:
@@ -37,7 +40,7 @@ def translate(values: Values, method: MethodInfo) -> Translated:
         Problems: a name that is refused, or two that contradict each other.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    result = Translated({}, {}, ())
+    result = Translated({}, {}, (), {})
     notes: list[str] = []
     refusals: list[Problem] = []
     for row in _rows(method):
@@ -50,6 +53,7 @@ def translate(values: Values, method: MethodInfo) -> Translated:
             refusals.append(Problem(next(iter(chosen)), str(error)))
             continue
         notes += outcome.notes
+        result.unless_given.update(outcome.unless_given)
         for setting, value in outcome.settings.items():
             if setting in result.settings and not same(result.settings[setting], value):
                 names = " and ".join((*result.made_from[setting], *chosen))
@@ -58,7 +62,7 @@ def translate(values: Values, method: MethodInfo) -> Translated:
             result.made_from[setting] = tuple(chosen)
     if refusals:
         raise Problems(refusals)
-    return Translated(result.settings, result.made_from, tuple(notes))
+    return Translated(result.settings, result.made_from, tuple(notes), result.unless_given)
 
 
 def handled_names(method: MethodInfo) -> frozenset[str]:

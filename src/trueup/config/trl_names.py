@@ -97,7 +97,8 @@ TABLE: tuple[Row, ...] = (
     # The method and its reference.
     Row(
         ("loss_type",),
-        "refused unless it is the method's own loss; ipo also gives `per_token: true`, as in TRL",
+        "refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are "
+        "left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`",
         trl_rules.loss_type,
     ),
     Row(

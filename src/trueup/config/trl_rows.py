@@ -20,6 +20,8 @@ class Outcome:
     settings: Values = field(default_factory=dict)
     """Dotted setting -> value."""
     notes: tuple[str, ...] = ()
+    unless_given: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Dotted setting -> a default of TRL's that differs from ours, and the note to make where it is taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ LORA = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout", "lor
 TRUST_REGION = {"ref_model_mixup_alpha": "alpha", "ref_model_sync_steps": "every"}
 LOSS_IMPLIES: Mapping[str, Mapping[str, object]] = {"ipo": {"per_token": True}}
 """TRL's `loss_type` -> settings with which a method computes that loss as TRL does."""
+LOSS_DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "hinge": {"beta": 0.1},
+    "robust": {"label_smoothing": 0.0},
+}
+"""TRL's `loss_type` -> defaults of TRL's DPOConfig that differ from those of our method; they hold unless given."""
 
 
 def batch(values: Values, method: MethodInfo) -> Outcome:
@@ -121,9 +126,12 @@ def loss_type(values: Values, method: MethodInfo) -> Outcome:
     loss = convert(str, "loss_type", losses[0])
     fitting = [info.name for info in METHODS.values() if loss in (info.trl_loss, info.name)]
     if method.name in fitting:
-        implied = LOSS_IMPLIES.get(loss, {})
-        said = ", ".join(f"{name} {str(value).lower()}" for name, value in implied.items())
-        return Outcome(implied, (f"loss_type {loss} is taken with {said}, as in TRL",) if implied else ())
+        implied, defaults = LOSS_IMPLIES.get(loss, {}), LOSS_DEFAULTS.get(loss, {})
+        return Outcome(
+            implied,
+            tuple(_as_in_trl(loss, name, value) for name, value in implied.items()),
+            {name: (value, _as_in_trl(loss, name, value)) for name, value in defaults.items()},
+        )
     instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
     raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
 
@@ -170,6 +178,10 @@ def reference_kinds(method: MethodInfo) -> tuple[str, ...]:
     """The kinds of reference a method can take; empty where it needs none."""
     settings = settings_in(method.settings)
     return next((setting.choices for setting in settings if setting.path == "reference.kind"), ())
+
+
+def _as_in_trl(loss: str, name: str, value: object) -> str:
+    return f"loss_type {loss} is taken with {name} {str(value).lower()}, as in TRL"
 
 
 def _cadence(what: str, strategy: object, ours: str, values: Values) -> Outcome:

@@ -21,6 +21,9 @@ from trueup.feedback.groups import (
     WeightRelation,
 )
 from trueup.feedback.records import Example, Origin
+from trueup.feedback.same import prompt_key
+
+SINGLE = "a single response cannot be ranked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +142,15 @@ def nothing_left(
 ) -> InputError:
     """The error of a view that finds nothing: what was there, what was asked, what to do."""
     if not examples:
-        return InputError(
-            f"there are no examples to make {view} of; give at least one file with rows"
-        )
+        return InputError(f"there are no examples to make {view} of; give at least one file with rows")
     files = dict.fromkeys(example.origin.file for example in examples if example.origin is not None)
     where = f" of {', '.join(files)}" if files else ""
     why = ", ".join(f"{len(found)} for {reason}" for reason, found in reasons.items())
+    prompts = {prompt_key(example) for example in examples}
+    merge = "put the responses to one prompt together with --merge-prompts true, where the method has it, "
+    instead = merge if SINGLE in reasons and len(prompts) < len(examples) else ""
     return InputError(
         f"the {counted(len(examples), 'example')}{where} hold {count(examples).words()}, and no "
-        f"{view} can be made of that (discarded: {why}); give other feedback, or choose a "
+        f"{view} can be made of that (discarded: {why}); {instead}give other feedback, or choose a "
         "method that uses this kind (`trueup methods` lists what each needs)"
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from trueup.errors import InputError
 from trueup.feedback import scored_views
 from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
@@ -25,7 +26,7 @@ Threshold = Annotated[
 BestOfN = Annotated[
     bool,
     Field(
-        description="Keep the best response to each prompt instead, the first of equals; ignores threshold."
+        description="Keep the best response to each prompt instead, the first of equals; leave threshold out then."
     ),
 ]
 
@@ -48,6 +49,11 @@ def fa(
     reward_std: RewardStd = None,
 ) -> Method[DemonstrationRelation, Demonstrations, None]:
     """Imitate the good responses and leave the others out."""
+    if best_of_n and threshold != 0:
+        raise InputError(
+            f"threshold {threshold:g} with best_of_n true: the best response to each prompt is kept whatever its "
+            "reward. Leave one of them out"
+        )
     from trueup.batch.index import Demonstrations
     from trueup.objectives import sft as objective
 

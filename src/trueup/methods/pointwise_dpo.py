@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @method(
     name="pointwise-dpo",
     title="Point-wise DPO",
-    formula="-z log sigmoid(s) - (1 - z) log(1 - sigmoid(s)), or (z - s)^2; s = beta log-ratio",
+    formula="-z log sigmoid(s) - (1 - z) log(1 - sigmoid(s)), or, continuous, (z - s)^2; s = beta log-ratio",
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades); scores with --scale; pairs count as one of each",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},

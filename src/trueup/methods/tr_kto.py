@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     paper="Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656",
     feedback="labelled responses (thumbs up and down); pairs count as one of each",
     defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
+    trl_loss="kto",
 )
 def tr_kto(
     *,

@@ -39,7 +39,8 @@ GroupMeans = Annotated[
 @method(
     name="ulma",
     title="Unified language model alignment",
-    formula="-z log p(response) - (1 - z) log(1 - sigmoid(beta log-ratio)); z = 1 on demonstrations",
+    formula="-z log p(response) - (1 - z) log(1 - sigmoid(s)), or, continuous, (z - s)^2; s = beta log-ratio; "
+    "-log p(response) on demonstrations",
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades; scores with --scale) and demonstrations, mixed",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},

@@ -29,7 +29,8 @@ Ascent = Annotated[
 @method(
     name="unlikelihood",
     title="Unlikelihood training",
-    formula="-z log p(response) - weight (1 - z) sum over tokens of log(1 - p(token)), z the label",
+    formula="-z log p(response) - weight (1 - z) sum over tokens of log(1 - p(token)), or, with ascent, "
+    "(weight (1 - z) - z) times log p per token; z the label",
     paper="Welleck et al., 2019, https://arxiv.org/abs/1908.04319",
     feedback="labelled responses (thumbs or grades); demonstrations count as thumbs up",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
