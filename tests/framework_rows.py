@@ -92,7 +92,7 @@ CASES: list[tuple[str, Turn, Example]] = [
     ),
     (
         "sharegpt",
-        {"conversations": [spoke("system", "Be short."), HUMAN, GPT], "system": "Be long.", "tools": TOOLS},
+        {"conversations": [spoke("system", "Be short."), HUMAN, GPT], "system": "Be short.", "tools": TOOLS},
         Example((SYSTEM, ASK), DEMONSTRATED, tools=tuple(TOOLS)),
     ),
     (
@@ -268,6 +268,21 @@ CASES: list[tuple[str, Turn, Example]] = [
         "OpenRLHF pairs",
         {"input": "2 + 2 =", "chosen": " 4", "rejected": " 5", "source": "ann"},
         Example("2 + 2 =", (Response(" 4", source="ann"), Response(" 5", source="ann")), FIRST),
+    ),
+    (
+        "OpenRLHF pairs",
+        {"system": "Be short.", "input": "2 + 2 =", "chosen": "4", "rejected": "5"},
+        Example((SYSTEM, ASK), SIDES, FIRST),
+    ),
+    (
+        "OpenRLHF pairs",
+        {"system": "", "input": "2 + 2 =", "chosen": "4", "rejected": "5"},
+        Example((ASK,), SIDES, FIRST),
+    ),
+    (
+        "LLaMA-Factory openai pairs",
+        {"messages": [U], "chosen": [A], "rejected": [W]},
+        Example((ASK,), SIDES, FIRST),
     ),
     (
         "turbo-alignment pairs",

@@ -41,7 +41,9 @@ GENERAL: list[Row] = [
     {"prompt": "p", "completion": "a", "label": True},
     {"prompt": "p", "completion": "a"},
     {"prompt": [ASK], "completion": [RIGHT]},
+    {"prompt": [ASK], "completion": "4", "reward": -0.5, "system": "Be short."},
     {"messages": [ASK, RIGHT], "label": 0.5},
+    {"messages": [ASK, RIGHT], "rating": 4},
     {"messages": [ASK, CALLING, {"role": "tool", "content": "4", "name": "add"}, RIGHT], "tools": "[]"},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "2 + 2 ="}]}, RIGHT]},
 ]

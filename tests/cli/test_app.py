@@ -1,6 +1,7 @@
 """The commands beside `train`, and the command as a process: exit codes, speed, what it imports."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -45,6 +46,18 @@ class TestCommands:
                 text in shown for text in (info.name, info.title, info.formula, info.paper, info.feedback)
             )
         assert "beta 0.05, reference.kind trust-region, reference.alpha 0.6, reference.every 512" in shown
+        blocks = {block.split()[0]: block.splitlines() for block in shown.strip().split("\n\n")}
+        assert "  reference  frozen, adapter-off, cached, trust-region" in blocks["ulma"]
+        assert "  reference  trust-region" in blocks["tr-kto"]
+        assert "  reference  none" in blocks["rrhf"]
+        assert all(
+            len(re.findall(r"^  reference  \S", "\n".join(lines), re.M)) == 1 for lines in blocks.values()
+        )
+
+    def test_a_second_form_is_in_the_formula(self) -> None:
+        """What a switch turns into another loss is told where methods are chosen."""
+        assert all("continuous, (z - s)^2" in METHODS[name].formula for name in ("ulma", "pointwise-dpo"))
+        assert "with ascent" in METHODS["unlikelihood"].formula
 
     def test_methods_for_a_program(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["methods", "--json"]) == 0
@@ -56,6 +69,11 @@ class TestCommands:
             "reference.kind": "frozen",
         }
         assert listed["dpo"]["defaults"] == {"learning_rate": 1e-6}
+        kinds = {name: entry["reference"] for name, entry in listed.items()}
+        assert kinds["tr-dpo"] == ["trust-region"] and kinds["sft"] == ["none"]
+        assert {name for name, offered in kinds.items() if {"frozen", "trust-region"} <= set(offered)} == {
+            *("dpo", "robust-dpo", "ipo", "slic", "kto", "paired-kto", "pointwise-dpo", "ulma")
+        }
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

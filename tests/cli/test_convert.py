@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from runs import command, write_feedback
 
+from trueup.cli.app import run
 from trueup.feedback.read import read_feedback
 
 Captured = pytest.CaptureFixture[str]
@@ -239,3 +240,12 @@ def test_hh(shared: Callable[[str], Path], tmp_path: Path, capsys: Captured) -> 
     assert [(row["prompt"], row["chosen"], row["rejected"]) for row in trl] == [
         (row["prompt"], *(one["content"] for one in row["responses"])) for row in own
     ]
+
+
+def test_a_form_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of this program, without those of the library that checks options."""
+    assert run(["convert", "world:pairs", "--to", "foo", "--output", "-"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "trueup: Invalid value for '--to': 'foo' is not one of 'canonical', 'pairs', 'rankings', 'points', 'trl'.\n"
+    )

@@ -114,7 +114,18 @@ class TestRankings:
     def test_a_single_response_cannot_be_ranked(self, train: Train) -> None:
         code, said = train("rrhf", [scored(1), scored(0)])
         assert code == 2
-        assert "2 for a single response cannot be ranked" in said[-1]
+        assert (
+            "2 for a single response cannot be ranked); put the responses to one prompt together" in said[-1]
+        )
+        assert "--merge-prompts true" in said[-1]
+        rows = [scored(1), {**scored(0), "responses": [" other"]}]
+        assert train("rrhf", rows, "--merge-prompts", "true")[0] == 0
+
+    def test_of_different_prompts_there_is_nothing_to_put_together(self, train: Train) -> None:
+        code, said = train("rrhf", [scored(1), scored(0, prompt="count:")])
+        assert code == 2
+        assert "2 for a single response cannot be ranked); give other feedback" in said[-1]
+        assert "merge" not in said[-1]
 
     def test_single_responses_among_others_are_counted(self, train: Train) -> None:
         code, said = train("rrhf", [scored(1), scored(0, 1), scored(2)])
@@ -129,6 +140,12 @@ def test_a_single_response_compares_nothing(method: str, train: Train) -> None:
     code, said = train(method, [row, row])
     assert code == 2
     assert "2 for nothing compares two responses" in said[-1]
+
+
+def test_a_threshold_beside_the_best_of_n_is_refused(train: Train) -> None:
+    code, said = train("fa", [scored(1, 0)], "--best-of-n", "true", "--threshold", 0.5)
+    assert code == 2
+    assert said[-1].startswith("trueup: threshold 0.5 with best_of_n true: ")
 
 
 class TestNumbers:
@@ -259,7 +276,7 @@ class TestFields:
         rows = [good] * 5 + [good | {"chosen": 1}, good | {"rejected": 2}]
         code, said = train("dpo", rows)
         assert code == 2
-        assert "2 bad rows in this file (rows 6, 7); the setting skip_bad leaves bad rows out" in said[-1]
+        assert "2 bad rows in this file (rows 6, 7); --skip-bad leaves bad rows out" in said[-1]
         code, said = train("dpo", rows, "--skip_bad", 2)
         assert code == 0
         assert any("skipped 2 bad rows (rows 6, 7); the first: " in line for line in said)

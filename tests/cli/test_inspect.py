@@ -58,6 +58,8 @@ CODES = {
     "sound": (SOUND, 0, 0),
     "a note": (NOTED, 0, 0),
     "a warning": (WARNED, 0, 2),
+    "a judgement that is not used": ([{**row, "chosen_rating": 1} for row in SOUND], 0, 2),
+    "a part of the request that is not used": ([{**row, "images": ["a"]} for row in SOUND], 0, 2),
     "an error": (TORN, 0, 2),
     "nothing left": ([pair(chosen="")], 2, 2),
 }
@@ -88,12 +90,75 @@ def test_a_file_that_is_not_there(trueup: Trueup, tmp_path: Path) -> None:
     assert "none.jsonl: no such file" in out and "TRL pairs, 6 rows" in out
 
 
+def test_json_also_where_no_file_can_be_read(trueup: Trueup, model: str, tmp_path: Path) -> None:
+    missing = tmp_path / "none.jsonl"
+    for options in ((), ("--model", model), ("--model", model, "--row", "3")):
+        code, out, err = trueup(missing, "--json", *options)
+        made = json.loads(out)
+        assert (code, err) == (2, "trueup: 1 error and 0 warnings; all are listed above\n")
+        (problem,) = made["problems"]
+        assert (problem["kind"], problem["part"]) == ("unreadable-file", "training")
+        assert problem["details"] == [f"{missing}: no such file"]
+        assert made["files"] == made["shown"] == [] and made["lengths"] is None
+        assert made["views"]["pairs"] == {"units": 0, "examples": 0, "discarded": {}}
+
+
+FAULTS = [
+    *SOUND[:3],
+    *(pair(f"empty {n}:", "") for n in range(7)),
+    *({**pair(f"odd {n}:"), "a key": 1, "system_prompt": "be kind"} for n in range(25)),
+    *WARNED[-1:],
+    "{torn",
+]
+
+
+@pytest.mark.parametrize("width", [80, 60, 25])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_places_are_true_at_every_width(
+    held_out: bool, width: int, trueup: Trueup, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back from the screen: every row that is named has the fault, and no name or number is broken."""
+    files = [tmp_path / "one/pairs of ann-and-bo.jsonl", tmp_path / "two/pairs of ann-and-bo.jsonl"]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        write(file, [*SOUND[: 2 * number], *FAULTS])
+    given = [files[0], "--eval-data", files[1]] if held_out else files
+    given += ["--model", model, "--max-length", "30", "--show", "0"]
+    _, out, _ = trueup(*given, "--json")
+    problems = json.loads(out)["problems"]
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = trueup(*given)
+    section = out.partition("\nProblems\n")[2].partition("\n\n")[0]
+    blocks = re.split(r"^  (?=(?:error|warning|note): )", section, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(problems) > 5
+    for block, problem in zip(blocks, problems, strict=True):
+        said = " ".join(block.split())
+        head = f"{problem['severity']}: {problem['what']}"
+        assert said.startswith(head) and said.endswith("-> " + problem["remedy"])
+        of_part = f"of the {problem['part']} data)" if problem["rows"] else f"({problem['part']} data)"
+        assert (of_part in said) == (held_out and problem["part"] is not None)
+        for name, rows in problem["rows"].items():
+            if len(rows) == 1:
+                assert f" {name}:{rows[0]} " in said
+                continue
+            first = ", ".join(map(str, rows[:5]))
+            more = f", and {len(rows) - 5} more (--json lists all) " if len(rows) > 5 else " "
+            assert f" {name}: rows {first}{more}" in said
+        for line in block.splitlines():
+            assert len(line) <= width or str(tmp_path) in line or len(line.split()) == 1
+
+
+def test_names_are_short_where_no_other_is_alike(trueup: Trueup, tmp_path: Path) -> None:
+    _, out, _ = trueup(write(tmp_path / "data.jsonl", WARNED))
+    assert "    data.jsonl:7\n" in out and "of the training data" not in out
+
+
 def test_every_malformed_row_up_to_twenty(trueup: Trueup, tmp_path: Path) -> None:
     code, out, _ = trueup(write(tmp_path / "data.jsonl", [*SOUND, *['{"torn'] * 25]))
     assert code == 0
     listed = re.findall(r"^  .*data\.jsonl:([0-9]+):[0-9]+: not JSON", out, re.MULTILINE)
     assert listed == [str(row) for row in range(7, 27)]
-    assert "  and 5 more\n" in out
+    assert "  and 5 more (--json lists all)\n" in out
 
 
 def test_plain_where_there_is_no_terminal(trueup: Trueup, model: str, tmp_path: Path) -> None:
@@ -258,4 +323,5 @@ def test_hh(trueup: Trueup, shared: Callable[[str], Path]) -> None:
     assert counts.pop("a response has fewer than 3 visible characters") == 3
     assert made["tokens"]["examples"] == 4644
     assert made["tokens"]["responses"] == 2 * 4644
+    assert counts.pop("the tokenizer drops characters of the text") > 1000
     assert len(counts) == 1  # responses that are cut

@@ -10,7 +10,7 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.groups import Group, PairRelation, RankRelation
+from trueup.feedback.groups import Discarded, Group, PairRelation, RankRelation
 from trueup.feedback.layouts import data_sets
 from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.read import read_feedback
@@ -416,7 +416,6 @@ def test_fine_grained_rlhf_all_ties_with_a_correction(convert: Convert) -> None:
         ("a-is-better", (Comparison(0, 1),)),
         ("a-is-clearly-better", (Comparison(0, 1),)),
         ("a-is-slightly-better", (Comparison(0, 1),)),
-        ("tie", ()),
         ("b-is-slightly-better", (Comparison(1, 0),)),
         ("b-is-clearly-better", (Comparison(1, 0),)),
         ("b-is-better", (Comparison(1, 0),)),
@@ -426,6 +425,17 @@ def test_open_instruct(convert: Convert, preference: str, comparisons: tuple[Com
     example = convert(**{**OPEN, "preference": preference})
     responses = (said("Brick.", label=0.0, source="tulu"), said("Apple.", label=1.0, source="chatgpt"))
     assert made(example) == (asked("Name a fruit.\n"), responses, comparisons)
+
+
+def test_open_instruct_ties_compare_nothing_though_one_side_alone_is_acceptable(convert: Convert) -> None:
+    example = convert(**{**OPEN, "preference": "tie"})
+    assert [(one.label, one.score) for one in example.responses] == [(0.0, 0.0), (1.0, 0.0)]
+    assert example.comparisons == ()
+    assert isinstance(views.pairs(example), Discarded) and isinstance(views.rankings(example), Discarded)
+    group = views.points(example)
+    assert isinstance(group, Group) and len(group.responses) == 2
+    alike = convert(**{**OPEN, "preference": "tie", "completion_a_is_acceptable": "yes"})
+    assert [(one.label, one.score) for one in alike.responses] == [(1.0, None), (1.0, None)]
 
 
 def test_open_instruct_one_label_makes_a_tie_useful(convert: Convert) -> None:
@@ -690,5 +700,5 @@ def test_pairs_stay_pairs(convert: Convert, row: Row) -> None:
     ],
 )
 def test_the_right_keys_with_other_values(convert: Convert, row: Row, name: str) -> None:
-    with pytest.raises(InputError, match=f"no known layout .*; {name} has other values there; known are"):
+    with pytest.raises(InputError, match=f"no known layout .*; {name} has other values there; docs/feedback"):
         convert(**row)

@@ -107,7 +107,11 @@ FAULTS: list[tuple[Row, str]] = [
         {"conversations": [HUMAN], "chosen": GPT, "rejected": HUMAN},
         "rejected: found an object with the keys from, value, expected a turn of the assistant",
     ),
-    ({"messages": [U], "chosen": A, "rejected": [A]}, "rejected: found a list of 1, expected an object"),
+    ({"messages": [U], "chosen": A, "rejected": "5"}, "rejected: found text '5', expected an object"),
+    (
+        {"messages": [U], "chosen": A, "rejected": [U]},
+        r"rejected\[0\].role: found text 'user', expected an as",
+    ),
     (
         {"messages": [U], "chosen": U, "rejected": A},
         r"chosen\[0\].role: found text 'user', expected an assistant or tool turn",
@@ -293,7 +297,10 @@ NEAR: list[tuple[Row, str]] = [
     ),
     ({"conversations": [HUMAN], "rejected": "c"}, "; sharegpt would not have 'rejected'"),
     ({"messages": [U], "rejected": A}, "; messages would not have 'rejected'"),
-    ({"prompt": "a", "output": "b", "score": 1}, "prompts with outputs would not have 'score'"),
+    (
+        {"prompt": "a", "output": "b", "score": 1},
+        "TRL prompts with scored completions: did you mean 'completion' where",
+    ),
 ]
 
 
@@ -301,6 +308,4 @@ NEAR: list[tuple[Row, str]] = [
 def test_near_misses_are_named(convert: Convert, row: Row, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         convert(**row)
-    assert "those of LLaMA-Factory, torchtune, ms-swift, NeMo, OpenRLHF and turbo-alignment" in str(
-        caught.value
-    )
+    assert "docs/feedback.md lists the layouts" in str(caught.value)

@@ -176,7 +176,6 @@ USELESS: list[tuple[Turn, str]] = [
     ),
     ({"messages": [U, {**A, "loss": False}]}, "the response is switched off in the loss"),
     ({"messages": [U, {**BOT, "disable_loss": True}]}, "the response is switched off in the loss"),
-    ({"messages": [U, {**BOT, "disable_loss": True}, BOT]}, "the response is switched off in the loss"),
     ({"messages": [U, said("bot", " ")]}, "a response is empty"),
     ({"query": "2 + 2 =", "response": ""}, "a response is empty"),
     ({"conversation": [{"human": "2 + 2 =", "assistant": ""}]}, "a response is empty"),

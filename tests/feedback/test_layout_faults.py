@@ -246,7 +246,27 @@ UNKNOWN: list[tuple[dict[str, object], str]] = [
 def test_unknown_keys_name_the_nearest_layout(convert: Convert, row: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         convert(**row)
-    assert "messages + label, messages" in str(caught.value)
+    said = str(caught.value)
+    assert said.endswith("; docs/feedback.md lists the layouts") and len(said) < 450
+    assert ("prompt + chosen + rejected" in said) == ("known are" in message)
+
+
+@pytest.mark.parametrize("key", ["data", "rows"])
+def test_rows_that_are_wrapped(key: str, convert: Convert) -> None:
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}]
+    with pytest.raises(
+        InputError, match=f"the rows are wrapped in '{key}': write that list alone, or one of its objects"
+    ):
+        convert(**{key: rows, "version": 1})
+    with pytest.raises(InputError, match="no known layout") as caught:
+        convert(**{key: [{"x": 1}], "version": 1})
+    assert "rows are wrapped" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "yes", "true"])
+def test_labels_say_what_to_write(value: object, convert: Convert) -> None:
+    with pytest.raises(InputError, match=r"a number from 0 to 1; write true for good and false for bad$"):
+        convert(prompt="p", completion="a", label=value)
 
 
 @pytest.mark.parametrize(

@@ -251,3 +251,24 @@ def test_any_rows_whole_or_torn(
     kept = data.draw(st.integers(0, len(raw)) | st.just(len(raw)))
     (tmp_path / "a").write_text(raw[:kept])
     survives(tmp_path / "a")
+
+
+@pytest.mark.parametrize("before", ["", "\n\n"])
+def test_rows_wrapped_in_an_object_over_several_lines(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(before + json.dumps({"version": 1, "data": [json.loads(GOOD)]}, indent=1))
+    with pytest.raises(
+        InputError, match=r"rows\.json: the rows are wrapped in 'data': write that list alone, or one"
+    ):
+        values(path)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [{"messages": [{"role": "user", "content": "a"}]}, {"prompt": "a", "completion": "b"}, {"data": []}],
+)
+def test_one_row_over_several_lines_is_not_wrapped(whole: object, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(whole, indent=1))
+    with pytest.raises(InputError, match="put one whole JSON object on each line"):
+        values(path)

@@ -65,7 +65,7 @@ def one(kind: pa.DataType, value: object) -> object:
 def test_rows_are_what_they_are_in_json(write: Write, options: dict[str, object]) -> None:
     found = [
         {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1.5, "score_rejected": None},
-        {"prompt": "q", "chosen": "c", "rejected": "d", "score_chosen": -2.0, "score_rejected": 3.0},
+        {"prompt": "q", "chosen": "c", "rejected": "d", "score_chosen": 3.0, "score_rejected": -2.0},
     ]
     assert values(packed(pa.Table.from_pylist(found), **options)) == found
     write(*found, name="a.jsonl")

@@ -98,7 +98,7 @@ BAD_LINES = b"%s\n{oops\n%s\n%s\n%s\n" % tuple(
 def test_bad_rows_are_fatal_unless_allowed(write: Write) -> None:
     write(raw=BAD_LINES)
     with pytest.raises(
-        InputError, match=r"data.jsonl:2:2: .*; 2 bad rows in this file \(rows 2, 3\); the setting skip_"
+        InputError, match=r"data.jsonl:2:2: .*; 2 bad rows in this file \(rows 2, 3\); --skip-bad"
     ):
         read_feedback(["data.jsonl"])
     with pytest.raises(InputError, match=r"data.jsonl:2:2: .*2 bad rows"):

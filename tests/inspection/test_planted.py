@@ -9,6 +9,8 @@ from inspection_rows import canonical, pair, point, ranked, write
 from trueup.errors import InputError
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.kinds import Severity
+from trueup.inspection.unused_keys import kind_of_key
+from trueup.sources.gather import gather
 
 SOUND = {
     "pairs": [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)],
@@ -32,18 +34,11 @@ PLANTED: dict[str, tuple[str, list[Any], int]] = {
     "malformed-row, a wrong type": ("pairs", [pair(chosen=3)], 1),
     "unusable-row": ("pairs", [pair(rejected="")], 1),
     "unused-key": ("pairs", [{**pair(), "zebra": 1}], 1),
-    "misspelt-key": ("pairs", [{**pair(), "sorce": "ann"}], 1),
-    "duplicate": ("pairs", [pair("say 3:", " it is 3", " not 3 at all")], 1),
-    "duplicate, in another order": (
-        "rankings",
-        [{"prompt": "rank 2:", "responses": [" answer 2", " answer 0", " answer 1"], "scores": [-2, 0.5, 1]}],
-        1,
-    ),
-    "identical-responses": ("pairs", [pair("say:", " the same", " the same")], 1),
-    "contradicting-comparisons": ("canonical", [canonical(A, B, comparisons=[over(0, 1), over(1, 0)])], 1),
-    "contradicting-comparisons, in a circle": (
+    "unused-judgement-key": ("pairs", [{**pair(), "chosen_rating": 1}], 1),
+    "contradicting-scores": ("pairs", [{**pair(), "score_chosen": 1, "score_rejected": 2}], 1),
+    "contradicting-scores, by labels": (
         "canonical",
-        [canonical(A, B, C, comparisons=[over(0, 1), over(1, 2), over(2, 0)])],
+        [canonical({**A, "label": 0}, {**B, "label": 1}, comparisons=[over(0, 1)])],
         1,
     ),
     "contradicting-rows": ("pairs", [pair("say 3:", " not 3 at all", " it is 3")], 1),
@@ -84,8 +79,7 @@ def test_a_planted_fault_is_found_once(name: str, tmp_path: Path) -> None:
     file = write(tmp_path / "data.jsonl", [*SOUND[among], *rows])
     found = kinds_of(inspect([str(file)]))
     kind = name.partition(",")[0]
-    where = () if kind.endswith("-key") else (len(SOUND[among]) + 1,)
-    assert found == {kind: (count, where)}
+    assert found == {kind: (count, (len(SOUND[among]) + 1,))}
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -182,8 +176,11 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> Non
     assert inspection.problems[0].details[0].startswith(f"{tmp_path / 'none.jsonl'}: no such file")
     assert inspection.unreadable
     assert inspect([str(file)], [str(tmp_path / "none.jsonl")]).unreadable
-    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
-        inspect([str(tmp_path / "none.jsonl")])
+    alone = inspect([str(tmp_path / "none.jsonl")])
+    assert kinds_of(alone) == {"unreadable-file": (1, ())} and alone.unreadable
+    assert alone.training.examples == () and alone.lengths is None
+    with pytest.raises(InputError, match="no file of feedback was given"):
+        inspect([])
 
 
 def test_data_of_which_no_row_is_left(tmp_path: Path) -> None:
@@ -204,3 +201,82 @@ def test_prompts_in_both_parts(tmp_path: Path) -> None:
         f"{held_out}:2 asks what is asked at {training}:3, {training}:7",
         f"{held_out}:4 asks what is asked at {training}:6",
     )
+
+
+@pytest.mark.parametrize(
+    ("comparison", "scores"),
+    [
+        ({"better": 0, "worse": 1}, (2, 1)),
+        ({"better": 0, "worse": 1}, (1, 1)),
+        ({"better": 0, "worse": 1}, (1, None)),
+        ({"better": 1, "worse": 0}, (1, 2)),
+    ],
+)
+def test_scores_that_do_not_contradict(
+    comparison: dict[str, Any], scores: tuple[Any, Any], tmp_path: Path
+) -> None:
+    sides = [
+        side | ({} if score is None else {"score": score}) for side, score in zip((A, B), scores, strict=True)
+    ]
+    file = write(tmp_path / "a.jsonl", [canonical(*sides, comparisons=[comparison])])
+    assert "contradicting-scores" not in kinds_of(inspect([str(file)]))
+
+
+def test_every_run_says_that_scores_contradict(tmp_path: Path) -> None:
+    against = {**pair(), "score_chosen": 1, "score_rejected": 2}
+    file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], against, {**against, "prompt": "say:"}])
+    said = gather([str(file)]).lines
+    assert said[1:] == (f"{file}: the scores or labels of 2 rows (rows 7, 8) contradict their comparison",)
+
+
+KEYS = {
+    "unused-request-key": ("system_prompt", "history", "Question", "userInput", "images"),
+    "unused-judgement-key": (
+        "score_chosen",
+        "chosen_score",
+        "Rating",
+        "meanRewards",
+        "rank_1",
+        "score_ratio",
+    ),
+    "unused-key": ("prompt_id", "score_source", "input_length", "model", "id", "", "7", "chosen_model", "b"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_what_a_key_was_meant_to_say(kind: str) -> None:
+    assert {key: kind_of_key(key).name for key in KEYS[kind]} == dict.fromkeys(KEYS[kind], kind)
+
+
+def test_unused_keys_are_found_by_kind_with_their_rows(tmp_path: Path) -> None:
+    more: tuple[dict[str, Any], ...] = ({"id": 1}, {}, {"note": 2}, {"id": 3, "images": ["a"]}, {"rating": 1})
+    rows = [{**row, **keys} for row, keys in zip(SOUND["pairs"], more, strict=False)]
+    file = write(tmp_path / "a.jsonl", rows)
+    inspection = inspect([str(file)])
+    assert kinds_of(inspection) == {
+        "unused-request-key": (1, (4,)), "unused-judgement-key": (1, (5,)), "unused-key": (3, (1, 3, 4)),
+    }  # fmt: skip
+    assert [one.about for one in inspection.problems] == ["images", "rating", "id, note"]
+    assert [one.kind.severity for one in inspection.problems] == [*[Severity.warning] * 2, Severity.note]
+
+
+def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:
+    """Demonstrations are all of them, the worst too; a label or a mark says more."""
+    rows = [canonical({**A, "score": score}) | {"prompt": f"rate {score}:"} for score in (1, 5, 3)]
+    labelled = canonical({**B, "score": 0, "label": 1})
+    file = write(tmp_path / "a.jsonl", [*rows, labelled])
+    inspection = inspect([str(file)])
+    found = kinds_of(inspection)
+    assert found == {"demonstrated-by-score": (3, (1, 2, 3)), "single-response": (4, (1, 2, 3, 4))}
+    assert inspection.problems[0].about == "1 to 5"
+    assert inspection.views["demonstrations"].units == 4
+    same = write(tmp_path / "b.jsonl", [{**row, "responses": [{**A, "score": 5}]} for row in rows])
+    assert set(kinds_of(inspect([str(same)]))) == {"single-response"}
+
+
+def test_problems_know_their_part(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair(rejected="")])
+    inspection = inspect([str(file)], [str(file)])
+    assert [(one.kind.name, one.part) for one in inspection.problems] == [
+        ("unusable-row", "training"), ("unusable-row", "evaluation"), ("prompt-overlap", "evaluation"),
+    ]  # fmt: skip

@@ -1,20 +1,37 @@
 """Places of problems, in words."""
 
 from trueup.feedback.records import Origin
-from trueup.inspection.problem import rows_of
+from trueup.inspection.problem import rows_of, short_names
+from trueup.inspection.screen import wrapped
+
+
+def said(origins: list[Origin], *files: str) -> list[str]:
+    names = short_names(files or [origin.file for origin in dict.fromkeys(origins)])
+    return [" ".join(words) for words in rows_of(origins, names)]
 
 
 def test_rows_by_file() -> None:
     one = [Origin("x/a.jsonl", row) for row in range(1, 8)]
-    assert rows_of(one[:1]) == "a.jsonl:1"
-    assert rows_of(one[:5]) == "a.jsonl: rows 1, 2, 3, 4, 5"
-    assert rows_of([*one, Origin("b.jsonl", 9)]) == "a.jsonl: rows 1, 2, 3, 4, 5, ...; b.jsonl:9"
-    assert rows_of([]) == ""
+    files = ("x/a.jsonl", "b.jsonl")
+    assert said(one[:1], *files) == ["a.jsonl:1"]
+    assert said(one[:5], *files) == ["a.jsonl: rows 1, 2, 3, 4, 5"]
+    assert said([*one, Origin("b.jsonl", 9)], *files) == [
+        "a.jsonl: rows 1, 2, 3, 4, 5, and 2 more (--json lists all)",
+        "b.jsonl:9",
+    ]
+    assert said([]) == []
 
 
 def test_names_that_look_the_same_are_written_out() -> None:
-    assert rows_of([Origin("x/a.jsonl", 1), Origin("y/a.jsonl", 2)]) == "x/a.jsonl:1; y/a.jsonl:2"
-    assert (
-        rows_of([Origin("world:pairs", 1), Origin("hub:owner/pairs", 2)])
-        == "world:pairs:1; hub:owner/pairs:2"
-    )
+    x, y = Origin("x/a.jsonl", 1), Origin("y/a.jsonl", 2)
+    assert said([x, y]) == ["x/a.jsonl:1", "y/a.jsonl:2"]
+    assert said([y], "x/a.jsonl", "y/a.jsonl") == ["y/a.jsonl:2"]
+    assert said([Origin("world:pairs", 1), Origin("hub:owner/pairs", 2)]) == [
+        "world:pairs:1",
+        "hub:owner/pairs:2",
+    ]
+
+
+def test_lines_break_between_words_only() -> None:
+    assert wrapped(["a name.jsonl:", "rows", "28,", "256"], 20, 2) == ["  a name.jsonl: rows", "    28, 256"]
+    assert wrapped(["longer than that", "28"], 5, 2) == ["  longer than that", "    28"]

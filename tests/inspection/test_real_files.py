@@ -128,7 +128,7 @@ def test_hh_as_tokens(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
                 *("near-empty-response", "unused-key"),
             },
         ),
-        ("topical_chat/topical_chat.json", 360, {"single-response"}),
+        ("topical_chat/topical_chat.json", 360, {"demonstrated-by-score", "single-response"}),
         ("gsm8k_solutions/solutions_first400.jsonl", 400, {"identical-responses"}),
         ("formats/llamafactory/kto_en_demo.json", 300, {"near-empty-response"}),
         (

@@ -36,7 +36,7 @@ def test_lengths_of_pairs(tmp_path: Path) -> None:
     lengths = inspected(
         tmp_path,
         pair("12", "123", "1"),
-        pair("1234", "12345", "1234567"),
+        pair("abcd", "12345", "1234567"),
         pair("1", "12", "ab"),
         pair("9", "5", "5"),
     ).lengths

@@ -57,7 +57,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except TrueupError as error:
         return _say(str(error), error.exit_code)
     except typer.TyperException as error:
-        return _say(error.format_message(), 2)
+        return _say(error.format_message().replace(": Value error, ", ": "), 2)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:

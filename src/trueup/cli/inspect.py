@@ -122,6 +122,8 @@ def inspect(
         files, eval_data or [], min_visible=min_visible, coding=coding, show=2 if show is None else show,
         rows=row or [], track=lambda examples: display.track(examples, "tokenizing"),
     )  # fmt: skip
+    if not inspection.training.files and not as_json:
+        raise InputError("; ".join(inspection.training.unreadable))
     if as_json:
         from trueup.inspection.as_json import as_json as plain
 

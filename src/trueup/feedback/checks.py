@@ -1,7 +1,8 @@
-"""What makes an example useless however well it is formed."""
+"""What makes an example useless, or at odds with itself, however well it is formed."""
 
-from trueup.feedback.records import Example
-from trueup.feedback.turns import says_nothing
+from trueup.feedback.orders import agreed, distinct
+from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.turns import says_nothing, switched_off
 
 
 def unusable_because(example: Example) -> str | None:
@@ -10,4 +11,21 @@ def unusable_because(example: Example) -> str | None:
         return "a response is empty"
     if not isinstance(example.prompt, str) and not example.prompt:
         return "no turn stands before the response"
+    if any(switched_off(response.content) for response in example.responses):
+        return "the response is switched off in the loss"
     return None
+
+
+def contradicts_scores(example: Example) -> bool:
+    """Whether a comparison prefers the response with the lower score or the lower label.
+
+    Comparisons that contradict each other prefer nothing.
+    """
+    return any(against(one, example.responses) for one in agreed(distinct(example)))
+
+
+def against(comparison: Comparison, responses: tuple[Response, ...]) -> bool:
+    """Whether the response that was preferred has the lower score or the lower label, where both have one."""
+    better, worse = responses[comparison.better], responses[comparison.worse]
+    said = ((better.score, worse.score), (better.label, worse.label))
+    return any(high is not None and low is not None and high < low for high, low in said)

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from trueup.errors import InputError
@@ -18,6 +18,7 @@ from trueup.feedback.counts import counted
 from trueup.feedback.fields import listed, shortened
 from trueup.feedback.files import LoadedFile
 from trueup.feedback.lines import BadRow, Fault, Row, checked, decoded, parsed
+from trueup.feedback.written_messages import python_value
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = (",", "\t", ";", "|")
@@ -196,14 +197,15 @@ def as_number(field: str) -> tuple[object, list[str]]:
 
 
 def as_nested(field: str) -> tuple[object, list[str]]:
-    """A field as the list or object whose JSON it is; as it is where it is none."""
+    """A field as the list or object whose JSON it is, or which Python prints so; as it is where it is none."""
     text = field.strip()
     if text[:1] not in ("[", "{"):
         return field, []
     try:
         value, end, repeated = parsed(text, 0)
     except Fault:
-        return field, []
+        printed = python_value(text)
+        return (field if printed is None else printed), []
     return (value, repeated) if end == len(text) else (field, [])
 
 
@@ -238,7 +240,9 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], lines: list[str]
         if field:
             value[name], twice = kind(field)
             repeated += twice
-    return checked(value, repeated, record.line, path)
+    return replace(
+        checked(value, repeated, record.line, path), empty=tuple(name for name in names if name not in value)
+    )
 
 
 def raw(line: str) -> bytes:

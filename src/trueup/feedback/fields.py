@@ -107,7 +107,7 @@ def number(value: object, place: Place) -> float:
 
 def label(value: object, place: Place) -> float:
     """The value as a desirability in [0, 1]; true is 1 and false is 0."""
-    expected = "true, false or a number from 0 to 1"
+    expected = "true, false or a number from 0 to 1; write true for good and false for bad"
     if not isinstance(value, bool | int | float):
         raise place.unexpected(value, expected)
     if not 0 <= value <= 1:

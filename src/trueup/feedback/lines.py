@@ -27,6 +27,8 @@ class Row:
     number: int
     """1-based: the line of a file of JSON lines or CSV, the item of an array, the row of a table."""
     value: Mapping[str, object]
+    empty: tuple[str, ...] = ()
+    """Columns of CSV whose field is empty in this row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +51,46 @@ def json_rows(file: LoadedFile) -> Iterator[Row | BadRow]:
     """The rows of a file of JSON, in order.
 
     Raises:
-        InputError: the file is an array whose syntax is broken.
+        InputError: the file is an array whose syntax is broken, or one object that holds the rows as a list.
     """
     return array_rows(file) if file.data.lstrip()[:1] == b"[" else line_rows(file)
 
 
 def line_rows(file: LoadedFile) -> Iterator[Row | BadRow]:
-    """One row a line; blank lines count as lines but are no rows."""
+    """One row a line; blank lines count as lines but are no rows.
+
+    Raises:
+        InputError: the file is one object over several lines that holds the rows as a list.
+    """
     last = file.data.rstrip().count(b"\n") + 1
+    first = True
     for number, line in enumerate(io.BytesIO(file.data), start=1):
         if not line.strip():
             continue
         try:
             yield line_row(line, number, file.path, last=number == last)
         except InputError as error:
+            if first and number < last:
+                refuse_wrapped(file)
             yield BadRow(number, error)
+        first = False
+
+
+def refuse_wrapped(file: LoadedFile) -> None:
+    """Refuse one object over several lines that holds the rows as a list; do nothing for any other file.
+
+    Raises:
+        InputError: the file is such an object.
+    """
+    try:
+        whole = json.loads(file.data)
+    except (ValueError, RecursionError):
+        return
+    for key, value in whole.items() if isinstance(whole, dict) else ():
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, dict) and not {"role", "from"} & first.keys():  # turns are no rows
+            remedy = "write that list alone, or one of its objects on each line"
+            raise InputError(f"{file.path}: the rows are wrapped in {printable(key)!r}: {remedy}") from None
 
 
 def line_row(line: bytes, number: int, path: str, *, last: bool) -> Row:

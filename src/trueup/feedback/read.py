@@ -1,12 +1,11 @@
 """Read files of feedback into examples, and say of each what it was taken for and what became of its rows."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback.checks import unusable_because
+from trueup.feedback.checks import contradicts_scores, unusable_because
 from trueup.feedback.containers import opened
 from trueup.feedback.counts import Counts, count, counted, numbered
 from trueup.feedback.fields import did_you_mean, printable
@@ -29,14 +28,23 @@ class FileReport:
     """Why rows gave no example -> the numbers of these rows."""
     skipped: Mapping[int, str]
     """Bad rows that were skipped, as was allowed: number -> error."""
-    unused_keys: Mapping[str, int]
-    """Keys that mean nothing in this layout -> how many rows have them."""
+    unused_rows: Mapping[str, tuple[int, ...]]
+    """Keys that mean nothing in this layout -> the numbers of the rows that have them."""
     near_keys: Mapping[str, str]
     """Those of the unused keys that may be misspelt -> what to ask the user."""
     sha256: str
     """Of the bytes of the file; of the content of the rows of a data set."""
     counts: Counts
     """What was found in the examples."""
+    contradicting: tuple[int, ...] = ()
+    """Rows that prefer a response to one with a higher score or label."""
+    not_kept: str = ""
+    """What the layout's rows say that examples do not hold."""
+
+    @property
+    def unused_keys(self) -> dict[str, int]:
+        """Keys that mean nothing in this layout -> how many rows have them."""
+        return {key: len(rows) for key, rows in self.unused_rows.items()}
 
     def lines(self) -> list[str]:
         """The report for people.
@@ -62,6 +70,11 @@ class FileReport:
                 for key, number in self.unused_keys.items()
             ]
             made.append(f"{self.path}: keys not used: {', '.join(named)}")
+        if self.not_kept:
+            made.append(f"{self.path}: not kept: {self.not_kept}")
+        if self.contradicting:
+            rows = f"{counted(len(self.contradicting), 'row')} ({numbered(self.contradicting)})"
+            made.append(f"{self.path}: the scores or labels of {rows} contradict their comparison")
         return made
 
 
@@ -116,7 +129,8 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
     examples: list[Example] = []
     bad: dict[int, str] = {}
     unusable: dict[str, list[int]] = {}
-    unused: Counter[str] = Counter()
+    unused: dict[str, list[int]] = {}
+    contradicting: list[int] = []
     total = 0
     for row in source.rows:
         total += 1
@@ -124,21 +138,24 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
             bad[row.number] = str(row.error)
             continue
         origin = Origin(source.name, row.number)
-        layout = layout or recognise(row.value, origin)
+        layout = layout or recognise(row.value, origin, row.empty)
         try:
             made = layout.example(row.value, origin)
         except InputError as error:
             bad[row.number] = str(error)
             continue
-        unused.update(layout.unused(row.value))
+        for key in layout.unused(row.value):
+            unused.setdefault(key, []).append(row.number)
         reason = made.reason if isinstance(made, Unusable) else unusable_because(made)
         if reason:
             unusable.setdefault(reason, []).append(row.number)
         elif isinstance(made, Example):
             examples.append(made)
+            if contradicts_scores(made):
+                contradicting.append(row.number)
     if len(bad) > skip_bad:
         rest = f"; {counted(len(bad), 'bad row')} in this file ({numbered(bad)})" if len(bad) > 1 else ""
-        remedy = "; the setting skip_bad leaves bad rows out" if 2 * len(bad) < total else ""
+        remedy = "; --skip-bad leaves bad rows out" if 2 * len(bad) < total else ""
         raise InputError(next(iter(bad.values())) + rest + remedy)
     report = FileReport(
         path=source.name,
@@ -147,15 +164,17 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
         examples=len(examples),
         unusable={reason: tuple(numbers) for reason, numbers in unusable.items()},
         skipped=bad,
-        unused_keys=dict(unused),
+        unused_rows={key: tuple(numbers) for key, numbers in unused.items()},
         near_keys=near_keys(unused, layout),
         sha256=source.sha256(),
         counts=count(examples),
+        contradicting=tuple(contradicting),
+        not_kept=layout.not_kept if layout else "",
     )
     return examples, report
 
 
-def near_keys(unused: Mapping[str, int], layout: Layout | None) -> Mapping[str, str]:
+def near_keys(unused: Iterable[str], layout: Layout | None) -> Mapping[str, str]:
     """For each unused key that looks like an optional key, the question whether that was meant."""
     known = layout.optional if layout else ()
     asked = {key: did_you_mean(key, known) for key in unused}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from trueup.feedback.fields import Place, described, did_you_mean, fields, items, needed, text
 from trueup.feedback.records import Content, Message
+from trueup.feedback.written_messages import WRITTEN, holds_messages
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 RESPONSE_ROLES = ("assistant", "tool")
@@ -15,11 +16,19 @@ OTHER_NAMES = {
     "ai": "assistant",
 }
 """Names other formats give to the roles; refused, with the right one named."""
+SWIFT_ROLES = ("tool_call", "tool_response")
+SWIFT_HINT = (
+    "; it is a role of ms-swift: a file whose first row has it is read as ms-swift's, so put this row first"
+)
+NOT_LEARNED = {"disable_loss": True, "loss": False, "weight": 0}
+"""Keys of a turn, and the value with which they leave it out of the loss."""
 
 
 def content(value: object, place: Place) -> Content:
     """Text as it is, or a list of messages."""
     if isinstance(value, str):
+        if holds_messages(value):
+            raise place.fault(f"found {WRITTEN}")
         return value
     if not isinstance(value, list):
         raise place.unexpected(value, "text or a list of messages")
@@ -39,6 +48,7 @@ def message(value: object, place: Place) -> Message:
     if role not in ROLES:
         other = OTHER_NAMES.get(role.lower())
         hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES)
+        hint = SWIFT_HINT if role in SWIFT_ROLES else hint
         raise place.key("role").unexpected(role, "one of " + ", ".join(ROLES) + hint)
     extra = {key: one for key, one in row.items() if key not in ("role", "content")}
     if row.get("content") is None and "content" in row and extra.get("tool_calls"):
@@ -103,11 +113,13 @@ def split_at_last_request(turns: tuple[Message, ...]) -> tuple[tuple[Message, ..
 def shared_turns(one: tuple[Message, ...], other: tuple[Message, ...]) -> int:
     """How many first turns two conversations share, leaving each at least one turn of its own.
 
-    What a tool answers is left with the call that it answers.
+    What a tool answers is left with the call that it answers, and the assistant's last turns with what follows them.
     """
     longest = max(0, min(len(one), len(other)) - 1)
     shared = next((index for index in range(longest) if one[index] != other[index]), longest)
-    while shared and "tool" in (one[shared].role, other[shared].role):
+    while shared and (
+        "tool" in (one[shared].role, other[shared].role) or one[shared - 1].role == "assistant"
+    ):
         shared -= 1
     return shared
 
@@ -122,3 +134,19 @@ def says_nothing(response: Content) -> bool:
 def calls_tool(extra: Mapping[str, object]) -> bool:
     """Whether a message calls a tool."""
     return bool(extra.get("tool_calls"))
+
+
+def not_learned(message: Message) -> bool:
+    """Whether a turn says that it is to be left out of the loss."""
+    return any(key in message.extra and message.extra[key] == off for key, off in NOT_LEARNED.items())
+
+
+def switched_off(response: Content) -> bool:
+    """Whether every turn of the assistant in a response says that it is to be left out of the loss."""
+    spoken_by_it = [] if isinstance(response, str) else [one for one in response if one.role == "assistant"]
+    return bool(spoken_by_it) and all(not_learned(one) for one in spoken_by_it)
+
+
+def ends_with_assistant(prompt: Content) -> bool:
+    """Whether a prompt of messages ends with a turn of the assistant, which a response cannot continue."""
+    return not isinstance(prompt, str) and prompt[-1:] != () and prompt[-1].role == "assistant"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trueup.feedback.counts import counted
-from trueup.feedback.layouts.frameworks.dialects import not_learned
 from trueup.feedback.records import Content, Example, Message
+from trueup.feedback.turns import not_learned
 
 Turns = Literal["last", "all"]
 
@@ -62,7 +62,7 @@ def first_answer(prompt: Sequence[Message]) -> int | None:
 
 
 def is_learned(turn: Message) -> bool:
-    """Whether a turn is the assistant's, and no key of its own (`loss`, `disable_loss`) keeps it out of the loss."""
+    """Whether a turn is the assistant's, and no key (`loss`, `disable_loss`, `weight`) keeps it out of the loss."""
     return turn.role == "assistant" and not not_learned(turn)
 
 

@@ -27,6 +27,7 @@ from trueup.feedback.orders import (
     wins,
 )
 from trueup.feedback.records import Example
+from trueup.feedback.viewed import SINGLE
 from trueup.feedback.viewed import Viewed as Viewed
 from trueup.feedback.viewed import apply as apply
 
@@ -92,7 +93,7 @@ def rankings(example: Example) -> Group[RankRelation] | Discarded:
     """
     total = len(example.responses)
     if total == 1:
-        return Discarded("a single response cannot be ranked", example.origin)
+        return Discarded(SINGLE, example.origin)
     scored, labelled = scores(example), labels(example)
     if len(scored) == total:
         return ranked(example, scored, SCORES_EQUAL)

@@ -95,6 +95,7 @@ def _problem(problem: Problem) -> dict[str, Any]:
     return {
         "kind": problem.kind.name,
         "severity": problem.kind.severity.value,
+        "part": problem.part or None,
         "what": problem.what,
         "remedy": problem.kind.remedy,
         "count": problem.count,

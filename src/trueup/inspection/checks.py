@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from trueup.feedback.checks import contradicts_scores
 from trueup.feedback.records import Content, Example
 from trueup.inspection import kinds
 from trueup.inspection.judgements import (
@@ -29,6 +30,7 @@ def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> It
     yield from _clashes(kinds.DUPLICATE, duplicates(examples), "repeats")
     yield from found(kinds.IDENTICAL_RESPONSES, [one for one in examples if identical(one)])
     yield from found(kinds.CONTRADICTING_COMPARISONS, [one for one in examples if contradicts_itself(one)])
+    yield from found(kinds.CONTRADICTING_SCORES, [one for one in examples if contradicts_scores(one)])
     yield from _clashes(kinds.CONTRADICTING_ROWS, opposite_pairs(examples), "contradicts")
     yield from _clashes(kinds.CONTRADICTING_LABELS, opposite_labels(examples), "contradicts")
     yield from _order(examples)
@@ -85,6 +87,15 @@ def _order(examples: Sequence[Example]) -> Iterator[Problem]:
     yield from found(kinds.ALL_SCORES_EQUAL, equal)
     yield from found(kinds.TIE, tied)
     yield from found(kinds.SINGLE_RESPONSE, single)
+    alone = [example for example in single if _says_only_its_score(example)]
+    values = sorted(one.score for example in alone for one in example.responses if one.score is not None)
+    if values and values[0] < values[-1]:
+        yield from found(kinds.DEMONSTRATED_BY_SCORE, alone, about=f"{values[0]:g} to {values[-1]:g}")
+
+
+def _says_only_its_score(example: Example) -> bool:
+    """Whether nothing but a score says whether the only response is to be imitated."""
+    return all(one.label is None and not one.demonstration for one in example.responses)
 
 
 def _has_feedback(example: Example) -> bool:

@@ -12,7 +12,9 @@ from trueup.feedback.fields import listed, printable
 from trueup.feedback.read import FileReport, read_file
 from trueup.feedback.records import Example, Origin
 from trueup.inspection import kinds
+from trueup.inspection.kinds import Kind
 from trueup.inspection.problem import Problem
+from trueup.inspection.unused_keys import kind_of_key
 from trueup.sources.gather import WORLD, gather
 
 
@@ -50,7 +52,7 @@ def _world(name: str) -> tuple[list[Example], FileReport]:
     made = gather([name])
     report = FileReport(
         path=name, layout="the built-in world", rows=len(made.examples), examples=len(made.examples), unusable={},
-        skipped={}, unused_keys={}, near_keys={}, sha256=made.fingerprints[name], counts=count(made.examples),
+        skipped={}, unused_rows={}, near_keys={}, sha256=made.fingerprints[name], counts=count(made.examples),
     )  # fmt: skip
     return list(made.examples), report
 
@@ -75,9 +77,18 @@ def problems_of_reading(part: Part) -> list[Problem]:
     for report in part.files:
         for key, question in report.near_keys.items():
             about = f"{printable(key)}{question}"
-            problems.append(Problem(kinds.MISSPELT_KEY, report.unused_keys[key], about=about))
-        if unused := {key: rows for key, rows in report.unused_keys.items() if key not in report.near_keys}:
-            problems.append(Problem(kinds.UNUSED_KEY, max(unused.values()), about=listed(unused)))
+            problems.append(_of_keys(kinds.MISSPELT_KEY, report, [key], about))
+        by_kind: dict[Kind, list[str]] = {}
+        for key in report.unused_rows:
+            if key not in report.near_keys:
+                by_kind.setdefault(kind_of_key(key), []).append(key)
+        problems += [_of_keys(kind, report, keys, listed(keys)) for kind, keys in by_kind.items()]
     if not part.examples and not part.unreadable:
         problems.append(Problem(kinds.NO_EXAMPLES, 1))
     return problems
+
+
+def _of_keys(kind: Kind, report: FileReport, keys: Sequence[str], about: str) -> Problem:
+    """A problem of the rows of a file that have one of the keys."""
+    rows = sorted({row for key in keys for row in report.unused_rows[key]})
+    return Problem(kind, len(rows), tuple(Origin(report.path, row) for row in rows), about=about)

@@ -13,7 +13,7 @@ from trueup.inspection.checks import problems_of_examples, problems_of_overlap
 from trueup.inspection.collected import Part, collect, problems_of_reading
 from trueup.inspection.judgements import Shared, shared_prompts
 from trueup.inspection.kinds import Severity
-from trueup.inspection.problem import Problem
+from trueup.inspection.problem import Problem, in_part
 from trueup.inspection.statistics import (
     Distribution,
     Labels,
@@ -86,19 +86,19 @@ def inspect(
         track: shows progress over the examples to encode.
 
     Raises:
-        InputError: no file can be read, or a row to show is not there.
+        InputError: no file is named, or a row to show is not there.
     """
+    if not data:
+        raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data), collect(eval_data)
-    if not training.files:
-        raise InputError("; ".join(training.unreadable) or "no file of feedback was given; name at least one")
     examples = training.examples
     overlap = shared_prompts(examples, evaluation.examples)
-    problems = [*problems_of_reading(training)]
+    problems = in_part(problems_of_reading(training), "training")
     if eval_data:
-        problems += problems_of_reading(evaluation)
-    for part in (training, evaluation):
-        problems += problems_of_examples(part.examples, min_visible=min_visible)
-    problems += problems_of_overlap(overlap)
+        problems += in_part(problems_of_reading(evaluation), "evaluation")
+    for name, part in (("training", training), ("evaluation", evaluation)):
+        problems += in_part(problems_of_examples(part.examples, min_visible=min_visible), name)
+    problems += in_part(problems_of_overlap(overlap), "evaluation")
     unit, lengths = "characters", tuple[Lengths | None, ...](character_lengths(one) for one in examples)
     tokenized: Tokenized | None = None
     shown: tuple[Shown, ...] = ()
@@ -111,9 +111,12 @@ def inspect(
 
         learned = turns_in_loss(examples, coding.turns)
         held_out = turns_in_loss(evaluation.examples, coding.turns).examples
-        chosen = choose(replace(training, examples=learned.examples), rows, show)
+        part = replace(training, examples=learned.examples)
+        chosen = choose(part, rows, show) if training.files else []
         with quiet():  # the library warns of long texts, which are counted here
-            tokenized = tokenize(track([*learned.examples, *held_out]), coding)
+            tokenized = tokenize(
+                track([*learned.examples, *held_out]), coding, training=len(learned.examples)
+            )
             shown = tuple(as_tokens(one, coding) for one in chosen)
         problems += tokenized.problems
         unit, lengths = "tokens", tokenized.lengths[: len(examples)]

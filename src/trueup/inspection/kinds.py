@@ -36,6 +36,18 @@ MALFORMED_ROW = Kind(
 )
 UNUSABLE_ROW = Kind("unusable-row", W, "{}", "training leaves it out; mend or delete it")
 MISSPELT_KEY = Kind("misspelt-key", W, "a key is not used: {}", "rename it if it was meant")
+UNUSED_REQUEST_KEY = Kind(
+    "unused-request-key",
+    W,
+    "keys that look like part of the request are not used: {}",
+    "put what they say into the prompt, or delete them",
+)
+UNUSED_JUDGEMENT_KEY = Kind(
+    "unused-judgement-key",
+    W,
+    "keys that look like a judgement are not used: {}",
+    "give it as a score, label or comparison, or delete them",
+)
 UNUSED_KEY = Kind(
     "unused-key", N, "keys that are not used: {}", "nothing, if they say nothing of the responses"
 )
@@ -57,6 +69,12 @@ CONTRADICTING_COMPARISONS = Kind(
     W,
     "comparisons of the row contradict each other",
     "settle which holds; training leaves them out",
+)
+CONTRADICTING_SCORES = Kind(
+    "contradicting-scores",
+    W,
+    "the chosen response has the lower score or label",
+    "settle which holds; pairs would learn the one, rankings the other",
 )
 CONTRADICTING_ROWS = Kind(
     "contradicting-rows",
@@ -82,6 +100,12 @@ SINGLE_RESPONSE = Kind(
     N,
     "the only response of the row has a score",
     "give more responses, or a label; pairs and rankings leave it out",
+)
+DEMONSTRATED_BY_SCORE = Kind(
+    "demonstrated-by-score",
+    W,
+    "demonstrations would be all single responses, with whatever score: {}",
+    "leave out those not to imitate, or give labels",
 )
 NEAR_EMPTY_RESPONSE = Kind(
     "near-empty-response",
@@ -162,6 +186,18 @@ UNKNOWN_TOKENS = Kind(
     W,
     "the text holds what the tokenizer does not know",
     "look at it; the model sees a mark for unknown text there",
+)
+LOST_TEXT = Kind(
+    "lost-text",
+    W,
+    "the tokenizer drops characters of the text",
+    "look at it; replace them, or take another model",
+)
+UNUSED_MESSAGE_KEY = Kind(
+    "unused-message-key",
+    N,
+    "the chat template leaves out the key {} of messages",
+    "nothing, or give another template with --chat-template",
 )
 SPELLED_SPECIAL = Kind(
     "spelled-special",

@@ -1,11 +1,15 @@
 """A problem that was found, with every place where it stands."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from trueup.feedback.counts import numbered
 from trueup.feedback.records import Example, Origin
 from trueup.inspection.kinds import Kind
+
+PARTS = ("training", "evaluation")
+"""The parts of the data, as programs are told of them."""
+ALL_OF_THEM = "(--json lists all)"
+"""Where all is to be found that is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class Problem:
     """A line on each place, where there is more to say of it."""
     about: str = ""
     """What is said of the case at hand: the number, the reason, the key."""
+    part: str = ""
+    """`training` or `evaluation`; empty where it concerns neither alone."""
 
     @property
     def what(self) -> str:
@@ -28,23 +34,51 @@ class Problem:
 
 
 def found(
-    kind: Kind, examples: Sequence[Example], details: Iterable[str] = (), about: object = ""
+    kind: Kind,
+    examples: Sequence[Example],
+    details: Iterable[str] = (),
+    about: object = "",
+    part: str = "",
 ) -> list[Problem]:
     """The problem of some examples; nothing where there are none."""
     origins = tuple(example.origin for example in examples if example.origin is not None)
-    return [Problem(kind, len(examples), origins, tuple(details), str(about))] if examples else []
+    return [Problem(kind, len(examples), origins, tuple(details), str(about), part)] if examples else []
 
 
-def rows_of(origins: Sequence[Origin], most: int = 5) -> str:
-    """The first few rows by file: `a.jsonl: rows 3, 8, 12, ...; b.jsonl:1`."""
+def in_part(problems: Iterable[Problem], part: str) -> list[Problem]:
+    """The problems, each said to be of a part of the data."""
+    return [replace(problem, part=part) for problem in problems]
+
+
+def rows_of(origins: Sequence[Origin], names: Mapping[str, str], most: int = 5) -> list[list[str]]:
+    """The first few rows of each file, as words between which a line may break.
+
+    Example: `["a.jsonl:", "rows", "3,", "8,", "12"], ["b.jsonl:1"]`.
+
+    Args:
+        names: file -> what to call it.
+        most: how many rows of a file to name; how many more there are is said.
+    """
     files: dict[str, list[int]] = {}
     for origin in origins:
         files.setdefault(origin.file, []).append(origin.row)
-    names = short_names(list(files))
-    return "; ".join(
-        f"{names[file]}:{rows[0]}" if len(rows) == 1 else f"{names[file]}: {numbered(rows, most)}"
-        for file, rows in files.items()
-    )
+    made = []
+    for file, rows in files.items():
+        name = names.get(file, file)
+        shown = [str(row) for row in rows[:most]]
+        more = f"and {len(rows) - most} more {ALL_OF_THEM}".split() if len(rows) > most else []
+        made.append(
+            [f"{name}:{rows[0]}"]
+            if len(rows) == 1
+            else [
+                f"{name}:",
+                "rows",
+                *(f"{row}," for row in shown[:-1]),
+                shown[-1] + ("," if more else ""),
+                *more,
+            ]
+        )
+    return made
 
 
 def short_names(files: Sequence[str]) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,7 @@ from rich.text import Text
 from trueup.feedback.counts import counted
 from trueup.inspection.inspection import Inspection
 from trueup.inspection.kinds import Severity
-from trueup.inspection.problem import Problem, rows_of
+from trueup.inspection.problem import ALL_OF_THEM, Problem, rows_of, short_names
 from trueup.inspection.statistics import QUANTILES, LengthTable, bins, distribution
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
     screen.lengths(inspection.lengths)
     screen.values(inspection)
     screen.tokens(inspection)
-    screen.problems(inspection.problems)
+    screen.problems(inspection)
     screen.shown(inspection.shown, ids=ids)
 
 
@@ -169,18 +170,19 @@ class _Screen:
         if coding.loaded.condition is not None:
             self.line(f"every prompt is asked as the model was trained: {coding.loaded.condition.words()!r}")
 
-    def problems(self, problems: Sequence[Problem]) -> None:
+    def problems(self, inspection: Inspection) -> None:
+        problems = inspection.problems
         if not problems:
             self.heading("No problems found")
             return
         self.heading("Problems")
-        table = self.table("problem", "severity", "rows", "where", "what to do", right=("rows",))
+        files = [origin.file for one in problems for origin in one.origins]
+        reports = (*inspection.training.files, *inspection.evaluation.files)
+        names = short_names(list(dict.fromkeys([*(report.path for report in reports), *files])))
         for one in problems:
-            table.add_row(
-                Text(one.what), Text(one.kind.severity.value, STYLES[one.kind.severity]), str(one.count),
-                Text(rows_of(one.origins)), Text(one.kind.remedy),
-            )  # fmt: skip
-        self.console.print(table)
+            self.problem(
+                one, names, both=bool(inspection.evaluation.files or inspection.evaluation.unreadable)
+            )
         for one in problems:
             if one.details:
                 self.heading(f"{one.kind.name}:")
@@ -188,7 +190,27 @@ class _Screen:
                 for detail in one.details[:most]:
                     self.line(detail)
                 if len(one.details) > most:
-                    self.line(f"and {len(one.details) - most} more")
+                    self.line(f"and {len(one.details) - most} more {ALL_OF_THEM}")
+
+    def problem(self, problem: Problem, names: Mapping[str, str], *, both: bool) -> None:
+        """What it is, where, and what to do; lines break between words only, and never in a file's name or a number.
+
+        Args:
+            both: whether there is evaluation data, so that it must be said which part a problem is of.
+        """
+        severity = problem.kind.severity
+        rows = counted(problem.count, "row") if problem.origins else ""
+        of = f"{problem.part} data" if both and problem.part else ""
+        where = " of the ".join(one for one in (rows, of) if one)
+        head = [f"{severity.value}:", *problem.what.split(), *(f"({where})".split() if where else ())]
+        for at, line in enumerate(wrapped(head, self.console.width, 2)):
+            text = Text(line)
+            if not at:
+                text.stylize(STYLES[severity], 2, 3 + len(severity.value))
+            self.console.print(text, soft_wrap=True)
+        for words in (*rows_of(problem.origins, names), ["->", *problem.kind.remedy.split()]):
+            for line in wrapped(words, self.console.width, 4):
+                self.console.print(Text(line), soft_wrap=True)
 
     def shown(self, examples: Sequence[Shown], *, ids: bool) -> None:
         if not examples:
@@ -222,6 +244,17 @@ class _Screen:
             line.append(text, COLOURS[run.role])
             line.append(f"<{token}>" if ids else "", "dim")
         self.console.print(line, soft_wrap=True)
+
+
+def wrapped(words: Sequence[str], width: int, indent: int) -> list[str]:
+    """Words as indented lines of at most `width` columns, where no word is longer; later lines stand further in."""
+    lines = [" " * indent + words[0]]
+    for word in words[1:]:
+        if cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += " " + word
+        else:
+            lines.append(" " * (indent + 2) + word)
+    return lines
 
 
 def share(part: int, whole: int) -> str:

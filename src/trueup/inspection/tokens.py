@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,12 +12,15 @@ from trueup.batch.chat import render
 from trueup.batch.encode import EncodedGroup, spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
+from trueup.feedback.fields import printable
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Content, Example, Message
 from trueup.inspection import kinds
 from trueup.inspection.coding import Coding, whole_group
 from trueup.inspection.kinds import Kind
-from trueup.inspection.problem import Problem, found
+from trueup.inspection.lost_text import lost_of
+from trueup.inspection.message_keys import MessageKeys
+from trueup.inspection.problem import PARTS, Problem, found
 from trueup.inspection.statistics import Lengths
 
 
@@ -36,18 +40,25 @@ class Tokenized:
     problems: tuple[Problem, ...]
 
 
-def tokenize(examples: Iterable[Example], coding: Coding) -> Tokenized:
-    """Encode all responses of every example, and look at the result."""
-    return _Tokenizing(coding).run(examples)
+def tokenize(examples: Iterable[Example], coding: Coding, *, training: int = sys.maxsize) -> Tokenized:
+    """Encode all responses of every example, and look at the result.
+
+    Args:
+        training: how many of them, from the first on, are training data; the others are evaluation data.
+    """
+    return _Tokenizing(coding, training).run(examples)
 
 
 class _Tokenizing:
     """Goes over examples once and keeps account."""
 
-    def __init__(self, coding: Coding) -> None:
+    def __init__(self, coding: Coding, training: int) -> None:
         self.coding = coding
-        self.found: dict[tuple[Kind, str], list[Example]] = {}
-        self.failed: dict[str, list[Example]] = {}
+        self.training = training
+        self.found: dict[tuple[Kind, str, str], list[Example]] = {}
+        self.failed: dict[tuple[str, str], list[Example]] = {}
+        self.lost: dict[str, list[str]] = {}
+        self.keys = {part: MessageKeys(coding.tokenizer) for part in PARTS}
         self.lengths: list[Lengths | None] = []
         self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
         self.template_seen = self.hopeless = False
@@ -64,11 +75,16 @@ class _Tokenizing:
             problems=(*self._of_tokenizer(), *self._problems()),
         )
 
+    @property
+    def part(self) -> str:
+        """What the example at hand is of."""
+        return PARTS[len(self.lengths) >= self.training]
+
     def _tried(self, example: Example) -> Lengths | None:
         try:
             return self._example(example)
         except InputError as error:
-            self.failed.setdefault(str(error), []).append(example)
+            self.failed.setdefault((str(error), self.part), []).append(example)
             # A template that loops does so for every example, each time until it is stopped.
             self.hopeless = isinstance(error.__cause__, TimeoutError)
             return None
@@ -128,12 +144,26 @@ class _Tokenizing:
             (ids == unknown).any() for ids in (prompt, *(row.ids for row in rows))
         ):
             self._add(kinds.UNKNOWN_TOKENS, example)
+        elif gone := self._lost(example, encoded):
+            self._add(kinds.LOST_TEXT, example)
+            self.lost.setdefault(self.part, []).append(f"{example.origin} {gone}")
         if self._spells_special(example):
             self._add(kinds.SPELLED_SPECIAL, example)
         for note in sorted(encoded.notes):
             self._add(kinds.ENCODING, example, note)
         if isinstance(example.prompt, tuple) and not self.template_seen:
             self._template(example)
+        self.keys[self.part].look(example)
+
+    def _lost(self, example: Example, encoded: EncodedGroup[None]) -> str:
+        """The first text of which the tokenizer drops characters; empty where it drops none."""
+        condition = self.coding.loaded.condition
+        prompt = example.prompt if condition is None else condition.applied(example.prompt)
+        given = (prompt, *(one.content for one in example.responses))
+        ids = (encoded.tokens.prompt, *(row.ids for row in encoded.tokens.responses))
+        tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
+        found = (lost_of(text, row.tolist(), tokenizer, ends) for text, row in zip(given, ids, strict=True))
+        return next((gone for gone in found if gone), "")
 
     def _spells_special(self, example: Example) -> bool:
         """Whether a response of raw text spells a special token, but for the end it may stand before.
@@ -157,7 +187,7 @@ class _Tokenizing:
         ).response[-1]
         ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
         if not set(ids) & set(self.coding.loaded.end_ids):
-            self.found[kinds.TEMPLATE_WITHOUT_END, ""] = []
+            self.found[kinds.TEMPLATE_WITHOUT_END, "", ""] = []
 
     def _of_tokenizer(self) -> Iterator[Problem]:
         loaded, tokenizer = self.coding.loaded, self.coding.tokenizer
@@ -169,16 +199,22 @@ class _Tokenizing:
             yield Problem(kinds.PADDING_IS_END, 1)
 
     def _problems(self) -> Iterator[Problem]:
-        for message, examples in self.failed.items():
-            yield from found(kinds.CANNOT_ENCODE, examples, about=message)
+        for (message, part), examples in self.failed.items():
+            yield from found(kinds.CANNOT_ENCODE, examples, about=message, part=part)
+        for part, keys in self.keys.items():
+            self.found |= {
+                (kinds.UNUSED_MESSAGE_KEY, printable(key), part): rows for key, rows in keys.unused()
+            }
         order = {kind.name: number for number, kind in enumerate(kinds.KINDS)}
-        for (kind, about), examples in sorted(
-            self.found.items(), key=lambda item: (order[item[0][0].name], item[0][1])
+        for (kind, about, part), examples in sorted(
+            self.found.items(),
+            key=lambda item: (order[item[0][0].name], PARTS.index(item[0][2] or PARTS[0]), item[0][1]),
         ):
-            yield from found(kind, examples, about=about) or [Problem(kind, 1, about=about)]
+            details = self.lost.get(part, []) if kind is kinds.LOST_TEXT else []
+            yield from found(kind, examples, details, about, part) or [Problem(kind, 1, about=about)]
 
     def _add(self, kind: Kind, example: Example, about: str = "") -> None:
-        self.found.setdefault((kind, about), []).append(example)
+        self.found.setdefault((kind, about, self.part), []).append(example)
 
 
 def _after_ends(row: TokenRow, ends: tuple[int, ...]) -> list[int]:

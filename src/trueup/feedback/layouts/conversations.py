@@ -1,10 +1,16 @@
 """Rows of messages: what follows the last turn of the user is the response, the rest is the prompt."""
 
-from trueup.feedback.fields import Place, label, optional_text
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from functools import partial
+
+from trueup.feedback.fields import Place, label, number, optional_text
+from trueup.feedback.layouts.layout import JUDGEMENTS, LABELS, SCORES, Layout, RowValue, Unusable
+from trueup.feedback.layouts.system import after_system
 from trueup.feedback.records import Content, Example, Origin, Response
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import messages, split_at_last_request
+
+FURTHER = ("source", "system", "tools")
+OTHERS = ("chosen", "rejected", "rejected_response", "rejected_messages")
 
 
 def prompt_and_response(row: RowValue, origin: Origin) -> tuple[Content, Content] | Unusable:
@@ -19,46 +25,67 @@ def prompt_and_response(row: RowValue, origin: Origin) -> tuple[Content, Content
     if response[0].role != "assistant":
         first = at.item(len(prompt)).key("role")
         raise first.unexpected(response[0].role, "an assistant turn: a response begins with one")
-    return prompt, response
+    return after_system(prompt, row, Place(origin)), response
 
 
-def demonstration(row: RowValue, origin: Origin) -> Example | Unusable:
-    """The last response is to be imitated."""
+def convert(
+    row: RowValue, origin: Origin, *, label_key: str | None = None, score_key: str | None = None
+) -> Example | Unusable:
+    """The last response with its label or its score; without one it is to be imitated."""
+    place = Place(origin)
+    desirability = label(row[label_key], place.key(label_key)) if label_key else None
+    score = number(row[score_key], place.key(score_key)) if score_key else None
     split = prompt_and_response(row, origin)
     if isinstance(split, Unusable):
         return split
-    place = Place(origin)
-    source = optional_text(row, "source", place)
-    responses = (Response(split[1], demonstration=True, source=source),)
-    return Example(split[0], responses, origin=origin, tools=declared(row, split[0], place))
-
-
-def point(row: RowValue, origin: Origin) -> Example | Unusable:
-    """The last response with its label."""
-    place = Place(origin)
-    desirability = label(row["label"], place.key("label"))
-    split = prompt_and_response(row, origin)
-    if isinstance(split, Unusable):
-        return split
-    source = optional_text(row, "source", place)
-    responses = (Response(split[1], label=desirability, source=source),)
-    return Example(split[0], responses, origin=origin, tools=declared(row, split[0], place))
+    prompt, said = split
+    response = Response(
+        said,
+        score=score,
+        label=desirability,
+        demonstration=not (label_key or score_key),
+        source=optional_text(row, "source", place),
+    )
+    return Example(prompt, (response,), origin=origin, tools=declared(row, prompt, place))
 
 
 DEMONSTRATIONS = Layout(
     name="messages",
     keys=("messages",),
-    optional=("source", "tools"),
-    foreign=("label", "kto_tag", "chosen", "rejected", "rejected_response", "rejected_messages"),
+    optional=FURTHER,
+    foreign=JUDGEMENTS,
     meaning="A demonstration: the turns after the last one of the user are a response to imitate.",
-    convert=demonstration,
+    convert=convert,
 )
 
-POINTS = Layout(
-    name="messages with a label",
-    keys=("messages", "label"),
-    optional=("source", "tools"),
-    foreign=("chosen", "rejected", "rejected_response", "rejected_messages"),
-    meaning="A point: `label` says how desirable the turns after the last one of the user are.",
-    convert=point,
+
+def labelled(key: str) -> Layout:
+    """The layout with a label under the given key."""
+    return Layout(
+        name="messages with a label",
+        keys=("messages", key),
+        optional=FURTHER,
+        foreign=OTHERS,
+        meaning=f"A point: `{key}` says how desirable the turns after the last one of the user are.",
+        convert=partial(convert, label_key=key),
+    )
+
+
+def scored(key: str) -> Layout:
+    """The layout with a score under the given key."""
+    return Layout(
+        name="messages with a score",
+        keys=("messages", key),
+        optional=FURTHER,
+        foreign=(*LABELS, *OTHERS),
+        meaning=f"A response with a score: `{key}` scores the turns after the last one of the user.",
+        convert=partial(convert, score_key=key),
+    )
+
+
+LAYOUTS = (
+    *(labelled(key) for key in LABELS if key != "kto_tag"),
+    *(scored(key) for key in SCORES),
+    DEMONSTRATIONS,
 )
+"""Messages with a `kto_tag` are LLaMA-Factory's."""

@@ -7,7 +7,7 @@ with its leading space.
 """
 
 from trueup.feedback.fields import Place, text
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import REQUEST, Layout, RowValue, Unusable
 from trueup.feedback.layouts.sides import DIFFERENT_PROMPTS, OPTIONAL, pair
 from trueup.feedback.records import Example, Origin
 
@@ -47,6 +47,7 @@ LAYOUT = Layout(
     keys=("chosen", "rejected"),
     optional=OPTIONAL,
     foreign=("prompt",),
+    request=REQUEST,
     meaning="A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
     convert=convert,
     fits=is_transcript,

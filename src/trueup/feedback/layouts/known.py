@@ -7,7 +7,7 @@ To add one: a file beside this one, or in `data_sets` or `frameworks`, that make
 from difflib import get_close_matches
 
 from trueup.errors import InputError
-from trueup.feedback.fields import listed
+from trueup.feedback.fields import Place, listed, printable
 from trueup.feedback.layouts import (
     canonical,
     conversations,
@@ -17,10 +17,9 @@ from trueup.feedback.layouts import (
     scored_responses,
     trl_completions,
     trl_implicit_pairs,
-    trl_labelled_completions,
     trl_pairs,
 )
-from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -32,10 +31,8 @@ LAYOUTS: tuple[Layout, ...] = (
     *frameworks.LAYOUTS,
     hh_transcripts.LAYOUT,
     trl_implicit_pairs.LAYOUT,
-    trl_labelled_completions.LAYOUT,
-    trl_completions.LAYOUT,
-    conversations.POINTS,
-    conversations.DEMONSTRATIONS,
+    *trl_completions.LAYOUTS,
+    *conversations.LAYOUTS,
 )
 """In the order in which they are tried."""
 
@@ -49,8 +46,8 @@ OTHER_NAMES = {
 """Names that other formats give to our keys; refused, with the right one named."""
 
 
-def recognise(row: RowValue, origin: Origin) -> Layout:
-    """The layout of the file whose first row this is.
+def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Layout:
+    """The layout of the file whose first row this is; `empty` are columns of CSV whose field is empty in it.
 
     Raises:
         InputError: it is none of those known; the message names the nearest.
@@ -58,17 +55,47 @@ def recognise(row: RowValue, origin: Origin) -> Layout:
     for layout in LAYOUTS:
         if layout.recognises(row):
             return layout
+    if gap := empty_field(row, empty):
+        raise (
+            Place(origin)
+            .key(gap)
+            .fault(
+                "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
+            )
+        )
     general = [layout for layout in LAYOUTS if layout not in (*data_sets.LAYOUTS, *frameworks.LAYOUTS)]
     nearest = max(
         (*general, *frameworks.LAYOUTS, *data_sets.LAYOUTS), key=lambda layout: likeness(layout, row)
     )
-    known = ", ".join(dict.fromkeys(" + ".join(layout.keys) for layout in general))
-    named = ", ".join(layout.name for layout in data_sets.LAYOUTS)
+    help_with_it = wrapped(row) or advice(nearest, row)
+    if not help_with_it:
+        known = dict.fromkeys(" + ".join(layout.keys) for layout in general)
+        help_with_it = f"; known are {listed(known, 8)}"
     raise InputError(
-        f"{origin}: no known layout has the keys of this row ({listed(row)}){advice(nearest, row)}; "
-        f"known are {known}, those of LLaMA-Factory, torchtune, ms-swift, NeMo, OpenRLHF and turbo-alignment, "
-        f"and the data sets {named}"
+        f"{origin}: no known layout has the keys of this row ({listed(row)}){help_with_it}; "
+        "docs/feedback.md lists the layouts"
     )
+
+
+def empty_field(row: RowValue, empty: tuple[str, ...]) -> str | None:
+    """The first column without which, being empty in this row, the row has no layout; None where that is not why."""
+    for layout in LAYOUTS:
+        gaps = [key for key in layout.keys if key not in row]
+        if all(key in empty for key in gaps) and not any(
+            key in row or key in empty for key in layout.foreign
+        ):
+            return next(iter(gaps), None)
+    return None
+
+
+def wrapped(row: RowValue) -> str:
+    """What to do with a row that holds all the rows under one of its keys; nothing where it does not."""
+    for key, value in row.items():
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, dict) and any(layout.recognises(first) for layout in LAYOUTS):
+            remedy = "write that list alone, or one of its objects on each line"
+            return f"; the rows are wrapped in {printable(key)!r}: {remedy}"
+    return ""
 
 
 def likeness(layout: Layout, row: RowValue) -> float:
@@ -100,7 +127,7 @@ def advice(nearest: Layout, row: RowValue) -> str:
     if not missing:
         excess = " and ".join(repr(key) for key in nearest.foreign if key in row)
         return (
-            f"; {nearest.name} would not have {excess}"
+            f"; {nearest.name} would not have {excess}{''.join(remedy(key) for key in nearest.foreign if key in row)}"
             if excess
             else f"; {nearest.name} has other values there"
         )

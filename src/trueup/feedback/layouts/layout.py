@@ -5,8 +5,22 @@ from dataclasses import dataclass
 
 from trueup.feedback.fields import Place, needed
 from trueup.feedback.records import Example, Origin
+from trueup.feedback.turns import ends_with_assistant
+from trueup.feedback.written_messages import WRITTEN, holds_messages
 
 RowValue = Mapping[str, object]
+
+LABELS = ("label", "kto_tag", "is_desirable", "is_correct")
+"""Keys whose value says how desirable a response is, where a layout takes them."""
+SCORES = ("score", "reward", "rating")
+"""Keys whose value scores a response, where a layout takes them."""
+JUDGEMENTS = (
+    *LABELS, *SCORES, "labels", "scores", "rank", "chosen", "rejected", "rejected_response", "rejected_messages",
+)  # fmt: skip
+"""Keys that judge a response: in a row that has one, it is not simply one to imitate."""
+REQUEST = ("history", "context")
+"""Keys that hold a part of what was asked, beside a prompt."""
+PROMPT_ANSWERED = "the prompt ends with a turn of the assistant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,12 @@ class Layout:
     """Further keys of a row that are used, where whoever wrote the file chose their names."""
     fits: Callable[[RowValue], bool] = lambda row: True
     """What the values of a row must look like, where the keys alone do not tell."""
+    request: tuple[str, ...] = ()
+    """Keys that hold a part of what was asked and are not read here: a row in which one says something is refused."""
+    further: bool = False
+    """Whether a response may be one more turn after a turn of the assistant."""
+    not_kept: str = ""
+    """What rows of this layout say within the keys that are used, and examples do not hold."""
 
     def recognises(self, row: RowValue) -> bool:
         """Whether a file whose first row this is has this layout."""
@@ -55,10 +75,33 @@ class Layout:
             needed(row, key, place, taken)
         for key in self.foreign:
             if key in row:
-                raise place.key(key).fault(f"this key makes the row one of another layout, but {taken}")
-        return self.convert(row, origin)
+                raise place.key(key).fault(
+                    f"this key makes the row one of another layout, but {taken}{remedy(key)}"
+                )
+        for key in self.request:
+            if row.get(key) not in (None, "", [], *(row[one] for one in self.keys)):
+                raise place.key(key).fault(
+                    f"a part of what was asked, which {self.name} does not read; put it into {self.keys[0]!r}, or "
+                    "leave the key out"
+                )
+        for key in self.keys:
+            value = row[key]
+            if isinstance(value, str) and holds_messages(value):
+                raise place.key(key).fault(f"found {WRITTEN}")
+        made = self.convert(row, origin)
+        answered = isinstance(made, Example) and ends_with_assistant(made.prompt) and not self.further
+        return Unusable(PROMPT_ANSWERED) if answered else made
 
     def unused(self, row: RowValue) -> list[str]:
         """The keys of a row that mean nothing here."""
         used = {*self.keys, *self.optional, *self.named(row)}
         return [key for key in row if key not in used]
+
+
+def remedy(key: str) -> str:
+    """What to do with a key that judges a response; nothing for others."""
+    return (
+        f"; {key!r} judges a response: rename the key or leave it out if it does not"
+        if key in JUDGEMENTS
+        else ""
+    )

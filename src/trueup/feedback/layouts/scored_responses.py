@@ -3,7 +3,8 @@
 from functools import partial
 
 from trueup.feedback.fields import Place, items, number, text
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import REQUEST, Layout, RowValue, Unusable
+from trueup.feedback.layouts.system import with_system
 from trueup.feedback.records import Example, Origin, Response
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import as_response, content
@@ -36,6 +37,7 @@ def convert(row: RowValue, origin: Origin, *, prompt_key: str) -> Example | Unus
         Response(one, score=score, source=source)
         for one, score, source in zip(contents, scores, sources, strict=True)
     )
+    prompt = with_system(prompt, row, place)
     return Example(prompt, tuple(responses), origin=origin, tools=declared(row, prompt, place))
 
 
@@ -52,7 +54,8 @@ def layout(prompt_key: str) -> Layout:
     return Layout(
         name="prompts with scored responses",
         keys=(prompt_key, "responses", "scores"),
-        optional=("sources", "tools"),
+        optional=("sources", "system", "tools"),
+        request=REQUEST,
         meaning="A ranking: a score for each of `responses`; higher is better.",
         convert=partial(convert, prompt_key=prompt_key),
     )

@@ -7,7 +7,7 @@ Only whole turns are shared. TRL does the same with the letters of plain text, s
 from dataclasses import replace
 
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import REQUEST, Layout, RowValue, Unusable
 from trueup.feedback.layouts.sides import DIFFERENT_PROMPTS, OPTIONAL, pair
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.tools import declared
@@ -39,7 +39,8 @@ def convert(row: RowValue, origin: Origin) -> Example | Unusable:
     prompt = chosen[:shared]
     better = as_response(chosen[shared:], prompt, place.key("chosen"), shared)
     worse = as_response(rejected[shared:], prompt, place.key("rejected"), shared)
-    return replace(pair(prompt, better, worse, row, origin), tools=declared(row, prompt, place))
+    made = pair(prompt, better, worse, row, origin)
+    return replace(made, tools=declared(row, made.prompt, place))
 
 
 LAYOUT = Layout(
@@ -47,6 +48,7 @@ LAYOUT = Layout(
     keys=("chosen", "rejected"),
     optional=(*OPTIONAL, "tools"),
     foreign=("prompt",),
+    request=REQUEST,
     meaning="A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
     convert=convert,
 )

@@ -23,11 +23,16 @@ def answer(said: str) -> tuple[Message, ...]:
 def judged(
     prompt: Content, pair: tuple[Response, Response], better: int | None, origin: Origin
 ) -> Example | Unusable:
-    """Two responses and which was preferred; None is a tie, which is nothing to learn from on its own."""
+    """Two responses and which was preferred; None is a tie, which is nothing to learn from on its own.
+
+    Where a tie has two labels that differ, both get the score 0: the tie compares them, not the labels.
+    """
     if better is not None:
         return Example(prompt, pair, (Comparison(better, 1 - better),), origin)
     if all(one.score is None and one.label is None for one in pair):
         return Unusable(TIE)
+    if None not in (labels := [one.label for one in pair]) and labels[0] != labels[1]:
+        pair = (replace(pair[0], score=0.0), replace(pair[1], score=0.0))
     return Example(prompt, pair, origin=origin)
 
 

@@ -74,4 +74,5 @@ LAYOUT = Layout(
         "corrected prediction is a response to imitate."
     ),
     convert=convert,
+    not_kept="the errors and the missing information that `feedback` names",
 )

@@ -73,6 +73,7 @@ COMPARISONS = Layout(
     keys=("info", "summaries", "choice"),
     meaning="A pair of summaries of `info`: `choice` 0 prefers the first, 1 the second; confidence is not kept.",
     convert=compared,
+    not_kept="notes on the summaries, and other fields of `info`",
 )
 
 RATINGS = Layout(
@@ -81,4 +82,5 @@ RATINGS = Layout(
     meaning="A summary of `info` with a score: its axis `overall`; the other axes are not kept.",
     convert=rated,
     fits=lambda row: isinstance(row["summary"], dict),
+    not_kept="the other axes, notes on the summary, and other fields of `info`",
 )

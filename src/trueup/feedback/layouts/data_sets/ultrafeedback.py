@@ -88,4 +88,5 @@ LAYOUT = Layout(
     ),
     convert=convert,
     fits=lambda row: isinstance(row["completions"], list),
+    not_kept="the system prompt and the principle of each completion, its other scores, and what was written of it",
 )

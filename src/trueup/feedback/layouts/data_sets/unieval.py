@@ -33,4 +33,5 @@ LAYOUT = Layout(
     meaning="A turn of a dialogue with a score: `overall`; the other aspects are not kept.",
     convert=convert,
     fits=lambda row: isinstance(row["scores"], dict),
+    not_kept="the scores of other aspects",
 )

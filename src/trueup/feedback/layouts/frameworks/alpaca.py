@@ -10,27 +10,27 @@ from functools import partial
 from trueup.feedback.fields import Place, label, optional_text, text
 from trueup.feedback.layouts.data_sets.exchange import answer
 from trueup.feedback.layouts.frameworks.dialogues import (
-    OPTIONAL,
+    COMMON,
     Turns,
     compared,
     history,
     single,
-    with_system,
 )
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import JUDGEMENTS, Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Message, Origin
 
-FURTHER = ("input", "history", *OPTIONAL)
+FURTHER = ("input", "history", *COMMON)
+OTHER_REQUESTS = ("context", "prompt", "query", "question")
 NO_REQUEST = Unusable("the instruction is empty")
 
 
 def prompt(row: RowValue, place: Place) -> Turns | Unusable:
-    """System prompt, earlier rounds, and the request."""
+    """Earlier rounds, and the request."""
     parts = (text(row["instruction"], place.key("instruction")), optional_text(row, "input", place))
     request = "\n".join(part for part in parts if part)
     if not request.strip():
         return NO_REQUEST
-    return with_system((*history(row, place), Message("user", request)), row, place)
+    return (*history(row, place), Message("user", request))
 
 
 def response(row: RowValue, origin: Origin, *, tag: str | None = None) -> Example | Unusable:
@@ -55,6 +55,7 @@ PAIRS = Layout(
     keys=("instruction", "chosen", "rejected"),
     optional=FURTHER,
     foreign=("prompt",),
+    request=OTHER_REQUESTS,
     meaning="A pair: `chosen` was preferred to `rejected` as an answer to `instruction` and `input`.",
     convert=pair,
 )
@@ -67,6 +68,7 @@ def points(tag: str) -> Layout:
         keys=("instruction", "output", tag),
         optional=FURTHER,
         foreign=("chosen", "rejected"),
+        request=OTHER_REQUESTS,
         meaning=f"A point: `{tag}` says how desirable `output` is as an answer to `instruction` and `input`.",
         convert=partial(response, tag=tag),
     )
@@ -79,7 +81,8 @@ DEMONSTRATIONS = Layout(
     name="LLaMA-Factory alpaca",
     keys=("instruction", "output"),
     optional=FURTHER,
-    foreign=("kto_tag", "label", "chosen", "rejected"),
+    foreign=JUDGEMENTS,
+    request=OTHER_REQUESTS,
     meaning="A demonstration: `output` is an answer to `instruction` and `input` to imitate.",
     convert=response,
 )

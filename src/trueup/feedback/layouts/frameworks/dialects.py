@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from trueup.feedback.fields import Place, did_you_mean, fields, items, needed, text
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.records import Message
-from trueup.feedback.turns import spoken
+from trueup.feedback.turns import NOT_LEARNED, spoken
 
 CALL = "call"
 """Stands among the roles of a dialect for a turn of the assistant that calls a tool, written as JSON."""
-
-NOT_LEARNED = {"disable_loss": True, "loss": False}
-"""Keys of a turn, and the value with which they leave it out of the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +155,6 @@ def joined(before: Message, call: Message) -> Message:
 def as_list(value: object) -> list[object]:
     """The value if it is a list, otherwise an empty one."""
     return value if isinstance(value, list) else []
-
-
-def not_learned(message: Message) -> bool:
-    """Whether a turn says that it is to be left out of the loss."""
-    return any(key in message.extra and message.extra[key] == off for key, off in NOT_LEARNED.items())
 
 
 def spoken_by(row: RowValue, key: str, roles: tuple[str, ...], marks: tuple[str, ...] = ()) -> bool:

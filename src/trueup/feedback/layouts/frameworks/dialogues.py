@@ -1,27 +1,17 @@
-"""What layouts of conversations share: system prompts, histories, and examples made of turns."""
+"""What layouts of conversations share: histories, and examples made of turns."""
 
 from trueup.feedback.fields import Place, items, optional_number, optional_text, text
-from trueup.feedback.layouts.frameworks.dialects import Dialect, not_learned, turn
+from trueup.feedback.layouts.frameworks.dialects import Dialect, turn
 from trueup.feedback.layouts.layout import RowValue, Unusable
+from trueup.feedback.layouts.system import with_system
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import as_response, split_at_last_request
 
 Turns = tuple[Message, ...]
 
-COMMON = ("source", "tools")
+COMMON = ("source", "system", "tools")
 """Keys that every example made here uses where they are there."""
-
-OPTIONAL = ("system", *COMMON)
-"""The same where a row may have a system prompt."""
-
-
-def with_system(turns: Turns, row: RowValue, place: Place) -> Turns:
-    """The turns after the row's system prompt; one that already begins them takes its place."""
-    system = optional_text(row, "system", place)
-    if not system or (turns and turns[0].role == "system"):
-        return turns
-    return (Message("system", system), *turns)
 
 
 def history(row: RowValue, place: Place) -> Turns:
@@ -48,8 +38,6 @@ def last_exchange(turns: Turns, at: Place) -> tuple[Turns, Turns] | Unusable:
         return Unusable("the conversation does not end with a turn of the assistant")
     if response[0].role != "assistant":
         raise at.fault("the answer of a tool stands where no turn of the assistant called it")
-    if any(not_learned(one) for one in response if one.role == "assistant"):
-        return Unusable("the response is switched off in the loss")
     return prompt, response
 
 
@@ -76,6 +64,7 @@ def single(
     place = Place(origin)
     source = optional_text(row, "source", place)
     shown = label is None and score is None
+    prompt = with_system(prompt, row, place)
     made = Response(response, score=score, label=label, demonstration=shown, source=source)
     return Example(prompt, (made,), origin=origin, tools=declared(row, prompt, place))
 
@@ -91,6 +80,7 @@ def compared(
     """A pair; `scores` are the keys under which the row may score its sides."""
     place = Place(origin)
     source = optional_text(row, "source", place)
+    prompt = with_system(prompt, row, place)
     high, low = (optional_number(row, key, place) for key in scores) if scores else (None, None)
     responses = (Response(chosen, score=high, source=source), Response(rejected, score=low, source=source))
     return Example(prompt, responses, (Comparison(better=0, worse=1),), origin, declared(row, prompt, place))

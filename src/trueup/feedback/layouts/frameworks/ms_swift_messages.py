@@ -11,23 +11,23 @@ from trueup.feedback.fields import Place, label, text
 from trueup.feedback.layouts.data_sets.exchange import answer
 from trueup.feedback.layouts.frameworks.dialects import MS_SWIFT, spoken_by, turns
 from trueup.feedback.layouts.frameworks.dialogues import (
-    OPTIONAL,
+    COMMON,
     Turns,
     compared,
     last_exchange,
     last_response,
     single,
-    with_system,
 )
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import JUDGEMENTS, Layout, RowValue, Unusable
 from trueup.feedback.layouts.sides import DIFFERENT_PROMPTS
+from trueup.feedback.layouts.system import after_system
 from trueup.feedback.records import Example, Message, Origin
 from trueup.feedback.turns import RESPONSE_ROLES, as_response, shared_turns
 
 
 def conversation(row: RowValue, place: Place, key: str = "messages") -> Turns:
     """The turns under the key, after the system prompt where the row has one."""
-    return with_system(turns(row[key], place.key(key), MS_SWIFT), row, place)
+    return after_system(turns(row[key], place.key(key), MS_SWIFT), row, place)
 
 
 def demonstration(row: RowValue, origin: Origin) -> Example | Unusable:
@@ -102,7 +102,7 @@ def is_request(row: RowValue) -> bool:
 PAIRS = Layout(
     name="ms-swift pairs",
     keys=("messages", "rejected_response"),
-    optional=OPTIONAL,
+    optional=COMMON,
     meaning="A pair: the turns after the last one of the user were preferred to `rejected_response`.",
     convert=pair,
 )
@@ -110,7 +110,7 @@ PAIRS = Layout(
 CONVERSATIONS = Layout(
     name="ms-swift pairs of conversations",
     keys=("messages", "rejected_messages"),
-    optional=OPTIONAL,
+    optional=COMMON,
     meaning="A pair of conversations: the turns they share are the prompt; that of `messages` was preferred.",
     convert=pair_of_conversations,
 )
@@ -118,7 +118,7 @@ CONVERSATIONS = Layout(
 POINTS = Layout(
     name="ms-swift messages with a label",
     keys=("messages", "label"),
-    optional=OPTIONAL,
+    optional=COMMON,
     foreign=("chosen", "rejected"),
     meaning="A point: `label` says how desirable the turns after the last one of the user are.",
     convert=point,
@@ -128,8 +128,8 @@ POINTS = Layout(
 SOLUTIONS = Layout(
     name="ms-swift messages with a solution",
     keys=("messages", "solution"),
-    optional=OPTIONAL,
-    foreign=("label", "chosen", "rejected", "rejected_response", "rejected_messages"),
+    optional=COMMON,
+    foreign=JUDGEMENTS,
     meaning="A demonstration: `solution` is a response to `messages` to imitate.",
     convert=solved,
     fits=is_request,
@@ -138,8 +138,8 @@ SOLUTIONS = Layout(
 DEMONSTRATIONS = Layout(
     name="ms-swift messages",
     keys=("messages",),
-    optional=OPTIONAL,
-    foreign=("label", "chosen", "rejected", "rejected_response", "rejected_messages"),
+    optional=COMMON,
+    foreign=JUDGEMENTS,
     meaning="A demonstration: the turns after the last one of the user are a response to imitate.",
     convert=demonstration,
     fits=is_swift,

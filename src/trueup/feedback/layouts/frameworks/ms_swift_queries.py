@@ -6,21 +6,20 @@
 from trueup.feedback.fields import Place, label, text
 from trueup.feedback.layouts.data_sets.exchange import answer, request
 from trueup.feedback.layouts.frameworks.dialogues import (
-    OPTIONAL,
+    COMMON,
     Turns,
     compared,
     history,
     single,
-    with_system,
 )
-from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.layouts.layout import JUDGEMENTS, Layout, RowValue
 from trueup.feedback.records import Example, Origin
 
 
 def prompt(row: RowValue, place: Place) -> Turns:
-    """System prompt, earlier rounds, and the query."""
+    """Earlier rounds, and the query."""
     asked = request(text(row["query"], place.key("query")))
-    return with_system((*history(row, place), *asked), row, place)
+    return (*history(row, place), *asked)
 
 
 def said(row: RowValue, place: Place, key: str) -> Turns:
@@ -49,12 +48,14 @@ def pair(row: RowValue, origin: Origin) -> Example:
 
 
 KEYS = ("query", "response")
-FURTHER = ("history", *OPTIONAL)
+OTHER_REQUESTS = ("context", "prompt", "instruction", "input")
+FURTHER = ("history", *COMMON)
 
 PAIRS = Layout(
     name="ms-swift queries with two responses",
     keys=(*KEYS, "rejected_response"),
     optional=FURTHER,
+    request=OTHER_REQUESTS,
     meaning="A pair: `response` was preferred to `rejected_response` as an answer to `query`.",
     convert=pair,
 )
@@ -64,6 +65,7 @@ POINTS = Layout(
     keys=(*KEYS, "label"),
     optional=FURTHER,
     foreign=("rejected_response",),
+    request=OTHER_REQUESTS,
     meaning="A point: `label` says how desirable `response` is as an answer to `query`.",
     convert=point,
 )
@@ -72,7 +74,8 @@ DEMONSTRATIONS = Layout(
     name="ms-swift queries",
     keys=KEYS,
     optional=FURTHER,
-    foreign=("label", "rejected_response"),
+    foreign=JUDGEMENTS,
+    request=OTHER_REQUESTS,
     meaning="A demonstration: `response` is an answer to `query` to imitate.",
     convert=demonstration,
 )

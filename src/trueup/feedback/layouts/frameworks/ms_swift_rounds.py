@@ -4,8 +4,8 @@
 """
 
 from trueup.feedback.fields import Place, fields, items, needed, text
-from trueup.feedback.layouts.frameworks.dialogues import OPTIONAL, last_response, with_system
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, last_response
+from trueup.feedback.layouts.layout import JUDGEMENTS, Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Message, Origin
 
 ASKED = {"human": "user", "user": "user", "tool": "tool"}
@@ -23,7 +23,7 @@ def convert(row: RowValue, origin: Origin) -> Example | Unusable:
         asked = next((key for key in ASKED if key in one), "human")
         made.append(Message(ASKED[asked], text(needed(one, asked, here), here.key(asked))))
         made.append(Message("assistant", text(needed(one, "assistant", here), here.key("assistant"))))
-    return last_response(with_system(tuple(made), row, place), at, row, origin)
+    return last_response(tuple(made), at, row, origin)
 
 
 def has_rounds(row: RowValue) -> bool:
@@ -35,8 +35,8 @@ def has_rounds(row: RowValue) -> bool:
 LAYOUT = Layout(
     name="ms-swift rounds",
     keys=("conversation",),
-    optional=OPTIONAL,
-    foreign=("label", "chosen", "rejected", "rejected_response"),
+    optional=COMMON,
+    foreign=JUDGEMENTS,
     meaning="A demonstration: the answer of the last round is a response to imitate.",
     convert=convert,
     fits=has_rounds,

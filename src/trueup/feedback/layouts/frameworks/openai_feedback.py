@@ -6,9 +6,9 @@ https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md
 """
 
 from trueup.feedback.fields import Place, label
-from trueup.feedback.layouts.frameworks.dialogues import OPTIONAL, compared, last_response, with_system
+from trueup.feedback.layouts.frameworks.dialogues import COMMON, compared, last_response
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.records import Example, Message, Origin
 from trueup.feedback.turns import as_response, message, messages
 
 
@@ -17,39 +17,52 @@ def point(row: RowValue, origin: Origin) -> Example | Unusable:
     place = Place(origin)
     desirability = label(row["kto_tag"], place.key("kto_tag"))
     at = place.key("messages")
-    return last_response(
-        with_system(messages(row["messages"], at), row, place), at, row, origin, desirability
-    )
+    return last_response(messages(row["messages"], at), at, row, origin, desirability)
 
 
 def pair(row: RowValue, origin: Origin) -> Example | Unusable:
     """The messages are the prompt; `chosen` and `rejected` are a message each."""
     place = Place(origin)
-    prompt = with_system(messages(row["messages"], place.key("messages")), row, place)
-    sides = [(message(row[key], place.key(key)),) for key in ("chosen", "rejected")]
+    prompt = messages(row["messages"], place.key("messages"))
     chosen, rejected = (
-        as_response(one, prompt, place.key(key))
-        for one, key in zip(sides, ("chosen", "rejected"), strict=True)
+        as_response(one_side(row[key], place.key(key)), prompt, place.key(key)) for key in SIDES
     )
     if prompt and prompt[-1].role == "assistant":
         return Unusable("the conversation ends with a turn of the assistant, before the two sides")
     return compared(prompt, chosen, rejected, row, origin)
 
 
+SIDES = ("chosen", "rejected")
+
+
+def one_side(value: object, place: Place) -> tuple[Message, ...]:
+    """A side: one message, or a list of those of the assistant."""
+    return messages(value, place) if isinstance(value, list) else (message(value, place),)
+
+
+def has_sides(row: RowValue) -> bool:
+    """Whether a side is one message, or a list that begins with one of the assistant."""
+    sides = [row[key] for key in SIDES]
+    first = [side[0] if isinstance(side, list) and side else side for side in sides]
+    return any(isinstance(side, dict) for side in sides) or any(
+        isinstance(one, dict) and one.get("role") == "assistant" for one in first
+    )
+
+
 PAIRS = Layout(
     name="LLaMA-Factory openai pairs",
     keys=("messages", "chosen", "rejected"),
-    optional=OPTIONAL,
+    optional=COMMON,
     foreign=("prompt",),
     meaning="A pair: `chosen` was preferred to `rejected` as the next of `messages`; each is one message.",
     convert=pair,
-    fits=lambda row: isinstance(row["chosen"], dict) or isinstance(row["rejected"], dict),
+    fits=has_sides,
 )
 
 POINTS = Layout(
     name="LLaMA-Factory openai with labels",
     keys=("messages", "kto_tag"),
-    optional=OPTIONAL,
+    optional=COMMON,
     foreign=("chosen", "rejected"),
     meaning="A point: `kto_tag` says how desirable the turns after the last one of the user are.",
     convert=point,

@@ -10,7 +10,7 @@ from functools import partial
 
 from trueup.feedback.fields import Place, label, number
 from trueup.feedback.layouts.frameworks.dialogues import COMMON, single
-from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, Layout, RowValue
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.turns import as_response, content
 
@@ -34,7 +34,8 @@ def demonstrations(prompt_key: str) -> Layout:
         name="prompts with outputs",
         keys=(prompt_key, "output"),
         optional=COMMON,
-        foreign=("label", "reward", "score", *SIDES),
+        request=REQUEST,
+        foreign=(*JUDGEMENTS, "instruction", "completion"),
         meaning="A demonstration: `output` is a response to imitate.",
         convert=partial(convert, prompt_key=prompt_key),
     )
@@ -46,6 +47,7 @@ def points(prompt_key: str) -> Layout:
         name="prompts with labelled outputs",
         keys=(prompt_key, "output", "label"),
         optional=COMMON,
+        request=REQUEST,
         foreign=("reward", *SIDES),
         meaning="A point: `label` says how desirable `output` is, from false or 0 to true or 1.",
         convert=partial(convert, prompt_key=prompt_key, told="label"),
@@ -58,6 +60,7 @@ def scored(prompt_key: str) -> Layout:
         name="prompts with outputs and rewards",
         keys=(prompt_key, "output", "reward"),
         optional=COMMON,
+        request=REQUEST,
         foreign=("label", *SIDES),
         meaning="A response with a score: `reward` scores `output`; higher is better.",
         convert=partial(convert, prompt_key=prompt_key, told="reward"),

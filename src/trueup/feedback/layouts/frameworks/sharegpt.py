@@ -11,20 +11,19 @@ from functools import partial
 from trueup.feedback.fields import Place, label
 from trueup.feedback.layouts.frameworks.dialects import SHAREGPT, turns
 from trueup.feedback.layouts.frameworks.dialogues import (
-    OPTIONAL,
+    COMMON,
     Turns,
     compared,
     last_response,
     side,
-    with_system,
 )
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import JUDGEMENTS, Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin
 
 
 def conversation(row: RowValue, place: Place) -> Turns:
-    """The turns, after the system prompt where the row has one."""
-    return with_system(turns(row["conversations"], place.key("conversations"), SHAREGPT), row, place)
+    """The turns."""
+    return turns(row["conversations"], place.key("conversations"), SHAREGPT)
 
 
 def response(row: RowValue, origin: Origin, *, tag: str | None = None) -> Example | Unusable:
@@ -48,7 +47,7 @@ def pair(row: RowValue, origin: Origin) -> Example | Unusable:
 PAIRS = Layout(
     name="sharegpt pairs",
     keys=("conversations", "chosen", "rejected"),
-    optional=OPTIONAL,
+    optional=COMMON,
     foreign=("prompt",),
     meaning="A pair: `chosen` was preferred to `rejected` as the next turn of `conversations`.",
     convert=pair,
@@ -60,7 +59,7 @@ def points(tag: str) -> Layout:
     return Layout(
         name="sharegpt with labels",
         keys=("conversations", tag),
-        optional=OPTIONAL,
+        optional=COMMON,
         foreign=("chosen", "rejected"),
         meaning=f"A point: `{tag}` says how desirable the turns after the last one of the user are.",
         convert=partial(response, tag=tag),
@@ -73,8 +72,8 @@ POINTS_LABEL = points("label")
 DEMONSTRATIONS = Layout(
     name="sharegpt",
     keys=("conversations",),
-    optional=OPTIONAL,
-    foreign=("kto_tag", "label", "chosen", "rejected"),
+    optional=COMMON,
+    foreign=JUDGEMENTS,
     meaning="A demonstration: the turns after the last one of the user are a response to imitate.",
     convert=response,
 )

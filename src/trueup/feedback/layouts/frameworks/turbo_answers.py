@@ -10,6 +10,7 @@ from trueup.feedback.fields import Place, fields, items, needed, number, optiona
 from trueup.feedback.layouts.data_sets.exchange import answer
 from trueup.feedback.layouts.frameworks.dialects import TURBO_ALIGNMENT, turns
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.system import after_system
 from trueup.feedback.records import Example, Origin, Response
 from trueup.feedback.tools import declared
 
@@ -34,6 +35,7 @@ def convert(row: RowValue, origin: Origin) -> Example | Unusable:
         raise place.key("rewards").key(name).fault("no answer with this id is left; give each its own, once")
     if not responses:
         return Unusable("the list of answers is empty")
+    prompt = after_system(prompt, row, place)
     return Example(prompt, tuple(responses), origin=origin, tools=declared(row, prompt, place))
 
 
@@ -54,8 +56,9 @@ def has_contents(row: RowValue) -> bool:
 LAYOUT = Layout(
     name="turbo-alignment answers",
     keys=("messages", "answers"),
-    optional=("rewards", "source", "tools"),
+    optional=("rewards", "source", "system", "tools"),
     meaning="Responses of a model: `rewards` scores `answers` by their `id`; without it nothing is said of them.",
     convert=convert,
+    further=True,
     fits=has_contents,
 )

@@ -8,7 +8,7 @@
 from trueup.feedback.fields import Place
 from trueup.feedback.layouts.frameworks.dialects import TURBO_ALIGNMENT, spoken_by, turns
 from trueup.feedback.layouts.frameworks.dialogues import COMMON, last_response
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import JUDGEMENTS, Layout, RowValue, Unusable
 from trueup.feedback.records import Example, Origin
 
 CLASS = (
@@ -29,7 +29,7 @@ LAYOUT = Layout(
     name="turbo-alignment chat",
     keys=("messages",),
     optional=COMMON,
-    foreign=("answers", "chosen", "rejected"),
+    foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
     meaning="A demonstration: the turns of the bot after the last one of the user are a response to imitate.",
     convert=convert,
     fits=lambda row: spoken_by(row, "messages", ("bot",), ("disable_loss",)),

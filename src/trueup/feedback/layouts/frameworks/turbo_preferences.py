@@ -39,6 +39,7 @@ PAIRS = Layout(
     name="turbo-alignment pairs",
     keys=("context", "answer_w", "answer_l"),
     optional=COMMON,
+    further=True,
     meaning="A pair: `answer_w` was preferred to `answer_l` as the next turn of `context`.",
     convert=pair,
 )
@@ -47,6 +48,7 @@ POINTS = Layout(
     name="turbo-alignment points",
     keys=("context", "answer", "is_desirable"),
     optional=COMMON,
+    further=True,
     meaning="A point: `is_desirable` says how desirable `answer` is as the next turn of `context`.",
     convert=point,
 )

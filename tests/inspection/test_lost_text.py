@@ -1,0 +1,167 @@
+"""Characters that a tokenizer drops are found; what normalisers change in form only is not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inspection_rows import canonical, pair, write
+from tokenizers import Tokenizer, decoders, models, normalizers
+from toys import CHATML, char_tokenizer, save_tiny_model
+from transformers import PreTrainedTokenizerFast
+
+from trueup.inspection.coding import Coding, load_coding
+from trueup.inspection.inspection import Inspection, inspect
+from trueup.inspection.lost_text import dropped, excerpt
+
+
+def coding_of(tokenizer: Any, folder: Path) -> Coding:
+    save_tiny_model(folder / "model", tokenizer=tokenizer)
+    return load_coding(str(folder / "model"), max_length=None, max_prompt_length=None)
+
+
+def without_z(**options: Any) -> PreTrainedTokenizerFast:
+    tokenizer = char_tokenizer(chat_template="<bos>" + CHATML.replace("<|im_end|>", "<eos>"), **options)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("z", "")
+    return tokenizer
+
+
+def lost(inspection: Inspection) -> list[tuple[tuple[int, ...], tuple[str, ...], str]]:
+    return [
+        (tuple(origin.row for origin in one.origins), one.details, one.part)
+        for one in inspection.problems
+        if one.kind.name == "lost-text"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "gone"),
+    [
+        ("na\u00efve \u4f60\u597d", "nave", "\u00ef"),
+        ("A b\tc", "a bc", ""),
+        ("na\u00efve", "naive", ""),
+        ("na\u00efve", "nai\u0308ve", ""),
+        ("\ufb01ne", "fine", ""),
+        ("a\u200bb\x07", "ab", ""),
+        ("it\u2019s", "it's", ""),
+        ("(a) (b)", "a (b)", "()"),
+        ("aab", "ab", "a"),
+    ],
+)
+def test_what_is_dropped(text: str, kept: str, gone: str) -> None:
+    found = dropped(text, kept)
+    if text.startswith("na") and kept == "nave":
+        assert found == "i\u4f60\u597d"  # the letter without its accent
+    else:
+        assert found == gone
+
+
+def test_an_excerpt_shows_the_place() -> None:
+    assert "b\u00efc" in excerpt("a" * 50 + "b\u00efc" + "d" * 50, "i")
+    assert excerpt("short", "o") == "short"
+
+
+PLACES: dict[str, dict[str, Any]] = {
+    "the prompt": pair("buzz:"),
+    "the chosen response": pair(chosen=" fuzzy"),
+    "the last response": canonical({"content": " a", "score": 1}, {"content": " zoo", "score": 0}),
+    "a message": {
+        "prompt": [{"role": "user", "content": "fuzzy"}],
+        "completion": [{"role": "assistant", "content": "it is"}],
+    },
+    "an answer": {
+        "prompt": [{"role": "user", "content": "ask"}],
+        "completion": [{"role": "assistant", "content": "fizz"}],
+    },
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_planted_loss_is_found_at_its_row(place: str, tmp_path: Path) -> None:
+    row = PLACES[place]
+    sound = {key: _without_z(value) for key, value in row.items()}
+    file = write(tmp_path / "a.jsonl", [sound, row, sound])
+    inspection = inspect([str(file)], coding=coding_of(without_z(), tmp_path), show=0)
+    ((rows, details, part),) = lost(inspection)
+    assert (rows, part) == ((2,), "training")
+    (detail,) = details
+    assert detail.startswith(f"{file}:2 drops 'z' of '") and "z" in detail.rpartition("of ")[2]
+
+
+def _without_z(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_z(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _without_z(one) for key, one in value.items()}
+    return value.replace("z", "y") if isinstance(value, str) else value
+
+
+def test_a_template_that_holds_the_character_does_not_hide_the_loss(tmp_path: Path) -> None:
+    tokenizer = without_z()
+    tokenizer.chat_template = tokenizer.chat_template.replace("<bos>", "<bos>QQQQ ")
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("uzz", "u")
+    row = {**PLACES["a message"], "prompt": [{"role": "user", "content": "zzz fuzzy qqq"}]}
+    file = write(tmp_path / "a.jsonl", [row])
+    assert [rows for rows, _, _ in lost(inspect([str(file)], coding=coding_of(tokenizer, tmp_path)))] == [
+        (1,)
+    ]
+
+
+@pytest.mark.parametrize(
+    "normaliser",
+    [
+        normalizers.Lowercase(),
+        normalizers.Strip(),
+        normalizers.NFKC(),
+        normalizers.Replace(" ", "_"),
+        normalizers.Replace("\u2019", "'"),
+        normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]),
+    ],
+    ids=str,
+)
+def test_normalisers_that_keep_what_is_said(normaliser: Any, tmp_path: Path) -> None:
+    tokenizer = char_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normaliser
+    rows = [pair("Say It:  now", " It is  ", " no"), pair("it\u2019s", " caf\u00e9", " \ufb01ne")]
+    file = write(tmp_path / "a.jsonl", rows)
+    assert lost(inspect([str(file)], coding=coding_of(tokenizer, tmp_path))) == []
+
+
+def test_a_vocabulary_without_a_mark_for_unknown_text(tmp_path: Path) -> None:
+    """As small byte-pair vocabularies do: what is not in them vanishes."""
+    vocabulary = {name: number for number, name in enumerate(["<pad>", "<bos>", "<eos>", *"abcdefghij :"])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    raw.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>", pad_token="<eos>")
+    rows = [pair("abc:", " a", " b"), pair("a\u4f60c:", " a", " b"), pair("abc:", " ax", " b")]
+    file = write(tmp_path / "a.jsonl", rows)
+    ((found, details, _),) = lost(inspect([str(file)], coding=coding_of(tokenizer, tmp_path)))
+    assert found == (2, 3)
+    assert details == (f"{file}:2 drops '\u4f60' of 'a\u4f60c:'", f"{file}:3 drops 'x' of ' ax'")
+
+
+def test_each_part_has_its_own(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [pair("bus:"), pair("buzz:")])
+    held_out = write(tmp_path / "b.jsonl", [pair("zoo:"), pair("one:")])
+    coding = coding_of(without_z(), tmp_path)
+    found = lost(inspect([str(file)], [str(held_out)], coding=coding))
+    assert [(rows, part) for rows, _, part in found] == [((2,), "training"), ((1,), "evaluation")]
+    assert [len(details) for _, details, _ in found] == [1, 1]
+
+
+def test_real_text(shared: Callable[[str], Path]) -> None:
+    """The vocabulary of the stories has no quotation marks of print; that of bytes has everything."""
+    path = shared("data/hh_rlhf/harmless-base-test.jsonl.gz")
+    small = load_coding(str(shared("models/tinystories-656k-bf16")), max_length=None, max_prompt_length=None)
+    inspection = inspect([str(path)], coding=small, show=0)
+    ((rows, _, _),) = lost(inspection)
+    tokenizer, expected = small.tokenizer, []
+    for example in inspection.training.examples:
+        texts = [str(example.prompt), *(str(one.content) for one in example.responses)]
+        ids = tokenizer(texts, add_special_tokens=False).input_ids
+        kept = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
+        missing = (set(text) - set(back) for text, back in zip(texts, kept, strict=True))
+        if any(one.isascii() and one.isprintable() and one != " " for found in missing for one in found):
+            assert example.origin is not None
+            expected.append(example.origin.row)
+    assert len(expected) > 100 and set(expected) <= set(rows)
