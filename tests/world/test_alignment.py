@@ -128,13 +128,14 @@ def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: Llam
 
 
 @pytest.mark.parametrize(
-    ("kind", "objective", "gain"),
-    [("demonstrations", sft, 0.3), ("pairs", dpo, 0.2), ("mixed", ulma, 0.2)],
+    ("kind", "objective", "rate", "gain"),
+    [("demonstrations", sft, 1e-3, 0.3), ("pairs", dpo, 3e-4, 0.2), ("mixed", ulma, 1e-3, 0.2)],
 )
 def test_a_hundred_steps_of_a_method_help(
-    start: LlamaForCausalLM, kind: str, objective: Objective, gain: float
+    start: LlamaForCausalLM, kind: str, objective: Objective, rate: float, gain: float
 ) -> None:
-    reached = quality(align(start, objective, examples(kind, count=3200, seed=1)))
+    """DPO on answers that others wrote is on the edge at 1e-3, where the model of seed 0 degenerates."""
+    reached = quality(align(start, objective, examples(kind, count=3200, seed=1), rate))
     print(f"\n{kind}: {quality(start):.3f} -> {reached:.3f}")
     assert reached > quality(start) + gain
 
