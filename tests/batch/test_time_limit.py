@@ -12,6 +12,8 @@ from trueup.batch.time_limit import _CLOCK, within
 from trueup.errors import InputError
 from trueup.feedback.records import Message
 
+pytestmark = pytest.mark.slow
+
 FOR_EVER = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
 

@@ -220,6 +220,7 @@ def test_text_is_utf8_wherever_it_goes(tmp_path: Path) -> None:
 HH = ("hh_rlhf/harmless-base-test.jsonl.gz", "hh_rlhf/helpful-base-test.jsonl.gz")
 
 
+@pytest.mark.slow
 def test_hh(shared: Callable[[str], Path], tmp_path: Path, capsys: Captured) -> None:
     """4,666 rows: 22 are of no use, 2 are pairs of identical responses, and all others come back the same."""
     paths = [shared(f"data/{name}") for name in HH]

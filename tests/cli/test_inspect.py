@@ -311,6 +311,7 @@ def test_nothing_heavy_without_a_model(tmp_path: Path) -> None:
     assert done.stderr == "[0, 0, 0] []\n"
 
 
+@pytest.mark.slow
 def test_hh(trueup: Trueup, shared: Callable[[str], Path]) -> None:
     files = [shared(f"data/hh_rlhf/{name}-base-test.jsonl.gz") for name in ("harmless", "helpful")]
     code, out, _ = trueup(*files, "--model", shared("models/tinystories-656k-bf16"), "--json", "--show", 0)

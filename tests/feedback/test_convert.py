@@ -24,6 +24,8 @@ from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
 
+pytestmark = pytest.mark.slow
+
 OWN: dict[str, tuple[Target, tuple[Callable[[Example], Any], ...]]] = {
     "canonical": (
         restricted.CANONICAL,

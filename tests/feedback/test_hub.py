@@ -22,6 +22,8 @@ from hub_server import Hub
 from trueup.errors import InputError
 from trueup.feedback.hub import HubName, commit_of, explained, hub_name, is_hub
 
+pytestmark = pytest.mark.slow
+
 PAIR = {"chosen": "a", "prompt": "p", "rejected": "b"}
 TOKEN = "hf_" + "aSecretThatNobodyMaySee"
 READ = """

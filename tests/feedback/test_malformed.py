@@ -20,6 +20,8 @@ from trueup.feedback.records import Content, Example, Message, Origin
 from trueup.feedback.viewed import apply
 from trueup.methods import METHODS
 
+pytestmark = pytest.mark.slow
+
 many = hypothesis_settings(
     max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
