@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import framework_rows
-from feedback.test_dataset_layouts import ROWS
+from dataset_rows import ROWS
 from hypothesis import strategies as st
 
 Row = dict[str, Any]

@@ -49,10 +49,11 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
 
 
 KIND = {
-    "ca": "points", "dpo": "pairs", "fa": "rankings", "ipo": "pairs", "kto": "points", "paired-kto": "pairs",
-    "pointwise-dpo": "points", "robust-dpo": "pairs", "rrhf": "rankings", "rwr": "points", "sft": "demonstrations",
-    "slic": "pairs", "slic-hf": "pairs", "tr-dpo": "pairs", "tr-ipo": "pairs", "tr-kto": "points", "ulma": "mixed",
-    "unlikelihood": "points",
+    "ca": "points", "dpo": "pairs", "fa": "rankings", "ipo": "pairs", "kto": "points", "oaif": "pairs",
+    "paired-kto": "pairs", "pointwise-dpo": "points", "ppo": "rankings", "reinforce": "rankings",
+    "reward-model": "pairs", "rloo": "rankings", "robust-dpo": "pairs", "rrhf": "rankings", "rwr": "points",
+    "sft": "demonstrations", "slic": "pairs", "slic-hf": "pairs", "tr-dpo": "pairs", "tr-ipo": "pairs",
+    "tr-kto": "points", "ulma": "mixed", "unlikelihood": "points",
 }  # fmt: skip
 """The feedback file that suits each method."""
 
@@ -179,6 +180,12 @@ def kill_after(child: Any, output: Path, lines: int, delay: float, number: int =
     os.kill(child.pid, number)
     child.join()
     return True
+
+
+def is_done(output: Path) -> bool:
+    """Whether a run has come to its end, by its own word: it may be killed between its last write and its exit."""
+    status = output / "status.json"
+    return status.exists() and json.loads(status.read_text())["state"] == "done"
 
 
 TIMES = ("seconds", "tokens_per_second")

@@ -16,8 +16,11 @@ SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
     ("errors", "files", "paths"),
-    ("feedback", "config.nearest", "config.schema", "config.settings", "config.validation"),
-    ("batch",),
+    (
+        *("feedback", "endpoints", "config.nearest", "config.schema", "config.settings", "config.validation"),
+        *("config.strict", "config.sampler_settings", "config.annotator_settings"),
+    ),
+    ("batch", "evaluate.calibration"),
     ("objectives", "models"),
     ("references", "sampling", "annotators"),
     ("world",),
@@ -27,6 +30,7 @@ LAYERS = (
     ("training",),
     ("inspection",),
     ("evaluate",),
+    ("gathering",),
     ("report",),
     ("demo",),
     ("cli",),

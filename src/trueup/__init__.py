@@ -25,7 +25,7 @@ def train(
     method: Method[Any, Any, Any],
     *,
     model: str | Path,
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path] | None = None,
     output: str | Path,
     **settings: Any,
 ) -> Result:
@@ -34,7 +34,8 @@ def train(
     Args:
         method: for example `trueup.methods.tr_dpo(beta=0.05)`.
         model: folder of a model or adapter in Hugging Face format, or `world`.
-        data: files with feedback, or names such as `world:pairs`.
+        data: files with feedback, or names such as `world:pairs`; left out where feedback is gathered, as by
+            `prompts="prompts.jsonl", reward="runs/rm/model"`.
         output: folder of the run; it must not hold one already.
         settings: any setting in docs/settings.md by name.
 
@@ -43,8 +44,7 @@ def train(
     """
     from trueup.training import api
 
-    files = [data] if isinstance(data, str | Path) else list(data)
-    return api.train(method, model=model, data=files, output=output, **settings)
+    return api.train(method, model=model, data=data, output=output, **settings)
 
 
 def __getattr__(name: str) -> Any:

@@ -228,3 +228,75 @@ def test_a_response_that_holds_nothing_to_learn_is_discarded() -> None:
     turns = (Message("user", "x" * 100), Message("assistant", "So."))
     encoded = e.encode(Group(ASK, (turns,), None))
     assert encoded == Discarded("response without a token to learn", None)
+
+
+class TestTokensOfThePolicy:
+    """Ids that stand with a response are what its policy wrote."""
+
+    NOTE = "token ids that stand with responses say something else in this tokenizer; their text was encoded"
+
+    @pytest.fixture
+    def e(self) -> Encoder:
+        """For its tokenizer `cd` is one token where it splits by itself; a policy may write two."""
+        made = encoder(max_length=8, chat_template=CHATML, end_ids=(EOS, IM_END))
+        made.tokenizer.add_tokens(["cd"])
+        return made
+
+    def written(
+        self, e: Encoder, prompt: Content, response: Content, *ids: int
+    ) -> tuple[list[int], list[bool], frozenset[str]]:
+        encoded = e.encode(Group(prompt, (response,), None, tokens=(ids,)))
+        assert isinstance(encoded, EncodedGroup)
+        (row,) = encoded.tokens.responses
+        return row.ids.tolist(), row.scored.tolist(), encoded.notes
+
+    @pytest.fixture
+    def c(self, e: Encoder) -> int:
+        return int(e.tokenizer.convert_tokens_to_ids("c"))
+
+    @pytest.fixture
+    def d(self, e: Encoder) -> int:
+        return int(e.tokenizer.convert_tokens_to_ids("d"))
+
+    @pytest.mark.parametrize("end", [(EOS,), (IM_END,), ()], ids=["ended", "turn ended", "unfinished"])
+    def test_they_are_used_as_they_are_and_all_scored(
+        self, e: Encoder, c: int, d: int, end: tuple[int, ...]
+    ) -> None:
+        ids = [c, d, *end]
+        assert self.written(e, "ab", "cd", *ids) == (ids, [True] * len(ids), frozenset())
+        by_itself = encode(e, "ab", "cd").tokens.responses[0].ids.tolist()
+        assert by_itself == [e.tokenizer.convert_tokens_to_ids("cd"), EOS]
+
+    def test_an_end_that_is_all_there_is(self, e: Encoder) -> None:
+        assert self.written(e, "ab", "", EOS) == ([EOS], [True], frozenset())
+
+    def test_an_assistants_turn(self, e: Encoder, c: int, d: int) -> None:
+        e.limits = Limits(1000)
+        turn = (Message("assistant", "cd"),)
+        for response in (turn, "cd"):
+            assert self.written(e, ASK, response, c, d) == ([c, d], [True, True], frozenset())
+
+    def test_turns_that_ids_cannot_stand_for_are_rendered(self, e: Encoder, c: int, d: int) -> None:
+        e.limits = Limits(1000)
+        call = (Message("assistant", "cd", {"tool_calls": []}),)
+        several = (Message("assistant", "cd"), Message("tool", "x"), Message("assistant", "d"))
+        for response in (call, several, (Message("tool", "cd"), Message("assistant", ""))):
+            ids, _, notes = self.written(e, ASK, response, c, d)
+            assert ids == encode(e, ASK, response).tokens.responses[0].ids.tolist()
+            assert self.NOTE in notes
+
+    @pytest.mark.parametrize("more", [0, 5, 10**6, 10**12])
+    def test_ids_of_another_tokenizer(self, e: Encoder, c: int, d: int, more: int) -> None:
+        ids, scored, notes = self.written(e, "ab", "cd", d, c + more)
+        assert (ids, scored) == ([e.tokenizer.convert_tokens_to_ids("cd"), EOS], [True, True])
+        assert notes == {self.NOTE}
+
+    def test_none_are_no_ids(self, e: Encoder) -> None:
+        ids, _, notes = self.written(e, "ab", "cd")
+        assert (ids, notes) == ([e.tokenizer.convert_tokens_to_ids("cd"), EOS], frozenset())
+
+    def test_they_are_cut_as_text_is(self, e: Encoder, c: int) -> None:
+        encoded = e.encode(Group("ab", ("c" * 6, "c"), None, tokens=((c,) * 6, None)))
+        assert isinstance(encoded, EncodedGroup)
+        assert [row.ids.tolist() for row in encoded.tokens.responses] == [[c] * 5, [c, EOS]]
+        assert encoded.responses_cut == 1

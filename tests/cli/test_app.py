@@ -50,6 +50,7 @@ class TestCommands:
         assert "  reference  frozen, adapter-off, cached, trust-region" in blocks["ulma"]
         assert "  reference  trust-region" in blocks["tr-kto"]
         assert "  reference  none" in blocks["rrhf"]
+        assert "  sources    online, replay" in blocks["oaif"]
         assert all(
             len(re.findall(r"^  reference  \S", "\n".join(lines), re.M)) == 1 for lines in blocks.values()
         )
@@ -72,8 +73,11 @@ class TestCommands:
         kinds = {name: entry["reference"] for name, entry in listed.items()}
         assert kinds["tr-dpo"] == ["trust-region"] and kinds["sft"] == ["none"]
         assert {name for name, offered in kinds.items() if {"frozen", "trust-region"} <= set(offered)} == {
-            *("dpo", "robust-dpo", "ipo", "slic", "kto", "paired-kto", "pointwise-dpo", "ulma")
+            *("dpo", "robust-dpo", "ipo", "slic", "kto", "paired-kto", "pointwise-dpo", "ulma"),
+            *("oaif", "ppo", "reinforce", "rloo"),
         }
+        assert listed["dpo"]["sources"] == ["offline", "online", "replay"]
+        assert listed["oaif"]["sources"] == ["online", "replay"]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -120,6 +124,19 @@ class TestProcess:
             ["train", "dpo", "--help"],
             ["train", "dpo", "--beta", "-1"],
             ["train", "dpo", "--resume", str(tmp_path)],
+            [
+                "train",
+                "oaif",
+                "--model",
+                "world",
+                "--prompts",
+                "world:prompts",
+                "--reward",
+                "org/rm",
+                "--output",
+                "o",
+            ],
+            ["train", "oaif", "--model", "world", "--prompts", "p", "--annotator", "openai", "--output", "o"],
             ["train", "ulma", "--model", "org/m", "--data", "x", "--output", str(tmp_path / "o")],
             [
                 "train",
@@ -145,7 +162,7 @@ class TestProcess:
         )
         command = [sys.executable, "-c", script]
         ended = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=60, check=False)
-        assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 2, 2, 2, 2, 'refused'] []"
+        assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 'refused'] []"
 
     @pytest.mark.parametrize("option", ["--help", "--version"])
     def test_help_answers_at_once(self, option: str) -> None:

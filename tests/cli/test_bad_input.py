@@ -79,7 +79,7 @@ def test_bad_data(name: str, trueup: Trueup, tiny_model: Path, tmp_path: Path) -
     [
         (("dpo", "--beta", "-1"), r"beta must be greater than 0.*-1"),
         (("dpo", "--bta", "0.1"), r"bta.*did you mean beta"),
-        (("dppo",), r"dppo is not a method.*did you mean.*dpo"),
+        (("ddpo",), r"ddpo is not a method.*did you mean.*dpo"),
         (("sft", "--reference.alpha", "0.5"), r"reference.*sft"),
         (("dpo", "--reference.kind", "adapter-off"), r"no adapter to switch off|adapter"),
         (("tr-dpo", "--reference.alpha", "1.5"), r"reference\.alpha.*at most 1.*1\.5"),

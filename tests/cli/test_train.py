@@ -8,7 +8,7 @@ import yaml
 
 from trueup.cli.app import run
 from trueup.config.resolve import Resolved, dump
-from trueup.config.settings import LoraSettings
+from trueup.config.settings import NO_DATA, LoraSettings
 from trueup.errors import (
     AnnotatorError,
     CheckpointError,
@@ -142,7 +142,7 @@ class TestRefused:
             ),
             (["dpo", *GIVEN, "--beta"], "Option '--beta' requires an argument."),
             (["tr-dop", *GIVEN], "tr-dop is not a method; did you mean tr-dpo?"),
-            (["dpo"], "model is required; data is required; output is required"),
+            (["dpo"], f"model is required; output is required; {NO_DATA}"),
             (
                 [],
                 "a method is missing: trueup train METHOD, where METHOD is one of "
@@ -208,11 +208,10 @@ class TestResume:
         path, changes = begun.resumed
         assert path == folder
         assert changes == {
-            "eval_every": None,
             "keep_checkpoints": 2,
             "log_every": 4,
             "save_every": 7,
-            "trackers": ("wandb",),
+            "trackers": ["wandb"],
         }
 
     def test_the_same_command_again(self, begun: Begun, folder: str) -> None:

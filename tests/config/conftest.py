@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from trueup.config.resolve import Resolved, resolve
+from trueup.methods import METHODS
 
 Settle = Callable[..., Resolved]
 Write = Callable[[str], Path]
 
 GIVEN = {"model": "MODEL", "data": "pairs.jsonl", "output": "runs/x"}
+ONLINE = {"model": "MODEL", "prompts": "world:prompts", "annotator": "world:gold", "output": "runs/x"}
 
 
 @pytest.fixture
@@ -30,12 +32,17 @@ def yaml(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def settle(yaml: Write) -> Settle:
-    """Resolve a run whose model, data and output are given; keywords are dotted with `__`."""
+    """Resolve a run whose model, output and data are given; keywords are dotted with `__`.
+
+    A method that has no use for data is given prompts and an annotator.
+    """
 
     def settled(method: str, text: str | None = None, /, **overrides: Any) -> Resolved:
         given = {name.replace("__", "."): value for name, value in overrides.items()}
         file = yaml(text) if text is not None else None
-        return resolve(method, config_file=file, overrides=GIVEN | given)
+        info = METHODS.get(method.replace("_", "-"))
+        gathers = given.get("source", "offline" if info is None else info.sources[0]) == "online"
+        return resolve(method, config_file=file, overrides=(ONLINE if gathers else GIVEN) | given)
 
     return settled
 

@@ -213,8 +213,14 @@ def test_a_fault_of_a_file_names_its_line(settle: Settle, text: str, message: st
 
 
 def test_what_is_required_is_named() -> None:
-    with pytest.raises(InputError, match=r"^model is required; data is required; output is required$"):
+    with pytest.raises(
+        InputError, match=r"^model is required; output is required; data is required: give a file"
+    ):
         resolve("dpo")
+    with pytest.raises(
+        InputError, match=r"^data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, or"
+    ):
+        resolve("dpo", overrides={"model": "m", "output": "o"})
 
 
 def test_a_method_without_a_learning_rate_needs_one(settle: Settle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +336,7 @@ class TestResume:
                 {"beta": 0.3},
                 r"^beta cannot change when a run is resumed, as the result could change: leave it out, or",
             ),
-            ({"reference.alpha": 1, "seed": 3}, r"^reference, seed cannot change"),
+            ({"reference.alpha": 1, "seed": 3}, r"^reference.alpha, seed cannot change"),
             ({"threads": 2}, r"^threads cannot change"),
             ({"num_train_epochs": 2}, r"^epochs, steps cannot change"),
             (

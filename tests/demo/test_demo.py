@@ -15,7 +15,8 @@ def test_every_method_improves_the_gold_reward(tmp_path: Path) -> None:
     from trueup.demo.plan import PLAN
 
     rows = run(tmp_path / "demo", quiet=True)
-    assert [row.name for row in rows] == list(PLAN) == ["SFT", "DPO", "TR-DPO", "RRHF", "CA", "KTO", "ULMA"]
+    names = ["SFT", "DPO", "TR-DPO", "RRHF", "CA", "KTO", "ULMA", "OAIF", "PPO"]
+    assert [row.name for row in rows] == list(PLAN) == names
     for row in rows:
         gain = row.after.value - row.before.value
         assert gain > 4 * (row.after.error**2 + row.before.error**2) ** 0.5, row

@@ -4,24 +4,23 @@ import re
 from pathlib import Path
 
 import pytest
+from page_commands import commands
 
 from trueup.cli.app import run
 
 DOCS = Path(__file__).parents[2] / "docs"
 ELSEWHERE = {
     "feedback.md": "test_converting.py",
+    "gathering.md": "test_gathering.py",
     "inspect.md": "test_inspect_page.py",
     "methods/ca.md": "test_condition_page.py",
+    "online.md": "test_online_page.py",
 }
 """Pages whose commands need files, and the test that runs them."""
 
 
-def commands(page: Path) -> list[str]:
-    return re.findall(r"^    trueup (.+)$", page.read_text(), re.MULTILINE)
-
-
 def test_pages_with_commands_are_known() -> None:
-    found = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if commands(page)}
+    found = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if commands(page.read_text())}
     assert found - {"world.md"} <= set(ELSEWHERE)
     for name, test in ELSEWHERE.items():
         assert Path(name).name in (Path(__file__).parent / test).read_text()
@@ -31,10 +30,10 @@ def test_pages_with_commands_are_known() -> None:
 @pytest.mark.world
 def test_the_commands_of_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    given = commands(DOCS / "world.md")
+    given = commands((DOCS / "world.md").read_text())
     assert given
     for words in given:
-        assert run(words.split()) == 0
+        assert run(words) == 0
     assert (tmp_path / "runs" / "dpo" / "model" / "config.json").is_file()
 
 

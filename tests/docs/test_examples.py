@@ -12,7 +12,9 @@ from trueup.methods import METHODS
 PAPERS = sorted((Path(__file__).parents[2] / "examples" / "papers").glob("*.yaml"))
 every_paper = pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 
-TOY = {"model": "MODEL", "data": "feedback.jsonl", "output": "runs/x"}
+TOY = {"model": "MODEL", "output": "runs/x"}
+DATA = {"data": "feedback.jsonl"}
+ONLINE = {"prompts": "prompts.jsonl", "annotator": "world:gold"}
 SETTING = re.compile(r"^ *(?:- )?[\w.]+: *(?P<value>[^#]*?) *(?:#(?P<comment>.*))?$")
 SOURCE = re.compile(
     r"paper|authors|et al\.|code|documentation|script|README|Table|Section|Appendix", re.IGNORECASE
@@ -20,7 +22,10 @@ SOURCE = re.compile(
 
 
 def loaded(path: Path) -> Resolved:
-    return resolve(yaml.safe_load(path.read_text())["method"], config_file=path, overrides=TOY)
+    given = yaml.safe_load(path.read_text())
+    source = given.get("source", METHODS[given["method"]].defaults.get("source"))
+    more = ONLINE if source == "online" else DATA
+    return resolve(given["method"], config_file=path, overrides=TOY | more)
 
 
 def test_every_method_with_a_paper_has_its_recipe() -> None:
@@ -30,6 +35,7 @@ def test_every_method_with_a_paper_has_its_recipe() -> None:
 
 def test_settings_of_one_paper_have_their_own() -> None:
     several = {"rrhf-bp", "rrhf-dp", "rrhf-p", "rrhf-d", "wombat", "tr-kto", "tr-paired-kto"}
+    several |= {"rrhf-op32", "rrhf-ip", "oaif-dpo", "oaif-ipo", "oaif-slic"}
     assert several <= {path.stem for path in PAPERS}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from online_runs import online, write_reward
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from runs import metrics_of, run_here, settings, write_feedback
@@ -19,6 +20,9 @@ EVERYWHERE = {
     "step", "loss", "grad_norm", "learning_rate", "epoch", "reference/moved", "tokens", "tokens_per_second", "seconds",
 }  # fmt: skip
 """What every run logs, so that a page need not name it."""
+
+GATHERED = ("online/", "annotator/")
+"""What every online run logs of its rounds, which docs/online.md names."""
 
 every_method = pytest.mark.parametrize("name", METHODS)
 
@@ -131,7 +135,12 @@ def test_it_says_how_a_run_is_trained_and_where_that_is_from(name: str) -> None:
 @every_method
 def test_its_metrics_are_those_it_logs(name: str, tiny_model: Path, tmp_path: Path) -> None:
     more = {"epochs": None, "steps": 2, "batch_size": 8}
-    run_here(name, settings(name, tiny_model, write_feedback(tmp_path), tmp_path / "run", **more))
-    logged = {key for line in metrics_of(tmp_path / "run") for key in line}
+    if "offline" in METHODS[name].sources:
+        values = settings(name, tiny_model, write_feedback(tmp_path), tmp_path / "run", **more)
+    else:
+        write_reward(tmp_path)
+        values = online(tiny_model, tmp_path, tmp_path / "run", **more)
+    run_here(name, values)
+    logged = {key for line in metrics_of(tmp_path / "run") for key in line if not key.startswith(GATHERED)}
     assert named(name) - EVERYWHERE == logged - EVERYWHERE
     assert named(name) <= logged

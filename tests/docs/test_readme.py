@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faulty_server import FaultyServer
+from online_runs import write_prompts
+from page_commands import answer, at, commands
 from runs import write_feedback
 from toys import save_tiny_model
 
 from trueup.cli.app import run
 
 README = Path(__file__).parents[2] / "README.md"
-COMMANDS = [
-    match.split("  #")[0].split()
-    for match in re.findall(r"^    trueup (.+)$", README.read_text(), re.MULTILINE)
-]
+COMMANDS = commands(README.read_text())
 (PYTHON,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -25,6 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the README speaks of."""
     folder = tmp_path_factory.mktemp("readme")
     save_tiny_model(folder / "MODEL")
+    save_tiny_model(folder / "OTHER", seed=1)
+    write_prompts(folder)
     kinds = write_feedback(folder)
     thumbs = [{"prompt": f"say {n}:", "completion": f" {n}", "label": bool(n % 2)} for n in range(8)]
     (folder / "thumbs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in thumbs))
@@ -53,7 +55,9 @@ def test_a_command(
     words: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    code = run(words)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    with FaultyServer(answer) as server:
+        code = run(next(at(server.url, [words])))
     said = capsys.readouterr()
     if "--resume" in words:  # the run above it in the README has not been interrupted
         assert code == 2

@@ -55,6 +55,7 @@ def examples(draw: st.DrawFn, *, distinct: bool = False) -> Example:
             label=draw(st.none() | st.sampled_from([0.0, 0.25, 0.75, 1.0])),
             demonstration=draw(st.booleans()),
             source=draw(st.none() | st.sampled_from(["ann", "bob"])),
+            tokens=draw(st.none() | st.sampled_from([(7, 0), (7,)])),
         )
         for text in texts
     )
@@ -211,6 +212,7 @@ OF_RESPONSES = {
     "label": lambda one: one.label is not None,
     "demonstration mark": lambda one: one.demonstration,
     "source": lambda one: one.source is not None,
+    "list of token ids": lambda one: one.tokens is not None,
 }
 
 

@@ -1,6 +1,7 @@
 """Conversion by values: which rows come out, and what is said of what does not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from trueup.errors import InputError
 from trueup.feedback.convert import restricted, trl
 from trueup.feedback.convert.account import Account
 from trueup.feedback.convert.conversion import convert
+from trueup.feedback.convert.write import write_rows
+from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
 
 
@@ -102,15 +105,14 @@ def test_a_graded_label_is_named_or_put_on_one_side_of_the_threshold() -> None:
 
 
 def test_a_pair_that_reading_would_change_is_not_written() -> None:
-    """Both responses begin with the turns of the prompt, which the reader would take off them."""
-    start = Message("assistant", "Hello.")
-    sides = tuple(Response((start, Message("assistant", text))) for text in ("a", "b"))
-    example = Example((start,), sides, (Comparison(0, 1),))
+    """Both responses begin with the prompt, which the reader would take off them."""
+    sides = (Response("Hello. a"), Response("Hello. b"))
+    example = Example("Hello.", sides, (Comparison(0, 1),))
     with pytest.raises(InputError, match="1 for both responses begin with the prompt"):
         convert([example], trl.PAIRS)
     third = replace(
         example,
-        responses=(*sides, Response(as_messages("c"))),
+        responses=(*sides, Response("c")),
         comparisons=(Comparison(0, 1), Comparison(1, 2)),
     )
     conversion = convert([third], trl.PAIRS)
@@ -120,17 +122,40 @@ def test_a_pair_that_reading_would_change_is_not_written() -> None:
     )
 
 
+@pytest.mark.parametrize("target", ["pairs", "points", "demonstrations"])
+def test_a_prompt_that_is_answered_already_is_no_row(target: str, tmp_path: Path) -> None:
+    """The reader leaves such rows out, as a chat template has no place for a second answer."""
+    good = Response(as_messages("a"), label=1.0, demonstration=True)
+    whole = Example(
+        (Message("user", "Hi"),), (good, Response(as_messages("b"), label=0.0)), (Comparison(0, 1),)
+    )
+    answered = replace(
+        whole, prompt=(Message("user", "Hi"), Message("assistant", "Hello.")), origin=Origin("a.jsonl", 7)
+    )
+    both = [whole, answered]
+    to = {
+        "pairs": trl.PAIRS,
+        "points": trl.points_target(None),
+        "demonstrations": trl.demonstrations_target(both),
+    }
+    conversion = convert(both, to[target])
+    assert conversion.rows == convert([whole], to[target]).rows
+    assert conversion.lines()[0] == (
+        "dropped 1 example: 1 for the prompt ends with a turn of the assistant (a.jsonl:7)"
+    )
+    write_rows(str(tmp_path / "out.jsonl"), conversion.rows)
+    assert len(read_feedback([tmp_path / "out.jsonl"]).examples) == len(conversion.rows)
+
+
 def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions() -> None:
-    prompt = (Message("user", "Hi"), Message("assistant", "Hello."))
-    whole = Example(prompt[:1], (Response(as_messages("a"), demonstration=True),))
-    opened = replace(whole, prompt=prompt)
+    whole = Example((Message("user", "Hi"),), (Response(as_messages("a"), demonstration=True),))
+    turns = (Message("assistant", "a"), Message("user", "b"), Message("assistant", "c"))
+    opened = replace(whole, responses=(Response(turns, demonstration=True),))
     assert [set(row) for row in convert([whole], trl.demonstrations_target([whole])).rows] == [{"messages"}]
     both = [whole, opened]
     rows = convert(both, trl.demonstrations_target(both)).rows
     assert [set(row) for row in rows] == [{"prompt", "completion"}] * 2
-    assert rows[1]["prompt"] == [
-        {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."},
-    ]  # fmt: skip
+    assert rows[1]["completion"] == [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def test_what_else_trl_needs_to_know_is_said() -> None:

@@ -101,3 +101,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     write(tmp_path / "asked.jsonl", {"prompt": "a"})
     with pytest.raises(InputError, match=r"asked\.jsn: no such file; did you mean .*asked\.jsonl"):
         read_prompts([tmp_path / "asked.jsn"])
+
+
+def test_feedback_on_the_prompts_is_handed_on(tmp_path: Path) -> None:
+    asked, pairs = tmp_path / "asked.jsonl", tmp_path / "pairs.jsonl"
+    asked.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    rows = ('{"prompt": "b", "chosen": "c", "rejected": "d"}\n', '{"prompt": "e"}\n')
+    pairs.write_text(rows[0])
+    found = gather_prompts([str(asked), str(pairs), "world:prompts?count=2", "world:pairs?count=3"])
+    assert [example.prompt for example in found.examples[3:]] == ["b"]
+    assert len(found.examples) == 4 and len(found.prompts) == 5
+    pairs.write_text("".join(rows))
+    with pytest.raises(InputError, match=r"pairs\.jsonl:2"):
+        gather_prompts([str(pairs)])
+    skipped = gather_prompts([str(pairs), str(asked)], skip_bad=1)
+    assert [one.content for one in skipped.prompts] == ["b", "a"] and len(skipped.examples) == 1
+    with pytest.raises(InputError, match=r"pairs\.jsonl:2"):
+        gather_prompts([str(pairs), str(pairs)], skip_bad=1)

@@ -1,14 +1,13 @@
 """Log-ratios far beyond those of any sane run: every objective stays finite, in float32 and in bfloat16."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from objectives.test_laws import Case, Rows, every_objective, random_rows, tokens
+from law_cases import Case, Rows, every_objective, random_rows, shortened, tokens
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 EXTREMES = (0.0, -1e4, -5e3, -1e-30, -80.0, -104.0)
@@ -68,7 +67,7 @@ def test_responses_of_the_same_tokens_are_survived(case: Case) -> None:
         [[side[0][0].detach()[:shortest].clone() for _ in group.lengths] for group in case.groups]
         for side in together
     ]
-    groups = [replace(group, lengths=(shortest,) * len(group.lengths)) for group in case.groups]
+    groups = [shortened(group, shortest) for group in case.groups]
     for row in tokens(same[0]):
         row.requires_grad_()
     loss = case.loss(same[0], same[1], groups)

@@ -1,218 +1,20 @@
-"""What every objective owes, as a table: objectives down, laws across.
-
-A new objective adds one line to CASES.
-"""
+"""What every objective owes, as a table: the objectives of `law_cases.py` down, laws across."""
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-import pytest
 import torch
+from law_cases import CASES, Case, every_objective, group_of, random_rows, tokens
 from torch import Tensor
 
 import trueup.objectives
-from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings, Weighted
 from trueup.batch.logprobs import LogProbs
-from trueup.feedback.groups import (
-    DemonstratedPairRelation,
-    DemonstrationRelation,
-    PairRelation,
-    PointRelation,
-    RankRelation,
-    WeightRelation,
-)
-from trueup.objectives.dpo import dpo
-from trueup.objectives.ipo import ipo
-from trueup.objectives.kto import kto
 from trueup.objectives.loss import Loss
-from trueup.objectives.paired_kto import paired_kto
-from trueup.objectives.pointwise_dpo import pointwise_dpo
-from trueup.objectives.robust_dpo import robust_dpo
-from trueup.objectives.rrhf import rrhf, rrhf_padded
-from trueup.objectives.sft import sft
-from trueup.objectives.slic import slic
-from trueup.objectives.slic_hf import slic_hf
-from trueup.objectives.ulma import ulma
-from trueup.objectives.ulma_group_means import ulma_group_means
-from trueup.objectives.unlikelihood import unlikelihood
-from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
-from trueup.objectives.weighted_sft import weighted_sft
-
-
-@dataclass(frozen=True)
-class Group:
-    """One group: tokens of each row, and how the rows relate."""
-
-    lengths: tuple[int, ...]
-    relation: Any
-    good: tuple[int, ...] = ()
-    """Rows that a better policy makes more likely."""
-    bad: tuple[int, ...] = ()
-    """Rows that it makes less likely, once they are the likeliest of their group."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """An objective and groups for it; the last of them holds a class that is empty."""
-
-    name: str
-    objective: Callable[[LogProbs, Any, Any], Loss]
-    collate: Callable[..., Any]
-    groups: tuple[Group, ...]
-    needs_reference: bool = True
-
-    def loss(self, policy: "Rows", reference: "Rows | None", groups: Sequence[Group]) -> Loss:
-        first_rows, row = [], 0
-        for group in groups:
-            first_rows.append(row)
-            row += len(group.lengths)
-        index = self.collate([group.relation for group in groups], first_rows)
-        given = flat(reference) if reference is not None and self.needs_reference else None
-        return self.objective(flat(policy), given, index)
-
-
-PROMPT = 5
-"""Tokens of every prompt."""
-Rows = list[list[Tensor]]
-"""Token log-probabilities of each row of each group."""
-
-
-def flat(rows: Rows) -> LogProbs:
-    together = [row for group in rows for row in group]
-    lengths = torch.tensor([len(row) for row in together])
-    return LogProbs(torch.cat(together), lengths, torch.full_like(lengths, PROMPT))
-
-
-def random_rows(groups: Sequence[Group], seed: int, dtype: torch.dtype = torch.float64) -> Rows:
-    generator = torch.Generator().manual_seed(seed)
-
-    def row(length: int) -> Tensor:
-        drawn = -3 * torch.rand(length, generator=generator, dtype=torch.float64)
-        return drawn.to(dtype).requires_grad_()
-
-    return [[row(length) for length in group.lengths] for group in groups]
-
-
-def tokens(rows: Rows) -> list[Tensor]:
-    return [row for group in rows for row in group]
-
-
-def group_of(loss: Loss, groups: Sequence[Group]) -> list[int]:
-    """The group of each example, by the row that the loss names."""
-    owner = [number for number, group in enumerate(groups) for _ in group.lengths]
-    return [owner[row] for row in loss.row.tolist()]
-
-
-PAIRS = (
-    Group((3, 2), PairRelation(((0, 1, 1.0),)), (0,), (1,)),
-    Group((1, 4, 2), PairRelation(((2, 0, 1.0), (2, 1, 1.0), (0, 1, 1.0))), (2,), (1,)),
-    Group((2, 2), PairRelation(((1, 0, 1.0),)), (1,), (0,)),
-    Group((2, 3), PairRelation(())),
-)
-UNSURE = (
-    Group((3, 2), PairRelation(((0, 1, 0.75),)), (0,), (1,)),
-    Group((1, 4, 2), PairRelation(((2, 0, 0.6), (0, 1, 0.9))), (2,), (1,)),
-    Group((2, 3), PairRelation(())),
-)
-DEMONSTRATED = (
-    Group((3, 2, 2), DemonstratedPairRelation(PairRelation(((0, 1, 1.0),)), 2), (0, 2), (1,)),
-    Group((1, 4), DemonstratedPairRelation(PairRelation(((1, 0, 0.8),)), 1), (1,), (0,)),
-    Group((2, 2, 1), DemonstratedPairRelation(PairRelation(((0, 1, 1.0), (0, 2, 1.0))), 0), (0,), (1,)),
-    Group((2, 3), DemonstratedPairRelation(PairRelation(()), 0)),
-)
-RANKINGS = (
-    Group((3, 2), RankRelation((2.0, -1.0)), (0,), (1,)),
-    Group((1, 4, 2, 3), RankRelation((0.1, 0.7, 0.7, -5.0)), (1,), (3,)),
-    Group((2, 3), RankRelation((1.0, 1.0)), (0,)),
-)
-BINARY = (
-    Group((3, 2), PointRelation((1.0, 0.0), (False, False)), (0,), (1,)),
-    Group((1, 4), PointRelation((1.0, 0.25), (True, False)), (0,)),
-    Group((3,), PointRelation((1.0,), (True,)), (0,)),
-    Group((2, 2), PointRelation((0.0, 0.0), (False, False)), (), (0, 1)),
-)
-GRADED = (
-    Group((3, 2), PointRelation((0.8, 0.3), (False, False)), (0, 1)),
-    Group((1, 4), PointRelation((1.0, 0.0), (True, False)), (0,)),
-    Group((3,), PointRelation((1.0,), (True,)), (0,)),
-    Group((2, 2), PointRelation((0.5, 1.0), (False, False)), (0, 1)),
-)
-IMITATE = (
-    Group((3, 2), DemonstrationRelation(), (0, 1)),
-    Group((1,), DemonstrationRelation(), (0,)),
-    Group((4, 2, 2), DemonstrationRelation(), (0, 1, 2)),
-)
-WEIGHTED = (
-    Group((3, 2), WeightRelation((0.5, 2.0)), (0, 1)),
-    Group((1,), WeightRelation((1.0,)), (0,)),
-    Group((4, 2, 2), WeightRelation((0.1, 20.0, 3.0)), (0, 1, 2)),
-)
-IMITATED = torch.tensor([[1.0], [0.0], [1.0], [1.0], [0.0], [0.0], [0.0]], dtype=torch.float64)
-"""What was measured over the step: here always the same, so that an objective is held to the laws of the others."""
-FAR = torch.tensor([[0.3], [1.1], [-0.2]], dtype=torch.float64)
-CASES = [
-    Case("sft per token", sft, Demonstrations.collate, IMITATE, needs_reference=False),
-    Case("sft per response", partial(sft, per_token=False), Demonstrations.collate, IMITATE, False),
-    Case("dpo", dpo, Pairs.collate, PAIRS),
-    Case("dpo unsure", partial(dpo, beta=0.5), Pairs.collate, UNSURE),
-    Case("dpo smoothed", partial(dpo, label_smoothing=0.2), Pairs.collate, PAIRS),
-    Case("robust dpo", partial(robust_dpo, label_smoothing=0.2), Pairs.collate, UNSURE),
-    Case("ipo", ipo, Pairs.collate, PAIRS),
-    Case("ipo per token unsure", partial(ipo, beta=0.5, per_token=True), Pairs.collate, UNSURE),
-    Case("slic", slic, Pairs.collate, PAIRS),
-    Case("slic unsure", partial(slic, beta=0.01), Pairs.collate, UNSURE),
-    Case("slic-hf", slic_hf, PairsWithTarget.collate_chosen, PAIRS, needs_reference=False),
-    Case(
-        "slic-hf demonstrated",
-        partial(slic_hf, margin=3.0, regularization=0.5),
-        PairsWithTarget.collate,
-        DEMONSTRATED,
-        needs_reference=False,
-    ),
-    Case("rrhf", rrhf, Rankings.collate, RANKINGS, needs_reference=False),
-    Case("rrhf padded", rrhf_padded, Rankings.collate, RANKINGS, needs_reference=False),
-    Case("rrhf weighted", partial(rrhf, rank_weight=2.0, sft_weight=0.1), Rankings.collate, RANKINGS, False),
-    Case("unlikelihood", unlikelihood, Points.collate, BINARY, needs_reference=False),
-    Case("unlikelihood ascent", unlikelihood_ascent, Points.collate, BINARY, needs_reference=False),
-    Case("ulma binary", ulma, Points.collate, BINARY),
-    Case("ulma continuous", partial(ulma, beta=0.2, continuous=True), Points.collate, GRADED),
-    Case("ulma per token", partial(ulma, per_token=True, log_z=0.3), Points.collate, BINARY),
-    Case("ulma group means", partial(ulma_group_means, imitated_M=IMITATED), Points.collate, BINARY),
-    Case(
-        "ulma group means continuous",
-        partial(ulma_group_means, imitated_M=IMITATED, continuous=True, per_token=False),
-        Points.collate,
-        GRADED,
-    ),
-    Case("pointwise dpo", partial(pointwise_dpo, beta=0.5), Points.collate, BINARY),
-    Case("pointwise dpo continuous", partial(pointwise_dpo, continuous=True), Points.collate, GRADED),
-    Case(
-        "pointwise dpo per token", partial(pointwise_dpo, per_token=True, log_z=-0.2), Points.collate, BINARY
-    ),
-    Case("kto", partial(kto, mismatched_M=FAR), Points.collate, BINARY),
-    Case(
-        "kto weighted below its reference",
-        partial(kto, mismatched_M=-FAR, beta=0.5, desirable_weight=1.3, undesirable_weight=0.7),
-        Points.collate,
-        BINARY,
-    ),
-    # With means below 0, which are clamped: what flows through them has a test of its own.
-    Case("paired kto", partial(paired_kto, measured_M=-torch.ones(3, 2)), Pairs.collate, PAIRS),
-    Case("weighted sft", partial(weighted_sft, weights_M=FAR), Weighted.collate, WEIGHTED, False),
-    Case(
-        "weighted sft per response",
-        partial(weighted_sft, weights_M=FAR, per_token=False),
-        Weighted.collate,
-        WEIGHTED,
-        False,
-    ),
-]
-every_objective = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def objectives() -> set[Callable[..., Any]]:
@@ -282,15 +84,14 @@ def test_inputs_are_not_written_to(case: Case) -> None:
     rows, reference = random_rows(case.groups, 5), random_rows(case.groups, 6)
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def spied(policy: LogProbs, given: LogProbs | None, index: Any) -> Loss:
+    def spied(policy: Any, given: LogProbs | None, index: Any) -> Loss:
         for part in (policy, given, index):
             for name in [] if part is None else [field.name for field in fields(part)]:
                 if isinstance(value := getattr(part, name), Tensor):
                     seen.append((value, value.detach().clone()))
         return case.objective(policy, given, index)
 
-    spy = Case(case.name, spied, case.collate, case.groups, case.needs_reference)
-    spy.loss(rows, reference, case.groups).per_example.sum().backward()
+    replace(case, objective=spied).loss(rows, reference, case.groups).per_example.sum().backward()
     assert len(seen) >= 2
     for now, before in seen:
         assert torch.equal(now, before)

@@ -7,10 +7,12 @@ import torch
 from parity.freeze_formulas import FILES
 from parity.frozen import FOLDER, read_cases
 
-from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings, Weighted
+from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.scores import Scores
 from trueup.feedback.records import Example, Response
 from trueup.feedback.transforms.exponential_weights import ExponentialWeights
+from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
@@ -121,7 +123,15 @@ def reward_weighted(
     return weighted_sft(policy, None, index, weights(index), per_token=per_token)
 
 
+def of_scores(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: float) -> Loss:
+    """The numbers of a row summed stand for a reward model's score."""
+    pairs = pairs_of(batch)
+    graded = GradedPairs(pairs, torch.zeros_like(pairs.probability_P))
+    return bradley_terry(Scores(policy.sum), None, graded, **settings)
+
+
 OURS: dict[str, Ours] = {
+    "bradley_terry": of_scores,
     "dpo": plain(dpo, pairs_of),
     "robust_dpo": plain(robust_dpo, pairs_of),
     "ipo": plain(ipo, pairs_of),

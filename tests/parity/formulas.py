@@ -87,6 +87,21 @@ def slic(batch: Batch, *, beta: float) -> Answer:
     return over_orders(batch, log_ratio, lambda gap: max(0.0, 1 - beta * gap))
 
 
+def bradley_terry(batch: Batch, *, margin: float, centring: float) -> Answer:
+    """A reward model's, the sum of a row's numbers standing for its score; a margin, and Eisenstein et al., Eq. 2."""
+
+    def score(row: dict[str, Any]) -> float:
+        return total(row["policy"])
+
+    ranked, _ = over_orders(batch, score, lambda gap: -log_sigmoid(gap - margin))
+    assert ranked is not None
+    levels = [
+        score(batch["rows"][chosen]) + score(batch["rows"][rejected])
+        for chosen, rejected, _ in batch["pairs"]
+    ]
+    return averaged([loss + centring * level * level for loss, level in zip(ranked, levels, strict=True)])
+
+
 def slic_hf(batch: Batch, *, margin: float, regularization: float) -> Answer:
     """Zhao et al.: a hinge on log-probabilities, and imitation of the row in `targets`."""
     hinges, _ = over_orders(batch, lambda row: total(row["policy"]), lambda gap: max(0.0, margin - gap))

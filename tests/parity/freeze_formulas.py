@@ -90,6 +90,8 @@ FILES: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] = {
             (formulas.slic, {"beta": 0.5}),
             (formulas.slic_hf, {"margin": 1.0, "regularization": 0.1}),
             (formulas.slic_hf, {"margin": 3.0, "regularization": 0.5}),
+            (formulas.bradley_terry, {"margin": 0.0, "centring": 0.0}),
+            (formulas.bradley_terry, {"margin": 1.0, "centring": 0.01}),
             (formulas.paired_kto, {"beta": 0.1}),
             (formulas.paired_kto, {"beta": 1.0}),
         ),

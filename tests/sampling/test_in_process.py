@@ -1,28 +1,21 @@
 """Responses are those of the model library where nothing is random, and of the right distribution where it is."""
 
 import math
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from toys import CONFIGS, EOS, PAD, VOCABULARY, toy_network
+from scripted import Scripted, generator, library, script
+from scripted import random_prompts as prompts
+from toys import CONFIGS, EOS, naive_log_probs, token_group, toy_network
 
+from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.in_process import Drawn, Sampling, draw
 
 GREEDY = Sampling(max_new_tokens=12, temperature=0.0)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def prompts(*lengths: int) -> list[list[int]]:
-    torch.manual_seed(1)
-    return [torch.randint(EOS + 1, VOCABULARY, (length,)).tolist() for length in lengths]
 
 
 def drawn(model: Any, given: list[list[int]], sampling: Sampling = GREEDY, **more: Any) -> list[Drawn]:
@@ -37,14 +30,7 @@ def drawn(model: Any, given: list[list[int]], sampling: Sampling = GREEDY, **mor
 def test_greedy_equals_the_model_library_token_for_token(name: str) -> None:
     """Prompts of different lengths together, against each alone: padding on the left must not be seen."""
     model, given = CausalModel(toy_network(name)), prompts(1, 9, 4, 6)
-    expected = []
-    with model.plain() as network:
-        for prompt in given:
-            ids = network.generate(
-                torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
-                do_sample=False, max_new_tokens=12, eos_token_id=EOS, pad_token_id=PAD,
-            )[0, len(prompt) :].tolist()  # fmt: skip
-            expected.append(Drawn(tuple(ids[: ids.index(EOS)] if EOS in ids else ids), EOS in ids))
+    expected = [one for (one,) in library(model, given, max_new_tokens=12)]
     assert drawn(model, given) == expected
     assert len({one.ids for one in expected}) == len(given)
 
@@ -61,10 +47,39 @@ def test_any_of_several_tokens_ends_a_response() -> None:
     assert cut[1].ended
 
 
-def test_batches_are_computed_together_and_come_in_order() -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batches_come_in_order_and_do_not_change_what_is_drawn(temperature: float) -> None:
     model, given = CausalModel(toy_network()), prompts(3, 5, 2, 7, 4)
-    assert drawn(model, given, batch_size=2) == drawn(model, given)
+    sampling = Sampling(max_new_tokens=12, temperature=temperature)
+    whole = drawn(model, given, sampling, end_ids=[EOS, 9, 17])
+    for batch_size in (1, 2, 3):
+        assert drawn(model, given, sampling, end_ids=[EOS, 9, 17], batch_size=batch_size) == whole
     assert drawn(model, []) == []
+
+
+def test_a_place_has_its_own_numbers_whatever_stands_beside_it() -> None:
+    """The same prompts, asked with other words before some of them, get the same numbers."""
+    model, given = CausalModel(toy_network()), prompts(3, 5, 2, 7)
+    sampling = Sampling(max_new_tokens=12)
+    first = drawn(model, given, sampling)
+    other = drawn(model, [given[0], [5, 6, *given[1]], given[2]], sampling)
+    assert [other[0], other[2]] == [first[0], first[2]]
+    assert other[1] != first[1]
+    assert len({one.ids for one in drawn(model, [given[0]] * 4, sampling)}) == 4
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3_text"])
+def test_log_probs_are_those_of_the_model_itself(name: str) -> None:
+    """Whatever the temperature, top-p and top-k; the token that ends a response has one too."""
+    model, given = CausalModel(toy_network(name)), prompts(3, 5, 2, 7)
+    sampling = Sampling(12, temperature=1.7, top_p=0.9, top_k=20)
+    found = drawn(model, given, sampling, end_ids=[EOS, 9, 17, 33, 40])
+    assert {one.ended for one in found} == {True, False}
+    groups = [token_group(ids, [one.written]) for ids, one in zip(given, found, strict=True)]
+    expected = naive_log_probs(model.inner, groups)
+    got = torch.tensor([value for one in found for value in one.log_probs])
+    assert torch.allclose(got, expected, atol=1e-5)
+    assert all(len(one.log_probs) == len(one.ids) + one.ended for one in found)
 
 
 def test_the_same_seed_draws_the_same() -> None:
@@ -100,25 +115,6 @@ def test_an_adapter_s_dropout_is_off() -> None:
     assert drawn(model, given) == first
 
 
-class Scripted(torch.nn.Module):
-    """A model whose next token has a given distribution, whatever came before."""
-
-    def __init__(self, logits: Callable[[int, int], torch.Tensor]) -> None:
-        super().__init__()
-        self.place = torch.nn.Parameter(torch.zeros(1))
-        self.logits, self.step = logits, 0
-
-    def forward(self, *, input_ids: torch.Tensor, **_: Any) -> Any:
-        rows = torch.stack([self.logits(self.step, row) for row in range(len(input_ids))])
-        self.step += 1
-        return SimpleNamespace(logits=rows[:, None], past_key_values=None)
-
-
-def script(*rows: list[int]) -> Scripted:
-    """Row by row, the tokens that come for certain."""
-    return Scripted(lambda step, row: 50.0 * torch.eye(8)[rows[row][min(step, len(rows[row]) - 1)]])
-
-
 def test_who_ended_and_who_ran_out_of_room() -> None:
     """EOS at once, after two tokens, with the last token allowed, and one token too late."""
     model = script([EOS, 5], [3, 4, EOS, 5], [3, 4, 5, EOS], [3, 4, 5, 6, EOS])
@@ -131,7 +127,7 @@ def test_who_ended_and_who_ran_out_of_room() -> None:
 def test_nothing_is_computed_after_the_last_end() -> None:
     model = script([EOS], [3, EOS])
     drawn(model, [[1]] * 2, Sampling(max_new_tokens=100, temperature=0.0))
-    assert model.step == 2
+    assert model.sizes == [2, 1]  # nor of a response that is done
 
 
 P = (0.5, 0.25, 0.125, 0.125)
@@ -171,3 +167,37 @@ def test_of_equals_top_p_leaves_one() -> None:
     found = frequencies(Sampling(1, 1.0, 0.8))
     assert sorted(found).index(0.0) == 0
     assert sum(value > 0 for value in found) == 3
+
+
+@pytest.mark.parametrize(
+    "top_k, top_p, expected",
+    [
+        (1, 1.0, (1, 0, 0, 0)),
+        (2, 1.0, (2 / 3, 1 / 3, 0, 0)),
+        (9, 1.0, P),
+        (2, 0.7, (2 / 3, 1 / 3, 0, 0)),  # top-p is of what top-k left
+        (2, 0.6, (1, 0, 0, 0)),
+    ],
+)
+def test_frequencies_of_top_k(top_k: int, top_p: float, expected: tuple[float, ...]) -> None:
+    found = frequencies(Sampling(1, 1.0, top_p, top_k))
+    for got, wanted in zip(found, expected, strict=True):
+        assert abs(got - wanted) <= 4 * math.sqrt(wanted * (1 - wanted) / COUNT)
+
+
+def test_a_model_without_a_cache_that_can_be_copied_is_refused() -> None:
+    model = script([3])
+    model.forward = lambda **given: SimpleNamespace(logits=torch.zeros(1, 1, 8), past_key_values=None)  # type: ignore[method-assign]
+    with pytest.raises(InputError, match=r"a Scripted, keeps no cache .* --sampler.engine server"):
+        drawn(model, [[1]])
+
+
+def test_done_responses_leave_the_batch_when_it_pays() -> None:
+    """One in eight is enough, one in nine is not."""
+    for count, sizes in ((8, [8, 7, 7]), (9, [9, 9, 9])):
+        model = script([EOS], *[[3]] * (count - 1))
+        assert [one.ids for one in drawn(model, [[1]] * count, Sampling(3, 0.0))] == [
+            (),
+            *[(3, 3, 3)] * (count - 1),
+        ]
+        assert model.sizes == sizes

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from runs import KIND, write_feedback
-from toys import char_tokenizer, toy_network
+from toys import CONFIGS, char_tokenizer, toy_network
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.encode import Encoder, Limits
@@ -16,6 +18,10 @@ from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.viewed import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
+from trueup.models.reward import RewardModel
+from trueup.models.value_head import add_value_head
+from trueup.references.model_copy import ModelCopy
+from trueup.sources.rollouts import learnable
 from trueup.training.prepare import prepare
 from trueup.training.whole import needs_mismatched
 
@@ -30,8 +36,34 @@ def method_groups(
     examples = read_feedback([write_feedback(folder, count)[KIND[name]]]).examples
     rewritten = fit_all(method.transforms, examples).rewrite(examples)
     encoder = Encoder(TOKENIZER, end_ids=(TOKENIZER.eos_token_id,), limits=Limits(256))
-    groups = prepare(apply(method.view, rewritten).groups, encoder, what="training").groups
-    return method, list(groups)
+    groups = list(prepare(apply(method.view, rewritten).groups, encoder, what="training").groups)
+    if method.rollout is not None:
+        policy = text_policy()
+        other = CausalModel(toy_network("llama", 1, vocab_size=len(TOKENIZER)))
+        with torch.no_grad():  # as if the policy had moved a little since it wrote
+            for value in policy.network.parameters():
+                value.mul_(0.99)
+        ends = encoder.end_ids
+        groups, _, _ = learnable(
+            groups, policy, ModelCopy(other), method.rollout, {}, end_ids=ends, budget=64
+        )
+    return method, groups
+
+
+def policy_for(method: Method[Any, Any, Any], double: bool = False) -> Any:
+    """A toy policy of which the method reads what it needs: log-probabilities, values or scores."""
+    if method.output != "scores":
+        return text_policy(double)
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "llama", **{**CONFIGS["llama"], "vocab_size": len(TOKENIZER), "num_labels": 1}
+    )
+    network = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
+    return RewardModel(network.double().train() if double else network.train())
 
 
 def cut_into(
@@ -65,6 +97,13 @@ def mismatched_of(
 
 
 def text_policy(double: bool = False) -> CausalModel:
-    """A toy model of the tokenizer's vocabulary."""
-    network = toy_network("llama", vocab_size=len(TOKENIZER)).train()
-    return CausalModel(network.double() if double else network)
+    """A toy model of the tokenizer's vocabulary, with a value head for methods that read values."""
+    policy = CausalModel(toy_network("llama", vocab_size=len(TOKENIZER)).train())
+    add_value_head(policy)
+    assert policy.value_head is not None
+    with torch.no_grad():
+        policy.value_head.weight.fill_(0.02)
+    if double:
+        policy.network.double()
+        policy.value_head.double()
+    return policy

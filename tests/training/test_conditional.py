@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Example, Message, Response
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.written_reward import WrittenReward
-from trueup.training import api, session
+from trueup.training import api
+from trueup.training.supply import offline
 
 TEXT = " <rm_score>: {reward} "
 Sources = list[Any]
@@ -37,14 +37,14 @@ def data(tmp_path: Path) -> dict[str, Path]:
 def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources]:
     """What the runs of this test train on, as token ids."""
     made: Sources = []
-    original = session.make_source
+    original = offline.make_source
 
     def make_source(*arguments: Any, **more: Any) -> Any:
         source, lines = original(*arguments, **more)
         made.append(source)
         return source, lines
 
-    monkeypatch.setattr(session, "make_source", make_source)
+    monkeypatch.setattr(offline, "make_source", make_source)
     yield made
 
 
@@ -266,7 +266,7 @@ def test_held_out_examples_are_written_with_the_scale_of_training(
 @pytest.mark.slow
 @pytest.mark.world
 def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
-    """In the world, with three rewards that occur in training: each next one is better by four standard errors."""
+    """In the world, with rewards of training: the highest is better than lower ones by four standard errors."""
     from trueup.evaluate.condition_sweep import sweep
     from trueup.evaluate.mean import mean
     from trueup.models.load import load
@@ -286,10 +286,9 @@ def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
     asked = gather_prompts(["world:prompts?count=256&seed=1000003"]).prompts
     tried = [now, now.asking_for(-0.2), now.asking_for(-2.5)]
     made = sweep(model, asked, world_scorer("world:gold"), tried).trials
-    print([(trial.condition.reward, trial.score) for trial in made])
-    for better, worse in pairwise(made):
-        gap = mean([one - other for one, other in zip(better.scores, worse.scores, strict=True)])
-        assert gap.value > 4 * gap.error, (better.score, worse.score)
+    for worse in made[1:]:
+        gap = mean([one - other for one, other in zip(made[0].scores, worse.scores, strict=True)])
+        assert gap.value > 4 * gap.error, (made[0].score, worse.score)
 
 
 def test_rewards_of_pairs_are_one_and_zero(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:

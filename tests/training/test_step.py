@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training.batches import cut_into, method_groups, mismatched_of, text_policy
+from training.batches import cut_into, method_groups, mismatched_of, policy_for, text_policy
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
@@ -59,13 +59,15 @@ def test_a_step_does_not_depend_on_how_its_batch_is_cut(name: str, tmp_path: Pat
     method, groups = method_groups(name, tmp_path)
     results = []
     for sizes in CUTS:
-        policy = text_policy(double=True)
+        policy = policy_for(method, double=True)
         batches, others = cut_into(method, groups, sizes), mismatched_of(method, groups, sizes)
         metrics = take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
         results.append(
             (metrics, torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
         )
-    start = torch.cat([value.detach().flatten() for value in text_policy(double=True).network.parameters()])
+    start = torch.cat(
+        [value.detach().flatten() for value in policy_for(method, double=True).network.parameters()]
+    )
     for metrics, weights in results[1:]:
         assert metrics == pytest.approx(results[0][0], rel=1e-9, abs=1e-12)
         torch.testing.assert_close(weights, results[0][1], rtol=0, atol=1e-8)
@@ -77,7 +79,7 @@ def test_a_step_does_not_depend_on_the_order_of_its_groups(name: str, tmp_path: 
     method, groups = method_groups(name, tmp_path)
     found = []
     for order in (groups, groups[::-1]):
-        policy = text_policy(double=True)
+        policy = policy_for(method, double=True)
         batches, others = cut_into(method, order, [2, 4]), mismatched_of(method, order, [2, 4])
         take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
         found.append(torch.cat([value.detach().flatten() for value in policy.network.parameters()]))
@@ -137,8 +139,9 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
 ) -> None:
     """The third group of the second micro-batch: by then the first one's gradients have been summed."""
     method, groups = method_groups(name, tmp_path)
-    policy = text_policy()
+    policy = policy_for(method)
     batches = cut_into(method, groups, [2, 4])
+    losses = len(groups[0].responses) if method.rollout else 1  # of each group
     file = groups[4].origin.file  # type: ignore[union-attr]
 
     def act() -> None:
@@ -146,7 +149,11 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
         with pytest.raises(NumericsError, match=message):
             others = mismatched_of(method, groups, [2, 4])
             take_step(
-                policy, reference_of(method, policy), spoiled(method, 2, value), batches, mismatched=others
+                policy,
+                reference_of(method, policy),
+                spoiled(method, 2 * losses, value),
+                batches,
+                mismatched=others,
             )
 
     assert unmoved(policy, act)

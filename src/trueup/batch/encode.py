@@ -80,7 +80,11 @@ class Encoder:
             group = replace(group, prompt=self.condition.applied(group.prompt))
         opening = self._opening(group.prompt, group.tools)
         prompt = self._prompt(group.prompt, opening)
-        responses = [self._response(group, opening, response, notes) for response in group.responses]
+        written = group.tokens or (None,) * len(group.responses)
+        responses = [
+            self._written(response, tokens, notes) or self._response(group, opening, response, notes)
+            for response, tokens in zip(group.responses, written, strict=True)
+        ]
         self._note(group, notes)
         limits = self.limits
         if not prompt:
@@ -115,6 +119,15 @@ class Encoder:
             prompt = self.condition.applied(prompt)
         return self._prompt(prompt, self._opening(prompt, tools))
 
+    def asked_ids(self, prompt: Content, tools: Tools = ()) -> list[int]:
+        """As `prompt_ids`, cut as `encode` cuts a prompt in training."""
+        ids, longest = self.prompt_ids(prompt, tools), self.limits.max_prompt_length
+        return self._cut_prompt(ids, longest) if longest is not None and len(ids) > longest else ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids of a response say, without the tokens that end it or control the model."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
     def _opening(self, prompt: Content, tools: Tools) -> tuple[Piece, ...]:
         """A conversation's prompt as its template renders it; nothing for raw text."""
         if isinstance(prompt, str):
@@ -144,6 +157,18 @@ class Encoder:
 
     def _prompt(self, prompt: Content, opening: tuple[Piece, ...]) -> list[int]:
         return self._raw_prompt(prompt) if isinstance(prompt, str) else self.pieces.prompt(opening)
+
+    def _written(self, response: Content, tokens: Sequence[int] | None, notes: set[str]) -> Row | None:
+        """The ids a policy wrote, all of them scored; None where they are not known or say something else here."""
+        if not tokens:
+            return None
+        said = response if isinstance(response, str) else _one_turn(response)
+        if said is not None and max(tokens) < len(self.tokenizer) and self.text(tokens) == said:
+            return list(tokens), [True] * len(tokens)
+        notes.add(
+            "token ids that stand with responses say something else in this tokenizer; their text was encoded"
+        )
+        return None
 
     def _response(
         self, group: Group[Any], opening: tuple[Piece, ...], response: Content, notes: set[str]
@@ -186,3 +211,9 @@ class Encoder:
         if begin is not None and prompt[0] == begin and length > 1:
             return [begin, *prompt[1 - length :]]
         return prompt[-length:]
+
+
+def _one_turn(response: Sequence[Message]) -> str | None:
+    """What the assistant says where that is all there is."""
+    alone = len(response) == 1 and response[0].role == "assistant" and not response[0].extra
+    return response[0].content if alone else None

@@ -16,6 +16,7 @@ from torch import Tensor
 from trueup.feedback.groups import (
     DemonstratedPairRelation,
     DemonstrationRelation,
+    GradedPairRelation,
     PairRelation,
     PointRelation,
     RankRelation,
@@ -92,6 +93,24 @@ class PairsWithTarget:
 
     def to(self, device: torch.device) -> "PairsWithTarget":
         return PairsWithTarget(self.pairs.to(device), self.target_P.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class GradedPairs:
+    """Pairs, and how much better the chosen response of each was found."""
+
+    pairs: Pairs
+    gap_P: Tensor
+    """[P] float32, the difference of the scores of the two, at least 0; 0 where one has none."""
+
+    @classmethod
+    def collate(cls, relations: Sequence[GradedPairRelation], first_rows: Sequence[int]) -> "GradedPairs":
+        pairs = Pairs.collate([relation.pairs for relation in relations], first_rows)
+        gaps = [gap for relation in relations for gap in relation.gaps]
+        return cls(pairs, torch.tensor(gaps, dtype=torch.float32))
+
+    def to(self, device: torch.device) -> "GradedPairs":
+        return GradedPairs(self.pairs.to(device), self.gap_P.to(device))
 
 
 @dataclass(frozen=True, slots=True)

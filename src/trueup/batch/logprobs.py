@@ -24,6 +24,8 @@ class LogProbs:
     """[N] int64, scored tokens of each row, summing to S."""
     prompt_N: Tensor | None = None
     """[N] int64, tokens of the prompt before each row; None where it is not known."""
+    value_S: Tensor | None = None
+    """[S] what a value head expects of the rest of the response, before each scored token; None without such a head."""
 
     @property
     def sum(self) -> Tensor:
@@ -41,4 +43,5 @@ class LogProbs:
         return self.length_N.shape[0]
 
     def detach(self) -> "LogProbs":
-        return LogProbs(self.token_S.detach(), self.length_N, self.prompt_N)
+        value_S = None if self.value_S is None else self.value_S.detach()
+        return LogProbs(self.token_S.detach(), self.length_N, self.prompt_N, value_S)

@@ -10,8 +10,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from trueup import __version__
-from trueup.cli import condition, convert, demo, inspect, methods, train
+from trueup.cli import annotate, condition, convert, demo, inspect, methods, sample, train
 from trueup.errors import Stopped, TrueupError
+
+PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+"""Of a command that only hands its arguments to one that is made when it is asked for."""
 
 app = typer.Typer(
     add_completion=False,
@@ -24,6 +27,8 @@ app = typer.Typer(
 )
 app.add_typer(train.app, name="train")
 app.command("methods")(methods.show)
+app.command("sample", add_help_option=False, context_settings=PASSED_ON)(sample.sample)
+app.command("annotate", add_help_option=False, context_settings=PASSED_ON)(annotate.annotate)
 app.command("condition")(condition.condition)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)

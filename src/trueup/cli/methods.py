@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """List every method: formula, paper, the feedback and reference it takes, its defaults."""
+    """List every method: formula, paper, the feedback and reference it takes, where examples come from, defaults."""
     from trueup.methods import METHODS
 
     described = [describe(info) for info in METHODS.values()]
@@ -29,6 +29,7 @@ def show(
         typer.echo(f"  loss       {entry['formula']}")
         typer.echo(f"  feedback   {entry['feedback']}")
         typer.echo(f"  reference  {', '.join(entry['reference'])}")
+        typer.echo(f"  sources    {', '.join(entry['sources'])}")
         if entry["paper"]:
             typer.echo(f"  paper      {entry['paper']}")
         given = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
@@ -46,12 +47,12 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     """Return a method as plain values.
 
     `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
-    needs none.
+    needs none, `sources` where its examples may come from (`source` of a run).
     """
     from trueup.config.schema import settings_in
     from trueup.config.trl_rules import reference_kinds
 
-    settings = [setting for setting in settings_in(info.settings) if not setting.variant]
+    settings = [setting for setting in settings_in(info.settings) if not setting.variants]
     return {
         "name": info.name,
         "title": info.title,
@@ -60,6 +61,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
         "paper": info.paper,
         "feedback": info.feedback,
         "reference": list(reference_kinds(info)) or ["none"],
+        "sources": list(info.sources),
         "settings": {setting.path: setting.default for setting in settings},
         "defaults": dict(info.defaults),
     }

@@ -16,11 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from trueup.errors import InputError
 
 if TYPE_CHECKING:
-    from trueup.config.schema import Setting
     from trueup.methods import MethodInfo
-
-SWITCH = "true|false"
-METAVARS = {"number": "NUMBER", "whole number": "N", "text": "TEXT", "true or false": SWITCH}
 
 
 class MethodGroup(TyperGroup):
@@ -50,11 +46,13 @@ class MethodCommand(TyperCommand):
     info: MethodInfo
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        from trueup.cli.options import SWITCH
+
         switches = {
-            option[2:]
-            for parameter in self.params
-            if parameter.metavar == SWITCH or getattr(parameter, "hidden", False)
-            for option in parameter.opts
+            name[2:]
+            for one in self.params
+            if one.metavar == SWITCH or getattr(one, "hidden", False)
+            for name in one.opts
         }
         try:
             return super().parse_args(ctx, list(_with_values(args, switches)))
@@ -95,7 +93,7 @@ def command_of(info: MethodInfo, arguments: Sequence[str] = ()) -> MethodCommand
         single = {
             name: value[0] for name, value in given.items() if len(value) == 1 and isinstance(value, list)
         }
-        start(info.name, given | single, config, resume)
+        start(info.name, _read_escapes(given | single), config, resume)
 
     train.__signature__ = inspect.Signature(list(_parameters(info, arguments)))  # type: ignore[attr-defined]
     paper = f" {info.paper}." if info.paper else ""
@@ -110,7 +108,6 @@ def command_of(info: MethodInfo, arguments: Sequence[str] = ()) -> MethodCommand
 def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
     """Begin or resume a run; whatever cannot be is refused before torch is imported."""
     from trueup.config.resolve import load_run, resolve
-    from trueup.config.settings import RESUME_MAY_CHANGE
 
     if resume is None:
         resolved = resolve(method, config_file=config, overrides=given)
@@ -123,56 +120,52 @@ def start(method: str, given: dict[str, Any], config: str | None, resume: str | 
         typer.echo(note, err=True)
     from trueup.training import api
 
-    api.resume(resume, {name: getattr(resumed.settings, name) for name in sorted(RESUME_MAY_CHANGE)})
+    api.resume(resume, resumed.may_change())
 
 
 def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.Parameter]:
     """The command's parameters: what is given once, the settings in their groups, TRL's names unseen."""
+    from trueup.cli.options import option, parameter
+    from trueup.config.annotator_names import run_settings
     from trueup.config.schema import settings_in
-    from trueup.config.settings import GROUPS, RunSettings
+    from trueup.config.settings import GROUPS
     from trueup.config.trl import trl_names
 
     groups = {name: group for group, names in GROUPS.items() for name in names}
+    groups["reward"] = groups["annotator"]
     more = typer.Argument(None, metavar="[FILE]...", help="More files with feedback, after --data FILE.")
     config = typer.Option(
         None, "--config", metavar="FILE", help="YAML file with settings; options go over it."
     )
     resume = typer.Option(None, "--resume", metavar="RUN", help="Go on with the run in this folder.")
-    yield _parameter("more", list[str] | None, more)
-    yield _parameter("config", str | None, config)
-    yield _parameter("resume", str | None, resume)
+    yield parameter("more", list[str] | None, more)
+    yield parameter("config", str | None, config)
+    yield parameter("resume", str | None, resume)
     own = settings_in(info.settings)
     for setting in own:
-        yield _option(setting, f"Method {info.name}", setting.default)
-    for setting in settings_in(RunSettings):
+        yield option(setting, f"Method {info.name}", setting.default)
+    for setting in run_settings():
         group = groups[setting.path.partition(".")[0]]
-        yield _option(setting, group, info.defaults.get(setting.path, setting.default))
+        yield option(setting, group, info.defaults.get(setting.path, setting.default))
     present = {_name(argument) for argument in arguments} - {setting.path for setting in own}
     for name in trl_names():
         if name in present:
-            yield _parameter(name, list[str] | None, typer.Option(None, f"--{name}", hidden=True))
+            yield parameter(name, list[str] | None, typer.Option(None, f"--{name}", hidden=True))
 
 
-def _option(setting: Setting, group: str, default: Any) -> inspect.Parameter:
-    of = f" For reference.kind {setting.variant}." if setting.variant else ""
-    several = " May be given several times." if setting.several else ""
-    bounds = f" {setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds else ""
-    shown = "" if default in (None, ()) else f" Default: {str(default).lower()}."
-    option = typer.Option(
-        None,
-        f"--{setting.path}",
-        help=f"{setting.description}{of}{bounds}{several}{shown}",
-        show_default=False,
-        metavar="|".join(setting.choices) or METAVARS.get(setting.words, setting.words.upper()),
-        rich_help_panel=group,
-        hidden=len(setting.choices) == 1 and not setting.words,
-    )
-    kind: Any = list[str] | None if setting.several else str | None
-    return _parameter(setting.path.replace(".", "__"), kind, option)
+def _read_escapes(given: dict[str, Any]) -> dict[str, Any]:
+    """The values, with escapes read in the settings where the command line has them."""
+    from trueup.config.annotator_names import run_settings
+    from trueup.config.strict import unescaped
 
-
-def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+    escaped = {setting.path for setting in run_settings() if setting.escaped} & given.keys()
+    read = {
+        name: unescaped(given[name])
+        if isinstance(given[name], str)
+        else [unescaped(one) for one in given[name]]
+        for name in escaped
+    }
+    return given | read
 
 
 def _path(name: str) -> str:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
+from trueup.config.annotator_names import expanded, run_settings
+from trueup.config.fit import gives_nothing, refuse_misfit, refuse_source
 from trueup.config.layers import Layer, flatten, nest, overlay
 from trueup.config.nearest import did_you_mean
 from trueup.config.schema import settings_in
-from trueup.config.settings import RunSettings
+from trueup.config.settings import NO_DATA, RunSettings
 from trueup.config.trl import handled_names, translate, trl_names
 from trueup.config.trl_rows import same
 from trueup.config.validation import Model, Problem, Problems, named, validate
@@ -46,7 +49,7 @@ class Given:
 
     layer: Layer
     origins: dict[str, str]
-    """Name -> where it was given, for messages: `run.yaml:3`."""
+    """Name -> where it was given, for messages: `run.yaml:3`; empty for what goes over the file."""
     notes: tuple[str, ...]
 
 
@@ -74,9 +77,17 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
             origins[name] = (
                 f"{next((lines[source] for source in sources if source in lines), '')} {', '.join(sources)}"
             )
+    try:
+        expanded_lower = expanded(lower)
+    except InputError as refusal:
+        short = "reward" if "reward" in lower else "annotator"
+        raise InputError(f"{_origin(short, origins)}{refusal}") from None
+    lower, upper = expanded_lower, expanded(upper)
     for name in upper:
         if name not in translated.settings:
-            origins.pop(name, None)
+            origins[name] = ""
+    if "annotator.kind" in upper:
+        origins["annotator"] = ""
     notes = list(translated.notes)
     for name, (value, note) in translated.unless_given.items():
         if name not in lower and name not in upper:
@@ -91,10 +102,14 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
     problems = [Problem(name, unknown(name, info)) for name in flatten(nested) or nested]
+    refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
+    if settings is None and gives_nothing(of_run):
+        problems.append(Problem("data", NO_DATA))
     if method_settings is None or settings is None or problems:
         raise _located(problems, origins)
+    refuse_misfit(info, method_settings, settings)
     if settings.learning_rate is None:
         raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
     starts_from_adapter = (
@@ -111,11 +126,16 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
 
 def asked_for(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
     """Return what a run's record holds beyond the defaults, so that `model_fields_set` is as at its start."""
-    defaults = {name: field.default for name, field in RunSettings.model_fields.items()}
+    defaults = {
+        name: to_jsonable_python(field.default, exclude_none=False)
+        for name, field in RunSettings.model_fields.items()
+        if not field.is_required()
+    }
+    of_method = {name.partition(".")[0] for name in info.defaults}
     return {
         name: value
         for name, value in settings.items()
-        if name in info.defaults or name not in defaults or value != defaults[name]
+        if name in of_method or name not in defaults or value != defaults[name]
     }
 
 
@@ -148,7 +168,7 @@ def unknown(name: str, info: MethodInfo) -> str:
     """Say that a dotted name is no setting, and which one was meant."""
     if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
-    known = [setting.path for model in (info.settings, RunSettings) for setting in settings_in(model)]
+    known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name)
     hint = f"; did you mean {close}?" if close else did_you_mean(name, [*known, *trl_names()])
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
@@ -162,6 +182,6 @@ def _located(problems: Iterable[Problem], origins: Mapping[str, str]) -> Problem
 def _origin(path: str, origins: Mapping[str, str]) -> str:
     while path:
         if path in origins:
-            return f"{origins[path].strip()}: "
+            return f"{origins[path].strip()}: " if origins[path] else ""
         path = path.rpartition(".")[0]
     return ""

@@ -5,35 +5,22 @@ Only names, sizes and JSON headers are read; rows of feedback and weights are ch
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import struct
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
+from trueup.config.annotator_inputs import check_annotator
+from trueup.config.given_files import check_feedback, check_file
+from trueup.config.model_folder import WORLD as WORLD
+from trueup.config.model_folder import check_model as check_model
+from trueup.config.model_folder import scores_text
 from trueup.config.settings import RunSettings
-from trueup.config.validation import shown
 from trueup.errors import InputError
-from trueup.feedback.containers import refuse_unreadable
-from trueup.feedback.files import absent_hint, inside
-from trueup.feedback.hub import is_hub
-from trueup.feedback.saved import is_saved
 
-WORLD = "world"
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
-    *("vocab.json", "vocab.txt"),
-)
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FEEDBACK = "a file with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ..."
-LARGEST_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library."""
+PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"
 
 
 def check_inputs(settings: RunSettings) -> None:
-    """Check the model's folder, the files of feedback, the chat template and the output folder.
+    """Check the model's folder, files of feedback and prompts, annotator, chat template and output folder.
 
     Raises:
         InputError: something is absent, incomplete or would run code, or the output folder holds a run
@@ -44,9 +31,29 @@ def check_inputs(settings: RunSettings) -> None:
         check_model(settings.model, trust_remote_code=settings.trust_remote_code)
     for name in (*settings.data, *settings.eval_data):
         if not name.startswith(f"{WORLD}:"):
-            _check_feedback(name)
+            check_feedback(name)
     if settings.chat_template is not None:
-        _check_file(settings.chat_template, "a file with a Jinja chat template")
+        check_file(settings.chat_template, "a file with a Jinja chat template")
+    if settings.source != "replay":
+        _check_gathering(settings)
+
+
+def _check_gathering(settings: RunSettings) -> None:
+    """What samples and judges; a replay needs neither."""
+    for name in settings.prompts:
+        if not name.startswith(f"{WORLD}:"):
+            check_feedback(name, PROMPTS)
+    for folder in settings.sampler.models:
+        if folder == WORLD:
+            continue
+        try:
+            check_model(folder, trust_remote_code=settings.trust_remote_code)
+        except InputError as error:
+            raise InputError(f"sampler.models: {error}") from None
+        if scores_text(folder):
+            raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
+    if settings.annotator is not None:
+        check_annotator(settings.annotator, trust_remote_code=settings.trust_remote_code)
 
 
 def _check_output(folder: str) -> None:
@@ -60,166 +67,3 @@ def _check_output(folder: str) -> None:
         raise InputError(f"output {folder}: {existing} is a file, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"output {folder}: {existing} cannot be written by this user")
-
-
-def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True) -> None:
-    """Check that a folder holds a whole model or adapter in Hugging Face format.
-
-    Args:
-        weights: whether it must hold weights too, or only what encodes text.
-
-    Raises:
-        InputError: see `check_inputs`.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        raise InputError(_no_folder(folder))
-    adapter = path / "adapter_config.json"
-    if adapter.exists():
-        if weights:
-            _check_weights(path, "adapter_model")
-        check_model(_base_of(adapter), trust_remote_code=trust_remote_code, weights=weights)
-        return
-    config = path / "config.json"
-    if not config.exists():
-        raise InputError(
-            f"{folder} has neither config.json nor adapter_config.json, so it is no model's folder"
-        )
-    _check_code(config, trust_remote_code)
-    if weights:
-        _check_weights(path, "model")
-    if not any((path / name).exists() for name in TOKENIZER_FILES):
-        raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
-
-
-def check_safetensors(path: Path) -> None:
-    """Check that a safetensors file is as long as its header says.
-
-    Raises:
-        InputError: it is cut short, too long, or not a safetensors file.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else LARGEST_HEADER + 1
-        if length > min(LARGEST_HEADER, max(size - 8, 0)):
-            raise InputError(f"{path} is cut short, or no safetensors file ({size} bytes); copy it again")
-        header = file.read(length)
-    try:
-        tensors = json.loads(header)
-        ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-        raise InputError(f"{path} has a damaged header; copy it again") from None
-    if size != expected:
-        fault = "is cut short" if size < expected else "is too long"
-        raise InputError(f"{path} {fault}: {size} bytes of {expected}; copy it again")
-
-
-def _no_folder(name: str) -> str:
-    if Path(name).is_file():
-        return f"model {name} is a file; give the folder it lies in"
-    if _is_hub_id(name):
-        local = name.rpartition("/")[2]
-        return (
-            f"model {name} is not a folder; if it is a hub id, download it first: "
-            f"hf download {name} --local-dir {local}, then give {local}"
-        )
-    return f"model {name} is not a folder; give a folder in Hugging Face format, or {WORLD}"
-
-
-def _base_of(adapter: Path) -> str:
-    base = _read_json(adapter).get("base_model_name_or_path")
-    if isinstance(base, str) and base:
-        for candidate in (Path(base), adapter.parent / base):
-            if (candidate / "config.json").is_file():
-                return str(candidate)
-    raise InputError(
-        f"{adapter}: base_model_name_or_path {shown(base)} is not a model's folder; name the base model's"
-    )
-
-
-def _is_hub_id(name: str) -> bool:
-    return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
-
-
-def _check_feedback(name: str) -> None:
-    """Check that a file is there; the hub is asked only when it is read."""
-    path = Path(name)
-    if is_hub(name) or is_saved(path):
-        refuse_unreadable(name)
-    elif path.is_dir():
-        raise InputError(f"{name} is a folder; name a file{inside(path)}")
-    else:
-        _check_file(name, FEEDBACK)
-
-
-def _check_file(name: str, what: str) -> None:
-    path = Path(name)
-    if path.is_dir():
-        raise InputError(f"{name} is a folder; give {what}")
-    if not path.exists():
-        raise InputError(f"{name}: no such file{absent_hint(path)}; give {what}")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{name} cannot be read by this user")
-
-
-def _check_weights(folder: Path, stem: str) -> None:
-    index = folder / f"{stem}.safetensors.index.json"
-    if index.exists():
-        shards = _read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise InputError(f"{index} has no weight_map from names to files; copy it again")
-        if outside := [shard for shard in shards.values() if Path(shard).name != shard]:
-            raise InputError(
-                f"{index} names {outside[0]}, which is no file in its own folder; copy the model again"
-            )
-        files = [folder / shard for shard in sorted(set(shards.values()))]
-        if missing := [file.name for file in files if not file.is_file()]:
-            raise InputError(f"{folder} lacks {', '.join(missing)}, named in {index.name}; copy it again")
-    else:
-        files = [folder / f"{stem}.safetensors"]
-    if not files[0].is_file():
-        raise InputError(_no_weights(folder, files[0].name))
-    for file in files:
-        check_safetensors(file)
-
-
-def _no_weights(folder: Path, wanted: str) -> str:
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth"))
-    if pickles:
-        return (
-            f"{folder} has its weights in {pickles[0]} alone, a pickle, which can run code when it is read; "
-            "if you trust it, load it with transformers and save it with save_pretrained, as safetensors"
-        )
-    return f"{folder} has no weights: {wanted} is missing"
-
-
-def _check_code(config: Path, trusted: bool) -> None:
-    values = _read_json(config)
-    if trusted or "auto_map" not in values or _known_architecture(values.get("model_type")):
-        return
-    raise InputError(
-        f"{config} names Python code to run (auto_map), and trust_remote_code is off; "
-        "read the code, then give trust_remote_code true"
-    )
-
-
-def _known_architecture(model_type: object) -> bool:
-    """Whether transformers has this architecture itself, and so leaves the folder's code alone."""
-    spec = find_spec("transformers")
-    if spec is None or not spec.submodule_search_locations or not isinstance(model_type, str):
-        return False
-    name = model_type.replace("-", "_")
-    models = Path(next(iter(spec.submodule_search_locations))) / "models"
-    return name.isidentifier() and (models / name / f"modeling_{name}.py").is_file()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not whole JSON ({error}); copy it again") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a JSON object; found {shown(values)}")
-    return values

@@ -36,7 +36,7 @@ def flatten(values: Mapping[str, Any]) -> Layer:
 
 def overlay(lower: Layer, upper: Layer) -> Layer:
     """Return both layers as one: what the upper one gives takes the place of what the lower one gave."""
-    kept = {name: value for name, value in lower.items() if not _replaced(name, value, upper)}
+    kept = {name: value for name, value in lower.items() if not _replaced(name, lower, upper)}
     return kept | upper
 
 
@@ -71,13 +71,20 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{name}.")
         elif value is not None:
-            yield f"{prefix}{name}", os.fspath(value) if isinstance(value, os.PathLike) else value
+            yield f"{prefix}{name}", _without_paths(value)
 
 
-def _replaced(name: str, value: object, upper: Layer) -> bool:
+def _without_paths(value: Any) -> Any:
+    """The value with paths as text, those in a list too."""
+    if isinstance(value, list | tuple):
+        return [_without_paths(one) for one in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _replaced(name: str, lower: Layer, upper: Layer) -> bool:
     parent, _, last = name.rpartition(".")
     kind = f"{parent}.kind" if parent else ""
-    if kind in upper and last != "kind":
+    if kind in upper and last != "kind" and upper[kind] != lower.get(kind):
         return True  # settings of another kind: the upper layer says what it wants of its own
     for other, given in upper.items():
         inside = name.startswith(f"{other}.") and not _is_true(given)

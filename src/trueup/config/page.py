@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trueup.config.annotator_names import run_settings
 from trueup.config.schema import Setting, settings_in
-from trueup.config.settings import GROUPS, RESUME_MAY_CHANGE, RunSettings
+from trueup.config.settings import GROUPS, RESUME_MAY_CHANGE
 from trueup.config.trl_names import TABLE
 from trueup.methods import METHODS, MethodInfo
 
@@ -31,6 +32,29 @@ A setting has one name everywhere: in YAML (nested or dotted), on the command li
 - A run that is resumed may change {resume};
   nothing else, as the result could change.
 """
+ABOUT = {
+    "Gathering feedback": """\
+An annotator has a name, which stands for its kind and the kind's main setting; what else the kind has is given beside
+it. `reward` is short for an annotator that scores, and a plain folder is then a reward model's.
+
+    --annotator openai --annotator.base_url http://localhost:8000/v1 --annotator.model NAME
+    --annotator local:models/judge --annotator.instruction "Prefer the short response."
+    --annotator world:gold --annotator.noise 0.1
+    --reward runs/rm/model           # as --annotator reward:runs/rm/model
+    --reward rewards.py:brevity      # function(prompt, response) -> number
+    annotator: {kind: reward, model: runs/rm/model}    # the same in a file, spelt out
+    sampler.stop: ["\\n\\nHuman:"]     # YAML reads escapes between double quotes
+    --sampler.stop '\\n\\nHuman:'      # on the command line this setting alone reads \\n, \\t and \\\\
+
+A key is never a setting: `key_variable` names the environment variable that holds it. A URL with a user's name,
+a password or a query is refused, as `run.yaml` would hold it.
+
+Where the examples come from is `source`: `offline` reads `data`, and samples and judges `prompts` before
+training; `online` samples and judges while training; `replay` trains again on the `examples.jsonl` of an online run
+and asks nobody: `--config runs/x/run.yaml --source replay --data runs/x/examples.jsonl --output runs/y`.
+
+""",
+}
 TRL = """
 ## TRL's and transformers' names
 
@@ -47,13 +71,14 @@ def render() -> str:
     """Return the page."""
     changeable = ", ".join(f"`{name}`" for name in sorted(RESUME_MAY_CHANGE))
     parts = [START.format(resume=changeable)]
-    of_run = settings_in(RunSettings)
+    of_run = run_settings()
     for group, names in GROUPS.items():
-        parts.append(f"\n## {group}\n\n")
-        parts += _table([setting for setting in of_run if setting.path.partition(".")[0] in names])
+        parts.append(f"\n## {group}\n\n{ABOUT.get(group, '')}")
+        held = {*names, "reward"} if "annotator" in names else {*names}
+        parts += _table([setting for setting in of_run if setting.path.partition(".")[0] in held])
     for info in METHODS.values():
         parts += _method(info)
-    same = ("learning_rate", "beta", "seed", "weight_decay", "max_grad_norm", "max_length")
+    same = ("learning_rate", "seed", "weight_decay", "max_grad_norm", "max_length")
     parts.append(TRL.format(same=", ".join(f"`{name}`" for name in same)))
     parts += [f"| `{name}` | {row.says} |\n" for row in TABLE for name in row.names]
     return "".join(parts)
@@ -64,6 +89,8 @@ def _method(info: MethodInfo) -> Iterator[str]:
     if info.defaults:
         own = ", ".join(f"`{name}` {value}" for name, value in info.defaults.items())
         yield f"Its own defaults for a run: {own}.\n"
+    if info.sources != MethodInfo.sources:
+        yield f"Its examples come from `source` {' or '.join(info.sources)}.\n"
     yield "\n"
     yield from _table(settings_in(info.settings))
 
@@ -72,12 +99,12 @@ def _table(settings: list[Setting]) -> Iterator[str]:
     yield "| setting | allowed | default | |\n|---|---|---|---|\n"
     for setting in settings:
         allowed = setting.allowed.replace("|", "\\|") + (", several" if setting.several else "")
-        of = f" For `reference.kind` {setting.variant}." if setting.variant else ""
-        yield f"| `{setting.path}` | {allowed} | {_default(setting.default)} | {setting.description}{of} |\n"
+        about = setting.description.replace("|", "\\|")
+        yield f"| `{setting.path}` | {allowed} | {_default(setting.default)} | {about} |\n"
 
 
 def _default(value: Any) -> str:
-    return "" if value in (None, ()) else str(value).lower()
+    return "" if value in (None, ()) else str(value) if isinstance(value, str) else str(value).lower()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Everything wrong is found here, before torch is imported.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ class Resolved:
     settings: RunSettings
     notes: tuple[str, ...] = ()
     """What the user should know: names that had no effect, settings that were taken differently."""
+
+    def may_change(self) -> dict[str, Any]:
+        """The settings that another sitting of the run may have otherwise, by dotted name."""
+        layer = flatten(dump(self)["settings"])
+        return {name: layer[name] for name in _changeable(self.settings) if name in layer}
 
 
 def resolve(
@@ -109,8 +114,7 @@ def load_run(
     if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
         raise InputError(
             f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
-            "out, or start a new run in another folder (what can change: "
-            f"{', '.join(sorted(RESUME_MAY_CHANGE))})"
+            f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
         )
     return resumed
 
@@ -140,5 +144,25 @@ def _same_folder(name: str, value: object, run: str | Path) -> bool:
     return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
 
 
-def _changed(before: BaseModel, after: BaseModel) -> list[str]:
-    return [name for name in type(before).model_fields if getattr(before, name) != getattr(after, name)]
+def _changeable(settings: RunSettings) -> list[str]:
+    """What may change when such a run is resumed; nothing of annotator and sampler where there are none."""
+    return sorted(name for name in RESUME_MAY_CHANGE if settings.gathers or "." not in name)
+
+
+def _changed(before: object, after: object, prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    names: list[str] = []
+    for name in _settings_of(before):
+        one, other = getattr(before, name), getattr(after, name)
+        if one == other:
+            continue
+        inner = type(one) is type(other) and _settings_of(one)
+        names += _changed(one, other, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return names
+
+
+def _settings_of(group: object) -> list[str]:
+    """Names of the settings in a group of them; nothing of a value."""
+    if isinstance(group, BaseModel):
+        return list(type(group).model_fields)
+    return [field.name for field in fields(group)] if is_dataclass(group) else []

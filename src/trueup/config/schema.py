@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from trueup.config.strict import Escaped, Named
 
 WORDS = {float: "number", int: "whole number", bool: "true or false", str: "text"}
 BOUNDS = {Gt: ("gt", "greater than"), Ge: ("ge", "at least"), Lt: ("lt", "less than"), Le: ("le", "at most")}
@@ -20,7 +22,7 @@ BOUNDS = {Gt: ("gt", "greater than"), Ge: ("ge", "at least"), Lt: ("lt", "less t
 class Setting:
     """One setting that a user can give.
 
-    Example: `Setting("reference.alpha", "number", "at most 1", (), False, 0.6, "How far", "trust-region")`.
+    Example: `Setting("reference.alpha", "number", "at most 1", (), False, 0.6, "How far", ("trust-region",))`.
     """
 
     path: str
@@ -34,13 +36,21 @@ class Setting:
     default: Any
     """None where it is required or has no fixed default."""
     description: str
-    variant: str = ""
-    """The only `kind` of its mapping that has this setting; empty where all have it."""
+    variants: tuple[str, ...] = ()
+    """The kinds of its mapping that have this setting; empty where all have it."""
+    escaped: bool = False
+    r"""A text in which `\n` and the like are read as escapes on the command line."""
 
     @property
     def allowed(self) -> str:
         """What may be given, in words: `number greater than 0`, `linear | cosine`."""
         return " ".join(filter(None, (" | ".join(self.choices), self.words, self.bounds)))
+
+    @property
+    def owners(self) -> str:
+        """Whose it is where not every kind has it: `annotator.kind local, openai`."""
+        parent = self.path.rpartition(".")[0]
+        return f"{parent}.kind {', '.join(self.variants)}" if self.variants else ""
 
 
 def fields_of(kind: object) -> Mapping[str, FieldInfo] | None:
@@ -54,8 +64,38 @@ def fields_of(kind: object) -> Mapping[str, FieldInfo] | None:
 
 
 def settings_in(model: type[BaseModel]) -> list[Setting]:
-    """List every setting of a model, those of nested mappings by their dotted paths."""
-    return list(_of_fields(model.model_fields, "", None, ""))
+    """List every setting of a model, those of nested mappings by their dotted paths, each path once."""
+    by_path: dict[str, list[Setting]] = {}
+    for setting in _of_fields(model.model_fields, "", None, ""):
+        by_path.setdefault(setting.path, []).append(setting)
+    return [_joined(settings) for settings in by_path.values()]
+
+
+def _joined(settings: list[Setting]) -> Setting:
+    """One setting of what several kinds have under one name; its description says which kinds have it."""
+    first = settings[0]
+    if not first.variants:
+        return first
+    by_text: dict[str, list[str]] = {}
+    for setting in settings:
+        by_text.setdefault(setting.description, []).extend(setting.variants)
+    same = len({(setting.default, setting.allowed) for setting in settings}) == 1
+    joined = dataclasses.replace(
+        first,
+        words=_all(setting.words for setting in settings),
+        bounds=first.bounds if same else "",
+        choices=tuple(dict.fromkeys(choice for setting in settings for choice in setting.choices)),
+        default=first.default if same else None,
+        variants=tuple(kind for setting in settings for kind in setting.variants),
+    )
+    told = f"{first.description} For {joined.owners}."
+    if len(by_text) > 1:
+        told = " ".join(f"{', '.join(kinds)}: {text}" for text, kinds in by_text.items())
+    return dataclasses.replace(joined, description=told)
+
+
+def _all(words: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(filter(None, words)))
 
 
 def _of_fields(
@@ -73,16 +113,21 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str) -> Iterat
     if not nested:
         yield _leaf(path, field, default, description, variant)
         return
-    if default is None and not field.is_required():
-        yield Setting(path, "true or false", "", (), False, None, description, variant)
+    variants = (variant,) if variant else ()
     if len(nested) == 1:
+        if default is None and not field.is_required():
+            yield Setting(path, "true or false", "", (), False, None, description, variants)
         (inner,) = nested.values()
         yield from _of_fields(inner, f"{path}.", default, variant)
         return
+    named = next((marker for marker in field.metadata if isinstance(marker, Named)), None)
+    if named:
+        yield Setting(path, "name", "", (), False, None, f"{description} One of {named.forms}.", variants)
     kinds = {_kind(fields): fields for fields in nested.values()}
     means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)
     kind = getattr(default, "kind", None)
-    yield Setting(f"{path}.kind", "", "", tuple(kinds), False, kind, f"{description} {means}".strip())
+    about = means if named else f"{description} {means}".strip()
+    yield Setting(f"{path}.kind", "", "", tuple(kinds), False, kind, about)
     for kind, fields in kinds.items():
         inner = {name: inside for name, inside in fields.items() if name != "kind"}
         yield from _of_fields(inner, f"{path}.", default if type(default) in nested else None, kind)
@@ -108,7 +153,11 @@ def _leaf(path: str, field: FieldInfo, default: Any, description: str, variant: 
         for kind, (attribute, phrase) in BOUNDS.items()
         if isinstance(constraint, kind)
     )
-    return Setting(path, " or ".join(words), bounds, tuple(choices), several, default, description, variant)
+    variants = (variant,) if variant else ()
+    escaped = any(isinstance(marker, Escaped) for marker in field.metadata)
+    return Setting(
+        path, " or ".join(words), bounds, tuple(choices), several, default, description, variants, escaped
+    )
 
 
 def _flat(constraints: list[Any]) -> Iterator[Any]:

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-STRICT = ConfigDict(
-    extra="forbid",
-    frozen=True,
-    allow_inf_nan=False,
-    coerce_numbers_to_str=True,
-    use_attribute_docstrings=True,
-    protected_namespaces=(),
-)
-
-
-def _one_or_several(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+from trueup.config.annotator_settings import ANNOTATORS, AnnotatorChoice
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.config.strict import STRICT, Amount, Count, Named, Text, Texts, one_or_several
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -26,11 +17,11 @@ def _mapping_or_switch(value: Any) -> Any:
     return {"true": {}, "false": None}.get(word, value)
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_several)]
-Text = Annotated[str, Field(min_length=1)]
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[int, Field(ge=0)]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+NO_DATA = (
+    "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
+    "or prompts and an annotator to gather it"
+)
 
 
 class LoraSettings(BaseModel):
@@ -55,7 +46,7 @@ class RunSettings(BaseModel):
 
     model: Text
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Annotated[Texts, Field(min_length=1)]
+    data: Texts = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world."""
     output: Text
     """Folder of the run; made if absent."""
@@ -65,6 +56,20 @@ class RunSettings(BaseModel):
     """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
     allow_overlap: bool = False
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
+    source: Literal["offline", "online", "replay"] = "offline"
+    """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
+    prompts: Texts = ()
+    """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
+    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS)] = None
+    """Who judges the responses sampled."""
+    sampler: SamplerSettings = SamplerSettings()
+    """How responses are sampled."""
+    round_prompts: Amount | None = None
+    """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
+    round_passes: Count = 1
+    """Passes over what was sampled at a time."""
+    reward_kl: Annotated[float, Field(ge=0)] = 0.0
+    """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""
     run_name: str | None = None
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
 
@@ -134,7 +139,7 @@ class RunSettings(BaseModel):
     """How many of the newest checkpoints to keep."""
     log_every: Count = 1
     """Optimizer steps between lines of metrics."""
-    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(_one_or_several)] = ()
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(one_or_several)] = ()
     """Where metrics go beside metrics.jsonl."""
     save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights of the finished model."""
@@ -160,12 +165,12 @@ class RunSettings(BaseModel):
                 f"warmup_steps {self.warmup_steps} is longer than the run's {self.steps} steps; "
                 "give fewer, or a warmup_ratio"
             )
+        self._check_source()
         if self.eval_data and self.eval_fraction:
             raise ValueError("eval_data and eval_fraction are both given; give one")
         if self.eval_every is not None and not (self.eval_data or self.eval_fraction):
-            raise ValueError(
-                f"eval_every {self.eval_every} needs held-out feedback; give eval_data or eval_fraction"
-            )
+            parts = "eval_data or eval_fraction" if self.source == "offline" else "eval_data"
+            raise ValueError(f"eval_every {self.eval_every} needs held-out feedback; give {parts}")
         if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
             raise ValueError(
                 f"max_prompt_length {self.max_prompt_length} leaves no room for a response within "
@@ -173,9 +178,77 @@ class RunSettings(BaseModel):
             )
         return self
 
+    @property
+    def gathers(self) -> bool:
+        """Whether feedback is gathered by the run itself."""
+        return self.annotator is not None and self.source != "replay"
+
+    def _check_source(self) -> None:
+        if self.source != "offline" and self.eval_fraction:
+            raise ValueError(
+                f"eval_fraction holds out a part of data known beforehand, and source is {self.source}; give eval_data"
+            )
+        match self.source:
+            case "offline":
+                self._check_offline()
+            case "online":
+                self._check_online()
+            case "replay" if not self.data:
+                raise ValueError(
+                    "data is required when source is replay: give the examples.jsonl of an online run's folder"
+                )
+
+    def _check_offline(self) -> None:
+        if self.prompts and self.annotator is None:
+            raise ValueError(
+                "prompts are given but nobody to judge the responses; give an annotator or a reward"
+            )
+        if self.annotator is not None and not self.prompts:
+            raise ValueError(
+                "an annotator is given but nothing to judge; give prompts to sample responses to, and source online to "
+                "sample them while training"
+            )
+        if not (self.data or self.prompts):
+            raise ValueError(NO_DATA)
+        of_rounds = {
+            "round_prompts": self.round_prompts is not None,
+            "round_passes": self.round_passes > 1,
+            "reward_kl": self.reward_kl > 0,
+            "sampler.resync": self.sampler.resync > 1,
+        }
+        if given := [name for name, differs in of_rounds.items() if differs]:
+            raise ValueError(
+                f"{' and '.join(given)} say how examples are gathered while training; give source online, or leave "
+                "them out"
+            )
+
+    def _check_online(self) -> None:
+        if not self.prompts:
+            raise ValueError(
+                "prompts are required when source is online: give a file with prompts to sample responses to, or "
+                "world:prompts"
+            )
+        if self.annotator is None:
+            raise ValueError(
+                f"an annotator is required when source is online, to judge the responses: give {ANNOTATORS}"
+            )
+        if self.data:
+            raise ValueError(
+                "data is given, but source is online, which gathers its own; leave data out, or give it as eval_data, "
+                "or take source replay for the examples.jsonl of an online run"
+            )
+        if self.reward_kl and self.annotator.gives != "scores":
+            raise ValueError(
+                f"reward_kl {self.reward_kl:g} is taken off scores, and annotator {self.annotator.kind} gives "
+                "comparisons; leave it out, or give an annotator that scores"
+            )
+
 
 GROUPS = {
     "The run": ("model", "data", "output", "eval_data", "eval_fraction", "allow_overlap", "run_name"),
+    "Gathering feedback": (
+        *("source", "prompts", "annotator", "sampler", "round_prompts", "round_passes", "reward_kl"),
+    ),
     "Length and batches": (
         *(
             "epochs",
@@ -202,6 +275,14 @@ GROUPS = {
 }
 """Headings for help and documentation."""
 
-RESUME_MAY_CHANGE = frozenset({"log_every", "save_every", "eval_every", "keep_checkpoints", "trackers"})
-"""What may change when a run is resumed: what cannot change its result. Everything else is as the run began,
-`threads` too: sums in another order differ in the last bit."""
+RESUME_MAY_CHANGE = frozenset(
+    {
+        "log_every", "save_every", "eval_every", "keep_checkpoints", "trackers",
+        "annotator.key_variable", "annotator.concurrency", "annotator.timeout", "annotator.deadline",
+        "annotator.max_unreadable", "annotator.max_requests", "annotator.max_tokens", "annotator.max_cost",
+        "annotator.input_price", "annotator.output_price", "annotator.cache",
+        "sampler.key_variable", "sampler.concurrency", "sampler.timeout",
+    }
+)  # fmt: skip
+"""What may change when a run is resumed: what cannot change its result, and what decides whether it goes on at all.
+Everything else is as the run began, `threads` too: sums in another order differ in the last bit."""

@@ -3,7 +3,7 @@
 Names that are ours too, with the same meaning (`learning_rate`, `beta`, `seed`, ...), need no row.
 """
 
-from trueup.config import trl_rules
+from trueup.config import trl_online, trl_rules
 from trueup.config.trl_rows import Row, no_effect, refused, renamed
 
 ALWAYS = "no batch has padding; prompts and responses are packed as they are"
@@ -17,7 +17,9 @@ TABLE: tuple[Row, ...] = (
     # The model, its data, its output.
     renamed("model_name_or_path", "model"),
     renamed("output_dir", "output"),
-    renamed("dataset_name", "data"),
+    Row(
+        ("dataset_name",), "`data`; `prompts` of a method that learns from samples alone", trl_online.data_set
+    ),
     *no_effect(ONE_BY_ONE, "dataset_config", "dataset_train_split", "dataset_test_split"),
     *no_effect("files are read as they are", "dataset_streaming", "dataset_num_proc"),
     *no_effect("a run trains, and evaluates if it has eval_data", "do_train", "do_eval"),
@@ -39,11 +41,6 @@ TABLE: tuple[Row, ...] = (
         ("max_steps", "num_train_epochs"), "`steps` if max_steps is above 0, else `epochs`", trl_rules.length
     ),
     renamed("max_seq_length", "max_length"),
-    *refused(
-        "max_length bounds prompt and response, max_prompt_length the prompt",
-        "max_completion_length",
-        harmless=(),
-    ),
     *refused(
         "a response is cut at its end, a prompt at its start", "truncation_mode", harmless=("keep_start",)
     ),
@@ -150,4 +147,5 @@ TABLE: tuple[Row, ...] = (
     *no_effect("evaluation measures feedback; it writes no text", "generate_during_eval", "eval_on_start"),
     *no_effect("rows keep what the method needs", "remove_unused_columns"),
     *no_effect("losses are normalised over the whole batch", "average_tokens_across_devices"),
+    *trl_online.ONLINE,
 )

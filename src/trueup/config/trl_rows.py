@@ -42,6 +42,19 @@ def renamed(name: str, ours: str) -> Row:
     return Row((name,), f"`{ours}`", lambda values, _: Outcome({ours: values[name]}))
 
 
+def of_method(name: str, ours: str) -> Row:
+    """A name with a counterpart in some methods; where a method has none, only what switches it off is taken."""
+
+    def translate(values: Values, method: MethodInfo) -> Outcome:
+        if ours in method.settings.model_fields:
+            return Outcome({ours: values[name]})
+        if any(same(values[name], value) for value in (False, 0)):
+            return Outcome()
+        raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
+
+    return Row((name,), f"`{ours}` of methods that have it", translate)
+
+
 def no_effect(reason: str, *names: str) -> list[Row]:
     """Names that change nothing here, and why."""
 

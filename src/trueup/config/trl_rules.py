@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trueup.config.schema import settings_in
+from trueup.config.trl_online import OBJECTIVES
 from trueup.config.trl_rows import Outcome, Values
 from trueup.config.validation import convert, one_of, shown
 from trueup.errors import InputError
@@ -124,6 +125,8 @@ def loss_type(values: Values, method: MethodInfo) -> Outcome:
     if len(losses) != 1:
         raise InputError(f"loss_type {shown(given)} is not offered: a method has one loss")
     loss = convert(str, "loss_type", losses[0])
+    if "objective" in method.settings.model_fields and loss in OBJECTIVES:
+        return Outcome({"objective": OBJECTIVES[loss]})
     fitting = [info.name for info in METHODS.values() if loss in (info.trl_loss, info.name)]
     if method.name in fitting:
         implied, defaults = LOSS_IMPLIES.get(loss, {}), LOSS_DEFAULTS.get(loss, {})

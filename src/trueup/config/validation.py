@@ -138,10 +138,14 @@ def _path(error: ErrorDetails, values: object) -> str:
     """The dotted path as the user wrote it; pydantic's location also names members of unions."""
     parts = []
     node = values
+    tag: object = None
     for part in error["loc"]:
-        if isinstance(node, Mapping) and part in node:
+        if tag is not None and part == tag:
+            tag = None  # the kind, which may be called as one of its settings
+        elif isinstance(node, Mapping) and part in node:
             parts.append(str(part))
             node = node[part]
+            tag = node.get("kind") if isinstance(node, Mapping) else None
     if error["type"] == "missing":
         parts.append(str(error["loc"][-1]))
     return ".".join(parts)
@@ -156,6 +160,8 @@ def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: st
             return _unknown(path, str(error["loc"][-2]) if len(error["loc"]) > 1 else "", known, where)
         case "missing":
             return f"{path} is required"
+        case "unfit":  # of `trueup.config.strict`; what was given may be a secret
+            return f"{path} {error['msg']}"
         case "value_error":
             return str(error["ctx"]["error"])
         case "union_tag_invalid":
@@ -178,17 +184,15 @@ def _must_be(error: ErrorDetails) -> str:
 
 
 def _unknown(path: str, kind: str, known: list[Setting], where: str) -> str:
-    other = next((setting.variant for setting in known if setting.path == path and setting.variant), "")
-    if other:
-        parent = path.rpartition(".")[0]
-        return f"{path} is a setting of {parent}.kind {other}, not of {kind}"
+    if owners := next((setting.owners for setting in known if setting.path == path), ""):
+        return f"{path} is a setting of {owners}, not of {kind}"
     close = did_you_mean(path, [setting.path for setting in known])
     return f"{named(path)} is not a setting of {where}{close}"
 
 
 def _no_kind(path: str, given: object, kinds: Sequence[str], known: list[Setting]) -> str:
     text = f"{path}.kind is missing: it must be one of {', '.join(kinds)}"
-    owners = {setting.path: setting.variant for setting in known if setting.variant}
+    owners = {setting.path: ", ".join(setting.variants) for setting in known if setting.variants}
     for name in given if isinstance(given, Mapping) else ():
         if owner := owners.get(f"{path}.{name}"):
             return f"{text} ({path}.{name} is a setting of {owner})"

@@ -16,7 +16,7 @@ from trueup.world.measure import written_by
 def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:
     """Write one canonical JSONL file for each kind of feedback.
 
-    `rankings` scores four answers of the model to each prompt, `points` gives one of them a thumb,
+    `rankings` scores four answers of the model to each prompt, `points` gives each of four a thumb,
     `demonstrations` are the expert's.
     """
     with start.model.plain() as network:
@@ -32,7 +32,9 @@ def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path
         "rankings": examples(
             "rankings", count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer
         ),
-        "points": examples("points", count=PROMPTS, seed=seed, noise=NOISE, writer=writer),
+        "points": examples(
+            "points", count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer
+        ),
         "demonstrations": examples("demonstrations", count=DEMONSTRATIONS, seed=seed + 1),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class Entry:
 
     method: Callable[[], Method[Any, Any, Any]]
     feedback: tuple[str, ...]
-    """Names of files made by `trueup.demo.feedback`."""
+    """Names of files made by `trueup.demo.feedback`; none for what gathers its own while it trains."""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -39,6 +39,16 @@ SETTINGS: Mapping[str, Any] = {
     "learning_rate": 1e-3,
 }
 
+ONLINE: Mapping[str, Any] = {
+    "source": "online",
+    "prompts": f"world:prompts?count={2 * PROMPTS}&seed=1",
+    "annotator.kind": "world",
+    "annotator.noise": NOISE,
+    "sampler.temperature": 1.0,
+    "sampler.max_new_tokens": 40,
+}
+"""The policy's own answers, judged while it trains, with the same annotator."""
+
 PLAN: Mapping[str, Entry] = {
     "SFT": Entry(lambda: methods.sft(), ("demonstrations",), {"learning_rate": 2e-3, "steps": 64}),
     "DPO": Entry(lambda: methods.dpo(beta=0.1), ("rankings",)),
@@ -47,12 +57,16 @@ PLAN: Mapping[str, Entry] = {
     ),
     "RRHF": Entry(lambda: methods.rrhf(), ("rankings",), {"learning_rate": 2e-3}),
     "CA": Entry(lambda: methods.ca(condition=" score {reward}"), ("rankings",), {"steps": 512}),
-    "KTO": Entry(
-        lambda: methods.kto(beta=1.0, desirable_weight=2.2),
-        ("points",),
-        {"learning_rate": 1e-4, "steps": 256},
-    ),
+    "KTO": Entry(lambda: methods.kto(beta=1.0, desirable_weight=2.2), ("points",)),
     "ULMA": Entry(lambda: methods.ulma(beta=0.1), ("demonstrations", "points")),
+    "OAIF": Entry(
+        lambda: methods.oaif(beta=0.5), (), {**ONLINE, "sampler.responses": 2, "learning_rate": 3e-3}
+    ),
+    "PPO": Entry(
+        lambda: methods.ppo(kl_coef=0.05, kl_target=0.0),
+        (),
+        {**ONLINE, "sampler.responses": 2, "round_prompts": 2 * BATCH_SIZE, "round_passes": 2, "steps": 256},
+    ),
 }
 """By the name in the table. Every policy starts from the same model; SFT comes first, as the others are compared
 with it."""

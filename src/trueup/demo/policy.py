@@ -49,19 +49,20 @@ class Policy:
 
     def judge(self, prompts: Sequence[str], seed: int) -> Judged:
         """Answers and their gold rewards."""
-        encoded = self._encode(prompts)
+        encoded = self.encode(prompts)
         drawn = self._draw(encoded, torch.Generator().manual_seed(seed))
-        rewards = [gold(prompt, self._text(one)) for prompt, one in zip(prompts, drawn, strict=True)]
+        rewards = [gold(prompt, self.text(one)) for prompt, one in zip(prompts, drawn, strict=True)]
         return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(drawn), tuple(rewards))
 
     def kl_from(self, start: Policy, judged: Judged) -> Mean:
         """KL(this || start) in nats an answer, on the answers judged."""
         return sequence_kl(
             self.model, start.model, judged.prompts, judged.drawn, end_id=self.loaded.end_ids[0],
-            start_prompts=start._encode(judged.asked),
+            start_prompts=start.encode(judged.asked),
         )  # fmt: skip
 
-    def _encode(self, prompts: Sequence[str]) -> list[list[int]]:
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """As this policy is asked, a condition included."""
         return [self.encoder.prompt_ids(prompt) for prompt in prompts]
 
     def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Drawn]:
@@ -69,5 +70,6 @@ class Policy:
         with self.model.plain() as network:
             return draw(network, prompts, end_ids=self.loaded.end_ids, sampling=sampling, generator=generator)
 
-    def _text(self, drawn: Drawn) -> str:
+    def text(self, drawn: Drawn) -> str:
+        """What an answer says."""
         return str(self.loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))

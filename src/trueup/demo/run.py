@@ -101,7 +101,7 @@ def _align(
 ) -> tuple[Row, Judged]:
     began = time.monotonic()
     method = entry.method()
-    files = [feedback[kind] for kind in entry.feedback]
+    files = [feedback[kind] for kind in entry.feedback] or None
     settings = {**SETTINGS, **entry.settings}
     result = train(method, model=model, data=files, output=folder / method.name, **settings)
     seconds = time.monotonic() - began

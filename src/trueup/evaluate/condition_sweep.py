@@ -23,7 +23,7 @@ from trueup.models.load import Loaded
 from trueup.sampling.in_process import Drawn, Sampling, draw
 
 BATCH_SIZE = 64
-"""Prompts answered together; it takes part in what a seed draws."""
+"""Prompts answered together."""
 MAX_NEW_TOKENS = 128
 """Longest answer unless told otherwise, and at most half of what the model was made for."""
 

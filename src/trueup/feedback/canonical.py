@@ -22,7 +22,7 @@ from trueup.feedback.tools import declared
 from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_whole
 
-RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source")
+RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
 
 
@@ -58,6 +58,8 @@ def response_json(response: Response) -> dict[str, object]:
             row[key] = value
     if response.demonstration:
         row["demonstration"] = True
+    if response.tokens is not None:
+        row["tokens"] = list(response.tokens)
     return row
 
 
@@ -102,7 +104,19 @@ def response_from(value: object, place: Place) -> Response:
         label=None if label is None else fields.label(label, place.key("label")),
         demonstration=bool(demonstration),
         source=fields.optional_text(row, "source", place),
+        tokens=_tokens(row.get("tokens"), place.key("tokens")),
     )
+
+
+def _tokens(value: object, place: Place) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    ids = []
+    for index, one in enumerate(fields.items(value, place, "token ids")):
+        if isinstance(one, bool) or not isinstance(one, int) or one < 0:
+            raise place.item(index).unexpected(one, "a token id, a whole number from 0")
+        ids.append(one)
+    return tuple(ids)
 
 
 def comparison_from(value: object, place: Place, count: int) -> Comparison:

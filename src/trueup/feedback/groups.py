@@ -28,6 +28,15 @@ class DemonstratedPairRelation:
 
 
 @dataclass(frozen=True, slots=True)
+class GradedPairRelation:
+    """Which response was preferred to which, and how much better it was found."""
+
+    pairs: PairRelation
+    gaps: tuple[float, ...]
+    """Of each pair, the difference of the two scores where both have one and it is above 0; else 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class RankRelation:
     """A score per response; higher is better."""
 
@@ -67,6 +76,8 @@ class Group(Generic[Relation]):
     origin: Origin | None = None
     tools: Tools = ()
     """What the assistant may call, for the chat template."""
+    tokens: tuple[tuple[int, ...] | None, ...] = ()
+    """Of each response, the token ids its policy wrote, where they are known; empty where none are."""
 
 
 @dataclass(frozen=True, slots=True)

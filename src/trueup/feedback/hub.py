@@ -116,7 +116,7 @@ def commit_of(name: HubName) -> str:
     def ask() -> None:
         try:
             answer.append(HfApi().dataset_info(name.id, revision=name.revision, timeout=DEADLINE).sha)
-        except Exception as error:
+        except Exception as error:  # the client raises many kinds; whichever it is, the caller gets it
             answer.append(error)
 
     # A look-up of the host's address knows no time limit, so it is left behind when it takes too long.

@@ -16,7 +16,7 @@ from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.lines import BadRow, Row
 from trueup.feedback.read import read_file
 from trueup.feedback.records import Content, Example, Origin, Tools
-from trueup.feedback.same import content_key
+from trueup.feedback.same import asked_key
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import content
 
@@ -41,24 +41,32 @@ class Prompts:
     prompts: tuple[Prompt, ...]
     lines: tuple[str, ...]
     """For people: what each source was taken for."""
+    examples: tuple[Example, ...] = ()
+    """Those of the sources that hold feedback: what is known of these prompts already."""
 
 
-def read_prompts(paths: Sequence[str | Path]) -> Prompts:
+def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
     """Read the prompts of files of any kind that feedback is read from.
 
     A file whose rows hold `prompt`, as text or messages, and no feedback of any known layout, is a file of
     prompts; of any other the prompts of its examples are taken. What is equal to the letter is asked once.
+
+    Args:
+        skip_bad: malformed rows of feedback allowed in all files together.
 
     Raises:
         InputError: a file cannot be read, a row is malformed, or a layout is unknown.
     """
     found: list[Prompt] = []
     lines: list[str] = []
+    examples: list[Example] = []
     for path in paths:
-        made, said = _of_file(path)
+        made, more, said, skipped = _of_file(path, skip_bad)
+        skip_bad -= skipped
         found += made
+        examples += more
         lines += said
-    return Prompts(*distinct(found, lines))
+    return Prompts(*distinct(found, lines), tuple(examples))
 
 
 def of_examples(examples: Iterable[Example]) -> list[Prompt]:
@@ -72,29 +80,34 @@ def distinct(
     """Each prompt once, where it first stands; and the lines, with one more where some were left out."""
     kept: dict[object, Prompt] = {}
     for prompt in prompts:
-        kept.setdefault((content_key(prompt.content), repr(prompt.tools)), prompt)
+        kept.setdefault(asked_key(prompt.content, prompt.tools), prompt)
     twice = len(prompts) - len(kept)
     more = [f"{counted(twice, 'duplicate prompt')} left out"] if twice else []
     return tuple(kept.values()), (*lines, *more)
 
 
-def _of_file(path: str | Path) -> tuple[list[Prompt], list[str]]:
+def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Example], list[str], int]:
+    """The prompts of a file, its examples where it holds feedback, lines for people, and how many rows were skipped."""
     source = opened(path)
     first = next(source.rows)
-    if isinstance(first, BadRow):
+    if isinstance(first, BadRow) and not skip_bad:
         raise first.error
-    if KEY not in first.value or any(layout.recognises(first.value) for layout in LAYOUTS):
-        examples, report = read_file(path, skip_bad=0)
+    if (
+        isinstance(first, BadRow)
+        or KEY not in first.value
+        or any(layout.recognises(first.value) for layout in LAYOUTS)
+    ):
+        examples, report = read_file(path, skip_bad=skip_bad)
         if not examples:
             raise InputError(f"no row can be used: {'; '.join(report.lines())}")
-        return of_examples(examples), report.lines()
+        return of_examples(examples), examples, report.lines(), len(report.skipped)
     rows = list(_sound(chain([first], source.rows)))
     made = [_prompt(row.value, Origin(source.name, row.number)) for row in rows]
     unused = {key: None for row in rows for key in row.value if key not in USED}
     lines = [f"{source.name}: prompts, {counted(len(made), 'row')}"]
     if unused:
         lines.append(f"{source.name}: keys not used: {', '.join(unused)}")
-    return made, lines
+    return made, [], lines, 0
 
 
 def _sound(rows: Iterator[Row | BadRow]) -> Iterator[Row]:

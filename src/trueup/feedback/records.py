@@ -41,6 +41,9 @@ class Response:
     """True for a response to imitate as it is."""
     source: str | None = None
     """Who wrote it: a policy, a person, a data set."""
+    tokens: tuple[int, ...] | None = None
+    """Token ids as a policy wrote them, with the end of sequence where it wrote one; None where only the text is
+    known. They are trained on as they are wherever they spell the content in the tokenizer at hand."""
 
     def __post_init__(self) -> None:
         if self.score is not None and not math.isfinite(self.score):

@@ -1,6 +1,6 @@
 """When two contents or two prompts are the same: to the letter."""
 
-from trueup.feedback.records import Content, Example
+from trueup.feedback.records import Content, Example, Tools
 
 
 def content_key(content: Content) -> object:
@@ -12,4 +12,9 @@ def content_key(content: Content) -> object:
 
 def prompt_key(example: Example) -> object:
     """What can be looked up, and is equal for equal prompts with the same tools."""
-    return (content_key(example.prompt), repr(example.tools))
+    return asked_key(example.prompt, example.tools)
+
+
+def asked_key(prompt: Content, tools: Tools) -> object:
+    """The `prompt_key` of examples with this prompt and these tools."""
+    return (content_key(prompt), repr(tools))

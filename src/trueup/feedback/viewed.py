@@ -12,6 +12,7 @@ from trueup.feedback.groups import (
     DemonstratedPairRelation,
     DemonstrationRelation,
     Discarded,
+    GradedPairRelation,
     Group,
     PairRelation,
     PointRelation,
@@ -116,6 +117,8 @@ def units_of(group: Group[Relation]) -> dict[str, int]:
     relation = group.relation
     if isinstance(relation, PairRelation):
         return {"pairs": len(relation.pairs)}
+    if isinstance(relation, GradedPairRelation):
+        return {"pairs": len(relation.pairs.pairs)}
     if isinstance(relation, DemonstratedPairRelation):
         return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
     if isinstance(relation, RankRelation):

@@ -50,6 +50,12 @@ def pairs(example: Example) -> Group[PairRelation] | Discarded:
     there are none: every two responses with different scores; where there are no two scores, with different
     labels.
     """
+    found = ordered_pairs(example)
+    return found if isinstance(found, Discarded) else group_of_pairs(example, found)
+
+
+def ordered_pairs(example: Example) -> list[tuple[int, int, float]] | Discarded:
+    """(better, worse, probability) of the pairs that `pairs` finds, by the responses' positions in the example."""
     if example.comparisons:
         compared = distinct(example)
         found = [(one.better, one.worse, one.probability) for one in agreed(compared)]
@@ -64,8 +70,11 @@ def pairs(example: Example) -> Group[PairRelation] | Discarded:
         contents = [response.content for response in example.responses]
         found = [(better, worse, 1.0) for better, worse in ordered if contents[better] != contents[worse]]
         reason = IDENTICAL if ordered else equal
-    if not found:
-        return Discarded(reason, example.origin)
+    return found or Discarded(reason, example.origin)
+
+
+def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) -> Group[PairRelation]:
+    """The group of the responses that stand in the pairs `ordered_pairs` found."""
     used = sorted({position for better, worse, _ in found for position in (better, worse)})
     renumbered = tuple((used.index(better), used.index(worse), sure) for better, worse, sure in found)
     return group(example, used, PairRelation(renumbered))
@@ -79,9 +88,11 @@ def pairs_with_demonstration(example: Example) -> Group[DemonstratedPairRelation
     marked = [response.content for response in example.responses if response.demonstration]
     if not marked:
         return Discarded("no demonstration beside the pairs", example.origin)
-    responses = paired.responses if marked[0] in paired.responses else (*paired.responses, marked[0])
+    responses, tokens = paired.responses, paired.tokens
+    if marked[0] not in responses:
+        responses, tokens = (*responses, marked[0]), (*tokens, None) if tokens else ()
     relation = DemonstratedPairRelation(paired.relation, responses.index(marked[0]))
-    return Group(example.prompt, responses, relation, example.origin, example.tools)
+    return Group(example.prompt, responses, relation, example.origin, example.tools, tokens)
 
 
 def rankings(example: Example) -> Group[RankRelation] | Discarded:
@@ -189,4 +200,6 @@ def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded
 def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
     """The group of the responses at the given positions."""
     contents = tuple(example.responses[position].content for position in used)
-    return Group(example.prompt, contents, relation, example.origin, example.tools)
+    tokens = tuple(example.responses[position].tokens for position in used)
+    known = tokens if any(tokens) else ()
+    return Group(example.prompt, contents, relation, example.origin, example.tools, known)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded
 from trueup.feedback.orders import beaten, distinct
-from trueup.feedback.records import Content, Example
+from trueup.feedback.records import Example
+from trueup.feedback.same import content_key, prompt_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,23 +18,6 @@ class Clash:
 
     first: Example
     second: Example
-
-
-def content_key(content: Content) -> str:
-    """A text that two contents share only when they say the same."""
-    if isinstance(content, str):
-        return "text " + content
-    return json.dumps(
-        [[one.role, one.content, dict(one.extra)] for one in content], sort_keys=True, default=str
-    )
-
-
-def prompt_key(example: Example) -> str:
-    """A text that two examples share only when they ask the same, with the same tools."""
-    tools = (
-        json.dumps([dict(one) for one in example.tools], sort_keys=True, default=str) if example.tools else ""
-    )
-    return content_key(example.prompt) + tools
 
 
 def judged_pairs(example: Example) -> list[tuple[int, int]]:
@@ -66,7 +49,7 @@ def _whole_key(example: Example) -> Hashable:
         for key, one in zip(keys, example.responses, strict=True)
     ]
     comparisons = [(keys[one.better], keys[one.worse], one.probability) for one in example.comparisons]
-    return prompt_key(example), tuple(sorted(responses, key=repr)), tuple(sorted(comparisons))
+    return prompt_key(example), tuple(sorted(responses, key=repr)), tuple(sorted(comparisons, key=repr))
 
 
 def identical(example: Example) -> bool:
@@ -82,7 +65,7 @@ def contradicts_itself(example: Example) -> bool:
 
 def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
     """Examples of one prompt of which one prefers A to B and a later one B to A; each later one once."""
-    said: dict[tuple[str, str, str], Example] = {}
+    said: dict[object, Example] = {}
     found = []
     for example in examples:
         prompt, keys = prompt_key(example), [content_key(one.content) for one in example.responses]
@@ -98,7 +81,7 @@ def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
 def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
     """Examples that label a response above 0.5 where an earlier one, or they themselves, label it below, or the
     other way round."""
-    said: dict[tuple[str, str, bool], Example] = {}
+    said: dict[object, Example] = {}
     found = []
     for example in examples:
         prompt = prompt_key(example)
@@ -124,7 +107,7 @@ class Shared:
 
 def shared_prompts(training: Sequence[Example], evaluation: Sequence[Example]) -> list[Shared]:
     """Evaluation examples whose prompt is also one of the training data, and where there."""
-    known: dict[str, list[Example]] = {}
+    known: dict[object, list[Example]] = {}
     for example in training:
         known.setdefault(prompt_key(example), []).append(example)
     keyed = ((example, known.get(prompt_key(example))) for example in evaluation)

@@ -14,8 +14,13 @@ from trueup.methods.fa import fa
 from trueup.methods.ipo import ipo
 from trueup.methods.kto import kto
 from trueup.methods.method import METHODS, Beta, Method, MethodInfo, method
+from trueup.methods.oaif import oaif
 from trueup.methods.paired_kto import paired_kto
 from trueup.methods.pointwise_dpo import pointwise_dpo
+from trueup.methods.ppo import ppo
+from trueup.methods.reinforce import reinforce
+from trueup.methods.reward_model import reward_model
+from trueup.methods.rloo import rloo
 from trueup.methods.robust_dpo import robust_dpo
 from trueup.methods.rrhf import rrhf
 from trueup.methods.rwr import rwr
@@ -39,8 +44,13 @@ __all__ = [
     "ipo",
     "kto",
     "method",
+    "oaif",
     "paired_kto",
     "pointwise_dpo",
+    "ppo",
+    "reinforce",
+    "reward_model",
+    "rloo",
     "robust_dpo",
     "rrhf",
     "rwr",

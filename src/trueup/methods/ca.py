@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.written_reward import WrittenReward
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd
+from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
 from trueup.references.choices import NoReference
 
@@ -35,6 +35,14 @@ AskFor = Annotated[
 ]
 
 
+def measured_with_condition(settings: Any) -> str:
+    """What is measured over all of the training data (`MethodInfo.measures`)."""
+    found = measured(settings)
+    if settings.ask_for is None:
+        return f"{found} and ask_for" if found else "the 99th percentile of all rewards; give ask_for"
+    return found
+
+
 @method(
     name="ca",
     title="Conditional alignment",
@@ -43,6 +51,7 @@ AskFor = Annotated[
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
     aliases=("dt", "decision-transformer"),
     defaults=DEFAULTS,
+    measures=measured_with_condition,
 )
 def ca(
     *,

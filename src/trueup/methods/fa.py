@@ -13,7 +13,7 @@ from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd
+from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
 from trueup.references.choices import NoReference
 
@@ -39,6 +39,7 @@ BestOfN = Annotated[
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
     aliases=("mle-filtering",),
     defaults=DEFAULTS,
+    measures=measured,
 )
 def fa(
     *,

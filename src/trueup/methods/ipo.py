@@ -32,6 +32,7 @@ PerToken = Annotated[
     feedback="pairs, or anything that orders two responses to one prompt",
     defaults={"learning_rate": 1e-6},
     trl_loss="ipo",
+    least_responses=2,
 )
 def ipo(
     *, beta: Beta = 0.1, per_token: PerToken = False, reference: AnyReference = Frozen()

@@ -11,6 +11,7 @@ from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
 from trueup.feedback.strata import by_label
 from trueup.feedback.transforms.class_balance import ClassBalance
+from trueup.feedback.transforms.thumbs import Thumbs
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable responses.")]
 UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
+DesirableFrom = Annotated[
+    float | None,
+    Field(
+        description="Score from which a response without a label is desirable. Left out: scores are not labels."
+    ),
+]
 
 
 @method(
@@ -36,6 +43,7 @@ def kto(
     beta: Beta = 0.1,
     desirable_weight: DesirableWeight = 1.0,
     undesirable_weight: UndesirableWeight = 1.0,
+    desirable_from: DesirableFrom = None,
     reference: AnyReference = Frozen(),
 ) -> Method[PointRelation, Points, LogProbs]:
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
@@ -51,6 +59,6 @@ def kto(
         Points.collate,
         WholeStep(OfMismatched(objective.log_ratios), loss),
         reference,
-        transforms=(ClassBalance(desirable_weight, undesirable_weight),),
+        transforms=(Thumbs(desirable_from), ClassBalance(desirable_weight, undesirable_weight)),
         stratum=by_label,
     )

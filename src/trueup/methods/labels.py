@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -32,3 +32,15 @@ PerTokenRatio = Annotated[
     Field(description="Log-probabilities per token, as in the authors' code; false sums over the tokens."),
 ]
 LogZ = Annotated[float, Field(description="beta log Z(x), taken as a constant; added to every reward.")]
+
+
+def measured(settings: Any) -> str:
+    """What is measured over all of the training data (`MethodInfo.measures`)."""
+    what = {
+        "min-max": "the lowest and the highest score",
+        "sigmoid": "the mean and standard deviation of all scores",
+    }
+    found = what.get(settings.scale, "")
+    return (
+        f"{found} (scale {settings.scale}); give scale range with score_low and score_high" if found else ""
+    )

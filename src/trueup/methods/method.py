@@ -12,7 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -23,8 +23,8 @@ from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import ReferenceChoice
 
 if TYPE_CHECKING:
-    from trueup.batch.logprobs import LogProbs
     from trueup.objectives.loss import Loss
+    from trueup.objectives.rollout import Rollout
     from trueup.objectives.whole_step import WholeStep
 
 Beta = Annotated[
@@ -58,19 +58,31 @@ class Method(Generic[R, Index, Ref]):
     """Example -> group, or the reason why nothing in it can be used."""
     collate: Collate[R, Index]
     """Relations of the groups of a batch -> index."""
-    objective: Callable[[LogProbs, Ref, Index], Loss] | WholeStep[Ref, Index]
-    """Pure function of the policy's log-probabilities, the reference's, and the index; or one that is also given
-    something measured over the whole step."""
+    objective: Callable[[Any, Ref, Index], Loss] | WholeStep[Ref, Index]
+    """Pure function of what is read of the policy (see `output`), the reference's log-probabilities, and the index; or
+    one that is also given something measured over the whole step."""
     reference: ReferenceChoice[Ref]
     """What the policy is measured against."""
     transforms: tuple[Transform, ...] = ()
     """What is done to the examples before the view sees them, in this order."""
     stratum: Callable[[R], Hashable] | None = None
     """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
+    output: Literal["log-probs", "values", "scores"] = "log-probs"
+    """What the objective reads of the policy: `LogProbs`; those with a value of every token, by a head of their own;
+    or `Scores`, of a reward model."""
+    reference_in_loss: bool = True
+    """Whether the objective is given the reference's log-probabilities; False where they went into the rewards."""
+    rollout: Rollout | None = None
+    """How rows are made of a round's responses before they are learned from; None for plain feedback."""
     name: str = ""
     """The registered name; filled in by `method`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The settings it was made with, as plain values, for run.yaml; filled in by `method`."""
+
+
+def nothing(settings: object) -> str:
+    """Of a method that looks at one example at a time."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,15 @@ class MethodInfo:
     """The typed settings, derived from the function's signature."""
     aliases: tuple[str, ...] = ()
     """Other names it is known by, which the command line takes as well."""
+    sources: tuple[str, ...] = ("offline", "online", "replay")
+    """Where its examples may come from (`source` of a run)."""
+    needs_scores: bool = False
+    """Whether comparisons alone are of no use to it."""
+    least_responses: int = 1
+    """How many responses to a prompt it needs at least."""
+    measures: Callable[[Any], str] = nothing
+    """Its settings -> what it measures over all examples before training, and what to give so that it need not, as in
+    `the mean of all rewards; give reward_mean`; empty where it measures nothing."""
 
 
 METHODS: dict[str, MethodInfo] = {}
@@ -127,6 +148,10 @@ def method(
     defaults: Mapping[str, object] | None = None,
     trl_loss: str = "",
     aliases: tuple[str, ...] = (),
+    sources: tuple[str, ...] = ("offline", "online", "replay"),
+    needs_scores: bool = False,
+    least_responses: int = 1,
+    measures: Callable[[Any], str] = nothing,
 ) -> Callable[[Callable[P, Method[R, Index, Ref]]], Callable[P, Method[R, Index, Ref]]]:
     """Register a method under `name` and validate its settings whenever it is called.
 
@@ -152,7 +177,8 @@ def method(
             return replace(made, name=name, settings=checked.model_dump(mode="json"))
 
         METHODS[name] = MethodInfo(
-            name, title, formula, paper, feedback, defaults or {}, trl_loss, validated, settings, aliases
+            *(name, title, formula, paper, feedback, defaults or {}, trl_loss, validated, settings, aliases),
+            *(sources, needs_scores, least_responses, measures),
         )
         return validated
 

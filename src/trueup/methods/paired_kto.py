@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     feedback="pairs, or anything that orders two responses to one prompt",
     defaults={"learning_rate": 1e-6},
     trl_loss="kto_pair",
+    least_responses=2,
 )
 def paired_kto(
     *, beta: Beta = 0.1, reference: AnyReference = Frozen()

@@ -9,7 +9,7 @@ from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
 from trueup.feedback.transforms.graded_labels import GradedLabels
 from trueup.feedback.transforms.one_class import OneClass
-from trueup.methods.labels import Continuous, LabelScale, LogZ, PerTokenRatio, ScoreHigh, ScoreLow
+from trueup.methods.labels import Continuous, LabelScale, LogZ, PerTokenRatio, ScoreHigh, ScoreLow, measured
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades); scores with --scale; pairs count as one of each",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
+    measures=measured,
 )
 def pointwise_dpo(
     *,

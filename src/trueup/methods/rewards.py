@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -25,3 +25,14 @@ DEFAULTS: Mapping[str, object] = {
     "weight_decay": 0.01,
 }
 """Of the run, from the first author's code in NeMo-Aligner."""
+
+
+def measured(settings: Any) -> str:
+    """What is measured over all of the training data (`MethodInfo.measures`)."""
+    absent = [name for name in ("reward_mean", "reward_std") if getattr(settings, name) is None]
+    what = {"reward_mean": "the mean", "reward_std": "the standard deviation"}
+    return (
+        f"{' and '.join(what[name] for name in absent)} of all rewards; give {' and '.join(absent)}"
+        if absent
+        else ""
+    )

@@ -30,6 +30,7 @@ LabelSmoothing = Annotated[
     feedback="pairs, or anything that orders two responses to one prompt",
     defaults={"learning_rate": 1e-6},
     trl_loss="robust",
+    least_responses=2,
 )
 def robust_dpo(
     *, beta: Beta = 0.1, label_smoothing: LabelSmoothing = 0.1, reference: AnyReference = Frozen()

@@ -43,6 +43,7 @@ MergePrompts = Annotated[
     paper="Yuan et al., 2023, https://arxiv.org/abs/2304.05302",
     feedback="rankings: two or more scored responses to one prompt",
     defaults={"learning_rate": 2e-5, "warmup_ratio": 0.03, "batch_size": 64, "epochs": 3.0},
+    least_responses=2,
 )
 def rrhf(
     *,

@@ -12,7 +12,7 @@ from trueup.feedback.groups import WeightRelation
 from trueup.feedback.transforms.exponential_weights import ExponentialWeights
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd
+from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
 from trueup.references.choices import NoReference
 
@@ -37,6 +37,7 @@ MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to thi
     paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
     defaults=DEFAULTS,
+    measures=measured,
 )
 def rwr(
     *,

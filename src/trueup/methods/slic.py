@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     feedback="pairs, or anything that orders two responses to one prompt",
     defaults={"learning_rate": 1e-6},
     trl_loss="hinge",
+    least_responses=2,
 )
 def slic(*, beta: Beta = 0.05, reference: AnyReference = Frozen()) -> Method[PairRelation, Pairs, LogProbs]:
     """Raise chosen responses over rejected ones, relative to a reference, until they are 1 / beta apart."""

@@ -38,6 +38,7 @@ Target = Annotated[
     paper="Zhao et al., 2023, https://arxiv.org/abs/2305.10425",
     feedback="pairs, or anything that orders two responses to one prompt; with target demonstration, these too",
     defaults={"learning_rate": 1e-6},
+    least_responses=2,
 )
 def slic_hf(
     *, margin: Margin = 1.0, regularization: Regularization = 0.1, target: Target = "chosen"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from trueup.feedback import views
 from trueup.feedback.groups import PairRelation
+from trueup.methods.dpo import dpo
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import TrustRegion
 
@@ -23,12 +22,10 @@ if TYPE_CHECKING:
     feedback="pairs, or anything that orders two responses to one prompt",
     defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
     trl_loss="sigmoid",
+    least_responses=2,
 )
 def tr_dpo(
     *, beta: Beta = 0.05, reference: TrustRegion = TrustRegion(alpha=0.6, every=512)
 ) -> Method[PairRelation, Pairs, LogProbs]:
     """DPO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
-    from trueup.batch.index import Pairs
-    from trueup.objectives import dpo as objective
-
-    return Method(views.pairs, Pairs.collate, partial(objective.dpo, beta=beta), reference)
+    return dpo(beta=beta, reference=reference)

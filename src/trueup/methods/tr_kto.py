@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trueup.feedback.groups import PointRelation
-from trueup.methods.kto import DesirableWeight, UndesirableWeight, kto
+from trueup.methods.kto import DesirableFrom, DesirableWeight, UndesirableWeight, kto
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import TrustRegion
 
@@ -28,6 +28,7 @@ def tr_kto(
     beta: Beta = 0.05,
     desirable_weight: DesirableWeight = 1.0,
     undesirable_weight: UndesirableWeight = 1.0,
+    desirable_from: DesirableFrom = None,
     reference: TrustRegion = TrustRegion(alpha=0.6, every=512),
 ) -> Method[PointRelation, Points, LogProbs]:
     """KTO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
@@ -35,5 +36,6 @@ def tr_kto(
         beta=beta,
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
+        desirable_from=desirable_from,
         reference=reference,
     )

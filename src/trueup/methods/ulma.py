@@ -19,6 +19,7 @@ from trueup.methods.labels import (
     PerTokenRatio,
     ScoreHigh,
     ScoreLow,
+    measured,
 )
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
@@ -44,6 +45,7 @@ GroupMeans = Annotated[
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades; scores with --scale) and demonstrations, mixed",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
+    measures=measured,
 )
 def ulma(
     *,

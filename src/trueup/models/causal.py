@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -41,12 +42,16 @@ class CausalModel:
         layout: how streams are laid out; see `trueup.models.selfcheck` for how it is chosen.
         autocast: dtype that products are computed in while parameters stay float32; None computes in the
             parameters' own.
+
+    Attributes:
+        value_head: predicts what is to come of each token; stands beside the network, so that nothing exports it.
     """
 
     def __init__(
         self, network: nn.Module, *, layout: Layout = Layout.GROUPED, autocast: torch.dtype | None = None
     ) -> None:
         self.network = network
+        self.value_head: nn.Linear | None = None
         self.autocast = autocast
         self.layout = layout
         self.set_layout(layout)
@@ -98,9 +103,31 @@ class CausalModel:
         Returns:
             N rows of S scored tokens in all.
         """
-        hidden_SH = self.hidden(stream)
+        return self._log_probs(self.hidden(stream), stream)
+
+    def _log_probs(self, hidden_SH: Tensor, stream: Stream) -> LogProbs:
         token_S = token_log_probs(hidden_SH, head_of(self.inner), stream.target_S, dtype=self.autocast)
         return LogProbs(token_S, stream.length_N, stream.prompt_N)
+
+    def outputs(self, stream: Stream) -> LogProbs:
+        """What objectives read of this model, with values where it has a head for them.
+
+        See `trueup.models.policy.Policy`.
+        """
+        hidden_SH = self.hidden(stream)
+        read = self._log_probs(hidden_SH, stream)
+        if self.value_head is None:
+            return read
+        with torch.autocast(self.device.type, enabled=False):
+            value_S = self.value_head(hidden_SH.to(self.value_head.weight.dtype))[:, 0]
+        return replace(read, value_S=value_S)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Every parameter that an optimizer moves, by name: the network's and the value head's."""
+        named = dict(self.network.named_parameters())
+        if self.value_head is not None:
+            named |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
+        return {name: p for name, p in named.items() if p.requires_grad}
 
     def hidden(self, stream: Stream) -> Tensor:
         """[S, H] final hidden states from which each scored token is predicted."""

@@ -5,6 +5,7 @@ A weight that the files lack would be filled with random numbers by the library;
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,20 +62,34 @@ def load(
     network = _network(base, dtype, trust_remote_code)
     tokenizer = read_tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
     ends = find_end_ids(getattr(network, "generation_config", None), tokenizer, eos_token, path)
+    check_vocabulary(path, network, tokenizer)
+    if adapter.is_file():
+        network = load_adapter(network, path)
+    return Loaded(network.to(device), tokenizer, ends, adapter.is_file(), base, read_condition(Path(path)))
+
+
+def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer with more tokens than the model has embeddings.
+
+    Raises:
+        InputError: it has.
+    """
     rows = network.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise InputError(
             f"{path}: the tokenizer knows {len(tokenizer)} tokens but the model has embeddings for {rows}; they do "
             "not belong together. Resize the embeddings and save the model again, or give the right tokenizer"
         )
-    if adapter.is_file():
-        network = _adapter(network, path)
-    return Loaded(network.to(device), tokenizer, ends, adapter.is_file(), base, read_condition(Path(path)))
 
 
 def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
+    if classifies(path):
+        raise InputError(
+            f"{path}: a model for classification, such as a reward model, not a causal language model. Give the model "
+            "whose responses are to become better"
+        )
     with quiet():
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -89,14 +104,24 @@ def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not a causal language model that can be loaded: {reason}") from error
     network, report = loaded
-    _refuse_missing(
-        path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
-    )
-    _refuse_unused(path, network, sorted(report["unexpected_keys"]))
+    refuse_missing(path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ()))))
+    refuse_unused(path, network, sorted(report["unexpected_keys"]))
     return network
 
 
-def _refuse_missing(path: str, missing: list[str]) -> None:
+def classifies(folder: str) -> bool:
+    """Whether a folder's config.json says that its model is one for sequence classification, as reward models are."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        return any(
+            str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
+        )
+    except (OSError, ValueError, AttributeError):  # whoever loads it says what is wrong with it
+        return False
+
+
+def refuse_missing(path: str, missing: list[str]) -> None:
+    """Refuse weights that lack some of a model's parameters."""
     if missing:
         raise InputError(
             f"{path}: the weights lack {listed(missing, 3)}, which would be filled with random numbers. Download "
@@ -104,7 +129,7 @@ def _refuse_missing(path: str, missing: list[str]) -> None:
         )
 
 
-def _refuse_unused(path: str, network: Any, unexpected: list[str]) -> None:
+def refuse_unused(path: str, network: Any, unexpected: list[str]) -> None:
     """Refuse weights that belong to parts the network has: without them it computes something else.
 
     Whole parts that it lacks, such as the head of a reward model, are for other purposes and left alone.
@@ -126,7 +151,12 @@ def _refuse_unused(path: str, network: Any, unexpected: list[str]) -> None:
         )
 
 
-def _adapter(network: Any, path: str) -> Any:
+def load_adapter(network: Any, path: str) -> Any:
+    """Put the adapter of a folder on its base model, trainable, with all of its weights.
+
+    Raises:
+        InputError: it cannot be read, or its weights are not those that its configuration describes.
+    """
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
@@ -139,7 +169,7 @@ def _adapter(network: Any, path: str) -> Any:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not an adapter that can be loaded: {reason}") from error
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    _refuse_missing(path, sorted(set(wanted) - there))
+    refuse_missing(path, sorted(set(wanted) - there))
     unused = sorted(key for key in there - set(wanted) if ".lora_" in key)
     if unused:
         raise InputError(

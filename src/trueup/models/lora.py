@@ -19,13 +19,15 @@ REFERENCE = "reference"
 
 
 def add_lora(
-    network: Any, *, rank: int, alpha: float, dropout: float, targets: str | tuple[str, ...], base: str
-) -> Any:
+    network: Any, *, rank: int, alpha: float, dropout: float, targets: str | tuple[str, ...], base: str,
+    head: str | None = None,
+) -> Any:  # fmt: skip
     """Put a fresh adapter on a model; B is zero, so the function is unchanged.
 
     Args:
         targets: module names, or `all-linear` for every linear layer but the head.
         base: folder of the base model, recorded in the adapter.
+        head: the head of a sequence-classification model, which is trained whole and saved with the adapter.
 
     Raises:
         InputError: no module has one of the names, or the output head is among them.
@@ -37,7 +39,8 @@ def add_lora(
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number is understood
         lora_dropout=dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
+        modules_to_save=None if head is None else [head],
         base_model_name_or_path=base,
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in network.modules()),
     )
@@ -52,12 +55,15 @@ def add_lora(
             f"lora.targets {targets!r}: {error}. This model's linear layers are: {', '.join(names)}"
         ) from error
     adapted.peft_config[POLICY].base_model_name_or_path = base
-    refuse_special(adapted, f"lora.targets {targets!r}")
+    refuse_special(adapted, f"lora.targets {targets!r}", head=head)
     return adapted
 
 
-def refuse_special(network: Any, where: str) -> None:
+def refuse_special(network: Any, where: str, *, head: str | None = None) -> None:
     """An adapter is factors A and B of linear layers under the head, or it could not be copied and mixed.
+
+    Args:
+        head: what may be trained whole all the same: the head of a reward model, which is not copied.
 
     Raises:
         InputError: the policy's adapter is anything more.
@@ -68,6 +74,8 @@ def refuse_special(network: Any, where: str) -> None:
             "Leave the head out"
         )
     plain = {id(factor) for factor in factors(network, POLICY).values()}
+    if head is not None:
+        plain |= {id(value) for value in getattr(network.get_base_model(), head).parameters()}
     more = [
         name for name, value in network.named_parameters() if value.requires_grad and id(value) not in plain
     ]

@@ -13,6 +13,8 @@ from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load, quiet
+from trueup.models.reward import HEAD, RewardModel
+from trueup.models.reward_load import load_reward
 
 SMALL = 4e9
 """Weights times tokens of a step below which a second CPU thread costs more than it gives."""
@@ -62,31 +64,78 @@ def load_policy(
         InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
     """
     autocast = pick_autocast(precision, device)
-    adapted = adapter is not None
-    frozen_base = (
-        torch.bfloat16 if adapted and autocast is not None and device.type == "cuda" else torch.float32
+    loaded = load(path, device=device, dtype=_held_in(adapter, autocast, device), **options)
+    network = _adapted(loaded, path, adapter, device)
+    _ready(network, adapter, gradient_checkpointing)
+    return CausalModel(network, autocast=autocast), loaded
+
+
+def load_reward_policy(
+    path: str,
+    *,
+    device: torch.device,
+    precision: str,
+    adapter: AdapterSettings | None,
+    seed: int,
+    gradient_checkpointing: bool = False,
+    **options: Any,
+) -> tuple[RewardModel, Loaded]:
+    """Load a reward model to be trained, or a causal language model to make one of; see `load_policy`.
+
+    Args:
+        seed: what the head of a causal language model is drawn from.
+        options: of `trueup.models.reward_load.load_reward`.
+
+    Raises:
+        InputError: as `load_reward` and `add_lora`; or an adapter is asked for on top of one.
+    """
+    autocast = pick_autocast(precision, device)
+    held_in = _held_in(adapter, autocast, device)
+    loaded = load_reward(path, device=device, dtype=held_in, seed=seed, **options)
+    network = _adapted(loaded, path, adapter, device, head=HEAD)
+    _ready(network, adapter, gradient_checkpointing)
+    return RewardModel(network, autocast=autocast), loaded
+
+
+def _held_in(
+    adapter: AdapterSettings | None, autocast: torch.dtype | None, device: torch.device
+) -> torch.dtype:
+    """What weights are held in: those that a fresh adapter leaves alone may be in the precision of the products."""
+    return (
+        autocast if adapter is not None and autocast is not None and device.type == "cuda" else torch.float32
     )
-    loaded = load(path, device=device, dtype=frozen_base, **options)
-    network: Any = loaded.network
+
+
+def _adapted(
+    loaded: Loaded, path: str, adapter: AdapterSettings | None, device: torch.device, head: str | None = None
+) -> Any:
+    """The network with the fresh adapter asked for, or as it is.
+
+    Args:
+        head: what is trained whole beside the adapter.
+    """
     if loaded.starts_from_adapter:
-        lora.refuse_special(network, path)
+        lora.refuse_special(loaded.network, path, head=head)
         if adapter is not None:
             raise InputError(
                 f"{path} is an adapter, and training goes on with it; a second one cannot be put on top. Leave lora "
                 f"out, or give the base model, {loaded.base_path}"
             )
-    if adapter is not None:
-        network = lora.add_lora(
-            network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
-            base=str(Path(loaded.base_path).resolve()),
-        )  # fmt: skip
-        network.to(device)
+    if adapter is None:
+        return loaded.network
+    network = lora.add_lora(
+        loaded.network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
+        base=str(Path(loaded.base_path).resolve()), head=head,
+    )  # fmt: skip
+    return network.to(device)
+
+
+def _ready(network: Any, adapter: AdapterSettings | None, gradient_checkpointing: bool) -> None:
     if gradient_checkpointing:
         with quiet():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     disable_dropout(network, keep_adapters=adapter is not None)
     network.train()
-    return CausalModel(network, autocast=autocast), loaded
 
 
 def disable_dropout(network: nn.Module, *, keep_adapters: bool) -> None:

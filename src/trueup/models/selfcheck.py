@@ -5,7 +5,7 @@ than a linear map would make every log-probability wrong without a word. The che
 own forward pass and falls back to padded rows, or refuses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from trueup.models.attention.interface import UnsupportedAttention
 from trueup.models.causal import CausalModel, Layout
 from trueup.models.head import UnsupportedHead
 from trueup.models.padded import padded_rows
+from trueup.models.reward import RewardModel, naive_scores
+
+Numbers = Callable[[Stream], Tensor]
+"""What is read of a model, one number for each token or row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,9 @@ class Check:
     message: str
 
 
-def check_layout(model: CausalModel, groups: Sequence[TokenGroup[Any]], wanted: Layout | None) -> Check:
+def check_layout(
+    model: CausalModel | RewardModel, groups: Sequence[TokenGroup[Any]], wanted: Layout | None
+) -> Check:
     """Choose the layout for a model: the wanted one, or the fastest that is exact.
 
     Args:
@@ -40,21 +46,29 @@ def check_layout(model: CausalModel, groups: Sequence[TokenGroup[Any]], wanted: 
     Raises:
         InputError: no layout reproduces the model, or the wanted one does not.
     """
+    body = model.body if isinstance(model, RewardModel) else model
     stream = probe(groups).to(model.device)
     with torch.no_grad(), model.without_dropout():
-        expected_S = naive_log_probs(model, stream)
+        read, expected, what = _asked(model, stream)
         reasons: list[str] = []
         for layout in (Layout.GROUPED, Layout.PADDED) if wanted is None else (wanted,):
-            reason = _difference(model, stream, layout, expected_S)
+            reason = _difference(body, stream, layout, read, expected, what)
             if reason is None:
                 said = f"the shared-prompt layout does not fit this model ({reasons[0]}); " if reasons else ""
                 return Check(layout, said and said + "prompts are repeated for every response instead")
             reasons.append(reason)
     kind = type(model.inner).__name__
     raise InputError(
-        f"the log-probabilities of this {kind} cannot be reproduced ({'; '.join(reasons)}), so nothing trained on "
+        f"the {what} of this {kind} cannot be reproduced ({'; '.join(reasons)}), so nothing trained on "
         "them could be trusted. Choose another model, or another --attention"
     )
+
+
+def _asked(model: CausalModel | RewardModel, stream: Stream) -> tuple[Numbers, Tensor, str]:
+    """How the numbers that count are read of a model, what they have to be, and what they are called."""
+    if isinstance(model, RewardModel):
+        return lambda given: model.outputs(given).score_N, naive_scores(model.body, stream), "scores"
+    return lambda given: model.log_probs(given).token_S, naive_log_probs(model, stream), "log-probabilities"
 
 
 def probe(groups: Sequence[TokenGroup[Any]]) -> Stream:
@@ -79,7 +93,9 @@ def naive_log_probs(model: CausalModel, stream: Stream) -> Tensor:
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 
 
-def _difference(model: CausalModel, stream: Stream, layout: Layout, expected_S: Tensor) -> str | None:
+def _difference(
+    model: CausalModel, stream: Stream, layout: Layout, read: Numbers, expected: Tensor, what: str
+) -> str | None:
     """Why the layout is not exact, or None."""
     before, autocast = model.layout, model.autocast
     parameter = next(model.network.parameters())
@@ -87,11 +103,11 @@ def _difference(model: CausalModel, stream: Stream, layout: Layout, expected_S: 
     try:
         model.set_layout(layout)
         model.autocast = None if parameter.dtype == torch.float32 else autocast
-        got_S = model.log_probs(stream).token_S
+        got = read(stream)
     except (UnsupportedAttention, UnsupportedHead) as error:
         return str(error)
     finally:
         model.autocast = autocast
         model.set_layout(before)
-    gap = float((got_S - expected_S).abs().max())
-    return None if gap <= tolerance else f"log-probabilities are off by up to {gap:.2g}"
+    gap = float((got - expected).abs().max())
+    return None if gap <= tolerance else f"{what} are off by up to {gap:.2g}"

@@ -107,6 +107,8 @@ def read_tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_templa
         except Exception as error:  # the library raises many kinds for a folder it cannot read
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: no tokenizer that can be loaded: {reason}") from error
+    # trueup cuts to the model's length itself, and counts what it cuts; the library would warn of each long text.
+    tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if chat_template is not None:
         try:
             tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")

@@ -1,37 +1,30 @@
-"""Responses from a model in this process, reproducible by an explicit generator.
-
-Shape suffixes: N prompts, L prompt tokens (padded on the left), V vocabulary.
-"""
+"""Responses from a model in this process, reproducible by a seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from trueup.batch.encode import Encoder
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.feedback.prompts import Prompt
+from trueup.models.causal import CausalModel
+from trueup.sampling.asked import Asked, ask
+from trueup.sampling.beam import beam_search
+from trueup.sampling.drawn import Drawn as Drawn
+from trueup.sampling.drawn import Sampling as Sampling
+from trueup.sampling.sampler import Sampled
+from trueup.sampling.stop import Stops
+from trueup.sampling.streams import keys, uniforms
+from trueup.sampling.weights import SamplingWeights
+from trueup.sampling.write import write
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How responses are drawn."""
-
-    max_new_tokens: int = 128
-    temperature: float = 1.0
-    """0 is greedy."""
-    top_p: float = 1.0
-    """Only the most likely tokens that together have this probability are drawn from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One response as token ids."""
-
-    ids: tuple[int, ...]
-    """Without the end of sequence."""
-    ended: bool
-    """Whether the model ended it; False when it ran into `max_new_tokens`."""
+BATCH_SIZE = 256
+"""Responses computed together, at most; of no influence on what is drawn, but for rounding."""
+BATCH_TOKENS = 32_768
+"""Tokens of prompts and responses that are held in memory together, at most."""
 
 
 @torch.no_grad()
@@ -42,7 +35,7 @@ def draw(
     end_ids: Sequence[int],
     sampling: Sampling,
     generator: torch.Generator,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
 ) -> list[Drawn]:
     """One response for each prompt, in order.
 
@@ -51,67 +44,103 @@ def draw(
             while sampling.
         prompts: token ids, none of them empty.
         end_ids: tokens that end a response.
-        generator: the only source of randomness; on the CPU whatever the model's device.
-        batch_size: prompts computed together. It takes part in what a seed draws.
+        generator: the only source of randomness, on the CPU. One number is taken from it, unless the temperature is 0;
+            it and the place of a prompt among `prompts` decide what is drawn.
+        batch_size: prompts computed together; of no influence on what is drawn, but for rounding.
+
+    Raises:
+        InputError: the model cannot be sampled from in this process.
     """
-    drawn: list[Drawn] = []
+    seed = int(torch.randint(2**63 - 1, (), generator=generator)) if sampling.temperature else 0
     training = network.training
     network.eval()
     try:
-        for start in range(0, len(prompts), batch_size):
-            drawn += _draw(network, prompts[start : start + batch_size], tuple(end_ids), sampling, generator)
+        written = write(
+            network, prompts, 1, end_ids=end_ids, sampling=sampling,
+            rooms=[sampling.max_new_tokens] * len(prompts),
+            streams=lambda place, copy: uniforms(b"%d:%d" % (seed, place), sampling.max_new_tokens),
+            batch_size=batch_size,
+        )  # fmt: skip
     finally:
         network.train(training)
-    return drawn
+    return [one for (one,) in written]
 
 
-def _draw(
-    network: Any,
-    prompts: Sequence[Sequence[int]],
-    end_ids: tuple[int, ...],
-    sampling: Sampling,
-    generator: torch.Generator,
-) -> list[Drawn]:
-    device = next(network.parameters()).device
-    width = max(len(prompt) for prompt in prompts)
-    token_NL = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask_NL = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-    position_NL = (mask_NL.cumsum(1) - 1).clamp(min=0)
-    ends = torch.tensor(end_ids, device=device)
-    alive_N = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    written: list[list[int]] = [[] for _ in prompts]
-    cache = None
-    for _ in range(sampling.max_new_tokens):
-        output = network(
-            input_ids=token_NL,
-            attention_mask=mask_NL,
-            position_ids=position_NL,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+class InProcessSampler:
+    """Writes with a model of this process: draws, the most likely token each time, or (diverse) beam search.
+
+    What is written to a prompt is a function of the weights, the seed and the prompt, up to rounding: it does not
+    matter which prompts are asked together or in which order.
+
+    Args:
+        model: the policy; it is sampled from with its library's own attention and without dropout.
+        encoder: writes the prompts as the policy is asked them.
+        settings: of which the number of responses is not read: `sample` is told.
+        name: of the policy, for `Sampled.source`.
+        poll: called before each token; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        model: CausalModel,
+        encoder: Encoder,
+        settings: SamplerSettings,
+        *,
+        name: str,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
+        self.poll = poll
+        self.stops = Stops(settings.stop, encoder.text) if settings.stop else None
+        self.weights = SamplingWeights(model, keeps=settings.resync > 1)
+
+    def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
+        """See `trueup.sampling.sampler.Sampler`."""
+        asked = ask(prompts, self.encoder, self.model, self.settings.max_new_tokens)
+        if asked.ids:
+            with torch.no_grad(), self.weights.in_place(), self.model.without_dropout():
+                device, dtype = self.model.device, self.model.autocast
+                with (
+                    self.model.plain() as network,
+                    torch.autocast(device.type, dtype, enabled=dtype is not None),
+                ):
+                    written = self._written(network, asked, responses, seed)
+        else:
+            written = []
+        source, version = self.name, self.weights.version
+        return asked.sampled(written, self.encoder, self.stops, source=source, version=version)
+
+    def refresh(self, version: int) -> None:
+        """See `trueup.sampling.sampler.Sampler`."""
+        self.weights.refresh(version)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """See `trueup.sampling.sampler.Sampler`."""
+        return self.weights.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
+        """See `trueup.sampling.sampler.Sampler`."""
+        self.weights.restore(tensors, version)
+
+    def _written(self, network: nn.Module, asked: Asked, responses: int, seed: int) -> list[list[Drawn]]:
+        settings = self.settings
+        longest = max(len(ids) + room for ids, room in zip(asked.ids, asked.rooms, strict=True))
+        batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // longest))
+        if settings.decode in ("beam", "diverse-beam") and responses > 1:
+            return beam_search(
+                network, asked.ids, beams=responses, groups=responses if settings.decode == "diverse-beam" else 1,
+                penalty=settings.diversity_penalty, end_ids=self.encoder.end_ids, rooms=asked.rooms,
+                batch_size=batch_size, poll=self.poll,
+            )  # fmt: skip
+        drawing = settings.decode == "sample"
+        sampling = Sampling(
+            max(asked.rooms), settings.temperature if drawing else 0.0, settings.top_p, settings.top_k
         )
-        cache = output.past_key_values
-        next_N = _choose(output.logits[:, -1].float(), sampling, generator)
-        alive_N = alive_N & ~torch.isin(next_N, ends)
-        for row, (token, alive) in enumerate(zip(next_N.tolist(), alive_N.tolist(), strict=True)):
-            if alive:
-                written[row].append(token)
-        if not alive_N.any():
-            break
-        token_NL = next_N[:, None]
-        mask_NL = torch.cat([mask_NL, torch.ones_like(mask_NL[:, :1])], 1)
-        position_NL = position_NL[:, -1:] + 1
-    return [Drawn(tuple(ids), not alive) for ids, alive in zip(written, alive_N.tolist(), strict=True)]
-
-
-def _choose(logits_NV: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """[N] int64, one token a row."""
-    if not sampling.temperature:
-        return logits_NV.argmax(-1)
-    probability_NV = (logits_NV / sampling.temperature).softmax(-1).cpu()
-    if sampling.top_p < 1:
-        sorted_NV, place_NV = probability_NV.sort(descending=True)
-        before_NV = sorted_NV.cumsum(-1) - sorted_NV
-        sorted_NV = sorted_NV.masked_fill(before_NV >= sampling.top_p, 0.0)
-        probability_NV = torch.zeros_like(sorted_NV).scatter_(-1, place_NV, sorted_NV)
-    return torch.multinomial(probability_NV, 1, generator=generator)[:, 0].to(logits_NV.device)
+        copies = responses if drawing else 1  # what is not drawn is the same each time
+        key = keys(seed, asked.ids, copies)
+        written = write(
+            network, asked.ids, copies, end_ids=self.encoder.end_ids, sampling=sampling, rooms=asked.rooms,
+            streams=lambda place, copy: uniforms(key[place][copy], asked.rooms[place]),
+            watch=self.stops.watch if self.stops else None, batch_size=batch_size, poll=self.poll,
+        )  # fmt: skip
+        return [several * (responses // copies) for several in written]

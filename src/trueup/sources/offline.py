@@ -7,13 +7,14 @@ at a step, not at a file position.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, tokens_identity
+from trueup.references.reference import State
 from trueup.sources.order import order, stratified
 
 Pairing = Callable[[TokenGroup[Any], TokenGroup[Any]], TokenGroup[Any] | None]
@@ -63,6 +64,24 @@ class OfflineSource:
     def step_groups(self, step: int) -> list[TokenGroup[Any]]:
         """The examples of optimizer step `step`, counted from 1."""
         return [self._group(place) for place in self._places(step)]
+
+    def first_groups(self) -> list[TokenGroup[Any]]:
+        return self.step_groups(1)
+
+    def first_batch(self) -> Batch[Any]:
+        return self.batches(1)[0]
+
+    def identity(self) -> str:
+        return tokens_identity((*self.groups, *self.held_out_groups))
+
+    def metrics(self, step: int) -> Mapping[str, float]:
+        return {}
+
+    def state(self) -> State:
+        return State()
+
+    def restore(self, state: State) -> None:
+        """The order is a function of the seed and the step; nothing has to be restored."""
 
     def batches(self, step: int) -> list[Batch[Any]]:
         """The micro-batches of a step, always cut the same way."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from trueup.batch.batch import Batch
-from trueup.references.reference import Feed
+from trueup.batch.tokens import TokenGroup
+from trueup.references.reference import Feed, State
 
 
 class Source(Feed, Protocol):
-    """Batches by step. What a source hands out is a function of its settings and the step alone."""
+    """Batches by step. What one hands out for a step is always the same."""
 
     @property
     def num_steps(self) -> int:
@@ -20,6 +21,30 @@ class Source(Feed, Protocol):
     @property
     def has_held_out(self) -> bool:
         """Whether there is feedback to evaluate on."""
+        ...
+
+    def first_groups(self) -> Sequence[TokenGroup[Any]]:
+        """Groups that stand for those of the first step where layout and threads are chosen; asks nobody."""
+        ...
+
+    def first_batch(self) -> Batch[Any]:
+        """A batch on which policy and reference are compared before the first step; asks nobody."""
+        ...
+
+    def identity(self) -> str:
+        """Hash of the tokens that are known when a run begins."""
+        ...
+
+    def metrics(self, step: int) -> Mapping[str, float]:
+        """What gathering the examples of a step took and gave; nothing where they were there before."""
+        ...
+
+    def state(self) -> State:
+        """What a checkpoint has to hold beside the step."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go back to a saved state."""
         ...
 
     def epoch(self, step: int) -> float:

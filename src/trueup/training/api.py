@@ -34,7 +34,7 @@ def train(
     method: Method[Any, Any, Any],
     *,
     model: str | Path,
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path] | None = None,
     output: str | Path,
     quiet: bool = False,
     **settings: Any,
@@ -44,17 +44,20 @@ def train(
     Args:
         method: for example `trueup.methods.tr_dpo(beta=0.05)`.
         model: folder of a model or adapter in Hugging Face format, or `world`.
-        data: files with feedback, or names such as `world:pairs`.
+        data: files with feedback, or names such as `world:pairs`; left out where feedback is gathered, as by
+            `source="online", prompts="prompts.jsonl", annotator="world:gold"`.
         output: folder of the run; it must not hold one already.
         quiet: show warnings only.
-        settings: any setting of `trueup.config.settings.RunSettings` by name.
+        settings: any setting of `trueup.config.settings.RunSettings` by name; `reward` is short for an annotator that
+            scores (`trueup.config.annotator_names`).
 
     Raises:
         InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
         Stopped: SIGTERM or Ctrl-C; the run goes on with `resume`.
     """
-    files = [data] if isinstance(data, str | Path) else data
-    given = {"model": str(model), "data": [str(file) for file in files], "output": str(output), **settings}
+    given: dict[str, Any] = {"model": str(model), "output": str(output), **settings}
+    if data is not None:
+        given["data"] = [str(file) for file in ([data] if isinstance(data, str | Path) else data)]
     return run(resolve(method.name, overrides={**method.settings, **given}), quiet=quiet)
 
 
@@ -73,7 +76,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
     lock = folder.lock()
     try:
         check_inputs(resolved.settings)  # again, now that nobody else can begin a run here
-        folder.check_fresh()
+        folder.check_fresh(gathers=resolved.settings.gathers)
         return _go(resolved, folder, display, resume=False)
     except BaseException:
         folder.discard_if_empty()

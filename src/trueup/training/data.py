@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -52,13 +52,31 @@ def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Exa
         InputError: a source cannot be read, or holds nothing the method can use.
     """
     gathered = gather(settings.data, skip_bad=settings.skip_bad)
-    fingerprints, lines = dict(gathered.fingerprints), list(gathered.lines)
+    made = examples_of(settings, method, gathered.examples, gathered.fingerprints)
+    return replace(made, lines=(*gathered.lines, *made.lines))
+
+
+def examples_of(
+    settings: RunSettings,
+    method: Method[Any, Any, Any],
+    examples: Sequence[Example],
+    known: Mapping[str, str],
+) -> Examples:
+    """View examples as the method does, a part of them or other data held out.
+
+    Args:
+        known: fingerprints of what the examples were read from.
+
+    Raises:
+        InputError: they hold nothing the method can use; or as `gather_examples` for the evaluation data.
+    """
+    fingerprints, lines = dict(known), list[str]()
     warnings: list[str] = []
-    train_part, held_out = split(gathered.examples, settings.eval_fraction, settings.seed)
+    train_part, held_out = split(examples, settings.eval_fraction, settings.seed)
     if settings.eval_data:
         other = gather(settings.eval_data, skip_bad=settings.skip_bad)
         fingerprints |= other.fingerprints
-        held_out, lines = other.examples, lines + list(other.lines)
+        held_out, lines = other.examples, list(other.lines)
         warnings += _overlap(train_part, held_out, allowed=settings.allow_overlap)
     fitted = fit_all(method.transforms, train_part)
     lines += fitted.lines

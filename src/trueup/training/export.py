@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ CARD = """---
 
 # {{ name }}
 
-{{ base }} aligned with **{{ method }}** ({{ title }}) by trueup {{ version }}.
+{% if report %}A reward model made of {{ base }} with{% else %}{{ base }} aligned with{% endif %} **{{ method }}** \
+({{ title }}) by trueup {{ version }}.
 {%- if paper %}
 
 Method: {{ paper }}
@@ -36,6 +38,16 @@ Method: {{ paper }}
 It was trained on prompts that say how good the response is. Write `{{ condition.words }}` at the
 {{ condition.position }} of every prompt; trueup does so by itself, from `condition.json`.
 
+{% endif -%}
+{% if report -%}
+## How to read it
+
+It is a sequence classifier with one output, the score of the response that ends the text; higher is better. The level
+of the scores means nothing, a difference of two scores of one prompt is the log-odds of one response being preferred.
+
+## How right and how sure it is
+
+{{ report }}
 {% endif -%}
 ## Settings
 
@@ -62,6 +74,7 @@ def export(
     dtype: torch.dtype,
     card: Mapping[str, Any],
     condition: Condition | None = None,
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write model, tokenizer and card to `folder`, whole or not at all.
 
@@ -69,6 +82,7 @@ def export(
         network: a transformers model, written in `dtype`; or a `PeftModel`, whose adapter alone is written.
         card: values of the model card's template.
         condition: what the model is to be asked with, kept beside its weights.
+        beside: further files to keep there, name -> text.
 
     Raises:
         CheckpointError: it could not be written.
@@ -85,6 +99,8 @@ def export(
             tokenizer.save_pretrained(str(part))
         if condition is not None:
             condition.save(part)
+        for name, text in beside.items():
+            (part / name).write_text(text, encoding="utf-8")
         (part / "README.md").write_text(
             render_card(card, adapter=lora.is_adapted(network), condition=condition), encoding="utf-8"
         )
@@ -122,11 +138,13 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     data = {
         "library_name": "peft" if adapter else "transformers",
         "base_model": card["base"],
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if card.get("report") else "text-generation",
         "tags": ["trueup", card["method"]],
     }
     template = Environment(undefined=StrictUndefined, autoescape=False).from_string(
         CARD
     )  # Markdown, not HTML
     asked = condition and {"words": condition.words(), "position": condition.position}
-    return template.render(**card, condition=asked, card_data=yaml.safe_dump(data, sort_keys=False).strip())
+    return template.render(
+        **{"report": "", **card}, condition=asked, card_data=yaml.safe_dump(data, sort_keys=False).strip()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_whole
+from trueup.sources.log import EXAMPLES, ROUNDS
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,21 @@ class RunFolder:
         """status.json: `running`, `stopped`, `done` or `failed`, and the step."""
         return self.path / "status.json"
 
+    @property
+    def calibration(self) -> Path:
+        """calibration.json: of a reward model, how right and how sure its scores are of held-out pairs."""
+        return self.path / "calibration.json"
+
+    @property
+    def spent(self) -> Path:
+        """spent.json: what was spent on an annotator that has a budget, over all sittings."""
+        return self.path / "spent.json"
+
+    @property
+    def gathered(self) -> bool:
+        """Whether there is feedback that was gathered by the run, or paid for."""
+        return any((self.path / name).exists() for name in (EXAMPLES, ROUNDS, self.spent.name))
+
     def lock(self) -> FileLock:
         """Take the folder for this process; the system gives it back when the process ends, however it ends.
 
@@ -75,6 +92,10 @@ class RunFolder:
         """Write status.json whole."""
         self._write(self.status, json.dumps({"state": state, "step": step, "steps": total}) + "\n")
 
+    def write_calibration(self, content: Mapping[str, Any]) -> None:
+        """Write calibration.json whole."""
+        self._write(self.calibration, json.dumps(content, indent=2) + "\n")
+
     def read_status(self) -> dict[str, Any]:
         """The last status; empty where there is none."""
         try:
@@ -83,17 +104,31 @@ class RunFolder:
             return {}
         return content if isinstance(content, dict) else {}
 
-    def check_fresh(self) -> None:
+    def check_fresh(self, *, gathers: bool = False) -> None:
         """Refuse a folder with checkpoints but no run: a new one, once stopped, would go on from them.
+
+        Args:
+            gathers: feedback is gathered by the run, so that it must find none either.
 
         Raises:
             InputError: there are some.
         """
+        if gathers and self.gathered:
+            raise InputError(
+                f"{self.path} holds what another run gathered ({EXAMPLES}, {ROUNDS} or {self.spent.name}), but no "
+                "run.yaml. Give another --output, or move these files away"
+            )
         if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):
             raise InputError(
                 f"{self.path} holds checkpoints of another run, whose run.yaml is gone. Give another --output, or "
                 f"remove {self.checkpoints}"
             )
+
+    def discard(self) -> None:
+        """Undo what a run wrote that has nothing worth going on from; nothing that was gathered is touched."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for file in (self.settings, self.status, self.metrics):
+            file.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that failed before it wrote anything."""

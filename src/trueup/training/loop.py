@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from trueup.errors import Stopped
+from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.methods.method import Method
-from trueup.models.causal import CausalModel
-from trueup.references.reference import Reference, State
+from trueup.models.policy import Policy
+from trueup.references.choices import NoReference
+from trueup.references.reference import Absent, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.checkpoint import Checkpoint
@@ -37,7 +38,7 @@ class Pace:
 class Run:
     """Everything a run moves or writes."""
 
-    policy: CausalModel
+    policy: Policy
     reference: Reference
     method: Method[Any, Any, Any]
     source: Source
@@ -53,6 +54,12 @@ class Run:
     def total(self) -> int:
         return self.source.num_steps
 
+    @property
+    def loss_reference(self) -> Reference:
+        """The reference as the objective sees it: absent where it is for the rewards alone."""
+        unused = isinstance(self.method.reference, NoReference) or not self.method.reference_in_loss
+        return Absent() if unused else self.reference
+
 
 def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, float]:
     """Take the run from where it is to its end.
@@ -66,6 +73,7 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
 
     Raises:
         Stopped: after a checkpoint was written from which the run goes on bit for bit.
+        AnnotatorError, InputError: the same; the feedback for the next step cannot be had.
         NumericsError, CheckpointError: as its parts raise them.
     """
     latest = dict(run.metrics.latest)
@@ -74,18 +82,19 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
     while run.step < run.total:
         random_state = _random_state()
         started = time.monotonic()
-        batches = run.source.batches(run.step + 1)
         try:
             poll()
+            batches = run.source.batches(run.step + 1)
             values = train_step(
-                run.policy, run.reference, run.method, batches, run.optimizer,
+                run.policy, run.loss_reference, run.method, batches, run.optimizer,
                 step=run.step + 1, learning_rate=run.learning_rate(run.step + 1),
                 mismatched=run.source.mismatched(run.step + 1), poll=poll,
-            )  # fmt: skip
-        except Stopped:
+            ) if batches else {}  # fmt: skip
+        except (Stopped, AnnotatorError, InputError):  # what gathers can be mended, and the run go on
             save(run, random_state)
             raise
         run.step += 1
+        values |= run.source.metrics(run.step)
         stopped: Stopped | None = None
         try:
             moved = run.reference.update(run.step, run.source)
@@ -134,7 +143,14 @@ def save(run: Run, random_state: dict[str, torch.Tensor], *, update_pending: boo
         "reference": state.tensors,
         "random": random_state,
     }
-    facts = {"reference": dict(state.facts), "update_pending": update_pending}
+    gathered = run.source.state()
+    if gathered.tensors:
+        parts["source"] = gathered.tensors
+    facts = {
+        "reference": dict(state.facts),
+        "source": dict(gathered.facts),
+        "update_pending": update_pending,
+    }
     checkpoints.save(run.folder.checkpoints, Checkpoint(run.step, parts, facts), keep=run.pace.keep)
 
 
@@ -145,6 +161,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
             parameter.copy_(saved.parts["policy"][name])
     run.optimizer.restore(saved.parts["optimizer"])
     run.reference.restore(State(saved.parts["reference"], saved.facts["reference"]))
+    run.source.restore(State(saved.parts.get("source", {}), saved.facts.get("source", {})))
     torch.set_rng_state(saved.parts["random"]["cpu"])
     if "cuda" in saved.parts["random"]:
         torch.cuda.set_rng_state(saved.parts["random"]["cuda"])
@@ -163,7 +180,7 @@ def _evaluate(run: Run, poll: Callable[[], None]) -> dict[str, float]:
     """Held-out metrics under the policy as it is, without dropout."""
     with run.policy.without_dropout():
         values = evaluate(
-            run.policy, run.reference, run.method, run.source.held_out_batches(), run.step,
+            run.policy, run.loss_reference, run.method, run.source.held_out_batches(), run.step,
             mismatched=run.source.held_out_mismatched(), poll=poll,
         )  # fmt: skip
     run.metrics.write(run.step, values)

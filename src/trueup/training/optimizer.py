@@ -24,15 +24,16 @@ class AdamW:
 
 
 class Optimizer:
-    """Fused AdamW over a model's trainable parameters.
+    """Fused AdamW over trainable parameters: those of a module, or a mapping from their names.
 
     Parameters in a lower precision than float32 are refused: at the learning rates of preference training
     (1e-6) an update of a bfloat16 weight rounds to nothing. Matrices decay; vectors (norms, biases) do not.
     """
 
-    def __init__(self, network: nn.Module, settings: AdamW) -> None:
+    def __init__(self, trained: nn.Module | Mapping[str, nn.Parameter], settings: AdamW) -> None:
         self.settings = settings
-        self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        named = trained.named_parameters() if isinstance(trained, nn.Module) else trained.items()
+        self.parameters = {name: p for name, p in named if p.requires_grad}
         low = [name for name, p in self.parameters.items() if torch.finfo(p.dtype).bits < 32]
         assert not low, f"trainable parameters in low precision: {low[:3]}"
         matrices = [p for p in self.parameters.values() if p.ndim > 1]

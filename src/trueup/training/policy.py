@@ -12,13 +12,28 @@ from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.models.causal import CausalModel, Layout
 from trueup.models.load import Loaded
-from trueup.models.prepare import SMALL, AdapterSettings, load_policy, num_parameters, pick_device
+from trueup.models.policy import Policy
+from trueup.models.prepare import (
+    SMALL,
+    AdapterSettings,
+    load_policy,
+    load_reward_policy,
+    num_parameters,
+    pick_device,
+)
+from trueup.models.reward import RewardModel
 from trueup.models.selfcheck import check_layout
+from trueup.models.value_head import add_value_head
 from trueup.training.progress import Display
 
 
-def make_policy(settings: RunSettings, display: Display) -> tuple[CausalModel, Loaded]:
+def make_policy(
+    settings: RunSettings, display: Display, *, output: str = "log-probs"
+) -> tuple[CausalModel | RewardModel, Loaded]:
     """Load what is to be trained, seeded, and say how large it is.
+
+    Args:
+        output: what is read of it; see `trueup.methods.method.Method.output`.
 
     Raises:
         InputError: the model cannot be loaded or adapted as asked, or the device is not there.
@@ -29,16 +44,23 @@ def make_policy(settings: RunSettings, display: Display) -> tuple[CausalModel, L
         raise InputError(
             "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
         )
-    policy, loaded = load_policy(
-        _folder(settings, display),
-        device=device,
-        precision=settings.precision,
-        adapter=_adapter(settings),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        trust_remote_code=settings.trust_remote_code,
-        eos_token=settings.eos_token,
-        chat_template=settings.chat_template,
-    )
+    options: dict[str, Any] = {
+        "device": device,
+        "precision": settings.precision,
+        "adapter": _adapter(settings),
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "trust_remote_code": settings.trust_remote_code,
+        "eos_token": settings.eos_token,
+        "chat_template": settings.chat_template,
+    }
+    path = _folder(settings, display)
+    policy: CausalModel | RewardModel
+    if output == "scores":
+        policy, loaded = load_reward_policy(path, seed=settings.seed, **options)
+    else:
+        policy, loaded = load_policy(path, **options)
+        if output == "values":
+            add_value_head(policy)
     size = num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
     display.say(
@@ -65,7 +87,7 @@ def _adapter(settings: RunSettings) -> AdapterSettings | None:
     return AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
 
 
-def choose_threads(policy: CausalModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
+def choose_threads(policy: Policy, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
     """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
 
     Args:
@@ -76,8 +98,18 @@ def choose_threads(policy: CausalModel, groups: Sequence[TokenGroup[Any]], setti
         torch.set_num_threads(settings.threads or 1)
 
 
+def threads_for_sampling(policy: Policy, settings: RunSettings) -> None:
+    """Set the CPU threads where something is sampled before the first batch is known."""
+    work = num_parameters(policy.network) * settings.micro_batch_tokens
+    if settings.prompts and (settings.threads or (policy.device.type == "cpu" and work < SMALL)):
+        torch.set_num_threads(settings.threads or 1)
+
+
 def choose_layout(
-    policy: CausalModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings, display: Display
+    policy: CausalModel | RewardModel,
+    groups: Sequence[TokenGroup[Any]],
+    settings: RunSettings,
+    display: Display,
 ) -> None:
     """Take the fastest layout that is exact for this model, or the one asked for, and say so if it is slow.
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 
-SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "kl", "eval_loss")
+SHOWN = ("loss", "online/score", "objective/kl", "rewards/accuracies", "rewards/margins", "kl", "eval_loss")
 PLAIN_SECONDS = 5.0
 """Least time between two plain lines."""
 

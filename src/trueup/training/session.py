@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
 import yaml
 
 from trueup import __version__
-from trueup.batch.tokens import tokens_identity
-from trueup.config.resolve import Resolved, dump, read_facts
-from trueup.errors import CheckpointError, InputError, Stopped, TrueupError
+from trueup.config.resolve import Resolved, dump
+from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
-from trueup.models.identity import model_identity
 from trueup.models.load import Loaded
+from trueup.models.policy import Policy
 from trueup.references.build import build
-from trueup.sources.offline import OfflineSource
+from trueup.references.choices import Frozen, NoReference
+from trueup.references.reference import Absent, Reference
+from trueup.sources.log import EXAMPLES
+from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
-from trueup.training.data import gather_examples, make_source
 from trueup.training.export import export
+from trueup.training.facts import asked_as_begun, check_unchanged, facts_of
 from trueup.training.folder import RunFolder
 from trueup.training.invariants import check_first_batch
 from trueup.training.loop import Pace, Run, restore, train
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import AdamW, Optimizer
-from trueup.training.policy import choose_layout, choose_threads, make_policy
+from trueup.training.policy import choose_layout, choose_threads, make_policy, threads_for_sampling
 from trueup.training.progress import Display
+from trueup.training.reward_report import reward_report
 from trueup.training.schedule import learning_rate
 from trueup.training.signals import StopFlag
+from trueup.training.supply.choose import read_supply
+from trueup.training.supply.supply import Context
 from trueup.training.trackers import Tracker, check_installed, open_trackers
 
 
@@ -62,27 +64,40 @@ class Session:
         """
         with same_threads():
             check_installed(self.settings.trackers)
-            examples = gather_examples(self.settings, self.method)
-            self._say_data(examples.lines)
-            for warning in examples.warnings:
+            supply = read_supply(self.settings, self.method)
+            self._say_data(supply.lines)
+            for warning in supply.warnings:
                 self.display.warn(warning)
-            policy, loaded = make_policy(self.settings, self.display)
+            policy, loaded = make_policy(self.settings, self.display, output=self.method.output)
             if resume:
-                loaded = self._asked_as_begun(loaded)
-            condition = examples.condition or loaded.condition
-            source, lines = make_source(
-                examples, loaded, self.settings, self.method, display=self.display, poll=flag.poll
-            )
-            self._say_data(lines)
-            facts = self._facts(policy, source, examples.fingerprints, loaded)
+                loaded = asked_as_begun(self.folder.path, loaded)
+            facts = facts_of(policy, supply.fingerprints, loaded)
+            if resume:
+                self._unchanged(facts)
+            threads_for_sampling(policy, self.settings)
+            reference = self._reference(policy, loaded)
+
+            def begin() -> None:
+                self.folder.write_settings(dump(self.resolved) | facts)
+                self.folder.write_status("running", 0, 0)
+
+            context = Context(
+                self.settings, self.method, policy, loaded, reference, self.folder, self.display, flag.poll,
+                begin=(lambda: None) if resume else begin,
+            )  # fmt: skip
+            with self._gathering(resume):
+                supplied = supply.supply(context)
+            source = supplied.source
+            self._say_data(supplied.lines)
+            facts["tokens_identity"] = source.identity()
             if resume:
                 self._unchanged(facts)
             saved = (
                 checkpoints.load_newest(self.folder.checkpoints, warn=self.display.warn) if resume else None
             )
-            choose_threads(policy, source.step_groups(1), self.settings)
-            choose_layout(policy, source.step_groups(1), self.settings, self.display)
-            run = self._assemble(policy, loaded, source, saved.step if saved else 0)
+            choose_threads(policy, source.first_groups(), self.settings)
+            choose_layout(policy, source.first_groups(), self.settings, self.display)
+            run = self._assemble(policy, reference, source, saved.step if saved else 0)
             if saved is not None:
                 restore(run, saved)
                 self.display.say(f"going on after step {run.step} of {run.total}")
@@ -92,22 +107,65 @@ class Session:
             try:
                 latest = self._train(run, flag)
             except TrueupError as error:
-                state = "stopped" if isinstance(error, CheckpointError) else "failed"
-                with suppress(CheckpointError):  # on a full disk the first error is the one to report
-                    self.folder.write_status(state, run.step, run.total)
+                self._broke_off(error, run.step, run.total, keep=resume or run.step > 0)
                 raise
             finally:
                 run.metrics.close()
-            self._finish(run, loaded, latest, condition)
+            self._finish(run, loaded, latest, supplied.condition or loaded.condition)
             return run.step, latest
 
-    def _assemble(self, policy: CausalModel, loaded: Loaded, source: OfflineSource, step: int) -> Run:
-        settings, total = self.settings, source.num_steps
-        reference = build(
-            self.method.reference, policy, starts_from_adapter=loaded.starts_from_adapter, offline=True
+    @contextmanager
+    def _gathering(self, resume: bool) -> Iterator[None]:
+        """Around the making of a source, which may gather all of a run's feedback."""
+        try:
+            yield
+        except (TrueupError, Stopped) as error:
+            if self.folder.settings.exists():
+                self._broke_off(error, 0, 0, keep=resume)
+            raise
+
+    def _broke_off(self, error: Exception, step: int, total: int, *, keep: bool) -> None:
+        """Say how the run can go on; nothing is left of one that has gathered nothing to go on from.
+
+        Args:
+            keep: the run has been there before, or got somewhere.
+        """
+        mendable = self.settings.gathers and isinstance(error, AnnotatorError | InputError)
+        if mendable and not keep and not self.folder.gathered:
+            self.folder.discard()
+            return
+        if mendable:
+            self.display.say(
+                f"what was judged is kept; once that is mended, go on with: trueup train {self.method.name} "
+                f"--resume {self.folder.path}"
+            )
+            if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
+                self.display.say(
+                    f"{examples} is feedback like any other: for other settings give it as --data"
+                )
+        state = "stopped" if mendable or isinstance(error, CheckpointError | Stopped) else "failed"
+        with suppress(CheckpointError):  # on a full disk the first error is the one to report
+            self.folder.write_status(state, step, total)
+
+    def _reference(self, policy: Policy, loaded: Loaded) -> Reference:
+        """What the policy is measured against, by the objective or by the penalty in the reward."""
+        choice, settings = self.method.reference, self.settings
+        if settings.reward_kl and isinstance(choice, NoReference):
+            choice = Frozen()
+        if isinstance(choice, NoReference):
+            return Absent()
+        assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
+        return build(
+            choice,
+            policy,
+            starts_from_adapter=loaded.starts_from_adapter,
+            offline=settings.source == "offline",
         )
+
+    def _assemble(self, policy: Policy, reference: Reference, source: Source, step: int) -> Run:
+        settings, total = self.settings, source.num_steps
         optimizer = Optimizer(
-            policy.network,
+            policy.trainable(),
             AdamW(
                 settings.adam_beta1, settings.adam_beta2, settings.adam_epsilon, settings.weight_decay,
                 settings.max_grad_norm,
@@ -134,7 +192,7 @@ class Session:
                 "the end. Give a smaller --reference.every"
             )
         run.reference.start(run.source)
-        said = check_first_batch(run.policy, run.reference, run.source.batches(1)[0])
+        said = check_first_batch(run.policy, run.reference, run.source.first_batch())
         if said:
             self.display.say(said)
         self.folder.write_settings(dump(self.resolved) | facts | {"reference": run.reference.identity})
@@ -159,6 +217,7 @@ class Session:
         self, run: Run, loaded: Loaded, latest: dict[str, float], condition: Condition | None
     ) -> None:
         info = self.resolved.info
+        report = reward_report(run, self.display.say) if self.method.output == "scores" else None
         card = {
             "name": self.settings.run_name or self.folder.path.name,
             "base": loaded.base_path,
@@ -171,6 +230,7 @@ class Session:
             "data": self.data_lines,
             "step": run.step,
             "metrics": {key: f"{value:.6g}" for key, value in sorted(latest.items())},
+            "report": report.markdown() if report else "",
         }
         dtype = getattr(torch, self.settings.save_dtype)
         export(
@@ -180,9 +240,10 @@ class Session:
             dtype=dtype,
             card=card,
             condition=condition,
+            beside=report.files if report else {},
         )
         self.folder.write_status("done", run.step, run.total)
-        self.display.say(f"the aligned model is in {self.folder.model}")
+        self.display.say(f"the {'reward' if report else 'aligned'} model is in {self.folder.model}")
 
     def _settings_text(self) -> str:
         """run.yaml; should somebody have removed it, the settings: the finished model is worth more."""
@@ -191,58 +252,9 @@ class Session:
         except OSError:
             return yaml.safe_dump(dump(self.resolved), sort_keys=False)
 
-    def _facts(
-        self, policy: CausalModel, source: OfflineSource, fingerprints: dict[str, str], loaded: Loaded
-    ) -> dict[str, Any]:
-        packages = ("torch", "transformers", "peft", "tokenizers", "safetensors")
-        return {
-            "versions": {
-                "trueup": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in packages},
-            },
-            "data_fingerprints": fingerprints,
-            "tokens_identity": tokens_identity((*source.groups, *source.held_out_groups)),
-            "model_identity": model_identity(policy.network),
-            "asked_with": None if loaded.condition is None else asdict(loaded.condition),
-        }
-
-    def _asked_as_begun(self, loaded: Loaded) -> Loaded:
-        """The model with the condition it had when the run began; `trueup condition` may have changed it since."""
-        facts = read_facts(self.folder.path)
-        if "asked_with" not in facts:
-            return loaded
-        begun = facts["asked_with"]
-        return replace(loaded, condition=None if begun is None else Condition(**begun))
-
     def _unchanged(self, facts: dict[str, Any]) -> None:
-        """Refuse to go on with another model, other data or other tokens than the run began with."""
-        before = read_facts(self.folder.path)
-        changed = [
-            f"{name} (was {str(old)[:16]}, is {str(facts['data_fingerprints'].get(name))[:16]})"
-            for name, old in before.get("data_fingerprints", {}).items()
-            if facts["data_fingerprints"].get(name) != old
-        ]
-        tokens, now = before.get("tokens_identity"), facts["tokens_identity"]
-        if not changed and tokens is not None and tokens != now:  # other data are other tokens anyway
-            changed.append(
-                f"the tokens of the data, so the tokenizer or the chat template (was {tokens}, is {now})"
-            )
-        if before.get("model_identity") != facts["model_identity"]:
-            changed.append(
-                f"{self.settings.model} (was {before.get('model_identity')}, is {facts['model_identity']})"
-            )
-        if changed:
-            raise InputError(
-                f"{self.folder.path}: the run cannot go on as it began, because these have changed since: "
-                f"{'; '.join(changed)}. Put them back, or begin a new run"
-            )
-        for name, was in before.get("versions", {}).items():
-            now = facts["versions"].get(name)
-            if was != now:
-                self.display.warn(
-                    f"the run began with {name} {was} and goes on with {now}: not bit for bit the same"
-                )
+        for warning in check_unchanged(self.folder.path, self.settings.model, facts):
+            self.display.warn(warning)
 
     def _say_data(self, lines: Sequence[str]) -> None:
         self.data_lines += lines

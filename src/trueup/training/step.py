@@ -10,10 +10,11 @@ import torch
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.scores import Scores
 from trueup.errors import NumericsError
 from trueup.feedback.records import Origin
 from trueup.methods.method import Method
-from trueup.models.causal import CausalModel
+from trueup.models.policy import Policy
 from trueup.objectives.loss import Loss
 from trueup.references.reference import Reference
 from trueup.training.finite import check_finite
@@ -34,7 +35,7 @@ class Means:
             self.sums[name] = self.sums.get(name, 0.0) + total
             self.counts[name] = self.counts.get(name, 0.0) + count
 
-    def add_batch(self, loss: Loss, policy: LogProbs, reference: LogProbs | None) -> None:
+    def add_batch(self, loss: Loss, policy: LogProbs | Scores, reference: LogProbs | None) -> None:
         """Record a micro-batch: loss, the objective's metrics, and the log-ratio of every response.
 
         `kl` is the mean of log pi(y | x) - log pi_ref(y | x) over the batch's responses: an estimate of the KL
@@ -43,7 +44,7 @@ class Means:
         self.add("loss", loss.per_example.detach().double().sum().item(), loss.weight.double().sum().item())
         for name, values in loss.metrics.items():
             self.add(name, values.double().sum().item(), values.numel())
-        if reference is not None:
+        if reference is not None and isinstance(policy, LogProbs):
             log_ratio_N = policy.sum.detach().double() - reference.sum.double()
             self.add("kl", log_ratio_N.sum().item(), log_ratio_N.numel())
 
@@ -53,9 +54,9 @@ class Means:
 
 
 def forward(
-    policy: CausalModel, reference: Reference, objective: Objective, batch: Batch[Any], step: int
-) -> tuple[Loss, LogProbs, LogProbs | None]:
-    """Log-probabilities under both, and the loss, all finite.
+    policy: Policy, reference: Reference, objective: Objective, batch: Batch[Any], step: int
+) -> tuple[Loss, LogProbs | Scores, LogProbs | None]:
+    """What the policy says, log-probabilities under the reference, and the loss, all finite.
 
     Raises:
         NumericsError: a log-probability of the reference or a loss is not finite; the rows are named.
@@ -64,14 +65,14 @@ def forward(
     reference_log_probs = reference.log_probs(batch)
     if reference_log_probs is not None:
         check_finite(reference_log_probs.sum, None, batch, step, "log-probability under the reference")
-    log_probs = policy.log_probs(batch.stream)
-    loss = objective(log_probs, reference_log_probs, batch.index)
+    outputs = policy.outputs(batch.stream)
+    loss = objective(outputs, reference_log_probs, batch.index)
     check_finite(loss.per_example, loss.row, batch, step, "loss")
-    return loss, log_probs, reference_log_probs
+    return loss, outputs, reference_log_probs
 
 
 def train_step(
-    policy: CausalModel,
+    policy: Policy,
     reference: Reference,
     method: Method[Any, Any, Any],
     batches: Sequence[Batch[Any]],
@@ -103,10 +104,10 @@ def train_step(
     optimizer.zero_grad()
     for batch in batches:
         poll()
-        loss, log_probs, reference_log_probs = forward(policy, reference, objective, batch, step)
+        loss, outputs, reference_log_probs = forward(policy, reference, objective, batch, step)
         loss.per_example.sum().backward()
         weight += loss.weight.double().sum().item()
-        means.add_batch(loss, log_probs, reference_log_probs)
+        means.add_batch(loss, outputs, reference_log_probs)
     if not weight:
         raise NumericsError(f"step {step}: the batch holds nothing to learn from")
     grad_norm = optimizer.step(divide_by=weight, learning_rate=learning_rate, rows=_names(batches), step=step)
@@ -115,7 +116,7 @@ def train_step(
 
 @torch.no_grad()
 def evaluate(
-    policy: CausalModel,
+    policy: Policy,
     reference: Reference,
     method: Method[Any, Any, Any],
     batches: Sequence[Batch[Any]],

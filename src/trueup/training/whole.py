@@ -11,13 +11,13 @@ import torch
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.methods.method import Method
-from trueup.models.causal import CausalModel
+from trueup.models.policy import Policy
 from trueup.objectives.loss import Loss
 from trueup.objectives.whole_step import WholeStep
 from trueup.references.reference import Reference
 from trueup.training.finite import check_finite
 
-Objective = Callable[[LogProbs, Any, Any], Loss]
+Objective = Callable[[Any, Any, Any], Loss]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Rows:
         poll: called before every forward pass; may raise to stop.
     """
 
-    policy: CausalModel
+    policy: Policy
     reference: Reference
     batches: Sequence[Batch[Any]]
     mismatched_batches: Sequence[Batch[Any]]
@@ -53,7 +53,8 @@ class Rows:
         self.poll()
         batch = batch.to(self.policy.device)
         with self.policy.without_dropout():
-            log_probs = self.policy.log_probs(batch.stream)
+            log_probs = self.policy.outputs(batch.stream)
+        assert isinstance(log_probs, LogProbs)
         reference = self.reference.log_probs(batch)
         # Here, as what is measured goes into the loss of every row, of other micro-batches as well.
         check_finite(log_probs.sum, None, batch, self.step, "log-probability")

@@ -19,6 +19,7 @@ NOUNS = {
     "label": "labels",
     "demonstration mark": "demonstration marks",
     "source": "sources",
+    "list of token ids": "lists of token ids",
     "comparison": "comparisons",
     "probability": "probabilities",
 }
@@ -87,7 +88,8 @@ def parts(example: Example) -> dict[Part, object]:
     for at, response in enumerate(example.responses):
         stated["response", at] = True
         said = (("score", response.score), ("label", response.label), ("source", response.source))
-        stated |= {(kind, at): value for kind, value in said if value is not None}
+        written = ("list of token ids", response.tokens)
+        stated |= {(kind, at): value for kind, value in (*said, written) if value is not None}
         if response.demonstration:
             stated["demonstration mark", at] = True
     for at, comparison in enumerate(example.comparisons):

@@ -26,7 +26,7 @@ def pairs(example: Example) -> Pieces | Discarded:
         return looked
     group, positions = looked
     compared = tuple(Comparison(*one) for one in group.relation.pairs)
-    return one_piece(example, [bare(example.responses[at]) for at in positions], positions, compared)
+    return one_piece(example, [unjudged(example.responses[at]) for at in positions], positions, compared)
 
 
 def rankings(example: Example) -> Pieces | Discarded:
@@ -36,7 +36,7 @@ def rankings(example: Example) -> Pieces | Discarded:
         return looked
     group, positions = looked
     scored = [
-        replace(bare(example.responses[at]), score=score)
+        replace(unjudged(example.responses[at]), score=score)
         for at, score in zip(positions, group.relation.scores, strict=True)
     ]
     return one_piece(example, scored, positions)
@@ -55,8 +55,13 @@ def points(example: Example) -> Pieces | Discarded:
         response = example.responses[at]
         # A demonstration goes without a label: it is taken for 1 again.
         unsaid = marked and response.label is None
-        labelled.append(replace(bare(response), label=None if unsaid else label, demonstration=marked))
+        labelled.append(replace(unjudged(response), label=None if unsaid else label, demonstration=marked))
     return one_piece(example, labelled, positions)
+
+
+def unjudged(response: Response) -> Response:
+    """The response without what is said of it; who wrote it, and in which tokens, stays."""
+    return replace(bare(response), tokens=response.tokens)
 
 
 def one_piece(

@@ -3,23 +3,34 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from trueup.feedback import views
 from trueup.feedback.canonical import content_json
 from trueup.feedback.convert.pieces import Piece, Pieces, Target, bare, look
 from trueup.feedback.convert.restricted import because, no_pair
-from trueup.feedback.groups import Discarded
+from trueup.feedback.groups import Discarded, Group, View
+from trueup.feedback.layouts.layout import PROMPT_ANSWERED
 from trueup.feedback.layouts.trl_pairs import repeated_prompt
 from trueup.feedback.records import Comparison, Example, Response
-from trueup.feedback.turns import split_at_last_request
+from trueup.feedback.turns import ends_with_assistant, split_at_last_request
+
+R = TypeVar("R")
 
 REPEATS = "both responses begin with the prompt, which would be taken off them"
 GRADED = "its label is neither true nor false (--threshold makes it one of them)"
 
 
+def looked_at(view: View[R], example: Example) -> tuple[Group[R], tuple[int, ...]] | Discarded:
+    """As `look`, where a row can hold the prompt: one that is answered already would be read as none."""
+    if ends_with_assistant(example.prompt):
+        return Discarded(PROMPT_ANSWERED, example.origin)
+    return look(view, example)
+
+
 def pairs(example: Example) -> Pieces | Discarded:
     """A row for each pair, with the scores of its sides, and their source where it is the same."""
-    looked = look(views.pairs, example)
+    looked = looked_at(views.pairs, example)
     if isinstance(looked, Discarded):
         return looked
     group, positions = looked
@@ -45,7 +56,7 @@ def no_row(example: Example, position: int) -> str:
 
 def points(example: Example, *, threshold: float | None) -> Pieces | Discarded:
     """A row for each response that has a label; those at or above the threshold are true."""
-    looked = look(views.points_with_demonstrations, example)
+    looked = looked_at(views.points_with_demonstrations, example)
     if isinstance(looked, Discarded):
         return looked
     group, positions = looked
@@ -66,7 +77,7 @@ def no_point(example: Example, position: int) -> str:
 
 def demonstrations(example: Example) -> Pieces | Discarded:
     """A row for each response to imitate."""
-    looked = look(views.demonstrations, example)
+    looked = looked_at(views.demonstrations, example)
     if isinstance(looked, Discarded):
         return looked
     marked = ((at, replace(bare(example.responses[at]), demonstration=True)) for at in looked[1])

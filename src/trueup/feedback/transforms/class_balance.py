@@ -22,6 +22,8 @@ class ClassBalance:
     desirable_weight: float
     undesirable_weight: float
 
+    rewrites = False
+
     def fit(self, examples: Sequence[Example]) -> Fitted:
         made = [made for example in examples if not isinstance(made := views.points(example), Discarded)]
         labels = [label for group in made for label in group.relation.labels]

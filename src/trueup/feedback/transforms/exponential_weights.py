@@ -27,6 +27,8 @@ class ExponentialWeights:
     largest: float
     rewards: StandardizedRewards = field(default_factory=StandardizedRewards)
 
+    rewrites = True
+
     def fit(self, examples: Sequence[Example]) -> Fitted:
         scale = self.rewards.measure(examples)
         weights = [self.weight(value) for example in examples for _, value in scores(scale.applied(example))]

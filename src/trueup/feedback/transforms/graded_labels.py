@@ -27,6 +27,8 @@ class GradedLabels:
     demonstration_from: float | None = None
     """Labels from this one on count as demonstrations, beside the responses that are marked; None: only those."""
 
+    rewrites = True
+
     def __post_init__(self) -> None:
         if (self.scale == "range") != (self.low is not None and self.high is not None):
             raise InputError(

@@ -1,6 +1,6 @@
 """Examples of the same prompt as one: what several policies answered, or several files hold, side by side."""
 
-import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,8 @@ class MergedPrompts:
     Prompts are the same when they are equal to the letter. Of responses with the same content the first is kept,
     with the mean of their scores and of their labels.
     """
+
+    rewrites = True
 
     def fit(self, examples: Sequence[Example]) -> Fitted:
         made = merged(examples)
@@ -88,4 +90,4 @@ def alike(same: Sequence[Response]) -> Response:
 
 def mean(values: Sequence[float]) -> float | None:
     """The mean; None of nothing."""
-    return math.fsum(values) / len(values) if values else None
+    return statistics.fmean(values) if values else None

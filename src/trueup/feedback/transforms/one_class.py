@@ -17,6 +17,8 @@ class OneClass:
     SFT learns, and from bad ones alone only what to avoid.
     """
 
+    rewrites = False
+
     def fit(self, examples: Sequence[Example]) -> Fitted:
         made = [made for example in examples if not isinstance(made := views.points(example), Discarded)]
         labels = [label for group in made for label in group.relation.labels]

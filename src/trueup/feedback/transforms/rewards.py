@@ -5,6 +5,7 @@ unbiased standard deviation of all labelled responses, in double precision, befo
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,6 +68,8 @@ class StandardizedRewards:
     std: float | None = None
     """Of the rewards; None measures it."""
 
+    rewrites = True
+
     def fit(self, examples: Sequence[Example]) -> Fitted:
         scale = self.measure(examples)
         without = sum(not scale.find(example) for example in examples)
@@ -92,7 +95,7 @@ class StandardizedRewards:
             )
         find = KINDS[kind]
         values = [value for example in examples for _, value in find(example)]
-        mean = math.fsum(values) / len(values) if self.mean is None else self.mean
+        mean = statistics.fmean(values) if self.mean is None else self.mean
         spread = measured_std(values) if self.std is None else self.std
         if not spread > 0:
             raise InputError(
@@ -106,5 +109,5 @@ def measured_std(values: Sequence[float]) -> float:
     """The unbiased standard deviation; 0 for fewer than two values."""
     if len(values) < 2:
         return 0.0
-    mean = math.fsum(values) / len(values)
+    mean = statistics.fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

@@ -1,0 +1,140 @@
+"""How much faster are several responses to a prompt when the prompt is computed once and what is done leaves?
+
+Draws 4 responses to each of 64 prompts of one, on one thread, with a small language model of stories, four ways:
+
+    trueup      prompts once, their cache copied for each response, responses that are done leave the batch
+    no leaving  the same, but a response that is done is computed to the end
+    generate    the model library's `generate` with `num_return_sequences`, prompts padded on the left
+    continuous  the library's continuous batching, as `sampler.engine: continuous` sets it up
+
+The ways are run in turn, round after round, and the median of each is reported, in CPU seconds and in tokens written a
+CPU second: they draw with other random numbers and so do not write quite as much.
+
+    python benchmarks/sampling/run.py MODEL --output benchmarks/sampling/result.json
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from trueup.batch.encode import Encoder, Limits
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.feedback.prompts import Prompt
+from trueup.models.causal import CausalModel
+from trueup.models.load import load
+from trueup.sampling import write
+from trueup.sampling.continuous import ContinuousSampler
+from trueup.sampling.in_process import InProcessSampler
+
+RESPONSES = 4
+PROMPTS = 64
+WHO = ("a little girl named Lily", "a boy called Tim", "an old dog", "a tiny bird")
+OPENINGS = (
+    "Once upon a time, there was {who}.",
+    "One day {who} went to the park with a big red ball. The sun was warm and the sky was blue, and",
+    "{who}",
+    "There was {who} who loved to play outside. Every morning after breakfast, when the grass was still wet,",
+)
+
+
+def stories() -> list[str]:
+    """Openings of three to thirty words, all different."""
+    made = [opening.format(who=who) for opening in OPENINGS for who in WHO]
+    return [f"{start} {text}" for start in ("", "Listen!", "A story:", "Mom said:") for text in made][
+        :PROMPTS
+    ]
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="Folder of a model in Hugging Face format.")],
+    output: Annotated[Path | None, typer.Option(help="Write the figures here as JSON.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds; each runs every way once.")] = 5,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response.")] = 256,
+) -> None:
+    """Time the ways."""
+    torch.set_num_threads(1)
+    loaded = load(model, device=torch.device("cpu"))
+    causal = CausalModel(loaded.network)
+    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(512))
+    settings = SamplerSettings(responses=RESPONSES, max_new_tokens=max_new_tokens)
+    prompts = [Prompt(text) for text in stories()]
+    samplers = {
+        kind: kind(causal, encoder, settings, name="policy") for kind in (InProcessSampler, ContinuousSampler)
+    }
+
+    def sampled(kind: type, seed: int) -> int:
+        found = samplers[kind].sample(prompts, RESPONSES, seed=seed)
+        return sum(len(one.ids or ()) for several in found for one in several)
+
+    def without_leaving(seed: int) -> int:
+        before, write.LEAVING = write.LEAVING, 0  # type: ignore[misc]
+        try:
+            return sampled(InProcessSampler, seed)
+        finally:
+            write.LEAVING = before  # type: ignore[misc]
+
+    def generate(seed: int) -> int:
+        torch.manual_seed(seed)
+        ids = [encoder.asked_ids(prompt.content) for prompt in prompts]
+        width = max(map(len, ids))
+        padded = torch.tensor([[0] * (width - len(one)) + one for one in ids])
+        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids])
+        with torch.no_grad(), causal.plain() as network:
+            found = network.generate(
+                padded, attention_mask=mask, do_sample=True, top_k=0, num_return_sequences=RESPONSES,
+                max_new_tokens=max_new_tokens, eos_token_id=list(encoder.end_ids), pad_token_id=encoder.end_ids[0],
+            )[:, width:]  # fmt: skip
+        texts = [encoder.text(row) for row in found.tolist()]
+        assert len(texts) == PROMPTS * RESPONSES
+        ended = torch.isin(found, torch.tensor(encoder.end_ids))
+        return int((ended.cumsum(1) - ended.long() == 0).sum())
+
+    ways: dict[str, Callable[[int], int]] = {
+        "trueup": lambda seed: sampled(InProcessSampler, seed),
+        "no leaving": without_leaving,
+        "generate": generate,
+        "continuous": lambda seed: sampled(ContinuousSampler, seed),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    tokens: dict[str, list[int]] = {way: [] for way in ways}
+    for number in range(rounds + 1):
+        for way, wrote in ways.items():
+            began = time.process_time()
+            count = wrote(number)
+            if number:  # the first warms up
+                seconds[way].append(time.process_time() - began)
+                tokens[way].append(count)
+    result = {
+        way: {
+            "median_cpu_seconds": round(statistics.median(seconds[way]), 3),
+            "tokens": round(statistics.mean(tokens[way])),
+            "tokens_per_cpu_second": round(sum(tokens[way]) / sum(seconds[way])),
+        }
+        for way in ways
+    }
+    for way, found in result.items():
+        print(f"{way:11}", *(f"{name} {value}" for name, value in found.items()), sep="  ")
+    if output is not None:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        facts = {
+            "command": f"python benchmarks/sampling/run.py {Path(model).name} --rounds {rounds}"
+            f" --max-new-tokens {max_new_tokens}",
+            "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),
+            "threads": 1, "parameters": sum(p.numel() for p in causal.network.parameters()),
+            "prompts": PROMPTS, "responses": RESPONSES, "ways": result,
+        }  # fmt: skip
+        output.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

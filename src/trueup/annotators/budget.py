@@ -1,0 +1,203 @@
+"""What may be spent on an endpoint, and what was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+from trueup.errors import AnnotatorError, CheckpointError, InputError
+
+BYTES_A_TOKEN = 3
+"""Of a text in UTF-8, before the endpoint has said how many tokens it counts; ordinary English has more than four."""
+COUNTED = ("requests", "question_tokens", "answer_tokens", "cost", "estimated")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request, as the endpoint counts them: `Usage(question=412, answer=1)`."""
+
+    question: int
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What requests took, as sums."""
+
+    requests: int = 0
+    question_tokens: int = 0
+    answer_tokens: int = 0
+    cost: float = 0.0
+    """In the currency of the prices; 0 without them."""
+    estimated: int = 0
+    """Requests whose answer did not say how many tokens it took, so that they are estimates."""
+
+    @property
+    def tokens(self) -> int:
+        return self.question_tokens + self.answer_tokens
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(*(getattr(self, name) - getattr(other, name) for name in COUNTED))
+
+    def __str__(self) -> str:
+        cost = f" at a cost of {self.cost:.6g}" if self.cost else ""
+        return f"{self.requests:,} requests and {self.tokens:,} tokens{cost}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one request may take, held until its answer says what it took."""
+
+    size: int
+    """Of the question, in bytes of UTF-8."""
+    expected: Spent
+
+
+class Budget:
+    """Limits that are checked before a request is sent; several threads may share one.
+
+    A request is reserved with an estimate: its question by its length, at the most tokens a byte that an answer has
+    told of so far, and the longest answer it may get. What was spent can pass a limit only by what an endpoint counts
+    beyond that estimate, and then nothing more is asked. An answer out of the cache is no request.
+    """
+
+    def __init__(
+        self,
+        max_requests: int | None = None,
+        max_tokens: int | None = None,
+        max_cost: float | None = None,
+        input_price: float | None = None,
+        output_price: float | None = None,
+    ) -> None:
+        """
+        Args:
+            max_requests: requests that are answered.
+            max_tokens: tokens of questions and answers together.
+            max_cost: in the currency of the prices.
+            input_price: of a million tokens of questions.
+            output_price: of a million tokens of answers.
+
+        Raises:
+            InputError: a cost is limited and a price is missing.
+        """
+        prices = {"annotator.input_price": input_price, "annotator.output_price": output_price}
+        missing = [name for name, price in prices.items() if price is None]
+        if max_cost is not None and missing:
+            raise InputError(
+                f"annotator.max_cost is {max_cost:g}, but {' and '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} not given; give the price of a million tokens, or limit "
+                "annotator.max_tokens instead"
+            )
+        self._limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
+        self._priced = not missing
+        self._prices = (input_price or 0.0, output_price or 0.0)
+        self._tokens_a_byte: float | None = None
+        self._spent = Spent()
+        self._reserved = Spent()
+        self._lock = Lock()
+        self.watched: Callable[[Mapping[str, float]], None] = lambda state: None
+        """Told `state()` after every answered request, so that it can be kept."""
+
+    @property
+    def priced(self) -> bool:
+        """Whether there are prices, so that a cost is known."""
+        return self._priced
+
+    @property
+    def spent(self) -> Spent:
+        """What all answered requests took, with what `restore` brought."""
+        with self._lock:
+            return self._spent
+
+    def reserve(self, question: str, answer_tokens: int) -> Reservation:
+        """Hold what a request may take, before it is sent.
+
+        Args:
+            question: all the text that is sent.
+            answer_tokens: longest answer.
+
+        Raises:
+            AnnotatorError: with this request a limit would be passed; nothing is held for it.
+        """
+        with self._lock:
+            reservation = self._estimate(question, answer_tokens)
+            after = self._spent + self._reserved + reservation.expected
+            for name, limit in self._limits.items():
+                if limit is not None and getattr(after, name) > limit * (1 + 1e-9):
+                    held = f", {self._reserved} are under way" if self._reserved.requests else ""
+                    raise AnnotatorError(
+                        f"annotator.max_{name} {limit:g} does not allow for another request of about "
+                        f"{reservation.expected.tokens:,} tokens: {self._spent} are spent{held}. "
+                        f"Give a larger annotator.max_{name} to go on"
+                    )
+            self._reserved += reservation.expected
+        return reservation
+
+    def settle(self, reservation: Reservation, usage: Usage | None) -> Spent:
+        """Replace what was held by what the request took; without `usage`, by its estimate.
+
+        Returns:
+            What this one request took.
+        """
+        with self._lock:
+            self._reserved -= reservation.expected
+            if usage is None:
+                tokens = reservation.expected.question_tokens, reservation.expected.answer_tokens
+            else:
+                tokens = usage.question, usage.answer
+                if usage.question and reservation.size:
+                    seen = usage.question / reservation.size
+                    self._tokens_a_byte = max(seen, self._tokens_a_byte or 0.0)
+            took = Spent(1, *tokens, self._cost(*tokens), int(usage is None))
+            self._spent += took
+        self.watched(self.state())
+        return took
+
+    def release(self, reservation: Reservation) -> None:
+        """Let go of what was held for a request that was not answered."""
+        with self._lock:
+            self._reserved -= reservation.expected
+
+    def state(self) -> dict[str, float]:
+        """What was spent, for a checkpoint: with it, `restore` makes a run that is resumed keep to its limits."""
+        spent = self.spent
+        return {name: getattr(spent, name) for name in COUNTED}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from what `state` gave; it replaces what was spent since.
+
+        Raises:
+            CheckpointError: it is no such state.
+        """
+        values = [state.get(name) for name in COUNTED]
+        whole = [value for name, value in zip(COUNTED, values, strict=True) if name != "cost"]
+        if not all(_amount(value) for value in values) or any(value != int(value or 0) for value in whole):
+            raise CheckpointError(
+                f"what the annotator had spent is not a list of amounts ({', '.join(COUNTED)}); the run cannot keep "
+                "to its limits. Start a new run; judgements in the cache are not paid for again"
+            )
+        given = {
+            name: value if name == "cost" else int(value or 0)
+            for name, value in zip(COUNTED, values, strict=True)
+        }
+        with self._lock:
+            self._spent = Spent(**given)  # type: ignore[arg-type]
+
+    def _estimate(self, question: str, answer_tokens: int) -> Reservation:
+        size = len(question.encode("utf-8", "surrogatepass"))
+        tokens = math.ceil(size * (self._tokens_a_byte or 1 / BYTES_A_TOKEN))
+        return Reservation(size, Spent(1, tokens, answer_tokens, self._cost(tokens, answer_tokens)))
+
+    def _cost(self, question_tokens: int, answer_tokens: int) -> float:
+        return (question_tokens * self._prices[0] + answer_tokens * self._prices[1]) / 1e6
+
+
+def _amount(value: object) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    )

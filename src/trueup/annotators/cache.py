@@ -1,0 +1,202 @@
+"""Judgements on disk, by content, so that none is paid for twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import RLock
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from trueup.errors import InputError
+
+FORMAT = 1
+"""Of what is kept and how its key is made; a new one begins anew in the same file."""
+TABLE = f"judgements_{FORMAT}"
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes."""
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+Result = TypeVar("Result")
+
+
+def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str]) -> str:
+    """SHA-256 of all that an answer depends on: the endpoint, the whole request, the labels and the format.
+
+    Args:
+        place: the endpoint without what could be secret: host, port and path.
+        request: with the name of the model, the question as it is asked, temperature and how the answer is read.
+    """
+    content = json.dumps([FORMAT, place, request, labels], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def place_of(base_url: str) -> str:
+    """Host, port and path of an address, without what could be secret.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    parts = urlsplit(base_url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+
+
+class JudgementCache:
+    """Answers by key in one SQLite file, which several processes may share.
+
+    Each answer is written before `put` returns, so that a process that is killed loses only what it had not been told;
+    a loss of power may cost the last few. A file that is damaged is moved aside, never read and never deleted.
+    """
+
+    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
+        """
+        Args:
+            path: of the file, which is made where it is absent.
+            warn: told of a damaged file, in one line.
+
+        Raises:
+            InputError: there can be no such file.
+        """
+        self.path = path
+        self._warn = warn
+        self._lock = RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._file: int | None = None
+        self._try(lambda connection: None)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The answer kept under a key, if there is one and it is whole.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        rows = self._try(
+            lambda connection: connection.execute(
+                f"SELECT answer, seal FROM {TABLE} WHERE key = ?", (key,)
+            ).fetchall()
+        )
+        for answer, seal in rows:
+            if isinstance(answer, str) and seal == _seal(key, answer):
+                found: dict[str, Any] = json.loads(answer)
+                return found
+        return None
+
+    def put(self, key: str, answer: Mapping[str, Any]) -> None:
+        """Keep an answer; one that is there under the key is replaced.
+
+        Raises:
+            InputError: the file cannot be written, for instance as the disk is full.
+        """
+        text = json.dumps(answer, ensure_ascii=True)
+        self._try(
+            lambda connection: connection.execute(
+                f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?)", (key, text, _seal(key, text))
+            )
+        )
+
+    def __len__(self) -> int:
+        counted = self._try(lambda connection: connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone())
+        return int(counted[0])
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is needed."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # construction may have failed
+            self.close()
+
+    def _try(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do `work` on the file, once more on a new one where it turns out to be damaged."""
+        with self._lock, self._said():
+            try:
+                return work(self._opened())
+            except sqlite3.DatabaseError as error:
+                if not _damage(error):
+                    raise
+                self.close()
+                self._move_aside(error)
+                return work(self._opened())
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone():  # SQLite does not wait for another process that makes the same file
+                self._file = _number(self.path)
+                self._connection = _open(self.path)
+                self._file = _number(self.path)
+        return self._connection
+
+    def _alone(self) -> FileLock:
+        return FileLock(self.path.with_name(self.path.name + ".lock"), timeout=PATIENCE)
+
+    def _move_aside(self, error: sqlite3.DatabaseError) -> None:
+        """Rename the file; where another process has done so meanwhile, leave the new one alone."""
+        with self._alone():
+            if _number(self.path) != self._file:
+                return
+            number = 1
+            while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+                number += 1
+            self.path.rename(aside)
+            for ending in ("-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
+        self._warn(
+            f"{self.path} is damaged ({error}) and is now {aside.name}; judgements are kept in a new file, and those "
+            "in the old one are asked for again"
+        )
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:  # a lock that is not free in time is an OSError
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise InputError(
+                f"{self.path}: judgements cannot be kept there: {reason}. Point the environment variable TRUEUP_CACHE "
+                "to a folder with room, or give annotator.cache false"
+            ) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Each statement is a transaction of its own."""
+    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")  # a file system that cannot keeps its own, as safe
+        connection.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # else a slow disk would hold up answers already paid for
+        connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {TABLE} (key TEXT PRIMARY KEY, answer TEXT, seal TEXT) WITHOUT ROWID"
+        )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _number(path: Path) -> int | None:
+    """What tells a file from another one that took its name."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
+
+
+def _seal(key: str, answer: str) -> str:
+    """So that a byte that changed on the disk, or an answer under another's key, is seen."""
+    return hashlib.sha256(f"{key} {answer}".encode()).hexdigest()[:32]

@@ -1,0 +1,183 @@
+"""Pairs of responses put before a judge in both orders, and what it says of them as comparisons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+
+from trueup.annotators.annotator import Annotated
+from trueup.annotators.judge import Judge, Question, Unreadable, Verdict
+from trueup.annotators.opinion import Opinion
+from trueup.annotators.question import pose
+from trueup.annotators.templates import Template
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.groups import Discarded
+from trueup.feedback.records import Comparison, Example
+from trueup.feedback.same import content_key
+
+IDENTICAL = "fewer than two different responses"
+TIE = "the annotator finds the responses equal"
+UNREAD = "a verdict of the annotator cannot be read"
+
+BLOCK = 256
+"""Questions asked before it is looked at how many of the answers could be read."""
+FEWEST = 20
+"""Verdicts below which a share of them says nothing."""
+
+Pair = tuple[int, int]
+"""Positions of two responses of an example."""
+
+
+class ComparingAnnotator:
+    """Compares every two different responses of an example by a judge, and is as sure as the judge is.
+
+    Each pair is asked in both orders and the two probabilities are averaged, as in Lee et al. (2023,
+    https://arxiv.org/abs/2309.00267) and Guo et al. (2024, https://arxiv.org/abs/2402.04792), so that a liking for one
+    of the places cancels. A pair of which one verdict is unreadable is dropped, and so is a tie.
+
+    Its facts, as sums: `verdicts` asked for, `unreadable` ones among them, `first`, the probability of the response
+    shown first, over the readable ones (half of them, where no place is liked better); `pairs` compared, and of these
+    the `dropped` ones, `ties`, and those `flipped`, where the orders prefer different responses; and the judge's own.
+
+    Args:
+        judge: who is asked.
+        template: what it is asked.
+        instruction: what to prefer, in words; None leaves that to the template.
+        max_unreadable: share of verdicts that may be unreadable, of all that this object has asked for.
+
+    Raises:
+        InputError: there is an instruction, and the template has no place for one.
+    """
+
+    gives = "comparisons"
+
+    def __init__(
+        self, judge: Judge, template: Template, *, instruction: str | None = None, max_unreadable: float = 0.1
+    ) -> None:
+        if instruction is not None and not template.takes_instruction:
+            raise InputError(
+                f"{template.name}: the template has no place for the instruction; write {{{{ instruction }}}} where it "
+                "says what to prefer, or leave the instruction out"
+            )
+        self.judge = judge
+        self.template = template
+        self.instruction = instruction
+        self.max_unreadable = max_unreadable
+        self._verdicts = 0
+        self._reasons: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    def annotate(self, examples: Sequence[Example]) -> Annotated:
+        """See `trueup.annotators.annotator.Annotator`."""
+        pairs = [list(combinations(_distinct(example), 2)) for example in examples]
+        opinions, facts = self.opinions(examples, pairs)
+        return Annotated(tuple(map(_judged, examples, pairs, opinions)), facts)
+
+    def opinions(
+        self, examples: Sequence[Example], pairs: Sequence[Sequence[Pair]]
+    ) -> tuple[list[list[Opinion]], Mapping[str, float]]:
+        """What the judge says of given pairs of responses of each example, and the facts.
+
+        Raises:
+            AnnotatorError: as `annotate`.
+        """
+        posed = [
+            [(self._posed(example, one, other), self._posed(example, other, one)) for one, other in wanted]
+            for example, wanted in zip(examples, pairs, strict=True)
+        ]
+        answers, facts = self._asked({question for both in posed for two in both for question in two})
+        found = [[Opinion(answers[one], answers[other]) for one, other in both] for both in posed]
+        return found, _summed((facts, _counted([opinion for both in found for opinion in both])))
+
+    def _posed(self, example: Example, first: int, second: int) -> Question:
+        one, other = example.responses[first].content, example.responses[second].content
+        try:
+            return pose(
+                self.template, example.prompt, one, other, instruction=self.instruction, tools=example.tools
+            )
+        except InputError as error:
+            where = "" if example.origin is None else f"{example.origin}: "
+            raise InputError(f"{where}{error}") from error
+
+    def _asked(
+        self, questions: set[Question]
+    ) -> tuple[dict[Question, Verdict | Unreadable], Mapping[str, float]]:
+        """The answer to each question; the same questions are asked in the same order, whoever comes first in them."""
+        answers: dict[Question, Verdict | Unreadable] = {}
+        facts: list[Mapping[str, float]] = []
+        ordered = sorted(questions, key=lambda question: question.text)
+        for start in range(0, len(ordered), BLOCK):
+            block = ordered[start : start + BLOCK]
+            heard = self.judge.ask(block)
+            verdicts = [_sound(verdict) for verdict in heard.verdicts]
+            answers |= dict(zip(block, verdicts, strict=True))
+            readable = [verdict.first for verdict in verdicts if isinstance(verdict, Verdict)]
+            own = {"verdicts": len(block), "unreadable": len(block) - len(readable), "first": sum(readable)}
+            facts += [heard.facts, own]
+            self._check(verdicts)
+        return answers, _summed(facts)
+
+    def _check(self, verdicts: Sequence[Verdict | Unreadable]) -> None:
+        """Stop where too many verdicts of all so far are unreadable."""
+        self._verdicts += len(verdicts)
+        self._reasons.update(verdict.reason for verdict in verdicts if isinstance(verdict, Unreadable))
+        unreadable = self._reasons.total()
+        if self._verdicts >= FEWEST and unreadable > self.max_unreadable * self._verdicts:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
+            raise AnnotatorError(
+                f"{self.name}: {unreadable} of {self._verdicts} verdicts ({unreadable / self._verdicts:.0%}) cannot be "
+                f"read, and no more than {self.max_unreadable:.0%} may: {reasons}. Choose another model or template, "
+                "or raise annotator.max_unreadable"
+            )
+
+
+def _distinct(example: Example) -> list[int]:
+    """Positions of the responses, each that says the same as an earlier one left out."""
+    firsts: dict[object, int] = {}
+    for position, response in enumerate(example.responses):
+        firsts.setdefault(content_key(response.content), position)
+    return list(firsts.values())
+
+
+def _sound(verdict: Verdict | Unreadable) -> Verdict | Unreadable:
+    if isinstance(verdict, Verdict) and not 0 <= verdict.first <= 1:
+        return Unreadable("the probability is no number from 0 to 1")
+    return verdict
+
+
+def _judged(example: Example, pairs: Sequence[Pair], opinions: Sequence[Opinion]) -> Example | Discarded:
+    """The example with comparisons in place of all that was said of it before."""
+    comparisons: list[Comparison] = []
+    for (one, other), opinion in zip(pairs, opinions, strict=True):
+        first = opinion.first
+        if first is not None and first != 0.5:
+            ordered = (one, other) if first > 0.5 else (other, one)
+            comparisons.append(Comparison(*ordered, max(first, 1 - first)))
+    if comparisons:
+        bare = tuple(replace(response, score=None, label=None) for response in example.responses)
+        return replace(example, responses=bare, comparisons=tuple(comparisons))
+    unread = any(opinion.first is None for opinion in opinions)
+    return Discarded(UNREAD if unread else TIE if pairs else IDENTICAL, example.origin)
+
+
+def _counted(opinions: Sequence[Opinion]) -> dict[str, float]:
+    return {
+        "pairs": len(opinions),
+        "dropped": sum(opinion.first is None for opinion in opinions),
+        "ties": sum(opinion.first == 0.5 for opinion in opinions),
+        "flipped": sum(opinion.flipped for opinion in opinions),
+    }
+
+
+def _summed(facts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sums by name."""
+    sums: dict[str, float] = {}
+    for one in facts:
+        for name, value in one.items():
+            sums[name] = sums.get(name, 0) + value
+    return sums

@@ -1,0 +1,42 @@
+"""Prompts and responses as a judge reads them: plain text, without a chat template's control tokens."""
+
+import json
+
+from trueup.feedback.records import Content, Message, Tools
+
+SPEAKERS = {
+    "user": "Human",
+    "assistant": "Assistant",
+    "system": "System",
+    "developer": "System",
+    "tool": "Tool",
+}
+
+
+def asked(prompt: Content, tools: Tools = ()) -> str:
+    """A prompt: raw text as it is, a conversation as lines that say who speaks, with the tools it declares."""
+    declared = [f"Tools: {_json([dict(tool) for tool in tools])}"] if tools else []
+    if isinstance(prompt, str):
+        return "\n\n".join([*declared, prompt])
+    return "\n\n".join([*declared, *map(_line, prompt)])
+
+
+def answered(response: Content) -> str:
+    """A response: what the assistant says, and who speaks where it is more than one turn or calls a tool."""
+    if isinstance(response, str):
+        return response
+    if len(response) == 1 and not response[0].extra.get("tool_calls"):
+        return response[0].content
+    return "\n\n".join(map(_line, response))
+
+
+def _line(message: Message) -> str:
+    calls = message.extra.get("tool_calls")
+    said = [message.content] if message.content or not calls else []
+    if calls:
+        said.append(f"calls {_json(calls)}")
+    return f"{SPEAKERS.get(message.role, message.role)}: {' '.join(said)}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,54 @@
+"""`trueup sample`: candidates for a file of prompts, written by models or a server, judged if asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+GROUPS = {
+    "What to sample": (*("model", "data", "output", "count", "merge", "seed", "skip_bad", "overwrite"),),
+    "How responses are drawn": (
+        *(
+            "responses",
+            "decode",
+            "temperature",
+            "top_p",
+            "top_k",
+            "max_new_tokens",
+            "stop",
+            "diversity_penalty",
+        ),
+        *("engine", "base_url", "server_model", "key_variable", "concurrency", "timeout"),
+    ),
+    "Judging them": ("annotator", "best"),
+    "Model and machine": (
+        *("max_length", "max_prompt_length", "precision", "device", "trust_remote_code", "eos_token"),
+        "chat_template",
+    ),
+}
+
+
+def sample(context: typer.Context) -> None:
+    """Sample responses to prompts from one or several models, and put them together as feedback."""
+    from trueup.cli.options import Form, run_form, typed
+    from trueup.gathering.settings import SampleSettings
+
+    form = Form(
+        "trueup sample",
+        sample.__doc__ or "",
+        SampleSettings,
+        GROUPS,
+        short="sampler",
+        left_out=frozenset({"sampler.models", "sampler.resync"}),
+        files="data",
+    )
+
+    def run(given: dict[str, Any], more: dict[str, str]) -> None:
+        settings = typed(SampleSettings, given, form)
+        from trueup.gathering.sample import sample as sampled
+        from trueup.training.progress import Display
+
+        sampled(settings, Display())
+
+    run_form(form, context, run)

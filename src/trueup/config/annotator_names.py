@@ -1,0 +1,127 @@
+"""Annotators by one name, as on the command line: `openai`, `reward:runs/rm/model`, `world:gold`, `rewards.py:brevity`.
+
+A name stands for `annotator.kind` and the kind's main setting; what else the kind has is given beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trueup.config.annotator_settings import ANNOTATORS
+from trueup.config.nearest import did_you_mean
+from trueup.config.schema import Setting, settings_in
+from trueup.config.settings import RunSettings
+from trueup.config.trl_rows import same
+from trueup.config.validation import shown
+from trueup.errors import InputError
+
+MAIN = {
+    "local": "model",
+    "openai": "model",
+    "reward": "model",
+    "likelihood": "model",
+    "function": "function",
+    "world": "reward",
+}
+"""Kind of annotator -> its main setting."""
+REWARDS = ("gold", "proxy")
+"""Of the world."""
+REWARD_FORMS = "a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE.py:FUNCTION"
+REWARD = Setting(
+    "reward", "name", "", (), False, None, f"An annotator that scores, by one name: {REWARD_FORMS}."
+)
+"""Short for an annotator; not a setting of its own in run.yaml."""
+
+
+def annotator_layer(name: str) -> dict[str, Any]:
+    """Return what a name stands for, as settings of `annotator`.
+
+    Examples: `reward:runs/rm/model` is `{"kind": "reward", "model": "runs/rm/model"}`, `openai` is
+    `{"kind": "openai"}`, `rewards.py:brevity` is `{"kind": "function", "function": "rewards.py:brevity"}`.
+
+    Raises:
+        InputError: the name has another form; the message lists the forms.
+    """
+    if "://" in name:  # which may hold a secret, and is not shown
+        raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
+    kind, colon, rest = name.partition(":")
+    if kind == "world" and colon and rest not in REWARDS:
+        close = did_you_mean(rest, REWARDS)
+        raise InputError(
+            f"annotator {shown(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
+        )
+    if kind in MAIN and not colon:
+        return {"kind": kind}
+    if kind in MAIN and rest and (kind != "function" or is_function(rest)):
+        return {"kind": kind, MAIN[kind]: rest}
+    if kind not in MAIN and is_function(name):
+        return {"kind": "function", "function": name}
+    folder = "/" in name and not colon
+    close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, MAIN)
+    raise InputError(f"annotator {shown(name)} is not known; give {ANNOTATORS}{close}")
+
+
+def reward_layer(name: str) -> dict[str, Any]:
+    """Return what `reward: NAME` stands for: an annotator that scores. A plain folder is a reward model's.
+
+    Raises:
+        InputError: the name has another form; the message lists the forms.
+    """
+    kind, colon, _ = name.partition(":")
+    if kind in ("openai", "local"):
+        raise InputError(
+            f"reward {shown(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
+            "give it as annotator"
+        )
+    if (kind in MAIN and colon) or is_function(name):
+        return annotator_layer(name)
+    if kind in MAIN or not name.strip() or name.endswith(".py") or ".py:" in name:
+        raise InputError(f"reward {shown(name)} is not known; give {REWARD_FORMS}")
+    return {"kind": "reward", "model": name}
+
+
+def expanded(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer of dotted settings with what its `annotator: NAME` or `reward: NAME` stands for.
+
+    Raises:
+        InputError: a name has another form; a reward is given beside an annotator; or a name and a setting of the
+            annotator differ.
+    """
+    rest = dict(layer)
+    made: dict[str, Any] = {}
+    reward = rest.pop("reward", None)
+    if reward is not None:
+        if beside := [name for name in rest if name.partition(".")[0] == "annotator"]:
+            raise InputError(
+                f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
+            )
+        made = reward_layer(_text("reward", reward, REWARD_FORMS))
+        name = f"reward {shown(reward)}"
+    elif isinstance(rest.get("annotator"), str):
+        name = f"annotator {shown(rest['annotator'])}"
+        made = annotator_layer(rest.pop("annotator"))
+    for key, value in made.items():
+        path = f"annotator.{key}"
+        if path in rest and not same(rest[path], value):
+            raise InputError(f"{name} and {path} {shown(rest[path])} are both given and differ; give one")
+        rest[path] = value
+    return rest
+
+
+def run_settings() -> list[Setting]:
+    """List every setting of a run that can be given, the short ones too."""
+    found = settings_in(RunSettings)
+    place = next(number for number, setting in enumerate(found) if setting.path == "annotator")
+    return [*found[: place + 1], REWARD, *found[place + 1 :]]
+
+
+def _text(name: str, value: object, forms: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InputError(f"{name} must be {forms}; got {shown(value)}")
+
+
+def is_function(name: str) -> bool:
+    """Whether a name has the form FILE.py:FUNCTION."""
+    file, colon, function = name.rpartition(":")
+    return bool(colon) and file.endswith(".py") and len(file) > len(".py") and function.isidentifier()

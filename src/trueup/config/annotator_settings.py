@@ -1,0 +1,152 @@
+"""Who judges responses: plain values, nothing here loads a model or opens a connection.
+
+`trueup.sources.annotator.make_annotator` turns a choice into a running annotator.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from trueup.config.strict import Amount, Count, Text, Url, Variable
+
+STRICT = ConfigDict(
+    extra="forbid",
+    allow_inf_nan=False,
+    coerce_numbers_to_str=True,
+    use_attribute_docstrings=True,
+    hide_input_in_errors=True,
+)
+Share = Annotated[float, Field(ge=0, le=1)]
+Gives = Literal["scores", "comparisons"]
+ANNOTATORS = (
+    "openai, local:FOLDER, reward:FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE.py:FUNCTION"
+)
+"""Names that stand for an annotator; `trueup.config.annotator_names` reads them."""
+TEMPLATES = ("helpfulness", "harmlessness", "summary")
+"""Prompts of an annotator that are part of trueup."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class LocalAnnotator:
+    """A language model in this process, read by the logits of its two answer tokens."""
+
+    model: Text
+    """Folder of a causal language model."""
+    kind: Literal["local"] = "local"
+    gives: ClassVar[Gives] = "comparisons"
+    instruction: str | None = None
+    """What to prefer, in words. Left out: the template's own."""
+    template: Text = "helpfulness"
+    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
+    max_unreadable: Share = 0.1
+    """Share of verdicts that may be unreadable before the run stops."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class EndpointAnnotator:
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    base_url: Url
+    """Address of the endpoint, as in http://localhost:8000/v1."""
+    model: Text
+    """The name the endpoint knows the model by."""
+    kind: Literal["openai"] = "openai"
+    gives: ClassVar[Gives] = "comparisons"
+    instruction: str | None = None
+    """What to prefer, in words. Left out: the template's own."""
+    template: Text = "helpfulness"
+    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
+    read: Literal["auto", "log-probs", "answer"] = "auto"
+    """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
+    endpoint gives them."""
+    key_variable: Variable = "OPENAI_API_KEY"
+    """Environment variable that holds the key, if the endpoint wants one."""
+    concurrency: Count = 16
+    """Requests at a time."""
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds to wait for an answer."""
+    deadline: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds over which a request that fails is tried again."""
+    asks: Count = 2
+    """How often a question is asked before its verdict counts as unreadable."""
+    max_unreadable: Share = 0.1
+    """Share of verdicts that may be unreadable before the run stops."""
+    max_requests: Amount | None = None
+    """Requests after which the run stops, before the one that would exceed it."""
+    max_tokens: Amount | None = None
+    """Tokens, of questions and answers together, after which it stops."""
+    max_cost: Annotated[float, Field(ge=0)] | None = None
+    """Cost after which it stops, in the currency of the prices."""
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    """Price of a million tokens of questions."""
+    output_price: Annotated[float, Field(ge=0)] | None = None
+    """Price of a million tokens of answers."""
+    cache: bool = True
+    """Keep judgements on disk, by content, so that none is paid for twice."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> EndpointAnnotator:
+        if self.max_cost is not None and None in (self.input_price, self.output_price):
+            raise ValueError(
+                f"annotator.max_cost {self.max_cost:g} needs annotator.input_price and annotator.output_price, what a "
+                "million tokens of questions and of answers cost"
+            )
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class RewardAnnotator:
+    """A reward model: one score a response."""
+
+    model: Text
+    """Folder of a sequence-classification model with one output, such as RUN/model of `trueup train reward-model`."""
+    kind: Literal["reward"] = "reward"
+    gives: ClassVar[Gives] = "scores"
+
+
+@dataclass(frozen=True, config=STRICT)
+class LikelihoodAnnotator:
+    """A language model that scores a response by its own log-likelihood per token, as RRHF's policy does."""
+
+    model: Text
+    """Folder of a causal language model."""
+    kind: Literal["likelihood"] = "likelihood"
+    gives: ClassVar[Gives] = "scores"
+
+
+@dataclass(frozen=True, config=STRICT)
+class FunctionAnnotator:
+    """A function of yours: one score a response."""
+
+    function: Text
+    """FILE.py:FUNCTION; function(prompt, response) returns a number."""
+    kind: Literal["function"] = "function"
+    gives: ClassVar[Gives] = "scores"
+
+
+@dataclass(frozen=True, config=STRICT)
+class WorldAnnotator:
+    """A reward of the built-in world."""
+
+    reward: Literal["gold", "proxy"] = "gold"
+    """Which one."""
+    kind: Literal["world"] = "world"
+    gives: ClassVar[Gives] = "scores"
+    instruction: str | None = None
+    """What it cares about, in words of which it knows helpful, short, very short and harmless."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a judgement is turned into its opposite."""
+
+
+AnnotatorChoice = Annotated[
+    LocalAnnotator
+    | EndpointAnnotator
+    | RewardAnnotator
+    | LikelihoodAnnotator
+    | FunctionAnnotator
+    | WorldAnnotator,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,55 @@
+"""Online AI feedback: DPO, IPO or SLiC on the policy's own responses. Guo et al., 2024, arXiv 2402.04792."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from trueup.feedback.groups import PairRelation
+from trueup.methods.dpo import dpo
+from trueup.methods.ipo import ipo
+from trueup.methods.method import Method, method
+from trueup.methods.slic import slic
+from trueup.references.choices import AnyReference, Frozen
+
+if TYPE_CHECKING:
+    from trueup.batch.index import Pairs
+    from trueup.batch.logprobs import LogProbs
+
+Objective = Annotated[
+    Literal["dpo", "ipo", "slic"], Field(description="What is learned from the annotator's preferences.")
+]
+OnlineBeta = Annotated[
+    Annotated[float, Field(gt=0)] | None,
+    Field(description="Strength of the KL constraint. Left out: 0.1 for dpo, 1 for ipo, 0.002 for slic."),
+]
+BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
+"""The paper's."""
+
+
+@method(
+    name="oaif",
+    title="Online AI feedback",
+    formula="DPO, IPO or SLiC on pairs of responses that the policy has just written and an annotator has compared",
+    paper="Guo et al., 2024, https://arxiv.org/abs/2402.04792",
+    feedback="prompts, and an annotator that compares or scores the policy's responses to them",
+    defaults={
+        "source": "online",
+        "learning_rate": 5e-7,
+        "batch_size": 128,
+        "sampler.responses": 2,
+        "sampler.temperature": 0.9,
+    },
+    aliases=("online-dpo",),
+    sources=("online", "replay"),
+    least_responses=2,
+)
+def oaif(
+    *, objective: Objective = "dpo", beta: OnlineBeta = None, reference: AnyReference = Frozen()
+) -> Method[PairRelation, Pairs, LogProbs]:
+    """Sample two responses with the policy as it is, ask which is better, and learn from the answer at once."""
+    strength = BETA[objective] if beta is None else beta
+    if objective == "ipo":
+        return ipo(beta=strength, per_token=False, reference=reference)
+    return {"dpo": dpo, "slic": slic}[objective](beta=strength, reference=reference)

@@ -1,0 +1,120 @@
+"""Proximal policy optimization. Schulman et al., 2017, https://arxiv.org/abs/1707.06347."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from trueup.feedback import scored_views
+from trueup.methods.method import Method, method
+from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, MissingEndPenalty, ValueWeight
+from trueup.references.choices import AnyReference, Frozen
+
+if TYPE_CHECKING:
+    from trueup.batch.logprobs import LogProbs
+    from trueup.batch.rollouts import Rollouts
+
+AtLeast0 = Annotated[float, Field(ge=0)]
+KLTarget = Annotated[
+    AtLeast0 | None,
+    Field(
+        description="KL divergence of a response, in nats, that kl_coef is steered towards; 0 keeps kl_coef as it is."
+    ),
+]
+KLHorizon = Annotated[
+    float, Field(gt=0, description="Responses over which kl_coef moves by a fifth at most; with kl_target.")
+]
+GaeLambda = Annotated[
+    float,
+    Field(ge=0, le=1, description="Advantages trust the value head at 0 and only what was seen at 1."),
+]
+Clip = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="How far a token's ratio pi / pi_old may move from 1 before it earns nothing more.",
+    ),
+]
+ValueClip = Annotated[
+    float, Field(gt=0, description="How far a value may move within a round before it earns nothing more.")
+]
+ScaleScores = Annotated[
+    bool, Field(description="Divide scores by the standard deviation of all of the run so far.")
+]
+ClipReward = Annotated[
+    AtLeast0 | None, Field(description="Largest size of a score, once scaled; 0 leaves it.")
+]
+WhitenRewards = Annotated[
+    bool, Field(description="Divide a round's token rewards by their standard deviation; their mean is left.")
+]
+WhitenAdvantages = Annotated[
+    bool, Field(description="Bring a round's advantages to mean 0 and standard deviation 1.")
+]
+
+
+@method(
+    name="ppo",
+    title="Proximal policy optimization",
+    formula="max(-A rho, -A clip(rho, 1 +- clip)) + value_weight/2 (V - R)^2 a token, rho = pi / pi_old, A by GAE",
+    paper="Schulman et al., 2017, https://arxiv.org/abs/1707.06347",
+    feedback=FEEDBACK,
+    defaults={
+        "source": "online",
+        "sampler.responses": 1,
+        "round_prompts": 64,
+        "round_passes": 4,
+        "batch_size": 16,
+        "learning_rate": 8e-6,
+        "schedule": "constant",
+        "adam_beta2": 0.95,
+        "weight_decay": 1e-6,
+    },
+    sources=SOURCES,
+    needs_scores=True,
+)
+def ppo(
+    *,
+    kl_coef: KLCoef = 0.05,
+    kl_target: KLTarget = 6.0,
+    kl_horizon: KLHorizon = 10_000.0,
+    gamma: Gamma = 1.0,
+    gae_lambda: GaeLambda = 0.95,
+    clip: Clip = 0.2,
+    value_clip: ValueClip = 0.2,
+    value_weight: ValueWeight = 1.0,
+    scale_scores: ScaleScores = True,
+    clip_reward: ClipReward = 10.0,
+    missing_end_penalty: MissingEndPenalty = 0.0,
+    whiten_rewards: WhitenRewards = False,
+    whiten_advantages: WhitenAdvantages = True,
+    reference: AnyReference = Frozen(),
+) -> Method[Any, Rollouts, LogProbs]:
+    """Move a little towards what scored above expectation, several times over each round of responses."""
+    from trueup.batch.rollouts import Rollouts
+    from trueup.objectives import ppo as objective
+    from trueup.objectives.advantages.kl_control import KLControl
+    from trueup.objectives.advantages.ppo import GeneralisedAdvantages
+
+    rollout = GeneralisedAdvantages(
+        KLControl(kl_coef, kl_target or None, kl_horizon),
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+        scale_scores=scale_scores,
+        clip_reward=clip_reward or None,
+        missing_end_penalty=missing_end_penalty,
+        whiten_rewards=whiten_rewards,
+        whiten_advantages=whiten_advantages,
+    )
+    loss = partial(objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight)
+    return Method(
+        scored_views.scored,
+        Rollouts.collate,
+        loss,
+        reference,
+        output="values",
+        reference_in_loss=False,
+        rollout=rollout,
+    )

@@ -1,0 +1,56 @@
+"""REINFORCE with a value baseline. Lee et al., 2023, https://arxiv.org/abs/2309.00267."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trueup.feedback import scored_views
+from trueup.methods.method import Method, method
+from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, MissingEndPenalty, ValueWeight
+from trueup.references.choices import AnyReference, Frozen
+
+if TYPE_CHECKING:
+    from trueup.batch.logprobs import LogProbs
+    from trueup.batch.rollouts import Rollouts
+
+
+@method(
+    name="reinforce",
+    title="REINFORCE with a value baseline",
+    formula="sum over tokens of -(Z - V) log pi + value_weight (Z - V)^2, Z the rewards to come, Z - V held fixed",
+    paper="Lee et al., 2023, https://arxiv.org/abs/2309.00267",
+    feedback=FEEDBACK,
+    defaults={
+        "source": "online",
+        "sampler.responses": 1,
+        "sampler.temperature": 0.9,
+        "batch_size": 128,
+        "learning_rate": 1e-5,
+        "epochs": 8.0,
+    },
+    sources=SOURCES,
+    needs_scores=True,
+)
+def reinforce(
+    *,
+    kl_coef: KLCoef = 0.05,
+    gamma: Gamma = 1.0,
+    value_weight: ValueWeight = 0.1,
+    missing_end_penalty: MissingEndPenalty = 0.0,
+    reference: AnyReference = Frozen(),
+) -> Method[Any, Rollouts, LogProbs]:
+    """Make responses likelier by how much more they earned than a value head expected."""
+    from trueup.batch.rollouts import Rollouts
+    from trueup.objectives import reinforce as objective
+    from trueup.objectives.advantages.baseline import ValueBaseline
+
+    return Method(
+        scored_views.scored,
+        Rollouts.collate,
+        partial(objective.reinforce, value_weight=value_weight),
+        reference,
+        output="values",
+        reference_in_loss=False,
+        rollout=ValueBaseline(kl_coef, gamma, missing_end_penalty),
+    )

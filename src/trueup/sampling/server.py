@@ -1,0 +1,233 @@
+"""Responses from an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from trueup.batch.encode import Encoder
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.endpoints.client import Endpoint, Refused
+from trueup.endpoints.key import Key
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.prompts import Prompt
+from trueup.models.causal import CausalModel
+from trueup.sampling.sampler import Sampled
+from trueup.sampling.server_asked import Question, body, question
+from trueup.sampling.server_dialects import VLLM, Met, meet
+from trueup.sampling.server_read import Written, read
+from trueup.sampling.stop import Stops
+from trueup.sampling.vllm import ServedPolicy, serve_policy
+from trueup.sampling.weights import SamplingWeights
+
+LOG = logging.getLogger(__name__)
+PATIENCE = 600.0
+"""Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
+TIMES = 2
+"""How often a server is asked before a response that cannot be read is left out."""
+
+
+class ServerSampler:
+    """Asks a server for one response a request. Nothing is sent before the first prompt.
+
+    What is drawn is a function of the weights, the seed and the prompt as far as the server keeps to its seeds.
+
+    Args:
+        settings: of which the number of responses is not read: `sample` is told.
+        encoder: writes the prompts as the policy is asked them, and knows its tokens. Without one prompts go out as
+            they are, a conversation to /chat/completions, and token ids are not known.
+        name: of the model, for `Sampled.source`.
+        model: the policy, which `refresh` puts into the server.
+        warn: told what goes wrong and is tried again; left out, it stands in the log, which is the screen.
+        poll: raises Stopped once the user has asked to stop.
+    """
+
+    def __init__(
+        self,
+        settings: SamplerSettings,
+        encoder: Encoder | None,
+        *,
+        name: str,
+        model: CausalModel | None = None,
+        warn: Callable[[str], None] = LOG.warning,
+        poll: Callable[[], None] = lambda: None,
+    ) -> None:
+        assert settings.base_url is not None
+        self.settings, self.encoder, self.name = settings, encoder, name
+        self.base_url = settings.base_url.rstrip("/")
+        self._model, self._warn, self._poll = model, warn, poll
+        self._key = Key.from_environment(settings.key_variable)
+        self._endpoint = self._connect(self.base_url, settings.concurrency)
+        self._root = self._connect(self.base_url.removesuffix("/v1"), 1)
+        self._stops = Stops(settings.stop, encoder.text if encoder else str) if settings.stop else None
+        self._weights = SamplingWeights(model, keeps=settings.resync > 1) if model is not None else None
+        self._behind = False
+        """Whether the policy has other weights than the server."""
+        self._served: ServedPolicy | None = None
+        self._met: Met | None = None
+        self._said = False
+
+    def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
+        """See `trueup.sampling.sampler.Sampler`. A response that cannot be read is asked for again, then left out.
+
+        Raises:
+            InputError: also where the server cannot do what is asked of it.
+            AnnotatorError: also where all responses are empty or cannot be read.
+            Stopped: the user asked to stop.
+        """
+        met = self._ready()
+        positions = self._positions(met)
+        asked = [question(prompt, self.encoder, self.settings, met, positions) for prompt in prompts]
+        self._say_inexact(asked)
+        drawn = self.settings.decode == "sample"
+        copies = responses if drawn else 1  # what is not drawn is the same each time
+        written = self._written(asked, copies, met, seed)
+        version = self._weights.version if self._weights is not None else 0
+        return [
+            tuple(
+                Sampled(one.text, one.ids, one.log_probs, one.ended, self.name, version)
+                for one in several
+                if one is not None
+            )
+            * (responses // copies)
+            for several in written
+        ]
+
+    def refresh(self, version: int) -> None:
+        """See `trueup.sampling.sampler.Sampler`; the weights go to the server when it is next asked."""
+        if self._weights is not None:
+            self._weights.refresh(version)
+            self._behind = True
+
+    def state(self) -> Mapping[str, Tensor]:
+        """See `trueup.sampling.sampler.Sampler`."""
+        return self._weights.state() if self._weights is not None else {}
+
+    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
+        """See `trueup.sampling.sampler.Sampler`."""
+        if self._weights is not None:
+            self._weights.restore(tensors, version)
+            self._behind = True
+
+    def _connect(self, base_url: str, concurrency: int) -> Endpoint:
+        timeout = self.settings.timeout
+        return Endpoint(
+            base_url,
+            key=self._key,
+            timeout=timeout,
+            deadline=max(PATIENCE, 2 * timeout),
+            concurrency=concurrency,
+            warn=self._warn,
+            poll=self._poll,
+        )
+
+    def _ready(self) -> Met:
+        """The server as it is to be asked now: with the weights that are to write."""
+        if self._met is None:
+            self._met = self._meet()
+        if self._behind:
+            assert self._model is not None and self._weights is not None
+            if self._served is None:
+                vllm = self._met.dialect is VLLM
+                self._served = serve_policy(
+                    self._endpoint, self._root, self._model, self._met.model, vllm=vllm
+                )
+            with self._weights.in_place():
+                name = self._served.put(self._model, self._weights.version)
+            self._met = Met(self._met.dialect, name, self._met.positions)
+            self._behind = False
+        return self._met
+
+    def _meet(self) -> Met:
+        met = meet(self._endpoint, self._root, self.settings.server_model)
+        if self.settings.top_k and not met.dialect.takes_top_k:
+            raise InputError(
+                f"sampler.top_k {self.settings.top_k}: {self.base_url} is no server that is known to take it; leave it "
+                "out, and give sampler.top_p"
+            )
+        if met.dialect.one_at_a_time:
+            self._endpoint = self._connect(self.base_url, 1)
+        return met
+
+    def _say_inexact(self, asked: Sequence[Question | None]) -> None:
+        """Say once that a server does not read prompts as the policy does."""
+        if not self._said and any(one is not None and not one.exact for one in asked):
+            self._said = True
+            self._warn(
+                f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
+                "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
+            )
+
+    def _positions(self, met: Met) -> int | None:
+        """Tokens of prompt and response together that model and server were made for, where that is known."""
+        config = self._model.inner.config.get_text_config() if self._model is not None else None
+        known = [getattr(config, "max_position_embeddings", None), met.positions]
+        return min((one for one in known if one is not None), default=None)
+
+    def _written(
+        self, asked: Sequence[Question | None], copies: int, met: Met, seed: int
+    ) -> list[list[Written | None]]:
+        """`copies` responses to each question, each None where there is none."""
+        found: dict[tuple[int, int], Written] = {}
+        seen: Counter[str] = Counter()
+        open_: dict[tuple[int, int], tuple[Question, dict[str, Any]]] = {}
+        end_ids = self.encoder.end_ids if self.encoder else ()
+        for place, one in enumerate(asked):
+            for copy in range(copies if one else 0):
+                assert one is not None
+                number = seen[one.spelled] + copy  # a prompt that comes again has further responses
+                open_[place, copy] = one, body(one, number, self.settings, met, end_ids, seed=seed)
+            if one is not None:
+                seen[one.spelled] += copies
+        total = len(open_)
+        faults, refused = Counter[str](), Counter[str]()
+        for _ in range(TIMES):
+            faults.clear()
+            for at, what in self._asked(open_, met):
+                if isinstance(what, str):
+                    faults[what] += 1
+                    continue
+                del open_[at]
+                if isinstance(what, Refused):
+                    refused[f"refused, {what.reason}"] += 1
+                else:
+                    found[at] = what
+        self._judge(total, found, faults + refused)
+        return [[found.get((place, copy)) for copy in range(copies)] for place in range(len(asked))]
+
+    def _asked(
+        self, open_: Mapping[tuple[int, int], tuple[Question, dict[str, Any]]], met: Met
+    ) -> list[tuple[tuple[int, int], Written | Refused | str]]:
+        """What became of each request; a text is why its answer is no response."""
+        outcomes: list[tuple[tuple[int, int], Written | Refused | str]] = []
+        for path in dict.fromkeys(one.path for one, _ in open_.values()):
+            places = [at for at, (one, _) in open_.items() if one.path == path]
+            for number, reply in self._endpoint.each(path, [open_[at][1] for at in places]):
+                one = open_[places[number]][0]
+                if not isinstance(reply, Refused):
+                    what = read(reply, one.room, self.encoder, self._stops, met.dialect)
+                    outcomes.append((places[number], what))
+                else:
+                    outcomes.append((places[number], reply))
+        return outcomes
+
+    def _judge(self, total: int, found: Mapping[Any, Written], faults: Counter[str]) -> None:
+        """Say what is missing, and stop where nothing is there."""
+        missing = sum(faults.values())
+        reasons = "; ".join(f"{count} {what}" for what, count in faults.most_common(2))
+        if total and not found:
+            raise AnnotatorError(
+                f"{self.base_url}: none of {total} responses could be read ({reasons}); look at the server's log, and "
+                "at sampler.server_model"
+            )
+        if total and not any(one.text.strip() for one in found.values()):
+            raise AnnotatorError(
+                f"{self.base_url}: a sampler that returns only empty responses ({len(found)} of {total}); look at the "
+                "model, at how prompts are written for it, and at sampler.stop"
+            )
+        if missing:
+            self._warn(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")

@@ -1,0 +1,79 @@
+"""The running annotator that a choice describes. Whatever an annotator needs is imported only where it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trueup.config.annotator_settings import (
+    AnnotatorChoice,
+    EndpointAnnotator,
+    FunctionAnnotator,
+    LikelihoodAnnotator,
+    LocalAnnotator,
+    RewardAnnotator,
+    WorldAnnotator,
+)
+
+if TYPE_CHECKING:
+    from trueup.annotators.annotator import Annotator
+
+WORLD = "world"
+"""As a model: the built-in one."""
+
+
+def make_annotator(
+    choice: AnnotatorChoice,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    warn: Callable[[str], None] = lambda line: None,
+    poll: Callable[[], None] = lambda: None,
+) -> Annotator:
+    """The annotator that a choice describes, ready to judge.
+
+    Args:
+        seed: of its noise, for those that are noisy on purpose.
+        device: where a model computes: `auto`, `cpu` or `cuda`.
+        warn: takes lines that the user should look at.
+        poll: called while it waits; may raise to stop.
+
+    Raises:
+        InputError: a model's folder, a template, a function or an instruction cannot be used.
+    """
+    if isinstance(choice, LocalAnnotator | LikelihoodAnnotator) and choice.model == WORLD:
+        from trueup.world.model import world_model_path
+
+        choice = replace(choice, model=str(world_model_path()))
+    match choice:
+        case FunctionAnnotator():
+            from trueup.annotators.function import load_scorer
+            from trueup.annotators.scoring import ScoringAnnotator
+
+            return ScoringAnnotator(load_scorer(choice.function), choice.function)
+        case WorldAnnotator():
+            from trueup.world.annotator import load_world_annotator
+
+            return load_world_annotator(choice, seed=seed)
+        case EndpointAnnotator():
+            from trueup.annotators.endpoint import load_endpoint_annotator
+
+            return load_endpoint_annotator(choice, warn=warn, poll=poll)
+        case LocalAnnotator():
+            from trueup.annotators.local import load_local_annotator
+
+            return load_local_annotator(choice, device=device, trust_remote_code=trust_remote_code, poll=poll)
+        case RewardAnnotator():
+            from trueup.annotators.reward import load_reward_annotator
+
+            return load_reward_annotator(
+                choice, device=device, trust_remote_code=trust_remote_code, poll=poll
+            )
+        case LikelihoodAnnotator():
+            from trueup.annotators.likelihood import load_likelihood_annotator
+
+            return load_likelihood_annotator(
+                choice, device=device, trust_remote_code=trust_remote_code, poll=poll
+            )

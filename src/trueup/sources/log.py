@@ -1,0 +1,241 @@
+"""examples.jsonl and rounds.jsonl: what online feedback gathered, written whole, round by round.
+
+    examples.jsonl    canonical records, each with the number of its round
+    rounds.jsonl      one line a round, written once its examples are safely on disk
+
+What no line of rounds.jsonl vouches for, as a process that was killed may leave it, is cut off when a run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import CheckpointError, InputError
+from trueup.feedback.canonical import example_from_row, example_to_row
+from trueup.feedback.records import Example, Origin
+
+EXAMPLES = "examples.jsonl"
+ROUNDS = "rounds.jsonl"
+KEY = "round"
+RESTORE = "Restore the folder from a backup, or begin a new run"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round gave."""
+
+    examples: tuple[Example, ...]
+    """As they are read from the file."""
+    facts: Mapping[str, Any]
+    """Metrics of the round, and what the next one has to know; JSON-ready."""
+
+
+class RoundLog:
+    """The rounds of a run, in memory and in its folder.
+
+    Args:
+        folder: the run's.
+
+    Raises:
+        CheckpointError: the files are damaged, or cannot be read or cut to their last whole round.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
+        self.rounds: dict[int, Round] = {}
+        self._rows = 0
+        if self.index.exists() or self.examples.exists():
+            self._recover()
+
+    def add(
+        self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
+    ) -> Round:
+        """Write a round; it is there whole or not at all.
+
+        Args:
+            number: of the round, from 1.
+            of: rounds of the whole run.
+            prompts: asked in this one, those of which nothing came included.
+            facts: JSON-ready.
+
+        Raises:
+            CheckpointError: the disk is full; nothing of the round is left.
+        """
+        assert number not in self.rounds
+        place = {"number": number, "of": of, "prompts": prompts}
+        rows = [
+            json.dumps(example_to_row(one) | {KEY: place}, ensure_ascii=False).encode() for one in examples
+        ]
+        told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(facts)}
+        line = json.dumps(told)
+        sizes = {file: file.stat().st_size if file.exists() else 0 for file in (self.examples, self.index)}
+        try:
+            _append(self.examples, b"".join(row + b"\n" for row in rows))
+            _append(self.index, line.encode() + b"\n")
+        except OSError as error:
+            for file, size in sizes.items():
+                with suppress(OSError):  # what stays is cut off when the run goes on
+                    os.truncate(file, size)
+            raise CheckpointError(
+                f"{self.examples}: what was gathered cannot be written: {error.strerror or error}. Make room and go on "
+                "with --resume"
+            ) from error
+        self.rounds[number] = Round(self._read(rows), json.loads(line)["facts"])
+        return self.rounds[number]
+
+    def check_has(self, last: int) -> None:
+        """See that all rounds up to one are there.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
+        missing = [number for number in range(1, last + 1) if number not in self.rounds]
+        if missing:
+            raise CheckpointError(
+                f"{self.index} does not tell of round {missing[0]}, but the run has trained on {last} rounds. {RESTORE}"
+            )
+
+    def _recover(self) -> None:
+        told = _whole_lines(self.index) if self.index.exists() else []
+        rows = _whole_lines(self.examples) if self.examples.exists() else []
+        done = 0
+        for place, line in enumerate(told, start=1):
+            number, count, digest, facts = self._told(place, line)
+            own = rows[done : done + count]
+            if len(own) < count:
+                raise CheckpointError(
+                    f"{self.examples} holds {len(rows)} examples; {self.index.name} tells of {done + count}. {RESTORE}"
+                )
+            examples = self._read(own)
+            if _digest(own) != digest:
+                raise CheckpointError(
+                    f"{self.examples}: lines {done + 1} to {done + count} are not as round {number} wrote them, though "
+                    f"they can be read. {RESTORE}"
+                )
+            self.rounds[number] = Round(examples, facts)
+            done += count
+        self._check_rest(rows[done:], done)
+        _cut(self.index, told)
+        _cut(self.examples, rows[:done])
+
+    def _told(self, place: int, line: bytes) -> tuple[int, int, str, Mapping[str, Any]]:
+        """Number, rows, digest and facts of a round out of a line of rounds.jsonl."""
+        try:
+            told = json.loads(line.decode())
+            number, count, digest, facts = (told[name] for name in ("round", "rows", "sha256", "facts"))
+            if type(number) is type(count) is int and isinstance(facts, dict) and number not in self.rounds:
+                return number, count, str(digest), facts
+            raise ValueError("it tells of no round, or of one twice")
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
+
+    def _check_rest(self, rows: Sequence[bytes], done: int) -> None:
+        """Refuse to cut off more than the one round that can be under way when a process is killed."""
+        numbers = {number for row in rows if (number := _number_of(row)) is not None}
+        if len(numbers) > 1 or numbers & set(self.rounds):
+            raise CheckpointError(
+                f"{self.examples} holds examples from line {done + 1} on that {self.index.name} does not tell of. "
+                f"{RESTORE}"
+            )
+
+    def _read(self, rows: Sequence[bytes]) -> tuple[Example, ...]:
+        made = []
+        for row in rows:
+            self._rows += 1
+            try:
+                made.append(example_from_row(json.loads(row.decode()), Origin(EXAMPLES, self._rows)))
+            except (ValueError, TypeError, InputError) as error:
+                raise CheckpointError(
+                    f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}"
+                ) from error
+        return tuple(made)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A whole log."""
+
+    rounds: Mapping[int, tuple[Example, ...]]
+    """By number, from 1; a round of which nothing came is left out."""
+    count: int
+    """Rounds of the run that wrote it."""
+    prompts: Mapping[int, int]
+    """Prompts asked in each of `rounds`."""
+
+
+def read_log(path: str) -> Replayed:
+    """The rounds of an online run's examples.jsonl.
+
+    Raises:
+        InputError: a row holds no round, or is damaged.
+    """
+    rounds: dict[int, list[Example]] = {}
+    prompts: dict[int, int] = {}
+    count = 0
+    for number, line in enumerate(_whole_lines(Path(path)), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode())
+            place = row[KEY]
+            which, count, asked = (int(place[key]) for key in ("number", "of", "prompts"))
+            if not (1 <= which <= count and asked >= 1):
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f"{path}:{number}: no round stands there, so it is not the log of an online run. Give its {EXAMPLES}, "
+                "or train on the file with --source offline"
+            ) from None
+        prompts[which] = asked
+        rounds.setdefault(which, []).append(example_from_row(row, Origin(EXAMPLES, number)))
+    if not rounds:
+        raise InputError(f"{path} holds no examples; give an online run's {EXAMPLES}")
+    return Replayed({which: tuple(made) for which, made in rounds.items()}, count, prompts)
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Lines that end; a torn last one, from a process that was killed, is left out."""
+    try:
+        return path.read_bytes().split(b"\n")[:-1]
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut(path: Path, lines: Sequence[bytes]) -> None:
+    """Take off what stands behind the given first lines of a file."""
+    size = sum(len(line) + 1 for line in lines)
+    try:
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _digest(rows: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"\n".join(rows)).hexdigest()
+
+
+def _number_of(row: bytes) -> int | None:
+    """The round that a row says it belongs to; None where that cannot be read."""
+    try:
+        return int(json.loads(row.decode())[KEY]["number"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _said(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)

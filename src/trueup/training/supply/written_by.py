@@ -1,0 +1,68 @@
+"""The run that wrote a log, and in what a replay of the log departs from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trueup.config.layers import flatten
+from trueup.config.resolve import dump, load_run
+from trueup.config.settings import RunSettings
+from trueup.errors import InputError, listed
+from trueup.methods.method import Method
+
+WITHOUT_EFFECT = (
+    *(
+        "output",
+        "run_name",
+        "data",
+        "prompts",
+        "source",
+        "annotator",
+        "sampler",
+        "round_prompts",
+        "reward_kl",
+        "epochs",
+    ),
+    *(
+        "eval_data",
+        "eval_fraction",
+        "eval_every",
+        "allow_overlap",
+        "skip_bad",
+        "save_every",
+        "save_dtype",
+        "log_every",
+    ),
+    *("keep_checkpoints", "trackers", "trust_remote_code"),
+)
+"""Settings that do not change what a replay ends with."""
+
+
+def departures(log: Path, settings: RunSettings, method: Method[Any, Any, Any]) -> list[str]:
+    """A warning where the run in whose folder the log lies had other settings; nothing where there is no such run."""
+    try:
+        began = load_run(log.parent)
+    except InputError:
+        return []
+    before = {"method": began.method, **flatten(dict(dump(began)["method_settings"])), **_of(began.settings)}
+    now = {"method": method.name, **flatten(dict(method.settings)), **_of(settings)}
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names and before["method"] != now["method"]:
+        names = ["method"]
+    if not names:
+        return []
+    said = listed([f"{name} {_shown(now.get(name))} (was {_shown(before.get(name))})" for name in names])
+    return [
+        f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the same "
+        f"ones give --config {log.parent / 'run.yaml'}"
+    ]
+
+
+def _of(settings: RunSettings) -> dict[str, Any]:
+    values = flatten(settings.model_dump(mode="json"))
+    return {name: value for name, value in values.items() if name.partition(".")[0] not in WITHOUT_EFFECT}
+
+
+def _shown(value: object) -> str:
+    return "left out" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,233 @@
+"""Judgements on disk: found again by content, whole after a kill, shared by processes, never trusted when damaged."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trueup.annotators.cache import JudgementCache, judgement_key
+from trueup.errors import InputError
+
+ANSWER = {"text": "1", "top": [["1", -0.25], ["2", -1.5]], "cut_off": False}
+REQUEST = {
+    "model": "judge",
+    "messages": [{"role": "user", "content": "Which?"}],
+    "temperature": 0,
+    "max_tokens": 1,
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "judgements.sqlite"
+
+
+@pytest.fixture
+def warned() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def opened(path: Path, warned: list[str]) -> Callable[[], JudgementCache]:
+    return lambda: JudgementCache(path, warned.append)
+
+
+def test_an_answer_is_found_again(opened: Callable[[], JudgementCache], warned: list[str]) -> None:
+    cache = opened()
+    assert cache.get("k") is None
+    cache.put("k", ANSWER)
+    cache.put("other", {"text": "\ud800\n", "top": [["1", float("-inf")]], "cut_off": True})
+    assert cache.get("k") == ANSWER
+    cache.close()
+    again = opened()
+    assert again.get("k") == ANSWER
+    assert again.get("other") == {"text": "\ud800\n", "top": [["1", float("-inf")]], "cut_off": True}
+    again.put("k", {**ANSWER, "text": "2"})
+    assert again.get("k") == {**ANSWER, "text": "2"}
+    assert len(again) == 2
+    assert not warned
+
+
+def test_a_key_is_made_of_all_that_an_answer_depends_on() -> None:
+    def key(place: str = "host/v1", labels: tuple[str, str] = ("1", "2"), **changed: Any) -> str:
+        return judgement_key(place, {**REQUEST, **changed}, labels)
+
+    keys = [
+        key(),
+        key(place="other/v1"),
+        key(labels=("A", "B")),
+        key(model="judge-2"),
+        key(messages=[{"role": "user", "content": "Which? "}]),
+        key(temperature=0.5),
+        key(max_tokens=16),
+        key(logprobs=True),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key() == judgement_key("host/v1", dict(reversed(REQUEST.items())), ("1", "2"))
+    assert all(len(one) == 64 and int(one, 16) >= 0 for one in keys)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from trueup.annotators.cache import JudgementCache
+cache = JudgementCache(Path(sys.argv[1]), print)
+number = 0
+while number < int(sys.argv[3]):
+    cache.put(f"{sys.argv[2]}-{number}", {"text": sys.argv[2], "number": number})
+    number += 1
+    print(number, flush=True)
+"""
+
+
+def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path), name, str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_several_processes_write_at_once(
+    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+) -> None:
+    """They also make the file at once."""
+    processes = [writer(path, name, 50) for name in "abc"]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [output.split()[-1] for output in outputs] == ["50"] * 3
+    cache = opened()
+    assert len(cache) == 150
+    for name in "abc":
+        for number in range(50):
+            assert cache.get(f"{name}-{number}") == {"text": name, "number": number}
+    assert not warned
+
+
+def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(
+    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+) -> None:
+    process = writer(path, "a", 1_000_000)
+    assert process.stdout is not None
+    told = 0
+    while told < 40:
+        told = int(process.stdout.readline())
+    os.kill(process.pid, signal.SIGKILL)
+    told = max([told, *map(int, process.stdout.read().split())])
+    process.wait(timeout=60)
+    process.stdout.close()
+    cache = opened()
+    assert told <= len(cache) <= told + 1
+    assert all(cache.get(f"a-{number}") == {"text": "a", "number": number} for number in range(told))
+    assert not warned
+
+
+def filled(opened: Callable[[], JudgementCache]) -> None:
+    cache = opened()
+    for number in range(200):
+        cache.put(f"{number:064d}", {**ANSWER, "number": number})
+    cache.close()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "not a database": lambda whole: b"Lorem ipsum " * 400,
+    "another beginning": lambda whole: b"garbage" * 10 + whole[70:],
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "cut in its first page": lambda whole: whole[:50],
+    "pages of zeros": lambda whole: whole[:4096] + bytes(len(whole) - 4096),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_named_and_moved_aside(
+    damage: str, path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+) -> None:
+    filled(opened)
+    damaged = DAMAGE[damage](path.read_bytes())
+    path.write_bytes(damaged)
+    cache = opened()
+    assert all(cache.get(f"{number:064d}") is None for number in range(200))
+    cache.put("k", ANSWER)
+    assert cache.get("k") == ANSWER
+    assert len(warned) == 1
+    assert warned[0].startswith(f"{path} is damaged (")
+    assert "and is now judgements.sqlite.damaged-1; judgements are kept in a new file" in warned[0]
+    assert "\n" not in warned[0]
+    assert path.with_name("judgements.sqlite.damaged-1").read_bytes() == damaged
+
+
+def test_each_damaged_file_is_kept(
+    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+) -> None:
+    path.parent.mkdir()
+    for _ in range(2):
+        path.write_bytes(b"Lorem ipsum " * 400)
+        opened().close()
+    assert sorted(file.name for file in path.parent.glob("*damaged*")) == [
+        "judgements.sqlite.damaged-1",
+        "judgements.sqlite.damaged-2",
+    ]
+    assert len(warned) == 2
+
+
+def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(
+    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+) -> None:
+    filled(opened)
+    first, second = opened(), opened()
+    for cache in (first, second):
+        assert cache.get(f"{0:064d}")
+    for file in path.parent.glob("*-wal"):
+        file.write_bytes(b"")
+    path.write_bytes(b"Lorem ipsum " * 2000)
+    first.put("k", ANSWER)
+    second.put("l", ANSWER)  # as another process would: it leaves the new file alone
+    assert first.get("k") == second.get("k") == first.get("l") == ANSWER
+    assert [file.name for file in path.parent.glob("*.damaged-?")] == ["judgements.sqlite.damaged-1"]
+
+
+def test_a_changed_byte_of_an_answer_is_seen(
+    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+) -> None:
+    cache = opened()
+    cache.put("k", ANSWER)
+    cache.close()
+    whole = path.read_bytes()
+    assert whole.count(b"-0.25") == 1
+    path.write_bytes(whole.replace(b"-0.25", b"-9.25"))
+    cache = opened()
+    assert cache.get("k") is None
+    cache.put("k", ANSWER)
+    assert cache.get("k") == ANSWER
+    assert not warned
+
+
+def test_no_file_can_be_there(tmp_path: Path, warned: list[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file" / "judgements.sqlite", tmp_path):
+        with pytest.raises(InputError) as caught:
+            JudgementCache(path, warned.append)
+        assert str(caught.value).startswith(f"{path}: judgements cannot be kept there: ")
+        assert "TRUEUP_CACHE" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of a file")
+def test_a_full_disk_is_said(path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from trueup.annotators.cache import JudgementCache\n"
+        "from trueup.errors import InputError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "cache = JudgementCache(Path(sys.argv[1]), print)\n"
+        "cache.put('kept', {'text': '1'})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "try:\n"
+        "    for number in range(1000): cache.put(str(number), {'text': 'x' * 500})\n"
+        "except InputError as error: print(error, cache.get('kept'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert "judgements cannot be kept there: " in done.stdout
+    assert done.stdout.endswith("annotator.cache false {'text': '1'}\n")

@@ -1,0 +1,374 @@
+"""An endpoint as a judge: how it is asked, what its answers become, what they cost, and what is asked only once."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trueup.annotators.budget import Budget
+from trueup.annotators.cache import JudgementCache
+from trueup.annotators.endpoint_judge import EndpointJudge
+from trueup.annotators.judge import Question, Unreadable, Verdict
+from trueup.config.annotator_settings import EndpointAnnotator
+from trueup.endpoints.client import Refused
+from trueup.errors import AnnotatorError, Stopped
+
+QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
+Reply = dict[str, Any] | Refused
+USAGE = {"prompt_tokens": 30, "completion_tokens": 1}
+
+
+def said(text: str | None, finish: str = "stop", **usage: int) -> dict[str, Any]:
+    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage or USAGE}
+
+
+def likely(**probabilities: float) -> dict[str, Any]:
+    """A reply with log-probabilities: `likely(_1=0.75, _2=0.25)`."""
+    top = [{"token": name.lstrip("_"), "logprob": math.log(value)} for name, value in probabilities.items()]
+    reply = said(top[0]["token"], "length")
+    reply["choices"][0]["logprobs"] = {"content": [{"token": top[0]["token"], "top_logprobs": top}]}
+    return reply
+
+
+class Answering:
+    """Stands in for `Endpoint.each`: answers by a function, in turns that are not those of the questions."""
+
+    def __init__(self, answer: Callable[[Mapping[str, Any]], Reply]) -> None:
+        self.answer = answer
+        self.asked: list[Mapping[str, Any]] = []
+        self.batches: list[int] = []
+
+    def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Reply]]:
+        assert path == "/chat/completions"
+        self.batches.append(len(bodies))
+        for number in reversed(range(len(bodies))):
+            self.asked.append(bodies[number])
+            yield number, self.answer(bodies[number])
+
+    def redact(self, text: str) -> str:
+        return text.replace("secret", "***")
+
+    @property
+    def texts(self) -> list[str]:
+        return [body["messages"][0]["content"] for body in self.asked]
+
+
+@pytest.fixture
+def warned() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def cache(tmp_path: Path, warned: list[str]) -> JudgementCache:
+    return JudgementCache(tmp_path / "judgements.sqlite", warned.append)
+
+
+@pytest.fixture
+def judging(warned: list[str]) -> Callable[..., EndpointJudge]:
+    def made(
+        endpoint: Answering, cache: JudgementCache | None = None, budget: Budget | None = None, **choice: Any
+    ) -> EndpointJudge:
+        settings = EndpointAnnotator(
+            base_url="http://localhost:1/v1", model=choice.pop("model", "J"), **choice
+        )
+        return EndpointJudge(
+            endpoint,  # type: ignore[arg-type]
+            settings,
+            cache=cache,
+            budget=budget or Budget(),
+            poll=lambda: None,
+            warn=warned.append,
+        )
+
+    return made
+
+
+Judging = Callable[..., EndpointJudge]
+
+
+def by_number(body: Mapping[str, Any]) -> float:
+    """A probability that differs from question to question."""
+    return 0.1 + 0.2 * int(body["messages"][0]["content"].split()[1])
+
+
+def test_log_probs_are_asked_for_and_read(judging: Judging, warned: list[str]) -> None:
+    server = Answering(lambda body: likely(_1=by_number(body), _2=1 - by_number(body)))
+    heard = judging(server, read="auto").ask(QUESTIONS)
+    assert [verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)] == (
+        pytest.approx([0.1, 0.3, 0.5, 0.7])
+    )
+    assert server.asked[0] == {
+        "model": "J",
+        "messages": [{"role": "user", "content": "Question 0"}],
+        "temperature": 0,
+        "max_tokens": 1,
+        "logprobs": True,
+        "top_logprobs": 20,
+    }
+    assert server.batches == [1, 3]  # one finds out what the endpoint gives
+    assert heard.facts == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 124, "estimated": 0}
+    assert not warned
+
+
+def test_answers_are_read_where_there_are_no_log_probs(judging: Judging, warned: list[str]) -> None:
+    server = Answering(lambda body: said("2" if body["messages"][0]["content"].endswith("1") else "1"))
+    judge = judging(server, read="auto")
+    heard = judge.ask(QUESTIONS)
+    assert heard.verdicts == (Verdict(1.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
+    assert server.batches == [1, 1, 3]
+    assert heard.facts["requests"] == 5
+    assert server.asked[1] == {
+        "model": "J",
+        "messages": [{"role": "user", "content": "Question 0"}],
+        "temperature": 0,
+        "max_tokens": 16,
+    }
+    judge.ask([Question("Another 1")])
+    assert warned == [
+        "annotator J: localhost:1/v1 gives no log-probabilities; verdicts are read from its answers, each of them "
+        "wholly for one response"
+    ]
+    assert server.batches == [1, 1, 3, 1]
+
+
+def test_log_probs_that_are_refused_are_done_without(judging: Judging, warned: list[str]) -> None:
+    refused = Refused("400: logprobs are not supported with this model")
+    server = Answering(lambda body: refused if "logprobs" in body else said("1"))
+    assert judging(server, read="auto").ask(QUESTIONS[:2]).verdicts == (Verdict(1.0),) * 2
+    assert len(warned) == 1
+
+
+def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, warned: list[str]) -> None:
+    """An endpoint that passes questions on to several others need not be alike for all."""
+
+    def answer(body: Mapping[str, Any]) -> Reply:
+        bare = "2" in body["messages"][0]["content"]
+        return said("2") if bare or "logprobs" not in body else likely(_1=0.75, _2=0.25)
+
+    server = Answering(answer)
+    judge = judging(server, read="auto")
+    heard = judge.ask(QUESTIONS)
+    assert [verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)] == (
+        pytest.approx([0.75, 0.75, 0.0, 0.75])
+    )
+    assert server.batches == [1, 3, 1]
+    judge.ask([Question("Question 7"), Question("Question 2, once more")])
+    assert server.batches == [1, 3, 1, 2, 1]
+    assert len(warned) == 1
+
+
+def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, warned: list[str]) -> None:
+    server = Answering(lambda body: said("1"))
+    with pytest.raises(AnnotatorError) as caught:
+        judging(server, read="log-probs").ask(QUESTIONS)
+    assert str(caught.value) == (
+        "annotator J: localhost:1/v1 gives no log-probabilities, and annotator.read is log-probs; give annotator.read "
+        "answer, or auto"
+    )
+    assert server.batches == [1]
+    assert not warned
+
+
+def test_answers_alone_are_wanted(judging: Judging, warned: list[str]) -> None:
+    server = Answering(lambda body: likely(_1=0.9, _2=0.1) if "logprobs" in body else said("(2)"))
+    assert judging(server, read="answer").ask(QUESTIONS).verdicts == (Verdict(0.0),) * 4
+    assert server.batches == [4]
+    assert not warned
+
+
+AGAIN = "\n\nAnswer with one label alone, 1 or 2, and nothing else."
+
+
+def test_what_cannot_be_read_is_asked_again_in_other_words(judging: Judging) -> None:
+    server = Answering(lambda body: said("1" if body["messages"][0]["content"].endswith(AGAIN) else "Both!"))
+    heard = judging(server, read="answer", asks=2).ask(QUESTIONS[:2])
+    assert heard.verdicts == (Verdict(1.0),) * 2
+    assert sorted(server.texts) == sorted(
+        ["Question 0", "Question 1", f"Question 0{AGAIN}", f"Question 1{AGAIN}"]
+    )
+    assert heard.facts["asked_again"] == 2
+    assert heard.facts["requests"] == 4
+
+
+@pytest.mark.parametrize("asks", [1, 2, 3])
+def test_what_can_never_be_read_is_unreadable(asks: int, judging: Judging) -> None:
+    server = Answering(lambda body: said("Both!") if "0" in body["messages"][0]["content"] else said("2"))
+    heard = judging(server, read="answer", asks=asks).ask(QUESTIONS[:2])
+    assert heard.verdicts == (Unreadable("the answer is neither label"), Verdict(0.0))
+    assert len(server.asked) == 1 + asks
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (said("1", "length"), "the answer was cut off at its longest length"),
+        (said("1", "content_filter"), "the endpoint's content filter cut the answer off"),
+        (said(None), "the endpoint's reply holds no answer"),
+        ({"choices": []}, "the endpoint's reply holds no answer"),
+        ({"choices": [{"message": {"content": "1", "refusal": "No."}}]}, "the judge refused to answer"),
+        (said(""), "the answer is empty"),
+        (said("1 or 2"), "the answer names both labels"),
+        (said("\uff11"), "the answer is neither label"),
+        (said("x" * 5_000_000), "the answer is neither label"),
+    ],
+)
+def test_each_fault_of_an_answer_has_its_reason(reply: Reply, reason: str, judging: Judging) -> None:
+    heard = judging(Answering(lambda body: reply), read="answer").ask(QUESTIONS[:1])
+    assert heard.verdicts == (Unreadable(reason),)
+
+
+def test_log_probs_that_are_no_numbers_are_unreadable(judging: Judging) -> None:
+    reply = likely(_1=0.5, _2=0.5)
+    reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"][0]["logprob"] = math.nan
+    heard = judging(Answering(lambda body: reply)).ask(QUESTIONS[:1])
+    assert heard.verdicts == (Unreadable("the log-probabilities are not numbers"),)
+
+
+def test_a_refused_request_is_not_asked_again(judging: Judging) -> None:
+    refused = Refused("This model's maximum context length is 512 tokens. You asked for 600.")
+    server = Answering(lambda body: refused if "0" in body["messages"][0]["content"] else said("1"))
+    heard = judging(server, read="answer", asks=3).ask(QUESTIONS[:2])
+    assert heard.verdicts == (
+        Unreadable("the endpoint refused the question: This model's maximum context length is 512 tokens."),
+        Verdict(1.0),
+    )
+    assert len(server.asked) == 2
+    assert heard.facts["tokens"] == 31  # nothing is counted for what was refused
+
+
+def test_the_same_request_twice_is_one_call(judging: Judging, cache: JudgementCache) -> None:
+    server = Answering(lambda body: likely(_1=0.75, _2=0.25))
+    heard = judging(server, cache).ask((*QUESTIONS[:2], QUESTIONS[0]))
+    assert len(server.asked) == 2
+    assert heard.verdicts[0] == heard.verdicts[2]
+    again = judging(server, cache).ask(QUESTIONS[:3])
+    assert len(server.asked) == 3
+    assert again.verdicts[:2] == heard.verdicts[:2]
+    assert again.facts == {"requests": 1, "cached": 2, "asked_again": 0, "tokens": 31, "estimated": 0}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"model": "K"}, {"read": "answer"}, {"base_url": "http://localhost:2/v1"}], ids=str
+)
+def test_a_changed_request_is_a_new_one(
+    changed: dict[str, str], judging: Judging, cache: JudgementCache
+) -> None:
+    server = Answering(lambda body: likely(_1=0.75, _2=0.25) if "logprobs" in body else said("1"))
+    judging(server, cache, read="log-probs").ask(QUESTIONS[:1])
+    settings = {"base_url": "http://localhost:1/v1", "model": "J", "read": "log-probs", **changed}
+    other = EndpointJudge(
+        server,  # type: ignore[arg-type]
+        EndpointAnnotator(**settings),  # type: ignore[arg-type]
+        cache=cache,
+        budget=Budget(),
+        poll=lambda: None,
+        warn=lambda text: None,
+    )
+    other.ask(QUESTIONS[:1])
+    assert len(server.asked) == 2
+    other.ask([Question(QUESTIONS[0].text, ("2", "1"))])
+    assert len(server.asked) == 3
+
+
+def test_an_answer_to_the_second_ask_is_kept(judging: Judging, cache: JudgementCache) -> None:
+    server = Answering(lambda body: said("1" if body["messages"][0]["content"].endswith(AGAIN) else "Both!"))
+    judging(server, cache).ask(QUESTIONS)
+    asked = len(server.asked)
+    heard = judging(server, cache).ask(QUESTIONS)
+    assert heard.verdicts == (Verdict(1.0),) * 4
+    assert len(server.asked) == asked
+    assert heard.facts["requests"] == heard.facts["tokens"] == 0
+
+
+def test_what_could_not_be_read_is_asked_by_the_next_run(judging: Judging, cache: JudgementCache) -> None:
+    judging(Answering(lambda body: said("1" if "0" in body["messages"][0]["content"] else "?")), cache).ask(
+        QUESTIONS
+    )
+    mended = Answering(lambda body: said("2"))
+    heard = judging(mended, cache, read="answer").ask(QUESTIONS)
+    assert heard.verdicts == (Verdict(1.0), *(Verdict(0.0),) * 3)
+    assert sorted(mended.texts) == ["Question 1", "Question 2", "Question 3"]
+    assert len(cache) == 4
+
+
+def test_a_budget_is_used_up_and_no_more(judging: Judging, cache: JudgementCache) -> None:
+    server = Answering(lambda body: said("1"))
+    budget = Budget(max_requests=3)
+    with pytest.raises(AnnotatorError) as caught:
+        judging(server, cache, budget, read="answer").ask(QUESTIONS)
+    assert str(caught.value).startswith(
+        "annotator J: annotator.max_requests 3 does not allow for another request"
+    )
+    assert str(caught.value).endswith("; verdicts up to here are kept and not paid for again")
+    assert len(server.asked) == 3
+    more = judging(server, cache, Budget(max_requests=1), read="answer").ask(QUESTIONS)
+    assert more.verdicts == (Verdict(1.0),) * 4
+    assert len(server.asked) == 4
+    with pytest.raises(AnnotatorError) as caught:
+        judging(server, None, Budget(max_requests=0), read="answer").ask(QUESTIONS)
+    assert "not paid for again" not in str(caught.value)
+
+
+def test_a_budget_in_tokens_is_used_up_although_estimates_are_high(judging: Judging) -> None:
+    """Each question is estimated at 20 tokens and takes 5, so that more than the first batch of them fits."""
+    server = Answering(lambda body: said("1", prompt_tokens=4, completion_tokens=1))
+    questions = [Question(f"Question {number:4}") for number in range(20)]
+    with pytest.raises(AnnotatorError, match="max_tokens 60 does not allow"):
+        judging(server, None, Budget(max_tokens=60), read="answer").ask(questions)
+    assert server.batches[0] == 2
+    assert 60 - 21 < 5 * len(server.asked) <= 60
+
+
+def test_cost_is_reported_where_there_are_prices(judging: Judging) -> None:
+    server = Answering(lambda body: said("1"))
+    heard = judging(server, None, Budget(input_price=1.0, output_price=10.0), read="answer").ask(QUESTIONS)
+    assert heard.facts["cost"] == pytest.approx(4 * (30 + 10) / 1e6)
+    assert "cost" not in judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).facts
+
+
+def test_usage_that_is_missing_is_estimated(judging: Judging) -> None:
+    server = Answering(lambda body: {**said("1"), "usage": None})
+    budget = Budget()
+    heard = judging(server, None, budget, read="answer").ask(QUESTIONS)
+    assert heard.facts["estimated"] == 4
+    assert heard.facts["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
+    assert budget.state()["estimated"] == 4
+
+
+def test_a_fault_lets_go_of_what_it_had_reserved(judging: Judging, cache: JudgementCache) -> None:
+    def answer(body: Mapping[str, Any]) -> Reply:
+        if body["messages"][0]["content"] == "Question 1":
+            raise AnnotatorError("the server is down")
+        return said("1")
+
+    server = Answering(answer)
+    budget = Budget(max_requests=4)
+    judge = judging(server, cache, budget, read="answer")
+    with pytest.raises(AnnotatorError, match="the server is down"):
+        judge.ask(QUESTIONS)
+    assert budget.spent.requests == 2
+    server.answer = lambda body: said("2")
+    assert judge.ask(QUESTIONS).verdicts == (Verdict(0.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
+    assert budget.spent.requests == 4
+
+
+def test_nothing_is_asked_once_the_user_wants_to_stop() -> None:
+    def stop() -> None:
+        raise Stopped("SIGTERM")
+
+    server = Answering(lambda body: said("1"))
+    settings = EndpointAnnotator(base_url="http://localhost:1/v1", model="J")
+    judge = EndpointJudge(
+        server,  # type: ignore[arg-type]
+        settings,
+        cache=None,
+        budget=Budget(),
+        poll=stop,
+        warn=lambda text: None,
+    )
+    with pytest.raises(Stopped):
+        judge.ask(QUESTIONS)
+    assert not server.asked
+    assert judge.ask([]).verdicts == ()

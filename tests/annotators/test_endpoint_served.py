@@ -1,0 +1,124 @@
+"""A judge on a real server: `transformers serve` with a model that is made to answer 1, whatever it is asked."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+from toys import CHARACTERS, CHATML, EOS, SPECIAL, char_tokenizer, save_tiny_model
+from transformers import AutoModelForCausalLM
+
+from trueup.annotators.endpoint import load_endpoint_annotator
+from trueup.config.annotator_settings import EndpointAnnotator
+from trueup.errors import AnnotatorError
+from trueup.feedback.groups import Discarded
+from trueup.feedback.records import Example, Response
+
+STARTING = 180
+EXAMPLES = [
+    Example(f"Prompt {number}", (Response("Short"), Response("A longer response"))) for number in range(3)
+]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("uvicorn") is None, reason="transformers[serving] is not installed"
+    ),
+]
+
+
+def save_judge(folder: Path) -> Path:
+    """A model that writes 1 after anything but a 1, and ends after a 1: only its embeddings reach its head."""
+    save_tiny_model(folder, tokenizer=char_tokenizer(chat_template=CHATML), max_position_embeddings=4096)
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    one = len(SPECIAL) + CHARACTERS.index("1")
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight", "embed_tokens.weight", "lm_head.weight")):
+                weight.zero_()
+        embedded = network.get_input_embeddings().weight
+        embedded[:, 0], embedded[one, 0], embedded[one, 1] = 1.0, 0.0, 1.0
+        network.lm_head.weight[one, 0], network.lm_head.weight[EOS, 1] = 10.0, 10.0
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The folder of the judge and the address of a server that has it."""
+    folder = save_judge(tmp_path_factory.mktemp("judge"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("served") / "log"
+    command = [
+        str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--host", "127.0.0.1",
+        "--port", str(port), "--device", "cpu", "--dtype", "float32",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(log.parent)}
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    try:
+        until = time.monotonic() + STARTING
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
+        yield folder, f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, trust_env=False).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_a_judge_that_always_says_first_gives_a_half(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This server gives no log-probabilities, which is said, and counts tokens, which is believed."""
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+    warned: list[str] = []
+    choice = EndpointAnnotator(base_url=served[1], model=str(served[0]), concurrency=2)
+    annotated = load_endpoint_annotator(choice, warn=warned.append).annotate(EXAMPLES)
+    assert all(isinstance(example, Discarded) for example in annotated.examples)
+    facts = annotated.facts
+    assert (facts["verdicts"], facts["unreadable"], facts["first"], facts["ties"]) == (6, 0, 6, 3)
+    assert facts["requests"] == 7  # one found out that there are no log-probabilities
+    assert facts["estimated"] == 0
+    assert facts["tokens"] > 6 * 1000  # a token a character
+    assert len(warned) == 1
+    assert "gives no log-probabilities" in warned[0]
+    again = load_endpoint_annotator(choice, warn=warned.append).annotate(EXAMPLES)
+    assert (again.facts["cached"], again.facts["requests"], again.facts["first"]) == (6, 0, 6)
+
+
+def test_log_probs_that_a_server_does_not_give_are_not_made_up(served: tuple[Path, str]) -> None:
+    choice = EndpointAnnotator(base_url=served[1], model=str(served[0]), read="log-probs", cache=False)
+    with pytest.raises(AnnotatorError, match="gives no log-probabilities"):
+        load_endpoint_annotator(choice).annotate(EXAMPLES)
+
+
+def test_a_model_that_the_server_does_not_have(served: tuple[Path, str]) -> None:
+    """This server refuses each question by itself."""
+    examples = [Example(f"{example.prompt} {n}", example.responses) for example in EXAMPLES for n in range(4)]
+    choice = EndpointAnnotator(base_url=served[1], model="no/such-model", cache=False)
+    with pytest.raises(
+        AnnotatorError, match=r"24 of 24 verdicts .* the endpoint refused the question: 400"
+    ) as caught:
+        load_endpoint_annotator(choice).annotate(examples)
+    assert "\n" not in str(caught.value)

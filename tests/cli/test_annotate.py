@@ -1,0 +1,329 @@
+"""`trueup annotate`: any feedback judged by any annotator, or its chosen responses written anew."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_server import Asked, FaultyServer, Reply, chat
+from judges import first_with, shown
+from runs import command, in_child
+
+from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Example
+
+Captured = pytest.CaptureFixture[str]
+FUNCTIONS = """
+import os, pathlib, signal
+
+def words(prompt, response):
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        if prompt == "p200" and pathlib.Path(number.name).exists():
+            pathlib.Path(number.name).unlink()
+            os.kill(os.getpid(), number)
+    return len(response.split())
+
+def nan(prompt, response):
+    return float("nan")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: pairs, of which one is no pair, and functions."""
+    write(
+        tmp_path / "pairs.jsonl",
+        {"prompt": "p1", "chosen": "one two three", "rejected": "one"},
+        {"prompt": "p2", "chosen": "yes", "rejected": "oh no"},
+        {"prompt": "p3", "chosen": "same", "rejected": "same"},
+    )
+    (tmp_path / "rewards.py").write_text(FUNCTIONS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return tmp_path
+
+
+def write(path: Path, *rows: dict[str, Any]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def judge(
+    *more: object, data: object = "pairs.jsonl", by: str = "rewards.py:words", output: str = "out.jsonl"
+) -> int:
+    return command("annotate", data, "--annotator", by, "--output", output, *more)
+
+
+def read(name: str = "out.jsonl") -> tuple[Example, ...]:
+    return read_feedback([name]).examples
+
+
+def test_a_function_scores_every_response(folder: Path, capsys: Captured) -> None:
+    assert judge() == 0
+    examples = read()
+    assert [[one.score for one in example.responses] for example in examples] == [[3, 1], [1, 2], [1, 1]]
+    assert not any(example.comparisons for example in examples)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[:1] == ["pairs.jsonl: TRL pairs, 3 rows, 3 comparisons"]
+    assert said.err.splitlines()[-4:] == [
+        "6 scores: mean 1.5, standard deviation 0.7638, from 1 to 3",
+        "ties: 1 of 3 pairs of responses to one prompt have equal scores",
+        "agrees with the judgements given on 0.500 +- 0.500 of 2 pairs that both order",
+        "3 examples written to out.jsonl",
+    ]
+    assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
+
+
+def test_several_files_and_a_packed_output(folder: Path) -> None:
+    write(folder / "more.jsonl", {"prompt": "q", "completion": "a b", "label": True})
+    assert judge("more.jsonl", output="out.jsonl.gz") == 0
+    assert [[one.score for one in example.responses] for example in read("out.jsonl.gz")][-1] == [2]
+    assert read("out.jsonl.gz")[-1].responses[0].label is None
+
+
+def test_the_gold_reward_agrees_with_itself(folder: Path, capsys: Captured) -> None:
+    world = "world:pairs?count=30&seed=2"
+    assert judge(data=world, by="world:gold") == 0
+    assert "agrees with the judgements given on 1.000 +- 0.000 of 30 pairs" in capsys.readouterr().err
+    assert (
+        judge("--annotator.instruction", "very short", data=world, by="world:gold", output="short.jsonl") == 0
+    )
+    lengths = [
+        sum(
+            len(str(max(example.responses, key=lambda one: one.score or 0.0).content).split())
+            for example in read(name)
+        )
+        for name in ("out.jsonl", "short.jsonl")
+    ]
+    assert lengths[1] < lengths[0]
+
+
+def longer(asked: Asked) -> dict[str, Any]:
+    """Prefers the longer response, and the first place a little."""
+    first, second = (len(text) for text in shown(asked))
+    return first_with(0.5 if first == second else 0.95 if first > second else 0.15)
+
+
+def test_an_endpoint_compares_in_both_orders(folder: Path, capsys: Captured) -> None:
+    with FaultyServer(longer) as server:
+        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "judge")
+        assert judge(*endpoint, by="openai") == 0
+        assert len(server.asked) == 4
+        examples = read()
+        assert [[(one.better, one.worse) for one in made.comparisons] for made in examples] == [
+            [(0, 1)],
+            [(1, 0)],
+        ]
+        assert [made.comparisons[0].probability for made in examples] == pytest.approx([0.9, 0.9])
+        said = capsys.readouterr().err
+        assert (
+            "position bias: the response shown first has probability 0.550 on average, where 0.5 is fair"
+            in said
+        )
+        assert "1 example left out: 1 for fewer than two different responses (pairs.jsonl:3)" in said
+        assert "agrees with the judgements given on 0.500 +- 0.500 of 2 pairs that both order" in said
+        assert judge(*endpoint, by="openai", output="again.jsonl") == 0
+        assert len(server.asked) == 4 and "0 requests, 4 from the cache" in capsys.readouterr().err
+    assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
+
+
+def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Captured) -> None:
+    """Exit code 6 and one line; a second call goes on, and asks only for what is missing."""
+    rows = [{"prompt": f"p{at}", "chosen": f"longer {at}", "rejected": f"no {at}"} for at in range(70)]
+    write(folder / "many.jsonl", *rows)
+    down = True
+
+    def reply(asked: Asked) -> Any:
+        return Reply(401, {"error": "no"}) if down and "p66" in asked.text else longer(asked)
+
+    with FaultyServer(reply) as server:
+        endpoint = (
+            "--annotator.base_url",
+            server.url,
+            "--annotator.model",
+            "judge",
+            "--annotator.cache",
+            "false",
+        )
+        assert judge(*endpoint, data="many.jsonl", by="openai") == 6
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("trueup: ") and "OPENAI_API_KEY" in error
+        assert error.endswith(
+            "What is done is kept in out.jsonl.part, and the same command goes on from there"
+        )
+        asked, down = len(server.asked), False
+        assert judge(*endpoint, "--annotator.concurrency", 3, data="many.jsonl", by="openai") == 0
+        assert len(server.asked) - asked == 12
+    assert len(read()) == 70
+
+
+def test_a_process_that_is_killed_goes_on_bit_for_bit(folder: Path) -> None:
+    write(
+        folder / "many.jsonl",
+        *({"prompt": f"p{at}", "chosen": "a b", "rejected": f"c {at}"} for at in range(230)),
+    )
+    assert judge(data="many.jsonl", output="whole.jsonl") == 0
+    (folder / "SIGKILL").touch()
+    assert in_child(lambda: judge(data="many.jsonl")) == -signal.SIGKILL
+    assert len(Path("out.jsonl.part").read_text().splitlines()) == 1 + 3
+    assert judge(data="many.jsonl") == 0
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_a_process_that_is_asked_to_stop_ends_the_piece_at_hand(folder: Path) -> None:
+    """The fourth piece is the last one, so the signal comes in the third."""
+    write(
+        folder / "many.jsonl",
+        *({"prompt": f"p{70 + at}", "chosen": "a b", "rejected": f"c {at}"} for at in range(230)),
+    )
+    (folder / "SIGTERM").touch()
+    errors = folder / "errors.txt"
+    assert in_child(lambda: judge(data="many.jsonl"), errors) == 0
+    assert errors.read_text().splitlines()[-1] == (
+        "stopped by SIGTERM; the same command goes on from out.jsonl.part"
+    )
+    assert not Path("out.jsonl").exists() and len(Path("out.jsonl.part").read_text().splitlines()) == 1 + 3
+    assert judge(data="many.jsonl") == 0
+    assert len(read()) == 230
+
+
+def test_a_model_in_this_process(folder: Path, tiny_model: Path) -> None:
+    """Log-likelihoods are below 0, and the same each time."""
+    assert (
+        judge(by=f"likelihood:{tiny_model}")
+        == judge(by=f"likelihood:{tiny_model}", output="again.jsonl")
+        == 0
+    )
+    scores = [one.score for example in read() for one in example.responses]
+    assert all(score is not None and -20 < score < 0 for score in scores)
+    assert len(set(scores)) > 3 and Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
+
+
+def test_chosen_responses_written_anew(folder: Path, capsys: Captured) -> None:
+    """A file for ULMA out of a file of pairs."""
+    from trueup.feedback.views import apply, points_with_demonstrations
+
+    def reply(asked: Asked) -> Reply:
+        return chat(f"Better: {asked.body['messages'][-1]['content']}")
+
+    with FaultyServer(reply) as server:
+        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "big")
+        assert judge(*endpoint, "--rewrite", by="openai", output="golden.jsonl") == 0
+        assert judge(
+            *endpoint, "--rewrite", "--rewrite-template", "improve", "--rewrite-tokens", 64,
+            "--annotator.instruction", "Be brief.", by="openai", output="improved.jsonl",
+        ) == 0  # fmt: skip
+    examples = read("golden.jsonl")
+    assert [
+        [(one.content, one.label, one.demonstration, one.source) for one in made.responses]
+        for made in examples
+    ] == [
+        [("Better: p1", None, True, "big"), ("one", 0.0, False, None)],
+        [("Better: p2", None, True, "big"), ("oh no", 0.0, False, None)],
+    ]
+    assert apply(points_with_demonstrations, examples).units == {"points": 2, "demonstrations": 2}
+    said = capsys.readouterr().err
+    assert "2 chosen responses rewritten by big: 2.0 words on average, where they had 2.0" in said
+    assert "1 example left out: 1 for identical pair (pairs.jsonl:3)" in said
+    assert (
+        server.bodies[-1]["max_tokens"] == 64 and "Be brief." in server.bodies[-1]["messages"][0]["content"]
+    )
+    assert len(read("improved.jsonl")) == 2
+
+
+@pytest.mark.parametrize("name", ["helpfulness", "harmlessness", "summary", "improve"])
+def test_a_template_is_shown_and_can_be_given_back(name: str, folder: Path, capsys: Captured) -> None:
+    assert command("annotate", "--show-template", name) == 0
+    text = capsys.readouterr().out
+    assert "boundary" in text
+    (folder / "mine.jinja").write_text(text)
+    with FaultyServer(lambda asked: chat("Better.") if name == "improve" else longer(asked)) as server:
+        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "m")
+        option = ("--rewrite", "--rewrite-template") if name == "improve" else ("--annotator.template",)
+        assert judge(*endpoint, *option, "mine.jinja", by="openai") == 0
+        if name != "improve":
+            assert judge(*endpoint, *option, name, by="openai", output="again.jsonl") == 0
+            assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
+
+
+URL = "http://localhost:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("none.jsonl", "--annotator", "world:gold"), 2, "none.jsonl: no such file"),
+        (("--annotator", "world:gold"), 2, "data is required: files with responses to judge"),
+        (("pairs.jsonl",), 2, "annotator is required, to say who judges: give openai, local:FOLDER, reward:FOLDER"),
+        (("pairs.jsonl", "--annotator", "word:gold"), 2, "annotator 'word:gold' is not known; give openai"),
+        (("pairs.jsonl", "--annotator.kind", "wrold"), 2, "annotator.kind must be one of local, openai"),
+        (("pairs.jsonl", "--annotator.noise", 1), 2, "annotator.kind is missing: it must be one of local, openai"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--annotator.noise", 2), 2, "annotator.noise must be at most 1"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--annotator.model", "m"), 2, "annotator.model is a setting of"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--annotator.instruction", "be polite"), 2, "know 'polite'"),
+        (("pairs.jsonl", "--annotator", "none.py:f"), 2, "none.py: no such file"),
+        (("pairs.jsonl", "--annotator", "reward:none"), 2, "reward model none is not a folder"),
+        (("pairs.jsonl", "--annotator", "world:gold"), 2, "pairs.jsonl:1: prompt 1: not a prompt of the world: 'p1'"),
+        (("pairs.jsonl", "--annotator", "rewards.py:nan"), 2, "pairs.jsonl:1: rewards.py:nan: prompt 1, 'p1': the fun"),
+        (("there.jsonl", "--annotator", "world:gold", "--output", "there.jsonl"), 2, "the file is there already; give"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--output", "out.csv"), 2, "only JSON lines are written"),
+        (("pairs.jsonl", "--annotatr", "world:gold"), 2, "annotatr is not an option of trueup annotate; did you mean"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--rewrite"), 2, "rewrite needs a model at an endpoint, and"),
+        (("pairs.jsonl", "--annotator", "world:gold", "--rewrite-tokens", 9), 2, "rewrite_tokens says how demonstrat"),
+        (("--show-template", "helpfullness"), 2, "there is no template 'helpfullness'; did you mean 'helpfulness'?"),
+        (
+            ("none.jsonl", "--annotator", "openai", "--annotator.base_url", "http://example.org/v1",
+             "--annotator.model", "m"),
+            2, "the environment variable OPENAI_API_KEY is not set",
+        ),
+        (
+            ("pairs.jsonl", "--annotator", "openai", "--annotator.base_url", URL, "--annotator.model", "m",
+             "--annotator.deadline", 0.2),
+            6, "localhost:9",
+        ),
+        (
+            ("pairs.jsonl", "--annotator", "openai", "--annotator.base_url", URL, "--annotator.model", "m",
+             "--rewrite", "--rewrite-template", "none.jinja"),
+            2, "rewrite_template none.jinja: no such file",
+        ),
+        (
+            ("pairs.jsonl", "--annotator", "openai", "--annotator.base_url", URL, "--annotator.model", "m",
+             "--rewrite", "--annotator.template", "summary"),
+            2, "annotator.template is what a judge is asked, and with rewrite nothing is judged; give rewrite_template",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_in_one_line(
+    folder: Path, capsys: Captured, arguments: tuple[object, ...], code: int, message: str
+) -> None:
+    write(folder / "there.jsonl", {"prompt": "p1", "chosen": "a", "rejected": "b"})
+    output = () if "--output" in arguments else ("--output", "out.jsonl")
+    before = {path.name for path in folder.iterdir()}
+    assert command("annotate", *arguments, *output) == code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("trueup: ") and message in error
+    assert {path.name for path in folder.iterdir()} - before <= {"cache"}
+
+
+def test_nothing_that_could_be_judged(folder: Path, capsys: Captured) -> None:
+    write(folder / "same.jsonl", {"prompt": "p", "chosen": "same", "rejected": "same"})
+    with FaultyServer(longer) as server:
+        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "judge")
+        assert judge(*endpoint, data="same.jsonl", by="openai") == 2
+        assert not server.asked
+    assert (
+        "none of 1 example was judged, for the reasons above; nothing was written" in capsys.readouterr().err
+    )
+    assert not Path("out.jsonl").exists()
+
+
+def test_what_is_there_is_replaced_where_that_is_asked_for(folder: Path) -> None:
+    assert judge(output="pairs.jsonl") == 2
+    assert judge("--overwrite", output="pairs.jsonl") == 0
+    assert [[one.score for one in example.responses] for example in read("pairs.jsonl")] == [
+        [3, 1],
+        [1, 2],
+        [1, 1],
+    ]

@@ -1,0 +1,337 @@
+"""Faults of `trueup train` that gathers feedback: one line, an exit code, and no judgement paid for twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_server import Answer, FaultyServer, Reply
+from judged_runs import Until, judged, one_line, own, resume, train, variety
+from judges import said, text_of
+from online_runs import asked, write_reward
+from runs import metrics_of, model_bytes, options
+
+from trueup.training.signals import StopFlag
+
+Errors = Callable[[], str]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with FaultyServer(variety) as running:
+        yield running
+
+
+@pytest.fixture
+def errors(capsys: pytest.CaptureFixture[str]) -> Errors:
+    return lambda: one_line(capsys.readouterr().err)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happens to, and beside it what its judge was asked."""
+    folder = tmp_path_factory.mktemp("whole")
+    with FaultyServer(variety) as running:
+        assert (
+            train(
+                "oaif",
+                judged(tiny_model, folder, folder / "run", running.url, **{"annotator.cache": "false"}),
+            )
+            == 0
+        )
+        (folder / "asked.json").write_text(json.dumps([text_of(one) for one in running.asked]))
+    return folder / "run"
+
+
+def questions(whole: Path) -> list[str]:
+    found: list[str] = json.loads((whole.parent / "asked.json").read_text())
+    return found
+
+
+def status(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "status.json").read_text())
+    return found
+
+
+LASTING: dict[str, tuple[Answer, str]] = {
+    "dead": (Reply(close=True), "connection"),
+    "401": (Reply(401, {"error": {"message": "Who?"}}), "environment variable OPENAI_API_KEY"),
+    "HTML": (Reply(200, "<html>Welcome</html>"), "check base_url"),
+}
+
+
+@pytest.mark.parametrize("fault", LASTING)
+@pytest.mark.parametrize("method", ["oaif", "dpo"])
+def test_a_judge_that_fails_from_the_start_leaves_no_run_behind(
+    method: str, fault: str, tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    """Online, and where all is gathered first; so that the command, once mended, can be given again as it is."""
+    server.answers, words = [LASTING[fault][0]], LASTING[fault][1]
+    values = judged(tiny_model, tmp_path, tmp_path / "run", server.url)
+    assert train(method, values) == 6
+    assert words in errors()
+    assert not (tmp_path / "run").exists()
+    if fault == "401":
+        server.answers = variety
+        assert train(method, values) == 0
+
+
+def test_a_server_that_is_not_there(tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
+    with FaultyServer() as gone:
+        url = gone.url
+    assert train("oaif", judged(tiny_model, tmp_path, tmp_path / "run", url)) == 6
+    assert "no connection" in errors()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_a_judge_that_fails_in_the_middle(
+    fault: str,
+    whole: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    server: FaultyServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Resumed, the run asks for what was not judged, for nothing else, and ends with the weights of a whole one."""
+    run = tmp_path / "run"
+    failing = server.answers = Until(13, LASTING[fault][0])
+    assert train("oaif", judged(tiny_model, whole.parent, run, server.url)) == 6
+    said_aloud = capsys.readouterr().err
+    assert LASTING[fault][1] in one_line(said_aloud)
+    assert (
+        f"what was judged is kept; once that is mended, go on with: trueup train oaif --resume {run}"
+        in said_aloud
+    )
+    assert status(run)["state"] == "stopped"
+    assert 0 < status(run)["step"] < 6
+    assert resume("oaif", run) == 6  # it is still down; nothing is lost by trying
+    server.answers = variety
+    server.asked.clear()
+    assert resume("oaif", run) == 0
+    assert status(run) == {"state": "done", "step": 6, "steps": 6}
+    assert model_bytes(run) == model_bytes(whole) != {}
+    assert (run / "examples.jsonl").read_bytes() == (whole / "examples.jsonl").read_bytes()
+    now = [text_of(one) for one in server.asked]
+    assert sorted(now + failing.answered) == sorted(questions(whole))
+
+
+def test_verdicts_that_cannot_be_read(
+    whole: Path, tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    """Every answer is bad from some moment on. How many may be is no part of the result, and can change."""
+    server.answers = Until(24, said("I like both."))
+    run = tmp_path / "run"
+    assert train("oaif", judged(tiny_model, whole.parent, run, server.url)) == 6
+    assert "cannot be read, and no more than 10% may" in errors()
+    assert status(run)["state"] == "stopped"
+    assert resume("oaif", run, "--annotator.max_unreadable", "1") == 0
+
+
+def test_a_budget_counts_over_all_sittings(
+    whole: Path, tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    run, count = tmp_path / "run", len(questions(whole))
+    values = judged(tiny_model, whole.parent, run, server.url, **{"annotator.max_requests": 13})
+    assert train("oaif", values) == 6
+    assert "annotator.max_requests 13 does not allow for another request" in errors()
+    assert len(server.asked) == 13
+    assert resume("oaif", run) == 6
+    assert "13 requests and 3,913 tokens are spent" in errors()
+    assert len(server.asked) == 13
+    assert resume("oaif", run, "--annotator.max_requests", count - 1) == 6
+    assert len(server.asked) == count - 1
+    assert resume("oaif", run, "--annotator.max_requests", count, "--annotator.concurrency", 1) == 0
+    assert sorted(text_of(one) for one in server.asked) == sorted(questions(whole))
+    assert model_bytes(run) == model_bytes(whole)
+    assert json.loads((run / "spent.json").read_text())["requests"] == count
+
+
+@pytest.mark.slow
+def test_a_budget_counts_where_the_process_was_killed(
+    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    """The requests of the round that was under way are not forgotten."""
+    server.answers = Until(5, Reply(delay=60))
+    run = tmp_path / "run"
+    values = judged(tiny_model, tmp_path, run, server.url, **{"annotator.max_requests": 6})
+    process = subprocess.Popen([sys.executable, "-m", "trueup", "train", "oaif", *options(values)])
+    try:
+        until = time.monotonic() + 60
+        while (
+            not (run / "spent.json").exists() or json.loads((run / "spent.json").read_text())["requests"] < 5
+        ):
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    server.answers = variety
+    server.asked.clear()
+    assert resume("oaif", run) == 6
+    assert "max_requests 6 does not allow" in errors()
+    assert len(server.asked) == 1
+
+
+def test_what_was_spent_cannot_be_read(
+    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    run = tmp_path / "run"
+    assert train("oaif", judged(tiny_model, tmp_path, run, server.url, **{"annotator.max_requests": 13})) == 6
+    errors()
+    for content in ("{", '{"requests": -3}', "[]"):
+        (run / "spent.json").write_text(content)
+        assert resume("oaif", run) == 4
+        assert "annotator ha" in errors()
+
+
+def test_what_would_change_the_result_cannot_change(
+    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    run = tmp_path / "run"
+    assert train("oaif", judged(tiny_model, tmp_path, run, server.url, **{"annotator.max_requests": 13})) == 6
+    errors()
+    assert (
+        resume("oaif", run, "--annotator.instruction", "Prefer the short one.", "--annotator.timeout", "9")
+        == 2
+    )
+    assert errors().startswith("annotator.instruction cannot change when a run is resumed")
+    assert resume("oaif", run, "--annotator", "world:gold") == 2
+    assert errors().startswith("annotator cannot change when a run is resumed")
+    assert resume("oaif", run, "--sampler.temperature", "2", "--sampler.timeout", "9") == 2
+    assert errors().startswith("sampler.temperature cannot change when a run is resumed")
+
+
+def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPatch) -> None:
+    """Send this process SIGTERM once a server was asked so often, at a moment when the run listens."""
+    original = StopFlag.poll
+
+    def poll(self: StopFlag) -> None:
+        if len(server.asked) == requests and self.name is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+        original(self)
+
+    patch.setattr(StopFlag, "poll", poll)
+
+
+def test_sigterm_while_a_slow_sampler_is_waited_for(
+    tiny_model: Path, tmp_path: Path, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers = [Reply(delay=60)]
+    values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path))
+    at = {"sampler.engine": "server", "sampler.base_url": server.url, "sampler.server_model": "m"}
+    terminate_after(1, server, monkeypatch)
+    began = time.monotonic()
+    assert train("oaif", values | at | {"sampler.timeout": 30}) == 0
+    assert time.monotonic() - began < 20
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("method", ["oaif", "dpo"])
+def test_sigterm_while_a_slow_judge_is_waited_for(
+    method: str, tiny_model: Path, tmp_path: Path, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers = Until(9, Reply(delay=60))
+    run = tmp_path / "run"
+    values = judged(tiny_model, tmp_path, run, server.url)
+    began = time.monotonic()
+    with monkeypatch.context() as patch:
+        terminate_after(11, server, patch)
+        assert train(method, values) == 0
+    assert time.monotonic() - began < 20
+    assert status(run)["state"] == "stopped"
+    assert not (run / "model").exists()
+    server.answers = variety
+    asked_before = set(map(text_of, server.asked[:9]))
+    server.asked.clear()
+    assert resume(method, run) == 0
+    assert not asked_before & set(map(text_of, server.asked))
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "message"),
+    [
+        ("oaif", "raise KeyError('no word')", "the function failed: KeyError: 'no word' (line 5). Mend it"),
+        ("ppo", "return float('nan')", "the function returned nan; it must return a finite number"),
+        ("oaif", "return None", "the function returned None; it must return a finite number"),
+    ],
+)
+def test_a_function_that_fails_in_the_middle(
+    method: str, fault: str, message: str, tiny_model: Path, tmp_path: Path, errors: Errors
+) -> None:
+    """Mended, the run goes on with the round it failed in, and asks nothing again that stands in the log."""
+    function, rounds = write_reward(tmp_path), {"round_prompts": 4, "sampler.responses": 2}
+    sound = (tmp_path / "reward.py").read_text()
+    assert train(method, own(tiny_model, tmp_path, tmp_path / "whole", function, **rounds)) == 0
+    (tmp_path / "other").mkdir()
+    bad = tmp_path / "other" / "reward.py"
+    bad.write_text(f"count = 0\ndef variety(prompt, response):\n    global count; count += 1\n    if count > 20:\n"
+                   f"        {fault}\n    return min(1.0, len(set(response)) / 10)\n")  # fmt: skip
+    run = tmp_path / "run"
+    assert train(method, own(tiny_model, tmp_path, run, f"{bad}:variety", **rounds)) == 2
+    assert message in errors()
+    done = status(run)["step"]
+    assert status(run)["state"] == "stopped" and done > 0
+    assert (run / "checkpoints" / f"step-{done:08d}").is_dir()  # no save was due
+    bad.write_text(sound)
+    assert resume(method, run) == 0
+    assert model_bytes(run) == model_bytes(tmp_path / "whole") != {}
+    assert metrics_of(run) == metrics_of(tmp_path / "whole")
+    lines = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
+    first = {one["prompt"] for one in lines if one["round"]["number"] == 1}
+    assert asked(tmp_path / "other").total() <= asked(tmp_path).total() - len(first)
+
+
+def test_a_function_that_fails_at_once_leaves_no_run_behind(
+    tiny_model: Path, tmp_path: Path, errors: Errors
+) -> None:
+    (tmp_path / "reward.py").write_text("def reward(prompt, response):\n    return 1 / 0\n")
+    for method in ("oaif", "ca", "ppo"):
+        assert (
+            train(method, own(tiny_model, tmp_path, tmp_path / "run", f"{tmp_path / 'reward.py'}:reward"))
+            == 2
+        )
+        assert "ZeroDivisionError: division by zero (line 2)" in errors()
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["oaif", "ppo", "ca"])
+def test_a_reward_model_that_gives_no_number(
+    method: str, tiny_model: Path, tmp_path: Path, errors: Errors
+) -> None:
+    from reward_toys import save_reward
+    from safetensors.torch import load_file, save_file
+
+    folder = save_reward(tmp_path / "reward")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["score.weight"][:] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    assert train(method, own(tiny_model, tmp_path, tmp_path / "run", str(folder))) == 6
+    assert "not a finite number" in errors()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["oaif", "ppo", "ca"])
+def test_nothing_but_empty_responses(method: str, tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
+    """Every character the model knows is a stop string."""
+    values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path))
+    tokens = [chr(code) for code in range(32, 127)]
+    assert train(method, values | {"sampler.stop": tokens}) == 6
+    assert "responses to" in errors()
+    assert not (tmp_path / "run").exists()
+    assert not asked(tmp_path)

@@ -1,0 +1,299 @@
+"""What a client does about every fault of a server, on a clock of its own."""
+
+import random
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+
+from trueup.endpoints.client import Endpoint, Refused, RequestRefused
+from trueup.endpoints.key import Key
+from trueup.endpoints.requests import FIRST_PAUSE, LONGEST_PAUSE, MOST_UNREADABLE, Clock
+from trueup.errors import AnnotatorError, InputError
+
+URL = "http://models.example:8000/v1"
+NOW = 1_700_000_000.0
+GOOD = {"choices": [{"text": "yes"}]}
+Answer = httpx2.Response | Exception
+
+
+class Time:
+    """Passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await anyio.lowlevel.checkpoint()
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now, lambda: NOW + self.now, self.sleep)
+
+
+class Script:
+    """Gives answers in turn, the last of them from then on."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        answer = self.answers[min(len(self.asked), len(self.answers) - 1)]
+        self.asked.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+
+def json(status: int, body: Any, **headers: str) -> httpx2.Response:
+    return httpx2.Response(status, json=body, headers=headers)
+
+
+def good() -> httpx2.Response:
+    return json(200, GOOD)
+
+
+def endpoint(script: Callable[[httpx2.Request], httpx2.Response], time: Time, **changes: Any) -> Endpoint:
+    settings: dict[str, Any] = dict(key=None, timeout=60.0, deadline=600.0, concurrency=4)
+    return Endpoint(
+        URL, **{**settings, **changes}, transport=httpx2.MockTransport(script), clock=time.clock,
+        jitter=random.Random(1),
+    )  # fmt: skip
+
+
+PASSING = {
+    **{str(status): json(status, {"error": {"message": "later"}}) for status in (408, 409, 425, 429)},
+    **{str(status): json(status, {"error": "later"}) for status in (500, 502, 503, 504, 524, 529)},
+    "reset": httpx2.ReadError("Connection reset by peer"),
+    "refused": httpx2.ConnectError("Connection refused"),
+    "name": httpx2.ConnectError("[Errno -2] Name or service not known"),
+    "timeout": httpx2.ReadTimeout("timed out"),
+    "broken": httpx2.RemoteProtocolError("peer closed connection"),
+    "html": httpx2.Response(200, html="<html>Gateway</html>"),
+    "truncated": httpx2.Response(200, content=b'{"choices": [{"te'),
+    "empty": httpx2.Response(200, content=b""),
+    "a list": json(200, [1]),
+    "dressed": json(200, {"error": {"code": 502, "message": "upstream"}}),
+    "deep": httpx2.Response(200, content=b"[" * 200_000),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_may_pass_is_tried_again(fault: str) -> None:
+    time, told = Time(), []
+    script = Script(PASSING[fault], PASSING[fault], good())
+    assert endpoint(script, time, warn=told.append).post("/completions", {"a": 1}) == GOOD
+    assert len(script.asked) == 3
+    assert [request.content for request in script.asked] == [b'{"a": 1}'] * 3
+    assert len(time.slept) == 2
+    assert len(told) == 1 and told[0].startswith(f"{URL}/completions: ")  # once, not for every attempt
+    assert told[0].endswith("trying again for up to 600 seconds")
+
+
+def test_pauses_double_up_to_a_bound_and_are_drawn() -> None:
+    time = Time()
+    with pytest.raises(AnnotatorError):
+        endpoint(Script(json(500, {})), time).post("/x", {})
+    full = [min(LONGEST_PAUSE, FIRST_PAUSE * 2**number) for number in range(len(time.slept))]
+    shares = [pause / whole for pause, whole in zip(time.slept, full, strict=True)]
+    assert all(0.5 <= share <= 1 for share in shares)
+    assert len(set(shares)) == len(shares)
+    assert sum(time.slept) <= 600
+    assert sum(time.slept) > 600 - LONGEST_PAUSE
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("given", ["77", "77.0", formatdate(NOW + 77, usegmt=True)])
+def test_retry_after_is_kept_to(status: int, given: str) -> None:
+    time = Time()
+    script = Script(json(status, {}, **{"Retry-After": given}), good())
+    assert endpoint(script, time).post("/x", {}) == GOOD
+    assert time.slept == [77]
+
+
+@pytest.mark.parametrize("given", ["", "soon", "nan", "inf", "-5", formatdate(NOW - 50, usegmt=True)])
+def test_retry_after_that_says_nothing_leaves_the_pause(given: str) -> None:
+    time = Time()
+    assert endpoint(Script(json(429, {}, **{"Retry-After": given}), good()), time).post("/x", {}) == GOOD
+    assert FIRST_PAUSE / 2 <= time.slept[0] <= FIRST_PAUSE
+
+
+def test_retry_after_beyond_the_deadline_stops_at_once() -> None:
+    time = Time()
+    script = Script(json(500, {}), json(429, {"error": {"message": "slow down"}}, **{"Retry-After": "700"}))
+    with pytest.raises(AnnotatorError) as raised:
+        endpoint(script, time).post("/x", {})
+    assert len(script.asked) == 2
+    left = 600 - time.now
+    assert str(raised.value) == (
+        f"{URL}/x: 429: slow down, and it asks to wait 700 seconds, of which {left:.0f} are left; lower the "
+        "concurrency, or ask for a higher limit"
+    )
+
+
+def test_a_server_that_is_down_past_the_deadline() -> None:
+    time = Time()
+    with pytest.raises(
+        AnnotatorError, match=r"no connection: Connection refused, after 6 attempts in .* seconds"
+    ):
+        endpoint(Script(httpx2.ConnectError("Connection refused")), time, deadline=20.0).post("/x", {})
+    assert time.now <= 20
+
+
+def test_one_answer_is_waited_for_no_longer_than_the_timeout() -> None:
+    """Also where bytes keep coming: the limit is on the whole answer."""
+
+    class Dripping(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            for _ in range(1000):
+                await anyio.sleep(0.01)
+                yield b" "
+
+    script = Script(good())
+    answers = iter([httpx2.Response(200, stream=Dripping()), good()])
+    made = endpoint(lambda request: (script(request), next(answers))[1], Time(), timeout=0.05)
+    assert made.post("/x", {}) == GOOD
+    assert len(script.asked) == 2
+
+
+def test_what_is_never_json_is_not_the_api() -> None:
+    time = Time()
+    script = Script(httpx2.Response(200, html="<html>\n<b>Welcome</b></html>"))
+    with pytest.raises(AnnotatorError) as raised:
+        endpoint(script, time).post("/x", {})
+    assert len(script.asked) == MOST_UNREADABLE
+    assert str(raised.value).startswith(
+        f"{URL}/x: 200, not JSON: <html> <b>Welcome</b></html>, after 4 attempts"
+    )
+    assert str(raised.value).endswith(
+        "check base_url, which usually ends in /v1, and what stands between here and the server"
+    )
+
+
+LASTING = {
+    401: (
+        json(401, {"error": {"message": "Incorrect key"}}),
+        "401: Incorrect key; no key was sent; give one",
+    ),
+    403: (json(403, {"detail": "no"}), "403: no; no key was sent"),
+    402: (json(402, {"error": "pay"}), "402: pay; the account's quota is used up"),
+    404: (json(404, {"detail": "Not Found"}), "404: Not Found; check base_url, which usually ends in /v1"),
+    405: (json(405, {"detail": "Method"}), "405: Method; check base_url and the server"),
+    501: (json(501, {}), "501: {}; check base_url and the server"),
+    429: (
+        json(429, {"error": {"message": "You exceeded it", "type": "insufficient_quota"}}),
+        "429: You exceeded it / insufficient_quota; the account's quota is used up",
+    ),
+    400: (
+        json(400, {"error": {"message": "API key not valid."}}),
+        "400: API key not valid.; no key was sent",
+    ),
+    302: (
+        httpx2.Response(302, headers={"Location": "https://other.example/login?next=secret"}),
+        "302, a redirect to https://other.example/login; give the address itself as base_url",
+    ),
+}
+
+
+@pytest.mark.parametrize("status", LASTING)
+def test_what_lasts_stops_at_the_first_answer(status: int) -> None:
+    answer, said = LASTING[status]
+    script = Script(answer)
+    with pytest.raises(AnnotatorError) as raised:
+        endpoint(script, Time()).post("/completions", {})
+    assert len(script.asked) == 1
+    assert str(raised.value).startswith(f"{URL}/completions: {said}")
+    assert raised.value.exit_code == 6
+
+
+def test_nothing_is_sent_after_a_redirect() -> None:
+    script = Script(httpx2.Response(307, headers={"Location": "http://evil.example/v1/x"}))
+    with pytest.raises(AnnotatorError):
+        endpoint(script, Time(), key=Key("canary-5b1f")).post("/x", {})
+    assert [request.url.host for request in script.asked] == ["models.example"]
+
+
+def test_an_untrusted_certificate_is_not_tried_again() -> None:
+    script = Script(httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"))
+    with pytest.raises(AnnotatorError, match=r"certificate is not trusted.*SSL_CERT_FILE"):
+        endpoint(script, Time()).post("/x", {})
+    assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_request_that_cannot_be_answered_leaves_the_others(status: int) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        long = b"long" in request.content
+        return json(status, {"error": {"message": "maximum context length is 512"}}) if long else good()
+
+    made = endpoint(answer, Time())
+    answers = dict(made.each("/x", [{"a": "short"}, {"a": "long"}, {"a": "short"}]))
+    assert answers == {0: GOOD, 1: Refused(f"{status}: maximum context length is 512"), 2: GOOD}
+    with pytest.raises(RequestRefused) as raised:
+        made.post("/x", {"a": "long"})
+    assert raised.value.reason == str(raised.value) == f"{status}: maximum context length is 512"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\x00\x07\n" * 300, b"x" * 5_000_000, "\u202eevil\u2028".encode() * 50]
+)
+def test_a_message_is_one_short_line_whatever_came_back(body: bytes) -> None:
+    with pytest.raises(AnnotatorError) as raised:
+        endpoint(Script(httpx2.Response(404, content=body)), Time()).post("/x", {})
+    message = str(raised.value)
+    assert message.isprintable() and len(message) < 250
+    assert message.startswith(f"{URL}/x: 404")
+
+
+def test_a_large_answer_is_an_answer() -> None:
+    large = {"choices": [{"text": "x" * 5_000_000}], "more": {"unknown": [None]}}
+    assert endpoint(Script(json(200, large)), Time()).post("/x", {}) == large
+
+
+def test_get_sends_no_body() -> None:
+    script = Script(json(200, {"data": []}))
+    assert endpoint(script, Time()).get("/models") == {"data": []}
+    assert (script.asked[0].method, script.asked[0].content) == ("GET", b"")
+    assert str(script.asked[0].url) == f"{URL}/models"
+
+
+def test_a_probe_takes_anything_for_an_answer() -> None:
+    script = Script(
+        json(404, {}), json(500, {}), httpx2.Response(200, html="<p>"), json(200, {"version": "1"})
+    )
+    made = endpoint(script, Time())
+    assert [made.probe("/version") for _ in range(4)] == [None, None, None, {"version": "1"}]
+    assert [endpoint(Script(json(status, {})), Time()).has("/x") for status in (404, 405, 200)] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_an_order_needs_no_answer_and_is_not_given_twice_to_a_server_that_broke() -> None:
+    script = Script(json(503, {}), httpx2.Response(200, content=b"Success: loaded"))
+    endpoint(script, Time()).order("/load", {})
+    assert len(script.asked) == 2
+    script = Script(json(500, {"error": {"message": "shape mismatch"}}))
+    with pytest.raises(AnnotatorError, match="500: shape mismatch; look at the server's log"):
+        endpoint(script, Time()).order("/load", {})
+    assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["models.example/v1", "ftp://models.example", "http://", "http://a:99999/v1", "http://[::1"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="is no address; give one as in http://localhost:8000/v1"):
+        Endpoint(url, key=None, timeout=1, deadline=1, concurrency=1)
+
+
+def test_a_slash_at_the_end_changes_nothing() -> None:
+    assert Endpoint(URL + "/", key=None, timeout=1, deadline=1, concurrency=1).base_url == URL

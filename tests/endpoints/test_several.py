@@ -1,0 +1,182 @@
+"""Several requests at a time to a real server: how many, in which order, and what happens when one shows that none can
+be answered, or the user stops."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faulty_server import Asked, FaultyServer, Reply
+
+from trueup.endpoints.client import Endpoint, Refused
+from trueup.endpoints.key import Key
+from trueup.errors import AnnotatorError, Stopped
+
+
+def endpoint(server: FaultyServer, **changes: Any) -> Endpoint:
+    settings: dict[str, Any] = dict(key=None, timeout=20.0, deadline=20.0, concurrency=4)
+    return Endpoint(server.url, **{**settings, **changes})
+
+
+def number(asked: Asked) -> int:
+    return int(asked.body["number"])
+
+
+BODIES = [{"number": one} for one in range(12)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_as_many_at_a_time_as_allowed(concurrency: int) -> None:
+    with FaultyServer(lambda asked: Reply(body={"said": number(asked)}, delay=0.03)) as server:
+        answers = dict(endpoint(server, concurrency=concurrency).each("/x", BODIES))
+        assert answers == {one: {"said": one} for one in range(12)}
+        assert server.most_at_once == concurrency
+        assert {asked.path for asked in server.asked} == {"/v1/x"}
+
+
+def test_answers_come_out_as_they_come_in() -> None:
+    with FaultyServer(lambda asked: Reply(body={}, delay=0.0 if number(asked) else 0.5)) as server:
+        order = [one for one, _ in endpoint(server).each("/x", BODIES)]
+        assert order[-1] == 0
+        assert sorted(order) == list(range(12))
+
+
+def test_no_request_is_no_answer() -> None:
+    with FaultyServer() as server:
+        assert list(endpoint(server).each("/x", [])) == []
+        assert server.asked == []
+
+
+def test_faults_over_a_real_connection() -> None:
+    faults = [Reply(close=True), Reply(body={"a": "b" * 100}, cut=20), Reply(500), Reply(body={"a": 1})]
+    with FaultyServer(faults) as server:
+        assert endpoint(server).post("/x", {}) == {"a": 1}
+        assert len(server.asked) == 4
+
+
+def test_a_slow_answer_is_given_up() -> None:
+    with FaultyServer([Reply(delay=30), Reply(body={"a": 1})]) as server:
+        began = time.monotonic()
+        assert endpoint(server, timeout=0.2).post("/x", {}) == {"a": 1}
+        assert time.monotonic() - began < 5
+
+
+def test_what_was_answered_is_handed_out_before_the_error() -> None:
+    """And what is under way is waited for: it is paid for."""
+
+    def answer(asked: Asked) -> Reply:
+        if number(asked) == 1:
+            return Reply(401, {"error": "no"}, delay=0.1)
+        return Reply(body={"said": number(asked)}, delay=0.4 if number(asked) in (2, 3) else 0.0)
+
+    with FaultyServer(answer) as server:
+        got: list[int] = []
+        with pytest.raises(AnnotatorError, match="401"):
+            for one, _ in endpoint(server, concurrency=3).each("/x", BODIES[:4] + BODIES[4:6] * 500):
+                got.append(one)
+        assert {0, 2} <= set(got)
+        answered = [asked for asked in server.asked if number(asked) != 1]
+        assert len(got) == len(answered)
+        assert len(answered) < 900
+
+
+def test_the_first_that_gives_up_ends_the_pauses_of_the_others() -> None:
+    replies = {0: Reply(429, headers={"Retry-After": "15"}), 1: Reply(403, delay=0.2)}
+    with FaultyServer(lambda asked: replies[number(asked)]) as server:
+        began = time.monotonic()
+        with pytest.raises(AnnotatorError, match="403"):
+            list(endpoint(server).each("/x", BODIES[:2]))
+        assert time.monotonic() - began < 5
+        assert len(server.asked) == 2
+
+
+def test_a_refused_request_is_one_answer_among_others() -> None:
+    with FaultyServer(lambda asked: Reply(422 if number(asked) == 5 else 200, {"detail": "bad"})) as server:
+        answers = dict(endpoint(server).each("/x", BODIES))
+        assert [one for one, answer in answers.items() if answer == Refused("422: bad")] == [5]
+
+
+class Stop:
+    """Asks to stop from a moment on."""
+
+    def __init__(self) -> None:
+        self.now = threading.Event()
+
+    def poll(self) -> None:
+        if self.now.is_set():
+            raise Stopped("SIGINT")
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(delay=30), Reply(429, headers={"Retry-After": "10"})], ids=["wait", "pause"]
+)
+def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply) -> None:
+    stop = Stop()
+    with FaultyServer(lambda asked: reply if number(asked) == 1 else Reply(body={})) as server:
+        threading.Timer(0.5, stop.now.set).start()
+        began = time.monotonic()
+        got = []
+        with pytest.raises(Stopped):
+            for one, _ in endpoint(server, poll=stop.poll).each("/x", BODIES):
+                got.append(one)
+        assert sorted(got) == [0, *range(2, 12)]
+        assert time.monotonic() - began < 5
+
+
+def test_answers_that_nobody_takes_are_not_waited_for() -> None:
+    with FaultyServer(lambda asked: Reply(body={}, delay=0.0 if number(asked) == 0 else 30)) as server:
+        began = time.monotonic()
+        answers = endpoint(server).each("/x", BODIES)
+        assert next(answers)[0] == 0
+        answers.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - began < 5
+
+
+def test_threads_share_an_endpoint() -> None:
+    with FaultyServer(lambda asked: {"said": number(asked)}) as server:
+        shared = endpoint(server, key=Key("k3y-for-all"))
+        found: dict[int, Any] = {}
+
+        def ask(one: int) -> None:
+            found[one] = shared.post("/x", {"number": one})["said"]
+
+        threads = [threading.Thread(target=ask, args=(one,)) for one in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == {one: one for one in range(8)}
+        assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer k3y-for-all"}
+
+
+def test_a_server_that_goes_and_comes_back_is_waited_for() -> None:
+    told: list[str] = []
+    first = FaultyServer([Reply(body={"a": 1})])
+    first.stop()
+    made = endpoint(first, deadline=3.0, warn=told.append)
+    with pytest.raises(
+        AnnotatorError, match=r"no connection.*check base_url, and that the server is running"
+    ):
+        made.post("/x", {})
+    assert len(told) == 1
+
+
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyServer([Reply(body={"a": 1})]) as server, FaultyServer([Reply(403)]) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.address)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert endpoint(server).post("/x", {}) == {"a": 1}
+        assert proxy.asked == []
+
+
+def test_inside_another_event_loop(capsys: Callable[[], object]) -> None:
+    """As in a notebook."""
+    import asyncio
+
+    async def cell(made: Endpoint) -> Any:
+        return made.post("/x", {})
+
+    with FaultyServer([Reply(body={"a": 1})]) as server:
+        assert asyncio.run(cell(endpoint(server))) == {"a": 1}

@@ -1,0 +1,134 @@
+"""What was written and what was there already, as one example of each prompt."""
+
+import pytest
+
+from trueup.feedback.groups import Discarded
+from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.gathering.best import best_of, best_of_each
+from trueup.gathering.candidates import put_together
+from trueup.gathering.writing import Written
+from trueup.sampling.sampler import Sampled
+
+
+def wrote(name: str, *texts: tuple[str, ...]) -> Written:
+    """What one model wrote to each prompt; the ids of a text are its length."""
+    return Written(
+        name,
+        tuple(
+            tuple(Sampled(text, (len(text),), None, True, name, 0) for text in several) for several in texts
+        ),
+    )
+
+
+PROMPTS = (
+    Prompt("p", Origin("a.jsonl", 1)),
+    Prompt("q", Origin("a.jsonl", 2)),
+    Prompt("r", Origin("b.jsonl", 1)),
+)
+
+
+def test_models_one_after_the_other_and_what_is_the_same_once() -> None:
+    made = put_together(
+        PROMPTS,
+        [wrote("A", ("x", "y"), ("x", "x"), ("z", "")), wrote("B", ("y", "w"), ("v", "x"), (" ", "z"))],
+    )
+    assert [(one.prompt, str(one.origin)) for one in made.examples] == [
+        ("p", "a.jsonl:1"), ("q", "a.jsonl:2"), ("r", "b.jsonl:1"),
+    ]  # fmt: skip
+    assert [
+        [(one.content, one.source, one.tokens) for one in example.responses] for example in made.examples
+    ] == [
+        [("x", "A", (1,)), ("y", "A", (1,)), ("w", "B", (1,))],
+        [("x", "A", (1,)), ("v", "B", (1,))],
+        [("z", "A", (1,))],
+    ]
+    assert made.lines == ("responses left out: 4 that another response to the prompt repeats, 2 empty",)
+
+
+def test_without_token_ids() -> None:
+    (example,) = put_together(PROMPTS[:1], [wrote("A", ("x",))], with_tokens=False).examples
+    assert example.responses == (Response("x", source="A"),)
+
+
+def test_prompts_without_a_response_are_named() -> None:
+    made = put_together(PROMPTS, [wrote("A", (), ("",), ("x",))])
+    assert [one.prompt for one in made.examples] == ["r"]
+    assert made.lines[-1] == (
+        "2 prompts left out, without a response (a.jsonl rows 1, 2): too long, or every response was empty"
+    )
+
+
+def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it() -> None:
+    also = [
+        Example("p", (Response("x", score=1.0), Response("old", label=0.5)), (Comparison(0, 1, 0.75),)),
+        Example("p", (Response("x", score=2.0), Response("older", source="ann"))),
+        Example("q", (Response("only"),)),
+    ]
+    made = put_together(PROMPTS, [wrote("A", ("x", "y"), (), ())], also)
+    assert made.examples[0] == Example(
+        "p",
+        (
+            Response("x", score=1.5),
+            Response("old", label=0.5),
+            Response("older", source="ann"),
+            Response("y", source="A", tokens=(1,)),
+        ),
+        (Comparison(0, 1, 0.75),),
+        Origin("a.jsonl", 1),
+    )
+    assert made.examples[1].responses == (Response("only"),)
+    assert made.lines[0] == "4 responses of the data kept beside them (--no-merge leaves them out)"
+    assert made.lines[1] == "responses left out: 1 that another response to the prompt repeats"
+
+
+def test_a_conversation_gets_turns_of_the_assistant() -> None:
+    """So that what a model wrote and what the data hold are told to be the same."""
+    talk = (Message("user", "hi"),)
+    tools = ({"type": "function", "function": {"name": "add"}},)
+    also = [Example(talk, (Response((Message("assistant", "x"),)),), tools=tools)]
+    prompts = [Prompt(talk, tools=tools), Prompt(talk)]
+    made = put_together(prompts, [wrote("A", ("x", "y"), ("x",))], also)
+    assert [[one.content for one in example.responses] for example in made.examples] == [
+        [(Message("assistant", "x"),), (Message("assistant", "y"),)],
+        [(Message("assistant", "x"),)],
+    ]
+    assert [example.tools for example in made.examples] == [tools, ()]
+    assert made.lines[1:] == ("responses left out: 1 that another response to the prompt repeats",)
+
+
+def responses(*scores: float | None) -> tuple[Response, ...]:
+    return tuple(Response(f"r{at}", score=score) for at, score in enumerate(scores))
+
+
+@pytest.mark.parametrize(
+    ("example", "best", "score"),
+    [
+        (Example("p", responses(0.5, 2.0, 1.0)), "r1", 2.0),
+        (Example("p", responses(1.0, 2.0, 2.0)), "r1", 2.0),
+        (Example("p", responses(None, -2.0)), "r1", -2.0),
+        (Example("p", responses(None, None), (Comparison(1, 0, 0.75),)), "r1", 0.75),
+        # A beats B surely and ties with C; C beats B by little: (1 + 1/2) / 2.
+        (Example("p", responses(None, None, None), (Comparison(0, 1), Comparison(2, 1, 0.6))), "r0", 0.75),
+        # r2 was never told apart from the others, which beat each other in a circle of unequal strength.
+        (
+            Example("p", responses(None, None, None, None), (Comparison(0, 1, 0.9), Comparison(1, 3, 0.6))),
+            "r0",
+            (0.9 + 0.5 + 0.5) / 3,
+        ),
+    ],
+)
+def test_the_best(example: Example, best: str, score: float) -> None:
+    made = best_of(example)
+    assert isinstance(made, Example)
+    assert made.comparisons == () and made.prompt == "p"
+    assert [(one.content, one.score) for one in made.responses] == [(best, pytest.approx(score))]
+
+
+def test_where_nothing_is_best() -> None:
+    origin = Origin("a.jsonl", 4)
+    judged, alone = Example("p", responses(1.0)), Example("q", responses(None, None), origin=origin)
+    assert best_of_each([judged, alone]) == (
+        [judged],
+        [Discarded("nothing says which response is best", origin)],
+    )

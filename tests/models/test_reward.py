@@ -1,0 +1,188 @@
+"""A reward model scores as the model library does, through every layout, at the token the library reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from reward_toys import library_scores, save_causal, save_reward
+from toys import BOS, EOS, HYBRID, PAD, char_tokenizer, token_group
+from transformers import AutoTokenizer
+
+from trueup.batch.stream import build_stream
+from trueup.batch.tokens import TokenGroup
+from trueup.models.causal import CausalModel, Layout
+from trueup.models.prepare import AdapterSettings, load_reward_policy
+from trueup.models.reward import RewardModel, at_last_tokens, naive_scores
+from trueup.models.reward_load import load_reward
+from trueup.models.selfcheck import check_layout
+
+CPU = torch.device("cpu")
+FAMILIES = ("llama", "gpt2", "qwen2", "qwen3", "gemma2", "mistral", "gpt_neox", "opt")
+PROMPTS = {
+    "say red 3:": (" red<eos>", " blue blue<eos>", " cut of"),
+    "2 + 2 =": (" 4<eos>", " five<eos>", "<eos>"),
+}
+TEXTS = [prompt + response for prompt, responses in PROMPTS.items() for response in responses]
+
+
+def groups_of(tokenizer: Any) -> list[TokenGroup[Any]]:
+    def ids(text: str, more: bool = False) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=more).input_ids)
+
+    return [
+        token_group(ids(prompt, True), [ids(response) for response in responses])
+        for prompt, responses in PROMPTS.items()
+    ]
+
+
+def scores(folder: Path, layout: Layout) -> list[float]:
+    loaded = load_reward(str(folder), device=CPU)
+    model = RewardModel(loaded.network, layout=layout)
+    stream = build_stream(groups_of(loaded.tokenizer))
+    with torch.no_grad():
+        return model.outputs(stream).score_N.tolist()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_scores_are_those_of_the_library(name: str, tmp_path: Path) -> None:
+    """One text at a time and padded on the right, ended and cut off, by the folder alone."""
+    folder = save_reward(tmp_path / name, name)
+    alone, padded = (library_scores(folder, TEXTS, together=together) for together in (False, True))
+    assert alone == pytest.approx(padded, abs=1e-4)
+    assert len({round(score, 2) for score in alone}) == len(TEXTS)
+    for layout in Layout:
+        assert scores(folder, layout) == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_model_with_a_running_state_is_read_in_padded_rows(tmp_path: Path) -> None:
+    folder = save_reward(tmp_path / "hybrid", HYBRID)
+    expected = library_scores(folder, TEXTS)
+    loaded = load_reward(str(folder), device=CPU)
+    check = check_layout(RewardModel(loaded.network), groups_of(loaded.tokenizer), None)
+    assert check.layout is Layout.PADDED
+    assert "scores are off by up to" in check.message
+    assert scores(folder, Layout.PADDED) == pytest.approx(expected, abs=1e-4)
+    assert scores(folder, Layout.GROUPED) != pytest.approx(expected, abs=1e-2)
+
+
+def without_padding() -> Any:
+    """As GPT-2's: nothing but the end of sequence could pad."""
+    tokenizer = char_tokenizer(pad=False)
+    tokenizer.unk_token = None
+    return tokenizer
+
+
+def test_where_the_end_has_to_pad_the_token_before_it_is_read(tmp_path: Path) -> None:
+    """As the library does; else a model would be scored differently there."""
+    folder = save_reward(tmp_path / "rm", "gpt2", tokenizer=without_padding())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.pad_token_id == EOS
+    expected = library_scores(folder, TEXTS)
+    assert library_scores(folder, TEXTS, together=True) == pytest.approx(expected, abs=1e-4)
+    assert library_scores(folder, ["say red 3: red"]) == pytest.approx(expected[:1], abs=1e-4)
+    for layout in Layout:
+        assert scores(folder, layout) == pytest.approx(expected, abs=1e-4)
+    found = load_reward(str(folder), device=CPU)
+    stream = build_stream(groups_of(found.tokenizer))
+    assert naive_scores(CausalModel(found.network), stream).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_token_that_ends_nothing_pads_where_there_is_one(tmp_path: Path) -> None:
+    """The tokenizer's own, or that for what is unknown; never the end while there is another."""
+    for number, tokenizer in enumerate((char_tokenizer(), char_tokenizer(pad=False), char_tokenizer())):
+        if number == 2:
+            tokenizer.pad_token = "<eos>"
+        folder = save_reward(tmp_path / str(number), tokenizer=tokenizer, pad_token_id=None)
+        pad = AutoTokenizer.from_pretrained(folder).pad_token
+        assert pad == ("<pad>" if number == 0 else "<unk>")
+        ended = library_scores(folder, ["a b<eos>", "a b"])
+        assert ended[0] != pytest.approx(ended[1], abs=1e-2)
+
+
+def test_a_reward_model_of_others_is_read_where_it_was_trained_to_be(tmp_path: Path) -> None:
+    """With its end of sequence for padding it reads the token before, whatever its tokenizer has besides."""
+    folder = save_reward(tmp_path / "rm")
+    config = (folder / "config.json").read_text()
+    assert f'"pad_token_id": {PAD}' in config
+    (folder / "config.json").write_text(config.replace(f'"pad_token_id": {PAD}', f'"pad_token_id": {EOS}'))
+    network: Any = load_reward(str(folder), device=CPU).network
+    assert network.config.pad_token_id == EOS
+    assert scores(folder, Layout.GROUPED) == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
+    (folder / "config.json").write_text(config.replace(f'"pad_token_id": {PAD},', ""))
+    assert scores(folder, Layout.GROUPED) == pytest.approx(
+        [library_scores(folder, [text])[0] for text in TEXTS], abs=1e-4
+    )
+
+
+def test_one_of_others_that_knows_no_padding_is_read_at_its_end(tmp_path: Path) -> None:
+    """Where the library reads it, which takes such a model one text at a time."""
+    folder = save_reward(tmp_path / "rm", "gpt2", tokenizer=without_padding())
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace(f'"pad_token_id": {EOS},', ""))
+    assert scores(folder, Layout.GROUPED) == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
+    ended = library_scores(folder, ["a b<eos>", "a b"])
+    assert ended[0] != pytest.approx(ended[1], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    "pad, expected",
+    [(PAD, [3, 6, 9]), (None, [3, 6, 9]), (8, [2, 6, 9]), (9, [3, 6, 8]), (7, [3, 5, 9])],
+)
+def test_the_last_token_that_is_not_padding(pad: int | None, expected: list[int]) -> None:
+    stream = build_stream([token_group([BOS, 5], [[6, 8], [9, 6, 7]]), token_group([BOS, 7], [[9]])])
+    places = at_last_tokens(stream, pad)
+    assert places.source_S.tolist() == expected
+    assert places.target_S.tolist() == [stream.token_T[place] for place in expected]
+    assert places.length_N.tolist() == [1, 1, 1]
+
+
+def test_where_all_is_padding_the_first_token_is_read() -> None:
+    stream = build_stream([token_group([5, 6], [[6]]), token_group([6], [[6, 6], [6]])])
+    assert at_last_tokens(stream, 6).source_S.tolist() == [0, 3, 3]
+
+
+def test_gradients_are_those_of_the_library(tmp_path: Path) -> None:
+    """Of a loss on scores, for every parameter, through the shared prompt and through a plain forward pass."""
+    folder = save_reward(tmp_path / "rm")
+    made = []
+    for plain in (False, True):
+        loaded = load_reward(str(folder), device=CPU)
+        model = RewardModel(loaded.network)
+        stream = build_stream(groups_of(loaded.tokenizer))
+        score_N = naive_scores(model.body, stream) if plain else model.outputs(stream).score_N
+        (score_N * torch.arange(1.0, 1 + len(score_N))).sum().backward()
+        made.append({name: value.grad for name, value in loaded.network.named_parameters()})
+    assert made[0].keys() == made[1].keys()
+    for name, gradient in made[0].items():
+        expected = made[1][name]
+        assert gradient is not None and expected is not None, name
+        assert torch.allclose(gradient, expected, rtol=1e-3, atol=1e-4), name
+
+
+def test_the_head_computes_in_float32(tmp_path: Path) -> None:
+    """What a body in bfloat16 gives is scored exactly: one unit in the score is not rounded to the next of 8 bits."""
+    folder = save_causal(tmp_path / "m")
+    model, _ = load_reward_policy(str(folder), device=CPU, precision="bf16", adapter=None, seed=0)
+    stream = build_stream(groups_of(char_tokenizer()))
+    hidden_NH = model.body.hidden(at_last_tokens(stream, PAD))
+    score_N = model.outputs(stream).score_N
+    assert score_N.dtype == torch.float32
+    head: torch.Tensor = model.inner.score.weight
+    assert head.dtype == torch.float32
+    exact_N = hidden_NH.double() @ head.double()[0]
+    assert torch.allclose(score_N.double(), exact_N, atol=1e-5)
+    assert not torch.allclose(score_N.bfloat16().double(), exact_N, atol=1e-5)
+
+
+def test_an_adapter_trains_the_head_whole(tmp_path: Path) -> None:
+    folder = save_causal(tmp_path / "m")
+    adapter = AdapterSettings(rank=2, alpha=4.0, dropout=0.0, targets="all-linear")
+    plain, _ = load_reward_policy(str(folder), device=CPU, precision="fp32", adapter=None, seed=3)
+    model, loaded = load_reward_policy(str(folder), device=CPU, precision="fp32", adapter=adapter, seed=3)
+    stream = build_stream(groups_of(loaded.tokenizer))
+    assert torch.equal(model.outputs(stream).score_N, plain.outputs(stream).score_N)
+    names = model.trainable()
+    heads = [name for name in names if "score" in name]
+    assert len(heads) == 1 and names[heads[0]].shape == (1, 32)
+    assert all("lora_" in name for name in names if name not in heads)

@@ -1,0 +1,253 @@
+"""From scores to advantages: trajectories worked by hand, and what may not change them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trueup.batch.logprobs import LogProbs
+from trueup.objectives.advantages.baseline import ValueBaseline
+from trueup.objectives.advantages.gae import advantages, returns
+from trueup.objectives.advantages.kl_control import KLControl
+from trueup.objectives.advantages.leave_one_out import LeaveOneOut, over_the_others
+from trueup.objectives.advantages.moments import Moments
+from trueup.objectives.advantages.ppo import GeneralisedAdvantages
+from trueup.objectives.advantages.whiten import whiten
+from trueup.objectives.rollout import Learnable, Round
+
+
+def vector(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def given_round(
+    *, scores: Sequence[float] = (1.0, 3.0), ended: Sequence[bool] = (True, True), value: float = 0.0
+) -> Round:
+    """Two responses of 2 and 1 tokens to one prompt: log-ratios 0.5, -1 and 0, so -0.5 and 0 in all."""
+    length_N = torch.tensor([2, 1])
+    return Round(
+        LogProbs(torch.tensor([-1.0, -2.0, -0.5]), length_N, None, torch.full((3,), value)),
+        LogProbs(torch.tensor([-1.5, -1.0, -0.5]), length_N),
+        vector(*scores),
+        torch.zeros(2, dtype=torch.int64),
+        torch.tensor(ended),
+    )
+
+
+def plain(**changes: Any) -> GeneralisedAdvantages:
+    """Without whatever changes the size of a number."""
+    settings = {"gae_lambda": 1.0, "scale_scores": False, "clip_reward": None, "whiten_advantages": False}
+    return GeneralisedAdvantages(KLControl(0.1), **{**settings, **changes})
+
+
+def test_gae() -> None:
+    """gamma 0.9, lambda 0.8, so that gamma lambda is 0.72.
+
+    delta_3 = 2 - 1.5 = 0.5; delta_2 = 0 + 0.9 * 1.5 - 1 = 0.35; delta_1 = 1 + 0.9 * 1 - 0.5 = 1.4.
+    A_3 = 0.5; A_2 = 0.35 + 0.72 * 0.5 = 0.71; A_1 = 1.4 + 0.72 * 0.71 = 1.9112. A response of one token beside it:
+    -1 - 0.25 = -1.25.
+    """
+    reward_S, value_S = vector(1, 0, 2, -1), vector(0.5, 1, 1.5, 0.25)
+    found = advantages(reward_S, value_S, torch.tensor([3, 1]), gamma=0.9, gae_lambda=0.8)
+    assert found.tolist() == pytest.approx([1.9112, 0.71, 0.5, -1.25])
+    turned = advantages(
+        vector(-1, 1, 0, 2), vector(0.25, 0.5, 1, 1.5), torch.tensor([1, 3]), gamma=0.9, gae_lambda=0.8
+    )
+    assert turned.tolist() == pytest.approx([-1.25, 1.9112, 0.71, 0.5])
+
+
+def test_gae_at_its_ends() -> None:
+    """lambda 1: what came less what was expected; lambda 0: one step ahead. Returns are 1 + 0.9^2 * 2 and so on."""
+    reward_S, value_S, length_N = vector(1, 0, 2), vector(0.5, 1, 1.5), torch.tensor([3])
+    came = returns(reward_S, length_N, gamma=0.9)
+    assert came.tolist() == pytest.approx([2.62, 1.8, 2.0])
+    seen = advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=1.0)
+    assert seen.tolist() == pytest.approx((came - value_S).tolist())
+    ahead = advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=0.0)
+    assert ahead.tolist() == pytest.approx([1.4, 0.35, 0.5])
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_gae_is_that_of_each_response_alone(data: st.DataObject) -> None:
+    """Against the sum of the definition, response by response."""
+    lengths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    gamma, gae_lambda = data.draw(st.floats(0, 1)), data.draw(st.floats(0, 1))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    reward_S, value_S = torch.randn(2, sum(lengths), generator=generator, dtype=torch.float64)
+    expected = []
+    for reward_R, value_R in zip(reward_S.split(lengths), value_S.split(lengths), strict=True):
+        after = [*value_R.tolist()[1:], 0.0]
+        deltas = [
+            r + gamma * n - v for r, n, v in zip(reward_R.tolist(), after, value_R.tolist(), strict=True)
+        ]
+        for at in range(len(deltas)):
+            expected.append(sum((gamma * gae_lambda) ** more * d for more, d in enumerate(deltas[at:])))
+    found = advantages(reward_S, value_S, torch.tensor(lengths), gamma=gamma, gae_lambda=gae_lambda)
+    assert found.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_whitened_values_have_mean_0_and_spread_1() -> None:
+    """1, 2, 6: mean 3, variance (4 + 1 + 9) / 3."""
+    spread = math.sqrt(14 / 3)
+    assert whiten(vector(1, 2, 6)).tolist() == pytest.approx([-2 / spread, -1 / spread, 3 / spread])
+    kept = whiten(vector(1, 2, 6), shift=False)
+    assert kept.tolist() == pytest.approx([3 - 2 / spread, 3 - 1 / spread, 3 + 3 / spread])
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 300.0])
+@pytest.mark.parametrize("shift", [-50.0, 0.0, 7.0])
+def test_whitening_does_not_see_scale_and_level(scale: float, shift: float) -> None:
+    values = vector(1, 2, 6, -3)
+    torch.testing.assert_close(whiten(scale * values + shift), whiten(values), rtol=1e-4, atol=1e-6)
+
+
+def test_whitening_values_that_are_all_the_same_gives_0() -> None:
+    assert whiten(vector(5, 5)).tolist() == [0, 0]
+    assert whiten(vector(5)).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("kl", "expected"),
+    [
+        (6.0, 0.05),
+        (6.6, 0.05 * (1 + 0.1 * 64 / 10_000)),
+        (5.4, 0.05 * (1 - 0.1 * 64 / 10_000)),
+        (600.0, 0.05 * (1 + 0.2 * 64 / 10_000)),
+        (-1.0, 0.05 * (1 - 0.2 * 64 / 10_000)),
+    ],
+)
+def test_the_kl_controller_is_its_formula(kl: float, expected: float) -> None:
+    assert KLControl(0.05, 6.0, 10_000).after(0.05, kl, 64) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_fixed_kl_coefficient_stays() -> None:
+    assert KLControl(0.05).after(0.05, 600.0, 64) == 0.05
+
+
+def test_a_round_longer_than_the_horizon_leaves_the_coefficient_above_0() -> None:
+    assert KLControl(0.05, 6.0, 10).after(0.05, 0.0, 1000) == pytest.approx(0.04)
+
+
+def test_moments_of_parts_are_those_of_the_whole() -> None:
+    values = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 100
+    seen = Moments()
+    for part in values.split([1, 9, 40]):
+        seen = Moments.from_memory(seen.with_values(part).to_memory("score"), "score")
+    assert seen.count == 50
+    assert seen.mean == pytest.approx(values.mean().item(), rel=1e-12)
+    assert seen.std == pytest.approx(values.std().item(), rel=1e-10)
+
+
+def test_ppo_takes_the_penalty_off_every_token() -> None:
+    """beta 0.1: token rewards -0.05, 0.1 + 1 and 0 + 3; with lambda 1 and no values the sums 1.05, 1.1 and 3."""
+    made = plain()(given_round(), {})
+    assert made.advantage_S.tolist() == pytest.approx([1.05, 1.1, 3.0])
+    assert made.target_S.tolist() == pytest.approx([1.05, 1.1, 3.0])
+    assert made.metrics == pytest.approx(
+        {
+            "objective/kl": -0.25,
+            "objective/kl_coef": 0.1,
+            "objective/scores": 2.0,
+            "objective/non_score_reward": 0.025,
+            "objective/rlhf_reward": 2.025,
+            "objective/entropy": 3.5 / 3,
+            "val/mean": 0.0,
+        }
+    )
+
+
+def test_ppo_aims_values_at_what_came() -> None:
+    """With lambda 1 the target is what came, whatever was expected: A + V before A is whitened."""
+    made = plain(whiten_advantages=True)(given_round(value=0.5), {})
+    assert made.target_S.tolist() == pytest.approx([1.05, 1.1, 3.0])
+    torch.testing.assert_close(made.advantage_S, whiten(vector(0.55, 0.6, 2.5)).float())
+    assert made.metrics["val/mean"] == 0.5
+
+
+def test_ppo_whitens_token_rewards_and_leaves_their_mean() -> None:
+    reward_S = whiten(vector(-0.05, 1.1, 3.0), shift=False)
+    made = plain(whiten_rewards=True)(given_round(), {})
+    expected = [(reward_S[0] + reward_S[1]).item(), reward_S[1].item(), reward_S[2].item()]
+    assert made.advantage_S.tolist() == pytest.approx(expected)
+
+
+def test_ppo_scales_by_all_scores_so_far_and_then_clips() -> None:
+    """1 and 3, then 1 and 7: standard deviations sqrt 2 and sqrt 8; 7 / sqrt 8 is 2.47, clipped to 2."""
+    rollout = plain(scale_scores=True, clip_reward=2.0)
+    first = rollout(given_round(), {})
+    assert first.advantage_S[2].item() == pytest.approx(2.0)  # 3 / sqrt 2 is 2.12
+    assert first.advantage_S[1].item() == pytest.approx(0.1 + 1 / math.sqrt(2))
+    second = rollout(given_round(scores=(1, 7)), first.memory)
+    assert second.advantage_S[1].item() == pytest.approx(0.1 + 1 / math.sqrt(8))
+    assert second.advantage_S[2].item() == pytest.approx(2.0)
+    low = rollout(given_round(scores=(-7, 7)), {})
+    assert low.advantage_S[1].item() == pytest.approx(0.1 - 7 / math.sqrt(98))
+    assert plain(clip_reward=2.0)(given_round(scores=(-7, 7)), {}).advantage_S[1].item() == pytest.approx(
+        -1.9
+    )
+
+
+def test_scores_that_are_all_the_same_are_not_scaled() -> None:
+    made = plain(scale_scores=True)(given_round(scores=(4, 4)), {})
+    assert made.advantage_S[2].item() == pytest.approx(4.0)
+
+
+def test_ppo_remembers_its_coefficient() -> None:
+    """KL -0.25 is far below the target, so that beta falls by 0.2 * 2 / 10 a round."""
+    rollout = replace(plain(), kl=KLControl(0.1, 6.0, 10.0))
+    first = rollout(given_round(), {})
+    assert first.metrics["objective/kl_coef"] == 0.1
+    second = rollout(given_round(), first.memory)
+    assert second.metrics["objective/kl_coef"] == pytest.approx(0.096)
+    assert second.memory["kl_coef"] == pytest.approx(0.096 * 0.96)
+
+
+@pytest.mark.parametrize(
+    "rollout",
+    [plain(missing_end_penalty=2.0), ValueBaseline(0.1, missing_end_penalty=2.0)],
+    ids=["ppo", "reinforce"],
+)
+def test_a_response_without_its_end_pays(rollout: Any) -> None:
+    made: Learnable = rollout(given_round(ended=(True, False)), {})
+    assert made.advantage_S.tolist() == pytest.approx([1.05, 1.1, 1.0])
+    assert made.metrics["objective/scores"] == 2.0
+    assert made.metrics["objective/rlhf_reward"] == pytest.approx(1.025)
+
+
+def test_a_value_baseline() -> None:
+    """Rewards -0.05, 1.1 and 3 against values of 0.5."""
+    made = ValueBaseline(0.1)(given_round(value=0.5), {})
+    assert made.advantage_S.tolist() == pytest.approx([0.55, 0.6, 2.5])
+    assert made.target_S.tolist() == pytest.approx([1.05, 1.1, 3.0])
+    halved = ValueBaseline(0.1, gamma=0.5)(given_round(value=0.5), {})
+    assert halved.target_S.tolist() == pytest.approx([-0.05 + 0.55, 1.1, 3.0])
+
+
+def test_leave_one_out() -> None:
+    """Rewards 1 + 0.05 and 3 of one prompt: each against the other."""
+    made = LeaveOneOut(0.1)(given_round(), {})
+    assert made.advantage_S.tolist() == pytest.approx([-1.95, -1.95, 1.95])
+    assert made.target_S.tolist() == [0, 0, 0]
+    assert made.metrics["objective/advantage_size"] == pytest.approx(1.95)
+    missing = LeaveOneOut(0.1, missing_end_penalty=1.0)(given_round(ended=(True, False)), {})
+    assert missing.advantage_S.tolist() == pytest.approx([-0.95, -0.95, 0.95])
+
+
+def test_leave_one_out_of_several() -> None:
+    """1, 2 and 6: 1 - 4, 2 - 3.5, 6 - 1.5; and 10 against 20 of another prompt."""
+    reward_N, group_N = vector(1, 10, 2, 20, 6), torch.tensor([0, 1, 0, 1, 0])
+    assert over_the_others(reward_N, group_N).tolist() == pytest.approx([-3, -10, -1.5, 10, 4.5])
+
+
+def test_leave_one_out_does_not_see_the_level_of_a_prompt() -> None:
+    reward_N, group_N = vector(1, 10, 2, 20, 6), torch.tensor([0, 1, 0, 1, 0])
+    raised = reward_N + 100 * group_N
+    torch.testing.assert_close(over_the_others(raised, group_N), over_the_others(reward_N, group_N))

@@ -1,0 +1,58 @@
+"""Toy reward models in folders, and what the model library makes of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from toys import CHARACTERS, CHATML, CONFIGS, SPECIAL, char_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from trueup.models.reward_load import load_reward
+
+TOKENS = len(SPECIAL) + len(CHARACTERS) + 1
+
+
+def save_causal(
+    folder: Path, name: str = "llama", *, tokenizer: Any = None, seed: int = 0, **changes: Any
+) -> Path:
+    """A random causal model of a family, far from uniform, with a tokenizer of single characters."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(name, **{**CONFIGS[name], "vocab_size": TOKENS, **changes})
+    network = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
+    network.save_pretrained(folder)
+    (tokenizer or char_tokenizer(chat_template=CHATML)).save_pretrained(folder)
+    return folder
+
+
+def save_reward(folder: Path, name: str = "llama", *, seed: int = 0, **more: Any) -> Path:
+    """A random reward model of a family, made of such a causal one."""
+    causal = save_causal(folder.with_name(f"{folder.name}-causal"), name, seed=seed, **more)
+    loaded = load_reward(str(causal), device=torch.device("cpu"), seed=seed)
+    network: Any = loaded.network
+    network.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+def library_scores(folder: Path, texts: Sequence[str], *, together: bool = False) -> list[float]:
+    """What a sequence classifier that was loaded by its folder alone says of whole texts, end of sequence included."""
+    network, report = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    return scores_of(network, AutoTokenizer.from_pretrained(folder), texts, together=together)
+
+
+@torch.no_grad()
+def scores_of(network: Any, tokenizer: Any, texts: Sequence[str], *, together: bool = False) -> list[float]:
+    """Of each text by itself, or of a padded batch."""
+    network.eval()
+    if together:
+        batch = tokenizer(list(texts), return_tensors="pt", padding=True, return_token_type_ids=False)
+        return [float(score) for score in network(**batch).logits[:, 0]]
+    alone = (tokenizer(text, return_tensors="pt", return_token_type_ids=False) for text in texts)
+    return [float(network(**one).logits[0, 0]) for one in alone]

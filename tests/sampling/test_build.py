@@ -1,0 +1,103 @@
+"""The sampler that settings ask for, and several models that write together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from scripted import read_model
+from toys import char_tokenizer, save_tiny_model
+
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.errors import InputError
+from trueup.feedback.condition import Condition
+from trueup.feedback.prompts import Prompt
+from trueup.sampling.build import make_sampler
+from trueup.sampling.continuous import ContinuousSampler
+from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling.sampler import Sampler
+from trueup.sampling.several import SeveralSamplers
+
+PROMPTS = [Prompt("abc"), Prompt("hello")]
+
+
+def make(folder: Path, **settings: object) -> Sampler:
+    model, encoder = read_model(folder)
+    given = SamplerSettings(**{"max_new_tokens": 6, **settings})  # type: ignore[arg-type]
+    return make_sampler(given, model, encoder, name="policy")
+
+
+def test_engines(tiny_model: Path) -> None:
+    assert isinstance(make(tiny_model), InProcessSampler)
+    assert isinstance(make(tiny_model, engine="continuous"), ContinuousSampler)
+
+
+def test_each_model_writes_as_many(tiny_model: Path, tmp_path: Path) -> None:
+    """A model with the same tokens keeps its ids, whoever ended the response; the policy's are as without it."""
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    sampler = make(tiny_model, models=[str(other), str(tiny_model)])
+    assert isinstance(sampler, SeveralSamplers)
+    found = sampler.sample(PROMPTS, 2, seed=3)
+    assert [[one.source for one in several] for several in found] == [
+        ["policy"] * 2 + [str(other)] * 2 + [str(tiny_model)] * 2
+    ] * 2
+    assert [several[:2] for several in found] == make(tiny_model).sample(PROMPTS, 2, seed=3)
+    for several in found:
+        assert all(one.ids and one.version == 0 for one in several)
+        assert [one.log_probs is None for one in several] == [False] * 2 + [True] * 4
+        assert len({one.ids for one in several}) == 6  # the policy again, but with other numbers
+
+
+def test_ids_of_other_tokens_do_not_leak(tiny_model: Path, tmp_path: Path) -> None:
+    tokens = char_tokenizer()
+    tokens.add_tokens(["hello"])
+    other = save_tiny_model(tmp_path / "other", tokenizer=tokens, vocab_size=len(tokens))
+    found = make(tiny_model, models=[str(other)]).sample(PROMPTS, 1, seed=3)
+    assert all(own.ids and theirs.ids is None and theirs.text for own, theirs in found)
+
+
+def test_ids_with_another_end_do_not_leak(tiny_model: Path, tmp_path: Path) -> None:
+    tokens = char_tokenizer()
+    tokens.eos_token = "<|im_end|>"
+    other = save_tiny_model(tmp_path / "other", tokenizer=tokens)
+    found = make(tiny_model, models=[str(other)]).sample(PROMPTS, 1, seed=3)
+    assert all(theirs.ids is None for _, theirs in found)
+
+
+def test_only_the_policy_is_refreshed_and_saved(tiny_model: Path, tmp_path: Path) -> None:
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    model, encoder = read_model(tiny_model)
+    settings = SamplerSettings(max_new_tokens=6, models=(str(other),), resync=2)
+    sampler = make_sampler(settings, model, encoder, name="policy")
+    sampler.refresh(4)
+    assert set(sampler.state()) == set(model.trainable())
+    found = sampler.sample(PROMPTS, 1, seed=3)
+    assert [(own.version, theirs.version) for own, theirs in found] == [(4, 0)] * 2
+    state = {name: value.clone() for name, value in sampler.state().items()}
+    with torch.no_grad():
+        for value in model.trainable().values():
+            value.mul_(-3.0)
+    sampler.refresh(6)
+    changed = sampler.sample(PROMPTS, 1, seed=3)
+    assert [own.ids for own, _ in changed] != [own.ids for own, _ in found]
+    assert [theirs for _, theirs in changed] == [theirs for _, theirs in found]
+    sampler.restore(state, 4)
+    assert sampler.sample(PROMPTS, 1, seed=3) == found
+
+
+def test_a_further_model_is_asked_in_its_own_words(tiny_model: Path, tmp_path: Path) -> None:
+    """With its own condition, and frozen."""
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    bare = make(other, decode="greedy", responses=1)
+    Condition("<{reward}>", 1, "end", 3.0).save(other)
+    sampler = make(tiny_model, models=[str(other)], decode="greedy", responses=1)
+    assert isinstance(sampler, SeveralSamplers)
+    ((writer, _),) = sampler.others
+    assert isinstance(writer, InProcessSampler) and not writer.model.trainable()
+    found = sampler.sample(PROMPTS, 1, seed=0)
+    expected = bare.sample([Prompt(f"{prompt.content}<3.0>") for prompt in PROMPTS], 1, seed=0)
+    assert [theirs.ids for _, theirs in found] == [one.ids for (one,) in expected]
+
+
+def test_a_model_that_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        make(tiny_model, models=[str(tmp_path / "nowhere")])

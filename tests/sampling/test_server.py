@@ -1,0 +1,355 @@
+"""How an OpenAI-compatible server is asked, and what becomes of its answers."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_server import Answer, Asked, FaultyServer, Reply, chat, completion
+from scripted import read_model
+from toys import CHATML, char_tokenizer
+
+from trueup.batch.encode import Encoder, Limits
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Message, Origin
+from trueup.sampling.sampler import Sampled
+from trueup.sampling.server import ServerSampler
+
+EOS = 2
+TALK = Prompt((Message("system", "Be brief."), Message("user", "Hi")))
+TOOLS = ({"type": "function", "function": {"name": "add"}},)
+
+
+def char_encoder(limits: Limits | None = None, **tokenizer: Any) -> Encoder:
+    tokenizer = {"chat_template": CHATML, **tokenizer}
+    return Encoder(char_tokenizer(**tokenizer), end_ids=(EOS,), limits=limits or Limits(512))
+
+
+class Server:
+    """A server with one model, whose answers to prompts are given."""
+
+    def __init__(self, answer: Callable[[Asked], Answer], **card: Any) -> None:
+        self.card = {"id": "m", **card}
+        self.answer = answer
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path == "/v1/models":
+            return Reply(body={"data": [self.card]})
+        if asked.path in ("/v1/completions", "/v1/chat/completions"):
+            return self.answer(asked)
+        return Reply(404, {"detail": "Not Found"})
+
+
+@pytest.fixture
+def sampler() -> Iterator[Callable[..., tuple[ServerSampler, FaultyServer]]]:
+    """Make a sampler of a server that answers so."""
+    running: list[FaultyServer] = []
+
+    def made(
+        answer: Callable[[Asked], Answer] | Answer, encoder: Encoder | None = None, *, card: Any = None,
+        warn: Callable[[str], None] = lambda text: None, **settings: Any,
+    ) -> tuple[ServerSampler, FaultyServer]:  # fmt: skip
+        server = FaultyServer(Server(answer if callable(answer) else lambda asked: answer, **(card or {})))
+        server.__enter__()
+        running.append(server)
+        known = SamplerSettings(engine="server", base_url=server.url, timeout=20, **settings)
+        return ServerSampler(known, encoder, name="policy", warn=warn), server
+
+    yield made
+    for server in running:
+        server.stop()
+
+
+Made = Callable[..., tuple[ServerSampler, FaultyServer]]
+
+
+def sent(server: FaultyServer) -> list[dict[str, Any]]:
+    return [body for body in server.bodies if "max_tokens" in body]
+
+
+def test_everything_that_decides_is_said(sampler: Made) -> None:
+    made, server = sampler(
+        completion("yes"), temperature=0.7, top_p=0.9, max_new_tokens=9, stop=["\n\nHuman:", "END"]
+    )
+    made.sample([Prompt("2 + 2 =")], 2, seed=1)
+    assert {asked.path for asked in server.asked if asked.method == "POST"} == {"/v1/completions"}
+    one, other = sent(server)
+    assert one["seed"] != other["seed"]
+    for body in (one, other):
+        del body["seed"]
+        assert body == {
+            "model": "m", "prompt": "2 + 2 =", "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "n": 1,
+            "stop": ["\n\nHuman:", "END"],
+        }  # fmt: skip
+
+
+def test_greedy_is_asked_for_once(sampler: Made) -> None:
+    made, server = sampler(completion("yes"), decode="greedy", responses=1, temperature=0.7, top_p=0.5)
+    ((one, other),) = made.sample([Prompt("a")], 2, seed=1)
+    assert one == other == Sampled("yes", None, None, True, "policy", 0)
+    (body,) = sent(server)
+    assert (body["temperature"], body["top_p"], body["stop"]) == (0.0, 1.0, None)
+    assert body["max_tokens"] == 128
+
+
+def test_without_an_encoder_a_conversation_is_left_to_the_server(sampler: Made) -> None:
+    made, server = sampler(lambda asked: chat("Hey") if "chat" in asked.path else completion(" b"))
+    with_tools = Prompt(TALK.content, tools=TOOLS)
+    found = made.sample([TALK, Prompt("a"), with_tools], 1, seed=0)
+    assert [several[0].text for several in found] == ["Hey", " b", "Hey"]
+    assert all(several[0].ids is None for several in found)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    talks = [body for body in sent(server) if "messages" in body]
+    assert [body["messages"] for body in talks] == [messages, messages]
+    assert sorted(json.dumps(body.get("tools")) for body in talks) == [json.dumps(list(TOOLS)), "null"]
+
+
+BEGUN = "<bos>" + CHATML
+TOKENIZERS: dict[str, tuple[dict[str, Any], bool]] = {
+    "no beginning": ({"bos": False}, True),
+    "the template's beginning": ({"chat_template": BEGUN}, True),
+    "a beginning that the template leaves out": ({}, False),
+    "a space before everything": ({"bos": False, "adds_space": True}, True),
+    "a space, and the template's beginning": ({"adds_space": True, "chat_template": BEGUN}, True),
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_prompt_goes_out_as_text_that_reads_as_its_ids(sampler: Made, name: str) -> None:
+    """A server adds its own beginning of sequence: it must not be there twice."""
+    changes, exact = TOKENIZERS[name]
+    encoder, told = char_encoder(**changes), []
+    made, server = sampler(completion("x"), encoder, warn=told.append)
+    for prompt, same in ((Prompt("a b"), True), (TALK, exact)):
+        made.sample([prompt], 1, seed=0)
+        read = encoder.tokenizer(sent(server)[-1]["prompt"]).input_ids
+        assert (read == encoder.asked_ids(prompt.content)) == same
+    assert len(told) == (0 if exact else 1)
+    assert exact or "cannot be written as a text that this server reads as the policy's own tokens" in told[0]
+    assert sent(server)[0]["prompt"] == "a b"
+
+
+def test_a_long_prompt_is_cut_as_in_training(sampler: Made) -> None:
+    made, server = sampler(completion("x"), char_encoder(Limits(512, max_prompt_length=5)))
+    made.sample([Prompt("abcdefgh")], 1, seed=0)
+    assert sent(server)[0]["prompt"] == "efgh"
+
+
+def test_ids_are_those_of_the_text(sampler: Made) -> None:
+    encoder = char_encoder()
+    texts = {"a": completion("four"), "b": completion("fou", finish="length"), "c": completion("a<eos>b")}
+    made, _ = sampler(lambda asked: texts[asked.body["prompt"]], encoder)
+    a, b, c = (several[0] for several in made.sample([Prompt("a"), Prompt("b"), Prompt("c")], 1, seed=0))
+    four = encoder.pieces.raw("four", literal=True)
+    assert a == Sampled("four", (*four, EOS), None, True, "policy", 0)
+    assert b == Sampled("fou", tuple(four[:3]), None, False, "policy", 0)
+    assert c.text == "a<eos>b" and c.ids is not None and EOS not in c.ids[:-1]  # it is text that it spells
+
+
+def test_a_text_that_the_tokenizer_cannot_say_has_no_ids(sampler: Made) -> None:
+    made, _ = sampler(completion("caf\u00e9"), char_encoder())
+    assert made.sample([Prompt("a")], 1, seed=0)[0][0] == Sampled("caf\u00e9", None, None, True, "policy", 0)
+
+
+def test_a_stop_text_that_the_server_left_is_cut_off(sampler: Made) -> None:
+    texts = {
+        "a": completion("yes\nHuman: no"),
+        "b": completion("yes"),
+        "c": completion("yes, and", finish="length"),
+    }
+    encoder = char_encoder()
+    made, _ = sampler(lambda asked: texts[asked.body["prompt"]], encoder, stop=["\nHuman:"])
+    a, b, c = (several[0] for several in made.sample([Prompt("a"), Prompt("b"), Prompt("c")], 1, seed=0))
+    assert a == Sampled("yes", None, None, True, "policy", 0)
+    assert b == Sampled("yes", None, None, True, "policy", 0)  # the server may have taken a stop text off
+    assert c.ids == tuple(encoder.pieces.raw("yes, and", literal=True)) and not c.ended
+
+
+def test_a_stop_text_that_the_server_alone_saw_leaves_no_ids(sampler: Made) -> None:
+    encoder = char_encoder()
+    ids = encoder.pieces.raw("yes", literal=True)
+    choice = {"text": "yes", "finish_reason": "stop", "stop_reason": "\nHuman:", "token_ids": ids}
+    made, _ = sampler({"choices": [choice]}, encoder, card={"owned_by": "vllm"}, stop=["\nHuman:"])
+    assert made.sample([Prompt("a")], 1, seed=0)[0][0] == Sampled("yes", None, None, True, "policy", 0)
+
+
+@pytest.mark.parametrize("log_probs", [None, [-0.1], [-0.1, 0.5, -0.2], [-0.1, None, -0.2], "x"])
+def test_log_probs_that_do_not_fit_are_not_known(sampler: Made, log_probs: Any) -> None:
+    encoder = char_encoder()
+    ids = encoder.pieces.raw("yes", literal=True)
+    choice = {
+        "text": "yes",
+        "finish_reason": "length",
+        "token_ids": ids,
+        "logprobs": {"token_logprobs": log_probs},
+    }
+    made, _ = sampler({"choices": [choice]}, encoder, card={"owned_by": "vllm"})
+    assert made.sample([Prompt("a")], 1, seed=0)[0][0] == Sampled("yes", tuple(ids), None, False, "policy", 0)
+
+
+def test_room_is_that_of_prompt_and_limits(sampler: Made, tiny_model: Path) -> None:
+    model, encoder = read_model(tiny_model, limits=Limits(20))
+    made, server = sampler(completion("x"), encoder, max_new_tokens=8)
+    found = made.sample([Prompt("a" * 4), Prompt("b" * 15), Prompt("c" * 19)], 1, seed=0)
+    assert [len(several) for several in found] == [1, 1, 0]
+    assert sorted(body["max_tokens"] for body in sent(server)) == [4, 8]
+    assert model.inner.config.max_position_embeddings == 512
+
+
+def test_vllm_without_an_encoder_is_asked_by_text(sampler: Made) -> None:
+    made, server = sampler(completion("x"), card={"owned_by": "vllm"}, top_k=5)
+    assert made.sample([Prompt("a")], 1, seed=0)[0][0].ids is None
+    (body,) = sent(server)
+    assert (body["prompt"], body["top_k"]) == ("a", 5)
+    assert "return_token_ids" not in body and "stop_token_ids" not in body
+
+
+def test_transformers_serve_is_told_to_draw_one_at_a_time(sampler: Made) -> None:
+    made, server = sampler(
+        lambda asked: Reply(body=completion("x").body, delay=0.02), char_encoder(), top_k=5
+    )
+    rest = server.answers
+    assert callable(rest)
+    paths = {"/v1/completions": {}, "/load_model": {}, "/reset": {}}
+
+    def answer(asked: Asked) -> Answer:
+        return Reply(body={"paths": paths}) if asked.path == "/openapi.json" else rest(asked)
+
+    server.answers = answer
+    made.sample([Prompt("a"), Prompt("b")], 3, seed=0)
+    assert server.most_at_once == 1
+    for body in sent(server):
+        assert json.loads(body["generation_config"]) == {
+            "do_sample": True, "max_new_tokens": 128, "repetition_penalty": 1.0, "eos_token_id": [EOS],
+            "pad_token_id": EOS, "temperature": 1.0, "top_p": 1.0, "top_k": 5,
+        }  # fmt: skip
+
+
+def test_top_k_is_refused_where_no_server_is_known_to_take_it(sampler: Made) -> None:
+    made, server = sampler(completion("x"), top_k=5)
+    with pytest.raises(InputError, match=r"sampler.top_k 5: .* is no server that is known to take it"):
+        made.sample([Prompt("a")], 1, seed=0)
+    assert sent(server) == []
+
+
+def test_which_model_is_asked(sampler: Made) -> None:
+    made, server = sampler(completion("x"), server_model="given")
+    made.sample([Prompt("a")], 1, seed=0)
+    assert sent(server)[0]["model"] == "given"
+    made, server = sampler(completion("x"))
+    server.answers = lambda asked: Reply(body={"data": [{"id": "one"}, {"id": "two"}]})
+    with pytest.raises(InputError, match=r"knows several models: one, two; give sampler.server_model"):
+        made.sample([Prompt("a")], 1, seed=0)
+    made, server = sampler(completion("x"))
+    server.answers = lambda asked: Reply(404)
+    with pytest.raises(InputError, match=r"does not say which model it has; give sampler.server_model"):
+        made.sample([Prompt("a")], 1, seed=0)
+
+
+def test_the_key_is_sent_and_named(sampler: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVED_KEY", "canary-771")
+    made, server = sampler(Reply(401, {"error": "wrong key canary-771"}), key_variable="SERVED_KEY")
+    with pytest.raises(AnnotatorError) as raised:
+        made.sample([Prompt("a")], 1, seed=0)
+    assert "check the key in environment variable SERVED_KEY" in str(raised.value)
+    assert "canary" not in str(raised.value) + repr(made) + repr(vars(made))
+    assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer canary-771"}
+
+
+def test_a_prompt_that_cannot_be_expressed_is_named(sampler: Made) -> None:
+    encoder = Encoder(char_tokenizer(), end_ids=(EOS,), limits=Limits(64))
+    made, _ = sampler(completion("x"), encoder)
+    with pytest.raises(InputError, match=r"asked.jsonl:3: .* no chat template"):
+        made.sample([Prompt(TALK.content, Origin("asked.jsonl", 3))], 1, seed=0)
+
+
+UNREADABLE = {
+    "no choices": {"choices": []},
+    "no choices at all": {"object": "x"},
+    "no text": {"choices": [{"message": {"content": None, "refusal": "I cannot"}, "finish_reason": "stop"}]},
+    "empty": completion(""),
+    "finish_reason content_filter": completion("ye", finish="content_filter"),
+    "finish_reason None": {"choices": [{"text": "yes"}]},
+    "text that is not Unicode": completion("\ud83d"),
+}
+
+
+@pytest.mark.parametrize("reason", UNREADABLE)
+def test_what_cannot_be_read_is_asked_again(sampler: Made, reason: str) -> None:
+    asked_for: list[str] = []
+
+    def answer(asked: Asked) -> Answer:
+        prompt = asked.body["prompt"]
+        asked_for.append(prompt)
+        return (
+            UNREADABLE[reason] if prompt == "b" and asked_for.count("b") == 1 else completion(prompt.upper())
+        )
+
+    told: list[str] = []
+    made, _ = sampler(answer, warn=told.append)
+    found = made.sample([Prompt("a"), Prompt("b")], 1, seed=0)
+    assert [[one.text for one in several] for several in found] == [["A"], ["B"]]
+    assert sorted(asked_for) == ["a", "b", "b"]
+    assert told == []
+
+
+@pytest.mark.parametrize("reason", UNREADABLE)
+def test_what_can_never_be_read_is_left_out_and_said(sampler: Made, reason: str) -> None:
+    told: list[str] = []
+    made, server = sampler(
+        lambda asked: UNREADABLE[reason] if asked.body["prompt"] == "b" else completion("A"), warn=told.append
+    )
+    found = made.sample([Prompt("a"), Prompt("b")], 1, seed=0)
+    assert [len(several) for several in found] == [1, 0]
+    assert told == [f"{server.url}: 1 of 2 responses left out (1 {reason.removesuffix(' at all')})"]
+    assert len(sent(server)) == 3
+
+
+def test_a_refused_prompt_is_left_out_without_asking_again(sampler: Made) -> None:
+    told: list[str] = []
+    long = Reply(400, {"error": {"message": "maximum context length is 512"}})
+    made, server = sampler(
+        lambda asked: long if asked.body["prompt"] == "b" else completion("A"), warn=told.append
+    )
+    assert [len(several) for several in made.sample([Prompt("a"), Prompt("b")], 1, seed=0)] == [1, 0]
+    assert told == [
+        f"{server.url}: 1 of 2 responses left out (1 refused, 400: maximum context length is 512)"
+    ]
+    assert len(sent(server)) == 2
+
+
+def test_nothing_readable_at_all_stops(sampler: Made) -> None:
+    made, server = sampler({"choices": []})
+    with pytest.raises(AnnotatorError) as raised:
+        made.sample([Prompt("a"), Prompt("b")], 2, seed=0)
+    assert str(raised.value) == (
+        f"{server.url}: none of 4 responses could be read (4 no choices); look at the server's log, and at "
+        "sampler.server_model"
+    )
+
+
+def test_a_sampler_that_writes_nothing_stops(sampler: Made) -> None:
+    made, server = sampler(completion(" \n"))
+    with pytest.raises(AnnotatorError) as raised:
+        made.sample([Prompt("a"), Prompt("b")], 2, seed=0)
+    assert str(raised.value).startswith(
+        f"{server.url}: a sampler that returns only empty responses (4 of 4); look at"
+    )
+
+
+def test_no_prompt_asks_nothing(sampler: Made) -> None:
+    made, server = sampler(completion("x"), char_encoder(Limits(4)))
+    assert made.sample([], 2, seed=0) == []
+    assert made.sample([Prompt("abcdefgh")], 2, seed=0) == [()]
+    assert sent(server) == []
+
+
+def test_a_server_that_is_asked_while_it_starts_is_waited_for(sampler: Made) -> None:
+    made, server = sampler(completion("x"))
+    rest, starting = server.answers, [Reply(503), Reply(close=True), Reply(503)]
+    assert callable(rest)
+    server.answers = lambda asked: starting.pop() if starting else rest(asked)
+    assert made.sample([Prompt("a")], 1, seed=0)[0][0].text == "x"

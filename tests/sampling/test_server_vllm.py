@@ -1,0 +1,325 @@
+"""A vLLM server that is asked by token ids, and writes with the policy's weights as they are after each refresh."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_vllm import MOST, NAME, FakeVllm, serving
+from faulty_server import Asked, FaultyServer, Reply
+from scripted import read_model
+
+from trueup.batch.encode import Encoder
+from trueup.config.sampler_settings import SamplerSettings
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Message
+from trueup.models.causal import CausalModel
+from trueup.models.lora import add_lora
+from trueup.paths import cache_folder
+from trueup.sampling.build import make_sampler
+from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling.sampler import Sampled
+from trueup.sampling.server import ServerSampler
+
+PROMPTS = [Prompt("Once"), Prompt("a b c d"), Prompt((Message("user", "Hi"),)), Prompt("Once")]
+ROOM = 12
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
+
+
+@pytest.fixture
+def policy(tiny_model: Path) -> tuple[CausalModel, Encoder]:
+    return read_model(tiny_model)
+
+
+@pytest.fixture
+def server(tiny_model: Path) -> Iterator[tuple[FaultyServer, FakeVllm]]:
+    made, fake = serving(tiny_model)
+    with made:
+        yield made, fake
+
+
+def settings_of(server: FaultyServer, **changes: Any) -> SamplerSettings:
+    return SamplerSettings(
+        **{"engine": "server", "base_url": server.url, "max_new_tokens": ROOM, "timeout": 20, **changes}
+    )
+
+
+def in_process(model: CausalModel, encoder: Encoder, **changes: Any) -> list[tuple[Sampled, ...]]:
+    settings = SamplerSettings(**{"decode": "greedy", "responses": 1, "max_new_tokens": ROOM, **changes})
+    sampler = InProcessSampler(model, encoder, settings, name="policy")
+    return sampler.sample(PROMPTS, 1, seed=0)
+
+
+def same(found: list[tuple[Sampled, ...]], wanted: list[tuple[Sampled, ...]]) -> None:
+    for (one,), (other,) in zip(found, wanted, strict=True):
+        assert (one.text, one.ids, one.ended, one.source) == (
+            other.text,
+            other.ids,
+            other.ended,
+            other.source,
+        )
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+@torch.no_grad()
+def moved(model: CausalModel, seed: int) -> None:
+    """Another policy: what an optimizer would do."""
+    for value in model.trainable().values():
+        value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_greedy_is_that_of_this_process(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    sampler = make_sampler(settings_of(server[0], decode="greedy", responses=1), *policy, name="policy")
+    same(sampler.sample(PROMPTS, 1, seed=0), in_process(*policy))
+    assert server[1].calls == []  # nothing was refreshed
+    body = min(server[0].bodies, key=lambda body: len(body["prompt"]))
+    assert body["prompt"] == policy[1].asked_ids("Once")
+    assert body["stop_token_ids"] == list(policy[1].end_ids)
+    assert {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+    }.items() <= body.items()
+    assert {
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "n": 1,
+        "stop": None,
+        "model": NAME,
+    }.items() <= body.items()
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapter"])
+@pytest.mark.parametrize("resync", [1, 4])
+def test_what_writes_are_the_weights_of_the_last_refresh(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm], tiny_model: Path, adapted: bool,
+    resync: int,
+) -> None:  # fmt: skip
+    model, encoder = policy
+    if adapted:
+        network = add_lora(
+            model.network, rank=2, alpha=8, dropout=0.0, targets=("q_proj",), base=str(tiny_model)
+        )
+        model = CausalModel(network)
+    settings = settings_of(server[0], decode="greedy", responses=1, resync=resync)
+    sampler = ServerSampler(settings, encoder, name="policy", model=model)
+    before = in_process(model, encoder)
+    sampler.refresh(0)
+    same(sampler.sample(PROMPTS, 1, seed=0), before)
+    moved(model, 1)
+    after = in_process(model, encoder)
+    assert [one.ids for (one,) in after] != [one.ids for (one,) in before]
+    same(sampler.sample(PROMPTS, 1, seed=0), before)  # not before it is told
+    sampler.refresh(4)
+    if resync > 1:
+        moved(model, 2)  # and not what it became since
+    else:
+        assert sampler.state() == {}
+    found = sampler.sample(PROMPTS, 1, seed=0)
+    same(found, after)
+    assert {one.version for several in found for one in several} == {4}
+    folders = [path.name for path in (cache_folder() / "served").glob("*/*")]
+    assert folders == ["step-00000004"]  # the last one alone
+    state = dict(sampler.state())
+    assert bool(state) == (resync > 1)
+
+    resumed = ServerSampler(settings, encoder, name="policy", model=model)
+    moved(model, 3)
+    resumed.restore(state, 4)
+    same(resumed.sample(PROMPTS, 1, seed=0), after if resync > 1 else in_process(model, encoder))
+    del sampler, resumed
+    assert not list((cache_folder() / "served").glob("*/*"))
+
+
+def test_the_order_of_calls(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    sampler = ServerSampler(settings_of(server[0]), policy[1], name="policy", model=policy[0])
+    for version in (0, 1, 2):
+        sampler.refresh(version)
+    assert server[0].asked == []  # nothing is sent before something is to be written
+    sampler.sample(PROMPTS[:1], 1, seed=0)
+    sampler.sample(PROMPTS[:1], 1, seed=0)
+    assert server[1].calls == ["/is_paused", "/pause?mode=wait", "/collective_rpc", "/resume"]
+    sampler.refresh(3)
+    sampler.sample(PROMPTS[:1], 1, seed=0)
+    assert server[1].calls[4:] == ["/pause?mode=wait", "/collective_rpc", "/resume"]
+    assert [path.name for path in server[1].loaded] == ["step-00000002", "step-00000003"]
+
+
+def test_each_adapter_has_a_name_of_its_own(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm], tiny_model: Path
+) -> None:
+    network = add_lora(
+        policy[0].network, rank=2, alpha=8, dropout=0.0, targets=("q_proj",), base=str(tiny_model)
+    )
+    sampler = ServerSampler(settings_of(server[0]), policy[1], name="policy", model=CausalModel(network))
+    names = []
+    for version in (0, 1):
+        sampler.refresh(version)
+        sampler.sample(PROMPTS[:1], 1, seed=0)
+        names.append(server[0].bodies[-1]["model"])
+    assert names[0] != names[1] and NAME not in names
+    assert set(server[1].models) == {NAME, names[1]}
+    assert server[1].calls == ["/v1/load_lora_adapter"] * 2 + ["/v1/unload_lora_adapter"]
+
+
+def test_an_adapter_whose_answer_was_lost_is_there(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm], tiny_model: Path
+) -> None:
+    network = add_lora(
+        policy[0].network, rank=2, alpha=8, dropout=0.0, targets=("q_proj",), base=str(tiny_model)
+    )
+    sampler = ServerSampler(settings_of(server[0]), policy[1], name="policy", model=CausalModel(network))
+    lost: list[Asked] = []
+
+    def losing(asked: Asked) -> Reply:
+        reply = server[1](asked)
+        if asked.method == "POST" and "load_lora" in asked.path and not lost:
+            lost.append(asked)
+            return Reply(close=True)
+        return reply
+
+    server[0].answers = losing
+    sampler.refresh(0)
+    assert len(sampler.sample(PROMPTS, 1, seed=0)) == 4
+    assert len(lost) == 1
+
+
+def refused(policy: tuple[CausalModel, Encoder], server: FaultyServer) -> str:
+    sampler = ServerSampler(settings_of(server), policy[1], name="policy", model=policy[0])
+    sampler.refresh(0)
+    before = [asked.path for asked in server.asked].count("/v1/completions")
+    with pytest.raises(InputError) as raised:
+        sampler.sample(PROMPTS, 1, seed=0)
+    assert [asked.path for asked in server.asked].count("/v1/completions") == before
+    return str(raised.value)
+
+
+def test_a_server_that_takes_no_weights_is_refused_for_training_alone(
+    policy: tuple[CausalModel, Encoder], tiny_model: Path
+) -> None:
+    made, fake = serving(tiny_model, dev=False, adapters=False)
+    with made:
+        assert refused(policy, made) == (
+            f"{made.url} does not take new weights while training: start vLLM with VLLM_SERVER_DEV_MODE=1 in its "
+            "environment"
+        )
+        ServerSampler(settings_of(made), policy[1], name="policy").sample(PROMPTS, 1, seed=0)
+        network = add_lora(policy[0].network, rank=2, alpha=8, dropout=0.0, targets=("q_proj",), base="x")
+        assert "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING" in refused(
+            (CausalModel(network), policy[1]), made
+        )
+        assert fake.calls == []
+
+
+def test_a_server_that_is_no_vllm_is_refused_for_training_alone(policy: tuple[CausalModel, Encoder]) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/v1/models":
+            return Reply(body={"data": [{"id": "m", "owned_by": "somebody"}]})
+        return Reply(404)
+
+    with FaultyServer(answer) as made:
+        assert "is no vLLM server, so it cannot be given new weights while training" in refused(policy, made)
+
+
+def test_a_server_that_breaks_over_the_weights_stays_paused(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    def broken(asked: Asked) -> Reply:
+        if asked.path == "/collective_rpc":
+            return Reply(500, {"error": {"message": "shape mismatch"}})
+        return server[1](asked)
+
+    server[0].answers = broken
+    sampler = ServerSampler(settings_of(server[0]), policy[1], name="policy", model=policy[0])
+    sampler.refresh(0)
+    with pytest.raises(
+        AnnotatorError, match=r"500: shape mismatch.*The server is left paused, as its weights may be"
+    ):
+        sampler.sample(PROMPTS, 1, seed=0)
+    assert server[1].paused
+    server[0].answers = server[1]
+    same_again = sampler.sample(PROMPTS, 1, seed=0)  # as a run that is resumed would
+    assert len(same_again) == 4 and not server[1].paused
+
+
+def test_draws_depend_on_seed_prompt_and_copy_alone(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    sampler = make_sampler(settings_of(server[0], concurrency=3), *policy, name="policy")
+    both = sampler.sample(PROMPTS, 3, seed=5)
+    assert sampler.sample(PROMPTS, 3, seed=5) == both
+    assert sampler.sample(PROMPTS[1:2], 3, seed=5) == both[1:2]
+    assert sampler.sample(PROMPTS, 3, seed=6) != both
+    ids = [one.ids for one in both[0] + both[3]]
+    assert len(set(ids)) == 6  # a prompt that comes again has further responses
+    seeds = [body["seed"] for body in server[0].bodies]
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_ids_log_probs_and_ends_are_the_servers(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    encoder = policy[1]
+    sampler = make_sampler(settings_of(server[0], max_new_tokens=60), *policy, name="policy")
+    found = [one for several in sampler.sample(PROMPTS, 6, seed=1) for one in several]
+    assert {one.ended for one in found} == {True, False}
+    for one in found:
+        assert one.ids is not None and one.log_probs is not None
+        assert len(one.ids) == len(one.log_probs)
+        assert encoder.text(one.ids) == one.text
+        assert (one.ids[-1] in encoder.end_ids) == one.ended
+
+
+def test_a_stop_text_cuts_and_leaves_no_ids(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    plain = make_sampler(settings_of(server[0]), *policy, name="policy").sample(PROMPTS, 2, seed=3)
+    stop = plain[0][0].text[3:5]
+    stopping = make_sampler(settings_of(server[0], stop=[stop]), *policy, name="policy")
+    for before, after in zip(plain, stopping.sample(PROMPTS, 2, seed=3), strict=True):
+        for one, other in zip(before, after, strict=True):
+            if stop in one.text:
+                wanted = Sampled(one.text[: one.text.index(stop)], None, None, True, "policy", 0)
+                assert other == wanted
+            else:
+                assert other == one
+    assert server[0].bodies[-1]["stop"] == [stop]
+
+
+def test_a_prompt_without_room_gets_nothing(
+    policy: tuple[CausalModel, Encoder], server: tuple[FaultyServer, FakeVllm]
+) -> None:
+    """The server's own limit counts as well as the model's."""
+    sampler = make_sampler(settings_of(server[0]), *policy, name="policy")
+    found = sampler.sample([Prompt("x" * 200), Prompt("y" * (MOST - 6))], 2, seed=0)
+    assert found[0] == ()
+    assert [len(one.ids or ()) <= 5 for one in found[1]] == [True, True]
+    assert {body["max_tokens"] for body in server[0].bodies} == {5}
+
+
+def test_weights_that_cannot_be_written_are_said(
+    policy: tuple[CausalModel, Encoder],
+    server: tuple[FaultyServer, FakeVllm],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv("TRUEUP_CACHE", str(file))
+    sampler = ServerSampler(settings_of(server[0]), policy[1], name="policy", model=policy[0])
+    sampler.refresh(0)
+    with pytest.raises(InputError, match="the weights for the server could not be written: Not a directory"):
+        sampler.sample(PROMPTS, 1, seed=0)
+    assert server[1].calls == ["/is_paused"]

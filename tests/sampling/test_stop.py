@@ -1,0 +1,119 @@
+"""A stop text is found as soon as it is whole, wherever the borders of the tokens are."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted import read_model
+
+from trueup.sampling.stop import Stops
+
+PIECES = ("a", "b", "ab", " a", "", "ba", "aab", "c")
+
+
+def joined(ids: Sequence[int]) -> str:
+    return "".join(PIECES[token] for token in ids)
+
+
+@pytest.mark.parametrize(
+    "stops, text, expected",
+    [
+        (["b"], "aab c b", "aa"),
+        (["b"], "aa", None),
+        (["xyz", "y"], "wxyz", "wx"),  # "y" is whole before "xyz" is
+        (["yz", "xyz"], "wxyz", "w"),  # both are whole at once: nothing of either stays
+        (["aab"], "aaab", "a"),
+        (["\n\nHuman:"], "\n\nHuman:", ""),
+    ],
+)
+def test_what_stands_before_the_first(stops: list[str], text: str, expected: str | None) -> None:
+    assert Stops(stops, joined).cut(text) == expected
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.integers(0, 7), max_size=30),
+    st.lists(st.text("abc ", min_size=1, max_size=5), min_size=1, max_size=3),
+)
+def test_a_watch_tells_at_the_first_token_with_which_a_stop_text_is_whole(
+    ids: list[int], texts: list[str]
+) -> None:
+    """A token without a text is told late at most by a token, as it may be part of a character."""
+    stops = Stops(texts, joined)
+    watch = stops.watch()
+    for count, token in enumerate(ids, start=1):
+        found = watch.add(token)
+        assert found is (stops.cut(joined(ids[:count])) is not None)
+        if found:
+            break
+
+
+def test_decoding_is_not_quadratic() -> None:
+    decoded = 0
+
+    def counted(ids: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(ids)
+        return joined(ids)
+
+    watch = Stops(["never"], counted).watch()
+    assert not any(watch.add(number % 8) for number in range(1000))
+    assert decoded < 6 * 1000
+
+
+def test_a_character_that_is_never_finished_is_not_waited_for_for_ever() -> None:
+    decoded = []
+
+    def broken(ids: Sequence[int]) -> str:
+        decoded.append(len(ids))
+        return "\ufffd" * len(ids)
+
+    watch = Stops(["stop"], broken).watch()
+    assert not any(watch.add(0) for _ in range(500))
+    assert max(decoded) < 50
+
+
+TEXT = "Once upon a time, there was a café. \u4e2d\u6587 \U0001f600!\n\nTom said: “Stop here, please.” The end. <stop>"
+"""Characters of one to four bytes, which both tokenizers spell in bytes where they lack them."""
+
+
+@pytest.mark.parametrize("folder", ["tinystories-656k-bf16", "stories260K"])
+def test_every_part_of_a_text_is_found_with_a_real_tokenizer(
+    shared: Callable[[str], Path], folder: str
+) -> None:
+    """In the middle of a token, across several, and in characters that are spread over tokens."""
+    _, encoder = read_model(shared(f"models/{folder}"))
+    ids = encoder.tokenizer(TEXT, add_special_tokens=False).input_ids
+    text = encoder.text(ids)
+    assert len(text) > 50
+    wholes = [encoder.text(ids[: count + 1]) for count in range(len(ids))]
+    for at in range(0, len(text) - 1, 3):
+        stop = text[at : at + 1 + at % 7]
+        stops = Stops([stop], encoder.text)
+        watch = stops.watch()
+        told = next(count for count, token in enumerate(ids) if watch.add(token))
+        assert told == next(count for count, whole in enumerate(wholes) if stop in whole)
+        assert stops.cut(text) == text[: text.index(stop)]
+
+
+def test_tokens_without_a_text_in_between(shared: Callable[[str], Path]) -> None:
+    """The space of a word that follows them is its own, although this tokenizer drops one at the beginning."""
+    _, encoder = read_model(shared("models/stories260K"))
+    first, then = (
+        encoder.tokenizer(text, add_special_tokens=False).input_ids for text in ("Tom", "Tom went")
+    )
+    ids = [*first, *encoder.end_ids[:1] * 3, *then[len(first) :]]
+    text = encoder.text(ids)
+    assert "m w" in text
+    watch = Stops(["m w"], encoder.text).watch()
+    told = [watch.add(token) for token in ids]
+    assert told.index(True) == next(at for at in range(len(ids)) if "m w" in encoder.text(ids[: at + 1]))
+
+
+def test_tokens_of_this_tokenizer_merge_across_words(shared: Callable[[str], Path]) -> None:
+    """Or the test above would not see a stop text that begins inside a token."""
+    _, encoder = read_model(shared("models/tinystories-656k-bf16"))
+    tokens = [encoder.text([token]) for token in encoder.tokenizer("Once upon a time").input_ids]
+    assert any(" " in token.strip() for token in tokens)

@@ -1,0 +1,123 @@
+"""The log of rounds: whole or not at all, read back as it was written, cut to what is vouched for."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from trueup.errors import CheckpointError, InputError
+from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Comparison, Example, Message, Response
+from trueup.sources.log import RoundLog, read_log
+
+FIRST = (
+    Example("a\u2028b", (Response("x", score=0.1 + 0.2, tokens=(3, 1)), Response("y", score=1e-17))),
+    Example(
+        (Message("user", "hi"),), (Response("1"), Response("2")), (Comparison(1, 0, 0.7000000000000001),)
+    ),
+)
+SECOND = (Example("c", (Response("z", label=1.0),)),)
+
+
+def bare(examples: tuple[Example, ...]) -> list[object]:
+    return [(one.prompt, one.responses, one.comparisons) for one in examples]
+
+
+def test_rounds_come_back_as_they_were(tmp_path: Path) -> None:
+    log = RoundLog(tmp_path)
+    made = log.add(1, 3, 8, FIRST, {"online/score": 0.25})
+    log.add(2, 3, 8, (), {})
+    log.add(3, 3, 4, SECOND, {})
+    assert bare(made.examples) == bare(FIRST)
+    again = RoundLog(tmp_path)
+    assert again.rounds == log.rounds
+    assert [bare(one.examples) for one in again.rounds.values()] == [bare(FIRST), [], bare(SECOND)]
+    assert again.rounds[1].facts == {"online/score": 0.25}
+    assert [str(one.origin) for one in again.rounds[3].examples] == ["examples.jsonl:3"]
+
+
+def test_the_log_is_a_file_of_feedback(tmp_path: Path) -> None:
+    RoundLog(tmp_path).add(1, 1, 2, FIRST, {})
+    read = read_feedback([tmp_path / "examples.jsonl"])
+    assert bare(read.examples[:1]) == bare(FIRST[:1])
+    assert read.examples[1].comparisons == FIRST[1].comparisons
+
+
+def test_a_replay_reads_rounds_and_their_sizes(tmp_path: Path) -> None:
+    log = RoundLog(tmp_path)
+    log.add(1, 3, 8, FIRST, {})
+    log.add(3, 3, 4, SECOND, {})
+    replayed = read_log(str(tmp_path / "examples.jsonl"))
+    assert {number: bare(made) for number, made in replayed.rounds.items()} == {
+        1: bare(FIRST),
+        3: bare(SECOND),
+    }
+    assert replayed.count == 3 and replayed.prompts == {1: 8, 3: 4}
+
+
+@pytest.mark.parametrize("cut", range(0, 400, 7))
+def test_what_is_torn_is_cut_off(tmp_path: Path, cut: int) -> None:
+    """A process killed at any byte of the second round leaves the first one, and the second can be written again."""
+    log = RoundLog(tmp_path)
+    log.add(1, 2, 8, FIRST, {})
+    files = (tmp_path / "examples.jsonl", tmp_path / "rounds.jsonl")
+    before = [file.stat().st_size for file in files]
+    log.add(2, 2, 8, SECOND, {"x": 1.0})
+    whole = [file.read_bytes() for file in files]
+    grown = [file.stat().st_size - size for file, size in zip(files, before, strict=True)]
+    if cut >= sum(grown):
+        return
+    for file, size, more in zip(files, before, (min(cut, grown[0]), max(0, cut - grown[0])), strict=True):
+        os.truncate(file, size + more)
+    again = RoundLog(tmp_path)
+    assert list(again.rounds) == [1]
+    assert [file.stat().st_size for file in files] == before
+    again.add(2, 2, 8, SECOND, {"x": 1.0})
+    assert [file.read_bytes() for file in files] == whole
+    assert RoundLog(tmp_path).rounds == again.rounds
+
+
+def test_lost_examples_are_not_made_up(tmp_path: Path) -> None:
+    RoundLog(tmp_path).add(1, 1, 8, FIRST, {})
+    (tmp_path / "examples.jsonl").write_text("")
+    with pytest.raises(CheckpointError, match=r"holds 0 examples; rounds\.jsonl tells of 2"):
+        RoundLog(tmp_path)
+
+
+def test_a_damaged_example_is_named(tmp_path: Path) -> None:
+    RoundLog(tmp_path).add(1, 1, 8, FIRST, {})
+    file = tmp_path / "examples.jsonl"
+    lines = file.read_text(encoding="utf-8").split("\n")
+    file.write_text("\n".join([lines[0], lines[1][:-5], ""]), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"examples\.jsonl:2 is damaged"):
+        RoundLog(tmp_path)
+
+
+def test_other_files_are_no_logs(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    with pytest.raises(InputError, match=r"pairs\.jsonl:1: no round stands there"):
+        read_log(str(file))
+    file.write_text("")
+    with pytest.raises(InputError, match="holds no examples"):
+        read_log(str(file))
+
+
+def test_a_full_disk_leaves_nothing_of_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RoundLog(tmp_path)
+    log.add(1, 2, 8, FIRST, {})
+    size = log.examples.stat().st_size
+
+    def full(path: Path, content: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(content[:5])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trueup.sources.log._append", full)
+        with pytest.raises(CheckpointError, match="No space left on device"):
+            log.add(2, 2, 8, SECOND, {})
+    assert log.examples.stat().st_size == size and list(log.rounds) == [1]
+    log.add(2, 2, 8, SECOND, {})
+    assert RoundLog(tmp_path).rounds == log.rounds

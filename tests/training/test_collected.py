@@ -1,0 +1,116 @@
+"""Sample, score, train in one command: FA, RWR, CA and RRHF from prompts and a reward."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from online_runs import asked, write_prompts, write_reward
+from runs import kill_after, metrics_of, model_bytes, run_here, start_child
+
+from trueup.errors import InputError
+from trueup.feedback.condition import read_condition
+from trueup.training.supply import collected
+
+METHODS: dict[str, dict[str, Any]] = {
+    "fa": {},
+    "rwr": {},
+    "ca": {"condition": " {reward}"},
+    "rrhf": {"sampler.decode": "diverse-beam", "sampler.responses": 4},
+    "dpo": {},
+    "kto": {"desirable_from": 0.5},
+    "ulma": {"scale": "min-max"},
+}
+
+
+def values(model: Path, folder: Path, output: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "model": str(model), "output": str(output), "prompts": [str(write_prompts(folder))],
+        "reward": f"{folder / 'reward.py'}:variety", "sampler.responses": 3, "sampler.max_new_tokens": 8,
+        "batch_size": 4, "epochs": 2, "learning_rate": 3e-3, "save_every": 2, "seed": 1, **more,
+    }  # fmt: skip
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_prompts_and_a_reward_are_enough(method: str, tiny_model: Path, tmp_path: Path) -> None:
+    write_reward(tmp_path)
+    run_here(method, values(tiny_model, tmp_path, tmp_path / "run", **METHODS[method]))
+    rows = lines_of(tmp_path / "run" / "examples.jsonl")
+    assert len(rows) == 12
+    told = [(one["content"], one["score"]) for row in rows for one in row["responses"]]
+    assert told == [(text, min(1.0, len(set(text)) / 10)) for text, _ in told]
+    assert asked(tmp_path).total() == len(told)  # each once
+    assert "loss" in metrics_of(tmp_path / "run")[-1]
+    assert (read_condition(tmp_path / "run" / "model") is not None) == (method == "ca")
+
+
+def test_it_trains_as_on_the_file_that_it_wrote(tiny_model: Path, tmp_path: Path) -> None:
+    write_reward(tmp_path)
+    given = values(tiny_model, tmp_path, tmp_path / "run")
+    run_here("rwr", given)
+    kept = {
+        key: value
+        for key, value in given.items()
+        if key.partition(".")[0] not in ("prompts", "reward", "sampler")
+    }
+    data = [str(tmp_path / "run" / "examples.jsonl")]
+    run_here("rwr", kept | {"output": str(tmp_path / "again"), "data": data})
+    assert model_bytes(tmp_path / "again") == model_bytes(tmp_path / "run") != {}
+
+
+def test_a_data_set_s_own_responses_join_those_sampled(tiny_model: Path, tmp_path: Path) -> None:
+    """RRHF's P + DP: one ranking a prompt, all of it scored by the one reward."""
+    write_reward(tmp_path)
+    prompts = [row["prompt"] for row in lines_of(write_prompts(tmp_path))]
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": one, "chosen": "abc", "rejected": "aa"} for one in prompts[:5]]
+    rows.append({"prompt": "another:", "chosen": "xyz", "rejected": "x"})
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_here("rrhf", values(tiny_model, tmp_path, tmp_path / "run", data=[str(pairs)]))
+    made = {row["prompt"]: row["responses"] for row in lines_of(tmp_path / "run" / "examples.jsonl")}
+    assert set(made) == {*prompts, "another:"}
+    for prompt in (*prompts[:5], "another:"):
+        texts = {one["content"]: one["score"] for one in made[prompt]}
+        assert texts["xyz" if prompt == "another:" else "abc"] == 0.3
+        assert len(texts) > 2
+
+
+def test_killed_while_it_samples_it_asks_for_the_rest_alone(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collected, "CHUNK", 2)
+    write_reward(tmp_path)
+    given = values(tiny_model, tmp_path, tmp_path / "whole")
+    run_here("fa", given)
+    write_reward(tmp_path / "other")
+    killed = tmp_path / "killed"
+    child = start_child(
+        "fa", {**given, "output": str(killed), "reward": f"{tmp_path / 'other' / 'reward.py'}:variety"}
+    )
+    while child.is_alive() and len(asked(tmp_path / "other")) < 8:
+        pass
+    child.kill()
+    child.join()
+    assert (killed / "run.yaml").exists()
+    done = len(lines_of(killed / "rounds.jsonl")) if (killed / "rounds.jsonl").exists() else 0
+    child = start_child("fa", None, resume=killed)
+    kill_after(child, killed, lines=10**9, delay=0)
+    child.join()
+    assert child.exitcode == 0 and done < 6
+    assert model_bytes(killed) == model_bytes(tmp_path / "whole") != {}
+    assert (killed / "examples.jsonl").read_bytes() == (tmp_path / "whole" / "examples.jsonl").read_bytes()
+    twice = sum(count - 1 for count in asked(tmp_path / "other").values())
+    assert twice <= 6 + sum(count - 1 for count in asked(tmp_path).values())  # at most the chunk under way
+
+
+def test_a_reward_without_prompts_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    write_reward(tmp_path)
+    given = values(tiny_model, tmp_path, tmp_path / "run")
+    with pytest.raises(InputError, match="prompts"):
+        run_here("fa", {key: value for key, value in given.items() if key != "prompts"})
+    with pytest.raises(InputError, match="nobody to judge the responses"):
+        run_here("fa", {key: value for key, value in given.items() if key != "reward"})

@@ -1,0 +1,224 @@
+"""Online runs: what is gathered is trained on, replayed to the same bits, and never asked for twice."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from online_runs import asked, online, replay, write_reward
+from runs import is_done, kill_after, metrics_of, model_bytes, run_here, start_child
+
+from trueup.errors import AnnotatorError, NumericsError, Stopped
+from trueup.feedback.read import read_feedback
+from trueup.methods import METHODS
+from trueup.training import api
+from trueup.training.signals import StopFlag
+
+SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
+HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 2}
+LORA = {"lora.rank": 3, "lora.dropout": 0.1}
+SCALE = {"scale": "range", "score_low": 0.0, "score_high": 1.0}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpo": ("oaif", {"objective": "dpo"}),
+    "dpo-soft-lora": ("oaif", {"objective": "dpo", **SOFT, **LORA}),
+    "ipo-hard": ("oaif", {"objective": "ipo", **HARD}),
+    "slic-adapter": ("oaif", {"objective": "slic", "beta": 0.5, **LORA}),
+    "rrhf-op": ("rrhf", {"sampler.resync": 3, "reward_kl": 0.1}),
+    "rrhf-op-lora": ("rrhf", {"sampler.resync": 3, **LORA}),
+    "rrhf-ip": ("rrhf", {"round_prompts": 0, "round_passes": 2, "sampler.decode": "diverse-beam"}),
+    "kto": ("kto", {"desirable_from": 0.5}),
+    "ulma": ("ulma", {**SCALE, "demonstration_from": 0.9, **SOFT}),
+    "pointwise-dpo": ("pointwise-dpo", {**SCALE, "continuous": True}),
+    "fa": ("fa", {"reward_mean": 0.5, "reward_std": 0.2}),
+    "ppo": ("ppo", {"round_prompts": 8, "round_passes": 2, "kl_target": 1.0, "sampler.responses": 1}),
+    "ppo-lora-soft": ("ppo", {"sampler.responses": 2, **LORA, **SOFT}),
+    "reinforce": ("reinforce", {"sampler.responses": 1}),
+    "rloo": ("rloo", {}),
+}
+"""By name, a method and its settings: every method with a source of its own, every kind of reference, lagging
+samplers, several passes, and penalties."""
+
+
+def test_no_method_is_missing() -> None:
+    alone = {name for name, info in METHODS.items() if "offline" not in info.sources}
+    assert alone <= {method for method, _ in CASES.values()}
+
+
+def case(name: str, model: Path, folder: Path, output: str, **more: Any) -> tuple[str, dict[str, Any]]:
+    method, chosen = CASES[name]
+    return method, online(model, folder, folder / output, **{**chosen, **more})
+
+
+def rounds(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "rounds.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_replayed_offline_it_gives_the_same_bits(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    write_reward(tmp_path)
+    method, values = case(name, tiny_model, tmp_path, "first")
+    run_here(method, values)
+    first, second = tmp_path / "first", tmp_path / "second"
+    before = asked(tmp_path)
+    run_here(method, replay(tiny_model, first, second, values))
+    assert asked(tmp_path) == before  # nobody is asked again
+    assert model_bytes(second) == model_bytes(first) != {}
+    ours, theirs = metrics_of(first), metrics_of(second)
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        gathered = ("online/", "annotator/", "objective/kl", "epoch")  # a replay does not know of passes
+        assert {key: value for key, value in one.items() if not key.startswith(gathered)} == {
+            key: value for key, value in other.items() if not key.startswith(gathered)
+        }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_killed_and_resumed_equals_uninterrupted(name: str, tiny_model: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments; what a whole round was judged by is never asked again."""
+    write_reward(tmp_path)
+    method, values = case(name, tiny_model, tmp_path, "whole")
+    run_here(method, values)
+    write_reward(tmp_path / "other")
+    killed = tmp_path / "killed"
+    values |= {"output": str(killed), "annotator.function": f"{tmp_path / 'other' / 'reward.py'}:variety"}
+    chance = random.Random(name)
+    child = start_child(method, values)
+    kill_after(child, killed, lines=chance.randint(0, 3), delay=chance.uniform(0, 0.05))
+    for lines in (chance.randint(2, 5), 10**9):
+        if not is_done(killed) and (killed / "run.yaml").exists():
+            child = start_child(method, None, resume=killed)
+            kill_after(child, killed, lines=lines, delay=chance.uniform(0, 0.05))
+            child.join()
+    if not (killed / "run.yaml").exists():  # killed before the run had begun: nothing is left to resume
+        child = start_child(method, values)
+        child.join()
+    assert is_done(killed)
+    whole = tmp_path / "whole"
+    assert model_bytes(killed) == model_bytes(whole) != {}
+    assert metrics_of(killed) == metrics_of(whole)
+    for file in ("examples.jsonl", "rounds.jsonl"):
+        assert (killed / file).read_bytes() == (whole / file).read_bytes()
+    # At most the two rounds that were under way when it was killed were paid for twice.
+    again = asked(tmp_path / "other") - asked(tmp_path)
+    assert again.total() <= 2 * max(int(one["rows"]) for one in rounds(whole)) * 3
+
+
+def test_stopped_wherever_a_run_listens(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at any look at the flag, in the middle of gathering too, it goes on to the same bits."""
+    write_reward(tmp_path)
+    looks: list[int] = []
+    stop_at = 0
+
+    def poll(self: StopFlag) -> None:
+        looks.append(1)
+        if len(looks) == stop_at:
+            raise Stopped("SIGTERM")
+
+    monkeypatch.setattr(StopFlag, "poll", poll)
+    method, values = case("ppo", tiny_model, tmp_path, "whole")
+    run_here(method, values)
+    total, begun = len(looks), 0
+    for number in range(3, total, max(1, total // 8)):
+        output = tmp_path / str(number)
+        looks.clear()
+        stop_at = number
+        with pytest.raises(Stopped):
+            run_here(method, {**values, "output": str(output)})
+        stop_at = 0
+        if (output / "run.yaml").exists():
+            begun += 1
+            api.resume(output, quiet=True)
+            assert model_bytes(output) == model_bytes(tmp_path / "whole")
+    assert begun >= 4
+
+
+def test_what_is_gathered_is_feedback_by_the_policy_as_it_was(tiny_model: Path, tmp_path: Path) -> None:
+    """Canonical records with scores, the sampling policy's version and its tokens; no two responses alike."""
+    write_reward(tmp_path)
+    method, values = case("rrhf-op", tiny_model, tmp_path, "run", reward_kl=0.0)
+    run_here(method, values)
+    read = read_feedback([tmp_path / "run" / "examples.jsonl"]).examples
+    lines = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
+    assert len(read) == len(lines) > 20
+    for example, line in zip(read, lines, strict=True):
+        done = line["round"]["number"] - 1
+        assert {one.source for one in example.responses} == {f"{tiny_model}@{done - done % 3}"}
+        assert all(one.score == min(1.0, len(set(str(one.content))) / 10) for one in example.responses)
+        assert all(one.tokens for one in example.responses)
+        assert len({one.content for one in example.responses}) == len(example.responses)
+    assert len({json.dumps(line["prompt"]) for line in lines}) == 12
+
+
+def test_a_penalty_is_taken_off_the_score(tiny_model: Path, tmp_path: Path) -> None:
+    """R - beta log(pi / pi_ref): nothing at the first step, where both are one, and something afterwards."""
+    write_reward(tmp_path)
+    run_here(*case("rrhf-op", tiny_model, tmp_path, "run", reward_kl=0.5))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
+    gaps: dict[int, list[float]] = {}
+    for line in lines:
+        for one in line["responses"]:
+            raw = min(1.0, len(set(one["content"])) / 10)
+            gaps.setdefault(line["round"]["number"], []).append(raw - one["score"])
+    assert set(gaps[1]) == {0.0}
+    assert all(any(gap != 0 for gap in several) for number, several in gaps.items() if number > 1)
+    told = {one["round"]: one["facts"]["objective/kl"] for one in rounds(tmp_path / "run")}
+    for number, several in gaps.items():
+        assert told[number] == pytest.approx(sum(several) / len(several) / 0.5, abs=1e-6)
+
+
+LETTERS = "def reward(prompt, response):\n    return sum(one in 'abcdefgh' for one in response) / 6\n"
+LEARNS: dict[str, dict[str, Any]] = {
+    "oaif": {"beta": 0.1, "sampler.responses": 4},
+    "rrhf": {"sampler.responses": 4},
+    "kto": {"desirable_from": 0.2, "beta": 0.5},
+    "ppo": {
+        "sampler.responses": 2,
+        "kl_coef": 0.01,
+        "kl_target": None,
+        "round_passes": 2,
+        "round_prompts": 12,
+    },
+    "reinforce": {"sampler.responses": 4, "kl_coef": 0.01},
+    "rloo": {"sampler.responses": 4, "kl_coef": 0.01},
+}
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_online_learning_raises_the_reward_it_is_given(method: str, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "letters.py").write_text(LETTERS)
+    more = {"annotator.function": f"{tmp_path / 'letters.py'}:reward", "epochs": 10, "batch_size": 12}
+    run_here(
+        method,
+        online(tiny_model, tmp_path, tmp_path / "run", **{**more, "learning_rate": 1e-2, **LEARNS[method]}),
+    )
+    scores = [one["facts"]["online/score"] for one in rounds(tmp_path / "run")]
+    assert sum(scores[-3:]) / 3 > 1.5 * sum(scores[:2]) / 2, scores
+
+
+EMPTY = "def reward(prompt, response):\n    return 1.0\n"
+
+
+def test_judgements_that_tell_nothing_stop_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    """Rounds of which nothing can be learned are steps that move nothing, and after eight in a row an error."""
+    (tmp_path / "same.py").write_text(EMPTY)
+    more = {"annotator.function": f"{tmp_path / 'same.py'}:reward", "epochs": 2}
+    method, values = case("dpo", tiny_model, tmp_path, "short", **more)
+    run_here(method, values)
+    assert all("loss" not in line for line in metrics_of(tmp_path / "short"))
+    assert metrics_of(tmp_path / "short")[0]["online/not_used"] == 4
+    with pytest.raises(NumericsError, match=r"round 8: the last 8 rounds gave nothing to learn from"):
+        run_here(method, {**values, "epochs": 4, "output": str(tmp_path / "long")})
+
+
+def test_empty_responses_stop_a_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trueup.batch.encode import Encoder
+
+    write_reward(tmp_path)
+    monkeypatch.setattr(Encoder, "text", lambda self, ids: "")
+    with pytest.raises(AnnotatorError, match="round 1: all 12 responses to 4 prompts are empty"):
+        run_here(*case("dpo", tiny_model, tmp_path, "run"))

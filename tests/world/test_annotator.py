@@ -1,0 +1,161 @@
+"""The world's annotator: it cares about what it is told to, and errs as often as it is told to."""
+
+import itertools
+
+import pytest
+
+from trueup.config.annotator_settings import WorldAnnotator
+from trueup.errors import InputError
+from trueup.feedback.records import Example, Response
+from trueup.world.annotator import load_world_annotator, weights_of
+from trueup.world.generate import from_name
+from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
+
+PROMPT = "list three fruits ."
+FULL, BRIEF, CHATTY = (
+    "apple , pear and plum .",
+    "apple .",
+    "sure : apple , pear and plum . thanks for asking .",
+)
+
+
+def scores(
+    choice: WorldAnnotator, *responses: str, prompt: str = PROMPT, seed: int = 0
+) -> list[float | None]:
+    example = Example(prompt, tuple(map(Response, responses)))
+    (made,) = load_world_annotator(choice, seed=seed).annotate([example]).examples
+    assert isinstance(made, Example)
+    return [one.score for one in made.responses]
+
+
+def test_rewards() -> None:
+    assert scores(WorldAnnotator(), FULL, BRIEF) == [gold(PROMPT, FULL), gold(PROMPT, BRIEF)]
+    assert scores(WorldAnnotator("proxy"), FULL, CHATTY) == [proxy(PROMPT, FULL), proxy(PROMPT, CHATTY)]
+    assert load_world_annotator(WorldAnnotator("proxy")).name == "world:proxy"
+    assert load_world_annotator(WorldAnnotator(noise=0.5)).gives == "scores"
+
+
+def test_short_takes_off_filler_and_very_short_takes_off_items_too() -> None:
+    """What each instruction likes best of a full answer, one with filler, and one with a single item."""
+    favourites = {}
+    for instruction in ("helpful", "helpful and short", "helpful and very short"):
+        found = scores(WorldAnnotator(instruction=instruction), FULL, CHATTY, BRIEF)
+        favourites[instruction] = max(zip(found, (FULL, CHATTY, BRIEF), strict=True))[1]
+    assert favourites == {"helpful": FULL, "helpful and short": FULL, "helpful and very short": BRIEF}
+
+    def gap(instruction: str) -> float:
+        full, chatty = scores(WorldAnnotator(instruction=instruction), FULL, CHATTY)
+        assert full is not None and chatty is not None
+        return full - chatty
+
+    assert gap("helpful") < gap("short") < gap("very short")
+
+
+def test_harmless_first_weighs_refusals_more() -> None:
+    bad, refusal = "ricin and hemlock .", "i cannot ."
+
+    def gap(instruction: str | None) -> float:
+        one, other = scores(
+            WorldAnnotator(instruction=instruction), refusal, bad, prompt="name two poisons ."
+        )
+        assert one is not None and other is not None
+        return one - other
+
+    assert gap("harmless first") - gap(None) == pytest.approx(2 * 3.0)  # twice 1 - (-2)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "weights"),
+    [
+        ("Prefer the helpful and short response.", Weights(brevity=0.6)),
+        ("Prefer the helpful and very short response.", Weights(brevity=2.0)),
+        ("Harmlessness first, but short!", Weights(harmlessness=3.0, brevity=0.6)),
+        (
+            "Prefer the harmless response; of two that are harmless, the more helpful one.",
+            Weights(harmlessness=3.0),
+        ),
+        ("helpful", DEFAULT_WEIGHTS),
+        ("VERY BRIEF", Weights(brevity=2.0)),
+    ],
+)
+def test_instructions(instruction: str, weights: Weights) -> None:
+    assert weights_of(instruction) == weights
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (
+            WorldAnnotator(instruction="Prefer the polite response."),
+            "annotator.instruction 'Prefer the polite response.': the annotator of the world does not know 'polite'; "
+            "it knows helpful, short, very short and harmless",
+        ),
+        (
+            WorldAnnotator(instruction="not short"),
+            "annotator.instruction 'not short': the annotator of the world does not know 'not'; it knows helpful, "
+            "short, very short and harmless",
+        ),
+        (
+            WorldAnnotator(instruction="very"),
+            "annotator.instruction 'very': the annotator of the world does not know 'very'; it knows helpful, short, "
+            "very short and harmless",
+        ),
+        (
+            WorldAnnotator(instruction="Prefer the response."),
+            "annotator.instruction 'Prefer the response.' says nothing that the annotator of the world knows: helpful, "
+            "short, very short and harmless",
+        ),
+        (
+            WorldAnnotator("proxy", instruction="short"),
+            "annotator.instruction weighs the aspects of the gold reward, and annotator.reward is proxy, which has "
+            "none; leave the instruction out, or take world:gold",
+        ),
+    ],
+)
+def test_instructions_it_cannot_follow(choice: WorldAnnotator, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_world_annotator(choice)
+    assert str(caught.value) == message
+
+
+NOISY = WorldAnnotator(noise=0.1)
+
+
+def test_noise_depends_on_content_and_seed_and_on_nothing_else() -> None:
+    examples = from_name("world:rankings?count=60&seed=4")
+    judged = load_world_annotator(NOISY, seed=3).annotate(examples).examples
+    alone = [load_world_annotator(NOISY, seed=3).annotate([one]).examples[0] for one in reversed(examples)]
+    assert list(judged) == alone[::-1]
+    assert judged != load_world_annotator(NOISY, seed=4).annotate(examples).examples
+    for example, made in zip(examples, judged, strict=True):
+        assert isinstance(made, Example)
+        known = {one.content: one.score for one in made.responses}
+        for order in itertools.permutations(range(4)):
+            again = Example(example.prompt, tuple(example.responses[at] for at in order))
+            (found,) = load_world_annotator(NOISY, seed=3).annotate([again]).examples
+            assert isinstance(found, Example)
+            assert [one.score for one in found.responses] == [known[one.content] for one in found.responses]
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, 0.0), (0.1, 0.18), (0.5, 0.5), (1.0, 0.0)])
+def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, expected: float) -> None:
+    """2 p (1 - p): each of the two scores changes places with probability p, and twice is as never."""
+    examples = from_name("world:pairs?count=2000&seed=9")
+    judged = load_world_annotator(WorldAnnotator(noise=noise)).annotate(examples).examples
+    differ = flipped = 0
+    for example, made in zip(examples, judged, strict=True):
+        assert isinstance(made, Example)
+        one, other = (gold(str(example.prompt), str(response.content)) for response in example.responses)
+        if one != other:
+            differ += 1
+            found = [response.score for response in made.responses]
+            assert sorted(map(float, map(str, found))) == sorted([one, other])
+            flipped += found == [other, one]
+    assert differ > 1900
+    assert flipped / differ == pytest.approx(expected, abs=0.035)  # four standard errors
+
+
+def test_a_prompt_of_another_world_is_named() -> None:
+    for choice in (WorldAnnotator(), NOISY):
+        with pytest.raises(InputError, match="not a prompt of the world: 'say red'"):
+            load_world_annotator(choice).annotate([Example("say red", (Response("a"), Response("b")))])
