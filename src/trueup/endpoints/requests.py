@@ -20,6 +20,8 @@ from trueup.endpoints.reply import Declined, Failed, Fatal, Outcome, Read, Repli
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds, before a random factor between 1/2 and 1."""
+LEAST_TIME = 0.2
+"""Seconds below which what is left of a deadline is not worth another attempt."""
 MOST_UNREADABLE = 4
 """Answers in a row that are not JSON, after which the address is taken to be wrong."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -113,17 +115,21 @@ class Requests:
         """What comes of one request in the end."""
         began = self._clock.monotonic()
         unreadable = 0
+        last: Failed | None = None
 
         def left() -> float:
             return self._deadline - (self._clock.monotonic() - began)
 
         async def attempt() -> Outcome:
-            nonlocal unreadable
+            nonlocal unreadable, last
             if batch.failure is not None:  # while this one paused
                 return Fatal(batch.failure, "")
-            seconds = max(0.001, min(self._timeout, left()))
+            if last is not None and left() < LEAST_TIME:  # it paused for longer than it meant to
+                return last
+            seconds = max(LEAST_TIME, min(self._timeout, left()))
             outcome = await self._attempt(client, method, url, read, content, seconds)
             unreadable = unreadable + 1 if isinstance(outcome, Failed) and outcome.unreadable else 0
+            last = outcome if isinstance(outcome, Failed) else None
             return outcome
 
         def pause(state: tenacity.RetryCallState) -> float:
