@@ -15,7 +15,7 @@ hypothesis_settings.load_profile("trueup")
 
 # Before torch is imported anywhere, and for every process that a test starts.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-sys.path.insert(0, str(Path(__file__).parent))  # `import toys`
+sys.path.insert(0, str(Path(__file__).parent))  # `from support.tiny_models import ...`
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 
@@ -56,6 +56,6 @@ def shared() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a complete model: two layers, 32 wide, with a tokenizer of single characters. Read only."""
-    from toys import save_tiny_model
+    from support.tiny_models import save_tiny_model
 
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

@@ -4,8 +4,8 @@ import hashlib
 import math
 
 import pytest
-from faulty_server import Answer, Asked, FaultyServer
-from judges import first_with, said, shown
+from support.faulty_server import Answer, Asked, FaultyServer
+from support.judge_answers import first_with, said, shown
 
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.endpoint import load_endpoint_annotator

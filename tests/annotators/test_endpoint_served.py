@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
-from toys import CHARACTERS, CHATML, EOS, SPECIAL, char_tokenizer, save_tiny_model
+from support.tiny_models import CHARACTERS, CHATML, EOS, SPECIAL, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM
 
 from trueup.annotators.endpoint import load_endpoint_annotator

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import Answer, Asked, FaultyServer, Reply
-from judges import first_with, said, shown, text_of
+from support.faulty_server import Answer, Asked, FaultyServer, Reply
+from support.judge_answers import first_with, said, shown, text_of
 
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.cache import JudgementCache

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faulty_server import Answer, Asked, FaultyServer, Reply
-from judges import first_with, said, shown
+from support.faulty_server import Answer, Asked, FaultyServer, Reply
+from support.judge_answers import first_with, said, shown
 
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.config.annotator_settings import EndpointAnnotator

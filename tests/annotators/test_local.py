@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import CHATML, EOS, HYBRID, SPECIAL, char_tokenizer, save_tiny_model, toy_network
 from tokenizers import Tokenizer, decoders, models
-from toys import CHATML, EOS, HYBRID, SPECIAL, char_tokenizer, save_tiny_model, toy_network
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.annotators.judge import Question, Unreadable, Verdict

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from reward_toys import library_scores, save_causal, save_reward
 from safetensors.torch import load_file, save_file
-from toys import char_tokenizer
+from support.tiny_models import char_tokenizer
+from support.tiny_reward_models import library_scores, save_causal, save_reward
 
 from trueup.annotators.likelihood import load_likelihood_annotator
 from trueup.annotators.model_scores import ModelAnnotator

@@ -1,7 +1,7 @@
 """Conversations rendered once, with the span of every message known."""
 
 import pytest
-from toys import CHATML, char_tokenizer
+from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.chat import Piece, Rendered, render, render_prompt
 from trueup.errors import InputError

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from toys import CHATML, EOS, char_tokenizer
+from support.tiny_models import CHATML, EOS, char_tokenizer
 
 from trueup.batch.chat import Piece, leaves_out_tools, render
 from trueup.batch.encode import EncodedGroup, Encoder, Limits

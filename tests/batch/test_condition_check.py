@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tiny_models import char_tokenizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from toys import char_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.batch.condition_check import check_condition, unknown_words

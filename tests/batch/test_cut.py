@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import token_group
+from support.tiny_models import token_group
 
 from trueup.batch.batch import cut
 from trueup.batch.tokens import TokenGroup

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from support.tiny_models import BOS, CHATML, EOS, char_tokenizer
 from tokenizers import AddedToken
-from toys import BOS, CHATML, EOS, char_tokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.tokens import TokenRow

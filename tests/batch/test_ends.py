@@ -1,7 +1,7 @@
 """Beginnings and ends of sequence: one of each, whatever tokenizer, template and text each add of their own."""
 
 import pytest
-from toys import BOS, CHATML, EOS, char_tokenizer
+from support.tiny_models import BOS, CHATML, EOS, char_tokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.feedback.groups import Group

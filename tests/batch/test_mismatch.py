@@ -1,7 +1,7 @@
 """A prompt with the responses to another: nothing else changes, and nothing is longer than allowed."""
 
 import numpy as np
-from toys import token_group
+from support.tiny_models import token_group
 
 from trueup.batch.mismatch import mismatched
 from trueup.batch.tokens import TokenGroup, TokenRow

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from toys import CHATML
+from support.tiny_models import CHATML
 from transformers import AutoTokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits

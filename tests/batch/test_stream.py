@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from toys import token_group
+from support.tiny_models import token_group
 
 from trueup.batch.batch import collate_batch
 from trueup.batch.index import Pairs

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from toys import CHATML, char_tokenizer
+from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch import chat
 from trueup.batch.chat import render

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import CHATML, EOS, char_tokenizer, naive_log_probs, toy_network
+from support.tiny_models import CHATML, EOS, char_tokenizer, naive_log_probs, toy_network
 from transformers import AutoTokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits

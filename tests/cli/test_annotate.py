@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import Asked, FaultyServer, Reply, chat
-from judges import first_with, shown
-from runs import command, in_child
+from support.faulty_server import Asked, FaultyServer, Reply, chat
+from support.judge_answers import first_with, shown
+from support.small_runs import command, in_child
 
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example

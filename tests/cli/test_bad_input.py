@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import write_feedback
-from toys import char_tokenizer, save_tiny_model
+from support.small_runs import write_feedback
+from support.tiny_models import char_tokenizer, save_tiny_model
 
 from trueup.cli.app import run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import command, in_child, run_here, settings, write_feedback
+from support.small_runs import command, in_child, run_here, settings, write_feedback
 
 from trueup.feedback.condition import FILE, Condition, read_condition
 

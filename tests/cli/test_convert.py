@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import command, write_feedback
+from support.small_runs import command, write_feedback
 
 from trueup.cli.app import run
 from trueup.feedback.read import read_feedback

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import command, metrics_of, model_bytes, write_feedback
-from toys import CHATML, char_tokenizer, save_tiny_model
+from support.small_runs import command, metrics_of, model_bytes, write_feedback
+from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
 Row = dict[str, Any]
 

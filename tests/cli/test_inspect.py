@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from inspection_rows import pair, write
-from toys import CHATML, char_tokenizer, save_tiny_model
+from support.faulty_feedback import pair, write
+from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
 from trueup.cli.app import run
 

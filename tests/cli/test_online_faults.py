@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import Answer, FaultyServer, Reply
-from judged_runs import Until, judged, one_line, own, resume, train, variety
-from judges import said, text_of
-from online_runs import asked, write_reward
-from runs import metrics_of, model_bytes, options
+from support.faulty_server import Answer, FaultyServer, Reply
+from support.judge_answers import said, text_of
+from support.judged_runs import Until, judged, one_line, own, resume, train, variety
+from support.online_runs import asked, write_reward
+from support.small_runs import metrics_of, model_bytes, options
 
 from trueup.training.signals import StopFlag
 
@@ -313,8 +313,8 @@ def test_a_function_that_fails_at_once_leaves_no_run_behind(
 def test_a_reward_model_that_gives_no_number(
     method: str, tiny_model: Path, tmp_path: Path, errors: Errors
 ) -> None:
-    from reward_toys import save_reward
     from safetensors.torch import load_file, save_file
+    from support.tiny_reward_models import save_reward
 
     folder = save_reward(tmp_path / "reward")
     file = folder / "model.safetensors"

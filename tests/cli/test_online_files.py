@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import FaultyServer, Reply
-from judged_runs import Until, judged, one_line, own, resume, train, variety
-from judges import text_of
-from online_runs import asked, write_prompts, write_reward
-from runs import metrics_of, model_bytes
+from support.faulty_server import FaultyServer, Reply
+from support.judge_answers import text_of
+from support.judged_runs import Until, judged, one_line, own, resume, train, variety
+from support.online_runs import asked, write_prompts, write_reward
+from support.small_runs import metrics_of, model_bytes
 
 from trueup.sources import log
 from trueup.training.supply import collected

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import command, metrics_of
+from support.small_runs import command, metrics_of
 
 Row = dict[str, Any]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import FaultyServer
-from runs import command, in_child
-from toys import save_tiny_model
+from support.faulty_server import FaultyServer
+from support.small_runs import command, in_child
+from support.tiny_models import save_tiny_model
 
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
@@ -106,7 +106,7 @@ def test_greedy_beams_and_a_longest_length(folder: Path) -> None:
 
 
 def test_models_with_different_tokenizers_store_no_ids(folder: Path, capsys: Captured) -> None:
-    from toys import char_tokenizer
+    from support.tiny_models import char_tokenizer
 
     save_tiny_model(folder / "C", tokenizer=char_tokenizer(bos=False))
     assert ask("--model", "C") == 0
@@ -255,7 +255,7 @@ def test_mistakes_in_one_line(
 
 def test_nothing_but_empty_responses(folder: Path, capsys: Captured) -> None:
     """Whatever the model writes, it stops where it begins."""
-    from toys import CHARACTERS
+    from support.tiny_models import CHARACTERS
 
     stops = [word for one in CHARACTERS if one not in " \\" for word in ("--stop", one)]
     assert ask(*stops, "--stop", "\\n", "--stop", " ") == 6

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import write_feedback
+from support.small_runs import write_feedback
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "adding_a_method.md"

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from page_commands import commands
+from support.page_commands import commands
 
 from trueup.cli.app import run
 

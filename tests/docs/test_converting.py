@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from runs import write_feedback
+from support.small_runs import write_feedback
 
 from trueup.cli.app import run
 

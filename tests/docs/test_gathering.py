@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faulty_server import FaultyServer
-from page_commands import answer, at, commands
-from runs import write_feedback
-from toys import save_tiny_model
+from support.faulty_server import FaultyServer
+from support.page_commands import answer, at, commands
+from support.small_runs import write_feedback
+from support.tiny_models import save_tiny_model
 
 from trueup.cli.app import run
 from trueup.feedback.read import read_feedback

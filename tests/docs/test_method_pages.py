@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from online_runs import online, write_reward
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
-from runs import metrics_of, run_here, settings, write_feedback
+from support.online_runs import online, write_reward
+from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.config.settings import RunSettings
 from trueup.methods import METHODS

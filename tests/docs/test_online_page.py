@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import FaultyServer
-from online_runs import online, write_prompts, write_reward
-from page_commands import answer, at, commands
-from reward_toys import save_reward
-from runs import metrics_of, model_bytes, run_here
+from support.faulty_server import FaultyServer
+from support.online_runs import online, write_prompts, write_reward
+from support.page_commands import answer, at, commands
+from support.small_runs import metrics_of, model_bytes, run_here
+from support.tiny_reward_models import save_reward
 
 from trueup.cli.app import run
 

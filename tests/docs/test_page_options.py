@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from page_commands import options
+from support.page_commands import options
 
 from trueup.cli.app import run
 from trueup.config.resolve import Resolved

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from faulty_server import FaultyServer
-from online_runs import write_prompts
-from page_commands import answer, at, commands
-from runs import write_feedback
-from toys import save_tiny_model
+from support.faulty_server import FaultyServer
+from support.online_runs import write_prompts
+from support.page_commands import answer, at, commands
+from support.small_runs import write_feedback
+from support.tiny_models import save_tiny_model
 
 from trueup.cli.app import run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import Asked, FaultyServer, Reply
+from support.faulty_server import Asked, FaultyServer, Reply
 
 from trueup.endpoints.client import Endpoint, Refused, RequestRefused
 from trueup.endpoints.key import Key, redact

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faulty_server import Asked, FaultyServer, Reply
+from support.faulty_server import Asked, FaultyServer, Reply
 
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key

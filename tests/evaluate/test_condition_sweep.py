@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import save_tiny_model
+from support.tiny_models import save_tiny_model
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError

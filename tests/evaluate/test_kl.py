@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from toys import EOS, naive_log_probs, token_group, toy_network
+from support.tiny_models import EOS, naive_log_probs, token_group, toy_network
 
 from trueup.evaluate.kl import sequence_kl
 from trueup.evaluate.mean import mean

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dataset_rows import (
+from support.dataset_rows import (
     DROP,
     FINE,
     GSM,

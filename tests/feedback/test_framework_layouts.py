@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from framework_rows import (
+from support.framework_rows import (
     BAD,
     BOT,
     CALL,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from malformed_rows import SOUND, Row, spoiled
+from support.malformed_rows import SOUND, Row, spoiled
 
 from trueup.cli.app import run
 from trueup.errors import InputError

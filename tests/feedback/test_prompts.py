@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import write_feedback
+from support.small_runs import write_feedback
 
 from trueup.errors import InputError
 from trueup.feedback.prompts import Prompt, read_prompts

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import Asked, FaultyServer, Reply, chat
-from works import work_at
+from support.faulty_server import Asked, FaultyServer, Reply, chat
+from support.gathering_work import work_at
 
 from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.errors import AnnotatorError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from works import work_at
+from support.gathering_work import work_at
 
 from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError

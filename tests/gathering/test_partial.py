@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from works import unseen
+from support.gathering_work import unseen
 
 from trueup.errors import InputError, Stopped
 from trueup.gathering.partial import Partial

@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.gathering_work import work_at
 from torch import Tensor
-from works import work_at
 
 from trueup.errors import AnnotatorError, Stopped
 from trueup.feedback.prompts import Prompt

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspection_rows import canonical, pair, write
+from support.faulty_feedback import canonical, pair, write
+from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers
-from toys import CHATML, char_tokenizer, save_tiny_model
 from transformers import PreTrainedTokenizerFast
 
 from trueup.inspection.coding import Coding, load_coding

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from inspection_rows import write
-from toys import CHATML, char_tokenizer, save_tiny_model
+from support.faulty_feedback import write
+from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
 from trueup.inspection.coding import load_coding
 from trueup.inspection.inspection import inspect

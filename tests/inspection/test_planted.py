@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspection_rows import canonical, pair, point, ranked, write
+from support.faulty_feedback import canonical, pair, point, ranked, write
 
 from trueup.errors import InputError
 from trueup.inspection.inspection import Inspection, inspect

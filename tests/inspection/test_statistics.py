@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inspection_rows import canonical, pair, point, ranked, write
+from support.faulty_feedback import canonical, pair, point, ranked, write
 
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.statistics import QUANTILES, Labels, Seen, bins, distribution

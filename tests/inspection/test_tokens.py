@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspection_rows import pair, point, ranked, write
-from toys import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
+from support.faulty_feedback import pair, point, ranked, write
+from support.tiny_models import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError

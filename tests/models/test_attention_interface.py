@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from toys import token_group
+from support.tiny_models import token_group
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

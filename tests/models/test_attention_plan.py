@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import naive_log_probs, token_group, toy_network
+from support.tiny_models import naive_log_probs, token_group, toy_network
 
 from trueup.batch.stream import Stream, build_stream
 from trueup.models import causal

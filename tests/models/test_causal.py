@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import EOS, SHARABLE, gradients, naive_log_probs, token_group, toy_network
+from support.tiny_models import EOS, SHARABLE, gradients, naive_log_probs, token_group, toy_network
 
 from trueup.batch.stream import build_stream
 from trueup.models import lora

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import naive_log_probs, token_group, toy_network
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
-from toys import naive_log_probs, token_group, toy_network
 
 from trueup.batch.stream import Stream, build_stream
 from trueup.models import lora

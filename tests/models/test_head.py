@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import naive_log_probs, token_group, toy_network
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from toys import naive_log_probs, token_group, toy_network
 
 from trueup.batch.stream import build_stream
 from trueup.models import lora

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.tiny_models import toy_network
 from torch import Tensor
-from toys import toy_network
 
 from trueup.models.identity import identity_of, model_identity
 

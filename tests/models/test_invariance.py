@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import gradients, token_group, toy_network
 from torch import Tensor
-from toys import gradients, token_group, toy_network
 
 from trueup.batch.batch import collate_batch, cut
 from trueup.batch.index import Demonstrations, Pairs, Rankings

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import SHARABLE, naive_log_probs, token_group, toy_network
 from torch import Tensor
-from toys import SHARABLE, naive_log_probs, token_group, toy_network
 
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Stream, build_stream

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toys import CHATML, EOS, char_tokenizer, save_tiny_model, token_group
+from support.tiny_models import CHATML, EOS, char_tokenizer, save_tiny_model, token_group
 
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError

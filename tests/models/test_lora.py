@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.tiny_models import token_group, toy_network
 from torch import Tensor
-from toys import token_group, toy_network
 
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError

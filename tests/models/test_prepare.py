@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from toys import SHARABLE, gradients, naive_log_probs, token_group, toy_network
+from support.tiny_models import SHARABLE, gradients, naive_log_probs, token_group, toy_network
 
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError

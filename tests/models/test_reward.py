@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from reward_toys import library_scores, save_causal, save_reward
-from toys import BOS, EOS, HYBRID, PAD, char_tokenizer, token_group
+from support.tiny_models import BOS, EOS, HYBRID, PAD, char_tokenizer, token_group
+from support.tiny_reward_models import library_scores, save_causal, save_reward
 from transformers import AutoTokenizer
 
 from trueup.batch.stream import build_stream

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from reward_toys import save_causal, save_reward
 from safetensors.torch import load_file, save_file
+from support.tiny_reward_models import save_causal, save_reward
 
 from trueup.errors import InputError
 from trueup.models.load import load
@@ -110,7 +110,7 @@ def test_a_classifier_of_several_classes(tmp_path: Path) -> None:
 
 
 def test_an_encoder(tmp_path: Path) -> None:
-    from toys import char_tokenizer
+    from support.tiny_models import char_tokenizer
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(

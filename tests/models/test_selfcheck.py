@@ -8,8 +8,8 @@ from unittest import mock
 
 import pytest
 import torch
+from support.tiny_models import HYBRID, SHARABLE, token_group, toy_network
 from torch import nn
-from toys import HYBRID, SHARABLE, token_group, toy_network
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trueup.batch.stream import GroupSpan, Stream

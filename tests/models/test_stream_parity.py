@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import CONFIGS, HYBRID, SHARABLE, WINDOW, gradients, naive_log_probs, token_group, toy_network
+from support.tiny_models import (
+    CONFIGS,
+    HYBRID,
+    SHARABLE,
+    WINDOW,
+    gradients,
+    naive_log_probs,
+    token_group,
+    toy_network,
+)
 
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import CHATML, char_tokenizer, save_tiny_model
+from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
 from trueup.errors import InputError
 from trueup.models import lora

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import token_group, toy_network
+from support.tiny_models import token_group, toy_network
 
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError

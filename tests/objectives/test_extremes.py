@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from law_cases import Case, Rows, every_objective, random_rows, shortened, tokens
+from support.objective_cases import Case, Rows, every_objective, random_rows, shortened, tokens
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 EXTREMES = (0.0, -1e4, -5e3, -1e-30, -80.0, -104.0)

@@ -1,4 +1,4 @@
-"""What every objective owes, as a table: the objectives of `law_cases.py` down, laws across."""
+"""What every objective owes, as a table: the objectives of `support/objective_cases.py` down, laws across."""
 
 import importlib
 import inspect
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from law_cases import CASES, Case, every_objective, group_of, random_rows, tokens
+from support.objective_cases import CASES, Case, every_objective, group_of, random_rows, tokens
 from torch import Tensor
 
 import trueup.objectives

@@ -27,7 +27,7 @@ from datasets import Dataset
 from parity import freeze_trl
 from parity.frozen import FOLDER, write_cases
 from parity.reward_network import reward_network
-from toys import char_tokenizer
+from support.tiny_models import char_tokenizer
 
 BATCH = freeze_trl.BATCH
 CASES: tuple[tuple[dict[str, Any], bool], ...] = (

@@ -31,7 +31,7 @@ import trl
 import typer
 from datasets import Dataset
 from parity.frozen import FOLDER, write_cases
-from toys import char_tokenizer, toy_network
+from support.tiny_models import char_tokenizer, toy_network
 
 BETA = 0.1
 SEEDS = (0, 1)

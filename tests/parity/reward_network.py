@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from toys import CONFIGS, char_tokenizer
+from support.tiny_models import CONFIGS, char_tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 
 def reward_network(seed: int) -> Any:
-    """A random Llama under a scalar head, far from uniform; see `toys.toy_network`."""
+    """A random Llama under a scalar head, far from uniform; see `support.tiny_models.toy_network`."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(
         "llama", **{**CONFIGS["llama"], "vocab_size": len(char_tokenizer()), "num_labels": 1}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from parity.trl_cases import Rows, cases, of_pairs, reduced
-from toys import char_tokenizer, token_group, toy_network
+from support.tiny_models import char_tokenizer, token_group, toy_network
 
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import Demonstrations, Pairs, Points

@@ -12,7 +12,7 @@ import torch
 from parity.frozen import FOLDER, compare, read_cases
 from parity.reward_network import reward_network
 from parity.trl_cases import CLOSE, reduced
-from toys import token_group
+from support.tiny_models import token_group
 
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import GradedPairs, Pairs

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from toys import token_group, toy_network
+from support.tiny_models import token_group, toy_network
 
 from trueup import methods
 from trueup.batch.batch import Batch

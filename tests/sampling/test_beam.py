@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import library, random_prompts
-from toys import CONFIGS, EOS, naive_log_probs, token_group, toy_network
+from support.scripted_model import library, random_prompts
+from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_network
 
 from trueup.models.causal import CausalModel
 from trueup.sampling.beam import beam_search

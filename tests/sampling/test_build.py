@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripted import read_model
-from toys import char_tokenizer, save_tiny_model
+from support.scripted_model import read_model
+from support.tiny_models import char_tokenizer, save_tiny_model
 
 from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError

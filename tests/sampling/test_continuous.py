@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import read_model, sampler_of
+from support.scripted_model import read_model, sampler_of
 
 from trueup.batch.encode import Limits
 from trueup.config.sampler_settings import SamplerSettings

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import Scripted, generator, library, script
-from scripted import random_prompts as prompts
-from toys import CONFIGS, EOS, naive_log_probs, token_group, toy_network
+from support.scripted_model import Scripted, generator, library, script
+from support.scripted_model import random_prompts as prompts
+from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_network
 
 from trueup.errors import InputError
 from trueup.models import lora

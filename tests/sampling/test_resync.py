@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripted import read_model
+from support.scripted_model import read_model
 
 from trueup.config.sampler_settings import SamplerSettings
 from trueup.feedback.prompts import Prompt

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import library, read_model, sampler_of
-from toys import CHATML, char_tokenizer, naive_log_probs, save_tiny_model, token_group
+from support.scripted_model import library, read_model, sampler_of
+from support.tiny_models import CHATML, char_tokenizer, naive_log_probs, save_tiny_model, token_group
 
 from trueup.batch.encode import Limits
 from trueup.batch.stream import build_stream

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import Answer, Asked, FaultyServer, Reply, chat, completion
-from scripted import read_model
-from toys import CHATML, char_tokenizer
+from support.faulty_server import Answer, Asked, FaultyServer, Reply, chat, completion
+from support.scripted_model import read_model
+from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.sampler_settings import SamplerSettings

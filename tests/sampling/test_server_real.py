@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from scripted import read_model, sampler_of
+from support.scripted_model import read_model, sampler_of
 
 from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from fake_vllm import MOST, NAME, FakeVllm, serving
-from faulty_server import Asked, FaultyServer, Reply
-from scripted import read_model
+from support.fake_vllm import MOST, NAME, FakeVllm, serving
+from support.faulty_server import Asked, FaultyServer, Reply
+from support.scripted_model import read_model
 
 from trueup.batch.encode import Encoder
 from trueup.config.sampler_settings import SamplerSettings

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import toy_network
+from support.tiny_models import toy_network
 
 from trueup.errors import CheckpointError
 from trueup.models import lora

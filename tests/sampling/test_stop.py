@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import read_model
+from support.scripted_model import read_model
 
 from trueup.sampling.stop import Stops
 

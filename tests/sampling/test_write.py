@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scripted import random_prompts, script
-from toys import CONFIGS, EOS, toy_network
+from support.scripted_model import random_prompts, script
+from support.tiny_models import CONFIGS, EOS, toy_network
 
 from trueup.models.causal import CausalModel
 from trueup.sampling.drawn import Drawn, Sampling

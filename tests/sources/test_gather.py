@@ -7,7 +7,7 @@ from pathlib import Path
 
 import datasets
 import pytest
-from runs import metrics_of, run_here, settings, write_feedback
+from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Origin, Response

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from references.policies import make_source
-from toys import token_group
+from support.tiny_models import token_group
 
 from trueup.batch.batch import Batch
 from trueup.batch.mismatch import mismatched

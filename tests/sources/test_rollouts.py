@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import BOS, EOS, token_group, toy_network
+from support.tiny_models import BOS, EOS, token_group, toy_network
 
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.logprobs import LogProbs

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runs import KIND, write_feedback
-from toys import CONFIGS, char_tokenizer, toy_network
+from support.small_runs import KIND, write_feedback
+from support.tiny_models import CONFIGS, char_tokenizer, toy_network
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from trueup.batch.batch import Batch, collate_batch

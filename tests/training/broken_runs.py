@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from runs import command, metrics_of, model_bytes, options
+from support.small_runs import command, metrics_of, model_bytes, options
 
 from trueup.training import api, checkpoint
 

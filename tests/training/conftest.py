@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import run_here, settings, write_feedback
+from support.small_runs import run_here, settings, write_feedback
 from training.broken_runs import MORE
 
 

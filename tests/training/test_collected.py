@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from online_runs import asked, write_prompts, write_reward
-from runs import kill_after, metrics_of, model_bytes, run_here, start_child
+from support.online_runs import asked, write_prompts, write_reward
+from support.small_runs import kill_after, metrics_of, model_bytes, run_here, start_child
 
 from trueup.errors import InputError
 from trueup.feedback.condition import read_condition

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from runs import break_off, model_bytes, run_here, settings, write_feedback
-from toys import CHATML, char_tokenizer
+from support.small_runs import break_off, model_bytes, run_here, settings, write_feedback
+from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.errors import InputError

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 from peft import PeftModel
-from runs import metrics_of, run_here, settings, write_feedback
 from safetensors.torch import load_file
-from toys import save_tiny_model
+from support.small_runs import metrics_of, run_here, settings, write_feedback
+from support.tiny_models import save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trueup.errors import CheckpointError

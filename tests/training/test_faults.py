@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from runs import (
+from support.small_runs import (
     break_off,
     command,
     in_child,

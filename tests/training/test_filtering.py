@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import run_here
-from toys import char_tokenizer
+from support.small_runs import run_here
+from support.tiny_models import char_tokenizer
 
 from trueup.config.resolve import resolve
 from trueup.errors import InputError

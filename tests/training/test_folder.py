@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from runs import break_off, command, options, run_here, settings, write_feedback
+from support.small_runs import break_off, command, options, run_here, settings, write_feedback
 
 import trueup
 from trueup.config.settings import RunSettings

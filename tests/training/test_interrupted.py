@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from runs import in_child, metrics_of, model_bytes
+from support.small_runs import in_child, metrics_of, model_bytes
 from training.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
 from training.toy_checkpoints import none_said
 

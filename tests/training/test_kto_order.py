@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import run_here
+from support.small_runs import run_here
 from transformers import AutoModelForCausalLM
 
 from trueup.feedback.canonical import write_examples

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 from references.policies import disturb
+from support.tiny_models import naive_log_probs, token_group, toy_network
 from torch import Tensor
-from toys import naive_log_probs, token_group, toy_network
 
 from trueup import methods
 from trueup.batch.index import Points

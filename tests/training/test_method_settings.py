@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from runs import metrics_of, run_here, settings, write_feedback
+from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.errors import InputError
 

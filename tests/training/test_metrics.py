@@ -10,7 +10,16 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from runs import break_off, command, in_child, metrics_of, options, run_here, settings, write_feedback
+from support.small_runs import (
+    break_off,
+    command,
+    in_child,
+    metrics_of,
+    options,
+    run_here,
+    settings,
+    write_feedback,
+)
 
 from trueup.errors import CheckpointError, InputError
 from trueup.training import trackers

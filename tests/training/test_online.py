@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from online_runs import asked, online, replay, write_reward
-from runs import is_done, kill_after, metrics_of, model_bytes, run_here, start_child
+from support.online_runs import asked, online, replay, write_reward
+from support.small_runs import is_done, kill_after, metrics_of, model_bytes, run_here, start_child
 
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback

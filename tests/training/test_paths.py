@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from runs import command, metrics_of, model_bytes, options, run_here, settings, write_feedback
+from support.small_runs import command, metrics_of, model_bytes, options, run_here, settings, write_feedback
 
 from trueup.errors import CheckpointError
 from trueup.training import api, loop

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toys import EOS, VOCABULARY, toy_network
+from support.tiny_models import EOS, VOCABULARY, toy_network
 
 from trueup import methods
 from trueup.batch.batch import collate_batch

@@ -1,7 +1,7 @@
 """From groups of text to groups of tokens: everything that is cut or left out is counted and named."""
 
 import pytest
-from toys import char_tokenizer
+from support.tiny_models import char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import is_done, kill_after, metrics_of, model_bytes, run_here, settings, start_child, write_feedback
+from support.small_runs import (
+    is_done,
+    kill_after,
+    metrics_of,
+    model_bytes,
+    run_here,
+    settings,
+    start_child,
+    write_feedback,
+)
 
 from trueup.errors import Stopped
 from trueup.methods import METHODS

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from reward_toys import library_scores, save_causal, scores_of
-from runs import metrics_of, model_bytes, run_here, settings, write_feedback
 from safetensors.torch import load_file, save_file
-from toys import save_tiny_model
+from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
+from support.tiny_models import save_tiny_model
+from support.tiny_reward_models import library_scores, save_causal, scores_of
 from transformers import AutoTokenizer
 
 from trueup.annotators.likelihood import load_likelihood_annotator

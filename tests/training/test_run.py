@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from runs import (
+from support.small_runs import (
     break_off,
     command,
     metrics_of,
@@ -21,7 +21,7 @@ from runs import (
     settings,
     write_feedback,
 )
-from toys import CHATML, char_tokenizer, save_tiny_model
+from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trueup

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from runs import metrics_of, model_bytes, run_here, settings, write_feedback
+from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
 
 from trueup.errors import InputError
 from trueup.training import loop

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import in_child, write_feedback
+from support.small_runs import in_child, write_feedback
 
 import trueup
 from trueup.errors import Stopped

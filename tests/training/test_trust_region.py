@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import metrics_of, run_here, settings, write_feedback
+from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.config.resolve import resolve
 from trueup.methods import METHODS

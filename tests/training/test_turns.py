@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import metrics_of, run_here
+from support.small_runs import metrics_of, run_here
 
 from trueup.config.resolve import resolve
 from trueup.errors import InputError

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from runs import write_feedback
-from toys import naive_log_probs, toy_network
+from support.small_runs import write_feedback
+from support.tiny_models import naive_log_probs, toy_network
 from training.batches import TOKENIZER, cut_into
 
 from trueup.batch.encode import Encoder, Limits

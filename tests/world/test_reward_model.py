@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import correlation
 
 import pytest
-from runs import metrics_of, run_here
+from support.small_runs import metrics_of, run_here
 
 from trueup.annotators.reward import load_reward_annotator
 from trueup.config.annotator_settings import RewardAnnotator

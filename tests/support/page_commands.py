@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from faulty_server import Asked
-from judges import first_with, shown
+from support.faulty_server import Asked
+from support.judge_answers import first_with, shown
 
 SERVED = "http://localhost:8000/v1"
 """The server that pages speak of."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from faulty_server import Asked, FaultyServer, Reply
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from support.faulty_server import Asked, FaultyServer, Reply
 from trueup.models.load import quiet
 
 NAME = "base"

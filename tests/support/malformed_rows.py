@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import framework_rows
-from dataset_rows import ROWS
 from hypothesis import strategies as st
+
+from support import framework_rows
+from support.dataset_rows import ROWS
 
 Row = dict[str, Any]
 Path = tuple[str | int, ...]

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from runs import WORDS
+from support.small_runs import WORDS
 
 REWARD = '''
 from pathlib import Path

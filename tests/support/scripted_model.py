@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from toys import EOS, PAD, VOCABULARY
 
+from support.tiny_models import EOS, PAD, VOCABULARY
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.sampler_settings import SamplerSettings
 from trueup.models.causal import CausalModel

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from faulty_server import Answer, Asked
-from judges import first_with, shown, text_of
-from online_runs import write_prompts
-from runs import command, options
+from support.faulty_server import Answer, Asked
+from support.judge_answers import first_with, shown, text_of
+from support.online_runs import write_prompts
+from support.small_runs import command, options
 
 
 def variety(asked: Asked) -> Answer:

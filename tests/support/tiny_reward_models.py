@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toys import CHARACTERS, CHATML, CONFIGS, SPECIAL, char_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from support.tiny_models import CHARACTERS, CHATML, CONFIGS, SPECIAL, char_tokenizer
 from trueup.models.reward_load import load_reward
 
 TOKENS = len(SPECIAL) + len(CHARACTERS) + 1

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from faulty_server import Asked
+from support.faulty_server import Asked
 
 USAGE = {"prompt_tokens": 300, "completion_tokens": 1, "total_tokens": 301}
 MARKED = re.compile(r"<([0-9a-f]{8})>\n(.*?)\n</\1>", re.DOTALL)
