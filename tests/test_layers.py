@@ -16,10 +16,7 @@ SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
     ("errors", "files", "paths"),
-    (
-        *("feedback", "endpoints", "config.nearest", "config.schema", "config.settings", "config.validation"),
-        *("config.strict", "config.sampler_settings", "config.annotator_settings"),
-    ),
+    ("feedback", "endpoints", "settings"),
     ("batch", "evaluate.calibration"),
     ("objectives", "models"),
     ("references", "sampling", "annotators"),
@@ -31,13 +28,11 @@ LAYERS = (
     ("inspection",),
     ("evaluate",),
     ("gathering",),
-    ("report",),
     ("demo",),
     ("cli",),
     ("__main__",),
 )
-"""Lowest first. Parts of one layer do not know each other. The longest name that fits decides: methods
-type their settings with the plain modules of `config`, and the rest of `config` offers every method."""
+"""Lowest first. Parts of one layer do not know each other. The longest name that fits decides."""
 
 PLACE = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
@@ -109,7 +104,7 @@ WRONG = {
     "objectives.dpo": "from trueup.models.causal import CausalModel",
     "models.load": "def read():\n    from trueup.objectives import dpo",
     "references.build": "import trueup.training.loop",
-    "config.settings": "from trueup.config import trl",
+    "settings.run_settings": "from trueup.config import trl",
     "feedback.read": "if True:\n    from trueup.batch.index import Pairs",
 }
 

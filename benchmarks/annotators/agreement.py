@@ -30,13 +30,13 @@ from trueup.annotators.local import load_local_annotator
 from trueup.annotators.transcript import answered, asked
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
-from trueup.config.annotator_settings import LocalAnnotator
 from trueup.errors import TrueupError
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example, Response
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
+from trueup.settings.annotator_settings import LocalAnnotator
 
 DRAWS = 10_000
 

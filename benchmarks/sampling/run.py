@@ -26,13 +26,13 @@ import torch
 import typer
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.feedback.prompts import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling import write
 from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 RESPONSES = 4
 PROMPTS = 64

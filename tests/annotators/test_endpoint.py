@@ -11,9 +11,9 @@ from trueup.annotators.budget import Budget
 from trueup.annotators.cache import JudgementCache
 from trueup.annotators.endpoint_judge import EndpointJudge
 from trueup.annotators.judge import Question, Unreadable, Verdict
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError, Stopped
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
 Reply = dict[str, Any] | Refused

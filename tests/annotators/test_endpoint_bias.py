@@ -9,9 +9,9 @@ from support.judge_answers import first_with, said, shown
 
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Response
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 PAIRS = 60
 EXAMPLES = [

@@ -16,10 +16,10 @@ from support.tiny_models import CHARACTERS, CHATML, EOS, SPECIAL, char_tokenizer
 from transformers import AutoModelForCausalLM
 
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Response
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 STARTING = 180
 EXAMPLES = [

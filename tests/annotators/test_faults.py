@@ -18,10 +18,10 @@ from trueup.annotators.annotator import Annotated
 from trueup.annotators.cache import JudgementCache
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Response
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 PAIRS = 10
 QUESTIONS = 2 * PAIRS
@@ -319,7 +319,7 @@ def test_stopping_does_not_wait_for_an_answer(server: FaultyServer) -> None:
 RUN = """
 import sys
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.config.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.feedback.records import Example, Response
 examples = [
     Example(f"Prompt {n}", (Response(f"Short {n}"), Response(f"A longer response {n}")))

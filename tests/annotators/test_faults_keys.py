@@ -10,9 +10,9 @@ from support.faulty_server import Answer, Asked, FaultyServer, Reply
 from support.judge_answers import first_with, said, shown
 
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Example, Response
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 KEY = "canary-5f2a9c41d7"
 EXAMPLES = [

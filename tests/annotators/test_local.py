@@ -16,10 +16,10 @@ from trueup.annotators.labels import answer_tokens
 from trueup.annotators.local import NOT_FINITE, LocalJudge, load_local_annotator
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
-from trueup.config.annotator_settings import LocalAnnotator
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.records import Example, Response
 from trueup.models.causal import CausalModel, Layout
+from trueup.settings.annotator_settings import LocalAnnotator
 
 SHORT = "{{ instruction or 'Which?' }}\n{{ prompt }}\n1 {{ first }}\n2 {{ second }}\nAnswer="
 QUESTIONS = [Question(text) for text in ("Which is it?=", "Another, which is longer.\nYes or no=", "x")]

@@ -15,11 +15,11 @@ from trueup.annotators.likelihood import load_likelihood_annotator
 from trueup.annotators.model_scores import ModelAnnotator
 from trueup.annotators.reward import load_reward_annotator
 from trueup.batch.encode import Encoder
-from trueup.config.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a": (" b", " c")}
 

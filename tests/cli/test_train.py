@@ -8,7 +8,6 @@ import yaml
 
 from trueup.cli.app import run
 from trueup.config.resolve import Resolved, dump
-from trueup.config.settings import NO_DATA, LoraSettings
 from trueup.errors import (
     AnnotatorError,
     CheckpointError,
@@ -19,6 +18,7 @@ from trueup.errors import (
 )
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
+from trueup.settings.run_settings import NO_DATA, LoraSettings
 from trueup.training import api
 
 GIVEN = ["--model", "m", "--data", "a.jsonl", "--output", "o"]

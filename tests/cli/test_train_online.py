@@ -9,14 +9,14 @@ import yaml
 import trueup
 from trueup.cli.app import run
 from trueup.config.annotator_names import run_settings
-from trueup.config.annotator_settings import (
+from trueup.config.resolve import Resolved, dump
+from trueup.settings.annotator_settings import (
     EndpointAnnotator,
     FunctionAnnotator,
     LocalAnnotator,
     RewardAnnotator,
     WorldAnnotator,
 )
-from trueup.config.resolve import Resolved, dump
 from trueup.training import api
 
 URL = "http://localhost:8000/v1"

@@ -12,9 +12,9 @@ from trueup.config.annotator_names import (
     reward_layer,
     run_settings,
 )
-from trueup.config.schema import settings_in
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
+from trueup.settings.run_settings import RunSettings
+from trueup.settings.schema import settings_in
 
 REWARD_FORMS = (
     r"give a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE\.py:FUNCTION"

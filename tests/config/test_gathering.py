@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 import yaml as pyyaml
 
-from trueup.config.annotator_settings import (
+from trueup.config.resolve import Resolved, dump, load_run, resolve
+from trueup.errors import InputError
+from trueup.settings.annotator_settings import (
     EndpointAnnotator,
     FunctionAnnotator,
     LocalAnnotator,
     RewardAnnotator,
     WorldAnnotator,
 )
-from trueup.config.resolve import Resolved, dump, load_run, resolve
-from trueup.config.sampler_settings import SamplerSettings
-from trueup.config.settings import RunSettings
-from trueup.errors import InputError
+from trueup.settings.run_settings import RunSettings
+from trueup.settings.sampler_settings import SamplerSettings
 
 Settle = Callable[..., Resolved]
 Write = Callable[[str], Path]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from trueup.config.annotator_settings import (
+from trueup.config.inputs import check_inputs
+from trueup.errors import InputError
+from trueup.settings.annotator_settings import (
     AnnotatorChoice,
     EndpointAnnotator,
     FunctionAnnotator,
@@ -15,9 +17,7 @@ from trueup.config.annotator_settings import (
     RewardAnnotator,
     WorldAnnotator,
 )
-from trueup.config.inputs import check_inputs
-from trueup.config.settings import RunSettings
-from trueup.errors import InputError
+from trueup.settings.run_settings import RunSettings
 
 
 @pytest.fixture

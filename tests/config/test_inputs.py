@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from trueup.config.inputs import check_inputs, check_model
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
+from trueup.settings.run_settings import RunSettings
 
 
 def check(model: Path | str, *, trusted: bool = False) -> None:

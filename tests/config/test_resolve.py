@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from trueup.config.layers import flatten, nest
 from trueup.config.resolve import Resolved, dump, load_run, read_facts, resolve
-from trueup.config.schema import settings_in
-from trueup.config.settings import LoraSettings, RunSettings
 from trueup.config.trl_names import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import AdapterOff, Frozen, TrustRegion
+from trueup.settings.run_settings import LoraSettings, RunSettings
+from trueup.settings.schema import settings_in
 
 Settle = Callable[..., Resolved]
 Write = Callable[[str], Path]

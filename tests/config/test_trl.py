@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from trueup.config.resolve import Resolved, resolve
-from trueup.config.settings import LoraSettings
 from trueup.config.trl import Translated, translate
 from trueup.config.trl_names import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import Cached, Frozen, TrustRegion
+from trueup.settings.run_settings import LoraSettings
 
 Settle = Callable[..., Resolved]
 

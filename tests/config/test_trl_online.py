@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from trueup.config.annotator_settings import RewardAnnotator, WorldAnnotator
 from trueup.config.resolve import Resolved
-from trueup.config.settings import RunSettings
 from trueup.config.trl import handled_names, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS
+from trueup.settings.annotator_settings import RewardAnnotator, WorldAnnotator
+from trueup.settings.run_settings import RunSettings
 
 Settle = Callable[..., Resolved]
 

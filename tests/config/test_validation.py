@@ -4,13 +4,13 @@ import pytest
 
 import trueup.methods
 from trueup.config.layers import flatten, nest
-from trueup.config.nearest import nearest
-from trueup.config.schema import settings_in
-from trueup.config.settings import GROUPS, NO_DATA, LoraSettings, RunSettings
-from trueup.config.validation import convert, validate
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import Frozen, TrustRegion
+from trueup.settings.nearest import nearest
+from trueup.settings.run_settings import GROUPS, NO_DATA, LoraSettings, RunSettings
+from trueup.settings.schema import settings_in
+from trueup.settings.validation import convert, validate
 
 GIVEN = {"model": "m", "data": "d", "output": "o"}
 

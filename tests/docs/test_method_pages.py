@@ -11,9 +11,9 @@ from pydantic_core import PydanticUndefined
 from support.online_runs import online, write_reward
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 
-from trueup.config.settings import RunSettings
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
+from trueup.settings.run_settings import RunSettings
 
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 EVERYWHERE = {

@@ -8,13 +8,13 @@ import pytest
 from support.faulty_server import Asked, FaultyServer, Reply, chat
 from support.gathering_work import work_at
 
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Origin, Response
 from trueup.gathering.rewriting import answer, rewrite
 from trueup.gathering.rewriting.demonstrator import Demonstrator, load_demonstrator
 from trueup.gathering.rewriting.pair import Pair, pair_of
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 KEY = "canary-7d1f5a"
 

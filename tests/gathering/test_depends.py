@@ -7,11 +7,11 @@ import pytest
 
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
-from trueup.config.validation import validate
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Example, Response
 from trueup.gathering.depends import of_annotating, of_sampling
-from trueup.gathering.settings import AnnotateSettings, SampleSettings
+from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings.validation import validate
 
 PROMPTS = [Prompt("p"), Prompt("q")]
 ALSO = [Example("p", (Response("r", score=1.0),))]

@@ -7,7 +7,6 @@ import torch
 from support.scripted_model import read_model
 from support.tiny_models import char_tokenizer, save_tiny_model
 
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.prompts import Prompt
@@ -16,6 +15,7 @@ from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampler
 from trueup.sampling.several import SeveralSamplers
+from trueup.settings.sampler_settings import SamplerSettings
 
 PROMPTS = [Prompt("abc"), Prompt("hello")]
 

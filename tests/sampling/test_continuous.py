@@ -11,10 +11,10 @@ import torch
 from support.scripted_model import read_model, sampler_of
 
 from trueup.batch.encode import Limits
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError, Stopped
 from trueup.feedback.prompts import Prompt
 from trueup.sampling.continuous import ContinuousSampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 TEXTS = (
     "Once upon a time",

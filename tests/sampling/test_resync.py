@@ -6,11 +6,11 @@ import pytest
 import torch
 from support.scripted_model import read_model
 
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.feedback.prompts import Prompt
 from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 PROMPTS = [Prompt("abc"), Prompt("hello world")]
 Found = list[tuple[Sampled, ...]]

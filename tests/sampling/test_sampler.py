@@ -12,7 +12,6 @@ from support.tiny_models import CHATML, char_tokenizer, naive_log_probs, save_ti
 
 from trueup.batch.encode import Limits
 from trueup.batch.stream import build_stream
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.prompts import Prompt
@@ -21,6 +20,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled
+from trueup.settings.sampler_settings import SamplerSettings
 
 TEXTS = (
     "Once upon a time",

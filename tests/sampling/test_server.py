@@ -11,12 +11,12 @@ from support.scripted_model import read_model
 from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Message, Origin
 from trueup.sampling.sampler import Sampled
 from trueup.sampling.server import ServerSampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 EOS = 2
 TALK = Prompt((Message("system", "Be brief."), Message("user", "Hi")))

@@ -13,11 +13,11 @@ import httpx2
 import pytest
 from support.scripted_model import read_model, sampler_of
 
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError
 from trueup.feedback.prompts import Prompt
 from trueup.sampling.build import make_sampler
 from trueup.sampling.server import ServerSampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 MODEL = "models/tinystories-656k-bf16"
 PROMPTS = [Prompt("Once upon a time"), Prompt("The dog was"), Prompt("One day, a girl named Lily")]

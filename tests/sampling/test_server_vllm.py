@@ -11,7 +11,6 @@ from support.faulty_server import Asked, FaultyServer, Reply
 from support.scripted_model import read_model
 
 from trueup.batch.encode import Encoder
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Message
@@ -22,6 +21,7 @@ from trueup.sampling.build import make_sampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled
 from trueup.sampling.server import ServerSampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 PROMPTS = [Prompt("Once"), Prompt("a b c d"), Prompt((Message("user", "Hi"),)), Prompt("Once")]
 ROOM = 12

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from trueup.config import annotator_settings as choices
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Response
+from trueup.settings import annotator_settings as choices
 from trueup.sources.annotator import make_annotator
 
 EXAMPLE = Example("name two poisons .", (Response("i cannot ."), Response("ricin and hemlock .")))
@@ -112,7 +112,7 @@ def test_the_loaders_are_there() -> None:
 
 def test_torch_is_not_needed_to_ask_a_function_or_the_world() -> None:
     code = (
-        "import sys; from trueup.config.annotator_settings import WorldAnnotator; "
+        "import sys; from trueup.settings.annotator_settings import WorldAnnotator; "
         "from trueup.sources.annotator import make_annotator; make_annotator(WorldAnnotator()); "
         "print(*{'torch', 'transformers', 'numpy'} & set(sys.modules))"
     )

@@ -8,10 +8,10 @@ import torch
 
 from support.tiny_models import EOS, PAD, VOCABULARY
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling.in_process import Drawn, InProcessSampler
+from trueup.settings.sampler_settings import SamplerSettings
 
 LIMITS = Limits(512)
 

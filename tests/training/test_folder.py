@@ -18,12 +18,12 @@ import yaml
 from support.small_runs import break_off, command, options, run_here, settings, write_feedback
 
 import trueup
-from trueup.config.settings import RunSettings
 from trueup.errors import CheckpointError, InputError
 from trueup.models.causal import CausalModel
 from trueup.models.identity import model_identity
 from trueup.models.load import load
 from trueup.references.model_copy import ModelCopy
+from trueup.settings.run_settings import RunSettings
 from trueup.training import loop
 from trueup.training.folder import RunFolder
 

@@ -15,11 +15,11 @@ from transformers import AutoTokenizer
 
 from trueup.annotators.likelihood import load_likelihood_annotator
 from trueup.annotators.reward import load_reward_annotator
-from trueup.config.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 from trueup.errors import InputError, NumericsError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
 from trueup.models.load import quiet
+from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 MORE = {"batch_size": 4, "epochs": 4, "eval_fraction": 0.25}
 

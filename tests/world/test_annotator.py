@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from trueup.config.annotator_settings import WorldAnnotator
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Response
+from trueup.settings.annotator_settings import WorldAnnotator
 from trueup.world.annotator import load_world_annotator, weights_of
 from trueup.world.generate import from_name
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy

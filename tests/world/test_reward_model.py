@@ -8,8 +8,8 @@ import pytest
 from support.small_runs import metrics_of, run_here
 
 from trueup.annotators.reward import load_reward_annotator
-from trueup.config.annotator_settings import RewardAnnotator
 from trueup.feedback.records import Example
+from trueup.settings.annotator_settings import RewardAnnotator
 from trueup.world.generate import from_name
 from trueup.world.gold import gold
 

@@ -11,11 +11,11 @@ from trueup.annotators.cache import JudgementCache
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.endpoint_judge import EndpointJudge
 from trueup.annotators.templates import load_template
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.endpoints.client import Endpoint
 from trueup.endpoints.key import Key
 from trueup.errors import InputError
 from trueup.paths import cache_folder
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 
 def load_endpoint_annotator(

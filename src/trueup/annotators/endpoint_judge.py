@@ -13,9 +13,9 @@ from trueup.annotators.budget import Budget, Reservation, Spent, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
 from trueup.annotators.ways import ANSWER, LOG_PROBS, WAYS, Read, Way
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 PATH = "/chat/completions"
 AGAIN = "Answer with one label alone, {} or {}, and nothing else."

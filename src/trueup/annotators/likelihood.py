@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 
 from trueup.annotators.model_scores import ModelAnnotator, model_annotator
-from trueup.config.annotator_settings import LikelihoodAnnotator
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.prepare import pick_autocast, pick_device
+from trueup.settings.annotator_settings import LikelihoodAnnotator
 
 
 def load_likelihood_annotator(

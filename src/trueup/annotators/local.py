@@ -19,13 +19,13 @@ from trueup.batch.batch import cut
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.config.annotator_settings import LocalAnnotator
 from trueup.errors import InputError
 from trueup.feedback.records import Message
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
 from trueup.models.prepare import pick_autocast, pick_device
 from trueup.models.selfcheck import check_layout
+from trueup.settings.annotator_settings import LocalAnnotator
 
 BATCH_TOKENS = 8192
 """Tokens of questions computed at a time."""

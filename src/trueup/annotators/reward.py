@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 
 from trueup.annotators.model_scores import ModelAnnotator, model_annotator
-from trueup.config.annotator_settings import RewardAnnotator
 from trueup.models.prepare import pick_autocast, pick_device
 from trueup.models.reward import RewardModel
 from trueup.models.reward_load import load_reward
+from trueup.settings.annotator_settings import RewardAnnotator
 
 
 def load_reward_annotator(

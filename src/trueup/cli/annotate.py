@@ -18,7 +18,7 @@ GROUPS = {
 def annotate(context: typer.Context) -> None:
     """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
     from trueup.cli.options import Form, run_form, typed
-    from trueup.gathering.settings import AnnotateSettings
+    from trueup.settings.gathering_settings import AnnotateSettings
 
     form = Form(
         "trueup annotate",

@@ -49,8 +49,8 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
     needs none, `sources` where its examples may come from (`source` of a run).
     """
-    from trueup.config.schema import settings_in
     from trueup.config.trl_rules import reference_kinds
+    from trueup.settings.schema import settings_in
 
     settings = [setting for setting in settings_in(info.settings) if not setting.variants]
     return {

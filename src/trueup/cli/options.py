@@ -16,7 +16,7 @@ from trueup.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from trueup.config.schema import Setting
+    from trueup.settings.schema import Setting
 
     Model = TypeVar("Model", bound=BaseModel)
 
@@ -77,7 +77,7 @@ def typed(model: type[Model], given: Mapping[str, Any], form: Form) -> Model:
     """
     from trueup.config.annotator_names import expanded
     from trueup.config.layers import nest
-    from trueup.config.validation import Problem, Problems, validate
+    from trueup.settings.validation import Problem, Problems, validate
 
     try:
         return validate(model, nest(expanded(dict(given))), where=form.command)
@@ -106,7 +106,7 @@ class FormCommand(TyperCommand):
         except typer.TyperException as error:
             if not hasattr(error, "possibilities"):
                 raise
-            from trueup.config.nearest import did_you_mean
+            from trueup.settings.nearest import did_you_mean
 
             name = getattr(error, "option_name", "").removeprefix("--").replace("-", "_")
             known = [
@@ -133,8 +133,7 @@ def with_values(arguments: Sequence[str], switches: Iterable[str]) -> Iterator[s
 
 
 def _callback(form: Form, run: Callable[[dict[str, Any], dict[str, str]], None]) -> Callable[..., None]:
-    from trueup.config.schema import settings_in
-    from trueup.config.strict import unescaped
+    from trueup.settings.schema import settings_in, unescaped
 
     settings = [one for one in settings_in(form.model) if one.path not in form.left_out]
     by_option = {_option_of(one.path, form): one for one in settings}

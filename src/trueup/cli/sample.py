@@ -32,7 +32,7 @@ GROUPS = {
 def sample(context: typer.Context) -> None:
     """Sample responses to prompts from one or several models, and put them together as feedback."""
     from trueup.cli.options import Form, run_form, typed
-    from trueup.gathering.settings import SampleSettings
+    from trueup.settings.gathering_settings import SampleSettings
 
     form = Form(
         "trueup sample",

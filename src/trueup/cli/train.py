@@ -127,9 +127,9 @@ def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.
     """The command's parameters: what is given once, the settings in their groups, TRL's names unseen."""
     from trueup.cli.options import option, parameter
     from trueup.config.annotator_names import run_settings
-    from trueup.config.schema import settings_in
-    from trueup.config.settings import GROUPS
     from trueup.config.trl import trl_names
+    from trueup.settings.run_settings import GROUPS
+    from trueup.settings.schema import settings_in
 
     groups = {name: group for group, names in GROUPS.items() for name in names}
     groups["reward"] = groups["annotator"]
@@ -156,7 +156,7 @@ def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.
 def _read_escapes(given: dict[str, Any]) -> dict[str, Any]:
     """The values, with escapes read in the settings where the command line has them."""
     from trueup.config.annotator_names import run_settings
-    from trueup.config.strict import unescaped
+    from trueup.settings.schema import unescaped
 
     escaped = {setting.path for setting in run_settings() if setting.escaped} & given.keys()
     read = {

@@ -1,4 +1,4 @@
-"""Typed settings: validation, YAML, TRL's names, and what a run needs before torch is imported."""
+"""Settings of a run, resolved: files, overrides and TRL's names, and what a run needs before torch is imported."""
 
 
 def document() -> str:

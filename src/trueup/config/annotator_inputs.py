@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import assert_never
 
 from trueup.config.annotator_names import REWARD_FORMS, is_function
-from trueup.config.annotator_settings import (
+from trueup.config.given_files import check_file
+from trueup.config.model_folder import WORLD, check_model, scores_text
+from trueup.errors import InputError
+from trueup.settings.annotator_settings import (
     TEMPLATES,
     AnnotatorChoice,
     EndpointAnnotator,
@@ -16,11 +19,8 @@ from trueup.config.annotator_settings import (
     RewardAnnotator,
     WorldAnnotator,
 )
-from trueup.config.given_files import check_file
-from trueup.config.model_folder import WORLD, check_model, scores_text
-from trueup.config.nearest import did_you_mean
-from trueup.config.validation import shown
-from trueup.errors import InputError
+from trueup.settings.nearest import did_you_mean
+from trueup.settings.validation import shown
 
 FUNCTION = "FILE.py:FUNCTION, as in rewards.py:brevity"
 

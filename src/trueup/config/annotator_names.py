@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from trueup.config.annotator_settings import ANNOTATORS
-from trueup.config.nearest import did_you_mean
-from trueup.config.schema import Setting, settings_in
-from trueup.config.settings import RunSettings
 from trueup.config.trl_rows import same
-from trueup.config.validation import shown
 from trueup.errors import InputError
+from trueup.settings.annotator_settings import ANNOTATORS
+from trueup.settings.nearest import did_you_mean
+from trueup.settings.run_settings import RunSettings
+from trueup.settings.schema import Setting, settings_in
+from trueup.settings.validation import shown
 
 MAIN = {
     "local": "model",

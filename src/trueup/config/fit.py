@@ -9,11 +9,11 @@ from pydantic import BaseModel
 
 from trueup.config.annotator_names import REWARD_FORMS
 from trueup.config.layers import flatten, nest
-from trueup.config.sampler_settings import SamplerSettings
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.methods.method import MethodInfo
 from trueup.references.choices import Cached
+from trueup.settings.run_settings import RunSettings
+from trueup.settings.sampler_settings import SamplerSettings
 
 INSTEAD = {
     "offline": "give source offline with data",

@@ -13,16 +13,16 @@ from pydantic_core import to_jsonable_python
 from trueup.config.annotator_names import expanded, run_settings
 from trueup.config.fit import gives_nothing, refuse_misfit, refuse_source
 from trueup.config.layers import Layer, flatten, nest, overlay
-from trueup.config.nearest import did_you_mean
-from trueup.config.schema import settings_in
-from trueup.config.settings import NO_DATA, RunSettings
 from trueup.config.trl import handled_names, translate, trl_names
 from trueup.config.trl_rows import same
-from trueup.config.validation import Model, Problem, Problems, named, validate
 from trueup.config.yaml_file import read_yaml
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
 from trueup.references.choices import AdapterOff
+from trueup.settings.nearest import did_you_mean
+from trueup.settings.run_settings import NO_DATA, RunSettings
+from trueup.settings.schema import settings_in
+from trueup.settings.validation import Model, Problem, Problems, named, validate
 
 SHORT_NAMES = {
     "lr": "learning_rate",

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trueup.config.validation import named, shown
 from trueup.errors import InputError
+from trueup.settings.validation import named, shown
 
 Layer = dict[str, Any]
 

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trueup.config.validation import shown
 from trueup.errors import InputError
+from trueup.settings.validation import shown
 
 WORLD = "world"
 TOKENIZER_FILES = (

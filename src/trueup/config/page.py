@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from trueup.config.annotator_names import run_settings
-from trueup.config.schema import Setting, settings_in
-from trueup.config.settings import GROUPS, RESUME_MAY_CHANGE
 from trueup.config.trl_names import TABLE
 from trueup.methods import METHODS, MethodInfo
+from trueup.settings.run_settings import GROUPS, RESUME_MAY_CHANGE
+from trueup.settings.schema import Setting, settings_in
 
 START = """\
 # Settings

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from trueup.config.given import asked_for, find_method, read_layers, settle
 from trueup.config.layers import flatten, overlay
-from trueup.config.settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.config.yaml_file import read_yaml
 from trueup.errors import InputError
 from trueup.methods import MethodInfo
+from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 
 RUN_FILE = "run.yaml"
 KEYS = {"method": str, "method_settings": dict, "settings": dict}

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trueup.config.settings import RunSettings
 from trueup.config.trl_names import TABLE
 from trueup.config.trl_rows import Row, Values, same
-from trueup.config.validation import Problem, Problems
 from trueup.errors import InputError
 from trueup.methods.method import MethodInfo
+from trueup.settings.run_settings import RunSettings
+from trueup.settings.validation import Problem, Problems
 
 
 @dataclass(frozen=True, slots=True)

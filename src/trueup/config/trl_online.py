@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trueup.config.trl_rows import Outcome, Row, Values, no_effect, of_method, refused, renamed, same
-from trueup.config.validation import convert, one_of, shown
 from trueup.errors import InputError
 from trueup.methods.method import MethodInfo
+from trueup.settings.validation import convert, one_of, shown
 
 VLLM = ("use_vllm", "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port")
 PAGED = ("use_transformers_continuous_batching", "use_transformers_paged")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trueup.config.validation import shown
 from trueup.errors import InputError
 from trueup.methods.method import MethodInfo
+from trueup.settings.validation import shown
 
 Values = Mapping[str, Any]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trueup.config.schema import settings_in
 from trueup.config.trl_online import OBJECTIVES
 from trueup.config.trl_rows import Outcome, Values
-from trueup.config.validation import convert, one_of, shown
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
+from trueup.settings.schema import settings_in
+from trueup.settings.validation import convert, one_of, shown
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 SCHEDULES = ("linear", "cosine", "constant", "constant_with_warmup")

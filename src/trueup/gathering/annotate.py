@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.counts import counted
@@ -19,9 +18,10 @@ from trueup.gathering.partial import Partial
 from trueup.gathering.rewriting.demonstrator import load_demonstrator
 from trueup.gathering.rewriting.rewrite import rewrite
 from trueup.gathering.sample import nothing_judged
-from trueup.gathering.settings import AnnotateSettings
 from trueup.gathering.summary import spent, summary
 from trueup.gathering.work import Work
+from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.gather import gather
 from trueup.training.progress import Display
 

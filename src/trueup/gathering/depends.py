@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from trueup.config.annotator_settings import AnnotatorChoice
 from trueup.feedback.canonical import content_json, example_to_row
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Example
-from trueup.gathering.settings import AnnotateSettings, SampleSettings
+from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 
 HOW = frozenset(
     {

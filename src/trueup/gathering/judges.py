@@ -7,8 +7,8 @@ from functools import partial
 
 from trueup.annotators.annotator import Annotator
 from trueup.config.annotator_inputs import check_annotator
-from trueup.config.annotator_settings import AnnotatorChoice
 from trueup.gathering.work import Work
+from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.sources.annotator import make_annotator
 from trueup.training.progress import Display
 

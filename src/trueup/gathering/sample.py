@@ -24,10 +24,10 @@ from trueup.gathering.judges import prepared
 from trueup.gathering.judging import judge
 from trueup.gathering.output import check_place, working
 from trueup.gathering.partial import Partial
-from trueup.gathering.settings import SampleSettings
 from trueup.gathering.summary import summary
 from trueup.gathering.work import Work
 from trueup.gathering.writing import write_responses
+from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.prompts import gather_prompts
 from trueup.training.progress import Display
 

@@ -15,13 +15,13 @@ import torch
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.gathering.settings import SampleSettings
 from trueup.gathering.writing import Writer
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.prepare import SMALL, num_parameters, pick_autocast, pick_device
 from trueup.models.tokenizer import load_tokenizer
 from trueup.sampling.sampler import Sampler
+from trueup.settings.gathering_settings import SampleSettings
 
 UNLIMITED = 10**9
 WORLD = "world"

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, P
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from trueup.config.settings import RunSettings
-from trueup.config.validation import validate
 from trueup.feedback.groups import View
 from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import ReferenceChoice
+from trueup.settings.run_settings import RunSettings
+from trueup.settings.validation import validate
 
 if TYPE_CHECKING:
     from trueup.objectives.loss import Loss
@@ -97,7 +97,7 @@ class MethodInfo:
     feedback: str
     """The feedback it needs, in words."""
     defaults: Mapping[str, object]
-    """Defaults of run settings (`trueup.config.settings`) that differ for this method, from its paper."""
+    """Defaults of run settings (`trueup.settings.run_settings`) that differ for this method, from its paper."""
     trl_loss: str
     """TRL's `loss_type` for the same objective; empty where there is none."""
     build: Callable[..., Method[Any, Any, Any]]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 
 from trueup.batch.encode import Encoder
-from trueup.config.sampler_settings import Engine, SamplerSettings
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampler
 from trueup.sampling.several import SeveralSamplers
+from trueup.settings.sampler_settings import Engine, SamplerSettings
 
 Poll = Callable[[], None]
 Warn = Callable[[str], None]

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from trueup.batch.encode import Encoder
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError
 from trueup.feedback.prompts import Prompt
 from trueup.models.causal import CausalModel
@@ -24,6 +23,7 @@ from trueup.sampling.drawn import Drawn, drawn
 from trueup.sampling.sampler import Sampled
 from trueup.sampling.stop import Stops
 from trueup.sampling.weights import SamplingWeights
+from trueup.settings.sampler_settings import SamplerSettings
 
 PAGE = 32
 """Tokens of a page of the cache."""

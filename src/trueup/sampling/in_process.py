@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from trueup.batch.encode import Encoder
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.feedback.prompts import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.asked import Asked, ask
@@ -20,6 +19,7 @@ from trueup.sampling.stop import Stops
 from trueup.sampling.streams import keys, uniforms
 from trueup.sampling.weights import SamplingWeights
 from trueup.sampling.write import write
+from trueup.settings.sampler_settings import SamplerSettings
 
 BATCH_SIZE = 256
 """Responses computed together, at most; of no influence on what is drawn, but for rounding."""

@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from trueup.batch.encode import Encoder
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
@@ -23,6 +22,7 @@ from trueup.sampling.server_read import Written, read
 from trueup.sampling.stop import Stops
 from trueup.sampling.vllm import ServedPolicy, serve_policy
 from trueup.sampling.weights import SamplingWeights
+from trueup.settings.sampler_settings import SamplerSettings
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 600.0

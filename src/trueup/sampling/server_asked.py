@@ -10,13 +10,13 @@ from typing import Any
 
 from trueup.batch.chat import render_prompt
 from trueup.batch.encode import Encoder
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.errors import InputError
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Message
 from trueup.sampling.asked import MAX_NEW_TOKENS
 from trueup.sampling.server_dialects import Met
 from trueup.sampling.streams import another_seed
+from trueup.settings.sampler_settings import SamplerSettings
 
 COMPLETIONS, CHAT = "/completions", "/chat/completions"
 

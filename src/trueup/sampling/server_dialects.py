@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trueup.config.sampler_settings import SamplerSettings
 from trueup.endpoints.client import Endpoint
 from trueup.errors import InputError
+from trueup.settings.sampler_settings import SamplerSettings
 
 Extra = Callable[[SamplerSettings, Sequence[int], int], Mapping[str, Any]]
 """Settings, the tokens that end a response (none where they are not known), its longest length -> further fields."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trueup.config.annotator_settings import (
+from trueup.settings.annotator_settings import (
     AnnotatorChoice,
     EndpointAnnotator,
     FunctionAnnotator,

@@ -48,8 +48,8 @@ def train(
             `source="online", prompts="prompts.jsonl", annotator="world:gold"`.
         output: folder of the run; it must not hold one already.
         quiet: show warnings only.
-        settings: any setting of `trueup.config.settings.RunSettings` by name; `reward` is short for an annotator that
-            scores (`trueup.config.annotator_names`).
+        settings: any setting of `trueup.settings.run_settings.RunSettings` by name; `reward` is short for an
+            annotator that scores (`trueup.config.annotator_names`).
 
     Raises:
         InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
@@ -90,7 +90,7 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
 
     Args:
         path: the run's folder.
-        overrides: settings that cannot change the result (`trueup.config.settings.RESUME_MAY_CHANGE`).
+        overrides: settings that cannot change the result (`trueup.settings.run_settings.RESUME_MAY_CHANGE`).
 
     Raises:
         InputError: there is no run, or what it was trained on has changed.

@@ -10,7 +10,6 @@ from typing import Any
 from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.mismatch import mismatched
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError, listed
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
@@ -20,6 +19,7 @@ from trueup.feedback.turns_in_loss import turns_in_loss
 from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
 from trueup.models.load import Loaded
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.gather import gather, overlap, split
 from trueup.sources.offline import OfflineSource
 from trueup.training.prepare import Prepared, prepare

@@ -12,10 +12,10 @@ from functools import partial
 from random import Random
 
 from trueup.annotators.scoring import ScoringAnnotator
-from trueup.config.annotator_settings import WorldAnnotator
 from trueup.errors import InputError
 from trueup.feedback.fields import shortened
 from trueup.feedback.records import Content
+from trueup.settings.annotator_settings import WorldAnnotator
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
 from trueup.world.people import Annotator, Reward
 from trueup.world.scorer import WorldScorer

@@ -10,7 +10,6 @@ from trueup.annotators.answers import read_usage
 from trueup.annotators.budget import Budget, Reservation, Spent, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
 from trueup.annotators.endpoint import connect
-from trueup.config.annotator_settings import EndpointAnnotator
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError
 from trueup.feedback.fields import shortened
@@ -19,6 +18,7 @@ from trueup.gathering.rewriting.answer import fault, read_answer
 from trueup.gathering.rewriting.asking import Ask, Messages, make_asking
 from trueup.gathering.rewriting.pair import Pair
 from trueup.paths import cache_folder
+from trueup.settings.annotator_settings import EndpointAnnotator
 
 PATH = "/chat/completions"
 FEWEST = 20

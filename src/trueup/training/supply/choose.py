@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 from trueup.training.supply.offline import Offline
 from trueup.training.supply.suits import check_suits
 from trueup.training.supply.supply import Supply

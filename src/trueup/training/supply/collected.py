@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.feedback.prompts import Prompt, distinct, of_examples
 from trueup.feedback.records import Example
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.gather import gather
 from trueup.sources.log import RoundLog
 from trueup.training.data import examples_of, make_source

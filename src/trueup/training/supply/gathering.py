@@ -11,12 +11,12 @@ import numpy as np
 
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.feedback.canonical import content_json
 from trueup.feedback.prompts import Prompt, Prompts
 from trueup.models.causal import CausalModel
 from trueup.sampling.build import make_sampler
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.annotator import make_annotator
 from trueup.sources.gatherer import Gatherer, Penalise
 from trueup.sources.prompts import gather_prompts

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
 from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.gather import gather
 
 

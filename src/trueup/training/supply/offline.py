@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trueup.config.settings import RunSettings
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 from trueup.training.data import gather_examples, make_source
 from trueup.training.supply.supply import Context, Supplied
 

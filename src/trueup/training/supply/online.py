@@ -8,12 +8,12 @@ from typing import Any
 
 from trueup.batch.mismatch import mismatched
 from trueup.batch.tokens import TokenGroup
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Example
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.gatherer import Gatherer
 from trueup.sources.log import RoundLog
 from trueup.sources.offline import OfflineSource

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.feedback.prompts import of_examples
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.log import read_log
 from trueup.sources.rounds import Rounds
 from trueup.training.supply.gathering import asked

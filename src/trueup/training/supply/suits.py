@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Response
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 
 SCORES = ((1.0, 0.0), (0.5, 0.25), (1e6, -1e6))
 """Two responses may be scored on whatever scale; one that is read at all is enough."""

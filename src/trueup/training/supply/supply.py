@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.settings import RunSettings
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
 from trueup.models.load import Loaded
 from trueup.models.policy import Policy
 from trueup.references.reference import Reference
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.source import Source
 from trueup.training.data import max_length
 from trueup.training.folder import RunFolder

@@ -7,9 +7,9 @@ from typing import Any
 
 from trueup.config.layers import flatten
 from trueup.config.resolve import dump, load_run
-from trueup.config.settings import RunSettings
 from trueup.errors import InputError, listed
 from trueup.methods.method import Method
+from trueup.settings.run_settings import RunSettings
 
 WITHOUT_EFFECT = (
     *(

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from trueup.config.strict import Amount, Count, Text, Url, Variable
+from trueup.settings.schema import Amount, Count, Text, Url, Variable
 
 STRICT = ConfigDict(
     extra="forbid",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from trueup.config.nearest import did_you_mean
-from trueup.config.schema import Setting, settings_in
 from trueup.errors import InputError
+from trueup.settings.nearest import did_you_mean
+from trueup.settings.schema import Setting, settings_in
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -160,7 +160,7 @@ def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: st
             return _unknown(path, str(error["loc"][-2]) if len(error["loc"]) > 1 else "", known, where)
         case "missing":
             return f"{path} is required"
-        case "unfit":  # of `trueup.config.strict`; what was given may be a secret
+        case "unfit":  # of `trueup.settings.schema`; what was given may be a secret
             return f"{path} {error['msg']}"
         case "value_error":
             return str(error["ctx"]["error"])

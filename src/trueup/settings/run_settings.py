@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from trueup.config.annotator_settings import ANNOTATORS, AnnotatorChoice
-from trueup.config.sampler_settings import SamplerSettings
-from trueup.config.strict import STRICT, Amount, Count, Named, Text, Texts, one_or_several
+from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
+from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.schema import STRICT, Amount, Count, Named, Text, Texts, one_or_several
 
 
 def _mapping_or_switch(value: Any) -> Any:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
-from trueup.config.annotator_settings import ANNOTATORS, AnnotatorChoice, EndpointAnnotator
-from trueup.config.sampler_settings import SamplerSettings
-from trueup.config.strict import STRICT, Amount, Count, Named, Text, Texts
+from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, EndpointAnnotator
+from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.schema import STRICT, Amount, Count, Named, Text, Texts
 
 Device = Literal["auto", "cpu", "cuda"]
 

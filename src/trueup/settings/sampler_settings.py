@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from trueup.config.strict import STRICT, Count, Escaped, Text, Texts, Url, Variable, one_or_several
+from trueup.settings.schema import STRICT, Count, Escaped, Text, Texts, Url, Variable, one_or_several
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 Engine = Literal["in-process", "continuous", "server"]
