@@ -15,7 +15,7 @@ import trueup
 SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
-    ("errors", "files", "paths"),
+    ("errors", "files", "journal", "paths"),
     ("feedback", "endpoints", "settings"),
     ("batch", "evaluate.calibration"),
     ("objectives", "models"),

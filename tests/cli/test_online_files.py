@@ -13,7 +13,7 @@ from support.judged_runs import Until, judged, one_line, own, resume, train, var
 from support.online_runs import asked, write_prompts, write_reward
 from support.small_runs import metrics_of, model_bytes
 
-from trueup.sources import log
+from trueup import journal
 from trueup.training.supply import collected
 
 Errors = Callable[[], str]
@@ -45,7 +45,7 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
 def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the disk be full in the middle of the n-th write to a log."""
     written: list[Path] = []
-    append = log._append
+    append = journal.append
 
     def limited(path: Path, content: bytes) -> None:
         written.append(path)
@@ -53,7 +53,7 @@ def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if len(written) >= number:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(log, "_append", limited)
+    monkeypatch.setattr(journal, "append", limited)
 
 
 @pytest.mark.parametrize("write", [5, 6])

@@ -115,7 +115,7 @@ def test_a_full_disk_leaves_nothing_of_a_round(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trueup.sources.log._append", full)
+        patch.setattr("trueup.journal.append", full)
         with pytest.raises(CheckpointError, match="No space left on device"):
             log.add(2, 2, 8, SECOND, {})
     assert log.examples.stat().st_size == size and list(log.rounds) == [1]

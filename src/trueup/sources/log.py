@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.records import Example, Origin
+from trueup.journal import Journal
 
 EXAMPLES = "examples.jsonl"
 ROUNDS = "rounds.jsonl"
@@ -37,6 +37,33 @@ class Round:
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
+class Log(Protocol):
+    """The rounds of a run, which are gathered while it goes on or were gathered by an earlier one."""
+
+    @property
+    def last(self) -> int | None:
+        """The last round that anything can come of; None where rounds are gathered as long as the run goes on."""
+        ...
+
+    def known(self, number: int) -> Round | None:
+        """A round, from 1; None where it is to be gathered."""
+        ...
+
+    def add(
+        self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
+    ) -> Round:
+        """Write a round that is not known."""
+        ...
+
+    def check_has(self, last: int) -> None:
+        """See that all rounds up to one are there.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
+        ...
+
+
 class RoundLog:
     """The rounds of a run, in memory and in its folder.
 
@@ -47,12 +74,18 @@ class RoundLog:
         CheckpointError: the files are damaged, or cannot be read or cut to their last whole round.
     """
 
+    last = None
+
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
+        self._examples, self._index = Journal(self.examples), Journal(self.index)
         self.rounds: dict[int, Round] = {}
         self._rows = 0
-        if self.index.exists() or self.examples.exists():
-            self._recover()
+        self._recover()
+
+    def known(self, number: int) -> Round | None:
+        """See `Log`."""
+        return self.rounds.get(number)
 
     def add(
         self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
@@ -75,14 +108,16 @@ class RoundLog:
         ]
         told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(facts)}
         line = json.dumps(told)
-        sizes = {file: file.stat().st_size if file.exists() else 0 for file in (self.examples, self.index)}
         try:
-            _append(self.examples, b"".join(row + b"\n" for row in rows))
-            _append(self.index, line.encode() + b"\n")
-        except OSError as error:
-            for file, size in sizes.items():
+            size = self._examples.size
+            self._examples.append(*rows)
+            try:
+                self._index.append(line.encode())
+            except OSError:
                 with suppress(OSError):  # what stays is cut off when the run goes on
-                    os.truncate(file, size)
+                    self._examples.cut(size)
+                raise
+        except OSError as error:
             raise CheckpointError(
                 f"{self.examples}: what was gathered cannot be written: {error.strerror or error}. Make room and go on "
                 "with --resume"
@@ -103,8 +138,7 @@ class RoundLog:
             )
 
     def _recover(self) -> None:
-        told = _whole_lines(self.index) if self.index.exists() else []
-        rows = _whole_lines(self.examples) if self.examples.exists() else []
+        told, rows = _lines(self._index), _lines(self._examples)
         done = 0
         for place, line in enumerate(told, start=1):
             number, count, digest, facts = self._told(place, line)
@@ -122,8 +156,8 @@ class RoundLog:
             self.rounds[number] = Round(examples, facts)
             done += count
         self._check_rest(rows[done:], done)
-        _cut(self.index, told)
-        _cut(self.examples, rows[:done])
+        _keep(self._index, told)
+        _keep(self._examples, rows[:done])
 
     def _told(self, place: int, line: bytes) -> tuple[int, int, str, Mapping[str, Any]]:
         """Number, rows, digest and facts of a round out of a line of rounds.jsonl."""
@@ -159,8 +193,8 @@ class RoundLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """A whole log."""
+class ReplayedLog:
+    """The rounds of a run that is over: nothing is gathered, and a round of which nothing is there gave nothing."""
 
     rounds: Mapping[int, tuple[Example, ...]]
     """By number, from 1; a round of which nothing came is left out."""
@@ -169,8 +203,26 @@ class Replayed:
     prompts: Mapping[int, int]
     """Prompts asked in each of `rounds`."""
 
+    @property
+    def last(self) -> int:
+        """See `Log`."""
+        return max(self.rounds)
 
-def read_log(path: str) -> Replayed:
+    def known(self, number: int) -> Round:
+        """See `Log`."""
+        return Round(self.rounds.get(number, ()), {})
+
+    def add(
+        self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
+    ) -> Round:
+        """See `Log`; nothing is missing here."""
+        raise AssertionError(f"round {number} is known")
+
+    def check_has(self, last: int) -> None:
+        """See `Log`; nothing is missing here."""
+
+
+def read_log(path: str) -> ReplayedLog:
     """The rounds of an online run's examples.jsonl.
 
     Raises:
@@ -179,7 +231,7 @@ def read_log(path: str) -> Replayed:
     rounds: dict[int, list[Example]] = {}
     prompts: dict[int, int] = {}
     count = 0
-    for number, line in enumerate(_whole_lines(Path(path)), start=1):
+    for number, line in enumerate(_lines(Journal(Path(path))), start=1):
         if not line.strip():
             continue
         try:
@@ -197,32 +249,21 @@ def read_log(path: str) -> Replayed:
         rounds.setdefault(which, []).append(example_from_row(row, Origin(EXAMPLES, number)))
     if not rounds:
         raise InputError(f"{path} holds no examples; give an online run's {EXAMPLES}")
-    return Replayed({which: tuple(made) for which, made in rounds.items()}, count, prompts)
+    return ReplayedLog({which: tuple(made) for which, made in rounds.items()}, count, prompts)
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """Lines that end; a torn last one, from a process that was killed, is left out."""
+def _lines(journal: Journal) -> list[bytes]:
     try:
-        return path.read_bytes().split(b"\n")[:-1]
+        return journal.read()[0]
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{journal.path}: cannot be read: {error.strerror or error}") from error
 
 
-def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _cut(path: Path, lines: Sequence[bytes]) -> None:
-    """Take off what stands behind the given first lines of a file."""
-    size = sum(len(line) + 1 for line in lines)
+def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
     try:
-        if path.exists() and path.stat().st_size > size:
-            os.truncate(path, size)
+        journal.keep(lines)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(f"{journal.path}: cannot be written: {error.strerror or error}") from error
 
 
 def _digest(rows: Sequence[bytes]) -> str:

@@ -17,7 +17,7 @@ from trueup.feedback.records import Example
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampler
 from trueup.sources.gatherer import Gatherer
-from trueup.sources.log import Round, RoundLog
+from trueup.sources.log import Log, Round
 from trueup.sources.offline import OfflineSource, Pairing
 from trueup.sources.rounds import Rounds
 
@@ -86,7 +86,7 @@ class OnlineSource:
     """
 
     rounds: Rounds
-    log: Mapping[int, Sequence[Example]] | RoundLog
+    log: Log
     prompts: Sequence[Prompt]
     gatherer: Gatherer | None
     encode: Encode
@@ -116,9 +116,7 @@ class OnlineSource:
 
     def epoch(self, step: int) -> float:
         number = self.rounds.round_of(step)
-        asked = (
-            sum(len(self.rounds.places(one)) for one in (number,)) + (number - 1) * self.rounds.round_prompts
-        )
+        asked = len(self.rounds.places(number)) + (number - 1) * self.rounds.round_prompts
         return asked / self.rounds.prompts
 
     def first_groups(self) -> Sequence[TokenGroup[Any]]:
@@ -183,14 +181,13 @@ class OnlineSource:
         facts = state.facts
         self._memory = dict(facts["memory"])
         self._empty, self._counted = map(int, facts["empty"])
-        if isinstance(self.log, RoundLog):
-            self.log.check_has(self._counted)
+        self.log.check_has(self._counted)
         self._written_by = int(facts["written_by"])
         if (sampler := self._sampler) and self._written_by >= 0:
             sampler.restore(_part(state.tensors, "sampler."), self._written_by)
         if self.learn and "round" in facts:
             number = int(facts["round"])
-            known = self._known(number)
+            known = self.log.known(number)
             assert known is not None  # a checkpoint never knows of a round that its log does not
             plain, _ = self.encode(known.examples)
             groups = self.learn.restored(plain, _part(state.tensors, "round."))
@@ -207,7 +204,7 @@ class OnlineSource:
     def _round(self, number: int, step: int) -> Current:
         if self._current is None or self._current.number != number:
             self._refresh(step - 1)
-            found = self._known(number) or self._gather(number)
+            found = self.log.known(number) or self._gather(number)
             plain, more = self.encode(found.examples)
             metrics = {**found.facts, **more}
             groups = plain
@@ -219,13 +216,8 @@ class OnlineSource:
             self._current = Current(number, plain, groups, metrics)
         return self._current
 
-    def _known(self, number: int) -> Round | None:
-        if isinstance(self.log, RoundLog):
-            return self.log.rounds.get(number)
-        return Round(tuple(self.log.get(number, ())), {})
-
     def _gather(self, number: int) -> Round:
-        assert self.gatherer is not None and isinstance(self.log, RoundLog)
+        assert self.gatherer is not None
         prompts = [self.prompts[place] for place in self.rounds.places(number)]
         gathered = self.gatherer.gather(number, prompts)
         return self.log.add(number, self.rounds.count, len(prompts), gathered.examples, gathered.facts)
@@ -240,7 +232,7 @@ class OnlineSource:
     def _count_empty(self, number: int, groups: Sequence[Any], metrics: Mapping[str, float]) -> None:
         if number > self._counted:
             self._empty, self._counted = 0 if groups else self._empty + 1, number
-        ended = not isinstance(self.log, RoundLog) and number > max(self.log)
+        ended = self.log.last is not None and number > self.log.last
         if self._empty >= EMPTY_ROUNDS and not ended:
             shown = ", ".join(
                 f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("online/")

@@ -11,11 +11,10 @@ from trueup.batch.tokens import TokenGroup
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
 from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Example
 from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.gatherer import Gatherer
-from trueup.sources.log import RoundLog
+from trueup.sources.log import Log, RoundLog
 from trueup.sources.offline import OfflineSource
 from trueup.sources.online import OnlineSource
 from trueup.sources.rounds import Rounds
@@ -90,7 +89,7 @@ def rounds_of(settings: RunSettings, prompts: int) -> Rounds:
 def rounds_source(
     context: Context,
     rounds: Rounds,
-    log: Mapping[int, Sequence[Example]] | RoundLog,
+    log: Log,
     prompts: Sequence[Prompt],
     gatherer: Gatherer | None,
     known: Sequence[TokenGroup[Any]],

@@ -62,5 +62,5 @@ class Replay:
         )
         first = of_examples(example for number in sorted(log.rounds) for example in log.rounds[number])
         _, known, _ = asked(first, context.encoder())
-        source = rounds_source(context, rounds, log.rounds, (), None, known, self.held_out)
+        source = rounds_source(context, rounds, log, (), None, known, self.held_out)
         return Supplied(source, (), context.loaded.condition)
