@@ -227,6 +227,20 @@ def test_an_untrusted_certificate_is_not_tried_again() -> None:
     assert len(script.asked) == 1
 
 
+@pytest.mark.parametrize(
+    "kind", [httpx2.ReadError, httpx2.ConnectError, httpx2.LocalProtocolError, httpx2.InvalidURL, OSError]
+)
+def test_a_secret_in_the_text_of_a_transport_error_is_hidden(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    for secret, key in (("canary-5b1f", Key("canary-5b1f")), ("http://user:canary@proxy:80", None)):
+        with pytest.raises(AnnotatorError) as raised:
+            endpoint(Script(kind(f"illegal value {secret!r}")), Time(), key=key, deadline=5.0).post("/x", {})
+        said = f"{raised.value}\n{caplog.text}"
+        assert "canary" not in said
+        assert "illegal value" in said and "***" in said
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_request_that_cannot_be_answered_leaves_the_others(status: int) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:

@@ -104,6 +104,19 @@ def test_details_name_the_other_place(tmp_path: Path) -> None:
     }
 
 
+def test_a_duplicate_is_found_in_whatever_order_its_responses_stand(tmp_path: Path) -> None:
+    scored = ({**A, "score": 3}, {**B, "score": 1}, {**C, "score": 2})
+    rows = [
+        canonical(*scored, comparisons=[over(0, 1), over(2, 1)]),
+        canonical(scored[2], scored[1], scored[0], comparisons=[over(0, 1), over(2, 1)]),
+        canonical(
+            scored[1], scored[0], scored[2], comparisons=[over(2, 0), over(1, 2)]
+        ),  # says something else
+    ]
+    found = kinds_of(inspect([str(write(tmp_path / "a.jsonl", rows))]))
+    assert found["duplicate"] == (1, (2,))
+
+
 def test_a_row_may_contradict_itself_in_labels(tmp_path: Path) -> None:
     row = canonical({"content": " yes", "label": 1}, {"content": " yes", "label": 0})
     file = write(tmp_path / "a.jsonl", [row])

@@ -1,5 +1,8 @@
 """Log-probabilities by the content of their group: found again, computed once, the first value kept."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from references.policies import disturb, forwards, make_policy, make_source, token_log_probs
@@ -28,6 +31,25 @@ def test_a_batch_is_found_in_whatever_company_it_comes() -> None:
         found.token_S, token_log_probs(policy, [wanted]), rtol=0, atol=1e-5
     )  # float32, values up to 10, in other batches
     assert not found.token_S.requires_grad
+
+
+def test_a_response_scored_in_part_has_an_entry_of_what_is_scored() -> None:
+    """Entries are cut by the number of scored tokens: a tool's output in a response has no log-probability."""
+    policy, table = make_policy(), Table()
+    partly = [
+        replace(
+            group,
+            responses=tuple(replace(row, scored=np.arange(len(row.ids)) % 2 == 0) for row in group.responses),
+        )
+        for group in make_source().groups[:2]
+    ]
+    assert all(0 < row.scored.sum() < len(row.ids) for row in partly[0].responses)
+    table.fill(policy, [collate_batch(partly, Pairs.collate)])
+    for group in partly:
+        alone = collate_batch([group], Pairs.collate)
+        torch.testing.assert_close(
+            table.log_probs(alone).token_S, token_log_probs(policy, [alone]), rtol=0, atol=1e-5
+        )
 
 
 def test_what_is_known_is_not_computed() -> None:

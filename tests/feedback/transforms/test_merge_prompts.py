@@ -43,6 +43,16 @@ def test_by_hand() -> None:
     )
 
 
+def test_a_comparison_of_a_response_with_itself_is_left_out() -> None:
+    """Two of the responses are one once merged; what was said between them says nothing any more."""
+    given = example(
+        "p", Response("a"), Response("b"), Response("a"),
+        comparisons=(Comparison(0, 2), Comparison(2, 1, 0.7), Comparison(2, 0)),
+    )  # fmt: skip
+    wanted = example("p", Response("a"), Response("b"), comparisons=(Comparison(0, 1, 0.7),))
+    assert merged([given]) == [wanted]
+
+
 def test_prompts_are_the_same_to_the_letter() -> None:
     """A space more, or a name in a message, makes another prompt."""
     prompts = (
