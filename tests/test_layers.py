@@ -15,7 +15,8 @@ import trueup
 SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
-    ("errors", "files", "journal", "paths"),
+    ("errors",),
+    ("display", "files", "journal", "paths", "stop"),
     ("feedback", "endpoints", "settings"),
     ("batch", "evaluate.calibration"),
     ("objectives", "models"),

@@ -17,7 +17,7 @@ from support.judged_runs import Until, judged, one_line, own, resume, train, var
 from support.online_runs import asked, write_reward
 from support.small_runs import metrics_of, model_bytes, options
 
-from trueup.training.signals import StopFlag
+from trueup import stop
 
 Errors = Callable[[], str]
 
@@ -217,15 +217,15 @@ def test_what_would_change_the_result_cannot_change(
 
 def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPatch) -> None:
     """Send this process SIGTERM once a server was asked so often, at a moment when the run listens."""
-    original = StopFlag.poll
+    original = stop.check
 
-    def poll(self: StopFlag) -> None:
-        if len(server.asked) == requests and self.name is None:
+    def check() -> None:
+        if len(server.asked) == requests and stop._asked is None:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)
-        original(self)
+        original()
 
-    patch.setattr(StopFlag, "poll", poll)
+    patch.setattr(stop, "check", check)
 
 
 def test_sigterm_while_a_slow_sampler_is_waited_for(

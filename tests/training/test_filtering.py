@@ -11,11 +11,11 @@ from support.small_runs import run_here
 from support.tiny_models import char_tokenizer
 
 from trueup.config.resolve import resolve
+from trueup.display import Display
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.models.load import load
 from trueup.training.data import gather_examples, make_source
-from trueup.training.progress import Display
 
 Row = dict[str, Any]
 TOKENIZER = char_tokenizer()
@@ -47,7 +47,7 @@ def trained_on(model: Path, files: list[Path], output: Path, **more: Any) -> tup
     examples = gather_examples(resolved.settings, method)
     loaded = load(str(model), device=torch.device("cpu"))
     source, lines = make_source(
-        examples, loaded, resolved.settings, method, display=Display(quiet=True), poll=lambda: None
+        examples, loaded, resolved.settings, method, display=Display(), poll=lambda: None
     )
     return source, [*examples.lines, *lines]
 

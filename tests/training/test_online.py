@@ -9,11 +9,11 @@ import pytest
 from support.online_runs import asked, online, replay, write_reward
 from support.small_runs import is_done, kill_after, metrics_of, model_bytes, run_here, start_child
 
+from trueup import stop
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
 from trueup.methods import METHODS
 from trueup.training import api
-from trueup.training.signals import StopFlag
 
 SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 2}
@@ -112,12 +112,12 @@ def test_stopped_wherever_a_run_listens(
     looks: list[int] = []
     stop_at = 0
 
-    def poll(self: StopFlag) -> None:
+    def check() -> None:
         looks.append(1)
         if len(looks) == stop_at:
             raise Stopped("SIGTERM")
 
-    monkeypatch.setattr(StopFlag, "poll", poll)
+    monkeypatch.setattr(stop, "check", check)
     method, values = case("ppo", tiny_model, tmp_path, "whole")
     run_here(method, values)
     total, begun = len(looks), 0

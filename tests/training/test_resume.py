@@ -18,12 +18,12 @@ from support.small_runs import (
     write_feedback,
 )
 
+from trueup import stop
 from trueup.errors import Stopped
 from trueup.methods import METHODS
 from trueup.objectives.whole_step import WholeStep
 from trueup.references.choices import NoReference, TrustRegion
 from trueup.training import api
-from trueup.training.signals import StopFlag
 
 SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 4}
@@ -135,12 +135,12 @@ def stopping_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     """Have the n-th look at the stop flag find a signal; a list that grows by one with every look."""
     looks: list[int] = []
 
-    def poll(self: StopFlag) -> None:
+    def check() -> None:
         looks.append(1)
         if len(looks) == number:
             raise Stopped("SIGTERM")
 
-    monkeypatch.setattr(StopFlag, "poll", poll)
+    monkeypatch.setattr(stop, "check", check)
     return looks
 
 

@@ -38,9 +38,10 @@ def annotate(context: typer.Context) -> None:
             typer.echo(source_of(name), nl=False)
             return
         settings = typed(AnnotateSettings, given, form)
+        from trueup.display import Display, shown
         from trueup.gathering.annotate import annotate as annotated
-        from trueup.training.progress import Display
 
-        annotated(settings, Display())
+        with shown():
+            annotated(settings, Display())
 
     run_form(form, context, run)

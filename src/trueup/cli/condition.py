@@ -156,10 +156,10 @@ def _sweep(
 ) -> Sweep:
     """Load the model, settle what to try, and try it."""
     from trueup.batch.condition_check import unknown_words
+    from trueup.display import Display, shown
     from trueup.evaluate.condition_sweep import conditions, sweep, usual_rewards
     from trueup.models.load import load
     from trueup.models.prepare import SMALL, num_parameters, pick_device
-    from trueup.training.progress import Display
 
     loaded = load(model, device=pick_device("auto"))
     tried = []
@@ -177,13 +177,15 @@ def _sweep(
 
         torch.set_num_threads(1)
     display = Display()
-    with display.bar("asking", len(tried)) as advance:
+    with shown(), display.bar("asking", len(tried)) as advance:
         swept = sweep(
             loaded, asked, scorer, tried, seed=seed, max_new_tokens=max_new_tokens,
             done=lambda number: advance(number, {}),
         )  # fmt: skip
-    if swept.left_out:
-        display.warn(f"{swept.left_out} of {len(asked)} prompts are too long for the model and were left out")
+        if swept.left_out:
+            display.warn(
+                f"{swept.left_out} of {len(asked)} prompts are too long for the model and were left out"
+            )
     return swept
 
 

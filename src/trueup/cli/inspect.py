@@ -103,10 +103,10 @@ def inspect(
     }  # fmt: skip
     if model is None and (given := [option for option, value in needs_model.items() if value is not None]):
         raise InputError(f"{given[0]} is about tokens; give the folder of a model with --model")
+    from trueup.display import Display, shown
     from trueup.feedback.counts import counted
     from trueup.inspection.inspection import inspect as inspected
     from trueup.inspection.kinds import Severity
-    from trueup.training.progress import Display
 
     coding: Coding | None = None
     if model is not None:
@@ -118,10 +118,11 @@ def inspect(
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
     display = Display()
-    inspection = inspected(
-        files, eval_data or [], min_visible=min_visible, coding=coding, show=2 if show is None else show,
-        rows=row or [], track=lambda examples: display.track(examples, "tokenizing"),
-    )  # fmt: skip
+    with shown():
+        inspection = inspected(
+            files, eval_data or [], min_visible=min_visible, coding=coding, show=2 if show is None else show,
+            rows=row or [], track=lambda examples: display.track(examples, "tokenizing"),
+        )  # fmt: skip
     if not inspection.training.files and not as_json:
         raise InputError("; ".join(inspection.training.unreadable))
     if as_json:

@@ -46,9 +46,10 @@ def sample(context: typer.Context) -> None:
 
     def run(given: dict[str, Any], more: dict[str, str]) -> None:
         settings = typed(SampleSettings, given, form)
+        from trueup.display import Display, shown
         from trueup.gathering.sample import sample as sampled
-        from trueup.training.progress import Display
 
-        sampled(settings, Display())
+        with shown():
+            sampled(settings, Display())
 
     run_form(form, context, run)

@@ -16,11 +16,11 @@ from rich.table import Table
 from trueup.demo.feedback import write_feedback
 from trueup.demo.plan import HELD_OUT, PLAN, PROMPTS, RESPONSES, SETTINGS, Entry
 from trueup.demo.policy import Judged, Policy
+from trueup.display import Display, duration, shown
 from trueup.errors import InputError
 from trueup.evaluate.mean import Mean
 from trueup.evaluate.win_rate import WinRate, win_rate
 from trueup.training.api import train
-from trueup.training.progress import Display, duration
 from trueup.world.generate import prompts
 from trueup.world.model import world_model_path
 
@@ -59,21 +59,24 @@ def run(
     if folder.exists():
         raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
     torch.set_num_threads(1)
-    display = Display(quiet=quiet)
-    with display.bar("making a small language model", None) as advance:
-        model = world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
-    start = Policy(model)
-    display.say(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
-    feedback = write_feedback(folder / "feedback", start)
-    asked = prompts(HELD_OUT, TEST_SEED)
-    before = start.judge(asked, seed=0)
-    rows: list[Row] = []
-    sft: Judged | None = None
-    for number, name in enumerate(names, 1):
-        display.say(f"{name} ({number} of {len(names)})")
-        row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, asked)
-        sft = sft or after
-        rows.append(row)
+    display = Display()
+    with shown(quiet=quiet):
+        with display.bar("making a small language model", None) as advance:
+            model = world_model_path(
+                progress=lambda done, total, loss: advance.of(done, total, {"loss": loss})
+            )
+        start = Policy(model)
+        display.say(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
+        feedback = write_feedback(folder / "feedback", start)
+        asked = prompts(HELD_OUT, TEST_SEED)
+        before = start.judge(asked, seed=0)
+        rows: list[Row] = []
+        sft: Judged | None = None
+        for number, name in enumerate(names, 1):
+            display.say(f"{name} ({number} of {len(names)})")
+            row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, asked)
+            sft = sft or after
+            rows.append(row)
     (folder / "results.json").write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
     console = Console(quiet=quiet)
     console.print(table(rows))

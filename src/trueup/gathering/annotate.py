@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.counts import counted
@@ -23,7 +24,6 @@ from trueup.gathering.work import Work
 from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.gather import gather
-from trueup.training.progress import Display
 
 Make = Callable[[Sequence[Example], Work, Display], Sequence[Example]]
 """The examples that are written, of those that were given."""

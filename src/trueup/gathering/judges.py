@@ -7,10 +7,10 @@ from functools import partial
 
 from trueup.annotators.annotator import Annotator
 from trueup.config.annotator_inputs import check_annotator
+from trueup.display import Display
 from trueup.gathering.work import Work
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.sources.annotator import make_annotator
-from trueup.training.progress import Display
 
 Load = Callable[[Display, Work], Annotator]
 """Loads it, with whom to warn and what tells it to stop."""

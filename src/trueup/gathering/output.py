@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trueup import stop
+from trueup.display import Display
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output
 from trueup.gathering.partial import Partial
 from trueup.gathering.work import Work
-from trueup.training.progress import Display
-from trueup.training.signals import stop_on_signals
 
 
 def check_place(name: str, *, overwrite: bool) -> None:
@@ -45,8 +45,8 @@ def working(partial: Partial, display: Display) -> Iterator[Work]:
             yield lambda done: advance(done, {})
 
     try:
-        with stop_on_signals() as flag:
-            yield Work(partial, progress, flag.poll)
+        with stop.on_signals():
+            yield Work(partial, progress, stop.check)
     except Stopped as stopped:
         again = (
             f"; the same command goes on from {partial.path}"

@@ -10,6 +10,7 @@ from trueup.annotators.annotator import Annotator
 from trueup.config.given_files import check_file
 from trueup.config.inputs import check_model
 from trueup.config.model_folder import scores_text
+from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.counts import counted
@@ -29,7 +30,6 @@ from trueup.gathering.work import Work
 from trueup.gathering.writing import write_responses
 from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.prompts import gather_prompts
-from trueup.training.progress import Display
 
 WORLD = "world"
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trueup import display, stop
 from trueup.config.inputs import check_inputs
 from trueup.config.resolve import Resolved, load_run, resolve
 from trueup.errors import InputError, Stopped
 from trueup.training.folder import RunFolder
-from trueup.training.progress import Display
-from trueup.training.signals import stop_on_signals
 
 if TYPE_CHECKING:
     from trueup.methods.method import Method
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +70,21 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         InputError: what was given cannot be trained on; the run folder is not left behind.
         CheckpointError, NumericsError, Stopped: as for `train`.
     """
-    display = Display(quiet=quiet)
-    for note in resolved.notes:
-        display.say(note)
-    check_inputs(resolved.settings)
-    folder = RunFolder(Path(resolved.settings.output))
-    lock = folder.lock()
-    try:
-        check_inputs(resolved.settings)  # again, now that nobody else can begin a run here
-        folder.check_fresh(gathers=resolved.settings.gathers)
-        return _go(resolved, folder, display, resume=False)
-    except BaseException:
-        folder.discard_if_empty()
-        raise
-    finally:
-        lock.release()
+    with display.shown(quiet=quiet):
+        for note in resolved.notes:
+            logger.info(note)
+        check_inputs(resolved.settings)
+        folder = RunFolder(Path(resolved.settings.output))
+        lock = folder.lock()
+        try:
+            check_inputs(resolved.settings)  # again, now that nobody else can begin a run here
+            folder.check_fresh(gathers=resolved.settings.gathers)
+            return _go(resolved, folder, resume=False)
+        except BaseException:
+            folder.discard_if_empty()
+            raise
+        finally:
+            lock.release()
 
 
 def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: bool = False) -> Result:
@@ -97,7 +99,6 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
         CheckpointError: every checkpoint is damaged.
         NumericsError, Stopped: as for `train`.
     """
-    display = Display(quiet=quiet)
     folder = RunFolder(Path(path))
     resolved = load_run(folder.path, overrides or {})
     status = folder.read_status()
@@ -108,21 +109,22 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
         )
     lock = folder.lock()
     try:
-        return _go(resolved, folder, display, resume=True)
+        with display.shown(quiet=quiet):
+            return _go(resolved, folder, resume=True)
     finally:
         lock.release()
 
 
-def _go(resolved: Resolved, folder: RunFolder, display: Display, *, resume: bool) -> Result:
+def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
     """Everything that needs torch, imported only now that the settings are known to make sense."""
     try:
-        with stop_on_signals() as flag:  # before the imports, which take seconds
+        with stop.on_signals():  # before the imports, which take seconds
             from trueup.training.session import Session
 
-            session = Session(resolved, folder, display)
-            return Result(folder.path, folder.model, *session.go(flag, resume=resume))
+            session = Session(resolved, folder)
+            return Result(folder.path, folder.model, *session.go(resume=resume))
     except Stopped as stopped:
-        display.say(
+        logger.info(
             f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"
             if folder.settings.exists()
             else f"stopped by {stopped} before anything was written"

@@ -10,6 +10,7 @@ from typing import Any
 from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.mismatch import mismatched
+from trueup.display import Display
 from trueup.errors import InputError, listed
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
@@ -23,7 +24,6 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.gather import gather, overlap, split
 from trueup.sources.offline import OfflineSource
 from trueup.training.prepare import Prepared, prepare
-from trueup.training.progress import Display
 from trueup.training.whole import needs_mismatched
 
 

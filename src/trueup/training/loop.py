@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.methods.method import Method
 from trueup.models.policy import Policy
@@ -20,7 +21,6 @@ from trueup.training.checkpoint import Checkpoint
 from trueup.training.folder import RunFolder
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import Optimizer
-from trueup.training.progress import Advance
 from trueup.training.step import evaluate, train_step
 
 

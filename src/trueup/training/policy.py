@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from trueup.batch.tokens import TokenGroup
+from trueup.display import Display
 from trueup.errors import InputError
 from trueup.models.causal import CausalModel, Layout
 from trueup.models.load import Loaded
@@ -24,7 +25,6 @@ from trueup.models.reward import RewardModel
 from trueup.models.selfcheck import check_layout
 from trueup.models.value_head import add_value_head
 from trueup.settings.run_settings import RunSettings
-from trueup.training.progress import Display
 
 
 def make_policy(

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 import yaml
 
-from trueup import __version__
+from trueup import __version__, stop
 from trueup.config.resolve import Resolved, dump
+from trueup.display import Display
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
@@ -33,10 +34,8 @@ from trueup.training.loop import Pace, Run, restore, train
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.policy import choose_layout, choose_threads, make_policy, threads_for_sampling
-from trueup.training.progress import Display
 from trueup.training.reward_report import reward_report
 from trueup.training.schedule import learning_rate
-from trueup.training.signals import StopFlag
 from trueup.training.supply.choose import read_supply
 from trueup.training.supply.supply import Context
 from trueup.training.trackers import Tracker, check_installed, open_trackers
@@ -48,20 +47,16 @@ class Session:
     Args:
         resolved: what was asked for.
         folder: the run's, locked by this process.
-        display: what the user sees.
     """
 
-    def __init__(self, resolved: Resolved, folder: RunFolder, display: Display) -> None:
-        self.resolved, self.settings, self.folder, self.display = resolved, resolved.settings, folder, display
+    def __init__(self, resolved: Resolved, folder: RunFolder) -> None:
+        self.resolved, self.settings, self.folder = resolved, resolved.settings, folder
+        self.display = Display()
         self.method: Method[Any, Any, Any] = resolved.info.build(**dict(resolved.method_settings))
         self.data_lines: list[str] = []
 
-    def go(self, flag: StopFlag, *, resume: bool) -> tuple[int, dict[str, float]]:
-        """Train to the end; the number of steps and the last metrics.
-
-        Args:
-            flag: set when the user asks to stop.
-        """
+    def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
+        """Train to the end; the number of steps and the last metrics."""
         with same_threads():
             check_installed(self.settings.trackers)
             supply = read_supply(self.settings, self.method)
@@ -82,7 +77,7 @@ class Session:
                 self.folder.write_status("running", 0, 0)
 
             context = Context(
-                self.settings, self.method, policy, loaded, reference, self.folder, self.display, flag.poll,
+                self.settings, self.method, policy, loaded, reference, self.folder, self.display, stop.check,
                 begin=(lambda: None) if resume else begin,
             )  # fmt: skip
             with self._gathering(resume):
@@ -105,7 +100,7 @@ class Session:
                 self._start(run, facts, resume)
             run.metrics.trackers = self._trackers(run.step)
             try:
-                latest = self._train(run, flag)
+                latest = self._train(run)
             except TrueupError as error:
                 self._broke_off(error, run.step, run.total, keep=resume or run.step > 0)
                 raise
@@ -205,10 +200,10 @@ class Session:
             dump(self.resolved), step, self.display.warn,
         )  # fmt: skip
 
-    def _train(self, run: Run, flag: StopFlag) -> dict[str, float]:
+    def _train(self, run: Run) -> dict[str, float]:
         try:
             with self.display.bar(self.resolved.method, run.total) as advance:
-                return train(run, poll=flag.poll, advance=advance)
+                return train(run, poll=stop.check, advance=advance)
         except Stopped:
             self.folder.write_status("stopped", run.step, run.total)
             raise

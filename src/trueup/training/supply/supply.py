@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.display import Display
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
 from trueup.models.load import Loaded
@@ -16,7 +17,6 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.source import Source
 from trueup.training.data import max_length
 from trueup.training.folder import RunFolder
-from trueup.training.progress import Display
 
 
 @dataclass(frozen=True)

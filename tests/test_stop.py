@@ -12,18 +12,18 @@ import pytest
 from support.small_runs import in_child, write_feedback
 
 import trueup
+from trueup import stop
 from trueup.errors import Stopped
-from trueup.training.signals import stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_is_heard_at_the_next_look(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with stop_on_signals() as flag:
-        flag.poll()
+    with stop.on_signals():
+        stop.check()
         os.kill(os.getpid(), number)
         with pytest.raises(Stopped, match=number.name):
-            flag.poll()
+            stop.check()
     assert signal.getsignal(number) is before
 
 
@@ -34,7 +34,7 @@ def test_the_second_signal_ends_the_process_at_once(first: str, second: str) -> 
     """With the code a shell gives a process that was ended by it, and without a word."""
 
     def body() -> int:
-        with stop_on_signals():
+        with stop.on_signals():
             os.kill(os.getpid(), signal.Signals[first])
             os.kill(os.getpid(), signal.Signals[second])
         return 0
@@ -44,7 +44,7 @@ def test_the_second_signal_ends_the_process_at_once(first: str, second: str) -> 
 
 def test_handlers_are_put_back_after_an_error() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyError), stop_on_signals():
+    with pytest.raises(KeyError), stop.on_signals():
         raise KeyError
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -53,9 +53,9 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def body() -> None:
-        with stop_on_signals() as flag:
+        with stop.on_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
-            flag.poll()
+            stop.check()
 
     thread = threading.Thread(target=body)
     thread.start()

@@ -1,13 +1,15 @@
 """What the user sees: a bar with the time left on a terminal, plain lines elsewhere."""
 
 import io
+import logging
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from trueup.training import progress
-from trueup.training.progress import PLAIN_SECONDS, Display, duration
+from trueup import display
+from trueup.display import PLAIN_SECONDS, Terminal, duration
 
 
 class Clock:
@@ -23,15 +25,22 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(display, "time", clock)
     return clock
 
 
-def display(terminal: bool) -> tuple[Display, io.StringIO]:
-    """A display that writes to a text."""
-    made, text = Display(), io.StringIO()
+@pytest.fixture
+def text(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is shown where there is no terminal."""
+    return shown_in(monkeypatch, terminal=False)
+
+
+def shown_in(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> io.StringIO:
+    """Show progress in a text."""
+    made, text = Terminal(), io.StringIO()
     made.console = Console(file=text, force_terminal=terminal, width=140, highlight=False, soft_wrap=True)
-    return made, text
+    monkeypatch.setattr(display, "_terminal", made)
+    return text
 
 
 @pytest.mark.parametrize(
@@ -50,10 +59,9 @@ def test_durations(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
 
 
-def test_plain_lines_tell_the_time_left(clock: Clock) -> None:
+def test_plain_lines_tell_the_time_left(clock: Clock, text: io.StringIO) -> None:
     """3 s a step: a line at the first step that is 5 s after the last line, and one at the end."""
-    shown, text = display(terminal=False)
-    with shown.bar("dpo", 10) as advance:
+    with display.bar("dpo", 10) as advance:
         for step in range(1, 11):
             clock.now += 3
             advance(step, {"loss": 0.5, "kl": 1.25, "seconds": 3.0})
@@ -69,27 +77,24 @@ def test_plain_lines_tell_the_time_left(clock: Clock) -> None:
     ]
 
 
-def test_the_time_left_of_a_resumed_run_counts_its_own_steps_only(clock: Clock) -> None:
-    shown, text = display(terminal=False)
-    with shown.bar("dpo", 100) as advance:
+def test_the_time_left_of_a_resumed_run_counts_its_own_steps_only(clock: Clock, text: io.StringIO) -> None:
+    with display.bar("dpo", 100) as advance:
         for step in (91, 92):
             clock.now += 10
             advance(step, {})
     assert text.getvalue().splitlines() == ["dpo 91/100  1m30s left", "dpo 92/100  1m20s left"]
 
 
-def test_many_fast_steps_make_few_lines(clock: Clock) -> None:
-    shown, text = display(terminal=False)
-    with shown.bar("dpo", 1000) as advance:
+def test_many_fast_steps_make_few_lines(clock: Clock, text: io.StringIO) -> None:
+    with display.bar("dpo", 1000) as advance:
         for step in range(1, 1001):
             clock.now += 0.03
             advance(step, {})
     assert len(text.getvalue().splitlines()) == int(30 / PLAIN_SECONDS)
 
 
-def test_a_total_that_is_not_known(clock: Clock) -> None:
-    shown, text = display(terminal=False)
-    with shown.bar("reading", None) as advance:
+def test_a_total_that_is_not_known(clock: Clock, text: io.StringIO) -> None:
+    with display.bar("reading", None) as advance:
         clock.now += 6
         advance(1, {})
         clock.now += 6
@@ -97,9 +102,9 @@ def test_a_total_that_is_not_known(clock: Clock) -> None:
     assert text.getvalue().splitlines() == ["reading 1", "reading 2/4  12s left  loss 1"]
 
 
-def test_a_terminal_gets_a_bar_with_the_time_left() -> None:
-    shown, text = display(terminal=True)
-    with shown.bar("dpo", 4) as advance:
+def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown_in(monkeypatch, terminal=True)
+    with display.bar("dpo", 4) as advance:
         for step in range(1, 5):
             advance(step, {"loss": 0.5 / step, "rewards/margins": 0.25})
     seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
@@ -107,10 +112,9 @@ def test_a_terminal_gets_a_bar_with_the_time_left() -> None:
     assert re.search(r"dpo .*\u2501{5,}.* 4/4 \d+:\d\d:\d\d +loss 0\.125  rewards/margins 0\.25", last)
 
 
-def test_items_pass_through_while_they_are_counted(clock: Clock) -> None:
-    shown, text = display(terminal=False)
+def test_items_pass_through_while_they_are_counted(clock: Clock, text: io.StringIO) -> None:
     passed = []
-    for item in shown.track("abc", "tokenizing"):
+    for item in display.track("abc", "tokenizing"):
         clock.now += 6
         passed.append(item)
     assert passed == ["a", "b", "c"]
@@ -121,19 +125,41 @@ def test_items_pass_through_while_they_are_counted(clock: Clock) -> None:
 
 def test_notices_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """Brackets are no markup, long lines are not broken, and nothing goes to the standard output."""
-    long = "file [bold]rows[/bold] [1] " + "x" * 300
-    shown = Display()
-    shown.say(long)
-    shown.warn("odd")
+    long = "file [bold]rows[/bold] [1] 100 % " + "x" * 300
+    with display.shown():
+        logging.getLogger("trueup.feedback").info(long)
+        logging.getLogger("trueup.training").warning("odd")
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [long, "warning: odd"]
     assert captured.out == ""
 
 
 def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = Display(quiet=True)
-    shown.say("a notice")
-    shown.warn("a warning")
-    with shown.bar("dpo", 1) as advance:
-        advance(1, {"loss": 0.5})
+    with display.shown(quiet=True):
+        display.logger.info("a notice")
+        display.logger.warning("a warning")
+        with display.bar("dpo", 1) as advance:
+            advance(1, {"loss": 0.5})
     assert capsys.readouterr() == ("", "warning: a warning\n")
+
+
+def test_an_inner_display_takes_the_place_of_the_outer(capsys: pytest.CaptureFixture[str]) -> None:
+    with display.shown():
+        with display.shown(quiet=True):
+            display.logger.info("unseen")
+        display.logger.info("seen once")
+    assert capsys.readouterr().err == "seen once\n"
+    assert display.logger.handlers == []
+
+
+def test_messages_of_the_data_are_collected_and_all_are_kept_in_a_file(tmp_path: Path) -> None:
+    with display.collected() as lines, display.logged_to(tmp_path / "run.log"):
+        display.data_logger.info("a.jsonl: 3 examples")
+        logging.getLogger("trueup.training").warning("late")
+    display.data_logger.warning("of another run")
+    assert lines == ["a.jsonl: 3 examples"]
+    kept = (tmp_path / "run.log").read_text().splitlines()
+    assert [re.sub(r"^[-0-9]{10} [0-9:,]{12} ", "", line) for line in kept] == [
+        "INFO a.jsonl: 3 examples",
+        "WARNING late",
+    ]

@@ -1,0 +1,48 @@
+"""SIGTERM and Ctrl-C: the first asks the work to stop where it can go on later, the second ends it at once.
+
+Long work calls `check` between its steps and pieces; nothing is handed down for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from trueup.errors import Stopped
+
+_asked: str | None = None
+"""Name of the signal that has come, if one has."""
+
+
+def check() -> None:
+    """Raise Stopped once the user asked to stop."""
+    if _asked is not None:
+        raise Stopped(_asked)
+
+
+@contextmanager
+def on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGINT ask to stop while the block runs; only in the main thread, elsewhere nothing changes."""
+    global _asked
+    _asked = None
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        global _asked
+        if _asked is not None:
+            os._exit(128 + number)
+        _asked = signal.Signals(number).name
+
+    try:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: signals are somebody else's business
+        yield
+        return
+    try:
+        yield
+    finally:
+        _asked = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
