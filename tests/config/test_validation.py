@@ -8,7 +8,7 @@ from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import Frozen, TrustRegion
 from trueup.settings.nearest import nearest
-from trueup.settings.run_settings import GROUPS, NO_DATA, LoraSettings, RunSettings
+from trueup.settings.run_settings import NO_DATA, LoraSettings, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import convert, validate
 
@@ -198,12 +198,19 @@ class TestMethods:
 
 
 class TestSchema:
-    def test_groups_name_every_setting_once(self) -> None:
-        named = [name for names in GROUPS.values() for name in names]
-        assert sorted(named) == sorted(RunSettings.model_fields)
+    def test_every_setting_is_described_under_a_heading(self) -> None:
+        assert all(setting.description and setting.heading for setting in settings_in(RunSettings))
 
-    def test_every_setting_is_described(self) -> None:
-        assert all(setting.description for setting in settings_in(RunSettings))
+    def test_what_a_setting_affects_is_told_at_its_field(self) -> None:
+        """One inside another does what the outer one does, unless it says otherwise itself."""
+        affects = {setting.path: setting.affects for setting in settings_in(RunSettings)}
+        assert (affects["learning_rate"], affects["lora.alpha"], affects["seed"]) == ("result",) * 3
+        assert (affects["data"], affects["sampler.top_p"], affects["annotator.kind"]) == ("examples",) * 3
+        assert (affects["output"], affects["sampler.timeout"], affects["annotator.asks"]) == ("nothing",) * 3
+        changeable = {setting.path for setting in settings_in(RunSettings) if setting.resume}
+        assert {"log_every", "annotator.max_cost", "sampler.timeout"} <= changeable
+        assert {affects[path] for path in changeable} == {"nothing"}
+        assert not changeable & {"output", "threads", "annotator.asks", "sampler.top_p"}
 
     def test_settings_of_one_kind_of_reference_say_so(self) -> None:
         settings = {setting.path: setting for setting in settings_in(METHODS["dpo"].settings)}

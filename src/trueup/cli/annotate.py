@@ -6,14 +6,6 @@ from typing import Any
 
 import typer
 
-GROUPS = {
-    "What to judge": ("data", "output", "skip_bad", "overwrite"),
-    "Who judges": ("annotator", "seed", "device", "trust_remote_code"),
-    "Writing demonstrations instead": (
-        *("rewrite", "rewrite_template", "rewrite_tokens", "rewrite_temperature"),
-    ),
-}
-
 
 def annotate(context: typer.Context) -> None:
     """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
@@ -24,7 +16,6 @@ def annotate(context: typer.Context) -> None:
         "trueup annotate",
         annotate.__doc__ or "",
         AnnotateSettings,
-        GROUPS,
         files="data",
         more={
             "show_template": "Print a template of an annotator, to be copied and changed, and do nothing else."

@@ -34,8 +34,6 @@ class Form:
     """As it is typed: `trueup sample`."""
     help: str
     model: type[BaseModel]
-    groups: Mapping[str, Sequence[str]]
-    """Heading -> settings, by the first part of their path."""
     short: str = ""
     """Settings below this one are options without its name: `sampler` makes `sampler.stop` the option `--stop`."""
     left_out: frozenset[str] = frozenset()
@@ -159,12 +157,11 @@ def _callback(form: Form, run: Callable[[dict[str, Any], dict[str, str]], None])
 
 
 def _parameters(form: Form, by_option: Mapping[str, Setting]) -> Iterator[inspect.Parameter]:
-    groups = {name: group for group, names in form.groups.items() for name in names}
     if form.files:
         described = next(one.description for one in by_option.values() if one.path == form.files)
         yield parameter("files", list[str] | None, typer.Argument(None, metavar="[FILE]...", help=described))
     for name, setting in by_option.items():
-        yield option(setting, groups[name.partition(".")[0]], setting.default, name)
+        yield option(setting, setting.heading, setting.default, name)
     for name, described in form.more.items():
         yield parameter(name, str | None, typer.Option(None, f"--{name}", metavar="NAME", help=described))
 

@@ -6,28 +6,6 @@ from typing import Any
 
 import typer
 
-GROUPS = {
-    "What to sample": (*("model", "data", "output", "count", "merge", "seed", "skip_bad", "overwrite"),),
-    "How responses are drawn": (
-        *(
-            "responses",
-            "decode",
-            "temperature",
-            "top_p",
-            "top_k",
-            "max_new_tokens",
-            "stop",
-            "diversity_penalty",
-        ),
-        *("engine", "base_url", "server_model", "key_variable", "concurrency", "timeout"),
-    ),
-    "Judging them": ("annotator", "best"),
-    "Model and machine": (
-        *("max_length", "max_prompt_length", "precision", "device", "trust_remote_code", "eos_token"),
-        "chat_template",
-    ),
-}
-
 
 def sample(context: typer.Context) -> None:
     """Sample responses to prompts from one or several models, and put them together as feedback."""
@@ -38,7 +16,6 @@ def sample(context: typer.Context) -> None:
         "trueup sample",
         sample.__doc__ or "",
         SampleSettings,
-        GROUPS,
         short="sampler",
         left_out=frozenset({"sampler.models", "sampler.resync"}),
         files="data",

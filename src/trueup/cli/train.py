@@ -128,11 +128,8 @@ def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.
     from trueup.cli.options import option, parameter
     from trueup.config.annotator_names import run_settings
     from trueup.config.trl import trl_names
-    from trueup.settings.run_settings import GROUPS
     from trueup.settings.schema import settings_in
 
-    groups = {name: group for group, names in GROUPS.items() for name in names}
-    groups["reward"] = groups["annotator"]
     more = typer.Argument(None, metavar="[FILE]...", help="More files with feedback, after --data FILE.")
     config = typer.Option(
         None, "--config", metavar="FILE", help="YAML file with settings; options go over it."
@@ -145,8 +142,7 @@ def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.
     for setting in own:
         yield option(setting, f"Method {info.name}", setting.default)
     for setting in run_settings():
-        group = groups[setting.path.partition(".")[0]]
-        yield option(setting, group, info.defaults.get(setting.path, setting.default))
+        yield option(setting, setting.heading, info.defaults.get(setting.path, setting.default))
     present = {_name(argument) for argument in arguments} - {setting.path for setting in own}
     for name in trl_names():
         if name in present:

@@ -5,6 +5,7 @@ A name stands for `annotator.kind` and the kind's main setting; what else the ki
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from trueup.config.trl_rows import same
@@ -27,10 +28,6 @@ MAIN = {
 REWARDS = ("gold", "proxy")
 """Of the world."""
 REWARD_FORMS = "a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE.py:FUNCTION"
-REWARD = Setting(
-    "reward", "name", "", (), False, None, f"An annotator that scores, by one name: {REWARD_FORMS}."
-)
-"""Short for an annotator; not a setting of its own in run.yaml."""
 
 
 def annotator_layer(name: str) -> dict[str, Any]:
@@ -112,7 +109,9 @@ def run_settings() -> list[Setting]:
     """List every setting of a run that can be given, the short ones too."""
     found = settings_in(RunSettings)
     place = next(number for number, setting in enumerate(found) if setting.path == "annotator")
-    return [*found[: place + 1], REWARD, *found[place + 1 :]]
+    about = f"An annotator that scores, by one name: {REWARD_FORMS}."
+    reward = replace(found[place], path="reward", description=about)
+    return [*found[: place + 1], reward, *found[place + 1 :]]
 
 
 def _text(name: str, value: object, forms: str) -> str:

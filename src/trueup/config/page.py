@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from trueup.config.annotator_names import run_settings
 from trueup.config.trl_names import TABLE
 from trueup.methods import METHODS, MethodInfo
-from trueup.settings.run_settings import GROUPS, RESUME_MAY_CHANGE
+from trueup.settings.run_settings import RESUME_MAY_CHANGE
 from trueup.settings.schema import Setting, settings_in
 
 START = """\
@@ -71,11 +72,9 @@ def render() -> str:
     """Return the page."""
     changeable = ", ".join(f"`{name}`" for name in sorted(RESUME_MAY_CHANGE))
     parts = [START.format(resume=changeable)]
-    of_run = run_settings()
-    for group, names in GROUPS.items():
-        parts.append(f"\n## {group}\n\n{ABOUT.get(group, '')}")
-        held = {*names, "reward"} if "annotator" in names else {*names}
-        parts += _table([setting for setting in of_run if setting.path.partition(".")[0] in held])
+    for heading, settings in groupby(run_settings(), key=lambda setting: setting.heading):
+        parts.append(f"\n## {heading}\n\n{ABOUT.get(heading, '')}")
+        parts += _table(list(settings))
     for info in METHODS.values():
         parts += _method(info)
     same = ("learning_rate", "seed", "weight_decay", "max_grad_norm", "max_length")

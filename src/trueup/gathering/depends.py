@@ -11,19 +11,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from trueup.feedback.canonical import content_json, example_to_row
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Example
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings.schema import settings_in
 
 HOW = frozenset(
-    {
-        *("key_variable", "concurrency", "timeout", "deadline", "cache", "asks", "max_unreadable"),
-        *("max_requests", "max_tokens", "max_cost", "input_price", "output_price"),
-    }
+    one.path.rpartition(".")[2]
+    for one in settings_in(SampleSettings)
+    if one.affects == "nothing" and "." in one.path
 )
 """Settings of a server or an annotator that say how it is asked and what it may cost, not what is asked."""
 CHOICE: TypeAdapter[AnnotatorChoice] = TypeAdapter(AnnotatorChoice)
@@ -33,19 +33,7 @@ def of_sampling(
     settings: SampleSettings, prompts: Iterable[Prompt], also: Iterable[Example]
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
-    found: dict[str, object] = settings.model_dump(
-        mode="json",
-        include={
-            "model",
-            "merge",
-            "seed",
-            "max_length",
-            "max_prompt_length",
-            "precision",
-            "device",
-            "eos_token",
-        },
-    )
+    found = _plain(settings)
     found |= _without_how(settings.sampler.model_dump(mode="json"))
     asked = [[content_json(one.content), [dict(tool) for tool in one.tools]] for one in prompts]
     found["data"] = digest_of(asked)
@@ -59,14 +47,19 @@ def of_sampling(
 
 def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> dict[str, object]:
     """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
-    rewriting = ("rewrite_temperature", "rewrite_tokens")
-    found: dict[str, object] = settings.model_dump(
-        mode="json", include={"rewrite", "seed", "device", *(rewriting if settings.rewrite else ())}
-    )
+    found = _plain(settings)
+    if not settings.rewrite:
+        found = {name: value for name, value in found.items() if not name.startswith("rewrite_")}
     if settings.rewrite:
         found["rewrite_template"] = [settings.rewrite_template, _content(settings.rewrite_template)]
     found["data"] = digest_of([example_to_row(one) for one in examples])
     return found | _of_annotator(settings.annotator)
+
+
+def _plain(settings: BaseModel) -> dict[str, object]:
+    """The settings that change the result, but for those whose content counts and not their name."""
+    names = {one.path for one in settings_in(type(settings)) if one.affects == "result"}
+    return settings.model_dump(mode="json", include=names - {"annotator", "chat_template"})
 
 
 def state_of(folder: str) -> list[list[object]]:

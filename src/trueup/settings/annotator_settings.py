@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from trueup.settings.schema import Amount, Count, Text, Url, Variable
+from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Text, Url, Variable
 
 STRICT = ConfigDict(
     extra="forbid",
@@ -20,6 +20,7 @@ STRICT = ConfigDict(
     hide_input_in_errors=True,
 )
 Share = Annotated[float, Field(ge=0, le=1)]
+Money = Annotated[float, Field(ge=0)]
 Gives = Literal["scores", "comparisons"]
 ANNOTATORS = (
     "openai, local:FOLDER, reward:FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE.py:FUNCTION"
@@ -41,7 +42,7 @@ class LocalAnnotator:
     """What to prefer, in words. Left out: the template's own."""
     template: Text = "helpfulness"
     """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
-    max_unreadable: Share = 0.1
+    max_unreadable: Annotated[Share, RESUMES] = 0.1
     """Share of verdicts that may be unreadable before the run stops."""
 
 
@@ -62,29 +63,29 @@ class EndpointAnnotator:
     read: Literal["auto", "log-probs", "answer"] = "auto"
     """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
     endpoint gives them."""
-    key_variable: Variable = "OPENAI_API_KEY"
+    key_variable: Annotated[Variable, RESUMES] = "OPENAI_API_KEY"
     """Environment variable that holds the key, if the endpoint wants one."""
-    concurrency: Count = 16
+    concurrency: Annotated[Count, RESUMES] = 16
     """Requests at a time."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
+    timeout: Annotated[float, Field(gt=0), RESUMES] = 60.0
     """Seconds to wait for an answer."""
-    deadline: Annotated[float, Field(gt=0)] = 600.0
+    deadline: Annotated[float, Field(gt=0), RESUMES] = 600.0
     """Seconds over which a request that fails is tried again."""
-    asks: Count = 2
+    asks: Annotated[Count, SAME_RESULT] = 2
     """How often a question is asked before its verdict counts as unreadable."""
-    max_unreadable: Share = 0.1
+    max_unreadable: Annotated[Share, RESUMES] = 0.1
     """Share of verdicts that may be unreadable before the run stops."""
-    max_requests: Amount | None = None
+    max_requests: Annotated[Amount | None, RESUMES] = None
     """Requests after which the run stops, before the one that would exceed it."""
-    max_tokens: Amount | None = None
+    max_tokens: Annotated[Amount | None, RESUMES] = None
     """Tokens, of questions and answers together, after which it stops."""
-    max_cost: Annotated[float, Field(ge=0)] | None = None
+    max_cost: Annotated[Money | None, RESUMES] = None
     """Cost after which it stops, in the currency of the prices."""
-    input_price: Annotated[float, Field(ge=0)] | None = None
+    input_price: Annotated[Money | None, RESUMES] = None
     """Price of a million tokens of questions."""
-    output_price: Annotated[float, Field(ge=0)] | None = None
+    output_price: Annotated[Money | None, RESUMES] = None
     """Price of a million tokens of answers."""
-    cache: bool = True
+    cache: Annotated[bool, RESUMES] = True
     """Keep judgements on disk, by content, so that none is paid for twice."""
 
     @model_validator(mode="after")

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field, model_validator
 
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, EndpointAnnotator
 from trueup.settings.sampler_settings import SamplerSettings
-from trueup.settings.schema import STRICT, Amount, Count, Named, Text, Texts
+from trueup.settings.schema import SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
 Device = Literal["auto", "cpu", "cuda"]
+EXAMPLES = Role(affects="examples")
 
 
 class SampleSettings(BaseModel):
@@ -18,32 +19,32 @@ class SampleSettings(BaseModel):
 
     model_config = STRICT
 
-    model: Texts = ()
+    model: Annotated[Texts, Role("What to sample")] = ()
     """Folder of a model or PEFT adapter that writes responses; or world, the built-in one."""
-    data: Texts = ()
+    data: Annotated[Texts, EXAMPLES] = ()
     """Files with prompts, or with feedback on prompts; hub:OWNER/NAME; or world:prompts, world:pairs, ..."""
-    output: Text
+    output: Annotated[Text, SAME_RESULT]
     """A .jsonl or .jsonl.gz file for the candidates."""
-    count: Count | None = None
+    count: Annotated[Count | None, EXAMPLES] = None
     """Ask the first prompts only, this many."""
     merge: bool = True
     """Keep the responses the data have already, with what is said of them, beside the new ones."""
     seed: Amount = 0
     """Seed of all that is drawn."""
-    skip_bad: Amount = 0
+    skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows of feedback to leave out."""
-    overwrite: bool = False
+    overwrite: Annotated[bool, SAME_RESULT] = False
     """Replace the output if it is there."""
 
-    sampler: SamplerSettings = SamplerSettings()
+    sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS)] = None
+    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), Role("Judging them")] = None
     """Who judges the responses right away."""
-    best: bool = False
+    best: Annotated[bool, EXAMPLES] = False
     """Keep only the response that is judged best of each prompt."""
 
-    max_length: Annotated[int, Field(ge=2)] | None = None
+    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
     """Most tokens of a prompt and a response together. Left out: what the model was made for."""
     max_prompt_length: Count | None = None
     """Most tokens of a prompt; a longer one loses its beginning. Left out: a prompt without room gets no response."""
@@ -51,7 +52,7 @@ class SampleSettings(BaseModel):
     """Precision of the computation. auto is bf16 where the device is faster with it."""
     device: Device = "auto"
     """Where to compute. auto is the GPU if there is one."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, SAME_RESULT] = False
     """Run Python code that lies in the model's folder."""
     eos_token: str | None = None
     """Token that ends a response. Left out: the tokenizer's."""
@@ -88,24 +89,24 @@ class AnnotateSettings(BaseModel):
 
     model_config = STRICT
 
-    data: Texts = ()
+    data: Annotated[Texts, Role("What to judge", affects="examples")] = ()
     """Files with feedback or samples, hub:OWNER/NAME, or world:pairs, ..."""
-    output: Text
+    output: Annotated[Text, SAME_RESULT]
     """A .jsonl or .jsonl.gz file for the judged examples."""
-    annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS)]
+    skip_bad: Annotated[Amount, EXAMPLES] = 0
+    """How many unreadable rows to leave out."""
+    overwrite: Annotated[bool, SAME_RESULT] = False
+    """Replace the output if it is there."""
+    annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS), Role("Who judges")]
     """Who judges the responses."""
     seed: Amount = 0
     """Seed of an annotator's noise."""
-    skip_bad: Amount = 0
-    """How many unreadable rows to leave out."""
-    overwrite: bool = False
-    """Replace the output if it is there."""
     device: Device = "auto"
     """Where a model computes. auto is the GPU if there is one."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, SAME_RESULT] = False
     """Run Python code that lies in the model's folder."""
 
-    rewrite: bool = False
+    rewrite: Annotated[bool, Role("Writing demonstrations instead")] = False
     """Judge nothing, but have the annotator's model write demonstrations that take the place of chosen responses."""
     rewrite_template: Text = "answer"
     """What it is asked: answer (the conversation itself), improve (the chosen response), or a file with a Jinja

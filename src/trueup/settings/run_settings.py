@@ -8,7 +8,19 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.sampler_settings import SamplerSettings
-from trueup.settings.schema import STRICT, Amount, Count, Named, Text, Texts, one_or_several
+from trueup.settings.schema import (
+    RESUMES,
+    SAME_RESULT,
+    STRICT,
+    Amount,
+    Count,
+    Named,
+    Role,
+    Text,
+    Texts,
+    one_or_several,
+    settings_in,
+)
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -17,7 +29,14 @@ def _mapping_or_switch(value: Any) -> Any:
     return {"true": {}, "false": None}.get(word, value)
 
 
+Source = Literal["offline", "online", "replay"]
+Precision = Literal["auto", "fp32", "bf16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Positive = Annotated[float, Field(gt=0)]
+COMMON = Role(common=True)
+EXAMPLES = Role(common=True, affects="examples")
+HELD_OUT = Role(common=True, affects="nothing")
 NO_DATA = (
     "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
     "or prompts and an annotator to gather it"
@@ -29,9 +48,9 @@ class LoraSettings(BaseModel):
 
     model_config = STRICT
 
-    rank: Count = 16
+    rank: Annotated[Count, COMMON] = 16
     """Rank of the adapter."""
-    alpha: Annotated[float, Field(gt=0)] | None = None
+    alpha: Positive | None = None
     """Scale of the adapter: its output is multiplied by alpha / rank. Left out: twice the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of the adapter's inputs that are dropped in training."""
@@ -44,53 +63,53 @@ class RunSettings(BaseModel):
 
     model_config = STRICT
 
-    model: Text
+    model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Texts = ()
+    data: Annotated[Texts, EXAMPLES] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world."""
-    output: Text
+    output: Annotated[Text, Role(common=True, affects="nothing")]
     """Folder of the run; made if absent."""
-    eval_data: Texts = ()
+    eval_data: Annotated[Texts, HELD_OUT] = ()
     """Files with held-out feedback."""
-    eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    eval_fraction: Annotated[float, Field(ge=0, lt=1), HELD_OUT] = 0.0
     """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
-    allow_overlap: bool = False
+    allow_overlap: Annotated[bool, SAME_RESULT] = False
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
-    source: Literal["offline", "online", "replay"] = "offline"
-    """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
-    prompts: Texts = ()
-    """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS)] = None
-    """Who judges the responses sampled."""
-    sampler: SamplerSettings = SamplerSettings()
-    """How responses are sampled."""
-    round_prompts: Amount | None = None
-    """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
-    round_passes: Count = 1
-    """Passes over what was sampled at a time."""
-    reward_kl: Annotated[float, Field(ge=0)] = 0.0
-    """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""
-    run_name: str | None = None
+    run_name: Annotated[str | None, SAME_RESULT] = None
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
+    source: Annotated[Source, Role("Gathering feedback", common=True, affects="examples")] = "offline"
+    """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
+    prompts: Annotated[Texts, EXAMPLES] = ()
+    """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
+    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), EXAMPLES] = None
+    """Who judges the responses sampled."""
+    sampler: Annotated[SamplerSettings, Role(affects="examples")] = SamplerSettings()
+    """How responses are sampled."""
+    round_prompts: Annotated[Amount | None, EXAMPLES] = None
+    """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
+    round_passes: Annotated[Count, COMMON] = 1
+    """Passes over what was sampled at a time."""
+    reward_kl: Annotated[float, Field(ge=0), EXAMPLES] = 0.0
+    """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""
 
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[Positive | None, Role("Length and batches", common=True, affects="examples")] = None
     """Passes over the data. Left out: 1, unless steps is given."""
-    steps: Count | None = None
+    steps: Annotated[Count | None, COMMON] = None
     """Optimizer steps, instead of epochs."""
-    batch_size: Count = 32
+    batch_size: Annotated[Count, COMMON] = 32
     """Examples per optimizer step."""
-    micro_batch_tokens: Count = 8192
+    micro_batch_tokens: Annotated[Count, COMMON] = 8192
     """Most tokens in one forward pass. It sets memory and speed, not the result: a step sums its passes."""
-    max_length: Annotated[int, Field(ge=2)] = 1024
+    max_length: Annotated[int, Field(ge=2), COMMON] = 1024
     """Most tokens of a prompt and one of its responses together."""
     max_prompt_length: Count | None = None
     """Most tokens of a prompt. Left out: max_length alone limits it."""
     turns: Literal["last", "all"] = "last"
     """Which assistant turns of a conversation are in the loss: those after the last request, or all of them."""
-    skip_bad: Amount = 0
+    skip_bad: Annotated[Amount, Role(affects="examples")] = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
 
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    learning_rate: Annotated[Positive | None, Role("Optimization", common=True)] = None
     """Learning rate after warm-up. Left out: the method's default."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after warm-up: to 0 in a line or a cosine, or not at all."""
@@ -104,15 +123,15 @@ class RunSettings(BaseModel):
     """Decay of AdamW's running mean of the gradient."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of AdamW's running mean of the squared gradient."""
-    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    adam_epsilon: Positive = 1e-8
     """Added to AdamW's denominator."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Gradients with a larger norm are scaled down to it; 0 turns that off."""
 
-    lora: Annotated[LoraSettings | None, BeforeValidator(_mapping_or_switch)] = None
+    lora: Annotated[LoraSettings | None, BeforeValidator(_mapping_or_switch), COMMON] = None
     """Train a low-rank adapter instead of every weight."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Annotated[Precision, Role("Model and machine", common=True)] = "auto"
     """Precision of the computation; weights stay in fp32. auto is bf16 where the device is faster with it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. auto is the GPU if there is one."""
@@ -122,26 +141,26 @@ class RunSettings(BaseModel):
     """How shared prompts are computed. auto takes grouped, or padded where the architecture needs it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, SAME_RESULT] = False
     """Run Python code that lies in the model's folder."""
     eos_token: str | None = None
     """Token that ends a response. Left out: the tokenizer's."""
     chat_template: str | None = None
     """File with a Jinja chat template. Left out: the tokenizer's."""
 
-    seed: Amount = 0
+    seed: Annotated[Amount, Role("Progress and output", common=True)] = 0
     """Seed of everything that is random."""
-    eval_every: Count | None = None
+    eval_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between evaluations. Left out: only when the run ends."""
-    save_every: Count | None = None
+    save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
-    keep_checkpoints: Count = 2
+    keep_checkpoints: Annotated[Count, RESUMES] = 2
     """How many of the newest checkpoints to keep."""
-    log_every: Count = 1
+    log_every: Annotated[Count, RESUMES] = 1
     """Optimizer steps between lines of metrics."""
-    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(one_or_several)] = ()
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(one_or_several), RESUMES] = ()
     """Where metrics go beside metrics.jsonl."""
-    save_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    save_dtype: Annotated[Dtype, SAME_RESULT] = "float32"
     """Precision of the weights of the finished model."""
 
     @model_validator(mode="before")
@@ -244,45 +263,6 @@ class RunSettings(BaseModel):
             )
 
 
-GROUPS = {
-    "The run": ("model", "data", "output", "eval_data", "eval_fraction", "allow_overlap", "run_name"),
-    "Gathering feedback": (
-        *("source", "prompts", "annotator", "sampler", "round_prompts", "round_passes", "reward_kl"),
-    ),
-    "Length and batches": (
-        *(
-            "epochs",
-            "steps",
-            "batch_size",
-            "micro_batch_tokens",
-            "max_length",
-            "max_prompt_length",
-            "turns",
-            "skip_bad",
-        ),
-    ),
-    "Optimization": (
-        *("learning_rate", "schedule", "warmup_steps", "warmup_ratio", "weight_decay"),
-        *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "lora"),
-    ),
-    "Model and machine": (
-        *("precision", "device", "threads", "attention", "gradient_checkpointing", "trust_remote_code"),
-        *("eos_token", "chat_template"),
-    ),
-    "Progress and output": (
-        *("seed", "eval_every", "save_every", "keep_checkpoints", "log_every", "trackers", "save_dtype"),
-    ),
-}
-"""Headings for help and documentation."""
-
-RESUME_MAY_CHANGE = frozenset(
-    {
-        "log_every", "save_every", "eval_every", "keep_checkpoints", "trackers",
-        "annotator.key_variable", "annotator.concurrency", "annotator.timeout", "annotator.deadline",
-        "annotator.max_unreadable", "annotator.max_requests", "annotator.max_tokens", "annotator.max_cost",
-        "annotator.input_price", "annotator.output_price", "annotator.cache",
-        "sampler.key_variable", "sampler.concurrency", "sampler.timeout",
-    }
-)  # fmt: skip
+RESUME_MAY_CHANGE = frozenset(setting.path for setting in settings_in(RunSettings) if setting.resume)
 """What may change when a run is resumed: what cannot change its result, and what decides whether it goes on at all.
-Everything else is as the run began, `threads` too: sums in another order differ in the last bit."""
+Everything else is as the run began."""

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from trueup.settings.schema import STRICT, Count, Escaped, Text, Texts, Url, Variable, one_or_several
+from trueup.settings.schema import (
+    RESUMES,
+    STRICT,
+    Count,
+    Escaped,
+    Role,
+    Text,
+    Texts,
+    Url,
+    Variable,
+    one_or_several,
+)
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 Engine = Literal["in-process", "continuous", "server"]
@@ -17,17 +28,17 @@ class SamplerSettings(BaseModel):
 
     model_config = STRICT
 
-    responses: Count = 2
+    responses: Annotated[Count, Role(common=True)] = 2
     """Responses to each prompt."""
     decode: Decode = "sample"
     """How a response is found: drawn at random, the most likely token each time, or by (diverse) beam search."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0), Role(common=True)] = 1.0
     """Logits are divided by it before a token is drawn."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Only the most likely tokens that together have this probability are drawn from."""
     top_k: Annotated[int, Field(ge=0)] = 0
     """Only this many of the most likely tokens are drawn from; 0 is all."""
-    max_new_tokens: Count | None = None
+    max_new_tokens: Annotated[Count | None, Role(common=True)] = None
     """Longest response, in tokens. Left out: 128, or half of what the model was made for if that is less."""
     stop: Annotated[tuple[Text, ...], BeforeValidator(one_or_several), Escaped()] = ()
     """Texts that end a response where they begin, such as "\\n\\nHuman:"."""
@@ -41,11 +52,11 @@ class SamplerSettings(BaseModel):
     """Address of the server, as in http://localhost:8000/v1."""
     server_model: Text | None = None
     """The name the server knows the model by. Left out: the only one it has."""
-    key_variable: Variable = "TRUEUP_API_KEY"
+    key_variable: Annotated[Variable, RESUMES] = "TRUEUP_API_KEY"
     """Environment variable that holds the server's key, if it wants one."""
-    concurrency: Count = 16
+    concurrency: Annotated[Count, RESUMES] = 16
     """Requests to the server at a time."""
-    timeout: Annotated[float, Field(gt=0)] = 300.0
+    timeout: Annotated[float, Field(gt=0), RESUMES] = 300.0
     """Seconds to wait for an answer of the server."""
     resync: Count = 1
     """Optimizer steps after which the sampling policy becomes the one that is trained (OP-k of the RRHF paper)."""

@@ -43,6 +43,33 @@ Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 
 
+Affects = Literal["result", "examples", "nothing"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Role:
+    """Marks a setting with what it is beside its type; whatever asks for that reads it here.
+
+    A setting without a mark changes the result, cannot change when a run is resumed, and is shown by `--help-all`
+    alone. One inside another (`sampler.top_p`) affects what the outer one does.
+    """
+
+    heading: str = ""
+    """For help and documentation: the heading of this setting and of those that follow it, up to the next heading."""
+    common: bool = False
+    """Shown by `--help`."""
+    affects: Affects | None = None
+    """What it can change: `result`, the finished model or file; `examples`, which examples there are, and a run that
+    replays them ends the same; or `nothing` but how the work is done and told."""
+    resume: bool = False
+    """May change when a run is resumed, as it cannot change the result or only decides whether the run goes on at all.
+    `threads` may not: sums in another order differ in the last bit."""
+
+
+SAME_RESULT = Role(affects="nothing")
+RESUMES = Role(affects="nothing", resume=True)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Named:
     """Marks a setting of several kinds that may be given as one name as well: `annotator: world:gold`."""
@@ -105,28 +132,31 @@ WORDS = {float: "number", int: "whole number", bool: "true or false", str: "text
 BOUNDS = {Gt: ("gt", "greater than"), Ge: ("ge", "at least"), Lt: ("lt", "less than"), Le: ("le", "at most")}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One setting that a user can give.
-
-    Example: `Setting("reference.alpha", "number", "at most 1", (), False, 0.6, "How far", ("trust-region",))`.
-    """
+    """One setting that a user can give, such as `reference.alpha`."""
 
     path: str
-    words: str
+    """Dotted."""
+    words: str = ""
     """The kind of value, in words; empty where only `choices` are allowed."""
-    bounds: str
+    bounds: str = ""
     """The range allowed, in words; empty where there is none."""
-    choices: tuple[str, ...]
-    several: bool
+    choices: tuple[str, ...] = ()
+    several: bool = False
     """Takes several values."""
-    default: Any
+    default: Any = None
     """None where it is required or has no fixed default."""
-    description: str
+    description: str = ""
     variants: tuple[str, ...] = ()
     """The kinds of its mapping that have this setting; empty where all have it."""
     escaped: bool = False
     r"""A text in which `\n` and the like are read as escapes on the command line."""
+    heading: str = ""
+    common: bool = False
+    affects: Affects = "result"
+    resume: bool = False
+    """These four as in `Role`."""
 
     @property
     def allowed(self) -> str:
@@ -186,41 +216,59 @@ def _all(words: Iterable[str]) -> str:
 
 
 def _of_fields(
-    fields: Mapping[str, FieldInfo], prefix: str, instance: object, variant: str
+    fields: Mapping[str, FieldInfo], prefix: str, instance: object, variant: str, outer: Role = Role()
 ) -> Iterator[Setting]:
+    heading = outer.heading
     for name, field in fields.items():
         default = getattr(instance, name, None if field.is_required() else field.default)
-        yield from _of_field(f"{prefix}{name}", field, default, variant)
+        role = next((mark for mark in field.metadata if isinstance(mark, Role)), Role())
+        heading = role.heading or heading
+        role = dataclasses.replace(role, heading=heading, affects=role.affects or outer.affects)
+        yield from _of_field(f"{prefix}{name}", field, default, variant, role)
 
 
-def _of_field(path: str, field: FieldInfo, default: Any, variant: str) -> Iterator[Setting]:
+def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Role) -> Iterator[Setting]:
     members = [member for member, _ in _members(field.annotation)]
     nested = {member: fields for member in members if (fields := fields_of(member)) is not None}
-    description = " ".join((field.description or "").split())
+    whole = Setting(
+        path=path,
+        description=" ".join((field.description or "").split()),
+        variants=(variant,) if variant else (),
+        heading=role.heading,
+        common=role.common,
+        affects=role.affects or "result",
+        resume=role.resume,
+    )
     if not nested:
-        yield _leaf(path, field, default, description, variant)
+        yield _leaf(whole, field, default)
         return
-    variants = (variant,) if variant else ()
     if len(nested) == 1:
         if default is None and not field.is_required():
-            yield Setting(path, "true or false", "", (), False, None, description, variants)
+            yield dataclasses.replace(whole, words="true or false")
         (inner,) = nested.values()
-        yield from _of_fields(inner, f"{path}.", default, variant)
+        yield from _of_fields(inner, f"{path}.", default, variant, role)
         return
-    named = next((marker for marker in field.metadata if isinstance(marker, Named)), None)
+    named = next((mark for mark in field.metadata if isinstance(mark, Named)), None)
     if named:
-        yield Setting(path, "name", "", (), False, None, f"{description} One of {named.forms}.", variants)
+        about = f"{whole.description} One of {named.forms}."
+        yield dataclasses.replace(whole, words="name", description=about)
     kinds = {_kind(fields): fields for fields in nested.values()}
     means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)
-    kind = getattr(default, "kind", None)
-    about = means if named else f"{description} {means}".strip()
-    yield Setting(f"{path}.kind", "", "", tuple(kinds), False, kind, about)
+    yield dataclasses.replace(
+        whole,
+        path=f"{path}.kind",
+        choices=tuple(kinds),
+        default=getattr(default, "kind", None),
+        description=means if named else f"{whole.description} {means}".strip(),
+        variants=(),
+        common=whole.common and not named,
+    )
     for kind, fields in kinds.items():
         inner = {name: inside for name, inside in fields.items() if name != "kind"}
-        yield from _of_fields(inner, f"{path}.", default if type(default) in nested else None, kind)
+        yield from _of_fields(inner, f"{path}.", default if type(default) in nested else None, kind, role)
 
 
-def _leaf(path: str, field: FieldInfo, default: Any, description: str, variant: str) -> Setting:
+def _leaf(whole: Setting, field: FieldInfo, default: Any) -> Setting:
     words: list[str] = []
     choices: list[str] = []
     constraints = list(field.metadata)
@@ -240,10 +288,14 @@ def _leaf(path: str, field: FieldInfo, default: Any, description: str, variant: 
         for kind, (attribute, phrase) in BOUNDS.items()
         if isinstance(constraint, kind)
     )
-    variants = (variant,) if variant else ()
-    escaped = any(isinstance(marker, Escaped) for marker in field.metadata)
-    return Setting(
-        path, " or ".join(words), bounds, tuple(choices), several, default, description, variants, escaped
+    return dataclasses.replace(
+        whole,
+        words=" or ".join(words),
+        bounds=bounds,
+        choices=tuple(choices),
+        several=several,
+        default=default,
+        escaped=any(isinstance(mark, Escaped) for mark in field.metadata),
     )
 
 

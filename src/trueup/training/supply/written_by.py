@@ -10,33 +10,10 @@ from trueup.config.resolve import dump, load_run
 from trueup.errors import InputError, listed
 from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
+from trueup.settings.schema import settings_in
 
-WITHOUT_EFFECT = (
-    *(
-        "output",
-        "run_name",
-        "data",
-        "prompts",
-        "source",
-        "annotator",
-        "sampler",
-        "round_prompts",
-        "reward_kl",
-        "epochs",
-    ),
-    *(
-        "eval_data",
-        "eval_fraction",
-        "eval_every",
-        "allow_overlap",
-        "skip_bad",
-        "save_every",
-        "save_dtype",
-        "log_every",
-    ),
-    *("keep_checkpoints", "trackers", "trust_remote_code"),
-)
-"""Settings that do not change what a replay ends with."""
+RESULT = frozenset(setting.path for setting in settings_in(RunSettings) if setting.affects == "result")
+"""Settings that change what a replay ends with."""
 
 
 def departures(log: Path, settings: RunSettings, method: Method[Any, Any, Any]) -> list[str]:
@@ -61,7 +38,7 @@ def departures(log: Path, settings: RunSettings, method: Method[Any, Any, Any]) 
 
 def _of(settings: RunSettings) -> dict[str, Any]:
     values = flatten(settings.model_dump(mode="json"))
-    return {name: value for name, value in values.items() if name.partition(".")[0] not in WITHOUT_EFFECT}
+    return {name: value for name, value in values.items() if name in RESULT}
 
 
 def _shown(value: object) -> str:
