@@ -3,8 +3,7 @@
 import numpy as np
 from support.tiny_models import token_group
 
-from trueup.batch.mismatch import mismatched
-from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.batch.tokens import TokenGroup, TokenRow, mismatched
 
 
 def test_prompt_of_one_and_responses_of_the_other() -> None:

@@ -5,18 +5,16 @@ from typing import Any
 import pytest
 import torch
 
+from trueup.batch.index import Rollouts
 from trueup.batch.logprobs import LogProbs
-from trueup.batch.rollouts import Rollouts
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Response
 from trueup.methods import METHODS
-from trueup.objectives.advantages.baseline import ValueBaseline
-from trueup.objectives.advantages.kl_control import KLControl
-from trueup.objectives.advantages.leave_one_out import LeaveOneOut
-from trueup.objectives.advantages.ppo import GeneralisedAdvantages
+from trueup.objectives.advantages import KLControl
 from trueup.objectives.ppo import ppo
 from trueup.objectives.reinforce import reinforce
+from trueup.objectives.rollout import GeneralisedAdvantages, LeaveOneOut, ValueBaseline
 
 NAMES = ("ppo", "reinforce", "rloo")
 POLICY = LogProbs(

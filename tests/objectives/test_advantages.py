@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.advantages.baseline import ValueBaseline
-from trueup.objectives.advantages.gae import advantages, returns
-from trueup.objectives.advantages.kl_control import KLControl
-from trueup.objectives.advantages.leave_one_out import LeaveOneOut, over_the_others
-from trueup.objectives.advantages.moments import Moments
-from trueup.objectives.advantages.ppo import GeneralisedAdvantages
-from trueup.objectives.advantages.whiten import whiten
-from trueup.objectives.rollout import Learnable, Round
+from trueup.objectives.advantages import KLControl, Moments, advantages, returns, whiten
+from trueup.objectives.rollout import (
+    GeneralisedAdvantages,
+    Learnable,
+    LeaveOneOut,
+    Round,
+    ValueBaseline,
+    over_the_others,
+)
 
 
 def vector(*values: float) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from trueup.batch.index import GradedPairs, Pairs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import Scores
 from trueup.feedback.groups import GradedPairRelation, PairRelation
 from trueup.objectives.bradley_terry import bradley_terry
 

@@ -14,10 +14,10 @@ from trueup.batch.logprobs import LogProbs
 from trueup.feedback.groups import PairRelation, PointRelation, WeightRelation
 from trueup.objectives.kto import estimate, kto, log_ratios
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
+from trueup.objectives.step_objective import Measurement, OfIndex, OfMismatched, OfOwnRows, StepObjective
 from trueup.objectives.ulma import ulma
 from trueup.objectives.ulma_group_means import imitated, ulma_group_means
 from trueup.objectives.weighted_sft import effective_sample_size, weighted_sft, weights
-from trueup.objectives.whole_step import Measurement, OfIndex, OfMismatched, OfOwnRows, WholeStep
 
 
 def rows(*values: float, lengths: tuple[int, ...] | None = None) -> LogProbs:
@@ -81,7 +81,7 @@ def test_the_objective_of_a_step_gets_the_same_for_every_micro_batch() -> None:
         seen.append((policy.sum.tolist(), measured.tolist()))
 
     step = Step([], [(rows(-1.0), rows(-2.0)), (rows(-1.0), rows(-4.0))])
-    given = WholeStep(OfMismatched(log_ratios), objective).given(step)  # type: ignore[arg-type]
+    given = StepObjective(OfMismatched(log_ratios), objective).given(step)  # type: ignore[arg-type]
     given(rows(-7.0), None, None)
     given(rows(-8.0), None, None)
     assert seen == [([-7.0], [[1.0], [3.0]]), ([-8.0], [[1.0], [3.0]])]
@@ -248,7 +248,7 @@ def test_a_step_of_kto_does_not_depend_on_the_cut() -> None:
     others = [(rows(-1.0), rows(-2.0)), (rows(-5.0), rows(-5.2))]
     whole = Step([(policy, reference, points(labels))], [(rows(-1.0, -5.0), rows(-2.0, -5.2))])
     parts = Step([(rows(-1.0), rows(-2.0), points((1.0,))), (rows(-2.5), rows(-2.0), points((0.0,)))], others)
-    given = WholeStep(OfMismatched(log_ratios), partial(kto, beta=0.3))
+    given = StepObjective(OfMismatched(log_ratios), partial(kto, beta=0.3))
     together = given.given(whole)(policy, reference, points(labels)).per_example
     apart = [given.given(parts)(*part).per_example for part in parts.own_rows]
     torch.testing.assert_close(torch.cat(apart), together, rtol=1e-14, atol=0)

@@ -8,8 +8,7 @@ from parity.freeze_formulas import FILES
 from parity.frozen import FOLDER, read_cases
 
 from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
-from trueup.batch.logprobs import LogProbs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import LogProbs, Scores
 from trueup.feedback.records import Example, Response
 from trueup.feedback.transforms.exponential_weights import ExponentialWeights
 from trueup.objectives.bradley_terry import bradley_terry

@@ -16,7 +16,7 @@ from support.tiny_models import token_group
 
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import GradedPairs, Pairs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import Scores
 from trueup.feedback.groups import GradedPairRelation, PairRelation
 from trueup.models.reward import RewardModel
 from trueup.objectives.bradley_terry import bradley_terry

@@ -7,7 +7,7 @@ from references.policies import make_source
 from support.tiny_models import token_group
 
 from trueup.batch.batch import Batch
-from trueup.batch.mismatch import mismatched
+from trueup.batch.tokens import mismatched
 from trueup.sources.offline import OfflineSource
 
 PAIRING = partial(mismatched, max_length=64)

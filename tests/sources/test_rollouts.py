@@ -9,8 +9,8 @@ import torch
 from support.tiny_models import BOS, EOS, token_group, toy_network
 
 from trueup.batch.batch import Batch, collate_batch
+from trueup.batch.index import Rollouts
 from trueup.batch.logprobs import LogProbs
-from trueup.batch.rollouts import Rollouts
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, Stopped
@@ -18,10 +18,9 @@ from trueup.feedback.groups import RankRelation
 from trueup.feedback.records import Origin
 from trueup.models.causal import CausalModel
 from trueup.models.value_head import add_value_head
-from trueup.objectives.advantages.kl_control import KLControl
-from trueup.objectives.advantages.ppo import GeneralisedAdvantages
-from trueup.objectives.rollout import Learnable, Round
-from trueup.references.reference import Absent
+from trueup.objectives.advantages import KLControl
+from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round
+from trueup.references.reference import NullReference
 from trueup.sources.rollouts import from_tensors, learnable, to_tensors
 
 GROUPS = [
@@ -88,7 +87,7 @@ def test_a_round_is_in_the_order_of_its_groups(budget: int) -> None:
 
 
 def test_without_reference_and_values_there_are_none() -> None:
-    given = seen(GROUPS, CausalModel(toy_network()), Absent())
+    given = seen(GROUPS, CausalModel(toy_network()), NullReference())
     assert given.reference is None and given.log_probs.value_S is None
 
 
@@ -136,7 +135,7 @@ def test_dropout_is_off_while_a_round_is_measured() -> None:
     for module in policy.network.modules():
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.9
-    given, again = (seen(GROUPS, policy, Absent()) for _ in range(2))
+    given, again = (seen(GROUPS, policy, NullReference()) for _ in range(2))
     assert torch.equal(given.log_probs.token_S, again.log_probs.token_S)
     assert policy.network.training
 
@@ -189,7 +188,7 @@ def test_an_advantage_that_is_not_finite_is_refused() -> None:
         return Learnable(zero_S.index_fill(0, torch.tensor([3]), float("nan")), zero_S, {})
 
     with pytest.raises(NumericsError, match=r"the advantage of response 2 of examples.jsonl:1 is not finite"):
-        learnable(GROUPS, valued(), Absent(), rollout, {}, end_ids={EOS}, budget=1000)
+        learnable(GROUPS, valued(), NullReference(), rollout, {}, end_ids={EOS}, budget=1000)
 
 
 def test_a_stop_is_noticed_between_forward_passes() -> None:
@@ -207,4 +206,4 @@ def test_a_stop_is_noticed_between_forward_passes() -> None:
 def test_ends_are_the_tokenizers_own() -> None:
     ended = [token_group(2, [[4, BOS], [4, EOS]], 0, RankRelation((0.0, 1.0)))]
     policy = CausalModel(toy_network())
-    assert seen(ended, policy, Absent()).ended_N.tolist() == [False, True]
+    assert seen(ended, policy, NullReference()).ended_N.tolist() == [False, True]

@@ -13,10 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
-from trueup.batch.logprobs import LogProbs
-from trueup.batch.rollouts import RolloutRelation, RolloutRow, Rollouts
-from trueup.batch.scores import Scores
+from trueup.batch.index import (
+    Demonstrations,
+    GradedPairs,
+    Pairs,
+    PairsWithTarget,
+    Points,
+    Rankings,
+    RolloutRelation,
+    RolloutRow,
+    Rollouts,
+    Weighted,
+)
+from trueup.batch.logprobs import LogProbs, Scores
 from trueup.feedback.groups import (
     DemonstratedPairRelation,
     DemonstrationRelation,

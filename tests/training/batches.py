@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.index import Demonstrations
-from trueup.batch.mismatch import mismatched
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.read import read_feedback
 from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.viewed import apply

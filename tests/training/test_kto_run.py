@@ -20,8 +20,7 @@ from torch import Tensor
 
 from trueup import methods
 from trueup.batch.index import Points
-from trueup.batch.mismatch import mismatched
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.groups import PointRelation
 from trueup.feedback.strata import by_label
 from trueup.models import lora

@@ -15,7 +15,7 @@ from trueup.methods import Method
 from trueup.models.causal import CausalModel
 from trueup.models.value_head import add_value_head
 from trueup.references.build import build
-from trueup.references.reference import Absent
+from trueup.references.reference import NullReference
 from trueup.sources.rollouts import learnable
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import train_step
@@ -73,7 +73,7 @@ def train(
         for _ in range(passes):
             batch = collate_batch(groups, method.collate)
             step = train_step(
-                policy, Absent(), method, [batch], optimizer, step=number + 1, learning_rate=3e-3
+                policy, NullReference(), method, [batch], optimizer, step=number + 1, learning_rate=3e-3
             )
         told.append({**metrics, **step})
     return before.item(), (probabilities(policy) @ REWARD_V).item(), told

@@ -21,7 +21,7 @@ from support.small_runs import (
 from trueup import stop
 from trueup.errors import Stopped
 from trueup.methods import METHODS
-from trueup.objectives.whole_step import WholeStep
+from trueup.objectives.step_objective import StepObjective
 from trueup.references.choices import NoReference, TrustRegion
 from trueup.training import api
 
@@ -90,7 +90,7 @@ def test_no_method_is_missing() -> None:
         made = METHODS[method].build(**more)
         without = isinstance(made.reference, NoReference)
         assert without == all(reference == "none" for reference, _ in places), name
-        if isinstance(made.objective, WholeStep) and not isinstance(
+        if isinstance(made.objective, StepObjective) and not isinstance(
             made.reference, TrustRegion | NoReference
         ):
             assert set(places) >= set(EVERY), name

@@ -16,10 +16,10 @@ from trueup.errors import NumericsError, Stopped
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss
-from trueup.objectives.whole_step import WholeStep
+from trueup.objectives.step_objective import StepObjective
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
-from trueup.references.reference import Absent, Reference
+from trueup.references.reference import NullReference, Reference
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import Means, evaluate, train_step
 
@@ -40,7 +40,7 @@ def take_step(
 def reference_of(method: Method[Any, Any, Any], policy: CausalModel) -> Reference:
     """A frozen one, of other weights than the policy's: at equal weights every log-ratio would be 0."""
     if isinstance(method.reference, NoReference):
-        return Absent()
+        return NullReference()
     reference = build(Frozen(), policy, starts_from_adapter=False, offline=True)
     with torch.no_grad():
         for value in reference.model.network.parameters():  # type: ignore[attr-defined]
@@ -94,7 +94,7 @@ def spoiled(method: Method[Any, Any, Any], row: int, value: float) -> Method[Any
         mask = torch.arange(len(loss.per_example)) == row
         return replace(loss, per_example=torch.where(mask, loss.per_example * 0 + value, loss.per_example))
 
-    whole = method.objective if isinstance(method.objective, WholeStep) else None
+    whole = method.objective if isinstance(method.objective, StepObjective) else None
     inner: Any = whole.objective if whole else method.objective
     return replace(method, objective=replace(whole, objective=objective) if whole else objective)
 
@@ -205,7 +205,10 @@ def test_a_gradient_that_is_not_finite_names_the_rows_of_the_whole_batch(tmp_pat
     def act() -> None:
         with pytest.raises(NumericsError, match=r"gradient is not finite.*:1, .*:2, .*:5 and 1 more"):
             take_step(
-                policy, Absent(), replace(method, objective=objective), cut_into(method, groups, [3, 3])
+                policy,
+                NullReference(),
+                replace(method, objective=objective),
+                cut_into(method, groups, [3, 3]),
             )
 
     assert unmoved(policy, act)
@@ -220,13 +223,13 @@ def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> No
         policy = text_policy()
         optimizer = Optimizer(policy.network, AdamW())
         fail(policy, optimizer)
-        take_step(policy, Absent(), method, batches, optimizer=optimizer)
+        take_step(policy, NullReference(), method, batches, optimizer=optimizer)
         return torch.cat([value.detach().flatten() for value in policy.network.parameters()])
 
     def not_finite(policy: CausalModel, optimizer: Optimizer) -> None:
         odd = [batches[0], cut_into(method, groups[:4], [4])[0]]
         with pytest.raises(NumericsError):
-            take_step(policy, Absent(), spoiled(method, 3, float("nan")), odd, optimizer=optimizer)
+            take_step(policy, NullReference(), spoiled(method, 3, float("nan")), odd, optimizer=optimizer)
 
     def signalled(policy: CausalModel, optimizer: Optimizer) -> None:
         heard: list[int] = []
@@ -237,7 +240,7 @@ def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> No
                 raise Stopped("SIGTERM")
 
         with pytest.raises(Stopped):
-            take_step(policy, Absent(), method, batches, optimizer=optimizer, poll=poll)
+            take_step(policy, NullReference(), method, batches, optimizer=optimizer, poll=poll)
         assert len(heard) == 2
 
     expected = step_after(lambda policy, optimizer: None)
@@ -254,7 +257,7 @@ def test_a_batch_without_weight_is_refused(tmp_path: Path) -> None:
 
     policy = text_policy()
     with pytest.raises(NumericsError, match="step 1: the batch holds nothing to learn from"):
-        take_step(policy, Absent(), replace(method, objective=nothing), cut_into(method, groups, [6]))
+        take_step(policy, NullReference(), replace(method, objective=nothing), cut_into(method, groups, [6]))
 
 
 def log_probs(*rows: float) -> LogProbs:

@@ -11,10 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from trueup.batch.chat import Piece, leaves_out_tools, render, render_prompt
-from trueup.batch.pieces import PieceEncoder, Row
-from trueup.batch.special import contents_that_spell as contents_that_spell
-from trueup.batch.special import special_texts as special_texts
-from trueup.batch.special import spells as spells
+from trueup.batch.pieces import PieceEncoder, Row, contents_that_spell, spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition

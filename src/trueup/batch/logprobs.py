@@ -1,15 +1,21 @@
-"""Log-probabilities of responses, as objectives see them.
+"""What a model says of a batch's responses, as objectives see it: log-probabilities of tokens, or scores.
 
 Shape suffixes: N rows (one row is one response), S scored tokens of all rows together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
+def row_sums(values_S: Tensor, length_N: Tensor) -> Tensor:
+    """[N] sum of each row's values."""
+    return torch.segment_reduce(values_S, "sum", lengths=length_N, initial=0)
+
+
+@dataclass(frozen=True)
 class LogProbs:
     """log p(y_t | x, y_<t) in nats, of the scored tokens only; rows lie one after the other.
 
@@ -27,13 +33,13 @@ class LogProbs:
     value_S: Tensor | None = None
     """[S] what a value head expects of the rest of the response, before each scored token; None without such a head."""
 
-    @property
+    @cached_property
     def sum(self) -> Tensor:
         """[N] log p(y | x), in nats; float32 at least, since hundreds of tokens are added."""
         token_S = self.token_S.to(torch.promote_types(self.token_S.dtype, torch.float32))
-        return torch.segment_reduce(token_S, "sum", lengths=self.length_N, initial=0)
+        return row_sums(token_S, self.length_N)
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """[N] log p(y | x) per scored token; 0 for a row without any."""
         return self.sum / self.length_N.clamp(min=1)
@@ -44,4 +50,19 @@ class LogProbs:
 
     def detach(self) -> "LogProbs":
         value_S = None if self.value_S is None else self.value_S.detach()
-        return LogProbs(self.token_S.detach(), self.length_N, self.prompt_N, value_S)
+        return replace(self, token_S=self.token_S.detach(), value_S=value_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a reward model says of responses: one number each, read at the last token; higher is better."""
+
+    score_N: Tensor
+    """[N] float32, on a scale of the model's own."""
+
+    @property
+    def num_rows(self) -> int:
+        return self.score_N.shape[0]
+
+    def detach(self) -> "Scores":
+        return Scores(self.score_N.detach())

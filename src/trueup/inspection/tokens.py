@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueup.batch.chat import render
-from trueup.batch.encode import EncodedGroup, spells
+from trueup.batch.encode import EncodedGroup
+from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.fields import printable

@@ -49,7 +49,7 @@ def kto(
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
     from trueup.batch.index import Points
     from trueup.objectives import kto as objective
-    from trueup.objectives.whole_step import OfMismatched, WholeStep
+    from trueup.objectives.step_objective import OfMismatched, StepObjective
 
     loss = partial(
         objective.kto, beta=beta, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
@@ -57,7 +57,7 @@ def kto(
     return Method(
         views.points,
         Points.collate,
-        WholeStep(OfMismatched(objective.log_ratios), loss),
+        StepObjective(OfMismatched(objective.log_ratios), loss),
         reference,
         transforms=(Thumbs(desirable_from), ClassBalance(desirable_weight, undesirable_weight)),
         stratum=by_label,

@@ -25,7 +25,7 @@ from trueup.settings.validation import validate
 if TYPE_CHECKING:
     from trueup.objectives.loss import Loss
     from trueup.objectives.rollout import Rollout
-    from trueup.objectives.whole_step import WholeStep
+    from trueup.objectives.step_objective import StepObjective
 
 Beta = Annotated[
     float,
@@ -58,7 +58,7 @@ class Method(Generic[R, Index, Ref]):
     """Example -> group, or the reason why nothing in it can be used."""
     collate: Collate[R, Index]
     """Relations of the groups of a batch -> index."""
-    objective: Callable[[Any, Ref, Index], Loss] | WholeStep[Ref, Index]
+    objective: Callable[[Any, Ref, Index], Loss] | StepObjective[Ref, Index]
     """Pure function of what is read of the policy (see `output`), the reference's log-probabilities, and the index; or
     one that is also given something measured over the whole step."""
     reference: ReferenceChoice[Ref]

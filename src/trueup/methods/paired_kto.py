@@ -31,7 +31,7 @@ def paired_kto(
     """Measure each side of a pair against how far the other side has moved on average."""
     from trueup.batch.index import Pairs
     from trueup.objectives import paired_kto as objective
-    from trueup.objectives.whole_step import OfOwnRows, WholeStep
+    from trueup.objectives.step_objective import OfOwnRows, StepObjective
 
-    loss = WholeStep(OfOwnRows(objective.pair_log_ratios), partial(objective.paired_kto, beta=beta))
+    loss = StepObjective(OfOwnRows(objective.pair_log_ratios), partial(objective.paired_kto, beta=beta))
     return Method(views.pairs, Pairs.collate, loss, reference)

@@ -13,8 +13,8 @@ from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, Mi
 from trueup.references.choices import AnyReference, Frozen
 
 if TYPE_CHECKING:
+    from trueup.batch.index import Rollouts
     from trueup.batch.logprobs import LogProbs
-    from trueup.batch.rollouts import Rollouts
 
 AtLeast0 = Annotated[float, Field(ge=0)]
 KLTarget = Annotated[
@@ -93,10 +93,10 @@ def ppo(
     reference: AnyReference = Frozen(),
 ) -> Method[Any, Rollouts, LogProbs]:
     """Move a little towards what scored above expectation, several times over each round of responses."""
-    from trueup.batch.rollouts import Rollouts
+    from trueup.batch.index import Rollouts
     from trueup.objectives import ppo as objective
-    from trueup.objectives.advantages.kl_control import KLControl
-    from trueup.objectives.advantages.ppo import GeneralisedAdvantages
+    from trueup.objectives.advantages import KLControl
+    from trueup.objectives.rollout import GeneralisedAdvantages
 
     rollout = GeneralisedAdvantages(
         KLControl(kl_coef, kl_target or None, kl_horizon),

@@ -11,8 +11,8 @@ from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, Mi
 from trueup.references.choices import AnyReference, Frozen
 
 if TYPE_CHECKING:
+    from trueup.batch.index import Rollouts
     from trueup.batch.logprobs import LogProbs
-    from trueup.batch.rollouts import Rollouts
 
 
 @method(
@@ -41,9 +41,9 @@ def reinforce(
     reference: AnyReference = Frozen(),
 ) -> Method[Any, Rollouts, LogProbs]:
     """Make responses likelier by how much more they earned than a value head expected."""
-    from trueup.batch.rollouts import Rollouts
+    from trueup.batch.index import Rollouts
     from trueup.objectives import reinforce as objective
-    from trueup.objectives.advantages.baseline import ValueBaseline
+    from trueup.objectives.rollout import ValueBaseline
 
     return Method(
         scored_views.scored,

@@ -11,8 +11,8 @@ from trueup.methods.policy_gradients import FEEDBACK, SOURCES, KLCoef, MissingEn
 from trueup.references.choices import AnyReference, Frozen
 
 if TYPE_CHECKING:
+    from trueup.batch.index import Rollouts
     from trueup.batch.logprobs import LogProbs
-    from trueup.batch.rollouts import Rollouts
 
 
 @method(
@@ -37,9 +37,9 @@ def rloo(
     reference: AnyReference = Frozen(),
 ) -> Method[Any, Rollouts, LogProbs]:
     """Make responses likelier by how much more they earned than the others to the same prompt."""
-    from trueup.batch.rollouts import Rollouts
+    from trueup.batch.index import Rollouts
     from trueup.objectives import rloo as objective
-    from trueup.objectives.advantages.leave_one_out import LeaveOneOut
+    from trueup.objectives.rollout import LeaveOneOut
 
     return Method(
         partial(scored_views.scored, least=2),

@@ -49,13 +49,13 @@ def rwr(
 ) -> Method[WeightRelation, Weighted, None]:
     """Imitate every response, the better the more."""
     from trueup.batch.index import Weighted
+    from trueup.objectives.step_objective import OfIndex, StepObjective
     from trueup.objectives.weighted_sft import weighted_sft, weights
-    from trueup.objectives.whole_step import OfIndex, WholeStep
 
     return Method(
         scored_views.weighted_demonstrations,
         Weighted.collate,
-        WholeStep(OfIndex(weights), partial(weighted_sft, per_token=per_token)),
+        StepObjective(OfIndex(weights), partial(weighted_sft, per_token=per_token)),
         NoReference(),
         transforms=(ExponentialWeights(beta, max_weight, StandardizedRewards(reward_mean, reward_std)),),
     )

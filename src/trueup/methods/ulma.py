@@ -64,7 +64,7 @@ def ulma(
     from trueup.batch.index import Points
     from trueup.objectives import ulma as objective
     from trueup.objectives import ulma_group_means as summed
-    from trueup.objectives.whole_step import OfIndex, WholeStep
+    from trueup.objectives.step_objective import OfIndex, StepObjective
 
     given: dict[str, Any] = {
         "beta": beta,
@@ -72,7 +72,7 @@ def ulma(
         "per_token": per_token,
         "log_z": log_z,
     }
-    means: WholeStep[LogProbs, Points] = WholeStep(
+    means: StepObjective[LogProbs, Points] = StepObjective(
         OfIndex(partial(summed.imitated, continuous=continuous)),
         partial(summed.ulma_group_means, **given),
     )

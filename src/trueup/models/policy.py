@@ -8,8 +8,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from trueup.batch.logprobs import LogProbs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import LogProbs, Scores
 from trueup.batch.stream import Stream
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import Scores
 from trueup.batch.stream import Stream
 from trueup.models.causal import CausalModel, Layout
 from trueup.models.padded import padded_rows

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trueup.batch.index import GradedPairs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import Scores
 from trueup.objectives.loss import Loss
 
 
@@ -45,7 +45,7 @@ def bradley_terry(
     if centring:
         loss_P = loss_P + centring * (chosen_P + rejected_P) ** 2
     metrics = _metrics(score_N.detach(), chosen_P.detach(), rejected_P.detach())
-    return Loss(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
+    return Loss.of_pairs(loss_P, pairs, metrics)
 
 
 def _metrics(score_N: Tensor, chosen_P: Tensor, rejected_P: Tensor) -> dict[str, Tensor]:

@@ -1,12 +1,10 @@
 """Direct preference optimization. Rafailov et al., 2023, https://arxiv.org/abs/2305.18290."""
 
-import torch
 import torch.nn.functional as F
 
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.pair_metrics import pair_metrics
+from trueup.objectives.loss import Loss, pair_metrics
 
 
 def dpo(
@@ -32,4 +30,4 @@ def dpo(
     given_P = pairs.probability_P.to(margin_P.dtype)
     p_P = (1 - label_smoothing) * given_P + label_smoothing * (1 - given_P)
     loss_P = -p_P * F.logsigmoid(margin_P) - (1 - p_P) * F.logsigmoid(-margin_P)
-    return Loss(loss_P, torch.ones_like(loss_P), pairs.chosen_P, pair_metrics(policy, reward_N, pairs))
+    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs))

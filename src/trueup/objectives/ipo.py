@@ -1,11 +1,8 @@
 """Identity preference optimization. Azar et al., 2023, https://arxiv.org/abs/2310.12036."""
 
-import torch
-
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.pair_metrics import pair_metrics
+from trueup.objectives.loss import Loss, pair_metrics
 
 
 def ipo(
@@ -33,6 +30,4 @@ def ipo(
     gap_P = log_ratio_N[pairs.chosen_P] - log_ratio_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(gap_P.dtype)
     loss_P = p_P * (gap_P - target) ** 2 + (1 - p_P) * (gap_P + target) ** 2
-    return Loss(
-        loss_P, torch.ones_like(loss_P), pairs.chosen_P, pair_metrics(policy, beta * log_ratio_N, pairs)
-    )
+    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, beta * log_ratio_N, pairs))

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.point_metrics import point_metrics
+from trueup.objectives.loss import Loss, point_metrics
 
 
 def kto(
@@ -44,10 +43,9 @@ def kto(
     gain_N = desirable_weight * torch.sigmoid(beta * (z0 - log_ratio_N))
     risk_N = undesirable_weight * torch.sigmoid(beta * (log_ratio_N - z0))
     loss_N = label_N * gain_N + (1 - label_N) * risk_N
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
     metrics = point_metrics(policy, beta * log_ratio_N, points)
     metrics |= {"kto/z0": z0.reshape(1), "kto/z0_error": error}
-    return Loss(loss_N, torch.ones_like(loss_N), rows_N, metrics)
+    return Loss.of_rows(loss_N, metrics)
 
 
 def log_ratios(policy: LogProbs, reference: LogProbs) -> Tensor:

@@ -1,9 +1,21 @@
-"""What an objective returns."""
+"""What an objective returns, and what objectives of one kind report and measure alike.
+
+Shape suffixes: N rows (responses), P pairs, S scored tokens of all rows.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from trueup.batch.index import Pairs, Points, Rollouts
+from trueup.batch.logprobs import LogProbs
+
+LIMIT = 20.0
+"""Nats a token beyond which a ratio is not computed: it has long been clipped, and its exponential would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +34,82 @@ class Loss:
     """[E] int64, a row of each example, so that a bad loss can name where it came from."""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
     """Name -> [any number of] detached values, averaged over the whole batch; an empty one is left out."""
+
+    @classmethod
+    def of_rows(
+        cls, loss_N: Tensor, metrics: Mapping[str, Tensor], *, weight_N: Tensor | None = None
+    ) -> Loss:
+        """One example a row, each of weight 1 where none are given."""
+        weight_N = torch.ones_like(loss_N) if weight_N is None else weight_N
+        return cls(loss_N, weight_N, torch.arange(loss_N.shape[0], device=loss_N.device), metrics)
+
+    @classmethod
+    def of_pairs(cls, loss_P: Tensor, pairs: Pairs, metrics: Mapping[str, Tensor]) -> Loss:
+        """One example a pair, each of weight 1 and named by its chosen response."""
+        return cls(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
+
+
+def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+    """Rewards, margins, accuracies and log-probabilities of P pairs, under the names people chart.
+
+    Args:
+        policy: N responses.
+        reward_N: [N] the objective's implicit reward of each response.
+        pairs: P pairs among the N rows.
+
+    Returns:
+        Detached [P] values. `rewards/accuracies` counts a zero margin as wrong: a policy that equals its
+        reference has learned nothing yet.
+    """
+    reward_N, log_prob_N = reward_N.detach(), policy.sum.detach()
+    margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
+    return {
+        "rewards/chosen": reward_N[pairs.chosen_P],
+        "rewards/rejected": reward_N[pairs.rejected_P],
+        "rewards/margins": margin_P,
+        "rewards/accuracies": (margin_P > 0).to(margin_P.dtype),
+        "logps/chosen": log_prob_N[pairs.chosen_P],
+        "logps/rejected": log_prob_N[pairs.rejected_P],
+    }
+
+
+def point_metrics(policy: LogProbs, reward_N: Tensor | None, points: Points) -> dict[str, Tensor]:
+    """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
+
+    Args:
+        policy: N responses.
+        reward_N: [N] the objective's implicit reward of each response; None where it has none.
+        points: a label and a demonstration flag per row.
+
+    Returns:
+        Detached values: `chosen` are demonstrations and labels above 1/2, `rejected` the rest.
+    """
+    log_prob_N = policy.sum.detach()
+    good_N = points.demonstration_N | (points.label_N > 0.5)
+    metrics = {
+        "logps/chosen": log_prob_N[good_N],
+        "logps/rejected": log_prob_N[~good_N],
+        "logps/demonstrations": log_prob_N[points.demonstration_N],
+    }
+    if reward_N is not None:
+        reward_N = reward_N.detach()
+        metrics |= {"rewards/chosen": reward_N[good_N], "rewards/rejected": reward_N[~good_N]}
+    return metrics
+
+
+def log_ratios_to_old(policy: LogProbs, rollouts: Rollouts) -> Tensor:
+    """[S] log pi - log pi_old of each token, in nats, within plus and minus 20; float32 at least.
+
+    pi_old is the policy that wrote the responses.
+    """
+    token_S = policy.token_S.to(torch.promote_types(policy.token_S.dtype, torch.float32))
+    return (token_S - rollouts.old_log_prob_S.to(token_S.dtype)).clamp(-LIMIT, LIMIT)
+
+
+def approximate_kl(log_ratio_S: Tensor) -> Tensor:
+    """[S] ratio - 1 - log ratio, at least 0, whose mean over tokens that the old policy wrote is KL(old || new).
+
+    Schulman, 2020, http://joschu.net/blog/kl-approx.html (k3).
+    """
+    change_S = log_ratio_S.detach()
+    return change_S.expm1() - change_S

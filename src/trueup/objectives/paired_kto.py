@@ -8,8 +8,7 @@ from torch import Tensor
 
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.pair_metrics import pair_metrics
+from trueup.objectives.loss import Loss, pair_metrics
 
 
 def paired_kto(
@@ -43,7 +42,7 @@ def paired_kto(
     moved_P = through_w * (chosen_P - chosen_P.detach()) + through_l * (rejected_P - rejected_P.detach())
     metrics = pair_metrics(policy, beta * log_ratio_N, pairs)
     metrics |= {"kto/z_chosen": z_w.reshape(1), "kto/z_rejected": z_l.reshape(1)}
-    return Loss(loss_P + moved_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
+    return Loss.of_pairs(loss_P + moved_P, pairs, metrics)
 
 
 def pair_log_ratios(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> Tensor:

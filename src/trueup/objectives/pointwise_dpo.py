@@ -1,13 +1,11 @@
 """Point-wise DPO: DPO for responses judged one by one. Cai et al., 2023, https://arxiv.org/abs/2312.02554."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.point_metrics import point_metrics
+from trueup.objectives.loss import Loss, point_metrics
 
 
 def pointwise_dpo(
@@ -42,8 +40,7 @@ def pointwise_dpo(
         loss_N = (label_N - reward_N) ** 2
     else:
         loss_N = -label_N * F.logsigmoid(reward_N) - (1 - label_N) * F.logsigmoid(-reward_N)
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
-    return Loss(loss_N, torch.ones_like(loss_N), rows_N, point_metrics(policy, reward_N, points))
+    return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points))
 
 
 def point_rewards(

@@ -5,11 +5,9 @@ Shape suffixes: N rows (responses), S scored tokens of all rows.
 
 import torch
 
-from trueup.batch.logprobs import LogProbs
-from trueup.batch.rollouts import Rollouts
-from trueup.objectives.advantages.ragged import row_sums
-from trueup.objectives.loss import Loss
-from trueup.objectives.policy_change import approximate_kl, log_ratios
+from trueup.batch.index import Rollouts
+from trueup.batch.logprobs import LogProbs, row_sums
+from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 
 def ppo(
@@ -38,7 +36,7 @@ def ppo(
         Loss over [N] responses, each weighing its tokens; -A a token in the policy's part where nothing has moved.
     """
     assert policy.value_S is not None
-    log_ratio_S = log_ratios(policy, rollouts)
+    log_ratio_S = log_ratios_to_old(policy, rollouts)
     dtype = log_ratio_S.dtype
     ratio_S, advantage_S = log_ratio_S.exp(), rollouts.advantage_S.to(dtype)
     plain_S, clipped_S = -advantage_S * ratio_S, -advantage_S * ratio_S.clamp(1 - clip, 1 + clip)
@@ -58,5 +56,4 @@ def ppo(
         "policy/approxkl": approximate_kl(log_ratio_S),
         "val/clipfrac": (clipped_error_S > error_S).to(dtype),
     }
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
-    return Loss(loss_N, policy.length_N.to(dtype), rows_N, metrics)
+    return Loss.of_rows(loss_N, metrics, weight_N=policy.length_N.to(dtype))

@@ -3,13 +3,9 @@
 Shape suffixes: N rows (responses), S scored tokens of all rows.
 """
 
-import torch
-
-from trueup.batch.logprobs import LogProbs
-from trueup.batch.rollouts import Rollouts
-from trueup.objectives.advantages.ragged import row_sums
-from trueup.objectives.loss import Loss
-from trueup.objectives.policy_change import approximate_kl, log_ratios
+from trueup.batch.index import Rollouts
+from trueup.batch.logprobs import LogProbs, row_sums
+from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 
 def reinforce(
@@ -27,7 +23,7 @@ def reinforce(
         Loss over [N] responses.
     """
     assert policy.value_S is not None
-    log_ratio_S = log_ratios(policy, rollouts)
+    log_ratio_S = log_ratios_to_old(policy, rollouts)
     dtype = log_ratio_S.dtype
     policy_N = row_sums(-rollouts.advantage_S.to(dtype) * policy.token_S.to(dtype), policy.length_N)
     error_S = (policy.value_S.to(dtype) - rollouts.target_S.to(dtype)) ** 2
@@ -38,5 +34,4 @@ def reinforce(
         "loss/value": value_N.detach(),
         "policy/approxkl": approximate_kl(log_ratio_S),
     }
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
-    return Loss(loss_N, torch.ones_like(loss_N), rows_N, metrics)
+    return Loss.of_rows(loss_N, metrics)

@@ -1,12 +1,11 @@
 """Robust direct preference optimization. Chowdhury et al., 2024, https://arxiv.org/abs/2403.00409."""
 
-import torch
-import torch.nn.functional as F
+from dataclasses import replace
 
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
+from trueup.objectives.dpo import dpo
 from trueup.objectives.loss import Loss
-from trueup.objectives.pair_metrics import pair_metrics
 
 
 def robust_dpo(
@@ -28,8 +27,5 @@ def robust_dpo(
     Returns:
         Loss over [P] pairs; ln 2 each when policy and reference agree.
     """
-    reward_N = beta * (policy.sum - reference.sum)
-    margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
-    right_P = (pairs.probability_P.to(margin_P.dtype) - label_smoothing) / (1 - 2 * label_smoothing)
-    loss_P = -right_P * F.logsigmoid(margin_P) - (1 - right_P) * F.logsigmoid(-margin_P)
-    return Loss(loss_P, torch.ones_like(loss_P), pairs.chosen_P, pair_metrics(policy, reward_N, pairs))
+    right_P = (pairs.probability_P.to(policy.sum.dtype) - label_smoothing) / (1 - 2 * label_smoothing)
+    return dpo(policy, reference, replace(pairs, probability_P=right_P), beta=beta)

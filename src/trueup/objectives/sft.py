@@ -22,8 +22,4 @@ def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, pe
     """
     nll_N = -policy.sum
     weight_N = (policy.length_N if per_token else torch.ones_like(policy.length_N)).to(nll_N.dtype)
-    return Loss(nll_N, weight_N, _rows(policy), {"logps/demonstrations": policy.sum.detach()})
-
-
-def _rows(policy: LogProbs) -> torch.Tensor:
-    return torch.arange(policy.num_rows, device=policy.length_N.device)
+    return Loss.of_rows(nll_N, {"logps/demonstrations": policy.sum.detach()}, weight_N=weight_N)

@@ -4,8 +4,7 @@ import torch
 
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.pair_metrics import pair_metrics
+from trueup.objectives.loss import Loss, pair_metrics
 
 
 def slic(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.05) -> Loss:
@@ -26,4 +25,4 @@ def slic(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0
     margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(margin_P.dtype)
     loss_P = p_P * torch.relu(1 - margin_P) + (1 - p_P) * torch.relu(1 + margin_P)
-    return Loss(loss_P, torch.ones_like(loss_P), pairs.chosen_P, pair_metrics(policy, reward_N, pairs))
+    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs))

@@ -4,8 +4,7 @@ import torch
 
 from trueup.batch.index import PairsWithTarget
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.pair_metrics import pair_metrics
+from trueup.objectives.loss import Loss, pair_metrics
 
 
 def slic_hf(

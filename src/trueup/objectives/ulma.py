@@ -5,8 +5,7 @@ import torch.nn.functional as F
 
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.point_metrics import point_metrics
+from trueup.objectives.loss import Loss, point_metrics
 from trueup.objectives.pointwise_dpo import point_rewards
 
 
@@ -50,5 +49,4 @@ def ulma(
     else:
         judged_N = label_N * imitate_N - (1 - label_N) * F.logsigmoid(-reward_N)
     loss_N = torch.where(points.demonstration_N, imitate_N, judged_N)
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
-    return Loss(loss_N, torch.ones_like(loss_N), rows_N, point_metrics(policy, reward_N, points))
+    return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points))

@@ -1,12 +1,9 @@
 """Unlikelihood training. Welleck et al., 2019, https://arxiv.org/abs/1908.04319."""
 
-import torch
-
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
 from trueup.objectives.log1mexp import log1mexp
-from trueup.objectives.loss import Loss
-from trueup.objectives.point_metrics import point_metrics
+from trueup.objectives.loss import Loss, point_metrics
 
 
 def unlikelihood(policy: LogProbs, reference: None, points: Points, *, weight: float = 1.0) -> Loss:
@@ -29,5 +26,4 @@ def unlikelihood(policy: LogProbs, reference: None, points: Points, *, weight: f
     other_S = log1mexp(policy.token_S.to(log_prob_N.dtype))
     other_N = LogProbs(other_S, policy.length_N).sum
     loss_N = -label_N * log_prob_N - weight * (1 - label_N) * other_N
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
-    return Loss(loss_N, torch.ones_like(loss_N), rows_N, point_metrics(policy, policy.sum, points))
+    return Loss.of_rows(loss_N, point_metrics(policy, policy.sum, points))

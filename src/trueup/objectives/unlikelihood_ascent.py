@@ -3,12 +3,9 @@
 Cai et al., 2023, https://arxiv.org/abs/2312.02554.
 """
 
-import torch
-
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
-from trueup.objectives.point_metrics import point_metrics
+from trueup.objectives.loss import Loss, point_metrics
 
 
 def unlikelihood_ascent(policy: LogProbs, reference: None, points: Points, *, weight: float = 1.0) -> Loss:
@@ -29,5 +26,4 @@ def unlikelihood_ascent(policy: LogProbs, reference: None, points: Points, *, we
     mean_N = policy.mean
     label_N = points.label_N.to(mean_N.dtype)
     loss_N = (weight * (1 - label_N) - label_N) * mean_N
-    rows_N = torch.arange(policy.num_rows, device=loss_N.device)
-    return Loss(loss_N, torch.ones_like(loss_N), rows_N, point_metrics(policy, policy.sum, points))
+    return Loss.of_rows(loss_N, point_metrics(policy, policy.sum, points))

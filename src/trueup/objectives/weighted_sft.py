@@ -1,6 +1,5 @@
 """Maximum likelihood with a weight for each response."""
 
-import torch
 from torch import Tensor
 
 from trueup.batch.index import Weighted
@@ -33,8 +32,7 @@ def weighted_sft(
         "weights/effective_sample_size": size.reshape(1),
         "weights/effective_share": (size / weights_M.numel()).reshape(1),
     }
-    rows_N = torch.arange(policy.num_rows, device=weight_N.device)
-    return Loss(-weight_N * policy.sum, counted_N, rows_N, metrics)
+    return Loss.of_rows(-weight_N * policy.sum, metrics, weight_N=counted_N)
 
 
 def weights(weighted: Weighted) -> Tensor:

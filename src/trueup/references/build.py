@@ -13,7 +13,7 @@ from trueup.references.adapter import AdapterCopy, AdapterOff
 from trueup.references.cached import CachedReference
 from trueup.references.look_ahead import LookAhead
 from trueup.references.model_copy import ModelCopy
-from trueup.references.reference import Absent, Reference
+from trueup.references.reference import NullReference, Reference
 
 
 def build(
@@ -32,7 +32,7 @@ def build(
     adapted = is_adapted(policy.network)
     match choice:
         case choices.NoReference():
-            return Absent()
+            return NullReference()
         case choices.AdapterOff():
             if not adapted:
                 raise InputError(

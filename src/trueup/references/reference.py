@@ -70,7 +70,7 @@ class Reference(Protocol):
         ...
 
 
-class Absent:
+class NullReference:
     """For objectives that need no reference."""
 
     identity = ""

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from trueup.batch.batch import Batch, collate_batch, cut
-from trueup.batch.index import Demonstrations
+from trueup.batch.index import Demonstrations, RolloutRelation, RolloutRow
 from trueup.batch.logprobs import LogProbs
-from trueup.batch.rollouts import RolloutRelation, RolloutRow
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, listed
 from trueup.feedback.groups import RankRelation

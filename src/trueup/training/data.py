@@ -9,7 +9,7 @@ from typing import Any
 
 from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
-from trueup.batch.mismatch import mismatched
+from trueup.batch.tokens import mismatched
 from trueup.display import Display
 from trueup.errors import InputError, listed
 from trueup.feedback.condition import Condition

@@ -14,7 +14,7 @@ from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.methods.method import Method
 from trueup.models.policy import Policy
 from trueup.references.choices import NoReference
-from trueup.references.reference import Absent, Reference, State
+from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.checkpoint import Checkpoint
@@ -58,7 +58,7 @@ class Run:
     def loss_reference(self) -> Reference:
         """The reference as the objective sees it: absent where it is for the rewards alone."""
         unused = isinstance(self.method.reference, NoReference) or not self.method.reference_in_loss
-        return Absent() if unused else self.reference
+        return NullReference() if unused else self.reference
 
 
 def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, float]:

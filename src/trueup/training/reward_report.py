@@ -14,7 +14,7 @@ import torch
 
 from trueup.batch.batch import Batch
 from trueup.batch.index import GradedPairs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import Scores
 from trueup.evaluate.calibration import Calibration, Estimate, calibrate
 from trueup.models.policy import Policy
 from trueup.training.loop import Run

@@ -22,7 +22,7 @@ from trueup.models.load import Loaded
 from trueup.models.policy import Policy
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
-from trueup.references.reference import Absent, Reference
+from trueup.references.reference import NullReference, Reference
 from trueup.sources.log import EXAMPLES
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
@@ -148,7 +148,7 @@ class Session:
         if settings.reward_kl and isinstance(choice, NoReference):
             choice = Frozen()
         if isinstance(choice, NoReference):
-            return Absent()
+            return NullReference()
         assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
         return build(
             choice,

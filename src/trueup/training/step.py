@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from trueup.batch.batch import Batch
-from trueup.batch.logprobs import LogProbs
-from trueup.batch.scores import Scores
+from trueup.batch.logprobs import LogProbs, Scores
 from trueup.errors import NumericsError
 from trueup.feedback.records import Origin
 from trueup.methods.method import Method

@@ -13,7 +13,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.methods.method import Method
 from trueup.models.policy import Policy
 from trueup.objectives.loss import Loss
-from trueup.objectives.whole_step import WholeStep
+from trueup.objectives.step_objective import StepObjective
 from trueup.references.reference import Reference
 from trueup.training.finite import check_finite
 
@@ -66,9 +66,9 @@ class Rows:
 def objective_of(method: Method[Any, Any, Any], rows: Rows) -> Objective:
     """The method's objective for one step, with what it measures over the step already in it."""
     objective = method.objective
-    return objective.given(rows) if isinstance(objective, WholeStep) else objective
+    return objective.given(rows) if isinstance(objective, StepObjective) else objective
 
 
 def needs_mismatched(method: Method[Any, Any, Any]) -> bool:
     """Whether a method measures something on prompts with responses to other prompts."""
-    return isinstance(method.objective, WholeStep) and method.objective.measurement.needs_mismatched
+    return isinstance(method.objective, StepObjective) and method.objective.measurement.needs_mismatched

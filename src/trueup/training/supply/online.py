@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from trueup.batch.mismatch import mismatched
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
 from trueup.feedback.prompts import Prompt

@@ -84,7 +84,7 @@ class OfMismatched(Generic[Ref]):
 
 
 @dataclass(frozen=True, slots=True)
-class WholeStep(Generic[Ref, Index]):
+class StepObjective(Generic[Ref, Index]):
     """An objective that is given what was measured over the whole step."""
 
     measurement: Measurement
