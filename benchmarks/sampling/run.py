@@ -1,11 +1,10 @@
 """How much faster are several responses to a prompt when the prompt is computed once and what is done leaves?
 
-Draws 4 responses to each of 64 prompts of one, on one thread, with a small language model of stories, four ways:
+Draws 4 responses to each of 64 prompts of one, on one thread, with a small language model of stories, three ways:
 
     trueup      prompts once, their cache copied for each response, responses that are done leave the batch
     no leaving  the same, but a response that is done is computed to the end
     generate    the model library's `generate` with `num_return_sequences`, prompts padded on the left
-    continuous  the library's continuous batching, as `sampler.engine: continuous` sets it up
 
 The ways are run in turn, round after round, and the median of each is reported, in CPU seconds and in tokens written a
 CPU second: they draw with other random numbers and so do not write quite as much.
@@ -30,7 +29,6 @@ from trueup.feedback.prompts import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling import write
-from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.settings.sampler_settings import SamplerSettings
 
@@ -66,18 +64,16 @@ def main(
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(512))
     settings = SamplerSettings(responses=RESPONSES, max_new_tokens=max_new_tokens)
     prompts = [Prompt(text) for text in stories()]
-    samplers = {
-        kind: kind(causal, encoder, settings, name="policy") for kind in (InProcessSampler, ContinuousSampler)
-    }
+    sampler = InProcessSampler(causal, encoder, settings, name="policy")
 
-    def sampled(kind: type, seed: int) -> int:
-        found = samplers[kind].sample(prompts, RESPONSES, seed=seed)
+    def sampled(seed: int) -> int:
+        found = sampler.sample(prompts, RESPONSES, seed=seed)
         return sum(len(one.ids or ()) for several in found for one in several)
 
     def without_leaving(seed: int) -> int:
         before, write.LEAVING = write.LEAVING, 0  # type: ignore[misc]
         try:
-            return sampled(InProcessSampler, seed)
+            return sampled(seed)
         finally:
             write.LEAVING = before  # type: ignore[misc]
 
@@ -98,10 +94,9 @@ def main(
         return int((ended.cumsum(1) - ended.long() == 0).sum())
 
     ways: dict[str, Callable[[int], int]] = {
-        "trueup": lambda seed: sampled(InProcessSampler, seed),
+        "trueup": sampled,
         "no leaving": without_leaving,
         "generate": generate,
-        "continuous": lambda seed: sampled(ContinuousSampler, seed),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     tokens: dict[str, list[int]] = {way: [] for way in ways}

@@ -69,7 +69,7 @@ def test_a_recipe_by_value(settle: Settle) -> None:
             {"use_vllm": True, "vllm_mode": "server", "vllm_server_port": 9, "vllm_server_host": "h"},
             {"sampler.engine": "server", "sampler.base_url": "http://h:9/v1"},
         ),
-        ({"use_transformers_paged": True}, {"sampler.engine": "continuous"}),
+        ({"use_transformers_paged": True}, {}),
         ({"use_transformers_continuous_batching": False, "num_mini_batches": "1"}, {}),
         ({"cliprange": 0.2, "cliprange_value": 0.3}, {"clip": 0.2, "value_clip": 0.3}),
         ({"vf_coef": 0.1, "lam": 0.95}, {"value_weight": 0.1, "gae_lambda": 0.95}),

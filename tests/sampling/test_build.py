@@ -11,7 +11,6 @@ from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.prompts import Prompt
 from trueup.sampling.build import make_sampler
-from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampler
 from trueup.sampling.several import SeveralSamplers
@@ -28,7 +27,6 @@ def make(folder: Path, **settings: object) -> Sampler:
 
 def test_engines(tiny_model: Path) -> None:
     assert isinstance(make(tiny_model), InProcessSampler)
-    assert isinstance(make(tiny_model, engine="continuous"), ContinuousSampler)
 
 
 def test_each_model_writes_as_many(tiny_model: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import torch
 from support.scripted_model import read_model
 
 from trueup.feedback.prompts import Prompt
-from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.sampler_settings import SamplerSettings
@@ -16,12 +15,10 @@ PROMPTS = [Prompt("abc"), Prompt("hello world")]
 Found = list[tuple[Sampled, ...]]
 
 
-def made(
-    kind: type[InProcessSampler] | type[ContinuousSampler], folder: Path, resync: int
-) -> InProcessSampler:
+def made(folder: Path, resync: int) -> InProcessSampler:
     model, encoder = read_model(folder)
     settings = SamplerSettings(max_new_tokens=8, resync=resync)
-    return kind(model, encoder, settings, name="policy")  # type: ignore[return-value]
+    return InProcessSampler(model, encoder, settings, name="policy")
 
 
 def move(sampler: InProcessSampler) -> None:
@@ -34,12 +31,8 @@ def ids(sampler: Sampler) -> list[object]:
     return [one.ids for several in sampler.sample(PROMPTS, 2, seed=3) for one in several]
 
 
-KINDS = pytest.mark.parametrize("kind", [InProcessSampler, ContinuousSampler])
-
-
-@KINDS
-def test_the_policy_itself(kind: type[InProcessSampler], tiny_model: Path) -> None:
-    sampler = made(kind, tiny_model, 1)
+def test_the_policy_itself(tiny_model: Path) -> None:
+    sampler = made(tiny_model, 1)
     sampler.refresh(0)
     first = ids(sampler)
     move(sampler)
@@ -49,9 +42,8 @@ def test_the_policy_itself(kind: type[InProcessSampler], tiny_model: Path) -> No
     assert sampler.state() == {}
 
 
-@KINDS
-def test_as_it_was_at_the_last_refresh(kind: type[InProcessSampler], tiny_model: Path) -> None:
-    sampler = made(kind, tiny_model, 32)
+def test_as_it_was_at_the_last_refresh(tiny_model: Path) -> None:
+    sampler = made(tiny_model, 32)
     sampler.refresh(0)
     first = ids(sampler)
     move(sampler)
@@ -64,7 +56,7 @@ def test_as_it_was_at_the_last_refresh(kind: type[InProcessSampler], tiny_model:
     assert [one.ids for several in second for one in several] != first
     assert second[0][0].version == 32
 
-    resumed = made(kind, tiny_model, 32)
+    resumed = made(tiny_model, 32)
     move(resumed)
     resumed.restore(state, 0)
     assert ids(resumed) == first
@@ -73,7 +65,7 @@ def test_as_it_was_at_the_last_refresh(kind: type[InProcessSampler], tiny_model:
 
 
 def test_weights_are_back_after_an_error(tiny_model: Path) -> None:
-    sampler = made(InProcessSampler, tiny_model, 32)
+    sampler = made(tiny_model, 32)
     sampler.refresh(0)
     move(sampler)
     now = {name: value.detach().clone() for name, value in sampler.model.trainable().items()}

@@ -8,9 +8,9 @@ from trueup.methods.method import MethodInfo
 from trueup.settings.validation import convert, one_of, shown
 
 VLLM = ("use_vllm", "vllm_mode", "vllm_server_base_url", "vllm_server_host", "vllm_server_port")
-PAGED = ("use_transformers_continuous_batching", "use_transformers_paged")
 OBJECTIVES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "slic"}
 """TRL's `loss_type` -> the objective of a method that has several."""
+OWN_SAMPLING = "trueup chooses this itself"
 OWN_SERVER = "the server has its own settings"
 LOGGED = "every response is written to examples.jsonl"
 
@@ -32,11 +32,6 @@ def vllm(values: Values, method: MethodInfo) -> Outcome:
     return Outcome(
         {"sampler.engine": "server", "sampler.base_url": url if url.endswith("/v1") else f"{url}/v1"}
     )
-
-
-def paged(values: Values, method: MethodInfo) -> Outcome:
-    wanted = any(convert(bool, name, values[name]) for name in values)
-    return Outcome({"sampler.engine": "continuous"} if wanted else {})
 
 
 def reward(values: Values, method: MethodInfo) -> Outcome:
@@ -110,10 +105,8 @@ ONLINE: tuple[Row, ...] = (
     *no_effect(OWN_SERVER, "vllm_enable_sleep_mode", "vllm_max_model_length", "vllm_group_port"),
     *no_effect("sampler.timeout bounds a request", "vllm_server_timeout"),
     *refused("responses have no form given", "vllm_structured_outputs_regex", harmless=()),
-    Row(PAGED, "`sampler.engine: continuous` if true", paged),
-    *no_effect(
-        "trueup chooses this itself", "transformers_continuous_batching_config", "cache_implementation"
-    ),
+    *no_effect(OWN_SAMPLING, "use_transformers_continuous_batching", "use_transformers_paged"),
+    *no_effect(OWN_SAMPLING, "transformers_continuous_batching_config", "cache_implementation"),
     *no_effect("training runs in one process", "ds3_gather_for_generation"),
     *no_effect("the batch that is sampled bounds no memory", "local_rollout_forward_batch_size"),
     # Rounds.

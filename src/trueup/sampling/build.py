@@ -9,7 +9,6 @@ import torch
 from trueup.batch.encode import Encoder
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
-from trueup.sampling.continuous import ContinuousSampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampler
 from trueup.sampling.several import SeveralSamplers
@@ -70,12 +69,6 @@ def _in_process(
     return InProcessSampler(model, encoder, settings, name=name, poll=poll)
 
 
-def _continuous(
-    settings: SamplerSettings, model: CausalModel, encoder: Encoder, name: str, warn: Warn, poll: Poll
-) -> Sampler:
-    return ContinuousSampler(model, encoder, settings, name=name, poll=poll)
-
-
 def _server(
     settings: SamplerSettings, model: CausalModel, encoder: Encoder, name: str, warn: Warn, poll: Poll
 ) -> Sampler:
@@ -84,4 +77,4 @@ def _server(
     return ServerSampler(settings, encoder, name=name, model=model, warn=warn, poll=poll)
 
 
-_ENGINES: dict[str, Make] = {"in-process": _in_process, "continuous": _continuous, "server": _server}
+_ENGINES: dict[str, Make] = {"in-process": _in_process, "server": _server}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from trueup.settings.schema import (
     RESUMES,
     STRICT,
+    UNFIT,
     Count,
     Escaped,
     Role,
@@ -20,7 +22,17 @@ from trueup.settings.schema import (
 )
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
-Engine = Literal["in-process", "continuous", "server"]
+Engine = Literal["in-process", "server"]
+
+
+def _offered(engine: object) -> object:
+    if engine == "continuous":
+        raise PydanticCustomError(
+            UNFIT,
+            "continuous is not offered any more, as this process samples faster without it; leave sampler.engine "
+            "out, or give server with sampler.base_url",
+        )
+    return engine
 
 
 class SamplerSettings(BaseModel):
@@ -46,8 +58,8 @@ class SamplerSettings(BaseModel):
     """Of diverse beam search: taken off a token's log-probability for every earlier group that chose it."""
     models: Texts = ()
     """Further models whose responses join those of the policy, each writing as many."""
-    engine: Engine = "in-process"
-    """What computes them: this process, transformers' continuous batching, or a server."""
+    engine: Annotated[Engine, BeforeValidator(_offered)] = "in-process"
+    """What computes them: this process, or a server."""
     base_url: Url | None = None
     """Address of the server, as in http://localhost:8000/v1."""
     server_model: Text | None = None
