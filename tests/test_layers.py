@@ -16,7 +16,7 @@ SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("display", "files", "journal", "paths", "stop"),
+    ("display", "files", "journal", "paths", "stop", "words"),
     ("feedback", "endpoints", "settings"),
     ("batch", "evaluate.calibration"),
     ("objectives", "models"),

@@ -4,8 +4,6 @@ Every message tells what was given, where (file, row, key), why not, and what to
 line prints the message alone; a traceback is left for defects of trueup itself.
 """
 
-from collections.abc import Sequence
-
 
 class TrueupError(Exception):
     """A condition to report to the user in one line."""
@@ -39,9 +37,3 @@ class AnnotatorError(TrueupError):
 
 class Stopped(Exception):
     """The user asked the run to stop (SIGTERM or Ctrl-C). Not an error: the command exits with 0."""
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first few names and how many more there are, for a message."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

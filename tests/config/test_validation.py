@@ -7,10 +7,10 @@ from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import Frozen, TrustRegion
-from trueup.settings.nearest import nearest
 from trueup.settings.run_settings import NO_DATA, LoraSettings, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import convert, validate
+from trueup.words import nearest
 
 GIVEN = {"model": "m", "data": "d", "output": "o"}
 

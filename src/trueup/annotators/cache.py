@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from trueup.errors import InputError
+from trueup.words import reason
 
 FORMAT = 1
 """Of what is kept and how its key is made; a new one begins anew in the same file."""
@@ -161,9 +162,9 @@ class JudgementCache:
         try:
             yield
         except (OSError, sqlite3.Error) as error:  # a lock that is not free in time is an OSError
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            why = reason(error)
             raise InputError(
-                f"{self.path}: judgements cannot be kept there: {reason}. Point the environment variable TRUEUP_CACHE "
+                f"{self.path}: judgements cannot be kept there: {why}. Point the environment variable TRUEUP_CACHE "
                 "to a folder with room, or give annotator.cache false"
             ) from error
 

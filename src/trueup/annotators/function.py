@@ -12,10 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean, printable, shortened
 from trueup.feedback.files import read_bytes
 from trueup.feedback.records import Content
 from trueup.feedback.turns import message_json
+from trueup.words import did_you_mean, one_line, printable, shortened
 
 FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
 
@@ -76,7 +76,10 @@ def load_scorer(name: str) -> FunctionScorer:
     found = getattr(module, function, None)
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        hint = did_you_mean(function, known) or f"; it has {', '.join(map(printable, known)) or 'none'}"
+        hint = (
+            did_you_mean(function, known, quoted=True)
+            or f"; it has {', '.join(map(printable, known)) or 'none'}"
+        )
         raise InputError(f"{file} has no function {function}{hint}")
     return FunctionScorer(name, file, found)
 
@@ -101,6 +104,6 @@ def _what(error: BaseException, file: str) -> str:
     """`ValueError: no such word (line 12)`."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    text = error.msg if isinstance(error, SyntaxError) else " ".join(str(error).split())
+    text = error.msg if isinstance(error, SyntaxError) else one_line(str(error))
     place = f" (line {line})" if line else ""
     return f"{type(error).__name__}{': ' + text if text else ''}{place}"

@@ -63,8 +63,8 @@ def convert(
     """Write feedback in another form; whatever that form does not keep is named with its rows."""
     from trueup.feedback.convert.conversion import convert as converted
     from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output, write_rows
-    from trueup.feedback.counts import counted
     from trueup.sources.gather import gather
+    from trueup.words import counted
 
     _check(to, kind, threshold)
     check_output(output, force=force)

@@ -104,9 +104,9 @@ def inspect(
     if model is None and (given := [option for option, value in needs_model.items() if value is not None]):
         raise InputError(f"{given[0]} is about tokens; give the folder of a model with --model")
     from trueup.display import Display, shown
-    from trueup.feedback.counts import counted
     from trueup.inspection.inspection import inspect as inspected
     from trueup.inspection.kinds import Severity
+    from trueup.words import counted
 
     coding: Coding | None = None
     if model is not None:

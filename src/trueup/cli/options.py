@@ -104,7 +104,7 @@ class FormCommand(TyperCommand):
         except typer.TyperException as error:
             if not hasattr(error, "possibilities"):
                 raise
-            from trueup.settings.nearest import did_you_mean
+            from trueup.words import did_you_mean
 
             name = getattr(error, "option_name", "").removeprefix("--").replace("-", "_")
             known = [

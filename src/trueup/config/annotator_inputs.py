@@ -19,8 +19,8 @@ from trueup.settings.annotator_settings import (
     RewardAnnotator,
     WorldAnnotator,
 )
-from trueup.settings.nearest import did_you_mean
 from trueup.settings.validation import shown
+from trueup.words import did_you_mean
 
 FUNCTION = "FILE.py:FUNCTION, as in rewards.py:brevity"
 

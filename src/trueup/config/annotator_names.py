@@ -11,10 +11,10 @@ from typing import Any
 from trueup.config.trl_rows import same
 from trueup.errors import InputError
 from trueup.settings.annotator_settings import ANNOTATORS
-from trueup.settings.nearest import did_you_mean
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
 from trueup.settings.validation import shown
+from trueup.words import did_you_mean
 
 MAIN = {
     "local": "model",

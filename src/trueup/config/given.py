@@ -19,10 +19,10 @@ from trueup.config.yaml_file import read_yaml
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
 from trueup.references.choices import AdapterOff
-from trueup.settings.nearest import did_you_mean
 from trueup.settings.run_settings import NO_DATA, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, Problem, Problems, named, validate
+from trueup.words import did_you_mean
 
 SHORT_NAMES = {
     "lr": "learning_rate",

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from trueup.errors import InputError
-from trueup.feedback.fields import shortened
 from trueup.feedback.lines import BadRow, Fault, Row, checked, parsed, skip_space
+from trueup.words import one_line, shortened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -77,7 +77,7 @@ def one_row(
 ) -> Row | BadRow:
     """The row, or what is wrong with it."""
     if isinstance(values, Exception):
-        return BadRow(number, InputError(f"{path}:{number}: the row cannot be read: {one_line(values)}"))
+        return BadRow(number, InputError(f"{path}:{number}: the row cannot be read: {library_words(values)}"))
     repeated: list[str] = []
     try:
         made = {name: plain(values[name], kind, repeated) for name, kind in types}
@@ -143,8 +143,8 @@ def content_line(row: Row | BadRow) -> bytes:
     return json.dumps(value, sort_keys=True).encode() + b"\n"
 
 
-def one_line(error: Exception, limit: int = 160) -> str:
+def library_words(error: Exception, limit: int = 160) -> str:
     """What an error of a library says, on one line, cut after `limit` characters."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    words = one_line(error)
     cut = words if len(words) <= limit else words[:limit] + "..."
     return cut if cut.isprintable() else ascii(cut)

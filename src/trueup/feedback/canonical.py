@@ -21,6 +21,7 @@ from trueup.feedback.records import Comparison, Content, Example, Origin, Respon
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_whole
+from trueup.words import reason
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
@@ -144,7 +145,7 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
         with replaced_whole(target) as raw, packed_for(target, raw) as out:
             return _write(target, examples, out)
     except OSError as error:
-        raise InputError(f"{target}: the file cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{target}: the file cannot be written: {reason(error)}") from None
 
 
 def _write(target: Path, examples: Iterable[Example], out: Writable) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from trueup.feedback.records import Example
+from trueup.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,3 @@ def count(examples: Iterable[Example]) -> Counts:
         labelled += sum(one.label is not None for one in example.responses)
         demonstrations += sum(one.demonstration for one in example.responses)
     return Counts(responses, comparisons, scored, labelled, demonstrations)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: `1 row`, `2 rows`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def numbered(rows: Iterable[int], limit: int = 5) -> str:
-    """Row numbers, the first few: `rows 3, 8, 12, ...`."""
-    listed = list(rows)
-    more = ["..."] if len(listed) > limit else []
-    return f"row{'' if len(listed) == 1 else 's'} " + ", ".join([*map(str, listed[:limit]), *more])

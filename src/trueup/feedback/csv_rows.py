@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from trueup.errors import InputError
-from trueup.feedback.counts import counted
-from trueup.feedback.fields import listed, shortened
 from trueup.feedback.files import LoadedFile
 from trueup.feedback.lines import BadRow, Fault, Row, checked, decoded, parsed
 from trueup.feedback.written_messages import python_value
+from trueup.words import counted, listed, printable, shortened
 
 SUFFIXES = (".csv", ".tsv")
 DELIMITERS = (",", "\t", ";", "|")
@@ -231,7 +230,8 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], lines: list[str]
         raise InputError(f"{where}: {record.problem}")
     if len(record.fields) != len(names):
         raise InputError(
-            f"{where}: the row has {counted(len(record.fields), 'field')}, the header {len(names)} ({listed(names)}); "
+            f"{where}: the row has {counted(len(record.fields), 'field')}, the header {len(names)} "
+            f"({listed(map(printable, names), 12)}); "
             "a field that holds the delimiter or a line break must stand in double quotes"
         )
     value: dict[str, object] = {}

@@ -1,12 +1,13 @@
 """Access to the fields of a row. A fault names file, row, key path, what was found, what is expected."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from trueup.errors import InputError
 from trueup.feedback.records import Origin
+from trueup.words import did_you_mean, listed, printable, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +34,6 @@ class Place:
         return self.fault(f"found {described(found)}, expected {expected}")
 
 
-def printable(name: str, limit: int = 40) -> str:
-    """A key as a message can show it: on one line, cut after `limit` characters."""
-    cut = name if len(name) <= limit else name[:limit] + "..."
-    return cut if cut.isprintable() else repr(cut)
-
-
-def shortened(text: str, limit: int = 40) -> str:
-    """The text in quotes, on one line, cut after `limit` characters."""
-    return repr(text if len(text) <= limit else text[:limit] + "...")
-
-
 def described(value: object) -> str:
     """A value as an error message shows it: `text 'yes'`, `a list of 2`, `null`."""
     if value is None:
@@ -57,30 +47,21 @@ def described(value: object) -> str:
     if isinstance(value, int):
         return "the number " + (str(value) if abs(value) < 10**20 else "with more than 20 digits")
     if isinstance(value, Mapping):
-        return f"an object with the keys {listed(value)}" if value else "an empty object"
+        return f"an object with the keys {listed(map(printable, value), 12)}" if value else "an empty object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return type(value).__name__
-
-
-def listed(names: Iterable[str], limit: int = 12) -> str:
-    """Names in order, joined by commas, each cut to a readable length; `none` where there is none."""
-    parts = [printable(name) for name in names]
-    more = [f"and {len(parts) - limit} more"] if len(parts) > limit else []
-    return ", ".join(parts[:limit] + more) or "none"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'chosen'?` where a known name is near, otherwise nothing."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def needed(row: Mapping[str, object], key: str, place: Place, why: str = "") -> object:
     """The value of a key that must be there; `why` ends the message where it is not."""
     if key not in row:
         near = get_close_matches(key, list(row), n=1)
-        found = f"; found {shortened(near[0])} instead" if near else f"; the row has {listed(row)}"
+        found = (
+            f"; found {shortened(near[0])} instead"
+            if near
+            else f"; the row has {listed(map(printable, row), 12)}"
+        )
         raise place.key(key).fault(f"the key is missing{found}{'; ' if why else ''}{why}")
     return row[key]
 
@@ -148,5 +129,7 @@ def fields(value: object, place: Place, known: tuple[str, ...] = ()) -> Mapping[
         raise place.unexpected(value, f"an object {like}")
     for name in value:
         if known and name not in known:
-            raise place.key(name).fault(f"unknown key (known: {', '.join(known)}){did_you_mean(name, known)}")
+            raise place.key(name).fault(
+                f"unknown key (known: {', '.join(known)}){did_you_mean(name, known, quoted=True)}"
+            )
     return value

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
+from trueup.words import listed
 
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from trueup.errors import InputError, listed
-from trueup.feedback.arrow_rows import BATCH, batch_rows, one_line
+from trueup.errors import InputError
+from trueup.feedback.arrow_rows import BATCH, batch_rows, library_words
 from trueup.feedback.extras import need
 from trueup.feedback.files import SUFFIXES
+from trueup.words import listed
 
 if TYPE_CHECKING:
     from trueup.feedback.lines import BadRow, Row
@@ -215,8 +216,8 @@ def explained(name: HubName, error: Exception) -> str:
     else:
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         why = (
-            f"the data set cannot be read ({type(cause).__name__}: {without_secrets(one_line(cause))}); errors name "
-            "the row where its files are downloaded and given instead"
+            f"the data set cannot be read ({type(cause).__name__}: {without_secrets(library_words(cause))}); "
+            "errors name the row where its files are downloaded and given instead"
         )
     return f"{name.given}: {why}"
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from trueup.errors import InputError
-from trueup.feedback.fields import described, printable, shortened
+from trueup.feedback.fields import described
 from trueup.feedback.files import LoadedFile
+from trueup.words import printable, shortened
 
 SPACE = re.compile(r"[ \t\r\n]*")
 OBJECTS = "put one whole JSON object on each line"

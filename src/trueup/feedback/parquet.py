@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trueup.errors import InputError
-from trueup.feedback.arrow_rows import BATCH, batch_rows, one_line, unreadable
+from trueup.feedback.arrow_rows import BATCH, batch_rows, library_words, unreadable
 from trueup.feedback.extras import need
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ def batches(file: LoadedFile) -> Iterator[pyarrow.RecordBatch]:
         yield from opened.iter_batches(batch_size=BATCH, use_threads=False)
     except unreadable() as error:
         raise InputError(
-            f"{file.path}: the Parquet file is damaged ({one_line(error)}); copy or download it again"
+            f"{file.path}: the Parquet file is damaged ({library_words(error)}); copy or download it again"
         ) from None

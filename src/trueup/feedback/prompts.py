@@ -9,7 +9,6 @@ from pathlib import Path
 
 from trueup.errors import InputError
 from trueup.feedback.containers import opened
-from trueup.feedback.counts import counted
 from trueup.feedback.fields import Place, needed
 from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.layouts.layout import RowValue
@@ -19,6 +18,7 @@ from trueup.feedback.records import Content, Example, Origin, Tools
 from trueup.feedback.same import asked_key
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import content
+from trueup.words import counted
 
 KEY = "prompt"
 USED = (KEY, "tools")

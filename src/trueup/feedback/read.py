@@ -7,12 +7,12 @@ from pathlib import Path
 from trueup.errors import InputError
 from trueup.feedback.checks import contradicts_scores, unusable_because
 from trueup.feedback.containers import opened
-from trueup.feedback.counts import Counts, count, counted, numbered
-from trueup.feedback.fields import did_you_mean, printable
+from trueup.feedback.counts import Counts, count
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout, Unusable
 from trueup.feedback.lines import BadRow
 from trueup.feedback.records import Example, Origin
+from trueup.words import counted, did_you_mean, numbered, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,5 +177,5 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
 def near_keys(unused: Iterable[str], layout: Layout | None) -> Mapping[str, str]:
     """For each unused key that looks like an optional key, the question whether that was meant."""
     known = layout.optional if layout else ()
-    asked = {key: did_you_mean(key, known) for key in unused}
+    asked = {key: did_you_mean(key, known, quoted=True) for key in unused}
     return {key: question for key, question in asked.items() if question}

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trueup.errors import InputError, listed
-from trueup.feedback.arrow_rows import BATCH, batch_rows, one_line
+from trueup.errors import InputError
+from trueup.feedback.arrow_rows import BATCH, batch_rows, library_words
 from trueup.feedback.extras import need
 from trueup.feedback.files import names_in
+from trueup.words import listed
 
 if TYPE_CHECKING:
     from trueup.feedback.lines import BadRow, Row
@@ -27,9 +28,7 @@ def refuse_several(path: Path) -> None:
     if (path / "dataset_dict.json").is_file():
         parts = [name for name in names_in(path) if is_saved(path / name)]
         example = f", as in {path / parts[0]}" if parts else ""
-        raise InputError(
-            f"{path}: this folder holds the splits {listed(parts) or 'none'}; name one of them{example}"
-        )
+        raise InputError(f"{path}: this folder holds the splits {listed(parts)}; name one of them{example}")
 
 
 def saved_rows(path: Path) -> Iterator[Row | BadRow]:
@@ -48,7 +47,7 @@ def saved_rows(path: Path) -> Iterator[Row | BadRow]:
         found = datasets.load_from_disk(str(path))
     except Exception as error:  # the library raises of its own, of Arrow and of the system
         raise InputError(
-            f"{path}: the data set in this folder is damaged ({type(error).__name__}: {one_line(error)}); "
+            f"{path}: the data set in this folder is damaged ({type(error).__name__}: {library_words(error)}); "
             "save or copy it again"
         ) from None
     yield from batch_rows(found.with_format("arrow").iter(BATCH), str(path))

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from trueup.feedback.fields import Place, fields, items, shortened
+from trueup.feedback.fields import Place, fields, items
 from trueup.feedback.lines import Fault, first_fault, parsed
 from trueup.feedback.records import Content, Tools
+from trueup.words import shortened
 
 SCHEMAS = "JSON schemas of tools"
 

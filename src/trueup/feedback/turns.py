@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from trueup.feedback.fields import Place, described, did_you_mean, fields, items, needed, text
+from trueup.feedback.fields import Place, described, fields, items, needed, text
 from trueup.feedback.records import Content, Message
 from trueup.feedback.written_messages import WRITTEN, holds_messages
+from trueup.words import did_you_mean
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
 RESPONSE_ROLES = ("assistant", "tool")
@@ -47,7 +48,7 @@ def message(value: object, place: Place) -> Message:
     role = text(needed(row, "role", place), place.key("role"))
     if role not in ROLES:
         other = OTHER_NAMES.get(role.lower())
-        hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES)
+        hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
         hint = SWIFT_HINT if role in SWIFT_ROLES else hint
         raise place.key("role").unexpected(role, "one of " + ", ".join(ROLES) + hint)
     extra = {key: one for key, one in row.items() if key not in ("role", "content")}

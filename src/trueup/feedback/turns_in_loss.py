@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from trueup.feedback.counts import counted
 from trueup.feedback.records import Content, Example, Message
 from trueup.feedback.turns import not_learned
+from trueup.words import counted
 
 Turns = Literal["last", "all"]
 

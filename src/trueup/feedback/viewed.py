@@ -7,7 +7,7 @@ from functools import partial
 from typing import Generic
 
 from trueup.errors import InputError
-from trueup.feedback.counts import count, counted
+from trueup.feedback.counts import count
 from trueup.feedback.groups import (
     DemonstratedPairRelation,
     DemonstrationRelation,
@@ -23,6 +23,7 @@ from trueup.feedback.groups import (
 )
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.same import prompt_key
+from trueup.words import counted
 
 SINGLE = "a single response cannot be ranked"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
-from trueup.feedback.counts import counted
 from trueup.feedback.records import Example
 from trueup.gathering.depends import of_annotating
 from trueup.gathering.judges import prepared
@@ -24,6 +23,7 @@ from trueup.gathering.work import Work
 from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.gather import gather
+from trueup.words import counted
 
 Make = Callable[[Sequence[Example], Work, Display], Sequence[Example]]
 """The examples that are written, of those that were given."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trueup.feedback.counts import counted, numbered
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Content, Example, Message, Response
 from trueup.feedback.same import asked_key, content_key, prompt_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.feedback.turns import says_nothing
 from trueup.gathering.writing import Written
+from trueup.words import counted, numbered
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 from trueup.annotators.annotator import Annotator
 from trueup.feedback.canonical import example_from_row, example_to_row
-from trueup.feedback.counts import counted
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.viewed import places
 from trueup.gathering.work import Work
+from trueup.words import counted
 
 CHUNK = 64
 """Examples judged before their judgements are kept."""

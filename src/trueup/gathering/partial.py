@@ -20,7 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
+from trueup.words import listed, reason
 
 SUFFIX = ".part"
 
@@ -145,7 +146,7 @@ class Partial:
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(
-            f"{self.path}: the work done so far cannot be kept there: {error.strerror or error}. Make room, or give "
+            f"{self.path}: the work done so far cannot be kept there: {reason(error)}. Make room, or give "
             "another output"
         )
 

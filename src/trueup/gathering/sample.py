@@ -13,7 +13,6 @@ from trueup.config.model_folder import scores_text
 from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
-from trueup.feedback.counts import counted
 from trueup.feedback.prompts import Prompts
 from trueup.feedback.records import Example
 from trueup.feedback.same import asked_key, prompt_key
@@ -30,6 +29,7 @@ from trueup.gathering.work import Work
 from trueup.gathering.writing import write_responses
 from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.prompts import gather_prompts
+from trueup.words import counted
 
 WORLD = "world"
 

@@ -9,11 +9,11 @@ from statistics import fmean, pstdev
 
 from trueup.evaluate.mean import mean
 from trueup.feedback import views
-from trueup.feedback.counts import counted
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example
 from trueup.feedback.same import content_key
 from trueup.gathering.judging import Judged, left_out
+from trueup.words import counted
 
 SPENT = ("requests", "cached", "asked_again", "tokens", "estimated", "cost")
 """Facts of an endpoint, in the order in which they are shown."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trueup.annotators.templates import TEMPLATES, template_source
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean
 from trueup.gathering.rewriting import asking
+from trueup.words import did_you_mean
 
 NAMES = (*TEMPLATES, asking.IMPROVE)
 
@@ -18,6 +18,6 @@ def source_of(name: str) -> str:
     """
     if name not in NAMES:
         raise InputError(
-            f"there is no template {name!r}{did_you_mean(name, NAMES)}; there are {', '.join(NAMES)}"
+            f"there is no template {name!r}{did_you_mean(name, NAMES, quoted=True)}; there are {', '.join(NAMES)}"
         )
     return asking.source_of(name) if name == asking.IMPROVE else template_source(name)

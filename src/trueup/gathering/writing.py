@@ -10,10 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from trueup.errors import AnnotatorError
-from trueup.feedback.counts import counted
 from trueup.feedback.prompts import Prompt
 from trueup.gathering.work import Work
 from trueup.sampling.sampler import Sampled, Sampler
+from trueup.words import counted
 
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from trueup.errors import InputError
 from trueup.feedback.counts import count
-from trueup.feedback.fields import listed, printable
 from trueup.feedback.read import FileReport, read_file
 from trueup.feedback.records import Example, Origin
 from trueup.inspection import kinds
@@ -16,6 +15,7 @@ from trueup.inspection.kinds import Kind
 from trueup.inspection.problem import Problem
 from trueup.inspection.unused_keys import kind_of_key
 from trueup.sources.gather import WORLD, gather
+from trueup.words import listed, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,9 @@ def problems_of_reading(part: Part) -> list[Problem]:
         for key in report.unused_rows:
             if key not in report.near_keys:
                 by_kind.setdefault(kind_of_key(key), []).append(key)
-        problems += [_of_keys(kind, report, keys, listed(keys)) for kind, keys in by_kind.items()]
+        problems += [
+            _of_keys(kind, report, keys, listed(map(printable, keys), 12)) for kind, keys in by_kind.items()
+        ]
     if not part.examples and not part.unreadable:
         problems.append(Problem(kinds.NO_EXAMPLES, 1))
     return problems

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trueup.feedback.counts import counted
 from trueup.inspection.inspection import Inspection
 from trueup.inspection.kinds import Severity
 from trueup.inspection.problem import ALL_OF_THEM, Problem, rows_of, short_names
 from trueup.inspection.statistics import QUANTILES, LengthTable, bins, distribution
+from trueup.words import counted
 
 if TYPE_CHECKING:
     from trueup.inspection.shown import Run, Shown

@@ -13,7 +13,6 @@ from trueup.batch.encode import EncodedGroup
 from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
-from trueup.feedback.fields import printable
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Content, Example, Message
 from trueup.inspection import kinds
@@ -23,6 +22,7 @@ from trueup.inspection.lost_text import lost_of
 from trueup.inspection.message_keys import MessageKeys
 from trueup.inspection.problem import PARTS, Problem, found
 from trueup.inspection.statistics import Lengths
+from trueup.words import printable
 
 
 @dataclass(frozen=True, slots=True)

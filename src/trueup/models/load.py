@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.models.tokenizer import base_folder, find_end_ids, read_tokenizer
 from trueup.models.tokenizer import quiet as quiet
+from trueup.words import listed, one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
                 output_loading_info=True,
             )
         except Exception as error:  # the library raises many kinds for a folder it cannot read
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"{path}: not a causal language model that can be loaded: {reason}") from error
     network, report = loaded
     refuse_missing(path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ()))))
@@ -166,7 +167,7 @@ def load_adapter(network: Any, path: str) -> Any:
                 there = set(stored.keys())
             adapted = PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
         except Exception as error:  # as above
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"{path}: not an adapter that can be loaded: {reason}") from error
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     refuse_missing(path, sorted(set(wanted) - there))

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
 from trueup.models.load import quiet
+from trueup.words import listed
 
 POLICY = "default"
 REFERENCE = "reference"

@@ -22,6 +22,7 @@ from trueup.models.load import (
 )
 from trueup.models.reward import HEAD
 from trueup.models.tokenizer import base_folder, load_tokenizer
+from trueup.words import one_line
 
 
 def load_reward(
@@ -135,7 +136,7 @@ def _network(path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bo
                 trust_remote_code=trust_remote_code, output_loading_info=True, **options,
             )  # fmt: skip
         except Exception as error:  # the library raises many kinds for a folder it cannot read
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             if "Unrecognized configuration class" in reason:
                 reason = "its family has no class for sequence classification in transformers"
             raise InputError(f"{path}: not a model that can be loaded as a reward model: {reason}") from error

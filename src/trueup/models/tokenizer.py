@@ -12,6 +12,7 @@ from typing import Any
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
+from trueup.words import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def read_tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_templa
                 path if own else base, local_files_only=True, trust_remote_code=trust_remote_code
             )
         except Exception as error:  # the library raises many kinds for a folder it cannot read
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"{path}: no tokenizer that can be loaded: {reason}") from error
     # trueup cuts to the model's length itself, and counts what it cuts; the library would warn of each long text.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
@@ -151,7 +152,7 @@ def _config(base: str, trust_remote_code: bool) -> Any:
                 base, local_files_only=True, trust_remote_code=trust_remote_code
             )
         except Exception as error:  # as above
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"{base}: no model's configuration that can be loaded: {reason}") from error
 
 

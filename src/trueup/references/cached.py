@@ -21,6 +21,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.identity import identity_of, model_identity
 from trueup.references.reference import Feed, State
 from trueup.references.table import Table
+from trueup.words import reason
 
 CODE_PATH = 1
 """Raised whenever a change of code could change a log-probability by more than rounding."""
@@ -115,8 +116,8 @@ def write_table(path: Path, table: Table) -> None:
     except (OSError, SafetensorError) as error:  # a full disk is either
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        why = reason(error)
         raise InputError(
-            f"{path.parent}: the reference's log-probabilities cannot be kept there: {reason}. "
+            f"{path.parent}: the reference's log-probabilities cannot be kept there: {why}. "
             "Point the environment variable TRUEUP_CACHE to a folder with room, or choose --reference.kind frozen"
         ) from error

@@ -21,6 +21,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.load import quiet
 from trueup.paths import cache_folder
+from trueup.words import reason
 
 PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"
 LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
@@ -91,9 +92,9 @@ class _Folder:
             with quiet():
                 network.save_pretrained(str(target), **only)
         except Exception as error:  # OSError, and SafetensorError for the same full disk
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            why = reason(error)
             raise InputError(
-                f"{target}: the weights for the server could not be written: {reason}. Make room, or set TRUEUP_CACHE "
+                f"{target}: the weights for the server could not be written: {why}. Make room, or set TRUEUP_CACHE "
                 "to a folder that the server can read, too"
             ) from error
         return target

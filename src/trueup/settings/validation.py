@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trueup.errors import InputError
-from trueup.settings.nearest import did_you_mean
 from trueup.settings.schema import Setting, settings_in
+from trueup.words import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

@@ -20,6 +20,7 @@ from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.records import Example, Origin
 from trueup.journal import Journal
+from trueup.words import reason
 
 EXAMPLES = "examples.jsonl"
 ROUNDS = "rounds.jsonl"
@@ -119,7 +120,7 @@ class RoundLog:
                 raise
         except OSError as error:
             raise CheckpointError(
-                f"{self.examples}: what was gathered cannot be written: {error.strerror or error}. Make room and go on "
+                f"{self.examples}: what was gathered cannot be written: {reason(error)}. Make room and go on "
                 "with --resume"
             ) from error
         self.rounds[number] = Round(self._read(rows), json.loads(line)["facts"])
@@ -256,14 +257,14 @@ def _lines(journal: Journal) -> list[bytes]:
     try:
         return journal.read()[0]
     except OSError as error:
-        raise CheckpointError(f"{journal.path}: cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{journal.path}: cannot be read: {reason(error)}") from error
 
 
 def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
     try:
         journal.keep(lines)
     except OSError as error:
-        raise CheckpointError(f"{journal.path}: cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(f"{journal.path}: cannot be written: {reason(error)}") from error
 
 
 def _digest(rows: Sequence[bytes]) -> str:

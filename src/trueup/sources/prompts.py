@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trueup.feedback.counts import counted
 from trueup.feedback.prompts import Prompt, Prompts, distinct, of_examples, read_prompts
 from trueup.feedback.records import Example
 from trueup.sources.gather import WORLD
+from trueup.words import counted
 
 
 def gather_prompts(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:

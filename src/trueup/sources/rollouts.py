@@ -17,11 +17,12 @@ from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations, RolloutRelation, RolloutRow
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup
-from trueup.errors import CheckpointError, NumericsError, listed
+from trueup.errors import CheckpointError, NumericsError
 from trueup.feedback.groups import RankRelation
 from trueup.models.policy import Policy
 from trueup.objectives.rollout import Rollout, Round
 from trueup.references.reference import Reference
+from trueup.words import listed
 
 Measured = tuple[LogProbs, LogProbs | None]
 """Of one group, under the policy and under the reference."""

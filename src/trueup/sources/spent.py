@@ -10,6 +10,7 @@ from pathlib import Path
 from trueup.annotators.annotator import Annotator
 from trueup.annotators.budget import Budget
 from trueup.errors import CheckpointError
+from trueup.words import reason
 
 
 def accounted(annotator: Annotator, file: Path) -> Annotator:
@@ -34,7 +35,7 @@ def accounted(annotator: Annotator, file: Path) -> Annotator:
             os.replace(other, file)
         except OSError as error:
             raise CheckpointError(
-                f"{file}: what the annotator took cannot be written: {error.strerror or error}. Make room and go on "
+                f"{file}: what the annotator took cannot be written: {reason(error)}. Make room and go on "
                 "with --resume"
             ) from error
 

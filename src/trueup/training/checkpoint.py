@@ -23,6 +23,7 @@ from torch import Tensor
 
 from trueup.errors import CheckpointError
 from trueup.files import flush_to_disk
+from trueup.words import reason
 
 FORMAT = 1
 PREFIX = "step-"
@@ -62,12 +63,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         shutil.rmtree(part, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        why = reason(error)
         needed = sum(
             t.numel() * t.element_size() for part_ in checkpoint.parts.values() for t in part_.values()
         )
         raise CheckpointError(
-            f"{final}: the checkpoint could not be written: {reason}. It needs {needed / 1e6:.1f} MB and "
+            f"{final}: the checkpoint could not be written: {why}. It needs {needed / 1e6:.1f} MB and "
             f"{_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go on with --resume"
         ) from error
     return final

@@ -11,7 +11,7 @@ from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import mismatched
 from trueup.display import Display
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
 from trueup.feedback.records import Content, Example
@@ -25,6 +25,7 @@ from trueup.sources.gather import gather, overlap, split
 from trueup.sources.offline import OfflineSource
 from trueup.training.prepare import Prepared, prepare
 from trueup.training.whole import needs_mismatched
+from trueup.words import listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from trueup.errors import CheckpointError
 from trueup.feedback.condition import Condition
 from trueup.models import lora
 from trueup.models.load import quiet
+from trueup.words import reason
 
 CARD = """---
 {{ card_data }}
@@ -108,9 +109,9 @@ def export(
         os.rename(part, folder)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         shutil.rmtree(part, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        why = reason(error)
         raise CheckpointError(
-            f"{folder}: the finished model could not be written: {reason}. The run's checkpoints are intact: make room "
+            f"{folder}: the finished model could not be written: {why}. The run's checkpoints are intact: make room "
             "and go on with --resume"
         ) from error
 

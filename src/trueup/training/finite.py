@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from trueup.batch.batch import Batch
-from trueup.errors import NumericsError, listed
+from trueup.errors import NumericsError
+from trueup.words import listed
 
 
 def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:

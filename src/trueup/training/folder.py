@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_whole
 from trueup.sources.log import EXAMPLES, ROUNDS
+from trueup.words import reason
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class RunFolder:
             ) from error
         except OSError as error:
             raise InputError(
-                f"{self.path}: the run folder cannot be written: {error.strerror or error}. Give another --output"
+                f"{self.path}: the run folder cannot be written: {reason(error)}. Give another --output"
             ) from error
         return lock
 
@@ -142,6 +143,6 @@ class RunFolder:
                 opened.write(text.encode())
         except OSError as error:
             raise CheckpointError(
-                f"{file}: cannot be written: {error.strerror or error}. Make room, and go on with --resume if the run "
+                f"{file}: cannot be written: {reason(error)}. Make room, and go on with --resume if the run "
                 "has begun"
             ) from error

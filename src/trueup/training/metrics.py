@@ -11,6 +11,7 @@ from pathlib import Path
 from trueup.errors import CheckpointError
 from trueup.files import replaced_whole
 from trueup.training.trackers import Tracker
+from trueup.words import reason
 
 
 class Metrics:
@@ -50,9 +51,7 @@ class Metrics:
             self._append(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
             if not self._failed:
-                self.warn(
-                    f"{self.path}: metrics are not written: {error.strerror or error}; training goes on"
-                )
+                self.warn(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
             self._failed = True
         if any(key.startswith("eval_") for key in values):
             self.evaluated.add(step)
@@ -80,7 +79,7 @@ class Metrics:
                 file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         except OSError as error:
             raise CheckpointError(
-                f"{self.path}: cannot be written: {error.strerror or error}. Make room, and go on with --resume"
+                f"{self.path}: cannot be written: {reason(error)}. Make room, and go on with --resume"
             ) from error
 
     def close(self) -> None:

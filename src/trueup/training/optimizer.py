@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trueup.errors import CheckpointError, NumericsError, listed
+from trueup.errors import CheckpointError, NumericsError
+from trueup.words import listed
 
 
 @dataclass(frozen=True, slots=True)

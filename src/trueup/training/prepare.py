@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.records import Origin
+from trueup.words import listed
 
 R = TypeVar("R")
 

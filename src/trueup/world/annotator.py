@@ -13,9 +13,9 @@ from random import Random
 
 from trueup.annotators.scoring import ScoringAnnotator
 from trueup.errors import InputError
-from trueup.feedback.fields import shortened
 from trueup.feedback.records import Content
 from trueup.settings.annotator_settings import WorldAnnotator
+from trueup.words import shortened
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
 from trueup.world.people import Annotator, Reward
 from trueup.world.scorer import WorldScorer

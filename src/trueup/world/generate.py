@@ -5,7 +5,6 @@ examples only add rows, and noise changes verdicts and nothing else. `examples` 
 `prompts(count, seed)`.
 """
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.words import did_you_mean
 from trueup.world.gold import Weights, gold, proxy
 from trueup.world.language import draw, render
 from trueup.world.people import Annotator, Reward, Writer, demonstrator, expert
@@ -63,7 +63,7 @@ def examples(
         InputError: a kind that does not exist, or a number out of range.
     """
     if kind not in KINDS:
-        raise InputError(f"unknown kind of world feedback {kind!r}{_nearest(kind, KINDS)}")
+        raise InputError(f"unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")
     num_responses = NUM_RESPONSES.get(kind, 1) if responses is None else responses
     _check_range("count", count, 1)
     _check_range("responses", num_responses, 2 if kind in NUM_RESPONSES else 1)
@@ -136,11 +136,11 @@ def from_name(name: str) -> tuple[Example, ...]:
             f"{name!r} names no world feedback; write world:KIND, KIND one of {', '.join(KINDS)}"
         )
     if kind not in KINDS:
-        raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{_nearest(kind, KINDS)}")
+        raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")
     given: dict[str, object] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in _SETTINGS:
-            raise InputError(f"{name!r}: unknown key {key!r}{_nearest(key, _SETTINGS)}")
+            raise InputError(f"{name!r}: unknown key {key!r}{_meant(key, _SETTINGS)}")
         if key in given:
             raise InputError(f"{name!r}: {key} is given twice; give it once")
         read, wanted = _SETTINGS[key]
@@ -193,6 +193,5 @@ def _check_range(key: str, value: float, low: float, high: float = math.inf) -> 
         raise InputError(f"{key} must be {bounds}; got {value}")
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"
+def _meant(word: str, known: Iterable[str]) -> str:
+    return did_you_mean(word, known, quoted=True) or f"; choose from {', '.join(known)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean
 from trueup.feedback.prompts import Prompt
 from trueup.feedback.records import Origin
+from trueup.words import did_you_mean
 from trueup.world.generate import prompts
 
 KIND = "world:prompts"
@@ -28,7 +28,7 @@ def prompts_from_name(name: str) -> tuple[Prompt, ...]:
     given: dict[str, int] = {}
     for key, value in parse_qsl(name.partition("?")[2], keep_blank_values=True):
         if key not in DEFAULTS:
-            hint = did_you_mean(key, DEFAULTS) or f"; the keys are {', '.join(DEFAULTS)}"
+            hint = did_you_mean(key, DEFAULTS, quoted=True) or f"; the keys are {', '.join(DEFAULTS)}"
             raise InputError(f"{name!r}: unknown key {key!r}{hint}")
         if key in given:
             raise InputError(f"{name!r}: {key} is given twice; give it once")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean
 from trueup.feedback.records import Content
+from trueup.words import did_you_mean
 from trueup.world.gold import gold, proxy
 from trueup.world.people import Reward
 
@@ -44,6 +44,6 @@ def world_scorer(name: str) -> WorldScorer:
     """
     reward = name.removeprefix(SCHEME)
     if reward not in REWARDS:
-        hint = did_you_mean(reward, REWARDS) or f"; choose from {', '.join(REWARDS)}"
+        hint = did_you_mean(reward, REWARDS, quoted=True) or f"; choose from {', '.join(REWARDS)}"
         raise InputError(f"{name!r}: the world has no reward {reward!r}{hint}")
     return WorldScorer(REWARDS[reward])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trueup.annotators.templates.template import Template, checked
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean
+from trueup.words import did_you_mean
 
 TEMPLATES = ("helpfulness", "harmlessness", "summary")
 """Those that come with trueup."""
@@ -24,7 +24,7 @@ def load_template(name: str) -> Template:
     try:
         source = Path(name).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        hint = did_you_mean(name, TEMPLATES)
+        hint = did_you_mean(name, TEMPLATES, quoted=True)
         raise InputError(
             f"template {name}: no such file{hint}; give {_either(TEMPLATES)}, or a file with a Jinja template"
         ) from None
@@ -42,7 +42,8 @@ def template_source(name: str) -> str:
     """
     if name not in TEMPLATES:
         raise InputError(
-            f"there is no template {name!r}{did_you_mean(name, TEMPLATES)}; there is {_either(TEMPLATES)}"
+            f"there is no template {name!r}{did_you_mean(name, TEMPLATES, quoted=True)}; "
+            f"there is {_either(TEMPLATES)}"
         )
     return files(__package__).joinpath(f"{name}.jinja").read_text(encoding="utf-8")
 

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trueup.annotators.fence import boundary_of, fenced
 from trueup.batch.time_limit import within
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean, printable
+from trueup.words import did_you_mean, one_line, printable
 
 VARIABLES = ("prompt", "first", "second", "instruction", "boundary", "labels")
 LABELS = ("1", "2")
@@ -93,7 +93,7 @@ def checked(name: str, source: str) -> Template:
         if node.name in unknown and node.name not in VARIABLES:
             raise InputError(
                 f"{name}:{node.lineno}: a template knows no {printable(node.name)}"
-                f"{did_you_mean(node.name, VARIABLES)}; it may use {', '.join(VARIABLES)}"
+                f"{did_you_mean(node.name, VARIABLES, quoted=True)}; it may use {', '.join(VARIABLES)}"
             )
     for needed in ("first", "second"):
         if needed not in unknown:
@@ -144,4 +144,4 @@ UNNAMED = ("<template>", "<unknown>")
 
 def _said(error: BaseException) -> str:
     text: Any = getattr(error, "message", None) or str(error)
-    return " ".join(str(text).split()) or type(error).__name__
+    return one_line(text) or type(error).__name__

@@ -8,6 +8,7 @@ from pathlib import Path
 from trueup.errors import InputError
 from trueup.feedback.canonical import Writable, packed_for
 from trueup.files import replaced_whole
+from trueup.words import reason
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 STANDARD_OUTPUT = "-"
@@ -51,7 +52,7 @@ def write_rows(name: str, rows: Iterable[Mapping[str, object]]) -> None:
         with replaced_whole(target) as raw, packed_for(target, raw) as out:
             write_lines(out, rows)
     except OSError as error:
-        raise InputError(f"{name}: the file cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{name}: the file cannot be written: {reason(error)}") from None
 
 
 def write_lines(out: Writable, rows: Iterable[Mapping[str, object]]) -> None:

@@ -7,7 +7,7 @@ To add one: a file beside this one, or in `data_sets` or `frameworks`, that make
 from difflib import get_close_matches
 
 from trueup.errors import InputError
-from trueup.feedback.fields import Place, listed, printable
+from trueup.feedback.fields import Place
 from trueup.feedback.layouts import (
     canonical,
     conversations,
@@ -21,6 +21,7 @@ from trueup.feedback.layouts import (
 )
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
+from trueup.words import listed, printable
 
 LAYOUTS: tuple[Layout, ...] = (
     *data_sets.LAYOUTS,
@@ -70,9 +71,9 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
     help_with_it = wrapped(row) or advice(nearest, row)
     if not help_with_it:
         known = dict.fromkeys(" + ".join(layout.keys) for layout in general)
-        help_with_it = f"; known are {listed(known, 8)}"
+        help_with_it = f"; known are {listed(map(printable, known), 8)}"
     raise InputError(
-        f"{origin}: no known layout has the keys of this row ({listed(row)}){help_with_it}; "
+        f"{origin}: no known layout has the keys of this row ({listed(map(printable, row), 12)}){help_with_it}; "
         "docs/feedback.md lists the layouts"
     )
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trueup.errors import InputError
-from trueup.feedback.counts import counted
 from trueup.feedback.orders import clear_wins, scores
 from trueup.feedback.records import Example, Response
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
+from trueup.words import counted
 
 Scale = Literal["none", "min-max", "range", "sigmoid"]
 

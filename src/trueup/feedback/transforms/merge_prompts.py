@@ -4,10 +4,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trueup.feedback.counts import counted
 from trueup.feedback.records import Comparison, Example, Response
 from trueup.feedback.same import content_key, prompt_key
 from trueup.feedback.transforms.transform import Fitted
+from trueup.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from trueup.errors import InputError
-from trueup.feedback.counts import counted
 from trueup.feedback.orders import Value, agreed, distinct, labels, scores, wins
 from trueup.feedback.records import Example
 from trueup.feedback.transforms.transform import Fitted
+from trueup.words import counted
 
 
 def compared(example: Example) -> list[Value]:

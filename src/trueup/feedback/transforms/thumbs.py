@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from trueup.errors import InputError
-from trueup.feedback.counts import counted
 from trueup.feedback.records import Example
 from trueup.feedback.transforms.transform import Fitted
+from trueup.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.counts import counted
 from trueup.feedback.orders import scores
 from trueup.feedback.records import Example
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
+from trueup.words import counted
 
 QUANTILE = 0.99
 """Of the training rewards: what is asked for unless told otherwise. The highest may have been seen only once."""

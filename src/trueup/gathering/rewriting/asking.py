@@ -16,10 +16,10 @@ from trueup.annotators.fence import boundary_of, fenced
 from trueup.annotators.transcript import answered, asked
 from trueup.annotators.visible import visible
 from trueup.errors import InputError
-from trueup.feedback.fields import did_you_mean
 from trueup.feedback.layouts.hh_transcripts import ASSISTANT, HUMAN
 from trueup.feedback.turns import message_json
 from trueup.gathering.rewriting.pair import Pair
+from trueup.words import did_you_mean
 
 Messages = list[dict[str, Any]]
 Ask = Callable[[Pair], Messages]
@@ -57,7 +57,9 @@ def source_of(name: str) -> str:
         InputError: there is none of this name.
     """
     if name != IMPROVE:
-        raise InputError(f"there is no template {name!r}{did_you_mean(name, (IMPROVE,))}; there is {IMPROVE}")
+        raise InputError(
+            f"there is no template {name!r}{did_you_mean(name, (IMPROVE,), quoted=True)}; there is {IMPROVE}"
+        )
     return files(__package__).joinpath(f"{name}.jinja").read_text(encoding="utf-8")
 
 
@@ -94,7 +96,7 @@ def _read(template: str) -> str:
     try:
         return Path(template).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        hint = did_you_mean(template, (ANSWER, IMPROVE))
+        hint = did_you_mean(template, (ANSWER, IMPROVE), quoted=True)
         raise InputError(
             f"rewrite_template {template}: no such file{hint}; give {ANSWER}, {IMPROVE}, or a file with a "
             "Jinja template"
@@ -117,7 +119,7 @@ def _compiled(name: str, source: str, instruction: str | None) -> jinja2.Templat
         raise InputError(f"{name}:{error.lineno}: {error.message}. Mend the template") from None
     if unknown := sorted(used - set(VARIABLES)):
         raise InputError(
-            f"{name}: a template knows no {unknown[0]}{did_you_mean(unknown[0], VARIABLES)}; it may use "
+            f"{name}: a template knows no {unknown[0]}{did_you_mean(unknown[0], VARIABLES, quoted=True)}; it may use "
             f"{', '.join(VARIABLES)}"
         )
     if "prompt" not in used:

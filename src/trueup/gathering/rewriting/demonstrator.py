@@ -12,13 +12,13 @@ from trueup.annotators.cache import JudgementCache, judgement_key, place_of
 from trueup.annotators.endpoint import connect
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError
-from trueup.feedback.fields import shortened
 from trueup.feedback.groups import Discarded
 from trueup.gathering.rewriting.answer import fault, read_answer
 from trueup.gathering.rewriting.asking import Ask, Messages, make_asking
 from trueup.gathering.rewriting.pair import Pair
 from trueup.paths import cache_folder
 from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.words import shortened
 
 PATH = "/chat/completions"
 FEWEST = 20

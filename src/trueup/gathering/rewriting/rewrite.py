@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from trueup.feedback.counts import counted
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example
 from trueup.gathering.judging import left_out
 from trueup.gathering.rewriting.demonstrator import Demonstrator
 from trueup.gathering.rewriting.pair import Pair, pair_of, spoken
 from trueup.gathering.work import Work
+from trueup.words import counted
 
 CHUNK = 32
 """Pairs rewritten before their demonstrations are kept."""

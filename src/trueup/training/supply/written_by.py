@@ -7,10 +7,11 @@ from typing import Any
 
 from trueup.config.layers import flatten
 from trueup.config.resolve import dump, load_run
-from trueup.errors import InputError, listed
+from trueup.errors import InputError
 from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
+from trueup.words import listed
 
 RESULT = frozenset(setting.path for setting in settings_in(RunSettings) if setting.affects == "result")
 """Settings that change what a replay ends with."""

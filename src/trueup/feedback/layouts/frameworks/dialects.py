@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trueup.feedback.fields import Place, did_you_mean, fields, items, needed, text
+from trueup.feedback.fields import Place, fields, items, needed, text
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.records import Message
 from trueup.feedback.turns import NOT_LEARNED, spoken
+from trueup.words import did_you_mean
 
 CALL = "call"
 """Stands among the roles of a dialect for a turn of the assistant that calls a tool, written as JSON."""
@@ -93,7 +94,7 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     role = dialect.roles.get(name.lower())
     if role is None:
         known = ", ".join(dialect.roles)
-        hint = did_you_mean(name.lower(), dialect.roles)
+        hint = did_you_mean(name.lower(), dialect.roles, quoted=True)
         raise place.key(speaker).unexpected(name, f"one of {known}{hint}")
     extra = {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
     at = place.key(said)

@@ -1,0 +1,82 @@
+"""Words of messages: lists, counts, excerpts, the name that was meant, why something failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first few names and how many more there are: `a, b and 3 more`; `none` where there is none."""
+    every = list(names)
+    more = len(every) - most
+    return (", ".join(every[:most]) + (f" and {more} more" if more > 0 else "")) or "none"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `1 row`, `2 rows`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def numbered(rows: Iterable[int], most: int = 5) -> str:
+    """Row numbers, the first few: `rows 3, 8, 12, ...`."""
+    every = list(rows)
+    more = ["..."] if len(every) > most else []
+    return f"row{'' if len(every) == 1 else 's'} " + ", ".join([*map(str, every[:most]), *more])
+
+
+def printable(name: str, limit: int = 40) -> str:
+    """A key as a message can show it: on one line, cut after `limit` characters."""
+    cut = name if len(name) <= limit else name[:limit] + "..."
+    return cut if cut.isprintable() else repr(cut)
+
+
+def shortened(text: str, limit: int = 40) -> str:
+    """The text in quotes, on one line, cut after `limit` characters."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")
+
+
+def one_line(said: object) -> str:
+    """A text, or what an error says, on one line; the error's kind where it says nothing."""
+    words = " ".join(str(said).split())
+    return words or (type(said).__name__ if isinstance(said, BaseException) else "")
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read or written: the system's own words where there are any."""
+    return getattr(error, "strerror", None) or one_line(error)
+
+
+def nearest(given: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to the one given, or None where none is close.
+
+    Example: `nearest("reference.alhpa", ["beta", "reference.alpha"])` is "reference.alpha", and so is
+    `nearest("alpha", ...)`: of a dotted name the last part will do. Of equally close names the first wins.
+    """
+    names = {_plain(name): name for name in reversed(list(known))}
+    plain = _plain(given)
+    if plain in names:
+        return names[plain]
+    last = plain.rpartition(".")[2]
+    by_last = {name.rpartition(".")[2]: name for name in names}
+    if last in by_last:
+        return names[by_last[last]]
+    if close := get_close_matches(plain, names, n=1):
+        return names[close[0]]
+    if close := get_close_matches(last, by_last, n=1, cutoff=0.7):
+        return names[by_last[close[0]]]
+    return None
+
+
+def did_you_mean(given: str, known: Iterable[str], *, quoted: bool = False) -> str:
+    """Return `; did you mean NAME?`, or nothing where no known name is close.
+
+    Args:
+        quoted: put the name in quotes, as what stands in data or may hold spaces.
+    """
+    name = nearest(given, known)
+    return f"; did you mean {repr(name) if quoted else name}?" if name else ""
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_")
