@@ -28,13 +28,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def warned() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def opened(path: Path, warned: list[str]) -> Callable[[], JudgementCache]:
-    return lambda: JudgementCache(path, warned.append)
+def opened(path: Path) -> Callable[[], JudgementCache]:
+    return lambda: JudgementCache(path)
 
 
 def test_an_answer_is_found_again(opened: Callable[[], JudgementCache], warned: list[str]) -> None:
@@ -76,7 +71,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from trueup.annotators.cache import JudgementCache
-cache = JudgementCache(Path(sys.argv[1]), print)
+cache = JudgementCache(Path(sys.argv[1]))
 number = 0
 while number < int(sys.argv[3]):
     cache.put(f"{sys.argv[2]}-{number}", {"text": sys.argv[2], "number": number})
@@ -203,11 +198,11 @@ def test_a_changed_byte_of_an_answer_is_seen(
     assert not warned
 
 
-def test_no_file_can_be_there(tmp_path: Path, warned: list[str]) -> None:
+def test_no_file_can_be_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file" / "judgements.sqlite", tmp_path):
         with pytest.raises(InputError) as caught:
-            JudgementCache(path, warned.append)
+            JudgementCache(path)
         assert str(caught.value).startswith(f"{path}: judgements cannot be kept there: ")
         assert "TRUEUP_CACHE" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -221,7 +216,7 @@ def test_a_full_disk_is_said(path: Path) -> None:
         "from trueup.annotators.cache import JudgementCache\n"
         "from trueup.errors import InputError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "cache = JudgementCache(Path(sys.argv[1]), print)\n"
+        "cache = JudgementCache(Path(sys.argv[1]))\n"
         "cache.put('kept', {'text': '1'})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         "try:\n"

@@ -56,17 +56,12 @@ class Answering:
 
 
 @pytest.fixture
-def warned() -> list[str]:
-    return []
+def cache(tmp_path: Path) -> JudgementCache:
+    return JudgementCache(tmp_path / "judgements.sqlite")
 
 
 @pytest.fixture
-def cache(tmp_path: Path, warned: list[str]) -> JudgementCache:
-    return JudgementCache(tmp_path / "judgements.sqlite", warned.append)
-
-
-@pytest.fixture
-def judging(warned: list[str]) -> Callable[..., EndpointJudge]:
+def judging() -> Callable[..., EndpointJudge]:
     def made(
         endpoint: Answering, cache: JudgementCache | None = None, budget: Budget | None = None, **choice: Any
     ) -> EndpointJudge:
@@ -78,8 +73,6 @@ def judging(warned: list[str]) -> Callable[..., EndpointJudge]:
             settings,
             cache=cache,
             budget=budget or Budget(),
-            poll=lambda: None,
-            warn=warned.append,
         )
 
     return made
@@ -263,8 +256,6 @@ def test_a_changed_request_is_a_new_one(
         EndpointAnnotator(**settings),  # type: ignore[arg-type]
         cache=cache,
         budget=Budget(),
-        poll=lambda: None,
-        warn=lambda text: None,
     )
     other.ask(QUESTIONS[:1])
     assert len(server.asked) == 2
@@ -354,10 +345,8 @@ def test_a_fault_lets_go_of_what_it_had_reserved(judging: Judging, cache: Judgem
     assert budget.spent.requests == 4
 
 
-def test_nothing_is_asked_once_the_user_wants_to_stop() -> None:
-    def stop() -> None:
-        raise Stopped("SIGTERM")
-
+def test_nothing_is_asked_once_the_user_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trueup.stop._asked", "SIGTERM")
     server = Answering(lambda body: said("1"))
     settings = EndpointAnnotator(base_url="http://localhost:1/v1", model="J")
     judge = EndpointJudge(
@@ -365,8 +354,6 @@ def test_nothing_is_asked_once_the_user_wants_to_stop() -> None:
         settings,
         cache=None,
         budget=Budget(),
-        poll=stop,
-        warn=lambda text: None,
     )
     with pytest.raises(Stopped):
         judge.ask(QUESTIONS)

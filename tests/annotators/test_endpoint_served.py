@@ -88,13 +88,12 @@ def answers(url: str) -> bool:
 
 
 def test_a_judge_that_always_says_first_gives_a_half(
-    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
 ) -> None:
     """This server gives no log-probabilities, which is said, and counts tokens, which is believed."""
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
-    warned: list[str] = []
     choice = EndpointAnnotator(base_url=served[1], model=str(served[0]), concurrency=2)
-    annotated = load_endpoint_annotator(choice, warn=warned.append).annotate(EXAMPLES)
+    annotated = load_endpoint_annotator(choice).annotate(EXAMPLES)
     assert all(isinstance(example, Discarded) for example in annotated.examples)
     facts = annotated.facts
     assert (facts["verdicts"], facts["unreadable"], facts["first"], facts["ties"]) == (6, 0, 6, 3)
@@ -103,7 +102,7 @@ def test_a_judge_that_always_says_first_gives_a_half(
     assert facts["tokens"] > 6 * 1000  # a token a character
     assert len(warned) == 1
     assert "gives no log-probabilities" in warned[0]
-    again = load_endpoint_annotator(choice, warn=warned.append).annotate(EXAMPLES)
+    again = load_endpoint_annotator(choice).annotate(EXAMPLES)
     assert (again.facts["cached"], again.facts["requests"], again.facts["first"]) == (6, 0, 6)
 
 

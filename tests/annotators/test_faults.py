@@ -70,12 +70,7 @@ Loading = Callable[..., ComparingAnnotator]
 
 
 @pytest.fixture
-def warned() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def loaded(server: FaultyServer, warned: list[str]) -> Loading:
+def loaded(server: FaultyServer) -> Loading:
     def load(**given: Any) -> ComparingAnnotator:
         choice = {
             "base_url": server.url,
@@ -85,7 +80,7 @@ def loaded(server: FaultyServer, warned: list[str]) -> Loading:
             "deadline": 60.0,
             **given,
         }
-        return load_endpoint_annotator(EndpointAnnotator(**choice), warn=warned.append)
+        return load_endpoint_annotator(EndpointAnnotator(**choice))
 
     return load
 
@@ -296,7 +291,7 @@ def test_the_budget_of_a_run_that_goes_on(loaded: Loading, server: FaultyServer)
     assert len(server.asked) == QUESTIONS
 
 
-def test_stopping_does_not_wait_for_an_answer(server: FaultyServer) -> None:
+def test_stopping_does_not_wait_for_an_answer(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was answered by then is kept."""
     failing = server.answers = Failing(9, Reply(delay=60.0))
 
@@ -306,8 +301,9 @@ def test_stopping_does_not_wait_for_an_answer(server: FaultyServer) -> None:
 
     choice = EndpointAnnotator(base_url=server.url, model="J", concurrency=3)
     began = time.monotonic()
-    with pytest.raises(Stopped):
-        load_endpoint_annotator(choice, poll=poll).annotate(EXAMPLES)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("trueup.stop.check", poll)
+        load_endpoint_annotator(choice).annotate(EXAMPLES)
     assert time.monotonic() - began < 10
     server.answers = longer
     server.asked.clear()
@@ -336,7 +332,7 @@ def test_a_run_that_is_killed_pays_twice_only_for_what_was_under_way(
     process = subprocess.Popen([sys.executable, "-c", RUN, server.url, str(PAIRS)])
     try:
         until = time.monotonic() + 60
-        while len(server.asked) < 12 or len(JudgementCache(own_cache, print)) < 9:
+        while len(server.asked) < 12 or len(JudgementCache(own_cache)) < 9:
             assert time.monotonic() < until
             assert process.poll() is None
             time.sleep(0.02)

@@ -61,7 +61,7 @@ def test_the_key_is_nowhere(
     caplog.set_level(logging.INFO, "httpcore2")  # at DEBUG it traces the headers that a server sends
     said_aloud: list[str] = []
     with FaultyServer([ANSWERS[fault]]) as server:
-        annotator = load_endpoint_annotator(choice(server.url, deadline=1.0), warn=said_aloud.append)
+        annotator = load_endpoint_annotator(choice(server.url, deadline=1.0))
         try:
             annotated = annotator.annotate(EXAMPLES)
             said_aloud += [repr(annotated)]

@@ -32,16 +32,9 @@ def template(tmp_path: Path) -> str:
     return str(path)
 
 
-def judge(
-    network: Any,
-    tokenizer: Any,
-    longest: int = 512,
-    *,
-    poll: Callable[[], None] = lambda: None,
-    **options: Any,
-) -> LocalJudge:
+def judge(network: Any, tokenizer: Any, longest: int = 512, **options: Any) -> LocalJudge:
     encoder = Encoder(tokenizer, end_ids=(EOS,), limits=Limits(longest))
-    return LocalJudge(CausalModel(network), encoder, name="toy", poll=poll, **options)
+    return LocalJudge(CausalModel(network), encoder, name="toy", **options)
 
 
 def random_judge(tokenizer: Any, longest: int = 512, seed: int = 0, **options: Any) -> LocalJudge:
@@ -179,15 +172,12 @@ def test_a_question_that_is_too_long_cannot_be_read_and_spoils_no_other(
     assert local.ask([]).verdicts == () and local.ask(long[:1]).verdicts == (reason,)
 
 
-def test_batches_change_nothing_but_the_last_bits() -> None:
+def test_batches_change_nothing_but_the_last_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     questions = [Question("x" * (1 + n % 7) + str(n) + "=") for n in range(20)]
     whole = random_judge(char_tokenizer()).ask(questions).verdicts
     asked: list[None] = []
-    small = (
-        random_judge(char_tokenizer(), batch_tokens=30, poll=lambda: asked.append(None))
-        .ask(questions)
-        .verdicts
-    )
+    monkeypatch.setattr("trueup.stop.check", lambda: asked.append(None))
+    small = random_judge(char_tokenizer(), batch_tokens=30).ask(questions).verdicts
     assert len(asked) > 5
     for one, other in zip(whole, small, strict=True):
         assert isinstance(one, Verdict) and isinstance(other, Verdict)
@@ -267,11 +257,11 @@ def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Pat
         assert verdict.first == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_run_that_is_stopped_stops_judging(tiny_model: Path, template: str) -> None:
-    def stop() -> None:
-        raise Stopped
-
-    made = load_local_annotator(LocalAnnotator(str(tiny_model), template=template), poll=stop)
+def test_a_run_that_is_stopped_stops_judging(
+    tiny_model: Path, template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = load_local_annotator(LocalAnnotator(str(tiny_model), template=template))
+    monkeypatch.setattr("trueup.stop._asked", "SIGTERM")
     with pytest.raises(Stopped):
         made.annotate([example("a", "b")])
 

@@ -201,7 +201,7 @@ def test_a_conditioned_policy_is_asked_with_its_condition(tmp_path: Path) -> Non
     assert asked == scores(likelihood(folder), written)
 
 
-def test_it_listens_while_it_works(folder: Path) -> None:
+def test_it_listens_while_it_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
     def poll() -> None:
@@ -209,8 +209,10 @@ def test_it_listens_while_it_works(folder: Path) -> None:
         if len(looks) == 5:
             raise Stopped("SIGTERM")
 
+    annotator = reward(folder)
+    monkeypatch.setattr("trueup.stop.check", poll)
     with pytest.raises(Stopped):
-        reward(folder, poll=poll).annotate(EXAMPLES)
+        annotator.annotate(EXAMPLES)
     assert len(looks) == 5  # three examples read, and the second of the forward passes
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.faulty_server import Asked, FaultyServer, Reply
 
+from trueup import stop
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, Stopped
@@ -24,11 +25,20 @@ def number(asked: Asked) -> int:
 
 
 BODIES = [{"number": one} for one in range(12)]
+WAIT = 60.0
+"""Seconds until a test that waits for something fails; no busy machine takes as long."""
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_as_many_at_a_time_as_allowed(concurrency: int) -> None:
-    with FaultyServer(lambda asked: Reply(body={"said": number(asked)}, delay=0.03)) as server:
+    """Each answer waits for as many requests as may be under way."""
+    together = threading.Barrier(concurrency, timeout=WAIT)
+
+    def answer(asked: Asked) -> Reply:
+        together.wait()
+        return Reply(body={"said": number(asked)})
+
+    with FaultyServer(answer) as server:
         answers = dict(endpoint(server, concurrency=concurrency).each("/x", BODIES))
         assert answers == {one: {"said": one} for one in range(12)}
         assert server.most_at_once == concurrency
@@ -36,8 +46,18 @@ def test_as_many_at_a_time_as_allowed(concurrency: int) -> None:
 
 
 def test_answers_come_out_as_they_come_in() -> None:
-    with FaultyServer(lambda asked: Reply(body={}, delay=0.0 if number(asked) else 0.5)) as server:
-        order = [one for one, _ in endpoint(server).each("/x", BODIES)]
+    others = threading.Event()
+    order: list[int] = []
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(body={"waited": number(asked) > 0 or others.wait(WAIT)})
+
+    with FaultyServer(answer) as server:
+        for one, reply in endpoint(server).each("/x", BODIES):
+            assert reply == {"waited": True}
+            order.append(one)
+            if len(order) == 11:
+                others.set()
         assert order[-1] == 0
         assert sorted(order) == list(range(12))
 
@@ -59,16 +79,24 @@ def test_a_slow_answer_is_given_up() -> None:
     with FaultyServer([Reply(delay=30), Reply(body={"a": 1})]) as server:
         began = time.monotonic()
         assert endpoint(server, timeout=0.2).post("/x", {}) == {"a": 1}
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_what_was_answered_is_handed_out_before_the_error() -> None:
     """And what is under way is waited for: it is paid for."""
 
+    under_way, refused = threading.Event(), threading.Event()
+
     def answer(asked: Asked) -> Reply:
         if number(asked) == 1:
-            return Reply(401, {"error": "no"}, delay=0.1)
-        return Reply(body={"said": number(asked)}, delay=0.4 if number(asked) in (2, 3) else 0.0)
+            under_way.wait(WAIT)
+            refused.set()
+            return Reply(401, {"error": "no"})
+        if number(asked) == 0:
+            return Reply()
+        under_way.set()
+        refused.wait(WAIT)
+        return Reply(body={"said": number(asked)}, delay=0.1)
 
     with FaultyServer(answer) as server:
         got: list[int] = []
@@ -82,46 +110,36 @@ def test_what_was_answered_is_handed_out_before_the_error() -> None:
 
 
 def test_the_first_that_gives_up_ends_the_pauses_of_the_others() -> None:
-    replies = {0: Reply(429, headers={"Retry-After": "15"}), 1: Reply(403, delay=0.2)}
+    replies = {0: Reply(429, headers={"Retry-After": "300"}), 1: Reply(403, delay=0.2)}
     with FaultyServer(lambda asked: replies[number(asked)]) as server:
         began = time.monotonic()
         with pytest.raises(AnnotatorError, match="403"):
-            list(endpoint(server).each("/x", BODIES[:2]))
-        assert time.monotonic() - began < 5
+            list(endpoint(server, deadline=600.0).each("/x", BODIES[:2]))
+        assert time.monotonic() - began < 100
         assert len(server.asked) == 2
 
 
 def test_a_refused_request_is_one_answer_among_others() -> None:
     with FaultyServer(lambda asked: Reply(422 if number(asked) == 5 else 200, {"detail": "bad"})) as server:
         answers = dict(endpoint(server).each("/x", BODIES))
-        assert [one for one, answer in answers.items() if answer == Refused("422: bad")] == [5]
-
-
-class Stop:
-    """Asks to stop from a moment on."""
-
-    def __init__(self) -> None:
-        self.now = threading.Event()
-
-    def poll(self) -> None:
-        if self.now.is_set():
-            raise Stopped("SIGINT")
+        refused = {one: answer.reason for one, answer in answers.items() if isinstance(answer, Refused)}
+        assert refused == {5: "422: bad"}
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(delay=30), Reply(429, headers={"Retry-After": "10"})], ids=["wait", "pause"]
+    "reply", [Reply(delay=300), Reply(429, headers={"Retry-After": "300"})], ids=["wait", "pause"]
 )
-def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply) -> None:
-    stop = Stop()
+def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultyServer(lambda asked: reply if number(asked) == 1 else Reply(body={})) as server:
-        threading.Timer(0.5, stop.now.set).start()
         began = time.monotonic()
         got = []
         with pytest.raises(Stopped):
-            for one, _ in endpoint(server, poll=stop.poll).each("/x", BODIES):
+            for one, _ in endpoint(server, timeout=600.0, deadline=600.0).each("/x", BODIES):
                 got.append(one)
+                if len(got) == 11:
+                    monkeypatch.setattr(stop, "_asked", "SIGINT")
         assert sorted(got) == [0, *range(2, 12)]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 100
 
 
 def test_answers_that_nobody_takes_are_not_waited_for() -> None:
@@ -130,7 +148,7 @@ def test_answers_that_nobody_takes_are_not_waited_for() -> None:
         answers = endpoint(server).each("/x", BODIES)
         assert next(answers)[0] == 0
         answers.close()  # type: ignore[attr-defined]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
 
 
 def test_threads_share_an_endpoint() -> None:
@@ -150,16 +168,15 @@ def test_threads_share_an_endpoint() -> None:
         assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer k3y-for-all"}
 
 
-def test_a_server_that_goes_and_comes_back_is_waited_for() -> None:
-    told: list[str] = []
+def test_a_server_that_is_gone_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     first = FaultyServer([Reply(body={"a": 1})])
     first.stop()
-    made = endpoint(first, deadline=3.0, warn=told.append)
+    made = endpoint(first, deadline=3.0)
     with pytest.raises(
         AnnotatorError, match=r"no connection.*check base_url, and that the server is running"
     ):
         made.post("/x", {})
-    assert len(told) == 1
+    assert len([record for record in caplog.records if record.name.startswith("trueup")]) == 1
 
 
 def test_a_proxy_is_not_asked_for_what_is_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,25 +48,25 @@ def test_a_function_that_is_not_there(tmp_path: Path) -> None:
             choices.LocalAnnotator("m"),
             "local",
             "load_local_annotator",
-            {"device", "trust_remote_code", "poll"},
+            {"device", "trust_remote_code"},
         ),
         (
             choices.RewardAnnotator("m"),
             "reward",
             "load_reward_annotator",
-            {"device", "trust_remote_code", "poll"},
+            {"device", "trust_remote_code"},
         ),
         (
             choices.LikelihoodAnnotator("m"),
             "likelihood",
             "load_likelihood_annotator",
-            {"device", "trust_remote_code", "poll"},
+            {"device", "trust_remote_code"},
         ),
         (
             choices.EndpointAnnotator("http://localhost:1/v1", "m"),
             "endpoint",
             "load_endpoint_annotator",
-            {"warn", "poll"},
+            set(),
         ),
     ],
 )
@@ -78,7 +77,7 @@ def test_every_other_kind_has_its_loader(
     passed: set[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With what the user said: the device, whether code may run, whom to warn, when to stop."""
+    """With what the user said: the device, and whether code may run."""
     heard: list[Any] = []
 
     def load(given: Any, **options: Any) -> str:
@@ -88,9 +87,7 @@ def test_every_other_kind_has_its_loader(
     stand_in = ModuleType(module)
     setattr(stand_in, function, load)
     monkeypatch.setitem(sys.modules, f"trueup.annotators.{module}", stand_in)
-    warn: Callable[[str], None] = lambda line: None  # noqa: E731
-    poll: Callable[[], None] = lambda: None  # noqa: E731
-    options = {"device": "cpu", "trust_remote_code": False, "warn": warn, "poll": poll}
+    options = {"device": "cpu", "trust_remote_code": False}
     assert make_annotator(choice, **options) == "annotator"  # type: ignore[arg-type, comparison-overlap]
     assert heard == [(choice, {name: options[name] for name in passed})]
 

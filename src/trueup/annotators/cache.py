@@ -1,15 +1,16 @@
-"""Judgements on disk, by content, so that none is paid for twice."""
+"""Answers on disk, by content, so that none is paid for twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -17,13 +18,14 @@ from filelock import FileLock
 from trueup.errors import InputError
 from trueup.words import reason
 
+logger = logging.getLogger(__name__)
+
 FORMAT = 1
 """Of what is kept and how its key is made; a new one begins anew in the same file."""
 TABLE = f"judgements_{FORMAT}"
 PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-Result = TypeVar("Result")
 
 
 def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str]) -> str:
@@ -32,6 +34,7 @@ def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str
     Args:
         place: the endpoint without what could be secret: host, port and path.
         request: with the name of the model, the question as it is asked, temperature and how the answer is read.
+        labels: the answers that the request asks for; empty where it asks for text.
     """
     content = json.dumps([FORMAT, place, request, labels], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(content.encode("ascii")).hexdigest()
@@ -49,61 +52,41 @@ def place_of(base_url: str) -> str:
 
 
 class JudgementCache:
-    """Answers by key in one SQLite file, which several processes may share.
+    """Answers by key in one SQLite file, which several threads and processes may share.
 
     Each answer is written before `put` returns, so that a process that is killed loses only what it had not been told;
-    a loss of power may cost the last few. A file that is damaged is moved aside, never read and never deleted.
+    a loss of power may cost the last few. A file that is damaged is moved aside, never read and never deleted, and
+    that is logged.
+
+    Args:
+        path: of the file, which is made where it is absent.
+
+    Raises:
+        InputError: there can be no such file; or later, that it cannot be read or written, as the disk is full.
     """
 
-    def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
-        """
-        Args:
-            path: of the file, which is made where it is absent.
-            warn: told of a damaged file, in one line.
-
-        Raises:
-            InputError: there can be no such file.
-        """
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._warn = warn
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
-        self._file: int | None = None
-        self._try(lambda connection: None)
+        self._inode: int | None = None
+        self._execute("SELECT 1")
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The answer kept under a key, if there is one and it is whole.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
-        rows = self._try(
-            lambda connection: connection.execute(
-                f"SELECT answer, seal FROM {TABLE} WHERE key = ?", (key,)
-            ).fetchall()
-        )
-        for answer, seal in rows:
+        """The answer kept under a key, if there is one and it is whole."""
+        for answer, seal in self._execute(f"SELECT answer, seal FROM {TABLE} WHERE key = ?", key):
             if isinstance(answer, str) and seal == _seal(key, answer):
                 found: dict[str, Any] = json.loads(answer)
                 return found
         return None
 
     def put(self, key: str, answer: Mapping[str, Any]) -> None:
-        """Keep an answer; one that is there under the key is replaced.
-
-        Raises:
-            InputError: the file cannot be written, for instance as the disk is full.
-        """
+        """Keep an answer; one that is there under the key is replaced."""
         text = json.dumps(answer, ensure_ascii=True)
-        self._try(
-            lambda connection: connection.execute(
-                f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?)", (key, text, _seal(key, text))
-            )
-        )
+        self._execute(f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?)", key, text, _seal(key, text))
 
     def __len__(self) -> int:
-        counted = self._try(lambda connection: connection.execute(f"SELECT count(*) FROM {TABLE}").fetchone())
-        return int(counted[0])
+        return int(self._execute(f"SELECT count(*) FROM {TABLE}")[0][0])
 
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed."""
@@ -116,25 +99,44 @@ class JudgementCache:
         with suppress(Exception):  # construction may have failed
             self.close()
 
-    def _try(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do `work` on the file, once more on a new one where it turns out to be damaged."""
-        with self._lock, self._said():
+    def _execute(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement; of a new file where the one there turns out to be damaged."""
+        with self._lock:
             try:
-                return work(self._opened())
-            except sqlite3.DatabaseError as error:
-                if not _damage(error):
-                    raise
-                self.close()
-                self._move_aside(error)
-                return work(self._opened())
+                try:
+                    return self._opened().execute(statement, values).fetchall()
+                except sqlite3.DatabaseError as error:
+                    if getattr(error, "sqlite_errorcode", 0) & 0xFF not in DAMAGED:
+                        raise
+                    self.close()
+                    self._move_aside(error)
+                    return self._opened().execute(statement, values).fetchall()
+            except (OSError, sqlite3.Error) as error:  # a lock that is not free in time is an OSError
+                raise InputError(
+                    f"{self.path}: judgements cannot be kept there: {reason(error)}. Point the environment variable "
+                    "TRUEUP_CACHE to a folder with room, or give annotator.cache false"
+                ) from error
 
     def _opened(self) -> sqlite3.Connection:
+        """The connection; each statement on it is a transaction of its own."""
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._alone():  # SQLite does not wait for another process that makes the same file
-                self._file = _number(self.path)
-                self._connection = _open(self.path)
-                self._file = _number(self.path)
+                self._inode = _inode(self.path)
+                self._connection = sqlite3.connect(
+                    self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+                )
+                try:
+                    self._connection.execute("PRAGMA journal_mode = WAL")  # or the file system's own, as safe
+                    self._connection.execute("PRAGMA synchronous = NORMAL")  # or a slow disk holds up answers
+                    self._connection.execute(
+                        f"CREATE TABLE IF NOT EXISTS {TABLE} "
+                        "(key TEXT PRIMARY KEY, answer TEXT, seal TEXT) WITHOUT ROWID"
+                    )
+                except BaseException:
+                    self.close()
+                    raise
+                self._inode = _inode(self.path)
         return self._connection
 
     def _alone(self) -> FileLock:
@@ -143,59 +145,23 @@ class JudgementCache:
     def _move_aside(self, error: sqlite3.DatabaseError) -> None:
         """Rename the file; where another process has done so meanwhile, leave the new one alone."""
         with self._alone():
-            if _number(self.path) != self._file:
+            if _inode(self.path) != self._inode:
                 return
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
                 number += 1
-            self.path.rename(aside)
-            for ending in ("-wal", "-shm"):
+            for ending in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
-        self._warn(
+        logger.warning(
             f"{self.path} is damaged ({error}) and is now {aside.name}; judgements are kept in a new file, and those "
             "in the old one are asked for again"
         )
 
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:  # a lock that is not free in time is an OSError
-            why = reason(error)
-            raise InputError(
-                f"{self.path}: judgements cannot be kept there: {why}. Point the environment variable TRUEUP_CACHE "
-                "to a folder with room, or give annotator.cache false"
-            ) from error
 
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Each statement is a transaction of its own."""
-    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")  # a file system that cannot keeps its own, as safe
-        connection.execute(
-            "PRAGMA synchronous = NORMAL"
-        )  # else a slow disk would hold up answers already paid for
-        connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {TABLE} (key TEXT PRIMARY KEY, answer TEXT, seal TEXT) WITHOUT ROWID"
-        )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _number(path: Path) -> int | None:
+def _inode(path: Path) -> int | None:
     """What tells a file from another one that took its name."""
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None
-
-
-def _damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
+    return path.stat().st_ino if path.exists() else None
 
 
 def _seal(key: str, answer: str) -> str:

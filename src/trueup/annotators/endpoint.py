@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -18,19 +17,10 @@ from trueup.paths import cache_folder
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 
-def load_endpoint_annotator(
-    choice: EndpointAnnotator,
-    *,
-    warn: Callable[[str], None] = lambda line: None,
-    poll: Callable[[], None] = lambda: None,
-) -> ComparingAnnotator:
+def load_endpoint_annotator(choice: EndpointAnnotator) -> ComparingAnnotator:
     """The annotator that a choice describes; nothing is asked before there is something to judge.
 
     Its `judge.budget` says what was spent, and takes it back when a run is resumed.
-
-    Args:
-        warn: takes lines that the user should look at.
-        poll: raises Stopped once the user has asked to stop.
 
     Raises:
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
@@ -39,17 +29,15 @@ def load_endpoint_annotator(
     budget = Budget(
         choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price
     )
-    endpoint = connect(choice, warn=warn, poll=poll)
-    cache = (
-        JudgementCache(cache_folder() / "judgements" / "judgements.sqlite", warn) if choice.cache else None
-    )
-    judge = EndpointJudge(endpoint, choice, cache=cache, budget=budget, poll=poll, warn=warn)
+    endpoint = connect(choice)
+    cache = JudgementCache(cache_folder() / "judgements" / "judgements.sqlite") if choice.cache else None
+    judge = EndpointJudge(endpoint, choice, cache=cache, budget=budget)
     return ComparingAnnotator(
         judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
     )
 
 
-def connect(choice: EndpointAnnotator, *, warn: Callable[[str], None], poll: Callable[[], None]) -> Endpoint:
+def connect(choice: EndpointAnnotator) -> Endpoint:
     """The endpoint that a choice names; nothing is sent yet.
 
     Raises:
@@ -67,8 +55,6 @@ def connect(choice: EndpointAnnotator, *, warn: Callable[[str], None], poll: Cal
         timeout=choice.timeout,
         deadline=choice.deadline,
         concurrency=choice.concurrency,
-        warn=warn,
-        poll=poll,
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from trueup import stop
 from trueup.annotators.answers import Answer, read_reply, read_usage
 from trueup.annotators.budget import Budget, Reservation, Spent, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
@@ -16,6 +18,8 @@ from trueup.annotators.ways import ANSWER, LOG_PROBS, WAYS, Read, Way
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError
 from trueup.settings.annotator_settings import EndpointAnnotator
+
+logger = logging.getLogger(__name__)
 
 PATH = "/chat/completions"
 AGAIN = "Answer with one label alone, {} or {}, and nothing else."
@@ -71,22 +75,16 @@ class EndpointJudge:
         *,
         cache: JudgementCache | None,
         budget: Budget,
-        poll: Callable[[], None],
-        warn: Callable[[str], None],
     ) -> None:
         """
         Args:
             choice: model, how verdicts are read, how often a question is asked.
             budget: what may be spent; `budget.state()` belongs into the checkpoints of a run.
-            poll: raises Stopped once the user has asked to stop.
-            warn: told, once, that the endpoint gives no log-probabilities.
         """
         self.budget = budget
         self._endpoint = endpoint
         self._choice = choice
         self._cache = cache
-        self._poll = poll
-        self._warn = warn
         self._told = False
         self._gave = False
         self._place = place_of(choice.base_url)
@@ -161,7 +159,7 @@ class EndpointJudge:
                 "give annotator.read answer, or auto"
             )
         if not self._told:
-            self._warn(
+            logger.warning(
                 f"annotator {self.name}: {self._place} gives no log-probabilities; verdicts are read from its answers, "
                 "each of them wholly for one response"
             )
@@ -175,7 +173,7 @@ class EndpointJudge:
         """Ask questions in one way, as many at a time as the budget allows for."""
         outcomes: dict[Question, Outcome] = {}
         while len(outcomes) < len(questions):
-            self._poll()
+            stop.check()
             waiting = questions[len(outcomes) :]
             held = self._reserved([self._text(question, attempt) for question in waiting], way)
             outcomes.update(self._sent(waiting[: len(held)], held, way, attempt, tally))

@@ -5,8 +5,6 @@ RRHF's policy is read as a reward model in this way: Yuan et al., 2023, https://
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from trueup.annotators.model_scores import ModelAnnotator, model_annotator
@@ -17,11 +15,7 @@ from trueup.settings.annotator_settings import LikelihoodAnnotator
 
 
 def load_likelihood_annotator(
-    choice: LikelihoodAnnotator,
-    *,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    poll: Callable[[], None] = lambda: None,
+    choice: LikelihoodAnnotator, *, device: str = "auto", trust_remote_code: bool = False
 ) -> ModelAnnotator:
     """The annotator that a choice describes, its model loaded and tried out.
 
@@ -40,5 +34,4 @@ def load_likelihood_annotator(
         lambda stream: model.log_probs(stream).mean,
         loaded,
         name=f"likelihood:{choice.model}",
-        poll=poll,
     )

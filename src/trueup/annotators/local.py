@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from trueup import stop
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
 from trueup.annotators.labels import answer_tokens
@@ -49,22 +50,14 @@ class LocalJudge:
         encoder: its own, with as many tokens as it has positions as `max_length`.
         name: for messages and records.
         batch_tokens: tokens computed at a time; a longer question is computed by itself.
-        poll: called now and then; raises to end the work.
     """
 
     def __init__(
-        self,
-        model: CausalModel,
-        encoder: Encoder,
-        *,
-        name: str,
-        batch_tokens: int = BATCH_TOKENS,
-        poll: Callable[[], None] = lambda: None,
+        self, model: CausalModel, encoder: Encoder, *, name: str, batch_tokens: int = BATCH_TOKENS
     ) -> None:
         self.model = model
         self.encoder = encoder
         self.batch_tokens = batch_tokens
-        self.poll = poll
         self._name = name
 
     @property
@@ -84,7 +77,7 @@ class LocalJudge:
         mass = 0.0
         with torch.no_grad(), self.model.without_dropout():
             for part in cut(groups, self.batch_tokens):
-                self.poll()
+                stop.check()
                 rows = self.model.log_probs(build_stream(part).to(self.model.device)).sum.tolist()
                 for group in part:
                     own, rows = rows[: len(group.responses)], rows[len(group.responses) :]
@@ -137,11 +130,7 @@ def _read(log_probs: Sequence[float]) -> tuple[Verdict | Unreadable, float]:
 
 
 def load_local_annotator(
-    choice: LocalAnnotator,
-    *,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    poll: Callable[[], None] = lambda: None,
+    choice: LocalAnnotator, *, device: str = "auto", trust_remote_code: bool = False
 ) -> ComparingAnnotator:
     """The annotator that a choice describes, with its model loaded and tried out.
 
@@ -160,7 +149,7 @@ def load_local_annotator(
     positions = getattr(model.inner.config.get_text_config(), "max_position_embeddings", None)
     limits = Limits(max_length=positions or sys.maxsize)
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
-    judge = LocalJudge(model, encoder, name=choice.model, poll=poll)
+    judge = LocalJudge(model, encoder, name=choice.model)
     _choose_layout(judge, template)
     return ComparingAnnotator(
         judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable

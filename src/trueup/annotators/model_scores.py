@@ -10,6 +10,7 @@ from copy import copy
 import torch
 from torch import Tensor
 
+from trueup import stop
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.scoring import with_scores
 from trueup.batch.batch import cut
@@ -43,7 +44,6 @@ class ModelAnnotator:
         name: for messages and records.
         batch_tokens: tokens computed at a time. None, the default on a CPU, takes one example at a time, so that a
             score depends on nothing else to the last bit.
-        poll: called between forward passes; may raise to stop.
     """
 
     def __init__(
@@ -54,11 +54,9 @@ class ModelAnnotator:
         *,
         name: str,
         batch_tokens: int | None = None,
-        poll: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.read, self.encoder = model, read, encoder
         self.batch_tokens = batch_tokens
-        self.poll = poll
         self._name = name
 
     @property
@@ -80,7 +78,7 @@ class ModelAnnotator:
         groups: list[TokenGroup[int]] = []
         prompts_cut = 0
         for place, example in enumerate(examples):
-            self.poll()
+            stop.check()
             tokens, was_cut = self._tokens(example, place)
             if isinstance(tokens, Discarded):
                 made.append(tokens)
@@ -99,7 +97,7 @@ class ModelAnnotator:
         parts = [[group] for group in groups] if self.batch_tokens is None else cut(groups, self.batch_tokens)
         with torch.no_grad(), self.model.without_dropout():
             for part in parts:
-                self.poll()
+                stop.check()
                 left = self.read(build_stream(part).to(self.model.device)).tolist()
                 for group in part:
                     found.append((group.relation, left[: len(group.responses)]))
@@ -147,7 +145,6 @@ def model_annotator(
     loaded: Loaded,
     *,
     name: str,
-    poll: Callable[[], None],
 ) -> ModelAnnotator:
     """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact.
 
@@ -172,7 +169,7 @@ def model_annotator(
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     batch_tokens = None if model.device.type == "cpu" else BATCH_TOKENS
-    return ModelAnnotator(model, read, encoder, name=name, batch_tokens=batch_tokens, poll=poll)
+    return ModelAnnotator(model, read, encoder, name=name, batch_tokens=batch_tokens)
 
 
 @torch.no_grad()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from trueup.annotators.model_scores import ModelAnnotator, model_annotator
@@ -14,11 +12,7 @@ from trueup.settings.annotator_settings import RewardAnnotator
 
 
 def load_reward_annotator(
-    choice: RewardAnnotator,
-    *,
-    device: str = "auto",
-    trust_remote_code: bool = False,
-    poll: Callable[[], None] = lambda: None,
+    choice: RewardAnnotator, *, device: str = "auto", trust_remote_code: bool = False
 ) -> ModelAnnotator:
     """The annotator that a choice describes, its model loaded and tried out.
 
@@ -30,5 +24,5 @@ def load_reward_annotator(
     loaded = load_reward(choice.model, device=placed, dtype=precision, trust_remote_code=trust_remote_code)
     model = RewardModel(loaded.network)
     return model_annotator(
-        model, lambda stream: model.outputs(stream).score_N, loaded, name=f"reward:{choice.model}", poll=poll
+        model, lambda stream: model.outputs(stream).score_N, loaded, name=f"reward:{choice.model}"
     )

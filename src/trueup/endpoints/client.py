@@ -8,46 +8,61 @@ Exponential backoff and jitter, https://aws.amazon.com/blogs/architecture/expone
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
+import httpx2
+import tenacity
 from anyio.from_thread import start_blocking_portal
 
+from trueup import stop
 from trueup.endpoints.key import Key
 from trueup.endpoints.key import redact as redact_any
-from trueup.endpoints.reply import Read, read_order, read_probe, read_reply
-from trueup.endpoints.requests import Clock, Requests, Warned
+from trueup.endpoints.reply import Refused as Refused
+from trueup.endpoints.reply import Sent, Transient, one_line, read_json, read_probe, read_status
 from trueup.errors import AnnotatorError, InputError, Stopped
 
-POLL_SECONDS = 0.1
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 0.1
+"""How often it is looked whether the user asked to stop."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds, before a random factor between 1/2 and 1."""
+LEAST_TIME = 0.2
+"""Seconds below which what is left of a deadline is not worth another attempt."""
+MOST_UNREADABLE = 4
+"""Answers in a row that are not JSON, after which the address is taken to be wrong."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
+"""One of the readers in `trueup.endpoints.reply`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A request that cannot be answered, though others can: too long for the model, say."""
+class Clock:
+    """Time, and waiting for it to pass."""
 
-    reason: str
-    """`400: This model's maximum context length is 512 tokens`, without secrets."""
-
-
-class RequestRefused(Exception):
-    """Raised by `post` and `get` in place of an answer."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.reason)
-        self.refused = refused
-        self.reason = refused.reason
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds, from wherever."""
+    today: Callable[[], float] = time.time
+    """Seconds since 1970."""
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
 
 
 class Endpoint:
     """Asks one server; thread-safe.
 
     Nothing is sent before the first request. Every message is one line, without secrets, and names the address, what
-    came back and what to do.
+    came back and what to do. Why requests are sent again is logged, once for each reason. While answers are waited
+    for, `trueup.stop` is looked at about ten times a second.
 
     Args:
         base_url: as in `http://localhost:8000/v1`, without user, query or fragment.
@@ -55,8 +70,6 @@ class Endpoint:
         timeout: seconds to wait for one answer.
         deadline: seconds over which a request that fails is sent again.
         concurrency: requests under way at a time.
-        warn: told once of each reason for which requests are sent again; in the thread that asks.
-        poll: raises Stopped once the user has asked to stop; called about ten times a second while waiting.
         transport: in place of the network, as `httpx2.MockTransport`.
         clock: in place of time.
         jitter: draws the pauses.
@@ -73,26 +86,17 @@ class Endpoint:
         timeout: float,
         deadline: float,
         concurrency: int,
-        warn: Callable[[str], None] = lambda text: None,
-        poll: Callable[[], None] = lambda: None,
         transport: Any = None,
         clock: Clock | None = None,
         jitter: random.Random | None = None,
     ) -> None:
         self.base_url = _checked(base_url)
         self.key = key
-        self._warn, self._poll = warn, poll
+        self.timeout, self.deadline, self.concurrency = timeout, deadline, concurrency
+        self.clock, self.jitter = clock or Clock(), jitter or random.Random()
+        self._transport = transport
+        self._verify: ssl.SSLContext | bool = base_url.startswith("https:") and httpx2.create_ssl_context()
         self._told: set[str] = set()
-        self._requests = Requests(
-            self.base_url,
-            key=key,
-            timeout=timeout,
-            deadline=deadline,
-            concurrency=concurrency,
-            transport=transport,
-            clock=clock or Clock(),
-            jitter=jitter or random.Random(),
-        )
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url})"
@@ -108,28 +112,34 @@ class Endpoint:
             path: behind base_url, beginning with a slash.
 
         Raises:
-            RequestRefused: this request cannot be answered.
+            Refused: this request cannot be answered.
             AnnotatorError: as of `each`.
             Stopped: the user asked to stop.
         """
-        return self._answered(self._one("POST", path, body, read_reply))
+        return self._one("POST", path, body, read_json)
 
     def get(self, path: str) -> dict[str, Any]:
         """As `post`, for a request without a body."""
-        return self._answered(self._one("GET", path, None, read_reply))
+        return self._one("GET", path, None, read_json)
 
     def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
         """As `post`, for a request whose answer is its status alone; a server that fails over it is not asked again."""
-        self._answered(self._one("POST", path, body, read_order))
+        self._one("POST", path, body, read_status)
 
     def probe(self, path: str) -> dict[str, Any] | None:
         """The JSON at a path; None where there is none."""
-        found = self._one("GET", path, None, read_probe)
-        return None if isinstance(found, Refused) else found
+        try:
+            return self._one("GET", path, None, read_probe)
+        except Refused:
+            return None
 
     def has(self, path: str) -> bool:
         """Whether the server knows a path, for whatever method."""
-        return self._one("GET", path, None, read_probe) != Refused("404")
+        try:
+            self._one("GET", path, None, read_probe)
+        except Refused as error:
+            return error.reason != "404"
+        return True
 
     def each(
         self, path: str, bodies: Sequence[Mapping[str, Any]]
@@ -143,63 +153,221 @@ class Endpoint:
                 that no request will mend.
             Stopped: the user asked to stop.
         """
-        contents = [json.dumps(body).encode("ascii") for body in bodies]
-        yield from self._exchange("POST", path, contents, read_reply)
+        yield from self._exchange("POST", path, bodies, read_json)
 
-    def _one(
-        self, method: str, path: str, body: Mapping[str, Any] | None, read: Read
-    ) -> dict[str, Any] | Refused:
-        content = None if body is None else json.dumps(body).encode("ascii")
-        ((_, answer),) = self._exchange(method, path, [content], read)
-        return answer
-
-    @staticmethod
-    def _answered(answer: dict[str, Any] | Refused) -> dict[str, Any]:
+    def _one(self, method: str, path: str, body: Mapping[str, Any] | None, read: Read) -> dict[str, Any]:
+        ((_, answer),) = self._exchange(method, path, [body], read)
         if isinstance(answer, Refused):
-            raise RequestRefused(answer)
+            raise answer
         return answer
 
     def _exchange(
-        self, method: str, path: str, contents: Sequence[bytes | None], read: Read
+        self, method: str, path: str, bodies: Sequence[Mapping[str, Any] | None], read: Read
     ) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
         """Answers from an event loop in a thread of its own, so that waiting can be given up at any moment."""
+        contents = [None if body is None else json.dumps(body).encode("ascii") for body in bodies]
         if not contents:
             return
-        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        batch = _Batch(self, method, self.base_url + path, read, answers.put)
         stopped: Stopped | None = None
         with start_blocking_portal() as portal:
-            task = portal.start_task_soon(self._requests.run, method, path, contents, read, events.put)
-            task.add_done_callback(lambda _: events.put(None))
+            task = portal.start_task_soon(batch.run, contents)
+            task.add_done_callback(lambda _: answers.put(None))
             try:
                 while True:
                     try:
-                        self._poll()
+                        stop.check()
                     except Stopped as error:
                         stopped = error
                         task.cancel()
                     try:
-                        event = events.get(timeout=None if stopped else POLL_SECONDS)
+                        answer = answers.get(timeout=STOP_SECONDS)
                     except queue.Empty:
                         continue
-                    if event is None:
+                    if answer is None:
                         break
-                    if isinstance(event, Warned):
-                        self._tell(event)
-                        continue
-                    number, answer = event
-                    yield number, Refused(answer) if isinstance(answer, str) else answer
+                    yield answer
             finally:
                 task.cancel()
         if stopped is not None:
             raise stopped
-        failure = task.result()
-        if failure is not None:
-            raise AnnotatorError(failure)
+        task.result()
 
-    def _tell(self, warned: Warned) -> None:
-        if warned.kind not in self._told:
-            self._told.add(warned.kind)
-            self._warn(warned.text)
+    def client(self) -> httpx2.AsyncClient:
+        """The connections of one batch of requests. What is on this machine is asked without a proxy."""
+        return httpx2.AsyncClient(
+            headers={"Content-Type": "application/json", **(self.key.header() if self.key else {})},
+            timeout=None,
+            limits=httpx2.Limits(
+                max_connections=self.concurrency, max_keepalive_connections=self.concurrency
+            ),
+            follow_redirects=False,
+            transport=self._transport,
+            trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
+            verify=self._verify,
+        )
+
+    def sent(self) -> Sent:
+        """What there is to know of a request that is answered now."""
+        if self.key is None:
+            admission = "no key was sent; give one, or look at the server"
+        elif not self.key:
+            admission = f"no key was sent; put one into {self.key.origin}"
+        else:
+            admission = f"check the key in {self.key.origin}"
+        return Sent(self.redact, admission, self.clock.today())
+
+    def tell(self, url: str, error: Transient) -> None:
+        """Log why a request is sent again, once for each kind of reason."""
+        kind = error.what.split(":")[0]
+        if kind not in self._told:
+            self._told.add(kind)
+            logger.warning(f"{url}: {error.what}; trying again for up to {self.deadline:g} seconds")
+
+
+class _Batch:
+    """Requests that end together: the first that shows that none can be answered ends the pauses of the others.
+
+    Args:
+        put: takes the number of each request with its answer, as answers come in.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        read: Read,
+        put: Callable[[tuple[int, dict[str, Any] | Refused]], None],
+    ) -> None:
+        self.endpoint, self.method, self.url, self.read, self.put = endpoint, method, url, read, put
+        self.failure: AnnotatorError | None = None
+        self.pauses: set[anyio.CancelScope] = set()
+
+    async def run(self, contents: Sequence[bytes | None]) -> None:
+        """Send every request, several at a time.
+
+        Raises:
+            AnnotatorError: why no more are sent. What was under way then has been waited for, as answers cost money.
+        """
+        waiting = iter(enumerate(contents))
+
+        async def work(client: httpx2.AsyncClient) -> None:
+            for number, content in waiting:
+                try:
+                    self.put((number, await self.answer(client, content)))
+                except Refused as error:
+                    self.put((number, error))
+                except AnnotatorError as error:
+                    self.failure = self.failure or error
+                    for pause in self.pauses:
+                        pause.cancel()
+                if self.failure is not None:
+                    return
+
+        async with self.endpoint.client() as client, anyio.create_task_group() as group:
+            for _ in range(min(self.endpoint.concurrency, len(contents))):
+                group.start_soon(work, client)
+        if self.failure is not None:
+            raise AnnotatorError(f"{self.url}: {self.failure}")
+
+    async def answer(self, client: httpx2.AsyncClient, content: bytes | None) -> dict[str, Any]:
+        """What one request is answered in the end."""
+        endpoint, clock = self.endpoint, self.endpoint.clock
+        began = clock.monotonic()
+        unreadable = 0
+        last: Transient | None = None
+
+        def left() -> float:
+            return endpoint.deadline - (clock.monotonic() - began)
+
+        async def attempt() -> dict[str, Any]:
+            nonlocal unreadable, last
+            if self.failure is not None:  # while this one paused
+                raise self.failure
+            if last is not None and left() < LEAST_TIME:  # it paused for longer than it meant to
+                raise last
+            try:
+                return await self.attempt(client, content, max(LEAST_TIME, min(endpoint.timeout, left())))
+            except Transient as error:
+                unreadable = unreadable + 1 if error.unreadable else 0
+                last = error
+                raise
+
+        def pause(state: tenacity.RetryCallState) -> float:
+            drawn = doubling(state) * (0.5 + 0.5 * endpoint.jitter.random())
+            return max(drawn, _error(state).wait or 0.0)
+
+        def over(state: tenacity.RetryCallState) -> bool:
+            return self.failure is not None or unreadable >= MOST_UNREADABLE or state.upcoming_sleep > left()
+
+        def give_up(state: tenacity.RetryCallState) -> dict[str, Any]:
+            error = _error(state)
+            tried = f"after {state.attempt_number} attempts in {endpoint.deadline - left():.0f} seconds"
+            if error.wait is not None and error.wait > left():
+                tried = (
+                    f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left()):.0f} are left"
+                )
+            raise AnnotatorError(f"{error.what}, {tried}; {error.hint}")
+
+        doubling = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Transient),
+            wait=pause,
+            stop=over,
+            before_sleep=lambda state: endpoint.tell(self.url, _error(state)),
+            sleep=self.sleep,
+            retry_error_callback=give_up,
+        )
+        answer: dict[str, Any] = await retrying(attempt)
+        return answer
+
+    async def attempt(
+        self, client: httpx2.AsyncClient, content: bytes | None, seconds: float
+    ) -> dict[str, Any]:
+        """Send a request once, and wait no longer than `seconds` for the whole of its answer."""
+        try:
+            with anyio.fail_after(seconds):
+                response = await client.request(self.method, self.url, content=content)
+        except TimeoutError:
+            raise Transient(
+                f"no answer within {seconds:g} seconds", "look at the server, or give a longer timeout"
+            ) from None
+        except (httpx2.TransportError, httpx2.DecodingError, httpx2.InvalidURL, OSError) as error:
+            raise _broken(error, self.endpoint.redact) from None
+        return self.read(response, self.endpoint.sent())
+
+    async def sleep(self, seconds: float) -> None:
+        """A pause that ends when the batch has failed."""
+        with anyio.CancelScope() as scope:
+            self.pauses.add(scope)
+            try:
+                await self.endpoint.clock.sleep(seconds)
+            finally:
+                self.pauses.discard(scope)
+
+
+def _error(state: tenacity.RetryCallState) -> Transient:
+    """Why a request is, or is not, sent again."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    assert isinstance(error, Transient)
+    return error
+
+
+def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | AnnotatorError:
+    """What a connection that could not be made or used means."""
+    said = one_line(redact(str(error))) or type(error).__name__
+    if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
+        return AnnotatorError(f"the request cannot be sent: {said}; check base_url")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return AnnotatorError(
+            f"the server's certificate is not trusted: {said}; check base_url, or name a file of trusted certificates "
+            "in SSL_CERT_FILE"
+        )
+    if isinstance(error, httpx2.ConnectError):
+        return Transient(f"no connection: {said}", "check base_url, and that the server is running")
+    return Transient(f"the connection broke: {said}", "look at the server")
 
 
 def _checked(base_url: str) -> str:

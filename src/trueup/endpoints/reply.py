@@ -1,4 +1,4 @@
-"""What an answer over HTTP means: a reply, a reason to try again, a refused request, or the end."""
+"""What an answer over HTTP means: an object in JSON, or one of three errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-AGAIN = frozenset({408, 409, 425, 429})
+import httpx2
+
+from trueup.errors import AnnotatorError
+
+PASSING = frozenset({408, 409, 425, 429})
 """Errors of the request that pass by themselves. So do those of the server, but for `LASTING`."""
 LASTING = frozenset({501, 505})
 REFUSED = frozenset({400, 413, 414, 422, 451})
@@ -28,120 +32,108 @@ READ = 100_000
 """Bytes of an error that are looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Replied:
-    """The request was answered."""
+class Refused(Exception):
+    """A request that cannot be answered, though others can: too long for the model, say.
 
-    body: dict[str, Any]
+    Its text is the reason without secrets: `400: This model's maximum context length is 512 tokens`.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The request was not answered, for a reason that may pass."""
-
-    what: str
-    """What came back, in words: `503: overloaded`."""
-    hint: str
-    """What to do about it, should it last."""
-    wait: float | None = None
-    """Seconds that the server asks to wait."""
-    unreadable: bool = False
-    """Whether an answer came that is none."""
+    @property
+    def reason(self) -> str:
+        return str(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """This request cannot be answered; others can."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fatal:
-    """No request can be answered."""
-
-    what: str
-    hint: str
-
-
-Outcome = Replied | Failed | Declined | Fatal
-
-
-def read_reply(
-    status: int,
-    headers: Mapping[str, str],
-    content: bytes,
-    *,
-    now: float,
-    admission: str,
-    redact: Callable[[str], str],
-) -> Outcome:
-    """Understand an answer.
+class Transient(Exception):
+    """A request was not answered, for a reason that may pass.
 
     Args:
-        headers: as a mapping that does not tell upper from lower case.
-        now: seconds since 1970.
-        admission: what to do where the endpoint does not let us in.
-        redact: takes secrets out of what is said.
+        what: what came back, in words: `503: overloaded`.
+        hint: what to do about it, should it last.
+        wait: seconds that the server asks to wait.
+        unreadable: whether an answer came that is none.
     """
-    body = _parsed(content)
+
+    def __init__(self, what: str, hint: str, *, wait: float | None = None, unreadable: bool = False) -> None:
+        super().__init__(f"{what}; {hint}")
+        self.what, self.hint, self.wait, self.unreadable = what, hint, wait, unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What there is to know of a request when its answer is read."""
+
+    redact: Callable[[str], str]
+    """Takes secrets out of what is said."""
+    admission: str
+    """What to do where the endpoint does not let us in."""
+    now: float
+    """Seconds since 1970."""
+
+
+def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
+    """The object that answers a request.
+
+    Raises:
+        Transient: the request may be answered later.
+        Refused: this request cannot be answered.
+        AnnotatorError: no request can.
+    """
+    body, status = _parsed(response.content), response.status_code
     if status == 200 and isinstance(body, dict):
         fault = body.get("error")
         if not fault or "choices" in body:
-            return Replied(body)
+            return body
         code = fault.get("code") if isinstance(fault, dict) else None
-        status = (
-            code if isinstance(code, int) and 400 <= code < 600 else 502
-        )  # an error in the clothes of an answer
-    said = redact(_said(content, body))
+        status = code if isinstance(code, int) and 400 <= code < 600 else 502  # an error sent as an answer
+    said = sent.redact(_said(response.content, body))
     what = f"{status}: {one_line(said)}".removesuffix(": ")
     lower = said[:READ].lower()
     if status in (401, 403) or (status == 400 and any(words in lower for words in BAD_KEY)):
-        return Fatal(what, admission)
+        raise AnnotatorError(f"{what}; {sent.admission}")
     if status == 402 or (400 <= status < 500 and any(words in lower for words in UNPAID)):
-        return Fatal(what, "the account's quota is used up; look at its plan, or give another key")
-    if status in AGAIN or (500 <= status < 600 and status not in LASTING):
+        raise AnnotatorError(f"{what}; the account's quota is used up; look at its plan, or give another key")
+    if status in PASSING or (500 <= status < 600 and status not in LASTING):
         hint = "lower the concurrency, or ask for a higher limit" if status == 429 else "look at the server"
-        return Failed(what, hint, _asked_wait(headers, now))
+        raise Transient(what, hint, wait=_asked_wait(response.headers, sent.now))
     if status in REFUSED:
-        return Declined(f"{status}: {one_line(said, SHOWN_OF_REFUSAL)}".removesuffix(": "))
+        raise Refused(f"{status}: {one_line(said, SHOWN_OF_REFUSAL)}".removesuffix(": "))
     if 300 <= status < 400:
-        to = redact(headers.get("Location", "nowhere").split("?")[0])
-        return Fatal(
-            f"{status}, a redirect to {one_line(to)}",
-            "give the address itself as base_url: redirects are not followed, so that no key goes astray",
+        to = sent.redact(response.headers.get("Location", "nowhere").split("?")[0])
+        raise AnnotatorError(
+            f"{status}, a redirect to {one_line(to)}; give the address itself as base_url: redirects are not followed, "
+            "so that no key goes astray"
         )
     if status == 404:
-        return Fatal(what, "check base_url, which usually ends in /v1, and the name of the model")
+        raise AnnotatorError(f"{what}; check base_url, which usually ends in /v1, and the name of the model")
     if 200 <= status < 300:
-        return Failed(
+        raise Transient(
             f"{what.replace(':', ', not JSON:', 1)}" if said else f"{status} with an empty body",
             "check base_url, which usually ends in /v1, and what stands between here and the server",
             unreadable=True,
         )
-    return Fatal(what, "check base_url and the server")
+    raise AnnotatorError(f"{what}; check base_url and the server")
 
 
-Read = Callable[..., Outcome]
-"""`read_reply`, or another that takes the same."""
+def read_status(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
+    """As `read_json`, where the status says all, and where a server that broke over the request breaks again."""
+    if 200 <= response.status_code < 300:
+        return {}
+    try:
+        return read_json(response, sent)
+    except Transient as error:
+        if response.status_code == 500:
+            raise AnnotatorError(f"{error.what}; look at the server's log") from None
+        raise
 
 
-def read_order(status: int, headers: Mapping[str, str], content: bytes, **rest: Any) -> Outcome:
-    """As `read_reply`, where the status says all, and where a server that broke over the order breaks again."""
-    if 200 <= status < 300:
-        return Replied({})
-    outcome = read_reply(status, headers, content, **rest)
-    if status == 500 and isinstance(outcome, Failed):
-        return Fatal(outcome.what, "look at the server's log")
-    return outcome
-
-
-def read_probe(status: int, headers: Mapping[str, str], content: bytes, **rest: Any) -> Outcome:
-    """As `read_reply`, where something else than JSON, or an error that lasts, only says that nothing is there."""
-    if status in (429, 503):
-        return read_reply(status, headers, content, **rest)
-    body = _parsed(content)
-    return Replied(body) if status == 200 and isinstance(body, dict) else Declined(str(status))
+def read_probe(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
+    """As `read_json`, where whatever else than JSON comes only says that nothing is there: `Refused` by its status."""
+    if response.status_code in (429, 503):
+        return read_json(response, sent)
+    body = _parsed(response.content)
+    if response.status_code == 200 and isinstance(body, dict):
+        return body
+    raise Refused(str(response.status_code))
 
 
 def one_line(text: str, most: int = SHOWN) -> str:

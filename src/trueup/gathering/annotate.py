@@ -76,12 +76,10 @@ def _rewriting(settings: AnnotateSettings) -> Make:
         load_demonstrator, choice, template=settings.rewrite_template, max_tokens=settings.rewrite_tokens,
         temperature=settings.rewrite_temperature, seed=settings.seed,
     )  # fmt: skip
-    load(warn=lambda line: None, poll=lambda: None)  # nothing is sent
+    load()  # nothing is sent
 
     def make(examples: Sequence[Example], work: Work, display: Display) -> Sequence[Example]:
-        rewritten = rewrite(
-            examples, partial(load, warn=display.warn, poll=work.poll), work, model=choice.model
-        )
+        rewritten = rewrite(examples, load, work, model=choice.model)
         for line in (*rewritten.lines, *spent(rewritten.facts)):
             display.say(line)
         if not rewritten.examples:

@@ -31,4 +31,4 @@ def prepared(choice: AnnotatorChoice, *, seed: int, device: str, trust_remote_co
         return lambda display, work: ready
     if choice.kind == "openai":
         make()  # nothing is sent
-    return lambda display, work: make(warn=display.warn, poll=work.poll)
+    return lambda display, work: make()

@@ -121,8 +121,6 @@ class ServerSampler:
             timeout=timeout,
             deadline=max(PATIENCE, 2 * timeout),
             concurrency=concurrency,
-            warn=self._warn,
-            poll=self._poll,
         )
 
     def _ready(self) -> Met:

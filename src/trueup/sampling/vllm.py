@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Protocol
 
-from trueup.endpoints.client import Endpoint, RequestRefused
+from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
@@ -150,7 +150,7 @@ class _Adapters:
 def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:
     try:
         server.order(path, body)
-    except RequestRefused as error:
+    except Refused as error:
         if path == LOAD and "already" in error.reason:  # its answer was lost the first time
             return
         raise AnnotatorError(

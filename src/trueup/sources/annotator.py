@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,16 +28,12 @@ def make_annotator(
     seed: int = 0,
     device: str = "auto",
     trust_remote_code: bool = False,
-    warn: Callable[[str], None] = lambda line: None,
-    poll: Callable[[], None] = lambda: None,
 ) -> Annotator:
     """The annotator that a choice describes, ready to judge.
 
     Args:
         seed: of its noise, for those that are noisy on purpose.
         device: where a model computes: `auto`, `cpu` or `cuda`.
-        warn: takes lines that the user should look at.
-        poll: called while it waits; may raise to stop.
 
     Raises:
         InputError: a model's folder, a template, a function or an instruction cannot be used.
@@ -60,20 +55,16 @@ def make_annotator(
         case EndpointAnnotator():
             from trueup.annotators.endpoint import load_endpoint_annotator
 
-            return load_endpoint_annotator(choice, warn=warn, poll=poll)
+            return load_endpoint_annotator(choice)
         case LocalAnnotator():
             from trueup.annotators.local import load_local_annotator
 
-            return load_local_annotator(choice, device=device, trust_remote_code=trust_remote_code, poll=poll)
+            return load_local_annotator(choice, device=device, trust_remote_code=trust_remote_code)
         case RewardAnnotator():
             from trueup.annotators.reward import load_reward_annotator
 
-            return load_reward_annotator(
-                choice, device=device, trust_remote_code=trust_remote_code, poll=poll
-            )
+            return load_reward_annotator(choice, device=device, trust_remote_code=trust_remote_code)
         case LikelihoodAnnotator():
             from trueup.annotators.likelihood import load_likelihood_annotator
 
-            return load_likelihood_annotator(
-                choice, device=device, trust_remote_code=trust_remote_code, poll=poll
-            )
+            return load_likelihood_annotator(choice, device=device, trust_remote_code=trust_remote_code)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trueup import stop
 from trueup.annotators.answers import read_usage
 from trueup.annotators.budget import Budget, Reservation, Spent, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
@@ -66,7 +67,6 @@ class Demonstrator:
         cache: JudgementCache | None,
         budget: Budget,
         max_unusable: float,
-        poll: Callable[[], None],
     ) -> None:
         self._requests = requests
         self._ask = ask
@@ -75,7 +75,6 @@ class Demonstrator:
         self._cache = cache
         self._budget = budget
         self._max_unusable = max_unusable
-        self._poll = poll
         self._asked = 0
         self._unusable: dict[str, int] = {}
 
@@ -103,7 +102,7 @@ class Demonstrator:
         missing = {key: body for key, body in zip(keys, bodies, strict=True) if key not in found}
         spent = Spent()
         while missing:
-            self._poll()
+            stop.check()
             held = self._reserved(list(missing.values()))
             some = list(missing)[: len(held)]
             took, answers = self._sent({key: missing.pop(key) for key in some}, held)
@@ -193,8 +192,6 @@ def load_demonstrator(
     max_tokens: int,
     temperature: float,
     seed: int,
-    warn: Callable[[str], None],
-    poll: Callable[[], None],
 ) -> Demonstrator:
     """Who writes demonstrations, by the settings of an annotator; nothing is sent yet.
 
@@ -208,11 +205,9 @@ def load_demonstrator(
     budget = Budget(
         choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price
     )
-    endpoint = connect(choice, warn=warn, poll=poll)
+    endpoint = connect(choice)
     cache = (
-        JudgementCache(cache_folder() / "demonstrations" / "demonstrations.sqlite", warn)
-        if choice.cache
-        else None
+        JudgementCache(cache_folder() / "demonstrations" / "demonstrations.sqlite") if choice.cache else None
     )
     return Demonstrator(
         endpoint,
@@ -222,7 +217,6 @@ def load_demonstrator(
         cache=cache,
         budget=budget,
         max_unusable=choice.max_unreadable,
-        poll=poll,
     )
 
 

@@ -48,7 +48,7 @@ def make_gatherer(context: Context, encoder: Encoder, penalise: Penalise | None 
     assert settings.annotator is not None and isinstance(policy, CausalModel)
     annotator = make_annotator(
         settings.annotator, seed=settings.seed, device=settings.device,
-        trust_remote_code=settings.trust_remote_code, warn=context.display.warn, poll=context.poll,
+        trust_remote_code=settings.trust_remote_code,
     )  # fmt: skip
     annotator = accounted(annotator, context.folder.spent)
     sampler = make_sampler(
