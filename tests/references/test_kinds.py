@@ -8,8 +8,8 @@ import torch
 from references.policies import WEIGHTS, Training, disturb, make_policy, make_source, token_log_probs
 
 from trueup.errors import InputError
-from trueup.models import lora
-from trueup.models.identity import model_identity
+from trueup.models import identity, lora
+from trueup.models.identity import model_identity, moved_identity
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, NoReference, TrustRegion
 from trueup.references.reference import State
@@ -72,12 +72,22 @@ def test_identity_says_which_weights_it_stands_for(choice: Any, weights: str) ->
     assert same.reference.identity == one.reference.identity
 
 
-def test_identity_of_a_hard_reference_is_that_of_the_policy_it_copied() -> None:
-    training = Training(make_policy(), HARD)
-    training.advance(2)
-    assert training.reference.identity == model_identity(training.policy.network)
-    training.advance(1)
-    assert training.reference.identity != model_identity(training.policy.network)
+@pytest.mark.parametrize("choice, weights", KINDS)
+def test_weights_are_hashed_when_a_reference_is_born_and_not_when_it_moves(
+    choice: Any, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A move is named by where it began and when it was."""
+    training = Training(make_policy(weights), choice, weights)
+    started = training.reference.identity
+    if choice is HARD and weights == "full":
+        assert started == model_identity(make_policy().network)
+    monkeypatch.setattr(identity, "identity_of", None)
+    names = [training.reference.identity for _ in range(6) if training.advance() is not None]
+    saved = training.reference.state()
+    assert saved.facts["identity"] == names[-1]
+    expected = [moved_identity(started, 2), moved_identity(moved_identity(started, 2), 4)]
+    assert list(dict.fromkeys(names))[1:3] == (expected if isinstance(choice, TrustRegion) else [])
+    assert len(set(names)) == (4 if isinstance(choice, TrustRegion) else 1)
 
 
 @pytest.mark.parametrize("choice, weights", KINDS)

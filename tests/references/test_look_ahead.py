@@ -7,8 +7,7 @@ import torch
 from references.policies import Training, forwards, make_policy, make_source, token_log_probs
 
 from trueup.references.choices import TrustRegion
-from trueup.references.look_ahead import LookAhead
-from trueup.references.model_copy import ModelCopy
+from trueup.references.model_copy import LookAhead, ModelCopy
 
 
 def look_ahead(choice: TrustRegion, policy: Any, **_: Any) -> LookAhead:

@@ -1,4 +1,8 @@
-"""The identity of a set of weights: a hash that two models share only when they are the same function."""
+"""The identity of a set of weights: a hash that two models share only when they are the same function.
+
+Hashing reads every weight, so that it is done where weights are born or read; what moves away from them is named by
+where it began and by its moves.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -20,3 +24,8 @@ def identity_of(named: Iterable[tuple[str, Tensor]]) -> str:
 def model_identity(network: nn.Module) -> str:
     """Identity of every parameter and persistent buffer of a model."""
     return identity_of(network.state_dict().items())
+
+
+def moved_identity(identity: str, step: int) -> str:
+    """Identity of weights that moved after optimizer step `step`, from what they were called before."""
+    return hashlib.sha256(f"{identity} moved after step {step}".encode()).hexdigest()[:16]

@@ -11,10 +11,9 @@ from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.models.identity import identity_of
+from trueup.models.identity import identity_of, moved_identity
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import Feed, State
-from trueup.references.updates import due
 
 
 class AdapterOff:
@@ -56,28 +55,21 @@ class AdapterCopy:
     def __init__(self, policy: CausalModel, region: TrustRegion | None = None) -> None:
         self.policy = policy
         self.region = region
-        self._base = ""
-        self._identity = ""
+        self.identity = ""
         lora.add_reference(policy.network)
 
-    @property
-    def identity(self) -> str:
-        """Hash of the base model's identity and the copy's factors, computed when asked for."""
-        if not self._identity:
-            values = lora.factors(self.policy.network, lora.REFERENCE)
-            self._identity = identity_of([(f"base {self._base}", torch.zeros(0)), *values.items()])
-        return self._identity
-
     def start(self, feed: Feed) -> None:
-        self._base = base_identity(self.policy)
-        self._take(lora.factors(self.policy.network, lora.POLICY))
+        factors = lora.factors(self.policy.network, lora.POLICY)
+        base = (f"base {base_identity(self.policy)}", torch.zeros(0))
+        self._take(factors)
+        self.identity = identity_of([base, *factors.items()])
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         with torch.no_grad(), lora.adapter(self.policy.network, lora.REFERENCE):
             return self.policy.log_probs(batch.stream)
 
     def update(self, step: int, feed: Feed) -> bool:
-        if self.region is None or not due(self.region, step):
+        if self.region is None or not self.region.due(step):
             return False
         network = self.policy.network
         self._take(
@@ -85,20 +77,19 @@ class AdapterCopy:
                 lora.factors(network, lora.POLICY), lora.factors(network, lora.REFERENCE), self.region.alpha
             )
         )
+        self.identity = moved_identity(self.identity, step)
         return True
 
     def state(self) -> State:
         tensors = lora.factors(self.policy.network, lora.REFERENCE)
-        facts = {"identity": self.identity, "base": self._base}
-        return State(tensors, facts)
+        return State(tensors, {"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        self._base = str(state.facts["base"])
         self._take(state.tensors)
+        self.identity = str(state.facts["identity"])
 
     def _take(self, values: Mapping[str, torch.Tensor]) -> None:
         lora.set_factors(self.policy.network, lora.REFERENCE, dict(values))
-        self._identity = ""
 
 
 def base_identity(policy: CausalModel) -> str:

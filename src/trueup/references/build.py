@@ -11,8 +11,7 @@ from trueup.paths import cache_folder
 from trueup.references import choices
 from trueup.references.adapter import AdapterCopy, AdapterOff
 from trueup.references.cached import CachedReference
-from trueup.references.look_ahead import LookAhead
-from trueup.references.model_copy import ModelCopy
+from trueup.references.model_copy import LookAhead, ModelCopy
 from trueup.references.reference import NullReference, Reference
 
 

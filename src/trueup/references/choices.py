@@ -11,9 +11,6 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from trueup.batch.logprobs import LogProbs  # noqa: F401  # named in the type parameters below
 
 Ref = TypeVar("Ref", covariant=True)
@@ -74,6 +71,10 @@ class TrustRegion(ReferenceChoice["LogProbs"]):
     """Fraction of the way the reference moves towards the policy."""
     every: Annotated[int, Field(ge=1)] = 512
     """Optimizer steps between two moves."""
+
+    def due(self, step: int) -> bool:
+        """Whether the reference moves after optimizer step `step`, counted from 1."""
+        return step % self.every == 0
 
 
 AnyReference = Annotated[Frozen | AdapterOff | Cached | TrustRegion, Field(discriminator="kind")]

@@ -42,7 +42,7 @@ class Reference(Protocol):
 
     @property
     def identity(self) -> str:
-        """Hash of the weights it stands for; changes when it moves."""
+        """Hash of the weights it began with, of its moves since, and nothing else; "" before it starts."""
         ...
 
     exact: bool
