@@ -15,6 +15,7 @@ from support.small_runs import in_child, metrics_of, model_bytes
 from training.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
 from training.toy_checkpoints import none_said
 
+from trueup import files
 from trueup.errors import CheckpointError
 from trueup.models.causal import CausalModel
 from trueup.references.model_copy import ModelCopy
@@ -48,7 +49,7 @@ PLACES: dict[str, tuple[Any, str, int, int]] = {
     "move of the reference": (ModelCopy, "update", 7, 7),
     "a line of metrics": (Metrics, "write", 7, 7),
     "save of step 6": (checkpoint, "_write", 2, 6),
-    "flush of a checkpoint": (checkpoint, "flush_to_disk", 10, 6),
+    "flush of a checkpoint": (files, "flush_to_disk", 15, 6),
     "status after a save": (RunFolder, "write_status", 3, 6),
 }
 """Object, function, which of its calls, and the step that is being taken then."""
@@ -94,7 +95,7 @@ def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, whole: Any,
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
-        with signalled(checkpoint, "flush_to_disk", 10, signal.SIGTERM, second):
+        with signalled(files, "flush_to_disk", 15, signal.SIGTERM, second):
             return train({**whole[0], "output": str(output)})
 
     assert in_child(body, errors) == 128 + second

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.errors import InputError
+from trueup.files import replaced_whole
 from trueup.models.causal import CausalModel
 from trueup.models.identity import identity_of, model_identity
 from trueup.references.reference import Feed, State
@@ -103,19 +101,18 @@ def write_table(path: Path, table: Table) -> None:
     Raises:
         InputError: the folder cannot be written.
     """
-    part, seal = path.with_suffix(f".{os.getpid()}.part"), path.with_suffix(".sha256")
+    seal = path.with_suffix(".sha256")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             merged = Table({**table.entries, **read_table(path).entries}).tensors()
-            save_file(merged, part)
-            seal.unlink(missing_ok=True)  # between the two renames there is no seal, hence no table
-            os.replace(part, path)
-            part.write_text(identity_of(merged.items()))
-            os.replace(part, seal)
-    except (OSError, SafetensorError) as error:  # a full disk is either
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+            with replaced_whole(path) as file:
+                file.write(save(merged))
+                file.flush()
+                seal.unlink(missing_ok=True)  # until the new one is written there is no seal, hence no table
+            with replaced_whole(seal) as file:
+                file.write(identity_of(merged.items()).encode())
+    except OSError as error:
         why = reason(error)
         raise InputError(
             f"{path.parent}: the reference's log-probabilities cannot be kept there: {why}. "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from trueup.annotators.annotator import Annotator
 from trueup.annotators.budget import Budget
 from trueup.errors import CheckpointError
+from trueup.files import replaced_whole
 from trueup.words import reason
 
 
@@ -29,10 +29,9 @@ def accounted(annotator: Annotator, file: Path) -> Annotator:
         budget.restore(_read(file))
 
     def keep(state: Mapping[str, float]) -> None:
-        other = file.with_name(f".{file.name}.tmp")
         try:
-            other.write_text(json.dumps(dict(state)) + "\n", encoding="utf-8")
-            os.replace(other, file)
+            with replaced_whole(file) as opened:
+                opened.write(json.dumps(dict(state)).encode() + b"\n")
         except OSError as error:
             raise CheckpointError(
                 f"{file}: what the annotator took cannot be written: {reason(error)}. Make room and go on "

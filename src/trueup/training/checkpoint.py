@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trueup.errors import CheckpointError
-from trueup.files import flush_to_disk
+from trueup.files import replaced_folder
 from trueup.words import reason
 
 FORMAT = 1
@@ -49,20 +48,13 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         CheckpointError: it could not be written; what was there before is untouched.
     """
     final = folder / f"{PREFIX}{checkpoint.step:08d}"
-    part = folder / f".{final.name}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not final.is_dir() or verify(final) is not None:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir()
-            _write(part, checkpoint)
-            shutil.rmtree(final, ignore_errors=True)
-            os.rename(part, final)
-            flush_to_disk(folder)
+            with replaced_folder(final) as part:
+                _write(part, checkpoint)
         for old in sorted(_folders(folder))[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
-        shutil.rmtree(part, ignore_errors=True)
         why = reason(error)
         needed = sum(
             t.numel() * t.element_size() for part_ in checkpoint.parts.values() for t in part_.values()
@@ -125,13 +117,11 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
     for name, tensors in checkpoint.parts.items():
         file = part / f"{name}.safetensors"
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
-        flush_to_disk(file)
         digests[file.name] = _sha256(file)
     facts = {"format": FORMAT, "step": checkpoint.step, **checkpoint.facts}
     _write_json(part / "facts.json", facts)
     digests["facts.json"] = _sha256(part / "facts.json")
     _write_json(part / "manifest.json", {"files": digests})
-    flush_to_disk(part)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -166,7 +156,6 @@ def _sha256(file: Path) -> str:
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    flush_to_disk(file)
 
 
 def _free(folder: Path) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +12,7 @@ import yaml
 
 from trueup.errors import CheckpointError
 from trueup.feedback.condition import Condition
+from trueup.files import replaced_folder
 from trueup.models import lora
 from trueup.models.load import quiet
 from trueup.words import reason
@@ -88,27 +87,22 @@ def export(
     Raises:
         CheckpointError: it could not be written.
     """
-    part = folder.with_name(f".{folder.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        with quiet():
-            if lora.is_adapted(network):
-                network.save_pretrained(str(part), selected_adapters=[lora.POLICY])
-            else:
-                _save_model(network, part, dtype)
-            tokenizer.save_pretrained(str(part))
-        if condition is not None:
-            condition.save(part)
-        for name, text in beside.items():
-            (part / name).write_text(text, encoding="utf-8")
-        (part / "README.md").write_text(
-            render_card(card, adapter=lora.is_adapted(network), condition=condition), encoding="utf-8"
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(part, folder)
+        with replaced_folder(folder) as part:
+            with quiet():
+                if lora.is_adapted(network):
+                    network.save_pretrained(str(part), selected_adapters=[lora.POLICY])
+                else:
+                    _save_model(network, part, dtype)
+                tokenizer.save_pretrained(str(part))
+            if condition is not None:
+                condition.save(part)
+            for name, text in beside.items():
+                (part / name).write_text(text, encoding="utf-8")
+            (part / "README.md").write_text(
+                render_card(card, adapter=lora.is_adapted(network), condition=condition), encoding="utf-8"
+            )
     except Exception as error:  # OSError, and SafetensorError for the same full disk
-        shutil.rmtree(part, ignore_errors=True)
         why = reason(error)
         raise CheckpointError(
             f"{folder}: the finished model could not be written: {why}. The run's checkpoints are intact: make room "
