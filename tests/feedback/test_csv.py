@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.malformed_rows import SOUND
 
 from trueup.errors import InputError
 from trueup.feedback.containers import rows
 from trueup.feedback.files import load
+from trueup.feedback.layouts.known import recognise
 from trueup.feedback.lines import BadRow, Row
 from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Origin
 
 Write = Callable[..., Path]
 
@@ -351,3 +354,12 @@ def test_text_comes_back_as_it_was_written(tmp_path: Path, table: list[list[str]
     csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([names, *table])
     found = values(out.getvalue().encode())
     assert [row for _, row in found] == [dict(zip(names, fields, strict=True)) for fields in table]
+
+
+def test_every_layout_says_which_of_its_columns_hold_text() -> None:
+    others = {"tools", "preference", *("completion_a_is_acceptable", "completion_b_is_acceptable")}
+    others |= {"model_a", "model_b"}
+    for row in SOUND:
+        layout = recognise(row, Origin("rows.jsonl", 1))
+        found = {key for key in (*layout.keys, *layout.optional) if isinstance(row.get(key), str)}
+        assert found - others <= {*layout.text}, layout.name

@@ -27,7 +27,7 @@ from support.dataset_rows import (
 )
 
 from trueup.errors import InputError
-from trueup.feedback.layouts import data_sets
+from trueup.feedback.layouts.known import DATA_SETS
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Response
 
@@ -219,7 +219,7 @@ def test_faults_of_ultrafeedback_ratings(
 @pytest.mark.parametrize("name", ROWS)
 def test_a_key_that_a_later_row_lacks(write: Write, name: str) -> None:
     """Every key that the layout names as one of every row is demanded of every row."""
-    (layout,) = (one for one in data_sets.LAYOUTS if one.name == name)
+    (layout,) = (one for one in DATA_SETS if one.name == name)
     for key in layout.keys:
         with pytest.raises(InputError, match=f"2: {re.escape(key)}: the key is missing.* taken for {name}"):
             read_feedback([write(ROWS[name], changed(ROWS[name], (key,), DROP))])

@@ -31,8 +31,7 @@ from support.dataset_rows import (
 
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded, Group, PairRelation, RankRelation
-from trueup.feedback.layouts import data_sets
-from trueup.feedback.layouts.known import LAYOUTS
+from trueup.feedback.layouts.known import DATA_SETS, LAYOUTS
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Message, Response
 
@@ -54,7 +53,7 @@ def test_no_other_layout_takes_the_row(name: str) -> None:
 
 
 def test_every_data_set_is_tested() -> None:
-    assert [layout.name for layout in data_sets.LAYOUTS] == list(ROWS)
+    assert sorted(layout.name for layout in DATA_SETS) == sorted(ROWS)
 
 
 def test_ultrafeedback(convert: Convert) -> None:

@@ -15,6 +15,7 @@ from pathlib import PurePath
 
 from trueup.errors import InputError
 from trueup.feedback.files import LoadedFile
+from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.lines import BadRow, Fault, Row, checked, decoded, parsed
 from trueup.feedback.written_messages import python_value
 from trueup.words import counted, listed, printable, shortened
@@ -27,19 +28,8 @@ SPEAKERS = {"role", "from"}
 QUOTES = 'write a double quote inside a quoted field as ""'
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 WORDS = {"true": True, "false": False}
-TEXT = frozenset(
-    (
-        *("prompt", "query", "question", "instruction", "input", "context", "history", "system", "source"),
-        *("completion", "response", "output", "answer", "target", "text", "solution", "ground_truth"),
-        *("chosen", "rejected", "preferred", "dispreferred", "winner", "loser", "accepted"),
-        *("chosen_response", "rejected_response", "response_chosen", "response_rejected"),
-        *("response_1", "response_2", "response1", "response2", "response_j", "response_k"),
-        *("completion_a", "completion_b", "answer_w", "answer_l", "human_ref_a", "human_ref_b"),
-        *("prediction 1", "prediction 2", "prediction 3", "prediction 4", "system_output", "system_id"),
-        *("best answer", "correct answers", "incorrect answers"),
-    )
-)
-"""Columns, in lower case, that hold text even where each of it looks like a number: "4" is a response."""
+TEXT = frozenset(key.lower() for layout in LAYOUTS for key in layout.text)
+"""Columns, in lower case, that hold text in some layout, even if it looks like numbers: "4" is a response."""
 
 
 @dataclass(frozen=True, slots=True)

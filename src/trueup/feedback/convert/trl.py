@@ -11,7 +11,7 @@ from trueup.feedback.convert.pieces import Piece, Pieces, Target, bare, look
 from trueup.feedback.convert.restricted import because, no_pair
 from trueup.feedback.groups import Discarded, Group, View
 from trueup.feedback.layouts.layout import PROMPT_ANSWERED
-from trueup.feedback.layouts.trl_pairs import repeated_prompt
+from trueup.feedback.layouts.trl import repeated_prompt
 from trueup.feedback.records import Comparison, Example, Response
 from trueup.feedback.turns import ends_with_assistant, split_at_last_request
 

@@ -1,41 +1,30 @@
 """The layouts trueup knows, and which of them a file has.
 
-To add one: a file beside this one, or in `data_sets` or `frameworks`, that makes a `Layout`, and a line in the
-`LAYOUTS` there.
+To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table that it belongs to.
 """
 
 from difflib import get_close_matches
 
 from trueup.errors import InputError
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts import (
-    canonical,
-    conversations,
-    data_sets,
-    frameworks,
-    hh_transcripts,
-    scored_responses,
-    trl_completions,
-    trl_implicit_pairs,
-    trl_pairs,
-)
+from trueup.feedback.layouts import frameworks, graded_sets, preference_sets, trl
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
 from trueup.words import listed, printable
 
-LAYOUTS: tuple[Layout, ...] = (
-    *data_sets.LAYOUTS,
-    scored_responses.LAYOUT,
-    scored_responses.LAYOUT_QUERY,
-    canonical.LAYOUT,
-    trl_pairs.LAYOUT,
-    *frameworks.LAYOUTS,
-    hh_transcripts.LAYOUT,
-    trl_implicit_pairs.LAYOUT,
-    *trl_completions.LAYOUTS,
-    *conversations.LAYOUTS,
+DATA_SETS: tuple[Layout, ...] = (*graded_sets.LAYOUTS, *preference_sets.LAYOUTS)
+GENERAL: tuple[Layout, ...] = (
+    trl.scored_responses("prompt"),
+    trl.scored_responses("query"),
+    trl.CANONICAL,
+    trl.PAIRS,
+    trl.HH,
+    trl.IMPLIED,
+    *trl.COMPLETIONS,
+    *trl.CONVERSATIONS,
 )
-"""In the order in which they are tried."""
+LAYOUTS: tuple[Layout, ...] = (*DATA_SETS, *GENERAL[:4], *frameworks.LAYOUTS, *GENERAL[4:])
+"""In the order in which they are tried: those that ask for more of a row before those that a few of them look like."""
 
 OTHER_NAMES = {
     "prompt": ("question", "instruction", "input", "context"),
@@ -64,13 +53,10 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
                 "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
             )
         )
-    general = [layout for layout in LAYOUTS if layout not in (*data_sets.LAYOUTS, *frameworks.LAYOUTS)]
-    nearest = max(
-        (*general, *frameworks.LAYOUTS, *data_sets.LAYOUTS), key=lambda layout: likeness(layout, row)
-    )
+    nearest = max((*GENERAL, *frameworks.LAYOUTS, *DATA_SETS), key=lambda layout: likeness(layout, row))
     help_with_it = wrapped(row) or advice(nearest, row)
     if not help_with_it:
-        known = dict.fromkeys(" + ".join(layout.keys) for layout in general)
+        known = dict.fromkeys(" + ".join(layout.keys) for layout in GENERAL)
         help_with_it = f"; known are {listed(map(printable, known), 8)}"
     raise InputError(
         f"{origin}: no known layout has the keys of this row ({listed(map(printable, row), 12)}){help_with_it}; "

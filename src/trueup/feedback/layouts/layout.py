@@ -1,10 +1,11 @@
 """What a layout is: how to recognise its rows, and how to turn one into an example."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trueup.feedback.fields import Place, needed
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.fields import Place, needed, optional_text
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+from trueup.feedback.tools import declared
 from trueup.feedback.turns import ends_with_assistant
 from trueup.feedback.written_messages import WRITTEN, holds_messages
 
@@ -15,12 +16,25 @@ LABELS = ("label", "kto_tag", "is_desirable", "is_correct")
 SCORES = ("score", "reward", "rating")
 """Keys whose value scores a response, where a layout takes them."""
 JUDGEMENTS = (
-    *LABELS, *SCORES, "labels", "scores", "rank", "chosen", "rejected", "rejected_response", "rejected_messages",
-)  # fmt: skip
+    *LABELS,
+    *SCORES,
+    "labels",
+    "scores",
+    "rank",
+    "chosen",
+    "rejected",
+    "rejected_response",
+    "rejected_messages",
+)
 """Keys that judge a response: in a row that has one, it is not simply one to imitate."""
 REQUEST = ("history", "context")
 """Keys that hold a part of what was asked, beside a prompt."""
 PROMPT_ANSWERED = "the prompt ends with a turn of the assistant"
+RAW = (
+    "a system prompt is for a chat template, but the prompt is raw text, which none renders; give the prompt as "
+    "messages, or leave the key out"
+)
+TWICE = "differs from the system prompt with which the messages begin; keep one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +43,15 @@ class Unusable:
 
     reason: str
     """A clause that is the same for every row with this fault: `a response is empty`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a row says, before the keys that mean the same in every layout: `system`, `source` and `tools`."""
+
+    prompt: Content
+    responses: tuple[Response, ...]
+    comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +64,13 @@ class Layout:
     """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
-    convert: Callable[[RowValue, Origin], Example | Unusable]
-    """Row -> example; raises InputError for a field that is missing, of the wrong type or out of range."""
+    convert: Callable[[RowValue, Place], Draft | Unusable]
+    """Row, and its place -> what it says; raises InputError for a field that is missing, of the wrong type or out of
+    range."""
     optional: tuple[str, ...] = ()
-    """Further keys that are used where they are there."""
+    """Further keys that are used where they are there; `system`, `source` and `tools` are read by `example`."""
+    text: tuple[str, ...] = ()
+    """Those of the keys whose value is text, or messages: a column of CSV is that even if it looks like numbers."""
     foreign: tuple[str, ...] = ()
     """Keys that make a row one of another layout."""
     named: Callable[[RowValue], Collection[str]] = lambda row: ()
@@ -70,6 +96,21 @@ class Layout:
             InputError: the row does not fit.
         """
         place = Place(origin)
+        self._check_keys(row, place)
+        draft = self.convert(row, place)
+        if isinstance(draft, Unusable):
+            return draft
+        prompt, responses = draft.prompt, draft.responses
+        if "source" in self.optional and (source := optional_text(row, "source", place)) is not None:
+            responses = tuple(replace(one, source=source) for one in responses)
+        if "system" in self.optional:
+            prompt = with_system(prompt, row, place)
+        tools = declared(row, prompt, place) if "tools" in self.optional else ()
+        if ends_with_assistant(prompt) and not self.further:
+            return Unusable(PROMPT_ANSWERED)
+        return Example(prompt, responses, draft.comparisons, origin, tools)
+
+    def _check_keys(self, row: RowValue, place: Place) -> None:
         taken = f"the file was taken for {self.name} from its first row; keep one layout in a file"
         for key in self.keys:
             needed(row, key, place, taken)
@@ -88,9 +129,6 @@ class Layout:
             value = row[key]
             if isinstance(value, str) and holds_messages(value):
                 raise place.key(key).fault(f"found {WRITTEN}")
-        made = self.convert(row, origin)
-        answered = isinstance(made, Example) and ends_with_assistant(made.prompt) and not self.further
-        return Unusable(PROMPT_ANSWERED) if answered else made
 
     def unused(self, row: RowValue) -> list[str]:
         """The keys of a row that mean nothing here."""
@@ -105,3 +143,28 @@ def remedy(key: str) -> str:
         if key in JUDGEMENTS
         else ""
     )
+
+
+def with_system(prompt: Content, row: RowValue, place: Place) -> Content:
+    """The prompt after the row's system prompt, if it has one under a key of its own, `{"system": "Be short.", ...}`.
+
+    Raises:
+        InputError: it is not text, the prompt is raw text, or the messages begin with another system prompt.
+    """
+    if not isinstance(prompt, str):
+        return after_system(prompt, row, place)
+    if optional_text(row, "system", place):
+        raise place.key("system").fault(RAW)
+    return prompt
+
+
+def after_system(turns: tuple[Message, ...], row: RowValue, place: Place) -> tuple[Message, ...]:
+    """The same for turns."""
+    system = optional_text(row, "system", place)
+    if not system:
+        return turns
+    if turns and turns[0].role in ("system", "developer"):
+        if turns[0].content != system:
+            raise place.key("system").fault(TWICE)
+        return turns
+    return (Message("system", system), *turns)

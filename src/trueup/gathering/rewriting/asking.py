@@ -16,7 +16,7 @@ from trueup.annotators.fence import boundary_of, fenced
 from trueup.annotators.transcript import answered, asked
 from trueup.annotators.visible import visible
 from trueup.errors import InputError
-from trueup.feedback.layouts.hh_transcripts import ASSISTANT, HUMAN
+from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.turns import message_json
 from trueup.gathering.rewriting.pair import Pair
 from trueup.words import did_you_mean

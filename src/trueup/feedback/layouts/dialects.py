@@ -1,13 +1,13 @@
 """Turns as other formats write them: other names for keys and roles, calls of tools as text."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trueup.feedback.fields import Place, fields, items, needed, text
 from trueup.feedback.layouts.layout import RowValue
-from trueup.feedback.records import Message
-from trueup.feedback.turns import NOT_LEARNED, spoken
+from trueup.feedback.records import Content, Message
+from trueup.feedback.turns import NOT_LEARNED, as_response, spoken
 from trueup.words import did_you_mean
 
 CALL = "call"
@@ -158,10 +158,27 @@ def as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def spoken_by(row: RowValue, key: str, roles: tuple[str, ...], marks: tuple[str, ...] = ()) -> bool:
-    """Whether a turn in the list under `key` has one of these roles, or one of these keys."""
-    listed = row[key]
-    return isinstance(listed, list) and any(
-        isinstance(one, dict) and (one.get("role") in roles or any(mark in one for mark in marks))
-        for one in listed
-    )
+def spoken_by(key: str, roles: tuple[str, ...], mark: str) -> Callable[[RowValue], bool]:
+    """Whether a turn in the list under `key` has one of these roles, or the key `mark`."""
+
+    def found(row: RowValue) -> bool:
+        listed = row[key]
+        return isinstance(listed, list) and any(
+            isinstance(one, dict) and (one.get("role") in roles or mark in one) for one in listed
+        )
+
+    return found
+
+
+def turn_in(dialect: Dialect) -> Callable[[object, Place, Content], Content]:
+    """One turn, or its text, as a response to the prompt; refused where it is not a turn of the assistant."""
+
+    def read(value: object, place: Place, prompt: Content) -> Content:
+        if isinstance(value, str):
+            return as_response(value, prompt, place)
+        _, message = turn(value, place, dialect)
+        if message.role != "assistant":
+            raise place.unexpected(value, "a turn of the assistant: a side is a response")
+        return (message,)
+
+    return read

@@ -1,0 +1,389 @@
+"""The layouts of other training frameworks.
+
+LLaMA-Factory: https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md; torchtune and NeMo-Aligner read its
+sharegpt format too. ms-swift: https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html. OpenRLHF:
+https://github.com/OpenRLHF/OpenRLHF. NeMo-Aligner: https://docs.nvidia.com/nemo-framework/user-guide/latest/modelalignment/.
+NeMo-RL: https://github.com/NVIDIA-NeMo/RL/blob/main/docs/guides/dpo.md. turbo-alignment:
+https://github.com/turbo-llm/turbo-alignment (dataset/).
+"""
+
+from functools import partial
+
+from trueup.feedback.fields import Place, fields, needed, number, optional_text, text
+from trueup.feedback.layouts import ms_swift
+from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
+from trueup.feedback.layouts.layout import (
+    JUDGEMENTS,
+    REQUEST,
+    Draft,
+    Layout,
+    RowValue,
+    Unusable,
+)
+from trueup.feedback.layouts.shapes import (
+    COMMON,
+    USER_TURN,
+    Exchange,
+    Form,
+    Turns,
+    answer,
+    as_given,
+    as_turn,
+    by_value,
+    candidates,
+    conversation,
+    demonstrations,
+    history,
+    holds,
+    objects,
+    pairs,
+    points,
+    request,
+    scored,
+    text_under,
+    whole,
+    written,
+)
+from trueup.feedback.layouts.trl import SIDES, repeated_text
+from trueup.feedback.records import Content, Response
+from trueup.feedback.turns import as_response, content, message, messages
+
+TWO_SIDES = "the two sides"
+
+sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (SHAREGPT, TURBO_ALIGNMENT))
+
+
+# LLaMA-Factory's alpaca format: `instruction` and `input` are one turn of the user, with a line break between them.
+#
+#     {"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short.", "history": [["Hello", "Hi"]]}
+
+
+def instruction(row: RowValue, place: Place, key: str) -> Turns | Unusable:
+    """Earlier rounds, and the request."""
+    parts = (text(row[key], place.key(key)), optional_text(row, "input", place))
+    asked = "\n".join(part for part in parts if part)
+    return (*history(row, place), *request(asked)) if asked.strip() else Unusable("the instruction is empty")
+
+
+def alpaca(*responses: str) -> Form:
+    """The form with these responses."""
+    return written(
+        "instruction",
+        *responses,
+        ask=instruction,
+        answer=as_turn,
+        text=("instruction", "input", *responses),
+        optional=("input", "history", *COMMON),
+        request=("context", "prompt", "query", "question"),
+    )
+
+
+ALPACA = (
+    pairs(
+        "LLaMA-Factory alpaca pairs",
+        alpaca(*SIDES),
+        "A pair: `chosen` was preferred to `rejected` as an answer to `instruction` and `input`.",
+        foreign=("prompt",),
+    ),
+    *points(
+        "LLaMA-Factory alpaca with labels",
+        alpaca("output"),
+        "A point: `{key}` says how desirable `output` is as an answer to `instruction` and `input`.",
+        *("kto_tag", "label"),
+        foreign=SIDES,
+    ),
+    demonstrations(
+        "LLaMA-Factory alpaca",
+        alpaca("output"),
+        "A demonstration: `output` is an answer to `instruction` and `input` to imitate.",
+    ),
+)
+
+
+# LLaMA-Factory's sharegpt format; roles are human, gpt, system, observation and function_call, and others.
+#
+#     {"conversations": [{"from": "human", "value": "2 + 2 ="}, {"from": "gpt", "value": "4"}], "system": "Be short."}
+
+SHAREGPT_LAYOUTS = (
+    pairs(
+        "sharegpt pairs",
+        written(
+            "conversations",
+            *SIDES,
+            ask=by_value(sharegpt_turns),
+            answer=turn_in(SHAREGPT),
+            before=TWO_SIDES,
+            text=SIDES,
+        ),
+        "A pair: `chosen` was preferred to `rejected` as the next turn of `conversations`.",
+        foreign=("prompt",),
+    ),
+    *points(
+        "sharegpt with labels",
+        conversation("conversations", sharegpt_turns),
+        "A point: `{key}` says how desirable the turns after the last one of the user are.",
+        *("kto_tag", "label"),
+        foreign=SIDES,
+    ),
+    demonstrations(
+        "sharegpt",
+        conversation("conversations", sharegpt_turns),
+        "A demonstration: the turns after the last one of the user are a response to imitate.",
+    ),
+)
+
+
+# LLaMA-Factory's openai format with feedback: messages and two sides of one turn each, or a `kto_tag`.
+#
+#     {"messages": [{"role": "user", "content": "2 + 2 ="}], "chosen": {"role": "assistant", "content": "4"}, ...}
+
+
+def one_side(value: object, place: Place, prompt: Content) -> Content:
+    """A side: one message, or a list of those of the assistant."""
+    side = messages(value, place) if isinstance(value, list) else (message(value, place),)
+    return as_response(side, prompt, place)
+
+
+def has_sides(row: RowValue) -> bool:
+    """Whether a side is one message, or a list that begins with one of the assistant."""
+    sides = [row[key] for key in SIDES]
+    first = [side[0] if isinstance(side, list) and side else side for side in sides]
+    return any(isinstance(side, dict) for side in sides) or any(
+        isinstance(one, dict) and one.get("role") == "assistant" for one in first
+    )
+
+
+OPENAI = (
+    pairs(
+        "LLaMA-Factory openai pairs",
+        written(
+            "messages",
+            *SIDES,
+            ask=by_value(messages),
+            answer=one_side,
+            before=TWO_SIDES,
+            text=SIDES,
+            fits=has_sides,
+        ),
+        "A pair: `chosen` was preferred to `rejected` as the next of `messages`; each is one message.",
+        foreign=("prompt",),
+    ),
+    *points(
+        "LLaMA-Factory openai with labels",
+        conversation("messages", messages),
+        "A point: `kto_tag` says how desirable the turns after the last one of the user are.",
+        "kto_tag",
+        foreign=SIDES,
+    ),
+)
+
+
+# Pairs under other keys than TRL's, text as it is; a prompt that both sides repeat is taken off them.
+#
+#     {"prompt": "2 + 2 =", "chosen_response": "4", "rejected_response": "5", "chosen_reward": 1.5, ...}
+#     {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"}
+
+
+def renamed(*keys: str, distilabel: bool = False) -> Form:
+    """The form with these keys for the prompt, the better and the worse response.
+
+    With `distilabel`, a row with the key `system` is a conversation, whatever it holds: system prompt and request.
+    """
+
+    def read(row: RowValue, place: Place) -> Exchange:
+        prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
+        start = len(repeated_text(prompt, chosen, rejected))
+        if distilabel and isinstance(prompt, str) and "system" in row:
+            prompt = request(prompt)
+        better = as_response(chosen[start:], prompt, place.key(keys[1]))
+        return prompt, (better, as_response(rejected[start:], prompt, place.key(keys[2])))
+
+    return Form(keys, read, text=keys, request=REQUEST)
+
+
+OPENRLHF_PAIRS = tuple(
+    pairs(
+        "OpenRLHF pairs",
+        renamed(prompt, chosen, rejected, distilabel=True),
+        f"A pair: `{chosen}` was preferred to `{rejected}` as a response to `{prompt}`.",
+        foreign=("prompt", "instruction"),
+    )
+    for prompt, chosen, rejected in (
+        ("question", "response_chosen", "response_rejected"),
+        ("input", "chosen", "rejected"),
+    )
+)
+NEMO_PAIRS = pairs(
+    "NeMo-Aligner pairs",
+    renamed("prompt", "chosen_response", "rejected_response"),
+    "A pair: `chosen_response` was preferred to `rejected_response`; their rewards are scores.",
+    scores=("chosen_reward", "rejected_reward"),
+)
+
+
+# NeMo-RL's preferences. The lowest rank is the best; equal ranks tie.
+#
+#     {"context": [{"role": "user", "content": "2 + 2 ="}],
+#      "completions": [{"rank": 0, "completion": [{"role": "assistant", "content": "4"}]}, ...]}
+
+
+def ranked_completions(row: RowValue, place: Place) -> Draft | Unusable:
+    """Every completion with the score -rank."""
+    prompt = messages(row["context"], place.key("context"))
+    responses = []
+    for one, here in objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
+        rank = whole(needed(one, "rank", here), here.key("rank"), 0)
+        said = as_given(needed(one, "completion", here), here.key("completion"), prompt)
+        responses.append(Response(said, score=0.0 - rank))
+    return candidates(prompt, responses, "completions")
+
+
+NEMO_RANKINGS = Layout(
+    name="NeMo-RL preferences",
+    keys=("context", "completions"),
+    optional=COMMON,
+    text=("source", "system"),
+    meaning="A ranking: the score of a completion is minus its `rank`, so that rank 0 is the best.",
+    convert=ranked_completions,
+)
+
+
+# Prompts and outputs, as NeMo-Aligner and OpenRLHF write them (`--input_key`, `--output_key`, `--label_key`, and the
+# files of its batch inference): text as it is, with no template and nothing between.
+#
+#     {"input": "2 + 2 =", "output": " 4", "reward": 0.7}
+
+NOT_OUTPUTS = ("instruction", "completion")
+
+
+def outputs(prompt: str) -> tuple[Layout, ...]:
+    """The layouts with the prompt under the given key."""
+    form = written(prompt, "output", request=REQUEST)
+    return (
+        *scored(
+            "prompts with outputs and rewards",
+            form,
+            "A response with a score: `{key}` scores `output`; higher is better.",
+            "reward",
+            foreign=("label", *SIDES, *NOT_OUTPUTS),
+        ),
+        *points(
+            "prompts with labelled outputs",
+            form,
+            "A point: `{key}` says how desirable `output` is, from false or 0 to true or 1.",
+            "label",
+            foreign=("reward", *SIDES, *NOT_OUTPUTS),
+        ),
+        demonstrations(
+            "prompts with outputs",
+            form,
+            "A demonstration: `output` is a response to imitate.",
+            foreign=(*JUDGEMENTS, *NOT_OUTPUTS),
+        ),
+    )
+
+
+# turbo-alignment's feedback (pair_preferences, kto), whose context may end with a turn of the bot, which the answers
+# then follow; what it samples from a model (sampling/models.py), where a turn of the bot that ends the messages is what
+# the answers were sampled in place of; and its conversations (chat/models.py). `disable_loss` in a turn leaves it out
+# of the loss: such a response is not used.
+#
+#     {"context": [{"role": "user", "content": "2 + 2 ="}], "answer_w": {"role": "bot", "content": "4"}, ...}
+#     {"context": [...], "answer": {"role": "bot", "content": "4"}, "is_desirable": true}
+#     {"messages": [...], "answers": [{"id": "0", "content": "4"}], "rewards": {"0": 0.7}}
+#     {"id": "0", "messages": [{"role": "user", "content": "2 + 2 ="}, {"role": "bot", "content": "4"}]}
+
+TURBO_CLASS = (
+    "a label of a turbo-alignment conversation is its class, which says nothing of a response; "
+    "for feedback write 'context', 'answer' and 'is_desirable'"
+)
+
+
+def context(*responses: str) -> Form:
+    """The form with these responses."""
+    return written(
+        "context",
+        *responses,
+        ask=by_value(turbo_turns),
+        answer=turn_in(TURBO_ALIGNMENT),
+        further=True,
+    )
+
+
+def turbo_answers(row: RowValue, place: Place) -> Draft | Unusable:
+    """Every answer with its reward, where it has one, as its score."""
+    prompt = turbo_turns(row["messages"], place.key("messages"))
+    if prompt and prompt[-1].role == "assistant":
+        prompt = prompt[:-1]
+    at = place.key("rewards")
+    rewards = {} if row.get("rewards") is None else fields(row["rewards"], at)
+    scores = {name: number(value, at.key(name)) for name, value in rewards.items()}
+    responses = []
+    for one, here in objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
+        said = answer(text_under(one, "content", here))
+        name = text_under(one, "id", here) if scores else ""
+        responses.append(Response(said, score=scores.pop(name, None)))
+    for name in scores:
+        raise at.key(name).fault("no answer with this id is left; give each its own, once")
+    return candidates(prompt, responses, "answers")
+
+
+def turbo_chat(row: RowValue, place: Place) -> Exchange | Unusable:
+    """The turns of the bot after the last one of the user; a class is no label of them."""
+    if isinstance(row.get("label"), int | float):
+        raise place.key("label").fault(TURBO_CLASS)
+    return conversation("messages", turbo_turns).read(row, place)
+
+
+TURBO = (
+    pairs(
+        "turbo-alignment pairs",
+        context("answer_w", "answer_l"),
+        "A pair: `answer_w` was preferred to `answer_l` as the next turn of `context`.",
+    ),
+    *points(
+        "turbo-alignment points",
+        context("answer"),
+        "A point: `is_desirable` says how desirable `answer` is as the next turn of `context`.",
+        "is_desirable",
+    ),
+    Layout(
+        name="turbo-alignment answers",
+        keys=("messages", "answers"),
+        optional=("rewards", *COMMON),
+        text=("source", "system"),
+        meaning="Responses of a model: `rewards` scores `answers` by their `id`; without it nothing is said of them.",
+        convert=turbo_answers,
+        further=True,
+        fits=holds("answers", "content"),
+    ),
+    demonstrations(
+        "turbo-alignment chat",
+        Form(("messages",), turbo_chat, fits=spoken_by("messages", ("bot",), "disable_loss")),
+        "A demonstration: the turns of the bot after the last one of the user are a response to imitate.",
+        foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
+    ),
+)
+
+
+STACK_EXCHANGE = pairs(
+    "Stack Exchange pairs",
+    written("question", "response_j", "response_k", ask=USER_TURN, answer=as_turn),
+    "A pair: `response_j` was preferred to `response_k` as an answer to `question`.",
+)
+"""As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""
+
+LAYOUTS: tuple[Layout, ...] = (
+    *ALPACA,
+    *SHAREGPT_LAYOUTS,
+    *OPENAI,
+    STACK_EXCHANGE,
+    *ms_swift.LAYOUTS,
+    NEMO_PAIRS,
+    NEMO_RANKINGS,
+    *OPENRLHF_PAIRS,
+    *outputs("input"),
+    *outputs("prompt"),
+    *TURBO,
+)
+"""Of other training frameworks; before the more general ones that a few of them look like."""

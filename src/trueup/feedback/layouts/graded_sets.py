@@ -1,0 +1,232 @@
+"""The layouts of public data sets that grade single responses: scores, ranks, and right or wrong answers."""
+
+import math
+from dataclasses import replace
+
+from trueup.feedback.fields import Place, fields, label, needed, number, optional_number, optional_text, text
+from trueup.feedback.layouts.layout import Draft, Layout, RowValue, Unusable
+from trueup.feedback.layouts.shapes import (
+    answer,
+    candidates,
+    demonstrated,
+    holds,
+    objects,
+    text_under,
+    user_turn,
+    whole,
+)
+from trueup.feedback.records import Response
+
+# UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
+#
+#     {"instruction": "Name a fruit.", "completions": [{"model": "gpt-4", "response": "Apple", "overall_score": 8.5,
+#      "fine-grained_score": 4.5, "annotations": {"honesty": {"Rating": "4", ...}, ...}, ...}, ...]}
+#
+# `overall_score` runs from 1 to 10, `fine-grained_score` and the ratings from 1 to 5, so that one example never mixes
+# them. Every completion had a system prompt of its own (`custom_system_prompt`), which is not kept.
+
+
+def ultrafeedback(row: RowValue, place: Place) -> Draft | Unusable:
+    """Every completion with its score and its model."""
+    prompt = user_turn(row["instruction"], place.key("instruction"))
+    given = objects(row, "completions", place)
+    responses = [
+        Response(answer(text_under(one, "response", at)), source=optional_text(one, "model", at))
+        for one, at in given
+    ]
+    scores = scores_of(given)
+    if responses and not scores:
+        return Unusable("no kind of score is given to all completions")
+    scored = [replace(one, score=score) for one, score in zip(responses, scores, strict=True)]
+    return candidates(prompt, scored, "completions")
+
+
+def scores_of(given: list[tuple[RowValue, Place]]) -> list[float]:
+    """The first kind of score that all completions have; nothing where there is none."""
+    for key in ("overall_score", "fine-grained_score"):
+        found = [optional_number(one, key, at) for one, at in given]
+        known = [score for score in found if score is not None]
+        if len(known) == len(given):
+            return known
+    rated = [ratings(one, at) for one, at in given]
+    shared = [aspect for aspect in rated[0] if all(aspect in one for one in rated)]
+    return [math.fsum(one[aspect] for aspect in shared) / len(shared) for one in rated] if shared else []
+
+
+def ratings(completion: RowValue, at: Place) -> dict[str, float]:
+    """Aspect -> rating, without those that do not apply (`N/A`)."""
+    at = at.key("annotations")
+    annotations = {} if completion.get("annotations") is None else fields(completion["annotations"], at)
+    found: dict[str, float] = {}
+    for aspect, value in annotations.items():
+        given = fields(value, at.key(aspect)).get("Rating")
+        if given is not None and given != "N/A":
+            found[aspect] = rating(given, at.key(aspect).key("Rating"))
+    return found
+
+
+def rating(value: object, place: Place) -> float:
+    """A rating: a number, or the text of one, as published."""
+    if not isinstance(value, str):
+        return number(value, place)
+    try:
+        made = float(value)
+    except ValueError:
+        made = math.nan
+    if not math.isfinite(made):
+        raise place.unexpected(value, "a number, or 'N/A'")
+    return made
+
+
+ULTRAFEEDBACK = Layout(
+    name="UltraFeedback",
+    keys=("instruction", "completions"),
+    text=("instruction",),
+    meaning=(
+        "A ranking: the score of a completion is its `overall_score`; where not all have one, its "
+        "`fine-grained_score`; else the mean of its ratings."
+    ),
+    convert=ultrafeedback,
+    fits=lambda row: isinstance(row["completions"], list),
+    not_kept="the system prompt and the principle of each completion, its other scores, and what was written of it",
+)
+
+
+# Nectar. Zhu et al., 2023, https://huggingface.co/datasets/berkeley-nest/Nectar. Rank 1 is the best.
+#
+#     {"prompt": "\n\nHuman: Hello\n\nAssistant: ", "answers": [{"answer": "Hi", "model": "gpt-4", "rank": 1}, ...]}
+#
+# The space that ends the prompt is moved to the answers, as HH transcripts have it: together they read the same.
+
+
+def nectar(row: RowValue, place: Place) -> Draft | Unusable:
+    """Every answer with the score -rank and its model; answers of the same rank tie."""
+    given = text(row["prompt"], place.key("prompt"))
+    prompt = given.rstrip(" ")
+    responses = []
+    for one, here in objects(row, "answers", place):
+        said = given[len(prompt) :] + text_under(one, "answer", here)
+        rank = whole(needed(one, "rank", here), here.key("rank"), 1)
+        responses.append(Response(said, score=-float(rank), source=optional_text(one, "model", here)))
+    return candidates(prompt, responses, "answers")
+
+
+NECTAR = Layout(
+    name="Nectar",
+    keys=("prompt", "answers"),
+    text=("prompt",),
+    meaning="A ranking: the score of an answer is minus its `rank`, so that rank 1 is the best.",
+    convert=nectar,
+    fits=holds("answers", "rank"),
+)
+
+# TruthfulQA's table. Lin et al., 2021, https://arxiv.org/abs/2109.07958.
+#
+#     {"Question": "What is 2 + 2?", "Best Answer": "4", "Correct Answers": "4; Four", "Incorrect Answers": "5; Five"}
+
+ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
+
+
+def truthful_qa(row: RowValue, place: Place) -> Draft | Unusable:
+    """Right and wrong answers; an answer that the table calls both stands twice."""
+    prompt = user_turn(row["Question"], place.key("Question"))
+    right, wrong = (
+        tuple(Response(answer(one), label=label) for one in parts(row[key], place.key(key)))
+        for key, label in ANSWERS.items()
+    )
+    best = text(row["Best Answer"], place.key("Best Answer")).strip()
+    if best:
+        right = demonstrated(right, answer(best), label=1.0)
+    responses = right + wrong
+    return Draft(prompt, responses) if responses else Unusable("there is no answer")
+
+
+def parts(value: object, place: Place) -> list[str]:
+    """Answers between semicolons, each once."""
+    return list(dict.fromkeys(part.strip() for part in text(value, place).split(";") if part.strip()))
+
+
+TRUTHFUL_QA = Layout(
+    name="TruthfulQA",
+    keys=("Question", "Best Answer", *ANSWERS),
+    text=("Question", "Best Answer", *ANSWERS),
+    meaning="Right answers are labelled 1, wrong ones 0; the best answer is a response to imitate.",
+    convert=truthful_qa,
+)
+
+
+# Solutions of several systems to GSM8K's questions. Cobbe et al., 2021, https://arxiv.org/abs/2110.14168.
+#
+#     {"question": "2 + 2?", "ground_truth": "A: 4", "6b_finetuning": {"is_correct": false, "solution": "A: 5"}, ...}
+
+
+def gsm8k(row: RowValue, place: Place) -> Draft:
+    """The solution of each system with its label, and the ground truth to imitate."""
+    prompt = user_turn(row["question"], place.key("question"))
+    truth = answer(text(row["ground_truth"], place.key("ground_truth")))
+    solutions = [solution(row[system], place.key(system), system) for system in systems(row)]
+    return Draft(prompt, demonstrated(solutions, truth, label=1.0))
+
+
+def systems(row: RowValue) -> list[str]:
+    """The keys under which a system's solution, or part of one, stands."""
+    return [
+        key for key, one in row.items() if isinstance(one, dict) and {"is_correct", "solution"} & one.keys()
+    ]
+
+
+def solution(value: object, place: Place, system: str) -> Response:
+    """A solution; true is the label 1."""
+    one = fields(value, place)
+    said = answer(text_under(one, "solution", place))
+    correct = label(needed(one, "is_correct", place), place.key("is_correct"))
+    return Response(said, label=correct, source=system)
+
+
+GSM8K = Layout(
+    name="GSM8K solutions",
+    keys=("question", "ground_truth"),
+    text=("question", "ground_truth"),
+    named=systems,
+    meaning=(
+        "Solutions of systems, labelled by `is_correct`; the ground truth is labelled 1 and is a response to "
+        "imitate."
+    ),
+    convert=gsm8k,
+    fits=lambda row: bool(systems(row)),
+)
+
+
+# Ratings of turns of a dialogue, as UniEval gives Topical-Chat. Zhong et al., 2022, https://arxiv.org/abs/2210.07197.
+#
+#     {"source": "Hi .\nHello .\n\n", "context": "A fact.\n", "system_id": "New Human Generated",
+#      "system_output": "How are you ?", "scores": {"overall": 4.5, "coherence": 3, ...}}
+#
+# The prompt is raw text: the fact that the speaker could use, where there is one, and the dialogue up to the turn.
+# Each system's turn is a row of its own.
+
+
+def unieval(row: RowValue, place: Place) -> Draft:
+    """A turn with its overall score and its system."""
+    prompt = text(row["source"], place.key("source"))
+    fact = (optional_text(row, "context", place) or "").strip()
+    said = text(row["system_output"], place.key("system_output"))
+    at = place.key("scores")
+    score = number(needed(fields(row["scores"], at), "overall", at), at.key("overall"))
+    response = Response(said, score=score, source=text(row["system_id"], place.key("system_id")))
+    return Draft(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}", (response,))
+
+
+UNIEVAL = Layout(
+    name="UniEval ratings",
+    keys=("source", "system_id", "system_output", "scores"),
+    optional=("context",),
+    text=("source", "system_id", "system_output", "context"),
+    meaning="A turn of a dialogue with a score: `overall`; the other aspects are not kept.",
+    convert=unieval,
+    fits=lambda row: isinstance(row["scores"], dict),
+    not_kept="the scores of other aspects",
+)
+
+LAYOUTS: tuple[Layout, ...] = (ULTRAFEEDBACK, NECTAR, TRUTHFUL_QA, GSM8K, UNIEVAL)
+"""Each has keys of its own, which say more than those it shares with others."""

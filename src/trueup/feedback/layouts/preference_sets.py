@@ -1,0 +1,325 @@
+"""The layouts of public data sets whose rows say which response was preferred; ratings of the same sets beside them."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+
+from trueup.feedback.fields import (
+    Place,
+    fields,
+    items,
+    needed,
+    optional_number,
+    optional_text,
+    position,
+    text,
+)
+from trueup.feedback.layouts.layout import Draft, Layout, RowValue, Unusable
+from trueup.feedback.layouts.shapes import (
+    USER_TURN,
+    Turns,
+    answer,
+    as_turn,
+    by_value,
+    demonstrated,
+    judged,
+    objects,
+    request,
+    scored,
+    scored_by,
+    shape,
+    text_under,
+    unjudged,
+    whole,
+    written,
+)
+from trueup.feedback.records import Comparison, Message, Response
+from trueup.feedback.turns import RESPONSE_ROLES, messages
+
+SHP = shape(
+    "SHP",
+    written("history", "human_ref_A", "human_ref_B", ask=USER_TURN, answer=as_turn, optional=()),
+    "A pair: `labels` 1 prefers A and 0 prefers B; the scores are the votes; `score_ratio` is not kept.",
+    scored_by("score_A", "score_B"),
+    lambda row, place: 1 - whole(row["labels"], place.key("labels"), 0, 1),
+    keys=("labels",),
+    optional=("score_A", "score_B"),
+)
+"""Stanford Human Preferences. Ethayarajh et al., 2022, https://huggingface.co/datasets/stanfordnlp/SHP."""
+
+
+# HelpSteer and HelpSteer2: ratings, and preferences. Wang et al., 2024, https://arxiv.org/abs/2410.01257.
+# HelpSteer3's preferences. Wang et al., 2025, https://arxiv.org/abs/2505.11475.
+#
+#     {"prompt": "c#", "response": "A language.", "helpfulness": 3, "correctness": 4, ...}
+#     {"prompt": "c#", "response_1": "A language.", "response_2": "A note.", "preference_strength": -2, ...}
+#
+# A prompt of several turns is one text, `Hi\n<extra_id_1>Assistant\nHello\n<extra_id_1>User\nName a fruit.`.
+
+EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
+
+
+def extra_id_turns(value: object, place: Place) -> Turns:
+    """The prompt as turns; the first and the last are the user's."""
+    first, *later = EXTRA_ID.split(text(value, place))
+    turns = [Message("user", first)]
+    turns += [Message(role.lower(), said) for role, said in zip(later[::2], later[1::2], strict=True)]
+    if turns[-1].role != "user":
+        raise place.fault("the last turn is the assistant's, expected one of the user")
+    return tuple(turns)
+
+
+def unanswered(value: object, place: Place) -> Turns:
+    """Messages, of which the last asks for a response."""
+    turns = messages(value, place)
+    if turns and turns[-1].role in RESPONSE_ROLES:
+        last = place.item(len(turns) - 1).key("role")
+        raise last.unexpected(turns[-1].role, "a turn of the user: the responses follow it")
+    return turns
+
+
+def by_strength(key: str) -> Callable[[RowValue, Place], int | None]:
+    """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
+
+    def choose(row: RowValue, place: Place) -> int | None:
+        strength = whole(row[key], place.key(key), -3, 3)
+        return None if strength == 0 else int(strength > 0)
+
+    return choose
+
+
+HELPSTEER = scored(
+    "HelpSteer",
+    written("prompt", "response", ask=by_value(extra_id_turns), answer=as_turn, optional=()),
+    "A response with a score: its `helpfulness`; the ratings of other aspects are not kept.",
+    "helpfulness",
+    foreign=("chosen", "rejected"),
+)
+HELPSTEER_2 = shape(
+    "HelpSteer2 preferences",
+    written("prompt", "response_1", "response_2", ask=by_value(extra_id_turns), answer=as_turn, optional=()),
+    "A pair: -3 to -1 prefer `response_1`, 1 to 3 `response_2`, 0 is a tie; how strongly is not kept.",
+    unjudged,
+    by_strength("preference_strength"),
+    keys=("preference_strength",),
+    foreign=("chosen", "rejected"),
+)
+HELPSTEER_3 = shape(
+    "HelpSteer3 preferences",
+    written(
+        "context",
+        "response1",
+        "response2",
+        ask=by_value(unanswered),
+        answer=as_turn,
+        text=("response1", "response2"),
+        optional=(),
+    ),
+    "A pair: -3 to -1 prefer `response1`, 1 to 3 `response2`, 0 is a tie; how strongly is not kept.",
+    unjudged,
+    by_strength("overall_preference"),
+    keys=("overall_preference",),
+)
+
+
+# Human feedback on summaries of Reddit posts (TL;DR) and news. Stiennon et al., 2020, https://arxiv.org/abs/2009.01325.
+#
+#     {"info": {"subreddit": "AskDocs", "title": "Knee", "post": "It hurts."},
+#      "summaries": [{"text": " My knee hurts.", "policy": "sup1"}, {"text": " Knee.", "policy": "ref"}], "choice": 0}
+#     {"info": {...}, "summary": {"text": " My knee hurts.", "policy": "sup1", "axes": {"overall": 6, ...}}}
+#
+# The prompt is raw text, as the authors' models were given it.
+
+POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
+
+
+def to_summarise(row: RowValue, place: Place) -> str:
+    """The post, or where there is none the news article, and the call for a summary."""
+    at = place.key("info")
+    info = fields(row["info"], at)
+    template, names = (
+        (ARTICLE, ["article"]) if info.get("post") is None else (POST, ["subreddit", "title", "post"])
+    )
+    why = "the text to summarise is a 'post' with its 'title' and 'subreddit', or an 'article'"
+    return template.format_map({name: text(needed(info, name, at, why), at.key(name)) for name in names})
+
+
+def summary(one: RowValue, place: Place) -> Response:
+    """A summary and the policy that wrote it."""
+    return Response(text_under(one, "text", place), source=optional_text(one, "policy", place))
+
+
+def compared_summaries(row: RowValue, place: Place) -> Draft | Unusable:
+    """Two summaries, one of them chosen."""
+    given = [summary(one, at) for one, at in objects(row, "summaries", place)]
+    if len(given) != 2:
+        raise place.key("summaries").unexpected(given, "a list of 2")
+    choice = position(row["choice"], place.key("choice"), 2)
+    return judged(to_summarise(row, place), tuple(given), choice)
+
+
+def rated_summary(row: RowValue, place: Place) -> Draft | Unusable:
+    """A summary with its overall score."""
+    at = place.key("summary")
+    one = fields(row["summary"], at)
+    response, prompt = summary(one, at), to_summarise(row, place)
+    axes = fields(needed(one, "axes", at), at.key("axes"))
+    score = optional_number(axes, "overall", at.key("axes"))
+    if score is None:
+        return Unusable("the summary has no overall score")
+    return Draft(prompt, (replace(response, score=score),))
+
+
+SUMMARIES = (
+    Layout(
+        name="comparisons of summaries",
+        keys=("info", "summaries", "choice"),
+        meaning=(
+            "A pair of summaries of `info`: `choice` 0 prefers the first, 1 the second; confidence is not kept."
+        ),
+        convert=compared_summaries,
+        not_kept="notes on the summaries, and other fields of `info`",
+    ),
+    Layout(
+        name="ratings of summaries",
+        keys=("info", "summary"),
+        meaning="A summary of `info` with a score: its axis `overall`; the other axes are not kept.",
+        convert=rated_summary,
+        fits=lambda row: isinstance(row["summary"], dict),
+        not_kept="the other axes, notes on the summary, and other fields of `info`",
+    ),
+)
+
+
+# Preferences of FineGrainedRLHF's qa_feedback. Wu et al., 2023, https://arxiv.org/abs/2306.01693.
+#
+#     {"question": "Who wrote it?", "passages": [["Title", "A sentence.", ...], ...], "prediction 1": "Ann.", ...,
+#      "prediction 4": "Bo.", "preference": [1, 0, 2, 1, 1, 2], "feedback": {"corrected-prediction": "Ann Lee.", ...}}
+#
+# The prompt is one turn, worded as the authors' models were given it.
+
+PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
+PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
+
+
+def fine_grained(row: RowValue, place: Place) -> Draft | Unusable:
+    """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
+    prompt = request(with_passages(row, place))
+    responses = tuple(Response(answer(text(row[key], place.key(key)))) for key in PREDICTIONS)
+    at = place.key("preference")
+    given = items(row["preference"], at, "numbers")
+    if len(given) != len(PREDICTION_PAIRS):
+        pairs = f"the {len(PREDICTION_PAIRS)} pairs (12, 13, 14, 23, 24, 34)"
+        raise at.unexpected(given, f"one number for each of {pairs}")
+    comparisons = []
+    for index, ((first, second), value) in enumerate(zip(PREDICTION_PAIRS, given, strict=True)):
+        winner = whole(value, at.item(index), 0, 2)
+        if winner:
+            comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
+    corrected = correction(row, place)
+    if corrected:
+        responses = demonstrated(responses, answer(corrected))
+    if not comparisons and not corrected:
+        return Unusable("all responses tie")
+    return Draft(prompt, responses, tuple(comparisons))
+
+
+def with_passages(row: RowValue, place: Place) -> str:
+    """The question, and the passages with their titles where the row has any."""
+    asked = text(row["question"], place.key("question"))
+    at = place.key("passages")
+    passages = [] if row.get("passages") is None else items(row["passages"], at, "passages")
+    found = [passage(value, at.item(index)) for index, value in enumerate(passages)]
+    return f"question: {asked} context: {' '.join(found)}" if found else asked
+
+
+def passage(value: object, place: Place) -> str:
+    """A title and the sentences under it."""
+    given = items(value, place, "texts")
+    if not given:
+        raise place.unexpected(given, "a title and sentences")
+    title, *sentences = (text(one, place.item(index)) for index, one in enumerate(given))
+    return f"wikipage: {title} text: {' '.join(sentences)}"
+
+
+def correction(row: RowValue, place: Place) -> str:
+    """The prediction as the annotator corrected it; empty where nothing was left of it."""
+    at = place.key("feedback")
+    feedback = {} if row.get("feedback") is None else fields(row["feedback"], at)
+    return (optional_text(feedback, "corrected-prediction", at) or "").strip()
+
+
+FINE_GRAINED_RLHF = Layout(
+    name="FineGrainedRLHF",
+    keys=("question", *PREDICTIONS, "preference"),
+    optional=("passages", "feedback"),
+    text=("question", *PREDICTIONS),
+    meaning=(
+        "Six pairs of four predictions: in `preference` 1 prefers the first, 2 the second, 0 is a tie; the "
+        "corrected prediction is a response to imitate."
+    ),
+    convert=fine_grained,
+    not_kept="the errors and the missing information that `feedback` names",
+)
+
+
+# The human evaluation of open-instruct. Wang et al., 2023, https://arxiv.org/abs/2306.04751.
+
+PREFERENCES = {
+    "a-is-better": 0,
+    "a-is-clearly-better": 0,
+    "a-is-slightly-better": 0,
+    "tie": None,
+    "b-is-slightly-better": 1,
+    "b-is-clearly-better": 1,
+    "b-is-better": 1,
+}
+ACCEPTABLE = {"yes": 1.0, "no": 0.0}
+
+
+def preferred(row: RowValue, place: Place) -> int | None:
+    """The position of the better completion; None for a tie."""
+    at = place.key("preference")
+    preference = text(row["preference"], at)
+    if preference not in PREFERENCES:
+        raise at.unexpected(preference, "one of " + ", ".join(PREFERENCES))
+    return PREFERENCES[preference]
+
+
+def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
+    """The label and the model of each side, `a` and `b`."""
+    sides = []
+    for side in "ab":
+        at = place.key(f"completion_{side}_is_acceptable")
+        said = optional_text(row, at.path, place)
+        if said is not None and said not in ACCEPTABLE:
+            raise at.unexpected(said, "'yes' or 'no'")
+        label = None if said is None else ACCEPTABLE[said]
+        sides.append(Response("", label=label, source=optional_text(row, f"model_{side}", place)))
+    return tuple(sides)
+
+
+OPEN_INSTRUCT = shape(
+    "open-instruct human evaluation",
+    written("prompt", "completion_a", "completion_b", ask=USER_TURN, answer=as_turn, optional=()),
+    "A pair, or a tie, of which each side is labelled 1 where it is acceptable and 0 where it is not; "
+    "'slightly' is not kept.",
+    acceptable,
+    preferred,
+    keys=("preference",),
+    optional=("completion_a_is_acceptable", "completion_b_is_acceptable", "model_a", "model_b"),
+)
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    SHP,
+    *HELPSTEER,
+    HELPSTEER_2,
+    HELPSTEER_3,
+    *SUMMARIES,
+    FINE_GRAINED_RLHF,
+    OPEN_INSTRUCT,
+)
+"""Each has keys of its own, which say more than those it shares with others."""

@@ -1,0 +1,306 @@
+"""The general layouts: trueup's own form, those of TRL, and HH transcripts."""
+
+from dataclasses import replace
+
+from trueup.feedback.canonical import example_from_row
+from trueup.feedback.fields import Place, items, number, text
+from trueup.feedback.layouts.layout import (
+    LABELS,
+    REQUEST,
+    SCORES,
+    Draft,
+    Layout,
+    RowValue,
+    Unusable,
+)
+from trueup.feedback.layouts.shapes import (
+    DIFFERENT_PROMPTS,
+    Exchange,
+    Form,
+    Turns,
+    candidates,
+    conversation,
+    demonstrations,
+    pairs,
+    points,
+    scored,
+    written,
+)
+from trueup.feedback.records import Content, Message, Response
+from trueup.feedback.turns import (
+    RESPONSE_ROLES,
+    as_response,
+    content,
+    messages,
+    shared_turns,
+    split_at_last_request,
+)
+
+SIDES = ("chosen", "rejected")
+SIDE_SCORES = ("score_chosen", "score_rejected")
+HUMAN = "\n\nHuman:"
+ASSISTANT = "\n\nAssistant:"
+NO_PROMPT = (
+    "found plain text, and the row has no prompt. The common beginning of two texts is not a prompt: "
+    "'The sky is blue.' and 'The sky is black.' would give the prompt 'The sky is bl'; "
+    "add the key 'prompt', or write both sides as lists of messages"
+)
+
+
+# trueup's own form, see `trueup.feedback.canonical`.
+
+
+def canonical(row: RowValue, place: Place) -> Draft:
+    """The record as it is."""
+    example = example_from_row(row, place.origin)
+    at = place.key("responses")
+    responses = tuple(
+        replace(one, content=as_response(one.content, example.prompt, at.item(index).key("content")))
+        for index, one in enumerate(example.responses)
+    )
+    return Draft(example.prompt, responses, example.comparisons)
+
+
+CANONICAL = Layout(
+    name="canonical",
+    keys=("prompt", "responses"),
+    optional=("comparisons", "system", "tools"),
+    text=("prompt", "system"),
+    foreign=("scores",),
+    request=REQUEST,
+    further=True,
+    meaning="A prompt, its responses with what was said of each, and comparisons between them.",
+    convert=canonical,
+)
+
+
+# A prompt with K responses and a score for each. RRHF, Yuan et al., 2023, https://arxiv.org/abs/2304.05302.
+
+
+def scored_responses(prompt_key: str) -> Layout:
+    """The layout with the prompt under the given key."""
+
+    def convert(row: RowValue, place: Place) -> Draft | Unusable:
+        prompt = content(row[prompt_key], place.key(prompt_key))
+        at = place.key("responses")
+        contents = [
+            as_response(content(value, at.item(index)), prompt, at.item(index))
+            for index, value in enumerate(items(row["responses"], at, "responses"))
+        ]
+        if not contents:
+            return candidates(prompt, (), "responses")
+        at = place.key("scores")
+        scores = [
+            number(value, at.item(index))
+            for index, value in enumerate(one_each(row["scores"], at, len(contents), "numbers"))
+        ]
+        at = place.key("sources")
+        named = row.get("sources")
+        sources = [None] * len(contents) if named is None else one_each(named, at, len(contents), "texts")
+        responses = [
+            Response(what, score=score, source=None if source is None else text(source, at.item(index)))
+            for index, (what, score, source) in enumerate(zip(contents, scores, sources, strict=True))
+        ]
+        return candidates(prompt, responses, "responses")
+
+    return Layout(
+        name="prompts with scored responses",
+        keys=(prompt_key, "responses", "scores"),
+        optional=("sources", "system", "tools"),
+        text=(prompt_key, "system"),
+        request=REQUEST,
+        meaning="A ranking: a score for each of `responses`; higher is better.",
+        convert=convert,
+    )
+
+
+def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
+    """The value as a list with one item for each response."""
+    listed = items(value, place, of)
+    if len(listed) != count:
+        raise place.unexpected(listed, f"one for each of the {count} responses")
+    return listed
+
+
+# Pairs with a prompt: text, or lists of messages. Where both sides begin with the prompt (UltraFeedback as it is
+# published), the prompt is taken off them.
+
+
+def prompted_sides(row: RowValue, place: Place) -> Exchange:
+    """Prompt, chosen and rejected as given."""
+    prompt, chosen, rejected = (content(row[key], place.key(key)) for key in ("prompt", *SIDES))
+    start = repeated_prompt(prompt, chosen, rejected)
+    asked = start or request_of(prompt, chosen, rejected)
+    better = as_response(chosen[len(start) :], asked, place.key("chosen"), len(start))
+    worse = as_response(rejected[len(start) :], asked, place.key("rejected"), len(start))
+    return asked, (better, worse)
+
+
+def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:
+    """That with which both sides repeat the prompt: its text, or its turns; empty where they do not."""
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        return repeated_text(prompt, chosen, rejected)
+    if not isinstance(prompt, str):
+        turns = len(prompt)
+        both = turns < min(len(chosen), len(rejected)) and chosen[:turns] == prompt == rejected[:turns]
+        return prompt if both else ()
+    start = split_at_last_request(chosen[: shared_turns(chosen, rejected)])[0]
+    return start if start[-1:] == (Message("user", prompt),) else ()
+
+
+def repeated_text(prompt: Content, chosen: Content, rejected: Content) -> str:
+    """The prompt, where all three are text and both sides begin with it; empty where not."""
+    if not (isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str)):
+        return ""
+    return prompt if chosen.startswith(prompt) and rejected.startswith(prompt) else ""
+
+
+def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
+    """The prompt; text as a turn of the user where both sides are turns of the assistant."""
+    sides = [side for side in (chosen, rejected) if not isinstance(side, str)]
+    answers = len(sides) == 2 and all(
+        side and all(turn.role in RESPONSE_ROLES for turn in side) for side in sides
+    )
+    return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() and answers else prompt
+
+
+PAIRS = pairs(
+    "TRL pairs",
+    Form(("prompt", *SIDES), prompted_sides, text=("prompt", *SIDES), request=REQUEST),
+    "A pair: `chosen` was preferred to `rejected` as a response to `prompt`.",
+    scores=SIDE_SCORES,
+)
+
+
+# Pairs without a prompt: two transcripts, or two conversations of which the turns they share are the prompt. Only
+# whole turns are shared. TRL does the same with the letters of plain text, so that 'The sky is blue.' and 'The sky is
+# black.' become the prompt 'The sky is bl' with the responses 'ue.' and 'ack.'; that is refused.
+
+
+def transcripts(row: RowValue, place: Place) -> Exchange | Unusable:
+    """Both sides, split after the last mark of the assistant."""
+    splits = []
+    for key in SIDES:
+        transcript = text(row[key], place.key(key))
+        before, mark, response = transcript.rpartition(ASSISTANT)
+        if not mark and HUMAN not in transcript:
+            expected = f"a transcript with {HUMAN!r} and {ASSISTANT!r}, as in the first row"
+            raise place.key(key).unexpected(transcript, expected)
+        if not mark:
+            return Unusable("the transcript has no turn of the assistant")
+        if HUMAN in response:
+            return Unusable("the transcript does not end with a turn of the assistant")
+        splits.append((before + mark, response))
+    (prompt, chosen), (other, rejected) = splits
+    return (prompt, (chosen, rejected)) if prompt == other else Unusable(DIFFERENT_PROMPTS)
+
+
+def are_transcripts(row: RowValue) -> bool:
+    """Whether one of the sides is text with a mark of the human or the assistant."""
+    sides = [row[key] for key in SIDES]
+    return any(isinstance(side, str) and (HUMAN in side or ASSISTANT in side) for side in sides)
+
+
+HH = pairs(
+    "HH transcripts",
+    Form(
+        SIDES, transcripts, text=SIDES, optional=("source", "system"), request=REQUEST, fits=are_transcripts
+    ),
+    "A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
+    scores=SIDE_SCORES,
+    foreign=("prompt",),
+)
+"""Anthropic's HH. Bai et al., 2022, https://arxiv.org/abs/2204.05862.
+
+    {"chosen": "\\n\\nHuman: Hello\\n\\nAssistant: Hi", "rejected": ...}
+
+The prompt is raw text, and the response has its leading space.
+"""
+
+
+def unprompted_sides(row: RowValue, place: Place) -> Exchange | Unusable:
+    """The turns that both sides share are the prompt; the rest of each is its response."""
+    for key in SIDES:
+        if isinstance(row[key], str):
+            raise place.key(key).fault(NO_PROMPT)
+    sides = [messages(row[key], place.key(key)) for key in SIDES]
+    for key, side in zip(SIDES, sides, strict=True):
+        if not side:
+            return Unusable("a response is empty")
+        if side[-1].role != "assistant":
+            at = place.key(key).item(len(side) - 1).key("role")
+            raise at.unexpected(side[-1].role, "an assistant turn: a side ends with its response")
+    return after_shared_turns(sides[0], sides[1], place, SIDES)
+
+
+def after_shared_turns(
+    chosen: Turns, rejected: Turns, place: Place, keys: tuple[str, str]
+) -> Exchange | Unusable:
+    """The turns that two conversations share as the prompt, and what follows them in each."""
+    shared = shared_turns(chosen, rejected)
+    if any(turn.role not in RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
+        return Unusable(DIFFERENT_PROMPTS)
+    prompt = chosen[:shared]
+    better = as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
+    worse = as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
+    return prompt, (better, worse)
+
+
+IMPLIED = pairs(
+    "TRL pairs with an implied prompt",
+    Form(SIDES, unprompted_sides, text=SIDES, request=REQUEST),
+    "A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
+    scores=SIDE_SCORES,
+    foreign=("prompt",),
+)
+
+
+# A prompt and one response: two texts or lists of messages, or one list of messages that ends with the response.
+
+COMPLETION = written("prompt", "completion", request=REQUEST)
+COMPLETIONS = (
+    *points(
+        "TRL prompts with labelled completions",
+        COMPLETION,
+        "A point: `{key}` says how desirable `completion` is, from false or 0 to true or 1.",
+        *LABELS,
+        foreign=SIDES,
+    ),
+    *scored(
+        "TRL prompts with scored completions",
+        COMPLETION,
+        "A response with a score: `{key}` scores `completion`; higher is better.",
+        *SCORES,
+        foreign=(*LABELS, *SIDES),
+    ),
+    demonstrations(
+        "TRL prompts with completions",
+        COMPLETION,
+        "A demonstration: `completion` is a response to imitate.",
+    ),
+)
+
+CONVERSATION = conversation("messages", messages, counted=True)
+OTHERS = (*SIDES, "rejected_response", "rejected_messages")
+CONVERSATIONS = (
+    *points(
+        "messages with a label",
+        CONVERSATION,
+        "A point: `{key}` says how desirable the turns after the last one of the user are.",
+        *(key for key in LABELS if key != "kto_tag"),
+        foreign=OTHERS,
+    ),
+    *scored(
+        "messages with a score",
+        CONVERSATION,
+        "A response with a score: `{key}` scores the turns after the last one of the user.",
+        *SCORES,
+        foreign=(*LABELS, *OTHERS),
+    ),
+    demonstrations(
+        "messages",
+        CONVERSATION,
+        "A demonstration: the turns after the last one of the user are a response to imitate.",
+    ),
+)
+"""Messages with a `kto_tag` are LLaMA-Factory's."""
