@@ -1,7 +1,8 @@
 """A budget stops before the request that would pass a limit, whatever the order and however many ask at once."""
 
-import math
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -143,23 +144,47 @@ def test_no_limit_is_passed_where_estimates_hold(
         assert budget.spent.tokens <= limit
 
 
-def test_a_budget_goes_on_from_its_state() -> None:
-    budget = Budget(max_requests=3, input_price=1.0, output_price=1.0)
-    for usage in (Usage(10, 1), None):
+def test_a_budget_goes_on_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "spent.json"
+    budget = Budget(max_requests=3, input_price=1.0, output_price=1.0, file=file)
+    assert not file.exists()
+    for number, usage in enumerate((Usage(10, 1), None), start=1):
         budget.settle(budget.reserve(QUESTION, 1), usage)
-    resumed = Budget(max_requests=3, input_price=1.0, output_price=1.0)
-    resumed.restore(budget.state())
+        assert json.loads(file.read_text())["requests"] == number
+    resumed = Budget(max_requests=3, input_price=1.0, output_price=1.0, file=file)
     assert resumed.spent == budget.spent
     assert resumed.spent.requests == 2
     resumed.settle(resumed.reserve(QUESTION, 1), Usage(1, 1))
     with pytest.raises(AnnotatorError, match="3 requests and"):
         resumed.reserve(QUESTION, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["spent.json"]
+
+
+STATE = {"requests": 1, "question_tokens": 2, "answer_tokens": 3, "cost": 0.5, "estimated": 0}
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"requests": -1}, {"requests": 1.5}, {"cost": math.nan}, {"cost": "1"}]
-)
-def test_a_state_that_is_none_is_refused(wrong: dict[str, float]) -> None:
-    state = {**Budget().state(), **wrong} if wrong else {}
-    with pytest.raises(CheckpointError, match="what the annotator had spent"):
-        Budget().restore(state)
+    ("content", "said"),
+    [
+        *((json.dumps({**STATE, name: value}), "is not a list of amounts") for name, value in (
+            ("requests", -1), ("requests", 1.5), ("requests", True), ("cost", float("nan")), ("cost", "1"),
+        )),
+        *((text, "is not a list of amounts") for text in ("{}", "[]", "1")),
+        *((text, "cannot be read") for text in ("", '{"requests": 1')),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_damaged_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    """As limits would count from 0 again."""
+    file = tmp_path / "spent.json"
+    file.write_text(json.dumps(STATE))
+    assert Budget(file=file).spent == Spent(1, 2, 3, 0.5, 0)
+    file.write_text(content)
+    with pytest.raises(CheckpointError) as caught:
+        Budget(file=file)
+    assert str(caught.value).startswith(f"{file}: what the annotator ha") and said in str(caught.value)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    budget = Budget(file=tmp_path / "gone" / "spent.json")
+    with pytest.raises(CheckpointError, match=r"spent\.json: what the annotator took cannot be written"):
+        budget.settle(budget.reserve(QUESTION, 1), None)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from trueup.annotators.asker import Asker
 from trueup.annotators.budget import Budget
 from trueup.annotators.cache import JudgementCache
-from trueup.annotators.endpoint_judge import EndpointJudge
+from trueup.annotators.endpoint import EndpointJudge
 from trueup.annotators.judge import Question, Unreadable, Verdict
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError, Stopped
@@ -39,6 +40,7 @@ class Answering:
         self.answer = answer
         self.asked: list[Mapping[str, Any]] = []
         self.batches: list[int] = []
+        self.base_url = "http://localhost:1/v1"
 
     def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Reply]]:
         assert path == "/chat/completions"
@@ -68,12 +70,8 @@ def judging() -> Callable[..., EndpointJudge]:
         settings = EndpointAnnotator(
             base_url="http://localhost:1/v1", model=choice.pop("model", "J"), **choice
         )
-        return EndpointJudge(
-            endpoint,  # type: ignore[arg-type]
-            settings,
-            cache=cache,
-            budget=budget or Budget(),
-        )
+        asker = Asker(endpoint, settings.model, budget or Budget(), cache)  # type: ignore[arg-type]
+        return EndpointJudge(asker, settings)
 
     return made
 
@@ -251,16 +249,29 @@ def test_a_changed_request_is_a_new_one(
     server = Answering(lambda body: likely(_1=0.75, _2=0.25) if "logprobs" in body else said("1"))
     judging(server, cache, read="log-probs").ask(QUESTIONS[:1])
     settings = {"base_url": "http://localhost:1/v1", "model": "J", "read": "log-probs", **changed}
-    other = EndpointJudge(
-        server,  # type: ignore[arg-type]
-        EndpointAnnotator(**settings),  # type: ignore[arg-type]
-        cache=cache,
-        budget=Budget(),
-    )
+    server.base_url = settings["base_url"]
+    asker = Asker(server, settings["model"], Budget(), cache)  # type: ignore[arg-type]
+    other = EndpointJudge(asker, EndpointAnnotator(**settings))  # type: ignore[arg-type]
     other.ask(QUESTIONS[:1])
     assert len(server.asked) == 2
     other.ask([Question(QUESTIONS[0].text, ("2", "1"))])
     assert len(server.asked) == 3
+
+
+def test_an_answer_is_kept_whole_but_for_secrets(judging: Judging, cache: JudgementCache) -> None:
+    """Probabilities of 0 and broken characters too."""
+    reply = likely(_1=0.75, _2=0.25)
+    top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+    top += [{"token": "a secret", "logprob": -math.inf}, {"token": "\ud800", "logprob": -9.0}]
+    reply["choices"][0]["message"]["content"] = "secret"
+    server = Answering(lambda body: reply)
+    first = judging(server, cache).ask(QUESTIONS[:1])
+    assert judging(server, cache).ask(QUESTIONS[:1]).verdicts == first.verdicts
+    assert len(server.asked) == 1
+    asker = Asker(server, "J", Budget(), cache)  # type: ignore[arg-type]
+    kept = asker.recall(server.asked[0], QUESTIONS[0].labels)
+    assert kept is not None and (kept["text"], kept["cut_off"]) == ("***", True)
+    assert kept["top"][2:] == [["a ***", -math.inf], ["\ud800", -9.0]]
 
 
 def test_an_answer_to_the_second_ask_is_kept(judging: Judging, cache: JudgementCache) -> None:
@@ -325,7 +336,7 @@ def test_usage_that_is_missing_is_estimated(judging: Judging) -> None:
     heard = judging(server, None, budget, read="answer").ask(QUESTIONS)
     assert heard.facts["estimated"] == 4
     assert heard.facts["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
-    assert budget.state()["estimated"] == 4
+    assert budget.spent.estimated == 4
 
 
 def test_a_fault_lets_go_of_what_it_had_reserved(judging: Judging, cache: JudgementCache) -> None:
@@ -345,16 +356,12 @@ def test_a_fault_lets_go_of_what_it_had_reserved(judging: Judging, cache: Judgem
     assert budget.spent.requests == 4
 
 
-def test_nothing_is_asked_once_the_user_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_once_the_user_wants_to_stop(
+    judging: Judging, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trueup.stop._asked", "SIGTERM")
     server = Answering(lambda body: said("1"))
-    settings = EndpointAnnotator(base_url="http://localhost:1/v1", model="J")
-    judge = EndpointJudge(
-        server,  # type: ignore[arg-type]
-        settings,
-        cache=None,
-        budget=Budget(),
-    )
+    judge = judging(server)
     with pytest.raises(Stopped):
         judge.ask(QUESTIONS)
     assert not server.asked

@@ -71,7 +71,7 @@ Loading = Callable[..., ComparingAnnotator]
 
 @pytest.fixture
 def loaded(server: FaultyServer) -> Loading:
-    def load(**given: Any) -> ComparingAnnotator:
+    def load(*, spent: Path | None = None, **given: Any) -> ComparingAnnotator:
         choice = {
             "base_url": server.url,
             "model": "J",
@@ -80,7 +80,7 @@ def loaded(server: FaultyServer) -> Loading:
             "deadline": 60.0,
             **given,
         }
-        return load_endpoint_annotator(EndpointAnnotator(**choice))
+        return load_endpoint_annotator(EndpointAnnotator(**choice), spent=spent)
 
     return load
 
@@ -275,15 +275,14 @@ def test_a_judge_that_obeys_a_response_prefers_nothing(loaded: Loading, server: 
         assert text_of(asked).count(OBEY) == 1
 
 
-def test_the_budget_of_a_run_that_goes_on(loaded: Loading, server: FaultyServer) -> None:
+def test_the_budget_of_a_run_that_goes_on(loaded: Loading, server: FaultyServer, tmp_path: Path) -> None:
     """What was spent before counts, and what was judged before costs nothing."""
-    first = loaded(max_requests=9)
+    spent = tmp_path / "spent.json"
+    first = loaded(max_requests=9, spent=spent)
     with pytest.raises(AnnotatorError, match=r"annotator\.max_requests 9 does not allow for another request"):
         first.annotate(EXAMPLES)
     assert len(server.asked) == 9
-    spent = first.judge.budget.state()  # type: ignore[attr-defined]
-    resumed = loaded(max_requests=QUESTIONS)
-    resumed.judge.budget.restore(spent)  # type: ignore[attr-defined]
+    resumed = loaded(max_requests=QUESTIONS, spent=spent)
     is_sound(resumed.annotate(EXAMPLES))
     assert len(server.asked) == QUESTIONS
     with pytest.raises(AnnotatorError, match="20 requests and 6,020 tokens are spent"):

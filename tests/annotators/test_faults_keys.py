@@ -69,15 +69,11 @@ def test_the_key_is_nowhere(
             said_aloud += [str(error), "".join(traceback.format_exception(error))]
         assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
     judge = annotator.judge
-    parts = [
-        annotator,
-        judge,
-        *vars(judge).values(),
-        *vars(annotator).values(),
-        *vars(judge._endpoint).values(),
-    ]  # type: ignore[attr-defined]
+    asker = judge.asker  # type: ignore[attr-defined]
+    parts = [annotator, judge, asker, *vars(judge).values(), *vars(annotator).values(), *vars(asker).values()]
+    parts += vars(asker.endpoint).values()
     said_aloud += [repr(part) + str(part) for part in parts]
-    said_aloud += [repr(judge.budget.state()), caplog.text, *capsys.readouterr()]  # type: ignore[attr-defined]
+    said_aloud += [repr(asker.budget.spent), caplog.text, *capsys.readouterr()]
     said_aloud += [repr(vars(record)) for record in caplog.records]
     assert not [text for text in said_aloud if KEY in text]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

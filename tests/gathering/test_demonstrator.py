@@ -8,11 +8,12 @@ import pytest
 from support.faulty_server import Asked, FaultyServer, Reply, chat
 from support.gathering_work import work_at
 
+from trueup.annotators.asker import NoAnswer
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Origin, Response
-from trueup.gathering.rewriting import answer, rewrite
-from trueup.gathering.rewriting.demonstrator import Demonstrator, load_demonstrator
+from trueup.gathering.rewriting import rewrite
+from trueup.gathering.rewriting.demonstrator import EMPTY, REPEATS, Demonstrator, load_demonstrator
 from trueup.gathering.rewriting.pair import Pair, pair_of
 from trueup.settings.annotator_settings import EndpointAnnotator
 
@@ -71,7 +72,7 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
 
     with FaultyServer(reply) as server:
         first, _ = demonstrator(server, max_unreadable=1).write([*pairs(2), *pairs(1)])
-        assert first == ["fine", Discarded(answer.NO_ANSWER), "fine"]
+        assert first == ["fine", Discarded(NoAnswer.ABSENT), "fine"]
         assert len(server.asked) == 2
         answers["p2"] = "well"
         again, facts = demonstrator(server).write([*pairs(2), *pairs(1)])
@@ -143,7 +144,7 @@ def test_too_many_that_are_of_no_use_stop_the_work() -> None:
             demonstrator(server).write(pairs(20))
         demonstrator(server, max_unreadable=0.15).write(pairs(20))
     assert str(caught.value).startswith(
-        f"gpt: 3 of 20 demonstrations (15%) cannot be used, and no more than 10% may: {answer.REPEATS} (1), "
+        f"gpt: 3 of 20 demonstrations (15%) cannot be used, and no more than 10% may: {REPEATS} (1), "
     )
     assert str(caught.value).endswith("Choose another model, or raise annotator.max_unreadable")
 
@@ -176,7 +177,7 @@ def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(tmp_path: Path
         "2 chosen responses rewritten by gpt: 3.0 words on average, where they had 2.0",
         "1 of them say what the chosen response said",
         "2 rejected responses kept as points with the label 0",
-        f"2 examples left out: 1 for nothing compares two responses (a.jsonl:4), 1 for {answer.EMPTY} (a.jsonl:3)",
+        f"2 examples left out: 1 for nothing compares two responses (a.jsonl:4), 1 for {EMPTY} (a.jsonl:3)",
     )
     assert found.facts["requests"] == 3.0
 

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from trueup.annotators.asker import NoAnswer, read_reply
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Response
 from trueup.feedback.views import points_with_demonstrations
-from trueup.gathering.rewriting import answer
 from trueup.gathering.rewriting.asking import make_asking, source_of
+from trueup.gathering.rewriting.demonstrator import CUT_OFF, EMPTY, REPEATS, TURNS, fault, read_demonstration
 from trueup.gathering.rewriting.pair import WITH_TOOLS, Pair, pair_of
 
 
@@ -181,23 +182,23 @@ def reply(text: object, finish: str = "stop", **message: object) -> dict[str, An
     ("given", "expected"),
     [
         (reply(" Better.\n"), "Better."),
-        (reply("x", refusal="No."), answer.REFUSED),
-        (reply("x", "content_filter"), answer.FILTERED),
-        (reply("half an ans", "length"), answer.CUT_OFF),
-        (reply(" \n"), answer.EMPTY),
-        (reply(""), answer.EMPTY),
-        (reply(None), answer.NO_ANSWER),
-        (reply(["x"]), answer.NO_ANSWER),
-        ({"choices": []}, answer.NO_ANSWER),
-        ({"choices": None}, answer.NO_ANSWER),
-        ({"choices": [{"message": None}]}, answer.NO_ANSWER),
-        ({"choices": ["x"]}, answer.NO_ANSWER),
-        ({}, answer.NO_ANSWER),
+        (reply("x", refusal="No."), NoAnswer.DECLINED),
+        (reply("x", "content_filter"), NoAnswer.FILTERED),
+        (reply("half an ans", "length"), CUT_OFF),
+        (reply(" \n"), EMPTY),
+        (reply(""), EMPTY),
+        (reply(None), NoAnswer.ABSENT),
+        (reply(["x"]), NoAnswer.ABSENT),
+        ({"choices": []}, NoAnswer.ABSENT),
+        ({"choices": None}, NoAnswer.ABSENT),
+        ({"choices": [{"message": None}]}, NoAnswer.ABSENT),
+        ({"choices": ["x"]}, NoAnswer.ABSENT),
+        ({}, NoAnswer.ABSENT),
     ],
 )
 def test_what_a_reply_says(given: dict[str, Any], expected: str) -> None:
-    assert answer.read_answer(given) in (expected, Discarded(expected))
-    assert isinstance(answer.read_answer(given), str) == (expected == "Better.")
+    found = read_demonstration(read_reply(given))
+    assert found == (expected if expected == "Better." else Discarded(expected))
 
 
 @pytest.mark.parametrize(
@@ -205,14 +206,14 @@ def test_what_a_reply_says(given: dict[str, Any], expected: str) -> None:
     [
         ("Better.", None),
         ("good", None),
-        ("bad", answer.REPEATS),
-        (" bad\n", answer.REPEATS),
-        ("Better.\n\nHuman: thanks", answer.TURNS),
-        ("Assistant: Better.", answer.TURNS),
-        ("Better.<|im_end|>", answer.TURNS),
+        ("bad", REPEATS),
+        (" bad\n", REPEATS),
+        ("Better.\n\nHuman: thanks", TURNS),
+        ("Assistant: Better.", TURNS),
+        ("Better.<|im_end|>", TURNS),
         ("A human: being", None),
         ("Ask the User: he knows", None),
     ],
 )
 def test_what_cannot_be_imitated(text: str, reason: str | None) -> None:
-    assert answer.fault(text, pair()) == reason
+    assert fault(text, pair()) == reason

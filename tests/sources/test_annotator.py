@@ -66,7 +66,7 @@ def test_a_function_that_is_not_there(tmp_path: Path) -> None:
             choices.EndpointAnnotator("http://localhost:1/v1", "m"),
             "endpoint",
             "load_endpoint_annotator",
-            set(),
+            {"spent"},
         ),
     ],
 )
@@ -77,7 +77,7 @@ def test_every_other_kind_has_its_loader(
     passed: set[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With what the user said: the device, and whether code may run."""
+    """With what the user said: the device, whether code may run, and where it is kept what was spent."""
     heard: list[Any] = []
 
     def load(given: Any, **options: Any) -> str:
@@ -87,7 +87,7 @@ def test_every_other_kind_has_its_loader(
     stand_in = ModuleType(module)
     setattr(stand_in, function, load)
     monkeypatch.setitem(sys.modules, f"trueup.annotators.{module}", stand_in)
-    options = {"device": "cpu", "trust_remote_code": False}
+    options = {"device": "cpu", "trust_remote_code": False, "spent": Path("spent.json")}
     assert make_annotator(choice, **options) == "annotator"  # type: ignore[arg-type, comparison-overlap]
     assert heard == [(choice, {name: options[name] for name in passed})]
 

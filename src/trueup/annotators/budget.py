@@ -1,17 +1,18 @@
-"""What may be spent on an endpoint, and what was."""
+"""What may be spent on an endpoint, and what was, over all sittings of a run."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from threading import Lock
 
 from trueup.errors import AnnotatorError, CheckpointError, InputError
+from trueup.files import replaced_whole
 
 BYTES_A_TOKEN = 3
 """Of a text in UTF-8, before the endpoint has said how many tokens it counts; ordinary English has more than four."""
-COUNTED = ("requests", "question_tokens", "answer_tokens", "cost", "estimated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,10 @@ class Spent:
         return self.question_tokens + self.answer_tokens
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
+        return Spent(*(getattr(self, name) + getattr(other, name) for name in asdict(self)))
 
     def __sub__(self, other: Spent) -> Spent:
-        return Spent(*(getattr(self, name) - getattr(other, name) for name in COUNTED))
+        return Spent(*(getattr(self, name) - getattr(other, name) for name in asdict(self)))
 
     def __str__(self) -> str:
         cost = f" at a cost of {self.cost:.6g}" if self.cost else ""
@@ -73,6 +74,8 @@ class Budget:
         max_cost: float | None = None,
         input_price: float | None = None,
         output_price: float | None = None,
+        *,
+        file: Path | None = None,
     ) -> None:
         """
         Args:
@@ -81,9 +84,12 @@ class Budget:
             max_cost: in the currency of the prices.
             input_price: of a million tokens of questions.
             output_price: of a million tokens of answers.
+            file: keeps what was spent, and what it says already counts. It is written after every request that was
+                answered, so that a process that is killed forgets only what was under way.
 
         Raises:
             InputError: a cost is limited and a price is missing.
+            CheckpointError: the file is damaged or cannot be read.
         """
         prices = {"annotator.input_price": input_price, "annotator.output_price": output_price}
         missing = [name for name, price in prices.items() if price is None]
@@ -97,11 +103,10 @@ class Budget:
         self._priced = not missing
         self._prices = (input_price or 0.0, output_price or 0.0)
         self._tokens_a_byte: float | None = None
-        self._spent = Spent()
+        self._file = file
+        self._spent = _read(file) if file is not None and file.exists() else Spent()
         self._reserved = Spent()
         self._lock = Lock()
-        self.watched: Callable[[Mapping[str, float]], None] = lambda state: None
-        """Told `state()` after every answered request, so that it can be kept."""
 
     @property
     def priced(self) -> bool:
@@ -110,7 +115,7 @@ class Budget:
 
     @property
     def spent(self) -> Spent:
-        """What all answered requests took, with what `restore` brought."""
+        """What all answered requests took, in earlier sittings too."""
         with self._lock:
             return self._spent
 
@@ -143,6 +148,9 @@ class Budget:
 
         Returns:
             What this one request took.
+
+        Raises:
+            CheckpointError: the file of what was spent cannot be written.
         """
         with self._lock:
             self._reserved -= reservation.expected
@@ -155,38 +163,14 @@ class Budget:
                     self._tokens_a_byte = max(seen, self._tokens_a_byte or 0.0)
             took = Spent(1, *tokens, self._cost(*tokens), int(usage is None))
             self._spent += took
-        self.watched(self.state())
+            if self._file is not None:
+                _write(self._file, self._spent)
         return took
 
     def release(self, reservation: Reservation) -> None:
         """Let go of what was held for a request that was not answered."""
         with self._lock:
             self._reserved -= reservation.expected
-
-    def state(self) -> dict[str, float]:
-        """What was spent, for a checkpoint: with it, `restore` makes a run that is resumed keep to its limits."""
-        spent = self.spent
-        return {name: getattr(spent, name) for name in COUNTED}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from what `state` gave; it replaces what was spent since.
-
-        Raises:
-            CheckpointError: it is no such state.
-        """
-        values = [state.get(name) for name in COUNTED]
-        whole = [value for name, value in zip(COUNTED, values, strict=True) if name != "cost"]
-        if not all(_amount(value) for value in values) or any(value != int(value or 0) for value in whole):
-            raise CheckpointError(
-                f"what the annotator had spent is not a list of amounts ({', '.join(COUNTED)}); the run cannot keep "
-                "to its limits. Start a new run; judgements in the cache are not paid for again"
-            )
-        given = {
-            name: value if name == "cost" else int(value or 0)
-            for name, value in zip(COUNTED, values, strict=True)
-        }
-        with self._lock:
-            self._spent = Spent(**given)  # type: ignore[arg-type]
 
     def _estimate(self, question: str, answer_tokens: int) -> Reservation:
         size = len(question.encode("utf-8", "surrogatepass"))
@@ -197,7 +181,38 @@ class Budget:
         return (question_tokens * self._prices[0] + answer_tokens * self._prices[1]) / 1e6
 
 
-def _amount(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    )
+def _write(file: Path, spent: Spent) -> None:
+    try:
+        with replaced_whole(file) as raw:
+            raw.write(json.dumps(asdict(spent)).encode("ascii") + b"\n")
+    except OSError as error:
+        raise CheckpointError(
+            f"{file}: what the annotator took cannot be written: {error.strerror or error}. Make room and go on with "
+            "--resume"
+        ) from error
+
+
+def _read(file: Path) -> Spent:
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: what the annotator has taken so far cannot be read: {error}. Restore the file from a backup; "
+            "without it the limits of the annotator count from 0 again"
+        ) from error
+    names = tuple(asdict(Spent()))
+    values = [state.get(name) if isinstance(state, dict) else None for name in names]
+    given = {name: _amount(value, whole=name != "cost") for name, value in zip(names, values, strict=True)}
+    if None in given.values():
+        raise CheckpointError(
+            f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
+            "to its limits. Start a new run; judgements in the cache are not paid for again"
+        )
+    return Spent(**given)  # type: ignore[arg-type]  # none of them is None
+
+
+def _amount(value: object, *, whole: bool) -> float | None:
+    """A number from 0 on; None where it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+        return None
+    return value if not whole else int(value) if value == int(value) else None

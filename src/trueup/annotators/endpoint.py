@@ -1,66 +1,236 @@
-"""The annotator that asks a language model behind an endpoint."""
+"""A language model behind an OpenAI-compatible endpoint as a judge."""
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from trueup.annotators.budget import Budget
-from trueup.annotators.cache import JudgementCache
+from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
+from trueup.annotators.budget import Spent
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.endpoint_judge import EndpointJudge
+from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
 from trueup.annotators.templates import load_template
-from trueup.endpoints.client import Endpoint
-from trueup.endpoints.key import Key
-from trueup.errors import InputError
-from trueup.paths import cache_folder
+from trueup.annotators.verdicts import by_log_probs, by_words
+from trueup.endpoints.client import Refused
+from trueup.errors import AnnotatorError
 from trueup.settings.annotator_settings import EndpointAnnotator
 
+logger = logging.getLogger(__name__)
 
-def load_endpoint_annotator(choice: EndpointAnnotator) -> ComparingAnnotator:
+REMINDER = "Answer with one label alone, {} or {}, and nothing else."
+SENTENCE = re.compile(r"(?<=[.!?])\s")
+LONGEST_REASON = 160
+KEPT = "; verdicts up to here are kept and not paid for again"
+
+Read = Verdict | Unreadable | None
+"""What an answer says; None where the endpoint did not give what it would be read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A way to ask for a verdict, and to read the answer."""
+
+    name: str
+    max_tokens: int
+    """Longest answer."""
+    fields: Mapping[str, Any]
+    """What else the request says."""
+    read: Callable[[Answer, tuple[str, str]], Read]
+
+    def request(self, model: str, text: str) -> dict[str, Any]:
+        return {
+            "model": model,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": 0,
+            "max_tokens": self.max_tokens,
+            **self.fields,
+        }
+
+
+def _read_log_probs(answer: Answer, labels: tuple[str, str]) -> Read:
+    return None if answer.top is None else by_log_probs(answer.top, labels)
+
+
+def _read_words(answer: Answer, labels: tuple[str, str]) -> Read:
+    return Unreadable(NoAnswer.CUT_OFF.value) if answer.cut_off else by_words(answer.text, labels)
+
+
+LOG_PROBS = Reading("log-probs", 1, {"logprobs": True, "top_logprobs": 20}, _read_log_probs)
+WORDS = Reading("answer", 16, {}, _read_words)
+READINGS = {"auto": (LOG_PROBS, WORDS), "log-probs": (LOG_PROBS,), "answer": (WORDS,)}
+"""`annotator.read` -> readings, the first of which is tried first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request."""
+
+    read: Read
+    again: bool = True
+    """Whether asking again in other words may help."""
+
+
+class EndpointJudge:
+    """Asks each question in a request of its own, several at a time.
+
+    An answer of which the verdict could be read is in the cache as soon as it is there; what could not be read is not
+    kept, so that another run asks for it again. Which verdict a question gets depends on nothing but the question and
+    the endpoint.
+
+    Args:
+        choice: model, how verdicts are read, how often a question is asked.
+    """
+
+    def __init__(self, asker: Asker, choice: EndpointAnnotator) -> None:
+        self.asker = asker
+        self._choice = choice
+        self._readings = READINGS[choice.read]
+        self._known = self._readings == (WORDS,)
+        """Whether it is known which of them the endpoint can answer."""
+        self._gave_log_probs = False
+        self._told = False
+
+    @property
+    def name(self) -> str:
+        return self._choice.model
+
+    def ask(self, questions: Sequence[Question]) -> Heard:
+        """See `trueup.annotators.judge.Judge`.
+
+        Raises:
+            AnnotatorError: the endpoint cannot be reached, does not let us in, or gives no log-probabilities where
+                they alone are to be read; or the budget does not allow for another request. Verdicts up to then are
+                in the cache.
+            InputError: the cache cannot be read or written.
+            Stopped: the user asked to stop.
+        """
+        once = list(dict.fromkeys(questions))
+        found: dict[Question, Verdict | Unreadable] = {}
+        found.update({question: known for question in once if (known := self._recalled(question))})
+        cached, asked_again, spent = len(found), 0, Spent()
+        open_ = [question for question in once if question not in found]
+        for attempt in range(self._choice.asks):
+            asked_again += len(open_) if attempt else 0
+            outcomes, took = self._attempt(open_, attempt)
+            spent += took
+            found.update({question: outcome.read for question, outcome in outcomes.items() if outcome.read})
+            open_ = [question for question in open_ if outcomes[question].again]
+        facts = self.asker.facts(spent, cached=cached, asked_again=asked_again)
+        return Heard(tuple(found[question] for question in questions), facts)
+
+    def _recalled(self, question: Question) -> Verdict | None:
+        """The verdict of a request that was made before, by this run or another."""
+        for attempt in range(self._choice.asks):
+            for reading in READINGS[self._choice.read]:
+                kept = self.asker.recall(self._request(question, reading, attempt), question.labels)
+                verdict = reading.read(_answer_from(kept), question.labels) if kept else None
+                if isinstance(verdict, Verdict):
+                    return verdict
+        return None
+
+    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Outcome], Spent]:
+        """Ask each question once, by the first reading that the endpoint can answer.
+
+        Where nothing is known of the endpoint yet, one question alone finds out what it gives.
+        """
+        outcomes: dict[Question, Outcome] = {}
+        spent = Spent()
+        alone = 0 if self._known else 1
+        for part in (questions[:alone], questions[alone:]):
+            open_ = part
+            for reading in self._readings if part else ():
+                made, took = self._exchange(open_, reading, attempt)
+                outcomes.update(zip(open_, made, strict=True))
+                spent += took
+                open_ = [question for question in open_ if outcomes[question].read is None]
+                if not open_:
+                    break
+                self._fall_back(reading)
+            self._known = self._known or bool(part)
+        return outcomes, spent
+
+    def _fall_back(self, reading: Reading) -> None:
+        """Say, or refuse, that some answers do not hold what they are to be read from."""
+        others = READINGS[self._choice.read][1:]
+        if not others:
+            raise AnnotatorError(
+                f"annotator {self.name}: {self.asker.place} gives no log-probabilities, and annotator.read is "
+                f"{reading.name}; give annotator.read answer, or auto"
+            )
+        if not self._told:
+            logger.warning(
+                f"annotator {self.name}: {self.asker.place} gives no log-probabilities; verdicts are read from its "
+                "answers, each of them wholly for one response"
+            )
+            self._told = True
+        if not self._gave_log_probs:
+            self._readings = others
+
+    def _exchange(
+        self, questions: Sequence[Question], reading: Reading, attempt: int
+    ) -> tuple[list[Outcome], Spent]:
+        """Ask questions by one reading; each verdict is kept as soon as it is there."""
+        requests = [self._request(question, reading, attempt) for question in questions]
+
+        def read(number: int, reply: Reply) -> Outcome:
+            labels = questions[number].labels
+            if isinstance(reply, Refused):
+                if reading is LOG_PROBS and "logprob" in reply.reason.lower():
+                    return Outcome(None)
+                first, *_ = SENTENCE.split(reply.reason)  # what follows often counts this question's tokens
+                reason = f"the endpoint refused the question: {first[:LONGEST_REASON]}"
+                return Outcome(Unreadable(reason), again=False)
+            if isinstance(reply, NoAnswer):
+                declined = reply is NoAnswer.DECLINED
+                return Outcome(Unreadable("the judge refused to answer" if declined else reply.value))
+            self._gave_log_probs = self._gave_log_probs or reply.top is not None
+            verdict = reading.read(reply, labels)
+            if isinstance(verdict, Verdict):
+                self.asker.keep(requests[number], _kept(reply, self.asker.endpoint.redact), labels)
+                return Outcome(verdict, again=False)
+            return Outcome(verdict)
+
+        return self.asker.ask(requests, read, remedy=KEPT)
+
+    def _request(self, question: Question, reading: Reading, attempt: int) -> dict[str, Any]:
+        """What is said; after an answer that could not be read, with what an answer is to look like."""
+        reminder = f"\n\n{REMINDER.format(*question.labels)}" if attempt else ""
+        return reading.request(self._choice.model, question.text + reminder)
+
+
+def _kept(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
+    """An answer as it is kept on disk, without what is secret, should the endpoint repeat it."""
+    top = None if answer.top is None else [[redact(token), value] for token, value in answer.top]
+    return {"text": redact(answer.text), "top": top, "cut_off": answer.cut_off}
+
+
+def _answer_from(kept: Mapping[str, Any]) -> Answer:
+    """What `_kept` was made of."""
+    top = kept["top"]
+    return Answer(
+        kept["text"], None if top is None else tuple((text, value) for text, value in top), kept["cut_off"]
+    )
+
+
+def load_endpoint_annotator(choice: EndpointAnnotator, *, spent: Path | None = None) -> ComparingAnnotator:
     """The annotator that a choice describes; nothing is asked before there is something to judge.
 
-    Its `judge.budget` says what was spent, and takes it back when a run is resumed.
+    Args:
+        spent: the file that keeps what it takes over all sittings of a run; None counts those of this process alone.
 
     Raises:
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
+        CheckpointError: what was spent cannot be read.
     """
     template = load_template(choice.template)
-    budget = Budget(
-        choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price
-    )
-    endpoint = connect(choice)
-    cache = JudgementCache(cache_folder() / "judgements" / "judgements.sqlite") if choice.cache else None
-    judge = EndpointJudge(endpoint, choice, cache=cache, budget=budget)
+    asker = make_asker(choice, cached="judgements", spent=spent)
     return ComparingAnnotator(
-        judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
+        EndpointJudge(asker, choice),
+        template,
+        instruction=choice.instruction,
+        max_unreadable=choice.max_unreadable,
     )
-
-
-def connect(choice: EndpointAnnotator) -> Endpoint:
-    """The endpoint that a choice names; nothing is sent yet.
-
-    Raises:
-        InputError: the environment variable of the key is not set, and the endpoint is not on this machine.
-    """
-    key = Key.from_environment(choice.key_variable)
-    if not key and not _on_this_machine(choice.base_url):
-        raise InputError(
-            f"annotator.base_url {choice.base_url}: the environment variable {choice.key_variable} is not set; export "
-            "the endpoint's key under that name (any text where it wants none), or give annotator.key_variable"
-        )
-    return Endpoint(
-        choice.base_url,
-        key=key,
-        timeout=choice.timeout,
-        deadline=choice.deadline,
-        concurrency=choice.concurrency,
-    )
-
-
-def _on_this_machine(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trueup.settings.annotator_settings import (
@@ -28,15 +29,19 @@ def make_annotator(
     seed: int = 0,
     device: str = "auto",
     trust_remote_code: bool = False,
+    spent: Path | None = None,
 ) -> Annotator:
     """The annotator that a choice describes, ready to judge.
 
     Args:
         seed: of its noise, for those that are noisy on purpose.
         device: where a model computes: `auto`, `cpu` or `cuda`.
+        spent: the file that keeps what an annotator with a budget takes, so that its limits hold over all sittings of a
+            run; None counts this process alone.
 
     Raises:
         InputError: a model's folder, a template, a function or an instruction cannot be used.
+        CheckpointError: what was spent cannot be read.
     """
     if isinstance(choice, LocalAnnotator | LikelihoodAnnotator) and choice.model == WORLD:
         from trueup.world.model import world_model_path
@@ -55,7 +60,7 @@ def make_annotator(
         case EndpointAnnotator():
             from trueup.annotators.endpoint import load_endpoint_annotator
 
-            return load_endpoint_annotator(choice)
+            return load_endpoint_annotator(choice, spent=spent)
         case LocalAnnotator():
             from trueup.annotators.local import load_local_annotator
 

@@ -20,7 +20,6 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.annotator import make_annotator
 from trueup.sources.gatherer import Gatherer, Penalise
 from trueup.sources.prompts import gather_prompts
-from trueup.sources.spent import accounted
 from trueup.training.supply.supply import Context
 
 
@@ -48,9 +47,8 @@ def make_gatherer(context: Context, encoder: Encoder, penalise: Penalise | None 
     assert settings.annotator is not None and isinstance(policy, CausalModel)
     annotator = make_annotator(
         settings.annotator, seed=settings.seed, device=settings.device,
-        trust_remote_code=settings.trust_remote_code,
+        trust_remote_code=settings.trust_remote_code, spent=context.folder.spent,
     )  # fmt: skip
-    annotator = accounted(annotator, context.folder.spent)
     sampler = make_sampler(
         settings.sampler, policy, encoder, name=settings.run_name or settings.model,
         trust_remote_code=settings.trust_remote_code, warn=context.display.warn, poll=context.poll,

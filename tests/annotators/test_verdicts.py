@@ -1,13 +1,23 @@
-"""An answer is a verdict only where it is one label and nothing else."""
+"""An answer is a verdict only where it is one label and nothing else, or where its log-probabilities decide."""
 
+import math
 import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.annotators.judge import Verdict
-from trueup.annotators.verdict import BOTH, EMPTY, MORE, NEITHER, read_answer
+from trueup.annotators.judge import Unreadable, Verdict
+from trueup.annotators.verdicts import (
+    BOTH,
+    EMPTY,
+    LEFT_OPEN,
+    MORE,
+    NEITHER,
+    NEITHER_LIKELY,
+    by_log_probs,
+    by_words,
+)
 
 LABELS = ("1", "2")
 FORMS = (
@@ -24,14 +34,14 @@ FORMS = (
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("labels", [LABELS, ("2", "1")])
 def test_a_label_alone_is_a_verdict(form: str, labels: tuple[str, str]) -> None:
-    assert read_answer(form.format(labels[0]), labels) == Verdict(1.0)
-    assert read_answer(form.format(labels[1]), labels) == Verdict(0.0)
+    assert by_words(form.format(labels[0]), labels) == Verdict(1.0)
+    assert by_words(form.format(labels[1]), labels) == Verdict(0.0)
 
 
 def test_labels_are_told_apart_to_the_letter() -> None:
-    assert read_answer("(B)", ("A", "B")) == Verdict(0.0)
-    assert read_answer("b", ("A", "B")) == read_answer("AB", ("A", "B")) == NEITHER
-    assert read_answer(".", (".*", "\\d")) == NEITHER
+    assert by_words("(B)", ("A", "B")) == Verdict(0.0)
+    assert by_words("b", ("A", "B")) == by_words("AB", ("A", "B")) == NEITHER
+    assert by_words(".", (".*", "\\d")) == NEITHER
 
 
 @pytest.mark.parametrize(
@@ -92,14 +102,14 @@ def test_labels_are_told_apart_to_the_letter() -> None:
     ],
 )
 def test_all_else_is_none(text: str | None, reason: object) -> None:
-    assert read_answer(text, LABELS) == reason
+    assert by_words(text, LABELS) == reason
 
 
 @given(
     st.text(alphabet="12 .()\"'`\n{}:,preferedanswtxt" + string.digits, max_size=30) | st.text(max_size=30)
 )
 def test_no_verdict_holds_both_labels_or_other_words(text: str) -> None:
-    if isinstance(found := read_answer(text, LABELS), Verdict):
+    if isinstance(found := by_words(text, LABELS), Verdict):
         assert (found.first == 1.0) == ("1" in text) != ("2" in text)
         assert set(text) <= set("12 .()\"'`\n\t\r{}:" + string.ascii_lowercase)
         assert len([one for one in text if one.isdigit()]) == 1
@@ -108,8 +118,55 @@ def test_no_verdict_holds_both_labels_or_other_words(text: str) -> None:
 @given(st.text(max_size=20), st.sampled_from(FORMS))
 def test_exchanging_the_labels_turns_the_verdict_round(text: str, form: str) -> None:
     for answer in (text, form.format(text), form.format(1)):
-        one, other = read_answer(answer, LABELS), read_answer(answer, LABELS[::-1])
+        one, other = by_words(answer, LABELS), by_words(answer, LABELS[::-1])
         if isinstance(one, Verdict):
             assert other == Verdict(1 - one.first)
         else:
             assert one == other
+
+
+def first(*top: tuple[str, float]) -> float:
+    verdict = by_log_probs(top, LABELS)
+    assert isinstance(verdict, Verdict)
+    return verdict.first
+
+
+def test_the_first_labels_share_of_both() -> None:
+    """Other tokens do not matter, and spellings of a label count together."""
+    half = math.log(0.5)
+    assert first(("1", half), ("2", half)) == 0.5
+    assert first(("1", math.log(0.6)), ("2", math.log(0.2))) == pytest.approx(0.75)
+    assert first(("1", math.log(0.3)), (" 1", math.log(0.3)), ("2", math.log(0.2)), ("x", math.log(0.1))) == (
+        pytest.approx(0.75)
+    )
+    assert first(("\u01201", math.log(0.3)), ("\u25812", math.log(0.1))) == pytest.approx(0.75)
+    assert first(("1", -9000.0), ("2", -9001.0)) == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+@given(st.floats(-50, 0), st.floats(-50, 0))
+def test_exchanging_labels_exchanges_shares(one: float, two: float) -> None:
+    there, back = first(("1", one), ("2", two)), first(("2", one), ("1", two))
+    assert there + back == pytest.approx(1, abs=1e-15)
+    assert 0 <= there <= 1
+
+
+def test_a_label_that_is_not_given_has_next_to_nothing() -> None:
+    assert first(("1", -0.01), ("x", -8.0)) == 1.0
+    assert first(("2", -0.01), ("x", -8.0)) == 0.0
+    assert first(("2", -1e-9)) == 0.0  # the only token given leaves nothing
+    assert first(("1", -0.5), ("2", -math.inf)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("top", "reason"),
+    [
+        ([("x", -0.1), ("y", -3.0)], NEITHER_LIKELY),
+        ([("1a", -0.1), ("12", -3.0), ("\uff11", -4.0)], NEITHER_LIKELY),
+        ([("1", -math.inf), ("2", -math.inf)], NEITHER_LIKELY),
+        ([("x", -0.1), ("1", -6.0)], LEFT_OPEN),
+        ([("1", -1.0)], LEFT_OPEN),
+        ([("x", -0.5), ("2", -1.5), ("y", -3.0)], LEFT_OPEN),
+    ],
+)
+def test_tokens_that_do_not_decide(top: list[tuple[str, float]], reason: Unreadable) -> None:
+    assert by_log_probs(top, LABELS) == reason
