@@ -54,7 +54,7 @@ def test_a_run_learns_and_keeps_which_turns_it_learned(tiny_model: Path, talks: 
 
 def test_training_and_evaluation_see_the_same_turns(tiny_model: Path, talks: Path, tmp_path: Path) -> None:
     chosen = resolve("dpo", overrides=values(tiny_model, talks, tmp_path / "run", turns="all"))
-    examples = gather_examples(chosen.settings, chosen.info.build(**dict(chosen.method_settings)))
+    examples = gather_examples(chosen.settings, chosen.info.configure(chosen.method_settings))
     assert len(examples.training) == 12
     assert len(examples.held_out) == 4
     assert "turns all: earlier turns of the assistant are learned in 12 of 12 examples" in examples.lines
@@ -75,7 +75,7 @@ def test_conversations_that_only_begin_alike_are_not_merged(
         {"prompt": row["prompt"], "responses": ["a", "b"], "scores": [n, 0]} for n, row in enumerate(rows, 1)
     ]
     talks.write_text("".join(json.dumps(row) + "\n" for row in scored))
-    examples = gather_examples(chosen.settings, chosen.info.build(**dict(chosen.method_settings)))
+    examples = gather_examples(chosen.settings, chosen.info.configure(chosen.method_settings))
     groups = (*examples.training, *examples.held_out)
     assert len({group.responses[0][0].content for group in groups}) == len(groups) > 1
     assert all(len({response[0].content for response in group.responses}) == 1 for group in groups)

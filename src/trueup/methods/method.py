@@ -85,7 +85,7 @@ def nothing(settings: object) -> str:
     return ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodInfo:
     """A method as `trueup methods` shows it and as the command line offers it."""
 
@@ -101,7 +101,9 @@ class MethodInfo:
     trl_loss: str
     """TRL's `loss_type` for the same objective; empty where there is none."""
     build: Callable[..., Method[Any, Any, Any]]
-    """The decorated function: settings -> Method."""
+    """The decorated function: settings by keyword, which are validated -> Method."""
+    configure: Callable[[Any], Method[Any, Any, Any]]
+    """Settings that are typed already -> Method."""
     settings: type[BaseModel]
     """The typed settings, derived from the function's signature."""
     aliases: tuple[str, ...] = ()
@@ -169,16 +171,31 @@ def method(
                 f"{', '.join(sorted(shared))} of method {name} is a setting of every run; rename it"
             )
 
-        @functools.wraps(build)
-        def validated(*args: P.args, **kwargs: P.kwargs) -> Method[R, Index, Ref]:
-            checked = validate(settings, kwargs, where=f"method {name}")
+        def configure(checked: BaseModel, *args: Any) -> Method[R, Index, Ref]:
             typed: dict[str, Any] = {key: getattr(checked, key) for key in settings.model_fields}
             made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
             return replace(made, name=name, settings=checked.model_dump(mode="json"))
 
+        @functools.wraps(build)
+        def validated(*args: P.args, **kwargs: P.kwargs) -> Method[R, Index, Ref]:
+            return configure(validate(settings, kwargs, where=f"method {name}"), *args)
+
         METHODS[name] = MethodInfo(
-            *(name, title, formula, paper, feedback, defaults or {}, trl_loss, validated, settings, aliases),
-            *(sources, needs_scores, least_responses, measures),
+            name=name,
+            title=title,
+            formula=formula,
+            paper=paper,
+            feedback=feedback,
+            defaults=defaults or {},
+            trl_loss=trl_loss,
+            build=validated,
+            configure=configure,
+            settings=settings,
+            aliases=aliases,
+            sources=sources,
+            needs_scores=needs_scores,
+            least_responses=least_responses,
+            measures=measures,
         )
         return validated
 

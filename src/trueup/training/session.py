@@ -52,7 +52,7 @@ class Session:
     def __init__(self, resolved: Resolved, folder: RunFolder) -> None:
         self.resolved, self.settings, self.folder = resolved, resolved.settings, folder
         self.display = Display()
-        self.method: Method[Any, Any, Any] = resolved.info.build(**dict(resolved.method_settings))
+        self.method: Method[Any, Any, Any] = resolved.info.configure(resolved.method_settings)
         self.data_lines: list[str] = []
 
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
