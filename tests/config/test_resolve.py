@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trueup.config.layers import flatten, nest
 from trueup.config.resolve import Resolved, dump, load_run, read_facts, resolve
-from trueup.config.trl_names import TABLE
+from trueup.config.trl import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import AdapterOff, Frozen, TrustRegion

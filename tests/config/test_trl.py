@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from trueup.config.resolve import Resolved, resolve
-from trueup.config.trl import Translated, translate
-from trueup.config.trl_names import TABLE
+from trueup.config.trl import TABLE, Translated, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import Cached, Frozen, TrustRegion
@@ -251,7 +250,7 @@ def test_ipo_is_per_token_as_in_trl() -> None:
         assert made.settings == {"per_token": True}
         assert made.notes == ("loss_type ipo is taken with per_token true, as in TRL",)
     for method, loss in (("dpo", "sigmoid"), ("tr-dpo", "sigmoid"), ("kto", "kto"), ("tr-kto", "kto")):
-        assert translated(method, loss_type=loss) == Translated({}, {}, (), {})
+        assert translated(method, loss_type=loss) == Translated()
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
     needs none, `sources` where its examples may come from (`source` of a run).
     """
-    from trueup.config.trl_rules import reference_kinds
     from trueup.settings.schema import settings_in
 
     settings = [setting for setting in settings_in(info.settings) if not setting.variants]
@@ -60,7 +59,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
         "formula": info.formula,
         "paper": info.paper,
         "feedback": info.feedback,
-        "reference": list(reference_kinds(info)) or ["none"],
+        "reference": list(info.choices("reference.kind")) or ["none"],
         "sources": list(info.sources),
         "settings": {setting.path: setting.default for setting in settings},
         "defaults": dict(info.defaults),

@@ -127,7 +127,7 @@ def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.
     """The command's parameters: what is given once, the settings in their groups, TRL's names unseen."""
     from trueup.cli.options import option, parameter
     from trueup.config.annotator_names import run_settings
-    from trueup.config.trl import trl_names
+    from trueup.config.trl import names_of_trl
     from trueup.settings.schema import settings_in
 
     more = typer.Argument(None, metavar="[FILE]...", help="More files with feedback, after --data FILE.")
@@ -144,7 +144,7 @@ def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.
     for setting in run_settings():
         yield option(setting, setting.heading, info.defaults.get(setting.path, setting.default))
     present = {_name(argument) for argument in arguments} - {setting.path for setting in own}
-    for name in trl_names():
+    for name in names_of_trl():
         if name in present:
             yield parameter(name, list[str] | None, typer.Option(None, f"--{name}", hidden=True))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from trueup.config.trl_rows import same
+from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.settings.annotator_settings import ANNOTATORS
 from trueup.settings.run_settings import RunSettings

@@ -12,9 +12,8 @@ from pydantic_core import to_jsonable_python
 
 from trueup.config.annotator_names import expanded, run_settings
 from trueup.config.fit import gives_nothing, refuse_misfit, refuse_source
-from trueup.config.layers import Layer, flatten, nest, overlay
-from trueup.config.trl import handled_names, translate, trl_names
-from trueup.config.trl_rows import same
+from trueup.config.layers import Layer, flatten, nest, overlay, same
+from trueup.config.trl import handled_names, names_of_trl, translate
 from trueup.config.yaml_file import read_yaml
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
@@ -170,7 +169,7 @@ def unknown(name: str, info: MethodInfo) -> str:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name)
-    hint = f"; did you mean {close}?" if close else did_you_mean(name, [*known, *trl_names()])
+    hint = f"; did you mean {close}?" if close else did_you_mean(name, [*known, *names_of_trl()])
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 

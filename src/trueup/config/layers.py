@@ -66,6 +66,11 @@ def nest(layer: Layer) -> dict[str, Any]:
     return nested
 
 
+def same(one: object, other: object) -> bool:
+    """Whether two plain values mean the same, text from the command line included: "1e-6" and 1e-06."""
+    return one == other or _plain(one) == _plain(other)
+
+
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -95,3 +100,17 @@ def _replaced(name: str, lower: Layer, upper: Layer) -> bool:
 
 def _is_true(value: object) -> bool:
     return str(value).lower() == "true"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 1:
+        return _plain(value[0])
+    if not isinstance(value, str):
+        return value
+    word = value.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    try:
+        return float(word)
+    except ValueError:
+        return value

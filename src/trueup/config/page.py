@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from trueup.config.annotator_names import run_settings
-from trueup.config.trl_names import TABLE
+from trueup.config.trl import TABLE
 from trueup.methods import METHODS, MethodInfo
 from trueup.settings.run_settings import RESUME_MAY_CHANGE
 from trueup.settings.schema import Setting, settings_in
@@ -79,7 +79,8 @@ def render() -> str:
         parts += _method(info)
     same = ("learning_rate", "seed", "weight_decay", "max_grad_norm", "max_length")
     parts.append(TRL.format(same=", ".join(f"`{name}`" for name in same)))
-    parts += [f"| `{name}` | {row.says} |\n" for row in TABLE for name in row.names]
+    says = {name: row.says for row in TABLE for name in row.names}
+    parts += [f"| `{name}` | {said} |\n" for name, said in sorted(says.items())]
     return "".join(parts)
 
 

@@ -1,46 +1,365 @@
-"""TRL's and transformers' names of settings, turned into ours; `trl_names` holds the table.
+"""TRL's and transformers' names of settings, turned into ours: one table, from a name to what becomes of it.
 
-A name either becomes one of our settings, or has no effect here and that is said aloud, or is refused with
-what to do instead. What a file leaves out takes our defaults, not TRL's, unless it names the loss by TRL's
-`loss_type` and that loss has another default there (`trl_rules.LOSS_DEFAULTS`).
+A name either becomes one of our settings, or has no effect here and that is said aloud, or is refused with what to do
+instead. What a file leaves out takes our defaults, not TRL's, unless it names the loss by TRL's `loss_type` and that
+loss has another default there (`LOSS_DEFAULTS`). `trl_names` holds the names that need no rule of their own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, get_args
 
-from trueup.config.trl_names import TABLE
-from trueup.config.trl_rows import Row, Values, same
+from trueup.config import trl_names as table
+from trueup.config.layers import same
 from trueup.errors import InputError
-from trueup.methods.method import MethodInfo
-from trueup.settings.run_settings import RunSettings
-from trueup.settings.validation import Problem, Problems
+from trueup.methods.method import METHODS, MethodInfo
+from trueup.settings.run_settings import RunSettings, Schedule, Tracker
+from trueup.settings.validation import Problem, Problems, convert, one_of, shown
+
+ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
+SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+Given = dict[str, Any]
+"""Values under the names of one row, none of them None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """Settings under our names.
+    """What became of names: `Translated({"epochs": 1}, (), {}, {"epochs": ("num_train_epochs",)})`."""
 
-    Example: `Translated({"epochs": 1}, {"epochs": ("num_train_epochs",)}, ("push_to_hub ...",))`.
-    """
-
-    settings: dict[str, Any]
-    made_from: dict[str, tuple[str, ...]]
-    """Dotted setting -> the names it was made from."""
-    notes: tuple[str, ...]
-    unless_given: dict[str, tuple[Any, str]]
-    """Dotted setting -> the value it takes if it is not given, and the note to make then."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Dotted setting -> value."""
+    notes: tuple[str, ...] = ()
+    unless_given: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    """Dotted setting -> a default of TRL's that differs from ours, and the note to make where it is taken."""
+    made_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Dotted setting -> the names it was made from; filled in for all names together."""
 
 
-def translate(values: Values, method: MethodInfo) -> Translated:
+Rule = Callable[[Given, MethodInfo], Translated]
+"""Raises InputError to refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Names that are translated together, as they depend on each other."""
+
+    names: tuple[str, ...]
+    says: str
+    """What becomes of them, for the documentation."""
+    rule: Rule
+
+
+def _term(ours: str, given: Given, method: MethodInfo) -> Translated:
+    ((name, value),) = given.items()
+    if ours in method.settings.model_fields:
+        return Translated({ours: value})
+    if same(value, False) or same(value, 0):
+        return Translated()
+    raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
+
+
+def _unless(harmless: tuple[object, ...], instead: str, given: Given, method: MethodInfo) -> Translated:
+    ((name, value),) = given.items()
+    if any(same(value, one) for one in harmless):
+        return Translated()
+    raise InputError(f"{name} {shown(value)} is not offered: {instead}")
+
+
+def _renamed(ours: str, given: Given, method: MethodInfo) -> Translated:
+    (value,) = given.values()
+    return Translated({ours: value})
+
+
+def _said(note: str, given: Given, method: MethodInfo) -> Translated:
+    return Translated(notes=(note,))
+
+
+def _switched(ours: str, value: object, given: Given, method: MethodInfo) -> Translated:
+    return Translated({ours: value} if any(_flag(given, name) for name in given) else {})
+
+
+def _plain_rows() -> Iterator[Row]:
+    """The rows of `trl_names`."""
+    for ours, names in table.RENAMED.items():
+        for name in names.split():
+            yield Row((name,), f"`{ours}`", partial(_renamed, ours))
+    for ours, names in table.OF_METHOD.items():
+        for name in names.split():
+            yield Row((name,), f"`{ours}` of methods that have it", partial(_term, ours))
+    for reason, names in table.NO_EFFECT.items():
+        for name in names.split():
+            yield Row((name,), f"no effect: {reason}", partial(_said, f"{name} has no effect: {reason}"))
+    for names, harmless, instead in table.REFUSED:
+        allowed = ", ".join(f"`{shown(value).lower()}`" for value in harmless)
+        says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
+        for name in names.split():
+            yield Row((name,), says, partial(_unless, harmless, instead))
+    for names, (ours, value) in table.SWITCHES.items():
+        yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, ours, value))
+    for ours, (names, what) in table.CADENCES.items():
+        yield Row(tuple(names.split()), f"`{ours}`, if in steps", partial(_cadence, ours, what))
+
+
+RULES: list[Row] = []
+
+
+def _rule(names: str) -> Callable[[Rule], Rule]:
+    """Makes a row of names that depend on each other or on their values; its docstring is what the row says."""
+
+    def add(rule: Rule) -> Rule:
+        RULES.append(Row(tuple(names.split()), " ".join((rule.__doc__ or "").split()), rule))
+        return rule
+
+    return add
+
+
+@_rule("dataset_name")
+def _data_set(given: Given, method: MethodInfo) -> Translated:
+    """`data`; `prompts` of a method that learns from samples alone"""
+    return Translated({"data" if "offline" in method.sources else "prompts": given["dataset_name"]})
+
+
+@_rule("per_device_train_batch_size gradient_accumulation_steps")
+def _batch(given: Given, method: MethodInfo) -> Translated:
+    """`batch_size` is their product (8 and 1 where left out)"""
+    per_device, accumulation = "per_device_train_batch_size", "gradient_accumulation_steps"
+    size = convert(int, per_device, given.get(per_device, 8))
+    times = convert(int, accumulation, given.get(accumulation, 1))
+    note = f"batch_size is {size * times}: {per_device} {size} times {accumulation} {times}, on one device"
+    return Translated({"batch_size": size * times}, (note,))
+
+
+@_rule("max_steps num_train_epochs")
+def _length(given: Given, method: MethodInfo) -> Translated:
+    """`steps` if max_steps is above 0, else `epochs`"""
+    epochs = {"epochs": given["num_train_epochs"]} if "num_train_epochs" in given else {}
+    if "max_steps" not in given or convert(int, "max_steps", given["max_steps"]) <= 0:
+        return Translated(epochs)
+    over = ("num_train_epochs has no effect: max_steps goes before it",)
+    return Translated({"steps": given["max_steps"]}, over if epochs else ())
+
+
+@_rule("lr_scheduler_type")
+def _schedule(given: Given, method: MethodInfo) -> Translated:
+    """`schedule`: linear, cosine, constant or constant_with_warmup"""
+    name = given["lr_scheduler_type"]
+    if name not in SCHEDULES:
+        raise InputError(f"lr_scheduler_type must be {one_of(SCHEDULES, name)}")
+    return Translated({"schedule": name.removesuffix("_with_warmup")})
+
+
+@_rule("warmup_steps")
+def _warm_up(given: Given, method: MethodInfo) -> Translated:
+    """`warmup_steps`, or `warmup_ratio` if below 1"""
+    steps = convert(float, "warmup_steps", given["warmup_steps"])
+    if 0 < steps < 1:
+        note = f"warmup_steps {steps:g}, below 1, is taken as warmup_ratio"
+        return Translated({"warmup_ratio": steps}, (note,))
+    return Translated({"warmup_steps": given["warmup_steps"]})
+
+
+@_rule("optim")
+def _optimizer(given: Given, method: MethodInfo) -> Translated:
+    """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw), else refused"""
+    if given["optim"] in ADAMW:
+        return Translated(notes=("optim has no effect: the optimizer is AdamW",))
+    raise InputError(
+        f"optim {shown(given['optim'])} is not offered, only AdamW; to save memory, give lora.rank"
+    )
+
+
+@_rule("bf16 fp16 dtype torch_dtype")
+def _precision(given: Given, method: MethodInfo) -> Translated:
+    """`precision`: bf16 or fp32, weights are held in fp32; fp16 is refused"""
+    bf16 = _flag(given, "bf16")
+    dtypes = {name: given[name] for name in ("dtype", "torch_dtype") if name in given}
+    if _flag(given, "fp16") or "float16" in dtypes.values():
+        raise InputError(
+            "fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32"
+        )
+    for name, dtype in dtypes.items():
+        if dtype not in PRECISIONS:
+            raise InputError(f"{name} must be {one_of(PRECISIONS, dtype)}")
+    notes = tuple(f"{name}: weights are held in fp32; precision says what is computed in" for name in dtypes)
+    if bf16 or (bf16 is None and "bfloat16" in dtypes.values()):
+        return Translated({"precision": "bf16"}, notes)
+    return Translated({} if bf16 is None else {"precision": "fp32"}, notes)
+
+
+@_rule("use_peft lora_r lora_alpha lora_dropout lora_target_modules")
+def _lora(given: Given, method: MethodInfo) -> Translated:
+    """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`; no effect without `use_peft: true`"""
+    if not _flag(given, "use_peft"):
+        return _idle(given, "use_peft: true")
+    return Translated(
+        {"lora": True} | {f"lora.{table.LORA[name]}": given[name] for name in given if name in table.LORA}
+    )
+
+
+@_rule("loss_type")
+def _loss_type(given: Given, method: MethodInfo) -> Translated:
+    """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
+    left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
+    named = given["loss_type"]
+    losses = _several(named)
+    if len(losses) != 1:
+        raise InputError(f"loss_type {shown(named)} is not offered: a method has one loss")
+    loss = convert(str, "loss_type", losses[0])
+    objectives = {METHODS[name].trl_loss: name for name in method.choices("objective")}
+    if loss in objectives:
+        return Translated({"objective": objectives[loss]})
+    fitting = [info.name for info in METHODS.values() if loss in (info.trl_loss, info.name)]
+    if method.name not in fitting:
+        instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
+        raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
+    implied, defaults = table.LOSS_IMPLIES.get(loss, {}), table.LOSS_DEFAULTS.get(loss, {})
+    notes = {
+        name: f"loss_type {loss} is taken with {name} {str(value).lower()}, as in TRL"
+        for name, value in {**implied, **defaults}.items()
+    }
+    unless_given = {name: (value, notes[name]) for name, value in defaults.items()}
+    return Translated(implied, tuple(notes[name] for name in implied), unless_given)
+
+
+@_rule("sync_ref_model ref_model_mixup_alpha ref_model_sync_steps")
+def _moving_reference(given: Given, method: MethodInfo) -> Translated:
+    """`reference.kind: trust-region` with `reference.alpha` and `reference.every`"""
+    kinds = method.choices("reference.kind")
+    always = kinds == ("trust-region",)
+    sync = _flag(given, "sync_ref_model")
+    if sync is False and always:
+        still = [info.name for info in METHODS.values() if "frozen" in info.choices("reference.kind")]
+        fitting = [name for name in still if METHODS[name].trl_loss == method.trl_loss] or still
+        raise InputError(
+            f"sync_ref_model is false, but the reference of method {method.name} always moves; "
+            f"use method {' or '.join(fitting)}"
+        )
+    if sync and "trust-region" not in kinds:
+        raise InputError(f"sync_ref_model is true, but method {method.name} needs no reference; leave it out")
+    if not (sync or always):
+        return _idle(given, "sync_ref_model: true")
+    inner = {f"reference.{ours}": given[name] for name, ours in table.TRUST_REGION.items() if name in given}
+    return Translated(inner if always else {"reference.kind": "trust-region"} | inner)
+
+
+@_rule("precompute_ref_log_probs")
+def _cached_reference(given: Given, method: MethodInfo) -> Translated:
+    """`reference.kind`: cached if true"""
+    if not _flag(given, "precompute_ref_log_probs"):
+        return Translated()
+    kinds = method.choices("reference.kind")
+    if "cached" not in kinds:
+        why = "has a reference that moves" if kinds else "needs no reference"
+        raise InputError(f"precompute_ref_log_probs is true, but method {method.name} {why}; leave it out")
+    return Translated({"reference.kind": "cached"})
+
+
+@_rule("report_to")
+def _trackers(given: Given, method: MethodInfo) -> Translated:
+    """`trackers`: their names, none or all"""
+    known = get_args(Tracker)
+    names = _several(given["report_to"])
+    if names in (["none"], ["all"], []):
+        return Translated({"trackers": list(known) if names == ["all"] else []})
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
+    return Translated({"trackers": names})
+
+
+@_rule("resume_from_checkpoint")
+def _resume(given: Given, method: MethodInfo) -> Translated:
+    """refused: use --resume RUN"""
+    if given["resume_from_checkpoint"] in (False, "false", "False"):
+        return Translated()
+    raise InputError(f"resume_from_checkpoint is not read: use trueup train {method.name} --resume RUN")
+
+
+@_rule("reward_funcs")
+def _reward(given: Given, method: MethodInfo) -> Translated:
+    """`reward`, if it is one"""
+    named = given["reward_funcs"]
+    functions = _several(named)
+    if len(functions) != 1:
+        raise InputError(
+            f"reward_funcs {shown(named)} is not offered: give one; a function FILE.py:FUNCTION may add several up"
+        )
+    return Translated({"reward": functions[0]})
+
+
+@_rule("reward_clip_range")
+def _clipped_reward(given: Given, method: MethodInfo) -> Translated:
+    """`clip_reward`, if alike on both sides"""
+    both = given["reward_clip_range"]
+    ends = both if isinstance(both, list | tuple) else str(both).split(",")
+    if len(ends) != 2:
+        raise InputError(f"reward_clip_range must be two numbers; got {shown(both)}")
+    low, high = (convert(float, "reward_clip_range", one) for one in ends)
+    if low != -high:
+        raise InputError(
+            f"reward_clip_range {low:g} to {high:g} is not offered: rewards are clipped to -c and c alike"
+        )
+    return _term("clip_reward", {"reward_clip_range": high}, method)
+
+
+@_rule("use_vllm vllm_mode vllm_server_base_url vllm_server_host vllm_server_port")
+def _vllm(given: Given, method: MethodInfo) -> Translated:
+    """`sampler.engine: server` and `sampler.base_url`, if vllm_mode is server, else refused"""
+    if not _flag(given, "use_vllm"):
+        return _idle(given, "use_vllm: true")
+    mode = given.get("vllm_mode", "colocate")
+    if mode not in ("server", "colocate"):
+        raise InputError(f"vllm_mode must be {one_of(('server', 'colocate'), mode)}")
+    if mode == "colocate":
+        raise InputError(
+            "use_vllm with vllm_mode colocate is not offered: start vllm serve, and give vllm_mode server, or "
+            "sampler.engine server with sampler.base_url"
+        )
+    host, port = given.get("vllm_server_host", "localhost"), given.get("vllm_server_port", 8000)
+    url = str(given.get("vllm_server_base_url", f"http://{host}:{port}")).rstrip("/")
+    return Translated({"sampler.engine": "server", "sampler.base_url": f"{url.removesuffix('/v1')}/v1"})
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _idle(given: Given, switch: str) -> Translated:
+    inner = [name for name in given if name != switch.partition(":")[0]]
+    return Translated(notes=tuple(f"{name} has no effect without {switch}" for name in inner))
+
+
+def _cadence(ours: str, what: str, given: Given, method: MethodInfo) -> Translated:
+    """`no`, `epoch` or `steps`, and the number of steps."""
+    steps = f"{what}_steps"
+    strategy = next((value for name, value in given.items() if name != steps), "steps")
+    if strategy not in ("no", "steps", "epoch"):
+        raise InputError(f"{what}_strategy must be {one_of(('no', 'steps', 'epoch'), strategy)}")
+    if strategy == "steps":
+        return Translated({ours: given[steps]} if steps in given else {})
+    note = f"{what}_strategy {strategy} has no effect: give {ours}, a number of steps"
+    return Translated(notes=(note,) if strategy == "epoch" or what == "logging" else ())
+
+
+def _flag(given: Given, name: str) -> bool | None:
+    return convert(bool, name, given[name]) if name in given else None
+
+
+TABLE = tuple(sorted([*_plain_rows(), *RULES], key=lambda row: row.names))
+
+
+def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
     """Translate the values that stand under TRL's names; a name that is also ours passes untouched.
 
     Raises:
         Problems: a name that is refused, or two that contradict each other.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    result = Translated({}, {}, (), {})
+    result = Translated()
     notes: list[str] = []
     refusals: list[Problem] = []
     for row in _rows(method):
@@ -48,7 +367,7 @@ def translate(values: Values, method: MethodInfo) -> Translated:
         if not chosen:
             continue
         try:
-            outcome = row.translate(chosen, method)
+            outcome = row.rule(chosen, method)
         except InputError as error:
             refusals.append(Problem(next(iter(chosen)), str(error)))
             continue
@@ -62,7 +381,7 @@ def translate(values: Values, method: MethodInfo) -> Translated:
             result.made_from[setting] = tuple(chosen)
     if refusals:
         raise Problems(refusals)
-    return Translated(result.settings, result.made_from, tuple(notes), result.unless_given)
+    return replace(result, notes=tuple(notes))
 
 
 def handled_names(method: MethodInfo) -> frozenset[str]:
@@ -70,7 +389,7 @@ def handled_names(method: MethodInfo) -> frozenset[str]:
     return frozenset(name for row in _rows(method) for name in row.names)
 
 
-def trl_names() -> tuple[str, ...]:
+def names_of_trl() -> tuple[str, ...]:
     """Every name in the table that is not also a name of ours."""
     return tuple(name for row in TABLE for name in row.names if name not in RunSettings.model_fields)
 

@@ -1,151 +1,149 @@
-"""The table of TRL's and transformers' names; `trl` says what a row is.
+"""TRL's and transformers' names of settings, but for those with a rule of their own; `trl` makes rows of them.
 
-Names that are ours too, with the same meaning (`learning_rate`, `beta`, `seed`, ...), need no row.
+Names that are ours too, with the same meaning (`learning_rate`, `seed`, ...), are not here. PPO's names are those up to
+TRL 1.12.
 """
 
-from trueup.config import trl_online, trl_rules
-from trueup.config.trl_rows import Row, no_effect, refused, renamed
+from __future__ import annotations
 
-ALWAYS = "no batch has padding; prompts and responses are packed as they are"
-ONE_BY_ONE = "files are given one by one, as data and eval_data"
-OWN_ATTENTION = "attention is trueup's own; see the setting `attention`"
-BUDGET = "micro_batch_tokens bounds memory"
-SPEED = "trueup chooses this itself, and results do not depend on it"
-NO_PUSH = "nothing is uploaded"
+from typing import Any
 
-TABLE: tuple[Row, ...] = (
-    # The model, its data, its output.
-    renamed("model_name_or_path", "model"),
-    renamed("output_dir", "output"),
-    Row(
-        ("dataset_name",), "`data`; `prompts` of a method that learns from samples alone", trl_online.data_set
+RENAMED = {
+    "model": "model_name_or_path",
+    "output": "output_dir",
+    "run_name": "exp_name",
+    "chat_template": "chat_template_path",
+    "max_length": "max_seq_length",
+    "gradient_checkpointing": "activation_checkpointing",
+    "keep_checkpoints": "save_total_limit",
+    "annotator": "judge",
+    "reward": "reward_model_path",
+    "sampler.max_new_tokens": "max_new_tokens max_completion_length response_length",
+    "sampler.responses": "num_generations rloo_k",
+    "sampler.temperature": "temperature",
+    "sampler.top_p": "top_p",
+    "sampler.top_k": "top_k",
+    "round_passes": "num_iterations num_ppo_epochs",
+}
+"""Our setting -> their names for it."""
+OF_METHOD = {
+    "beta": "kl_coef",
+    "kl_coef": "beta",
+    "clip": "cliprange epsilon",
+    "value_clip": "cliprange_value",
+    "value_weight": "vf_coef",
+    "gamma": "gamma",
+    "gae_lambda": "lam",
+    "whiten_rewards": "whiten_rewards",
+    "whiten_advantages": "normalize_advantages",
+    "missing_end_penalty": "missing_eos_penalty",
+    "centring": "center_rewards_coefficient",
+}
+"""A setting that some methods have -> their names for it; of other methods, only what switches it off is taken."""
+NO_EFFECT = {
+    "files are given one by one, as data and eval_data": "dataset_config dataset_train_split dataset_test_split",
+    "files are read as they are": "dataset_streaming dataset_num_proc",
+    "a run trains, and evaluates if it has eval_data": "do_train do_eval",
+    "micro_batch_tokens bounds memory": "per_device_eval_batch_size eval_accumulation_steps auto_find_batch_size "
+    "precompute_ref_batch_size",
+    "no batch has padding; prompts and responses are packed as they are": "packing packing_strategy padding_free "
+    "pad_token label_pad_token_id padding_value pad_to_multiple_of use_logits_to_keep group_by_length",
+    "attention is trueup's own; see the setting `attention`": "attn_implementation",
+    "trueup chooses this itself, and results do not depend on it": "gradient_checkpointing_kwargs use_liger_kernel "
+    "torch_compile tf32 use_cache bf16_full_eval activation_offloading dataloader_num_workers full_determinism "
+    "dataloader_pin_memory ddp_find_unused_parameters ddp_timeout",
+    "trueup chooses this itself": "use_transformers_continuous_batching use_transformers_paged "
+    "transformers_continuous_batching_config cache_implementation",
+    "results do not depend on it": "torch_empty_cache_steps",
+    "the model is a causal language model": "lora_task_type",
+    "weights are not quantized": "bnb_4bit_quant_type bnb_4bit_compute_dtype use_bnb_nested_quant",
+    "the loss has the reverse KL": "f_alpha_divergence_coef",
+    "the finished model is the last one": "metric_for_best_model greater_is_better",
+    "a checkpoint holds all that resuming needs": "save_only_model save_safetensors",
+    "nothing is uploaded": "hub_model_id hub_strategy hub_private_repo hub_revision",
+    "progress is always shown": "disable_tqdm log_level logging_first_step logging_dir",
+    "a loss that is not finite stops the run": "logging_nan_inf_filter",
+    "evaluation measures feedback; it writes no text": "generate_during_eval eval_on_start num_generations_eval "
+    "num_sample_generations",
+    "rows keep what the method needs": "remove_unused_columns",
+    "losses are normalised over the whole batch": "average_tokens_across_devices",
+    "the server has its own settings": "vllm_gpu_memory_utilization vllm_tensor_parallel_size vllm_model_impl "
+    "vllm_enable_sleep_mode vllm_max_model_length vllm_group_port",
+    "sampler.timeout bounds a request": "vllm_server_timeout",
+    "training runs in one process": "ds3_gather_for_generation",
+    "the batch that is sampled bounds no memory": "local_rollout_forward_batch_size",
+    "every response is written to examples.jsonl": "log_completions log_multimodal log_unique_prompts "
+    "num_completions_to_print",
+}
+"""Why a name changes nothing here -> the names."""
+OFF, NEVER = (False,), ()
+REFUSED: tuple[tuple[str, tuple[object, ...], str], ...] = (
+    ("datasets dataset_kwargs", NEVER, "give each file as data"),
+    ("dataset_text_field", ("text",), "rename the column"),
+    ("model_revision", ("main",), "a local folder has one revision"),
+    ("model_init_kwargs", ({},), "set what is needed in the model's config.json"),
+    ("tokenizer_name_or_path", NEVER, "put the tokenizer into the model's folder"),
+    ("overwrite_output_dir", OFF, "name a new output folder, or remove the old one"),
+    ("env", ({},), "set variables in the shell"),
+    ("truncation_mode", ("keep_start",), "a response is cut at its end, a prompt at its start"),
+    ("dataloader_drop_last", OFF, "passes are laid end to end, and none is cut short"),
+    ("lr_scheduler_kwargs", ({},), "a schedule has no further settings"),
+    ("optim_args", ("",), "AdamW is set by adam_beta1, adam_beta2 and adam_epsilon"),
+    ("neftune_noise_alpha", NEVER, "no noise is added to embeddings"),
+    ("data_seed", NEVER, "give the seed as seed"),
+    ("fsdp deepspeed", ("", [], False), "training runs in one process"),
+    ("use_rslora use_dora", OFF, "an adapter is plain LoRA"),
+    ("lora_modules_to_save", ([],), "only the layers in lora.targets are trained"),
+    ("load_in_4bit load_in_8bit", OFF, "quantized weights are not trained"),
+    ("ref_model ref_model_name_or_path", NEVER, "the reference is the policy as it starts"),
+    ("ref_model_init_kwargs ref_adapter_name", ({},), "the reference is the policy as it starts"),
+    ("reference_free force_use_ref_model", OFF, "the method decides whether there is a reference"),
+    ("loss_weights rpo_alpha ld_alpha discopop_tau", NEVER, "the loss has no such term"),
+    ("use_weighting", OFF, "the loss has no such term"),
+    ("router_aux_loss_coef", (0,), "the loss has no such term"),
+    ("label_smoothing", (0,), "give each pair a probability in its row instead"),
+    ("f_divergence_type", ("reverse_kl",), "the loss has the reverse KL"),
+    ("disable_dropout", (True,), "dropout inside the model is off"),
+    ("completion_only_loss", (True,), "the loss covers the response alone"),
+    ("load_best_model_at_end", OFF, "the finished model is the last one"),
+    ("push_to_hub", OFF, "nothing is uploaded"),
+    ("reward_weights", (1,), "give one reward"),
+    ("sft_model_path", NEVER, "the finished supervised model is given as model"),
+    ("min_p", (0,), "give sampler.top_p or sampler.top_k"),
+    ("repetition_penalty", (1,), "nothing is taken off what was said before"),
+    ("generation_kwargs", ({},), "give the settings of sampler"),
+    ("chat_template_kwargs", ({},), "write a chat template that has them"),
+    ("stop_token", ("eos",), "give sampler.stop, or eos_token"),
+    ("stop_token_id", NEVER, "give sampler.stop, or eos_token"),
+    ("vllm_structured_outputs_regex", NEVER, "responses have no form given"),
+    ("generation_batch_size", NEVER, "give round_prompts, the prompts sampled at a time"),
+    ("steps_per_generation", (1,), "give round_prompts, the prompts sampled at a time"),
+    (
+        "num_mini_batches",
+        (1,),
+        "give round_prompts, the prompts sampled at a time, and batch_size, those of an optimizer step",
     ),
-    *no_effect(ONE_BY_ONE, "dataset_config", "dataset_train_split", "dataset_test_split"),
-    *no_effect("files are read as they are", "dataset_streaming", "dataset_num_proc"),
-    *no_effect("a run trains, and evaluates if it has eval_data", "do_train", "do_eval"),
-    *refused("give each file as data", "datasets", "dataset_kwargs", harmless=()),
-    *refused("rename the column", "dataset_text_field", harmless=("text",)),
-    *refused("a local folder has one revision", "model_revision", harmless=("main",)),
-    *refused("set what is needed in the model's config.json", "model_init_kwargs", harmless=({},)),
-    *refused("put the tokenizer into the model's folder", "tokenizer_name_or_path", harmless=()),
-    renamed("chat_template_path", "chat_template"),
-    *refused("name a new output folder, or remove the old one", "overwrite_output_dir"),
-    *refused("set variables in the shell", "env", harmless=({},)),
-    # How long, how much at once.
-    Row(
-        ("per_device_train_batch_size", "gradient_accumulation_steps"),
-        "`batch_size` is their product (8 and 1 where left out)",
-        trl_rules.batch,
-    ),
-    Row(
-        ("max_steps", "num_train_epochs"), "`steps` if max_steps is above 0, else `epochs`", trl_rules.length
-    ),
-    renamed("max_seq_length", "max_length"),
-    *refused(
-        "a response is cut at its end, a prompt at its start", "truncation_mode", harmless=("keep_start",)
-    ),
-    *no_effect(BUDGET, "per_device_eval_batch_size", "eval_accumulation_steps", "precompute_ref_batch_size"),
-    *no_effect(BUDGET, "auto_find_batch_size"),
-    *no_effect(ALWAYS, "packing", "packing_strategy", "padding_free", "pad_token", "label_pad_token_id"),
-    *no_effect(ALWAYS, "padding_value", "pad_to_multiple_of", "use_logits_to_keep", "group_by_length"),
-    *refused("passes are laid end to end, and none is cut short", "dataloader_drop_last"),
-    # Optimization.
-    Row(
-        ("lr_scheduler_type",),
-        "`schedule`: linear, cosine, constant or constant_with_warmup",
-        trl_rules.schedule,
-    ),
-    *refused("a schedule has no further settings", "lr_scheduler_kwargs", harmless=({},)),
-    Row(("warmup_steps",), "`warmup_steps`, or `warmup_ratio` if below 1", trl_rules.warm_up),
-    Row(("optim",), f"no effect if AdamW ({', '.join(trl_rules.ADAMW)}), else refused", trl_rules.optimizer),
-    *refused("AdamW is set by adam_beta1, adam_beta2 and adam_epsilon", "optim_args", harmless=("",)),
-    *refused("no noise is added to embeddings", "neftune_noise_alpha", harmless=()),
-    *refused("give the seed as seed", "data_seed", harmless=()),
-    # Precision, memory, speed.
-    Row(
-        ("bf16", "fp16", "dtype", "torch_dtype"),
-        "`precision`: bf16 or fp32, weights are held in fp32; fp16 is refused",
-        trl_rules.precision,
-    ),
-    renamed("activation_checkpointing", "gradient_checkpointing"),
-    Row(("use_cpu", "no_cuda"), "`device`: cpu if true", trl_rules.device),
-    *no_effect(OWN_ATTENTION, "attn_implementation"),
-    *no_effect(
-        SPEED, "gradient_checkpointing_kwargs", "use_liger_kernel", "torch_compile", "tf32", "use_cache"
-    ),
-    *no_effect(
-        SPEED, "bf16_full_eval", "activation_offloading", "dataloader_num_workers", "full_determinism"
-    ),
-    *no_effect(SPEED, "dataloader_pin_memory", "ddp_find_unused_parameters", "ddp_timeout"),
-    *refused("training runs in one process", "fsdp", "deepspeed", harmless=("", [], False)),
-    # Parametrization.
-    Row(
-        ("use_peft", *trl_rules.LORA),
-        "`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`; no effect without `use_peft: true`",
-        trl_rules.lora,
-    ),
-    *refused("an adapter is plain LoRA", "use_rslora", "use_dora"),
-    *refused("only the layers in lora.targets are trained", "lora_modules_to_save", harmless=([],)),
-    *no_effect("the model is a causal language model", "lora_task_type"),
-    *refused("quantized weights are not trained", "load_in_4bit", "load_in_8bit"),
-    *no_effect(
-        "weights are not quantized", "bnb_4bit_quant_type", "bnb_4bit_compute_dtype", "use_bnb_nested_quant"
-    ),
-    # The method and its reference.
-    Row(
-        ("loss_type",),
-        "refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are "
-        "left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`",
-        trl_rules.loss_type,
-    ),
-    Row(
-        ("sync_ref_model", *trl_rules.TRUST_REGION),
-        "`reference.kind: trust-region` with `reference.alpha` and `reference.every`",
-        trl_rules.moving_reference,
-    ),
-    Row(
-        ("precompute_ref_log_probs",),
-        "`reference.kind: cached` if true",
-        trl_rules.cached_reference,
-    ),
-    *refused("the reference is the policy as it starts", "ref_model", "ref_model_name_or_path", harmless=()),
-    *refused(
-        "the reference is the policy as it starts",
-        "ref_model_init_kwargs",
-        "ref_adapter_name",
-        harmless=({},),
-    ),
-    *refused("the method decides whether there is a reference", "reference_free", "force_use_ref_model"),
-    *refused(
-        "the loss has no such term", "loss_weights", "rpo_alpha", "ld_alpha", "discopop_tau", harmless=()
-    ),
-    *refused("give each pair a probability in its row instead", "label_smoothing", harmless=(0,)),
-    *refused("the loss has no such term", "use_weighting"),
-    *refused("the loss has the reverse KL", "f_divergence_type", harmless=("reverse_kl",)),
-    *no_effect("the loss has the reverse KL", "f_alpha_divergence_coef"),
-    *refused("dropout inside the model is off", "disable_dropout", harmless=(True,)),
-    *refused("the loss covers the response alone", "completion_only_loss", harmless=(True,)),
-    Row(("assistant_only_loss",), "`turns`: all if true", trl_rules.assistant_turns),
-    # Progress and output.
-    Row(
-        ("eval_strategy", "evaluation_strategy", "eval_steps"),
-        "`eval_every`, if in steps",
-        trl_rules.evaluation,
-    ),
-    Row(("save_strategy", "save_steps"), "`save_every`, if in steps", trl_rules.saving),
-    Row(("logging_strategy", "logging_steps"), "`log_every`, if in steps", trl_rules.logging),
-    Row(("report_to",), "`trackers`: none, all, tensorboard, wandb, trackio", trl_rules.trackers),
-    renamed("save_total_limit", "keep_checkpoints"),
-    *refused("the finished model is the last one", "load_best_model_at_end"),
-    *no_effect("the finished model is the last one", "metric_for_best_model", "greater_is_better"),
-    *no_effect("a checkpoint holds all that resuming needs", "save_only_model", "save_safetensors"),
-    Row(("resume_from_checkpoint",), "refused: use --resume RUN", trl_rules.resume),
-    *refused(NO_PUSH, "push_to_hub"),
-    *no_effect(NO_PUSH, "hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision"),
-    *no_effect("progress is always shown", "disable_tqdm", "log_level", "logging_first_step", "logging_dir"),
-    *no_effect("a loss that is not finite stops the run", "logging_nan_inf_filter"),
-    *no_effect("evaluation measures feedback; it writes no text", "generate_during_eval", "eval_on_start"),
-    *no_effect("rows keep what the method needs", "remove_unused_columns"),
-    *no_effect("losses are normalised over the whole batch", "average_tokens_across_devices"),
-    *trl_online.ONLINE,
+    ("total_episodes", NEVER, "give epochs, or steps"),
+    ("shuffle_dataset", (True,), "prompts come in an order drawn with the seed"),
+    ("kl_estimator", ("k1",), "the KL in the reward is log(pi / pi_ref) itself, k1"),
+    ("epsilon_high", NEVER, "the ratio is clipped alike on both sides"),
+    ("mask_truncated_completions", OFF, "give missing_end_penalty"),
 )
+"""Names that would change the result in a way not offered, values of theirs that change nothing, what to do instead."""
+SWITCHES: dict[str, tuple[str, object]] = {
+    "use_cpu no_cuda": ("device", "cpu"),
+    "assistant_only_loss": ("turns", "all"),
+}
+"""Names that, where one is true, stand for a value of ours."""
+CADENCES = {
+    "eval_every": ("eval_strategy evaluation_strategy eval_steps", "eval"),
+    "save_every": ("save_strategy save_steps", "save"),
+    "log_every": ("logging_strategy logging_steps", "logging"),
+}
+"""Our number of steps -> their names of a strategy and its steps, and what they call it."""
+LORA = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout", "lora_target_modules": "targets"}
+TRUST_REGION = {"ref_model_mixup_alpha": "alpha", "ref_model_sync_steps": "every"}
+LOSS_IMPLIES: dict[str, dict[str, Any]] = {"ipo": {"per_token": True}}
+"""TRL's `loss_type` -> settings with which a method computes that loss as TRL does."""
+LOSS_DEFAULTS: dict[str, dict[str, Any]] = {"hinge": {"beta": 0.1}, "robust": {"label_smoothing": 0.0}}
+"""TRL's `loss_type` -> defaults of TRL's DPOConfig that differ from those of our method; they hold unless given."""

@@ -20,6 +20,7 @@ from trueup.feedback.groups import View
 from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import ReferenceChoice
 from trueup.settings.run_settings import RunSettings
+from trueup.settings.schema import settings_in
 from trueup.settings.validation import validate
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ class MethodInfo:
     measures: Callable[[Any], str] = nothing
     """Its settings -> what it measures over all examples before training, and what to give so that it need not, as in
     `the mean of all rewards; give reward_mean`; empty where it measures nothing."""
+
+    def choices(self, path: str) -> tuple[str, ...]:
+        """What one of its settings can be, such as `reference.kind`; empty where it has no such setting."""
+        return next((one.choices for one in settings_in(self.settings) if one.path == path), ())
 
 
 METHODS: dict[str, MethodInfo] = {}

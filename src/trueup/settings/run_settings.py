@@ -29,6 +29,7 @@ def _mapping_or_switch(value: Any) -> Any:
     return {"true": {}, "false": None}.get(word, value)
 
 
+Schedule = Literal["linear", "cosine", "constant"]
 Source = Literal["offline", "online", "replay"]
 Precision = Literal["auto", "fp32", "bf16"]
 Tracker = Literal["tensorboard", "wandb", "trackio"]
@@ -111,7 +112,7 @@ class RunSettings(BaseModel):
 
     learning_rate: Annotated[Positive | None, Role("Optimization", common=True)] = None
     """Learning rate after warm-up. Left out: the method's default."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Schedule = "linear"
     """How the learning rate falls after warm-up: to 0 in a line or a cosine, or not at all."""
     warmup_steps: Amount = 0
     """Optimizer steps over which the learning rate rises from 0."""
