@@ -1,4 +1,5 @@
-"""Every mistake a user can make: one line that names the place and the remedy, exit code 2, nothing left behind."""
+"""Settings, models and folders that cannot be: one line that names the place and the remedy, exit code 2, nothing left
+behind. What data can get wrong is in test_refused_data.py."""
 
 import json
 import re
@@ -11,37 +12,6 @@ from support.small_runs import write_feedback
 from support.tiny_models import char_tokenizer, save_tiny_model
 
 from trueup.cli.app import run
-
-GOOD = {"prompt": "say red:", "chosen": " red", "rejected": " blue"}
-
-
-def lines(*rows: object) -> bytes:
-    return b"".join(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def scored(*scores: float | str) -> dict[str, object]:
-    return {"prompt": "p", "responses": [f" {n}" for n in range(len(scores))], "scores": list(scores)}
-
-
-BAD_DATA = {
-    "a torn last line": (lines(GOOD, b'{"prompt": "a", "cho'), r"data\.jsonl:2"),
-    "a bad line in the middle": (lines(GOOD, b"{oops}\n", GOOD), r"data\.jsonl:2"),
-    "wrong keys": (
-        lines({"prompt": "a", "choosen": "b", "rejected": "c"}),
-        r"data\.jsonl:1.*did you mean 'chosen'",
-    ),
-    "a number for text": (lines(GOOD, {**GOOD, "chosen": 3}), r"data\.jsonl:2.*chosen"),
-    "a missing key later": (lines(GOOD, {"prompt": "a", "chosen": "b"}), r"data\.jsonl:2.*rejected"),
-    "bytes that are not UTF-8": (lines(GOOD, b'{"prompt": "caf\xe9"}\n'), r"data\.jsonl:2.*UTF-8"),
-    "a NaN score": (
-        lines(b'{"prompt": "p", "responses": ["a", "b"], "scores": [NaN, 1]}\n'),
-        r"data\.jsonl:1.*scores\[0\].*finite",
-    ),
-    "an empty file": (b"", r"data\.jsonl.*empty"),
-    "only identical pairs": (lines({**GOOD, "rejected": " red"}), r"identical pair"),
-    "only empty responses": (lines({**GOOD, "rejected": ""}), r"empty"),
-    "only equal scores": (lines(scored(1, 1, 1)), r"all scores equal"),
-}
 
 
 @pytest.fixture
@@ -61,17 +31,6 @@ def trueup(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]
 
 
 Trueup = Callable[..., tuple[int, str]]
-
-
-@pytest.mark.parametrize("name", BAD_DATA)
-def test_bad_data(name: str, trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:
-    content, message = BAD_DATA[name]
-    data, output = tmp_path / "data.jsonl", tmp_path / "run"
-    data.write_bytes(content)
-    code, said = trueup("train", "dpo", "--model", tiny_model, "--data", data, "--output", output)
-    assert code == 2
-    assert re.search(message, said), said
-    assert not output.exists()
 
 
 @pytest.mark.parametrize(
@@ -101,16 +60,6 @@ def test_bad_settings(
     assert code == 2
     assert re.search(message, said), said
     assert not (tmp_path / "run").exists()
-
-
-def test_prompts_longer_than_the_limit(trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data.jsonl"
-    data.write_bytes(lines({**GOOD, "prompt": "a" * 50}))
-    arguments = ("train", "dpo", "--model", tiny_model, "--data", data, "--max-length", "40")
-    code, said = trueup(*arguments, "--output", tmp_path / "run")
-    assert code == 2
-    assert re.search(r"data\.jsonl row 1.*--max-prompt-length", said), said
-    assert trueup(*arguments, "--max-prompt-length", "20", "--output", tmp_path / "cut") == (0, "")
 
 
 def spoil(model: Path, folder: Path, how: str) -> Path:
@@ -177,7 +126,7 @@ def test_a_tokenizer_without_chat_template(trueup: Trueup, tmp_path: Path) -> No
     model = save_tiny_model(tmp_path / "model", tokenizer=char_tokenizer())
     data, template = tmp_path / "data.jsonl", tmp_path / "template.jinja"
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-    data.write_bytes(lines({"messages": turns}))
+    data.write_text(json.dumps({"messages": turns}) + "\n")
     template.write_text(
         "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
