@@ -51,6 +51,12 @@ class PointRelation:
     demonstrations: tuple[bool, ...]
 
 
+def by_label(relation: PointRelation) -> str:
+    """A class of groups: whether the responses of one are desirable, undesirable, or some of both."""
+    good = sum(label > 0.5 for label in relation.labels)
+    return "desirable" if good == len(relation.labels) else "mixed" if good else "undesirable"
+
+
 @dataclass(frozen=True, slots=True)
 class DemonstrationRelation:
     """Responses to imitate; nothing relates them."""

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import PointRelation
-from trueup.feedback.strata import by_label
-from trueup.feedback.transforms.class_balance import ClassBalance
-from trueup.feedback.transforms.thumbs import Thumbs
+from trueup.feedback.groups import PointRelation, by_label
+from trueup.feedback.label_checks import check_class_balance
+from trueup.feedback.transforms.graded_labels import Thumbs
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -54,11 +53,15 @@ def kto(
     loss = partial(
         objective.kto, beta=beta, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
     )
+    check = partial(
+        check_class_balance, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
+    )
     return Method(
         views.points,
         Points.collate,
         StepObjective(OfMismatched(objective.log_ratios), loss),
         reference,
-        transforms=(Thumbs(desirable_from), ClassBalance(desirable_weight, undesirable_weight)),
+        transforms=(Thumbs(desirable_from),),
+        checks=(check,),
         stratum=by_label,
     )

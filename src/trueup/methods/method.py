@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, P
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from trueup.feedback.groups import View
+from trueup.feedback.records import Example
 from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import ReferenceChoice
 from trueup.settings.run_settings import RunSettings
@@ -66,6 +67,8 @@ class Method(Generic[R, Index, Ref]):
     """What the policy is measured against."""
     transforms: tuple[Transform, ...] = ()
     """What is done to the examples before the view sees them, in this order."""
+    checks: tuple[Callable[[Sequence[Example]], None], ...] = ()
+    """What is asked of all of the training examples after the transforms; each may warn or raise InputError."""
     stratum: Callable[[R], Hashable] | None = None
     """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
     output: Literal["log-probs", "values", "scores"] = "log-probs"

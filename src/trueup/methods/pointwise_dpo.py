@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
+from trueup.feedback.label_checks import check_classes
 from trueup.feedback.transforms.graded_labels import GradedLabels
-from trueup.feedback.transforms.one_class import OneClass
 from trueup.methods.labels import Continuous, LabelScale, LogZ, PerTokenRatio, ScoreHigh, ScoreLow, measured
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
@@ -45,5 +45,11 @@ def pointwise_dpo(
     loss = partial(
         objective.pointwise_dpo, beta=beta, continuous=continuous, per_token=per_token, log_z=log_z
     )
-    transforms = (GradedLabels(scale, score_low, score_high), OneClass())
-    return Method(views.points, Points.collate, loss, reference, transforms=transforms)
+    return Method(
+        views.points,
+        Points.collate,
+        loss,
+        reference,
+        transforms=(GradedLabels(scale, score_low, score_high),),
+        checks=(check_classes,),
+    )

@@ -9,8 +9,7 @@ from pydantic import Field
 
 from trueup.feedback import scored_views
 from trueup.feedback.groups import WeightRelation
-from trueup.feedback.transforms.exponential_weights import ExponentialWeights
-from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.rewards import ExponentialWeights, StandardizedRewards
 from trueup.methods.method import Method, method
 from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken

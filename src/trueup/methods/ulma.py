@@ -9,8 +9,8 @@ from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
+from trueup.feedback.label_checks import check_classes
 from trueup.feedback.transforms.graded_labels import GradedLabels
-from trueup.feedback.transforms.one_class import OneClass
 from trueup.methods.labels import (
     Continuous,
     DemonstrationFrom,
@@ -81,5 +81,6 @@ def ulma(
         Points.collate,
         means if group_means else partial(objective.ulma, **given),
         reference,
-        transforms=(GradedLabels(scale, score_low, score_high, demonstration_from), OneClass()),
+        transforms=(GradedLabels(scale, score_low, score_high, demonstration_from),),
+        checks=(check_classes,),
     )

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
-from trueup.feedback.transforms.one_class import OneClass
+from trueup.feedback.label_checks import check_classes
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference
 
@@ -42,4 +42,4 @@ def unlikelihood(*, weight: Weight = 1.0, ascent: Ascent = False) -> Method[Poin
     from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent as by_ascent
 
     loss = partial(by_ascent if ascent else by_token, weight=weight)
-    return Method(views.points, Points.collate, loss, NoReference(), transforms=(OneClass(),))
+    return Method(views.points, Points.collate, loss, NoReference(), checks=(check_classes,))

@@ -82,7 +82,10 @@ def examples_of(
     fitted = fit_all(method.transforms, train_part)
     lines += fitted.lines
     # After the transforms: two conversations that only begin alike are not one prompt.
-    spoken = turns_in_loss(fitted.rewrite(train_part), settings.turns)
+    rewritten = fitted.rewrite(train_part)
+    for check in method.checks:
+        check(rewritten)
+    spoken = turns_in_loss(rewritten, settings.turns)
     lines += spoken.lines
     viewed = apply(method.view, spoken.examples)
     lines += viewed.lines()

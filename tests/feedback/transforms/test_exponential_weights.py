@@ -5,8 +5,7 @@ import math
 import pytest
 
 from trueup.feedback.records import Example, Response
-from trueup.feedback.transforms.exponential_weights import ExponentialWeights
-from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.rewards import ExponentialWeights, StandardizedRewards
 
 RAW = StandardizedRewards(0.0, 1.0)
 

@@ -4,7 +4,7 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Example, Response
-from trueup.feedback.transforms.thumbs import Thumbs
+from trueup.feedback.transforms.graded_labels import Thumbs
 
 SCORED = Example("p", (Response("a", score=0.2), Response("b", score=0.5), Response("c", score=0.7)))
 JUDGED = Example(

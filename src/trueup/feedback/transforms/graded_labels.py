@@ -1,4 +1,4 @@
-"""Scores as labels from 0 to 1, and which responses count as demonstrations: explicit, never guessed."""
+"""Scores as labels, thumbs or grades from 0 to 1, and which responses count as demonstrations: never guessed."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,6 +16,48 @@ Scale = Literal["none", "min-max", "range", "sigmoid"]
 
 
 @dataclass(frozen=True, slots=True)
+class Thumbs:
+    """Gives responses that have a score but no label one: 1 from `threshold` on, 0 below; None leaves them alone."""
+
+    threshold: float | None
+
+    def fit(self, examples: Sequence[Example]) -> Fitted:
+        if self.threshold is None:
+            return Fitted(list)
+        made = self.labelled(examples)
+        labels = [
+            one.label
+            for example, old in zip(made, examples, strict=True)
+            for one, before in zip(example.responses, old.responses, strict=True)
+            if before.label is None and one.label is not None
+        ]
+        if not labels:
+            raise InputError(
+                f"desirable_from {self.threshold:g} makes labels of scores, but the feedback holds no scores without a "
+                "label. Leave --desirable-from out"
+            )
+        line = f"labels: {counted(int(sum(labels)), 'score')} of {len(labels)} from {self.threshold:g} on are desirable"
+        return Fitted(self.labelled, (line,))
+
+    def labelled(self, examples: Sequence[Example]) -> list[Example]:
+        """The examples with thumbs for their scores."""
+        threshold = self.threshold
+        assert threshold is not None
+        return [
+            replace(
+                example,
+                responses=tuple(
+                    one
+                    if one.label is not None or one.score is None
+                    else replace(one, label=float(one.score >= threshold))
+                    for one in example.responses
+                ),
+            )
+            for example in examples
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class GradedLabels:
     """Gives responses that have a score but no label one, and marks good ones as demonstrations."""
 
@@ -26,8 +68,6 @@ class GradedLabels:
     high: float | None = None
     demonstration_from: float | None = None
     """Labels from this one on count as demonstrations, beside the responses that are marked; None: only those."""
-
-    rewrites = True
 
     def __post_init__(self) -> None:
         if (self.scale == "range") != (self.low is not None and self.high is not None):

@@ -18,8 +18,6 @@ class MergedPrompts:
     with the mean of their scores and of their labels.
     """
 
-    rewrites = True
-
     def fit(self, examples: Sequence[Example]) -> Fitted:
         made = merged(examples)
         before = sum(len(example.responses) for example in examples)

@@ -32,11 +32,6 @@ class Fitted:
 class Transform(Protocol):
     """Rewrites examples in a way that depends on all of the training examples."""
 
-    @property
-    def rewrites(self) -> bool:
-        """False where it looks at the examples as a whole and leaves them as they are: nothing for a round of them."""
-        ...
-
     def fit(self, examples: Sequence[Example]) -> Fitted:
         """Look at the training examples.
 

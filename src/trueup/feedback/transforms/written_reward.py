@@ -30,8 +30,6 @@ class WrittenReward:
     """The standardised reward to ask the finished model for; None takes the 99th percentile of training."""
     rewards: StandardizedRewards = field(default_factory=StandardizedRewards)
 
-    rewrites = True
-
     def fit(self, examples: Sequence[Example]) -> Fitted:
         scale = self.rewards.measure(examples)
         found = sorted(value for one in examples for _, value in scores(scale.applied(one)))

@@ -26,8 +26,7 @@ class RoundEncoder:
     def __call__(self, examples: Sequence[Example]) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
         groups: list[TokenGroup[Any]] = []
         lost: Counter[str] = Counter()
-        transforms = [one for one in self.method.transforms if one.rewrites]
-        rewritten = fit_all(transforms, examples).rewrite(examples) if examples else []
+        rewritten = fit_all(self.method.transforms, examples).rewrite(examples) if examples else []
         for example in rewritten:
             viewed = self.method.view(example)
             if isinstance(viewed, Discarded):
