@@ -41,6 +41,14 @@ def one_thread() -> None:
 
 
 @pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of endpoints pause without waiting; their deadlines count those pauses alone."""
+    from support.virtual_time import VirtualTime
+
+    monkeypatch.setattr("trueup.endpoints.client.Clock", lambda: VirtualTime().clock)
+
+
+@pytest.fixture
 def shared() -> Callable[[str], Path]:
     """A real file or model beside the checkout; the test is skipped where it is not there."""
 

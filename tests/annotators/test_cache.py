@@ -90,7 +90,7 @@ def test_several_processes_write_at_once(
 ) -> None:
     """They also make the file at once."""
     processes = [writer(path, name, 50) for name in "abc"]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [output.split()[-1] for output in outputs] == ["50"] * 3
     cache = opened()
     assert len(cache) == 150
@@ -110,7 +110,7 @@ def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(
         told = int(process.stdout.readline())
     os.kill(process.pid, signal.SIGKILL)
     told = max([told, *map(int, process.stdout.read().split())])
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     process.stdout.close()
     cache = opened()
     assert told <= len(cache) <= told + 1

@@ -38,7 +38,7 @@ ANSWERS: dict[str, Answer] = {
 
 
 @pytest.fixture(autouse=True)
-def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_time: None) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
@@ -61,7 +61,7 @@ def test_the_key_is_nowhere(
     caplog.set_level(logging.INFO, "httpcore2")  # at DEBUG it traces the headers that a server sends
     said_aloud: list[str] = []
     with FaultyServer([ANSWERS[fault]]) as server:
-        annotator = load_endpoint_annotator(choice(server.url, deadline=1.0))
+        annotator = load_endpoint_annotator(choice(server.url, deadline=20.0))
         try:
             annotated = annotator.annotate(EXAMPLES)
             said_aloud += [repr(annotated)]

@@ -23,7 +23,7 @@ Errors = Callable[[], str]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_time: None) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
@@ -231,13 +231,13 @@ def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPat
 def test_sigterm_while_a_slow_sampler_is_waited_for(
     tiny_model: Path, tmp_path: Path, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.answers = [Reply(delay=60)]
+    server.answers = [Reply(delay=300)]
     values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path))
     at = {"sampler.engine": "server", "sampler.base_url": server.url, "sampler.server_model": "m"}
     terminate_after(1, server, monkeypatch)
     began = time.monotonic()
-    assert train("oaif", values | at | {"sampler.timeout": 30}) == 0
-    assert time.monotonic() - began < 20
+    assert train("oaif", values | at | {"sampler.timeout": 300}) == 0
+    assert time.monotonic() - began < 100
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -245,14 +245,16 @@ def test_sigterm_while_a_slow_sampler_is_waited_for(
 def test_sigterm_while_a_slow_judge_is_waited_for(
     method: str, tiny_model: Path, tmp_path: Path, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.answers = Until(9, Reply(delay=60))
+    server.answers = Until(9, Reply(delay=300))
     run = tmp_path / "run"
-    values = judged(tiny_model, tmp_path, run, server.url)
+    values = judged(
+        tiny_model, tmp_path, run, server.url, **{"annotator.timeout": 300, "annotator.deadline": 300}
+    )
     began = time.monotonic()
     with monkeypatch.context() as patch:
         terminate_after(11, server, patch)
         assert train(method, values) == 0
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
     assert status(run)["state"] == "stopped"
     assert not (run / "model").exists()
     server.answers = variety

@@ -20,7 +20,7 @@ Errors = Callable[[], str]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_time: None) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
 
 

@@ -8,32 +8,15 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from support.virtual_time import NOW, VirtualTime
 
-from trueup.endpoints.client import FIRST_PAUSE, LONGEST_PAUSE, MOST_UNREADABLE, Clock, Endpoint, Refused
+from trueup.endpoints.client import FIRST_PAUSE, LONGEST_PAUSE, MOST_UNREADABLE, Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 
 URL = "http://models.example:8000/v1"
-NOW = 1_700_000_000.0
 GOOD = {"choices": [{"text": "yes"}]}
 Answer = httpx2.Response | Exception
-
-
-class Time:
-    """Passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await anyio.lowlevel.checkpoint()
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.now, lambda: NOW + self.now, self.sleep)
 
 
 class Script:
@@ -59,7 +42,9 @@ def good() -> httpx2.Response:
     return json(200, GOOD)
 
 
-def endpoint(script: Callable[[httpx2.Request], httpx2.Response], time: Time, **changes: Any) -> Endpoint:
+def endpoint(
+    script: Callable[[httpx2.Request], httpx2.Response], time: VirtualTime, **changes: Any
+) -> Endpoint:
     settings: dict[str, Any] = dict(key=None, timeout=60.0, deadline=600.0, concurrency=4)
     return Endpoint(
         URL, **{**settings, **changes}, transport=httpx2.MockTransport(script), clock=time.clock,
@@ -86,7 +71,7 @@ PASSING = {
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_what_may_pass_is_tried_again(fault: str, caplog: pytest.LogCaptureFixture) -> None:
-    time = Time()
+    time = VirtualTime()
     script = Script(PASSING[fault], PASSING[fault], good())
     assert endpoint(script, time).post("/completions", {"a": 1}) == GOOD
     assert len(script.asked) == 3
@@ -98,7 +83,7 @@ def test_what_may_pass_is_tried_again(fault: str, caplog: pytest.LogCaptureFixtu
 
 
 def test_pauses_double_up_to_a_bound_and_are_drawn() -> None:
-    time = Time()
+    time = VirtualTime()
     with pytest.raises(AnnotatorError):
         endpoint(Script(json(500, {})), time).post("/x", {})
     full = [min(LONGEST_PAUSE, FIRST_PAUSE * 2**number) for number in range(len(time.slept))]
@@ -112,7 +97,7 @@ def test_pauses_double_up_to_a_bound_and_are_drawn() -> None:
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("given", ["77", "77.0", formatdate(NOW + 77, usegmt=True)])
 def test_retry_after_is_kept_to(status: int, given: str) -> None:
-    time = Time()
+    time = VirtualTime()
     script = Script(json(status, {}, **{"Retry-After": given}), good())
     assert endpoint(script, time).post("/x", {}) == GOOD
     assert time.slept == [77]
@@ -120,13 +105,13 @@ def test_retry_after_is_kept_to(status: int, given: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "soon", "nan", "inf", "-5", formatdate(NOW - 50, usegmt=True)])
 def test_retry_after_that_says_nothing_leaves_the_pause(given: str) -> None:
-    time = Time()
+    time = VirtualTime()
     assert endpoint(Script(json(429, {}, **{"Retry-After": given}), good()), time).post("/x", {}) == GOOD
     assert FIRST_PAUSE / 2 <= time.slept[0] <= FIRST_PAUSE
 
 
 def test_retry_after_beyond_the_deadline_stops_at_once() -> None:
-    time = Time()
+    time = VirtualTime()
     script = Script(json(500, {}), json(429, {"error": {"message": "slow down"}}, **{"Retry-After": "700"}))
     with pytest.raises(AnnotatorError) as raised:
         endpoint(script, time).post("/x", {})
@@ -139,7 +124,7 @@ def test_retry_after_beyond_the_deadline_stops_at_once() -> None:
 
 
 def test_a_server_that_is_down_past_the_deadline() -> None:
-    time = Time()
+    time = VirtualTime()
     with pytest.raises(
         AnnotatorError, match=r"no connection: Connection refused, after 6 attempts in .* seconds"
     ):
@@ -158,13 +143,28 @@ def test_one_answer_is_waited_for_no_longer_than_the_timeout() -> None:
 
     script = Script(good())
     first = iter([httpx2.Response(200, stream=Dripping())])
-    made = endpoint(lambda request: next(first, script(request)), Time(), timeout=0.3)
+    made = endpoint(lambda request: next(first, script(request)), VirtualTime(), timeout=0.3)
     assert made.post("/x", {}) == GOOD
     assert len(script.asked) >= 2
 
 
+def test_an_answer_that_never_comes() -> None:
+    class Silent(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            await anyio.sleep(300)
+            yield b"{}"
+
+    made = endpoint(
+        lambda request: httpx2.Response(200, stream=Silent()), VirtualTime(), timeout=0.02, deadline=5.0
+    )
+    with pytest.raises(AnnotatorError) as raised:
+        made.post("/x", {})
+    assert str(raised.value).startswith(f"{URL}/x: no answer within 0.2 seconds, after ")
+    assert str(raised.value).endswith("; look at the server, or give a longer timeout")
+
+
 def test_what_is_never_json_is_not_the_api() -> None:
-    time = Time()
+    time = VirtualTime()
     script = Script(httpx2.Response(200, html="<html>\n<b>Welcome</b></html>"))
     with pytest.raises(AnnotatorError) as raised:
         endpoint(script, time).post("/x", {})
@@ -207,7 +207,7 @@ def test_what_lasts_stops_at_the_first_answer(status: int) -> None:
     answer, said = LASTING[status]
     script = Script(answer)
     with pytest.raises(AnnotatorError) as raised:
-        endpoint(script, Time()).post("/completions", {})
+        endpoint(script, VirtualTime()).post("/completions", {})
     assert len(script.asked) == 1
     assert str(raised.value).startswith(f"{URL}/completions: {said}")
     assert raised.value.exit_code == 6
@@ -216,14 +216,14 @@ def test_what_lasts_stops_at_the_first_answer(status: int) -> None:
 def test_nothing_is_sent_after_a_redirect() -> None:
     script = Script(httpx2.Response(307, headers={"Location": "http://evil.example/v1/x"}))
     with pytest.raises(AnnotatorError):
-        endpoint(script, Time(), key=Key("canary-5b1f")).post("/x", {})
+        endpoint(script, VirtualTime(), key=Key("canary-5b1f")).post("/x", {})
     assert [request.url.host for request in script.asked] == ["models.example"]
 
 
 def test_an_untrusted_certificate_is_not_tried_again() -> None:
     script = Script(httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"))
     with pytest.raises(AnnotatorError, match=r"certificate is not trusted.*SSL_CERT_FILE"):
-        endpoint(script, Time()).post("/x", {})
+        endpoint(script, VirtualTime()).post("/x", {})
     assert len(script.asked) == 1
 
 
@@ -235,7 +235,9 @@ def test_a_secret_in_the_text_of_a_transport_error_is_hidden(
 ) -> None:
     for secret, key in (("canary-5b1f", Key("canary-5b1f")), ("http://user:canary@proxy:80", None)):
         with pytest.raises(AnnotatorError) as raised:
-            endpoint(Script(kind(f"illegal value {secret!r}")), Time(), key=key, deadline=5.0).post("/x", {})
+            endpoint(Script(kind(f"illegal value {secret!r}")), VirtualTime(), key=key, deadline=5.0).post(
+                "/x", {}
+            )
         said = f"{raised.value}\n{caplog.text}"
         assert "canary" not in said
         assert "illegal value" in said and "***" in said
@@ -247,7 +249,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_others(status: int) -> Non
         long = b"long" in request.content
         return json(status, {"error": {"message": "maximum context length is 512"}}) if long else good()
 
-    made = endpoint(answer, Time())
+    made = endpoint(answer, VirtualTime())
     answers = dict(made.each("/x", [{"a": "short"}, {"a": "long"}, {"a": "short"}]))
     refused = answers.pop(1)
     assert answers == {0: GOOD, 2: GOOD}
@@ -262,7 +264,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_others(status: int) -> Non
 )
 def test_a_message_is_one_short_line_whatever_came_back(body: bytes) -> None:
     with pytest.raises(AnnotatorError) as raised:
-        endpoint(Script(httpx2.Response(404, content=body)), Time()).post("/x", {})
+        endpoint(Script(httpx2.Response(404, content=body)), VirtualTime()).post("/x", {})
     message = str(raised.value)
     assert message.isprintable() and len(message) < 250
     assert message.startswith(f"{URL}/x: 404")
@@ -270,12 +272,12 @@ def test_a_message_is_one_short_line_whatever_came_back(body: bytes) -> None:
 
 def test_a_large_answer_is_an_answer() -> None:
     large = {"choices": [{"text": "x" * 5_000_000}], "more": {"unknown": [None]}}
-    assert endpoint(Script(json(200, large)), Time()).post("/x", {}) == large
+    assert endpoint(Script(json(200, large)), VirtualTime()).post("/x", {}) == large
 
 
 def test_get_sends_no_body() -> None:
     script = Script(json(200, {"data": []}))
-    assert endpoint(script, Time()).get("/models") == {"data": []}
+    assert endpoint(script, VirtualTime()).get("/models") == {"data": []}
     assert (script.asked[0].method, script.asked[0].content) == ("GET", b"")
     assert str(script.asked[0].url) == f"{URL}/models"
 
@@ -284,9 +286,9 @@ def test_a_probe_takes_anything_for_an_answer() -> None:
     script = Script(
         json(404, {}), json(500, {}), httpx2.Response(200, html="<p>"), json(200, {"version": "1"})
     )
-    made = endpoint(script, Time())
+    made = endpoint(script, VirtualTime())
     assert [made.probe("/version") for _ in range(4)] == [None, None, None, {"version": "1"}]
-    assert [endpoint(Script(json(status, {})), Time()).has("/x") for status in (404, 405, 200)] == [
+    assert [endpoint(Script(json(status, {})), VirtualTime()).has("/x") for status in (404, 405, 200)] == [
         False,
         True,
         True,
@@ -295,11 +297,11 @@ def test_a_probe_takes_anything_for_an_answer() -> None:
 
 def test_an_order_needs_no_answer_and_is_not_given_twice_to_a_server_that_broke() -> None:
     script = Script(json(503, {}), httpx2.Response(200, content=b"Success: loaded"))
-    endpoint(script, Time()).order("/load", {})
+    endpoint(script, VirtualTime()).order("/load", {})
     assert len(script.asked) == 2
     script = Script(json(500, {"error": {"message": "shape mismatch"}}))
     with pytest.raises(AnnotatorError, match="500: shape mismatch; look at the server's log"):
-        endpoint(script, Time()).order("/load", {})
+        endpoint(script, VirtualTime()).order("/load", {})
     assert len(script.asked) == 1
 
 

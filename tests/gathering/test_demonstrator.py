@@ -37,7 +37,7 @@ def pairs(count: int) -> list[Pair]:
 
 
 def demonstrator(server: FaultyServer, *, temperature: float = 0.0, **settings: Any) -> Demonstrator:
-    choice = EndpointAnnotator(server.url, "gpt", deadline=2.0, **settings)
+    choice = EndpointAnnotator(server.url, "gpt", **settings)
     return load_demonstrator(
         choice, template="answer", max_tokens=99, temperature=temperature, seed=5
     )  # fmt: skip

@@ -34,11 +34,11 @@ class Until:
 
 
 def judged(model: Path, folder: Path, output: Path, url: str, **more: Any) -> dict[str, Any]:
-    """Options of a run of 6 steps, 4 prompts each."""
+    """Options of a run of 6 steps, 4 prompts each. Where the judge may fail, the test wants `virtual_time`."""
     prompts = folder / "prompts.jsonl"
     return {
         "model": model, "prompts": prompts if prompts.exists() else write_prompts(folder), "output": output,
-        "annotator": "openai", "annotator.base_url": url, "annotator.model": "J", "annotator.deadline": 0.5,
+        "annotator": "openai", "annotator.base_url": url, "annotator.model": "J", "annotator.deadline": 30,
         "annotator.concurrency": 2, "sampler.responses": 2, "sampler.max_new_tokens": 6, "batch_size": 4, "epochs": 2,
         "learning_rate": 3e-3, "save_every": 2, "seed": 1, **more,
     }  # fmt: skip
