@@ -17,7 +17,7 @@ SOURCE = Path(trueup.__file__).parent
 LAYERS = (
     ("errors",),
     ("display", "files", "journal", "paths", "stop", "words"),
-    ("feedback", "endpoints", "settings"),
+    ("feedback", "endpoints", "settings", "model_folder"),
     ("batch", "evaluate.calibration"),
     ("objectives", "models"),
     ("references", "sampling", "annotators"),

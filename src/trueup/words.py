@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -78,5 +78,33 @@ def did_you_mean(given: str, known: Iterable[str], *, quoted: bool = False) -> s
     return f"; did you mean {repr(name) if quoted else name}?" if name else ""
 
 
+def as_given(value: object) -> str:
+    """The value as a message quotes it: short, and a number given as text without its quotes."""
+    text = ascii(value)
+    if isinstance(value, str) and _is_number(value):
+        text = value.strip()
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def named(path: str) -> str:
+    """The name as a message shows it: as it is, unless that would not be seen or would break the line."""
+    return path if path.strip() and path.isprintable() else ascii(path)
+
+
+def one_of(choices: Sequence[str], given: object) -> str:
+    """Return `one of A, B, C; got 'x'; did you mean A?`; a sole choice stands alone."""
+    allowed = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
+    close = did_you_mean(given, choices) if isinstance(given, str) else ""
+    return f"{allowed}; got {as_given(given)}{close}"
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

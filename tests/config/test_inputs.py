@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from trueup.config.inputs import check_inputs, check_model
+from trueup.config.inputs import check_inputs
 from trueup.errors import InputError
+from trueup.model_folder import check_model
 from trueup.settings.run_settings import RunSettings
 
 
@@ -158,7 +159,10 @@ class TestAdapter:
     @pytest.mark.parametrize("base", [None, "", "org/base", 3])
     def test_its_base_is_not_here(self, adapter: Path, base: object) -> None:
         write_json(adapter / "adapter_config.json", {"base_model_name_or_path": base})
-        refuses(r"base_model_name_or_path .* is not a model's folder; name the base model's$", adapter)
+        refuses(
+            r"the adapter's base model is '.*', which is no folder here. Set base_model_name",
+            adapter,
+        )
 
     def test_its_base_is_half_written(self, adapter: Path, model: Path) -> None:
         (model / "model.safetensors").write_bytes(b"")

@@ -22,6 +22,7 @@ from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Message
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
 from trueup.models.prepare import pick_autocast, pick_device
@@ -146,7 +147,7 @@ def load_local_annotator(
     )
     loaded.network.requires_grad_(False)
     model = CausalModel(loaded.network)
-    positions = getattr(model.inner.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_length(model.inner.config)
     limits = Limits(max_length=positions or sys.maxsize)
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
     judge = LocalJudge(model, encoder, name=choice.model)

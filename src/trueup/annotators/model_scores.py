@@ -20,6 +20,7 @@ from trueup.batch.tokens import TokenGroup
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import DemonstrationRelation, Discarded, Group
 from trueup.feedback.records import Example
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, quiet
 from trueup.models.reward import RewardModel
@@ -153,7 +154,7 @@ def model_annotator(
         AnnotatorError: it is not finite.
     """
     loaded.network.requires_grad_(False).eval()
-    positions = getattr(model.inner.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_length(model.inner.config)
     encoder = Encoder(
         loaded.tokenizer,
         end_ids=loaded.end_ids,

@@ -91,8 +91,8 @@ def condition(
 
 def _condition_of(model: str) -> Condition:
     """What the model asks for now."""
-    from trueup.config.inputs import check_model
     from trueup.feedback.condition import FILE, read_condition
+    from trueup.model_folder import check_model
 
     found = read_condition(Path(model))
     if found is None:

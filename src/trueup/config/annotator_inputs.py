@@ -7,8 +7,8 @@ from typing import assert_never
 
 from trueup.config.annotator_names import REWARD_FORMS, is_function
 from trueup.config.given_files import check_file
-from trueup.config.model_folder import WORLD, check_model, scores_text
 from trueup.errors import InputError
+from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.annotator_settings import (
     TEMPLATES,
     AnnotatorChoice,
@@ -19,8 +19,7 @@ from trueup.settings.annotator_settings import (
     RewardAnnotator,
     WorldAnnotator,
 )
-from trueup.settings.validation import shown
-from trueup.words import did_you_mean
+from trueup.words import as_given, did_you_mean
 
 FUNCTION = "FILE.py:FUNCTION, as in rewards.py:brevity"
 
@@ -44,7 +43,7 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> None
         case FunctionAnnotator():
             if not is_function(choice.function):
                 raise InputError(
-                    f"annotator.function {shown(choice.function)} names no function; give {FUNCTION}"
+                    f"annotator.function {as_given(choice.function)} names no function; give {FUNCTION}"
                 )
             check_file(choice.function.rpartition(":")[0], f"a file with the function, as {FUNCTION}")
         case WorldAnnotator():

@@ -13,8 +13,7 @@ from trueup.errors import InputError
 from trueup.settings.annotator_settings import ANNOTATORS
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
-from trueup.settings.validation import shown
-from trueup.words import did_you_mean
+from trueup.words import as_given, did_you_mean
 
 MAIN = {
     "local": "model",
@@ -45,7 +44,7 @@ def annotator_layer(name: str) -> dict[str, Any]:
     if kind == "world" and colon and rest not in REWARDS:
         close = did_you_mean(rest, REWARDS)
         raise InputError(
-            f"annotator {shown(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
+            f"annotator {as_given(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
         )
     if kind in MAIN and not colon:
         return {"kind": kind}
@@ -55,7 +54,7 @@ def annotator_layer(name: str) -> dict[str, Any]:
         return {"kind": "function", "function": name}
     folder = "/" in name and not colon
     close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, MAIN)
-    raise InputError(f"annotator {shown(name)} is not known; give {ANNOTATORS}{close}")
+    raise InputError(f"annotator {as_given(name)} is not known; give {ANNOTATORS}{close}")
 
 
 def reward_layer(name: str) -> dict[str, Any]:
@@ -67,13 +66,13 @@ def reward_layer(name: str) -> dict[str, Any]:
     kind, colon, _ = name.partition(":")
     if kind in ("openai", "local"):
         raise InputError(
-            f"reward {shown(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
+            f"reward {as_given(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
             "give it as annotator"
         )
     if (kind in MAIN and colon) or is_function(name):
         return annotator_layer(name)
     if kind in MAIN or not name.strip() or name.endswith(".py") or ".py:" in name:
-        raise InputError(f"reward {shown(name)} is not known; give {REWARD_FORMS}")
+        raise InputError(f"reward {as_given(name)} is not known; give {REWARD_FORMS}")
     return {"kind": "reward", "model": name}
 
 
@@ -93,14 +92,14 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
                 f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
             )
         made = reward_layer(_text("reward", reward, REWARD_FORMS))
-        name = f"reward {shown(reward)}"
+        name = f"reward {as_given(reward)}"
     elif isinstance(rest.get("annotator"), str):
-        name = f"annotator {shown(rest['annotator'])}"
+        name = f"annotator {as_given(rest['annotator'])}"
         made = annotator_layer(rest.pop("annotator"))
     for key, value in made.items():
         path = f"annotator.{key}"
         if path in rest and not same(rest[path], value):
-            raise InputError(f"{name} and {path} {shown(rest[path])} are both given and differ; give one")
+            raise InputError(f"{name} and {path} {as_given(rest[path])} are both given and differ; give one")
         rest[path] = value
     return rest
 
@@ -117,7 +116,7 @@ def run_settings() -> list[Setting]:
 def _text(name: str, value: object, forms: str) -> str:
     if isinstance(value, str):
         return value
-    raise InputError(f"{name} must be {forms}; got {shown(value)}")
+    raise InputError(f"{name} must be {forms}; got {as_given(value)}")
 
 
 def is_function(name: str) -> bool:

@@ -17,11 +17,12 @@ from trueup.config.trl import handled_names, names_of_trl, translate
 from trueup.config.yaml_file import read_yaml
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
+from trueup.model_folder import is_adapter
 from trueup.references.choices import AdapterOff
 from trueup.settings.run_settings import NO_DATA, RunSettings
 from trueup.settings.schema import settings_in
-from trueup.settings.validation import Model, Problem, Problems, named, validate
-from trueup.words import did_you_mean
+from trueup.settings.validation import Model, Problem, Problems, validate
+from trueup.words import did_you_mean, named
 
 SHORT_NAMES = {
     "lr": "learning_rate",
@@ -111,11 +112,8 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
     refuse_misfit(info, method_settings, settings)
     if settings.learning_rate is None:
         raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
-    starts_from_adapter = (
-        Path(settings.model) / "adapter_config.json"
-    ).is_file()  # refused by the reference itself
     off = isinstance(getattr(method_settings, "reference", None), AdapterOff)
-    if off and settings.lora is None and not starts_from_adapter:
+    if off and settings.lora is None and not is_adapter(settings.model):  # where it is, the reference refuses
         raise InputError(
             "reference.kind adapter-off is refused without lora: there is no adapter to switch off; "
             "give lora.rank, or take reference.kind frozen"

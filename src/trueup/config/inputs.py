@@ -10,10 +10,8 @@ from pathlib import Path
 
 from trueup.config.annotator_inputs import check_annotator
 from trueup.config.given_files import check_feedback, check_file
-from trueup.config.model_folder import WORLD as WORLD
-from trueup.config.model_folder import check_model as check_model
-from trueup.config.model_folder import scores_text
 from trueup.errors import InputError
+from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.run_settings import RunSettings
 
 PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trueup.errors import InputError
-from trueup.settings.validation import named, shown
+from trueup.words import as_given, named
 
 Layer = dict[str, Any]
 
@@ -59,7 +59,7 @@ def nest(layer: Layer) -> dict[str, Any]:
             if not isinstance(inner, dict):
                 path = named(".".join(parents[: depth + 1]))
                 raise InputError(
-                    f"{path} is given as {shown(inner)} and as a mapping with {named(name)}; give one"
+                    f"{path} is given as {as_given(inner)} and as a mapping with {named(name)}; give one"
                 )
             node = inner
         node[last] = layer[name]

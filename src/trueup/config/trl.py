@@ -17,7 +17,8 @@ from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
 from trueup.settings.run_settings import RunSettings, Schedule, Tracker
-from trueup.settings.validation import Problem, Problems, convert, one_of, shown
+from trueup.settings.validation import Problem, Problems, convert
+from trueup.words import as_given, one_of
 
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
@@ -67,7 +68,7 @@ def _unless(harmless: tuple[object, ...], instead: str, given: Given, method: Me
     ((name, value),) = given.items()
     if any(same(value, one) for one in harmless):
         return Translated()
-    raise InputError(f"{name} {shown(value)} is not offered: {instead}")
+    raise InputError(f"{name} {as_given(value)} is not offered: {instead}")
 
 
 def _renamed(ours: str, given: Given, method: MethodInfo) -> Translated:
@@ -95,7 +96,7 @@ def _plain_rows() -> Iterator[Row]:
         for name in names.split():
             yield Row((name,), f"no effect: {reason}", partial(_said, f"{name} has no effect: {reason}"))
     for names, harmless, instead in table.REFUSED:
-        allowed = ", ".join(f"`{shown(value).lower()}`" for value in harmless)
+        allowed = ", ".join(f"`{as_given(value).lower()}`" for value in harmless)
         says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
         for name in names.split():
             yield Row((name,), says, partial(_unless, harmless, instead))
@@ -169,7 +170,7 @@ def _optimizer(given: Given, method: MethodInfo) -> Translated:
     if given["optim"] in ADAMW:
         return Translated(notes=("optim has no effect: the optimizer is AdamW",))
     raise InputError(
-        f"optim {shown(given['optim'])} is not offered, only AdamW; to save memory, give lora.rank"
+        f"optim {as_given(given['optim'])} is not offered, only AdamW; to save memory, give lora.rank"
     )
 
 
@@ -208,7 +209,7 @@ def _loss_type(given: Given, method: MethodInfo) -> Translated:
     named = given["loss_type"]
     losses = _several(named)
     if len(losses) != 1:
-        raise InputError(f"loss_type {shown(named)} is not offered: a method has one loss")
+        raise InputError(f"loss_type {as_given(named)} is not offered: a method has one loss")
     loss = convert(str, "loss_type", losses[0])
     objectives = {METHODS[name].trl_loss: name for name in method.choices("objective")}
     if loss in objectives:
@@ -286,7 +287,7 @@ def _reward(given: Given, method: MethodInfo) -> Translated:
     functions = _several(named)
     if len(functions) != 1:
         raise InputError(
-            f"reward_funcs {shown(named)} is not offered: give one; a function FILE.py:FUNCTION may add several up"
+            f"reward_funcs {as_given(named)} is not offered: give one; a function FILE.py:FUNCTION may add several up"
         )
     return Translated({"reward": functions[0]})
 
@@ -297,7 +298,7 @@ def _clipped_reward(given: Given, method: MethodInfo) -> Translated:
     both = given["reward_clip_range"]
     ends = both if isinstance(both, list | tuple) else str(both).split(",")
     if len(ends) != 2:
-        raise InputError(f"reward_clip_range must be two numbers; got {shown(both)}")
+        raise InputError(f"reward_clip_range must be two numbers; got {as_given(both)}")
     low, high = (convert(float, "reward_clip_range", one) for one in ends)
     if low != -high:
         raise InputError(

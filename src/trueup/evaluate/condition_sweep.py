@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ from trueup.errors import InputError
 from trueup.evaluate.mean import Mean, mean
 from trueup.feedback.condition import Condition
 from trueup.feedback.prompts import Prompt
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
 from trueup.sampling.in_process import Drawn, Sampling, draw
@@ -160,8 +160,7 @@ def most_new_tokens(loaded: Loaded, given: int | None) -> int:
 
 
 def _positions(loaded: Loaded) -> int:
-    network: Any = loaded.network
-    most: int | None = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    most = context_length(loaded.network.config)
     return most or 10**9
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from trueup.annotators.annotator import Annotator
 from trueup.config.given_files import check_file
-from trueup.config.inputs import check_model
-from trueup.config.model_folder import scores_text
 from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
@@ -27,6 +25,7 @@ from trueup.gathering.partial import Partial
 from trueup.gathering.summary import summary
 from trueup.gathering.work import Work
 from trueup.gathering.writing import write_responses
+from trueup.model_folder import check_model, scores_text
 from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.prompts import gather_prompts
 from trueup.words import counted

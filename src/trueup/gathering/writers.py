@@ -16,6 +16,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.gathering.writing import Writer
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.prepare import SMALL, num_parameters, pick_autocast, pick_device
@@ -83,7 +84,7 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
     network.eval()
     if device.type == "cpu" and num_parameters(network) * prompts < SMALL:
         torch.set_num_threads(1)
-    positions = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_length(network.config)
     encoder = _encoder(settings, loaded.tokenizer, loaded.end_ids, positions, loaded.condition)
     model = CausalModel(network, autocast=pick_autocast(settings.precision, device))
     try:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.inputs import WORLD, check_model
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
 from trueup.feedback.records import Example
 from trueup.feedback.turns_in_loss import Turns
+from trueup.model_folder import WORLD, check_model
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 
 DEFAULT_LENGTH = 1024

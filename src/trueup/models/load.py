@@ -5,7 +5,6 @@ A weight that the files lack would be filled with random numbers by the library;
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from torch import nn
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
-from trueup.models.tokenizer import base_folder, find_end_ids, read_tokenizer
+from trueup.model_folder import base_folder, is_adapter, scores_text
+from trueup.models.tokenizer import find_end_ids, read_tokenizer
 from trueup.models.tokenizer import quiet as quiet
 from trueup.words import listed, one_line
 
@@ -58,15 +58,14 @@ def load(
         InputError: files are missing or incomplete, weights are missing or have no place in the model, the
             vocabulary does not fit the tokenizer, or there is no end of sequence.
     """
-    adapter = Path(path) / "adapter_config.json"
     base = base_folder(path)
     network = _network(base, dtype, trust_remote_code)
     tokenizer = read_tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
     ends = find_end_ids(getattr(network, "generation_config", None), tokenizer, eos_token, path)
     check_vocabulary(path, network, tokenizer)
-    if adapter.is_file():
+    if adapted := is_adapter(path):
         network = load_adapter(network, path)
-    return Loaded(network.to(device), tokenizer, ends, adapter.is_file(), base, read_condition(Path(path)))
+    return Loaded(network.to(device), tokenizer, ends, adapted, base, read_condition(Path(path)))
 
 
 def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
@@ -86,7 +85,7 @@ def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
 def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
-    if classifies(path):
+    if scores_text(path):
         raise InputError(
             f"{path}: a model for classification, such as a reward model, not a causal language model. Give the model "
             "whose responses are to become better"
@@ -108,17 +107,6 @@ def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
     refuse_missing(path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ()))))
     refuse_unused(path, network, sorted(report["unexpected_keys"]))
     return network
-
-
-def classifies(folder: str) -> bool:
-    """Whether a folder's config.json says that its model is one for sequence classification, as reward models are."""
-    try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        return any(
-            str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ()
-        )
-    except (OSError, ValueError, AttributeError):  # whoever loads it says what is wrong with it
-        return False
 
 
 def refuse_missing(path: str, missing: list[str]) -> None:

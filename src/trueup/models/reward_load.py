@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from trueup.errors import InputError
+from trueup.model_folder import base_folder, is_adapter, scores_text
 from trueup.models.load import (
     Loaded,
     check_vocabulary,
-    classifies,
     load_adapter,
     quiet,
     refuse_missing,
     refuse_unused,
 )
 from trueup.models.reward import HEAD
-from trueup.models.tokenizer import base_folder, load_tokenizer
+from trueup.models.tokenizer import load_tokenizer
 from trueup.words import one_line
 
 
@@ -53,12 +51,14 @@ def load_reward(
         InputError: files are missing or incomplete, weights are missing or have no place in the model, its family
             has no such head, or it is no reward model and `seed` is None.
     """
-    adapter = Path(path) / "adapter_config.json"
-    adapted = adapter.is_file()
+    adapted = is_adapter(path)
     base = base_folder(path)
-    if adapted:
-        _check_adapter(adapter)
-    trained = classifies(base)
+    if adapted and not scores_text(path):
+        raise InputError(
+            f"{path}: an adapter of a causal language model, which a reward model cannot be made of. Merge it "
+            "into its base model and give that, or give the base model"
+        )
+    trained = scores_text(base)
     if seed is None and not trained and not adapted:
         raise InputError(
             f"{path}: a causal language model, not a reward model. Give a folder that `trueup train reward-model` "
@@ -111,18 +111,6 @@ def padding(network: Any, tokenizer: Any, *, trained: bool) -> None:
     if pad is not None and 0 <= pad < len(tokenizer):
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
     tokenizer.padding_side = "right"
-
-
-def _check_adapter(file: Path) -> None:
-    try:
-        task = json.loads(file.read_text(encoding="utf-8")).get("task_type")
-    except (OSError, ValueError, AttributeError):
-        return  # the library says what is wrong with it
-    if task != "SEQ_CLS":
-        raise InputError(
-            f"{file.parent}: an adapter of a causal language model, which a reward model cannot be made of. Merge it "
-            "into its base model and give that, or give the base model"
-        )
 
 
 def _network(path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
+from trueup.model_folder import base_folder, context_length
 from trueup.words import one_line
 
 
@@ -55,39 +55,9 @@ def load_tokenizer(
     return LoadedTokenizer(
         tokenizer=tokenizer,
         end_ids=ends,
-        positions=getattr(text, "max_position_embeddings", None),
+        positions=context_length(config),
         vocabulary=getattr(text, "vocab_size", None),
         condition=read_condition(Path(path)),
-    )
-
-
-def base_folder(path: str) -> str:
-    """The folder of the full model: the one given, or the one an adapter names.
-
-    Raises:
-        InputError: the adapter's base model is not there.
-    """
-    adapter = Path(path) / "adapter_config.json"
-    return base_of(adapter) if adapter.is_file() else path
-
-
-def base_of(adapter: Path) -> str:
-    """The folder of the model that an adapter's configuration names.
-
-    Raises:
-        InputError: the configuration cannot be read, or the folder is not there.
-    """
-    try:
-        config = dict(json.loads(adapter.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:  # no JSON object, or no UTF-8
-        raise InputError(f"{adapter}: not a PEFT adapter's configuration: {error}. Save it again") from error
-    base = str(config.get("base_model_name_or_path") or "")
-    for candidate in (Path(base), adapter.parent / base):
-        if base and (candidate / "config.json").is_file():
-            return str(candidate)
-    raise InputError(
-        f"{adapter}: the adapter's base model is {base!r}, which is no folder here. Set base_model_name_or_path in "
-        "that file to the folder of the base model"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trueup.batch.encode import Encoder
 from trueup.errors import InputError
 from trueup.feedback.prompts import Prompt
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.sampling.drawn import Drawn
 from trueup.sampling.sampler import Sampled
@@ -58,7 +59,7 @@ def ask(prompts: Sequence[Prompt], encoder: Encoder, model: CausalModel, max_new
     Raises:
         InputError: a prompt cannot be expressed by the tokenizer or its chat template.
     """
-    positions = getattr(model.inner.config.get_text_config(), "max_position_embeddings", None)
+    positions = context_length(model.inner.config)
     most = encoder.limits.max_length if positions is None else min(encoder.limits.max_length, positions)
     if max_new_tokens is None:
         max_new_tokens = MAX_NEW_TOKENS if positions is None else min(MAX_NEW_TOKENS, max(1, positions // 2))

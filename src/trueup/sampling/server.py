@@ -14,6 +14,7 @@ from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.prompts import Prompt
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.sampling.sampler import Sampled
 from trueup.sampling.server_asked import Question, body, question
@@ -162,8 +163,8 @@ class ServerSampler:
 
     def _positions(self, met: Met) -> int | None:
         """Tokens of prompt and response together that model and server were made for, where that is known."""
-        config = self._model.inner.config.get_text_config() if self._model is not None else None
-        known = [getattr(config, "max_position_embeddings", None), met.positions]
+        own = context_length(self._model.inner.config) if self._model is not None else None
+        known = [own, met.positions]
         return min((one for one in known if one is not None), default=None)
 
     def _written(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trueup.errors import InputError
 from trueup.settings.schema import Setting, settings_in
-from trueup.words import did_you_mean
+from trueup.words import as_given, did_you_mean, named, one_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -91,36 +91,8 @@ def convert(kind: type[T], name: str, value: object) -> T:
     try:
         converted: T = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise InputError(f"{name} must be {_must_be(error.errors()[0])}; got {shown(value)}") from None
+        raise InputError(f"{name} must be {_must_be(error.errors()[0])}; got {as_given(value)}") from None
     return converted
-
-
-def shown(value: object) -> str:
-    """The value as a message quotes it: short, and a number given as text without its quotes."""
-    text = ascii(value)
-    if isinstance(value, str) and _is_number(value):
-        text = value.strip()
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def named(path: str) -> str:
-    """The name as a message shows it: as it is, unless that would not be seen or would break the line."""
-    return path if path.strip() and path.isprintable() else ascii(path)
-
-
-def one_of(choices: Sequence[str], given: object) -> str:
-    """Return `one of A, B, C; got 'x'; did you mean A?`; a sole choice stands alone."""
-    allowed = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
-    close = did_you_mean(given, choices) if isinstance(given, str) else ""
-    return f"{allowed}; got {shown(given)}{close}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _problems(
@@ -169,13 +141,15 @@ def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: st
         case "union_tag_not_found":
             return _no_kind(path, given, kinds, known)
         case "model_attributes_type" | "dataclass_type" if len(kinds) > 1:
-            return f"{path} must be {MAPPING} with {path}.kind, one of {', '.join(kinds)}; got {shown(given)}"
+            return (
+                f"{path} must be {MAPPING} with {path}.kind, one of {', '.join(kinds)}; got {as_given(given)}"
+            )
         case "literal_error":
             choices = next((setting.choices for setting in known if setting.path == path), ())
             allowed = choices or (error["ctx"]["expected"].strip("'"),)
             return f"{path} must be {one_of(allowed, given)}"
     must_be = " or ".join(dict.fromkeys(_must_be(error) for error in errors))
-    return f"{path} must be {must_be}; got {shown(given)}"
+    return f"{path} must be {must_be}; got {as_given(given)}"
 
 
 def _must_be(error: ErrorDetails) -> str:

@@ -19,6 +19,7 @@ from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.turns_in_loss import turns_in_loss
 from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
+from trueup.model_folder import context_length
 from trueup.models.load import Loaded
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.gather import gather, overlap, split
@@ -227,8 +228,7 @@ def max_length(loaded: Loaded, settings: RunSettings) -> int:
     Raises:
         InputError: more was asked for than the model was made for.
     """
-    network: Any = loaded.network
-    most: int | None = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    most = context_length(loaded.network.config)
     if most is None or settings.max_length <= most:
         return settings.max_length
     if "max_length" in settings.model_fields_set:

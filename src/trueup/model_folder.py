@@ -1,4 +1,4 @@
-"""Whether a folder holds a whole model in Hugging Face format, told from names, sizes and JSON headers."""
+"""A model's folder in Hugging Face format: what it holds and whether it is whole, from names, sizes and JSON alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from trueup.errors import InputError
-from trueup.settings.validation import shown
+from trueup.words import as_given
 
 WORLD = "world"
+"""Stands for the built-in model where a folder is asked for."""
+ADAPTER = "adapter_config.json"
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
     *("vocab.json", "vocab.txt"),
@@ -34,18 +36,17 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True) -
     path = Path(folder)
     if not path.is_dir():
         raise InputError(_no_folder(folder))
-    adapter = path / "adapter_config.json"
-    if adapter.exists():
+    if is_adapter(path):
         if weights:
             _check_weights(path, "adapter_model")
-        check_model(_base_of(adapter), trust_remote_code=trust_remote_code, weights=weights)
+        check_model(base_folder(folder), trust_remote_code=trust_remote_code, weights=weights)
         return
     config = path / "config.json"
     if not config.exists():
         inner = path / "model"
-        found = any((inner / name).is_file() for name in ("config.json", "adapter_config.json"))
+        found = any((inner / name).is_file() for name in ("config.json", ADAPTER))
         raise InputError(
-            f"{folder} has neither config.json nor adapter_config.json, so it is no model's folder"
+            f"{folder} has neither config.json nor {ADAPTER}, so it is no model's folder"
             f"{f'; did you mean {inner}?' if found else ''}"
         )
     _check_code(config, trust_remote_code)
@@ -53,6 +54,55 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True) -
         _check_weights(path, "model")
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds a PEFT adapter, and not a model of its own."""
+    return (Path(folder) / ADAPTER).is_file()
+
+
+def base_folder(folder: str) -> str:
+    """The folder of the full model: the one given, or the one that an adapter names.
+
+    Raises:
+        InputError: the adapter's configuration cannot be read, or its base model is not there.
+    """
+    if not is_adapter(folder):
+        return folder
+    adapter = Path(folder) / ADAPTER
+    try:
+        config = dict(json.loads(adapter.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, RecursionError) as error:  # no JSON object, or no UTF-8
+        raise InputError(f"{adapter}: not a PEFT adapter's configuration: {error}. Save it again") from error
+    base = str(config.get("base_model_name_or_path") or "")
+    for candidate in (Path(base), adapter.parent / base):
+        if base and (candidate / "config.json").is_file():
+            return str(candidate)
+    raise InputError(
+        f"{adapter}: the adapter's base model is {base!r}, which is no folder here. Set base_model_name_or_path in "
+        "that file to the folder of the base model"
+    )
+
+
+def scores_text(folder: str) -> bool:
+    """Whether a folder holds a reward model, one that reads a text and gives numbers, by its own word.
+
+    A file that cannot be read says nothing; whoever loads the model says what is wrong with it.
+    """
+    try:
+        if is_adapter(folder):
+            return _read_json(Path(folder) / ADAPTER).get("task_type") == "SEQ_CLS"
+        architectures = _read_json(Path(folder) / "config.json").get("architectures")
+    except InputError:
+        return False
+    names = architectures if isinstance(architectures, list) else []
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
+def context_length(config: Any) -> int | None:
+    """Tokens of one sequence that a model was made for, by its configuration; None where that does not say."""
+    positions: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return positions
 
 
 def check_safetensors(path: Path) -> None:
@@ -91,30 +141,8 @@ def _no_folder(name: str) -> str:
     return f"model {name} is not a folder; give a folder in Hugging Face format, or {WORLD}"
 
 
-def _base_of(adapter: Path) -> str:
-    base = _read_json(adapter).get("base_model_name_or_path")
-    if isinstance(base, str) and base:
-        for candidate in (Path(base), adapter.parent / base):
-            if (candidate / "config.json").is_file():
-                return str(candidate)
-    raise InputError(
-        f"{adapter}: base_model_name_or_path {shown(base)} is not a model's folder; name the base model's"
-    )
-
-
 def _is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
-
-
-def scores_text(folder: str) -> bool:
-    """Whether a model's folder holds a reward model, one that reads a text and gives numbers, by its own word."""
-    path = Path(folder)
-    adapter = path / "adapter_config.json"
-    if adapter.exists():
-        return _read_json(adapter).get("task_type") == "SEQ_CLS"
-    architectures = _read_json(path / "config.json").get("architectures")
-    names = architectures if isinstance(architectures, list) else []
-    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def _check_weights(folder: Path, stem: str) -> None:
@@ -174,5 +202,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not whole JSON ({error}); copy it again") from None
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a JSON object; found {shown(values)}")
+        raise InputError(f"{path} must hold a JSON object; found {as_given(values)}")
     return values
