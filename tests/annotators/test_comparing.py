@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from trueup.annotators import comparing
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
-from trueup.annotators.opinion import Opinion
+from trueup.annotators.judge import Heard, Opinion, Question, Unreadable, Verdict
 from trueup.annotators.templates import load_template
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from trueup.annotators import fence
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.fence import boundary_of, fenced
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
 from trueup.annotators.question import pose
+from trueup.annotators.quoting import boundary_of, fenced, visible
 from trueup.annotators.templates import TEMPLATES, load_template
-from trueup.annotators.visible import visible
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Message, Response
 

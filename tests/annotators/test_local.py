@@ -12,8 +12,7 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.annotators.judge import Question, Unreadable, Verdict
-from trueup.annotators.labels import answer_tokens
-from trueup.annotators.local import NOT_FINITE, LocalJudge, load_local_annotator
+from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_local_annotator
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.errors import AnnotatorError, InputError, Stopped

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trueup.annotators.fence import boundary_of
 from trueup.annotators.question import pose
+from trueup.annotators.quoting import boundary_of
 from trueup.annotators.templates import TEMPLATES, load_template, template_source
 from trueup.annotators.templates import template as template_module
 from trueup.errors import InputError

@@ -52,13 +52,13 @@ def test_a_function_that_is_not_there(tmp_path: Path) -> None:
         ),
         (
             choices.RewardAnnotator("m"),
-            "reward",
+            "model_scores",
             "load_reward_annotator",
             {"device", "trust_remote_code"},
         ),
         (
             choices.LikelihoodAnnotator("m"),
-            "likelihood",
+            "model_scores",
             "load_likelihood_annotator",
             {"device", "trust_remote_code"},
         ),
@@ -94,9 +94,8 @@ def test_every_other_kind_has_its_loader(
 
 def test_the_loaders_are_there() -> None:
     from trueup.annotators.endpoint import load_endpoint_annotator
-    from trueup.annotators.likelihood import load_likelihood_annotator
     from trueup.annotators.local import load_local_annotator
-    from trueup.annotators.reward import load_reward_annotator
+    from trueup.annotators.model_scores import load_likelihood_annotator, load_reward_annotator
 
     loaders = (
         load_endpoint_annotator,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example
+from trueup.feedback.records import Content, Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +45,21 @@ class Annotator(Protocol):
             InputError: an example cannot be judged by this annotator at all; it is named.
             AnnotatorError: it cannot be reached or afforded, or too many of its verdicts cannot be read. What it has
                 judged by then is in its cache.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """Says in one number how good a response is; higher is better, on one scale for all prompts."""
+
+    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+        """One finite number for each response.
+
+        Args:
+            prompts: as the user gave them, without a condition or a chat template.
+            responses: one for each prompt, as text.
+
+        Raises:
+            InputError: a response cannot be scored; the message names the number of its prompt, from 1.
         """
         ...

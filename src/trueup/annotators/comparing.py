@@ -8,8 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from trueup.annotators.annotator import Annotated
-from trueup.annotators.judge import Judge, Question, Unreadable, Verdict
-from trueup.annotators.opinion import Opinion
+from trueup.annotators.judge import Judge, Opinion, Question, Unreadable, Verdict
 from trueup.annotators.question import pose
 from trueup.annotators.templates import Template
 from trueup.errors import AnnotatorError, InputError

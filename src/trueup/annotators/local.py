@@ -13,11 +13,11 @@ import torch
 from trueup import stop
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
-from trueup.annotators.labels import answer_tokens
 from trueup.annotators.question import pose
 from trueup.annotators.templates import Template, load_template
 from trueup.batch.batch import cut
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
@@ -33,6 +33,8 @@ BATCH_TOKENS = 8192
 """Tokens of questions computed at a time."""
 PROBE = 256
 """Tokens of a question with which a model is tried out."""
+LEADS = ("", " ")
+"""What a model may write before a label: it is the same answer."""
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
 
@@ -116,6 +118,39 @@ class LocalJudge:
         while ids and ids[-1] in self.encoder.end_ids:
             ids.pop()  # a tokenizer that ends what it encodes would end the question before its answer
         return ids
+
+
+def answer_tokens(pieces: PieceEncoder, labels: tuple[str, str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of the tokens that are each label, alone or behind a space.
+
+    Both labels get as many, spelled alike, so that neither is favoured; all of them differ.
+
+    Raises:
+        InputError: the tokenizer writes a label in several tokens, or both in the same.
+    """
+    found = [_alike(pieces, lead, labels) for lead in LEADS]
+    kept = list(dict.fromkeys(pair for pair in found if pair is not None))
+    first, second = (tuple(pair[place] for pair in kept) for place in range(2))
+    if not kept or set(first) & set(second):
+        raise InputError(
+            f"the tokenizer does not write {labels[0]!r} and {labels[1]!r} as one token each, so a verdict cannot be "
+            "read off the model's next token; choose another model as the judge"
+        )
+    return first, second
+
+
+def _alike(pieces: PieceEncoder, lead: str, labels: tuple[str, str]) -> tuple[int, int] | None:
+    one, other = (_single(pieces, lead, label) for label in labels)
+    return None if one is None or other is None else (one, other)
+
+
+def _single(pieces: PieceEncoder, lead: str, label: str) -> int | None:
+    """The one token that a label is in the middle of a text; None where there is no such token."""
+    tokenizer: Any = pieces.tokenizer
+    ids = pieces.raw(lead + label, literal=True)
+    if len(ids) != 1:
+        return None
+    return ids[0] if str(tokenizer.decode(ids)).strip() == label else None
 
 
 def _read(log_probs: Sequence[float]) -> tuple[Verdict | Unreadable, float]:

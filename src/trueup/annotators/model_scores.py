@@ -22,9 +22,12 @@ from trueup.feedback.groups import DemonstrationRelation, Discarded, Group
 from trueup.feedback.records import Example
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded, quiet
+from trueup.models.load import Loaded, load, quiet
+from trueup.models.prepare import pick_autocast, pick_device
 from trueup.models.reward import RewardModel
+from trueup.models.reward_load import load_reward
 from trueup.models.selfcheck import check_layout
+from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 BATCH_TOKENS = 16_384
 """Tokens computed at a time on a GPU."""
@@ -138,6 +141,44 @@ class ModelAnnotator:
         encoder = copy(self.encoder)
         encoder.limits = limits
         return encoder
+
+
+def load_reward_annotator(
+    choice: RewardAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+) -> ModelAnnotator:
+    """The annotator that a reward model is, loaded and tried out.
+
+    Raises:
+        InputError: the folder cannot be used, holds a causal language model, or one whose scores cannot be reproduced.
+    """
+    placed = pick_device(device)
+    precision = pick_autocast("auto", placed) or torch.float32
+    loaded = load_reward(choice.model, device=placed, dtype=precision, trust_remote_code=trust_remote_code)
+    model = RewardModel(loaded.network)
+    return model_annotator(
+        model, lambda stream: model.outputs(stream).score_N, loaded, name=f"reward:{choice.model}"
+    )
+
+
+def load_likelihood_annotator(
+    choice: LikelihoodAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+) -> ModelAnnotator:
+    """The annotator that a language model's own log-likelihood per token is, loaded and tried out.
+
+    The score is (1 / |y|) log pi(y | x) in nats, over the response and the token that ends it. A model that was trained
+    to be asked with a condition is asked with it. RRHF's policy is read as a reward model in this way: Yuan et al.,
+    2023, https://arxiv.org/abs/2304.05302, Table 5.
+
+    Raises:
+        InputError: the folder cannot be used, or the model's log-probabilities cannot be reproduced.
+    """
+    placed = pick_device(device)
+    precision = pick_autocast("auto", placed) or torch.float32
+    loaded = load(choice.model, device=placed, dtype=precision, trust_remote_code=trust_remote_code)
+    model = CausalModel(loaded.network)
+    return model_annotator(
+        model, lambda stream: model.log_probs(stream).mean, loaded, name=f"likelihood:{choice.model}"
+    )
 
 
 def model_annotator(

@@ -1,9 +1,9 @@
 """Two responses to a prompt as a question to a judge."""
 
 from trueup.annotators.judge import Question
+from trueup.annotators.quoting import visible
 from trueup.annotators.templates.template import LABELS, Template
 from trueup.annotators.transcript import answered, asked
-from trueup.annotators.visible import visible
 from trueup.feedback.records import Content, Tools
 
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trueup.annotators.annotator import Annotated
-from trueup.annotators.scorer import Scorer
+from trueup.annotators.annotator import Annotated, Scorer
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Content, Example

@@ -14,7 +14,7 @@ from trueup.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from trueup.annotators.scorer import Scorer
+    from trueup.annotators.annotator import Scorer
     from trueup.evaluate.condition_sweep import Sweep
     from trueup.evaluate.mean import Mean
     from trueup.feedback.condition import Condition

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from trueup.annotators.scorer import Scorer
+from trueup.annotators.annotator import Scorer
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.evaluate.mean import Mean, mean

@@ -66,10 +66,10 @@ def make_annotator(
 
             return load_local_annotator(choice, device=device, trust_remote_code=trust_remote_code)
         case RewardAnnotator():
-            from trueup.annotators.reward import load_reward_annotator
+            from trueup.annotators.model_scores import load_reward_annotator
 
             return load_reward_annotator(choice, device=device, trust_remote_code=trust_remote_code)
         case LikelihoodAnnotator():
-            from trueup.annotators.likelihood import load_likelihood_annotator
+            from trueup.annotators.model_scores import load_likelihood_annotator
 
             return load_likelihood_annotator(choice, device=device, trust_remote_code=trust_remote_code)

@@ -11,7 +11,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from trueup.annotators.fence import boundary_of, fenced
+from trueup.annotators.quoting import boundary_of, fenced
 from trueup.batch.time_limit import within
 from trueup.errors import InputError
 from trueup.words import did_you_mean, one_line, printable

@@ -12,9 +12,8 @@ import jinja2
 from jinja2 import meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from trueup.annotators.fence import boundary_of, fenced
+from trueup.annotators.quoting import boundary_of, fenced, visible
 from trueup.annotators.transcript import answered, asked
-from trueup.annotators.visible import visible
 from trueup.errors import InputError
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.turns import message_json
