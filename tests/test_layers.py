@@ -164,7 +164,7 @@ def test_every_module_can_be_imported() -> None:
 def test_settings_are_settled_without_torch() -> None:
     """What refuses a wrong combination loads none of the heavy libraries."""
     code = (
-        "import sys, trueup.methods, trueup.config.resolve, trueup.config.inputs, trueup.training.api, "
+        "import sys, trueup.methods, trueup.config.resolve, trueup.config.named_files, trueup.training.api, "
         "trueup.cli.app; print(*{'torch', 'transformers', 'peft', 'numpy', 'pyarrow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

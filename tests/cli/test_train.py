@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from trueup.cli.app import run
-from trueup.config.resolve import Resolved, dump
+from trueup.config.resolve import Resolved
+from trueup.config.run_file import dump
 from trueup.errors import (
     AnnotatorError,
     CheckpointError,

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml as pyyaml
 
-from trueup.config.resolve import Resolved, dump, load_run, resolve
+from trueup.config.resolve import Resolved, resolve
+from trueup.config.run_file import changeable, dump, load_run
 from trueup.errors import InputError
 from trueup.settings.annotator_settings import (
     EndpointAnnotator,
@@ -309,7 +310,8 @@ class TestAgain:
         given = {"annotator.max_cost": 3, "annotator.input_price": 1, "annotator.output_price": 1}
         annotator = load_run(run, given).settings.annotator
         assert annotator == EndpointAnnotator(URL, "J", asks=3, max_cost=3, input_price=1, output_price=1)
-        more = load_run(run, {**given, "annotator.timeout": "9", "sampler.timeout": 8}).may_change()
+        resumed = load_run(run, {**given, "annotator.timeout": "9", "sampler.timeout": 8})
+        more = changeable(resumed)
         assert {name: more[name] for name in ("annotator.max_cost", "annotator.timeout", "sampler.timeout")} == {
             "annotator.max_cost": 3, "annotator.timeout": 9, "sampler.timeout": 8
         }  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trueup.config.yaml_file import read_yaml
+from trueup.config.layers import read_yaml
 from trueup.errors import InputError
 
 Write = Callable[[str], Path]

@@ -31,7 +31,7 @@ class MethodGroup(TyperGroup):
         return list(METHODS)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> MethodCommand:  # type: ignore[override]
-        from trueup.config.given import find_method
+        from trueup.config.resolve import find_method
 
         return command_of(find_method(cmd_name), self.arguments)
 
@@ -59,7 +59,7 @@ class MethodCommand(TyperCommand):
         except typer.TyperException as error:
             if not hasattr(error, "possibilities"):
                 raise
-            from trueup.config.given import unknown
+            from trueup.config.resolve import unknown
 
             name = getattr(error, "option_name", "").removeprefix("--")
             raise InputError(unknown(name, self.info)) from None
@@ -107,7 +107,8 @@ def command_of(info: MethodInfo, arguments: Sequence[str] = ()) -> MethodCommand
 
 def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
     """Begin or resume a run; whatever cannot be is refused before torch is imported."""
-    from trueup.config.resolve import load_run, resolve
+    from trueup.config.resolve import resolve
+    from trueup.config.run_file import changeable, load_run
 
     if resume is None:
         resolved = resolve(method, config_file=config, overrides=given)
@@ -120,7 +121,7 @@ def start(method: str, given: dict[str, Any], config: str | None, resume: str | 
         typer.echo(note, err=True)
     from trueup.training import api
 
-    api.resume(resume, resumed.may_change())
+    api.resume(resume, changeable(resumed))
 
 
 def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.Parameter]:

@@ -1,26 +1,38 @@
-"""What a run is to do: a method, its settings and the run's; settled at its start, read when it resumes.
+"""What a run is to do: a method, its settings and the run's, from defaults, a file and what goes over it.
 
-Everything wrong is found here, before torch is imported.
+Everything wrong with them is found here, before torch is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
-from trueup.config.given import asked_for, find_method, read_layers, settle
-from trueup.config.layers import flatten, overlay
-from trueup.config.yaml_file import read_yaml
+from trueup.config.annotator_names import expanded, run_settings
+from trueup.config.compatibility import gives_nothing, refuse_misfit, refuse_source
+from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml, same
+from trueup.config.trl import handled_names, names_of_trl, translate
 from trueup.errors import InputError
-from trueup.methods import MethodInfo
-from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
+from trueup.methods import METHODS, MethodInfo
+from trueup.model_folder import is_adapter
+from trueup.references.choices import AdapterOff
+from trueup.settings.run_settings import NO_DATA, RunSettings
+from trueup.settings.schema import settings_in
+from trueup.settings.validation import Model, Problem, Problems, validate
+from trueup.words import did_you_mean, named
 
-RUN_FILE = "run.yaml"
-KEYS = {"method": str, "method_settings": dict, "settings": dict}
+SHORT_NAMES = {
+    "lr": "learning_rate",
+    "lora_rank": "lora.rank",
+    "cutoff_len": "max_length",
+    "pref_beta": "beta",
+}
+"""Names of other tools that spelling alone would not lead to ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +46,15 @@ class Resolved:
     notes: tuple[str, ...] = ()
     """What the user should know: names that had no effect, settings that were taken differently."""
 
-    def may_change(self) -> dict[str, Any]:
-        """The settings that another sitting of the run may have otherwise, by dotted name."""
-        layer = flatten(dump(self)["settings"])
-        return {name: layer[name] for name in _changeable(self.settings) if name in layer}
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user gave, file and overrides in one layer, under our names."""
+
+    layer: Layer
+    origins: dict[str, str]
+    """Name -> where it was given, for messages: `run.yaml:3`; empty for what goes over the file."""
+    notes: tuple[str, ...]
 
 
 def resolve(
@@ -62,107 +79,142 @@ def resolve(
     return Resolved(info.name, info, *settled, given.notes)
 
 
-def dump(resolved: Resolved) -> dict[str, Any]:
-    """Return the settings as plain values for run.yaml; other keys may be added beside them."""
+def find_method(name: str) -> MethodInfo:
+    """Return the method registered under a name or an alias; an underscore may stand for a hyphen."""
+    known = {alias: info for info in METHODS.values() for alias in info.aliases} | METHODS
+    info = known.get(name) or known.get(name.replace("_", "-"))
+    if info is None:
+        close = did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
+        raise InputError(f"{name} is not a method{close}")
+    return info
+
+
+def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Mapping[str, Any]) -> Given:
+    """Read what the user gave, the file first, and translate TRL's names in both."""
+    values, lines = _read_file(info, config_file) if config_file is not None else ({}, {})
+    handled = handled_names(info)
+    in_file = {name: value for name, value in values.items() if name in handled}
+    in_overrides = {name: value for name, value in overrides.items() if name in handled}
+    try:
+        translated = translate({**in_file, **in_overrides}, info)
+    except Problems as refusal:
+        raise _located(refusal.problems, lines) from None
+
+    origins = dict(lines)
+    lower = flatten({name: value for name, value in values.items() if name not in handled})
+    upper = flatten({name: value for name, value in overrides.items() if name not in handled})
+    for name, value in translated.settings.items():
+        sources = translated.made_from[name]
+        layer = upper if any(source in in_overrides for source in sources) else lower
+        if name in layer and not same(layer[name], value):
+            raise InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
+        layer[name] = value
+        if name not in sources:
+            origins[name] = (
+                f"{next((lines[source] for source in sources if source in lines), '')} {', '.join(sources)}"
+            )
+    try:
+        expanded_lower = expanded(lower)
+    except InputError as refusal:
+        short = "reward" if "reward" in lower else "annotator"
+        raise InputError(f"{_origin(short, origins)}{refusal}") from None
+    lower, upper = expanded_lower, expanded(upper)
+    for name in upper:
+        if name not in translated.settings:
+            origins[name] = ""
+    if "annotator.kind" in upper:
+        origins["annotator"] = ""
+    notes = list(translated.notes)
+    for name, (value, note) in translated.unless_given.items():
+        if name not in lower and name not in upper:
+            lower[name] = value
+            notes.append(note)
+    return Given(overlay(lower, upper), origins, tuple(notes))
+
+
+def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[BaseModel, RunSettings]:
+    """Return the method's typed settings and the run's."""
+    nested = nest(layer)
+    of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
+    of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
+    problems = [Problem(name, unknown(name, info)) for name in flatten(nested) or nested]
+    refuse_source(info, of_run.get("source", "offline"))
+    method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
+    settings = _collect(RunSettings, of_run, "a run", problems)
+    if settings is None and gives_nothing(of_run):
+        problems.append(Problem("data", NO_DATA))
+    if method_settings is None or settings is None or problems:
+        raise _located(problems, origins)
+    refuse_misfit(info, method_settings, settings)
+    if settings.learning_rate is None:
+        raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
+    off = isinstance(getattr(method_settings, "reference", None), AdapterOff)
+    if off and settings.lora is None and not is_adapter(settings.model):  # where it is, the reference refuses
+        raise InputError(
+            "reference.kind adapter-off is refused without lora: there is no adapter to switch off; "
+            "give lora.rank, or take reference.kind frozen"
+        )
+    return method_settings, settings
+
+
+def asked_for(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
+    """Return what a run's record holds beyond the defaults, so that `model_fields_set` is as at its start."""
+    defaults = {
+        name: to_jsonable_python(field.default, exclude_none=False)
+        for name, field in RunSettings.model_fields.items()
+        if not field.is_required()
+    }
+    of_method = {name.partition(".")[0] for name in info.defaults}
     return {
-        "method": resolved.method,
-        "method_settings": resolved.method_settings.model_dump(mode="json"),
-        "settings": resolved.settings.model_dump(mode="json"),
+        name: value
+        for name, value in settings.items()
+        if name in of_method or name not in defaults or value != defaults[name]
     }
 
 
-def load_run(
-    run: str | Path,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    method_name: str | None = None,
-    config_file: str | Path | None = None,
-) -> Resolved:
-    """Read the settings of a run that is to be resumed.
+def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A file's values, and where each stands. A run's own run.yaml is read as the settings it holds."""
+    file = read_yaml(path)
+    values = dict(file.values)
+    lines = file.lines
+    method = values.pop("method", None)
+    if method is not None and (not isinstance(method, str) or find_method(method) is not info):
+        raise InputError(
+            f"{file.path}: is for method {method}, not for {info.name}; run trueup train {method}"
+        )
+    of_method, of_run = values.get("method_settings"), values.get("settings")
+    if isinstance(of_method, dict) and isinstance(of_run, dict):
+        values = {**of_method, **asked_for(of_run, info)}
+        lines = {name.partition(".")[2]: line for name, line in lines.items()}
+    return values, {name: f"{file.path}:{line}" for name, line in lines.items()}
 
-    Args:
-        run: the run's folder. It is the output of what is returned, wherever the run was when it began.
-        overrides: settings given again; one that differs must be among `RESUME_MAY_CHANGE`.
-        method_name: what the user takes the run's method for.
-        config_file: YAML with settings given again.
 
-    Raises:
-        InputError: there is no run, its run.yaml is damaged, or a setting would change the result.
-    """
-    values = _read(run)
-    path = Path(run) / RUN_FILE
+def _collect(model: type[Model], values: dict[str, Any], where: str, problems: list[Problem]) -> Model | None:
     try:
-        info = find_method(values["method"])
-        layer = flatten(
-            {**values["method_settings"], **asked_for(values["settings"], info), "output": str(run)}
-        )
-        began = Resolved(info.name, info, *settle(info, layer, {}))
-    except InputError as error:
-        raise InputError(f"{path} is damaged, or from another version of trueup: {error}") from None
-    if method_name is not None and find_method(method_name) is not info:
-        raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
-
-    given = read_layers(info, config_file, overrides or {})
-    again = {name: value for name, value in given.layer.items() if not _same_folder(name, value, run)}
-    resumed = replace(began, notes=given.notes)
-    if again:
-        resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins), given.notes)
-    changed = [
-        *_changed(began.method_settings, resumed.method_settings),
-        *_changed(began.settings, resumed.settings),
-    ]
-    if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
-        raise InputError(
-            f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
-            f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
-        )
-    return resumed
+        return validate(model, values, where=where)
+    except Problems as found:
+        problems += found.problems
+        return None
 
 
-def read_facts(run: str | Path) -> dict[str, Any]:
-    """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added.
-
-    Raises:
-        InputError: there is no run, or its run.yaml is damaged.
-    """
-    return {key: value for key, value in _read(run).items() if key not in KEYS}
-
-
-def _read(run: str | Path) -> dict[str, Any]:
-    path = Path(run) / RUN_FILE
-    if not path.is_file():
-        raise InputError(
-            f"{run} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it began"
-        )
-    values = read_yaml(path).values
-    if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
-        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
-    return values
+def unknown(name: str, info: MethodInfo) -> str:
+    """Say that a dotted name is no setting, and which one was meant."""
+    if name.partition(".")[0] == "reference" and "reference" not in info.settings.model_fields:
+        return f"{name} is refused: method {info.name} needs no reference; leave it out"
+    known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
+    close = SHORT_NAMES.get(name)
+    hint = f"; did you mean {close}?" if close else did_you_mean(name, [*known, *names_of_trl()])
+    return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 
-def _same_folder(name: str, value: object, run: str | Path) -> bool:
-    return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
+def _located(problems: Iterable[Problem], origins: Mapping[str, str]) -> Problems:
+    """The same problems, each with where its setting was given."""
+    return Problems(Problem(found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems)
 
 
-def _changeable(settings: RunSettings) -> list[str]:
-    """What may change when such a run is resumed; nothing of annotator and sampler where there are none."""
-    return sorted(name for name in RESUME_MAY_CHANGE if settings.gathers or "." not in name)
-
-
-def _changed(before: object, after: object, prefix: str = "") -> list[str]:
-    """Dotted names of the settings that differ."""
-    names: list[str] = []
-    for name in _settings_of(before):
-        one, other = getattr(before, name), getattr(after, name)
-        if one == other:
-            continue
-        inner = type(one) is type(other) and _settings_of(one)
-        names += _changed(one, other, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
-    return names
-
-
-def _settings_of(group: object) -> list[str]:
-    """Names of the settings in a group of them; nothing of a value."""
-    if isinstance(group, BaseModel):
-        return list(type(group).model_fields)
-    return [field.name for field in fields(group)] if is_dataclass(group) else []
+def _origin(path: str, origins: Mapping[str, str]) -> str:
+    while path:
+        if path in origins:
+            return f"{origins[path].strip()}: " if origins[path] else ""
+        path = path.rpartition(".")[0]
+    return ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from trueup.annotators.annotator import Annotator
-from trueup.config.annotator_inputs import check_annotator
+from trueup.config.named_files import check_annotator
 from trueup.display import Display
 from trueup.gathering.work import Work
 from trueup.settings.annotator_settings import AnnotatorChoice

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from trueup.annotators.annotator import Annotator
-from trueup.config.given_files import check_file
+from trueup.config.named_files import check_file
 from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup import __version__
-from trueup.config.resolve import read_facts
+from trueup.config.run_file import read_facts
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.models.identity import model_identity

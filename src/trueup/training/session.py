@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from trueup import __version__, stop
-from trueup.config.resolve import Resolved, dump
+from trueup.config.resolve import Resolved
+from trueup.config.run_file import dump
 from trueup.display import Display
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.feedback.condition import Condition

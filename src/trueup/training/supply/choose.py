@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from trueup.config.compatibility import refuse_annotator
 from trueup.errors import InputError
 from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
 from trueup.training.supply.offline import Offline
-from trueup.training.supply.suits import check_suits
 from trueup.training.supply.supply import Supply
 
 
@@ -19,7 +19,7 @@ def read_supply(settings: RunSettings, method: Method[Any, Any, Any]) -> Supply:
         InputError: it cannot be read, or the method cannot use it.
     """
     if settings.prompts and settings.source != "replay":
-        check_suits(settings, method)
+        refuse_annotator(settings, method)
     if settings.source == "online":
         from trueup.training.supply.online import Online
 

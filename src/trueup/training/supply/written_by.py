@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.config.layers import flatten
-from trueup.config.resolve import dump, load_run
+from trueup.config.run_file import dump, load_run
 from trueup.errors import InputError
 from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings

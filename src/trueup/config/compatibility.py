@@ -1,8 +1,8 @@
-"""Whether a method can learn from what a run gathers: what can be told from the settings of both."""
+"""Whether a method can learn from what a run reads or gathers; found out before anything is sampled or paid for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -10,7 +10,10 @@ from pydantic import BaseModel
 from trueup.config.annotator_names import REWARD_FORMS
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
-from trueup.methods.method import MethodInfo
+from trueup.feedback.groups import Discarded
+from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.transforms.transform import fit_all
+from trueup.methods.method import Method, MethodInfo
 from trueup.references.choices import Cached
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.sampler_settings import SamplerSettings
@@ -20,6 +23,8 @@ INSTEAD = {
     "online": "give source online with prompts and an annotator or a reward",
     "replay": "source replay with the examples.jsonl of an online run as data",
 }
+SCORES = ((1.0, 0.0), (0.5, 0.25), (1e6, -1e6))
+"""Two responses may be scored on whatever scale; one that is read at all is enough."""
 
 
 def gives_nothing(values: Mapping[str, Any]) -> bool:
@@ -110,3 +115,38 @@ def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
             f"{', '.join(changed)}: nothing is sampled, as data is all that is given; give prompts and an annotator, "
             "or leave it out"
         )
+
+
+def refuse_annotator(settings: RunSettings, method: Method[Any, Any, Any]) -> None:
+    """Refuse an annotator of whose judgements the method can use none, tried out on an example.
+
+    Raises:
+        InputError: it would leave out every example of the kind.
+    """
+    if settings.annotator is None:
+        return
+    reasons = [_reason(example, method) for example in _tried(settings.annotator.gives)]
+    if all(reasons):
+        raise InputError(
+            f"annotator {settings.annotator.kind} gives {settings.annotator.gives}, and method {method.name} as it is "
+            f"set can use none of them: {reasons[0]}"
+        )
+
+
+def _tried(gives: str) -> Iterator[Example]:
+    if gives == "comparisons":
+        yield Example("a", (Response("b"), Response("c")), (Comparison(0, 1, 0.9),))
+        return
+    for better, worse in SCORES:
+        yield Example("a", (Response("b", score=better), Response("c", score=worse)))
+
+
+def _reason(example: Example, method: Method[Any, Any, Any]) -> str | None:
+    """Why the example is left out; None where it is used, or that depends on what other examples say."""
+    try:
+        rewritten = fit_all(method.transforms, [example]).rewrite([example])
+    except InputError:
+        return None
+    viewed = [method.view(one) for one in rewritten]
+    reasons = [one.reason for one in viewed if isinstance(one, Discarded)]
+    return reasons[0] if reasons and len(reasons) == len(viewed) else None
