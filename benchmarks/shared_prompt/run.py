@@ -30,7 +30,7 @@ from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.groups import PairRelation
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.causal import CausalModel
 from trueup.models.selfcheck import naive_log_probs
 from trueup.objectives.dpo import dpo
 
@@ -90,8 +90,8 @@ def main(
             loss.backward()
             return loss.item()
 
-        def streamed(layout: Layout, batch: Batch[Pairs] = batch) -> LogProbs:
-            model.set_layout(layout)
+        def streamed(layout: str, batch: Batch[Pairs] = batch) -> LogProbs:
+            model.set_attention(layout)
             return model.log_probs(batch.stream)
 
         def naive(batch: Batch[Pairs] = batch) -> LogProbs:
@@ -99,8 +99,8 @@ def main(
                 return LogProbs(naive_log_probs(model, batch.stream), batch.stream.length_N)
 
         ways: dict[str, Callable[[], LogProbs]] = {
-            "stream": lambda streamed=streamed: streamed(Layout.GROUPED),
-            "padded": lambda streamed=streamed: streamed(Layout.PADDED),
+            "stream": lambda streamed=streamed: streamed("grouped"),
+            "padded": lambda streamed=streamed: streamed("padded"),
             "naive": naive,
         }
         seconds: dict[str, list[float]] = {way: [] for way in ways}

@@ -17,7 +17,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.records import Example, Response
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.causal import CausalModel
 from trueup.settings.annotator_settings import LocalAnnotator
 
 SHORT = "{{ instruction or 'Which?' }}\n{{ prompt }}\n1 {{ first }}\n2 {{ second }}\nAnswer="
@@ -248,7 +248,7 @@ def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Pat
     made = load_local_annotator(LocalAnnotator(str(tmp_path / "hybrid"), template=template))
     local = made.judge
     assert isinstance(local, LocalJudge)
-    assert local.model.layout is Layout.PADDED
+    assert local.model.attention == "padded"
     labels = [[tokenizer.convert_tokens_to_ids(n)] for n in "12"]
     for question, verdict in zip(QUESTIONS, local.ask(QUESTIONS).verdicts, strict=True):
         assert isinstance(verdict, Verdict)

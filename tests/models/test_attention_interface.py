@@ -1,38 +1,37 @@
 """What the attention of a stream will not compute, it refuses, so that another layout is taken."""
 
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
-from support.tiny_models import token_group
+from support.tiny_models import token_group, toy_network
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from trueup.batch.stream import build_stream
-from trueup.models.attention.interface import (
-    DENSE,
-    GROUPED,
-    UnsupportedAttention,
-    dense_attention,
-    dense_layout,
-    grouped_attention,
-)
-from trueup.models.attention.plan import plan_attention
+from trueup.models import attention
+from trueup.models.attention import UnsupportedAttention, automatic, backend, dense
+from trueup.models.attention.dense import dense_attention, plan_dense
+from trueup.models.attention.grouped import grouped_attention, plan_attention
+from trueup.models.causal import CausalModel
+from trueup.settings.run_settings import RunSettings
 
 STREAM = build_stream([token_group(4, [3, 2], 1)])
 WAYS = {
     "grouped": (grouped_attention, plan_attention(STREAM)),
-    "dense": (dense_attention, dense_layout(STREAM)),
+    "dense": (dense_attention, plan_dense(STREAM)),
 }
 both = pytest.mark.parametrize("way", WAYS)
 
 
 def called(way: str, mask: torch.Tensor | None = None, **keywords: Any) -> tuple[torch.Tensor, None]:
-    function, layout = WAYS[way]
+    function, plan = WAYS[way]
     query, key, value = (torch.randn(1, heads, STREAM.num_tokens, 8) for heads in (4, 2, 2))
     module = torch.nn.Module()
     result: tuple[torch.Tensor, None] = function(
-        module, query, key, value, mask, **{"trueup_layout": layout, **keywords}
+        module, query, key, value, mask, **{"trueup_plan": plan, **keywords}
     )
     return result
 
@@ -48,8 +47,8 @@ def test_the_result_is_laid_out_as_the_library_wants_it(way: str) -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"trueup_layout": None}, "does not hand its keyword arguments to its attention"),
-        ({"trueup_layout": STREAM}, "does not hand its keyword arguments to its attention"),
+        ({"trueup_plan": None}, "does not hand its keyword arguments to its attention"),
+        ({"trueup_plan": STREAM}, "does not hand its keyword arguments to its attention"),
         ({"mask": torch.zeros(1, 1, 9, 9)}, "brings an attention mask of its own"),
         ({"dropout": 0.1}, "attention dropout of 0.1 is on"),
         ({"s_aux": torch.zeros(4)}, "attention takes s_aux"),
@@ -71,6 +70,40 @@ def test_keywords_that_say_nothing_are_let_pass(way: str) -> None:
 
 
 def test_the_library_knows_our_attention_and_builds_no_mask_for_it() -> None:
-    for name, function in ((GROUPED, grouped_attention), (DENSE, dense_attention)):
-        assert ALL_ATTENTION_FUNCTIONS[name] is function
-        assert name not in ALL_MASK_ATTENTION_FUNCTIONS
+    for name, (function, _) in WAYS.items():
+        registered = backend(name).implementation
+        assert ALL_ATTENTION_FUNCTIONS[registered] is function
+        assert registered not in ALL_MASK_ATTENTION_FUNCTIONS
+    assert backend("padded").implementation is None
+
+
+def test_the_fastest_comes_first_and_what_does_not_suit_a_device_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = torch.device("cpu")
+    assert [one.name for one in automatic(cpu)] == ["grouped", "padded"]
+    unsuited = replace(backend("dense"), order=1, suits=lambda device: device.type == "cuda")
+    monkeypatch.setattr(dense, "BACKEND", unsuited)
+    assert [one.name for one in automatic(cpu)] == ["grouped", "padded"]
+    assert [one.name for one in automatic(torch.device("cuda"))] == ["dense", "grouped", "padded"]
+
+
+def test_the_setting_offers_every_backend() -> None:
+    hint = get_type_hints(RunSettings)["attention"]
+    assert set(get_args(hint)) == {"auto", *attention.names()}
+
+
+def test_a_backend_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "halved.py").write_text(
+        "from trueup.models.attention import Backend, dense\n"
+        "BACKEND = Backend('halved', 'trueup_dense', dense.inputs, 'half of it')\n"
+    )
+    monkeypatch.setattr(attention, "__path__", [*attention.__path__, str(tmp_path)])
+    assert attention.names() == ("dense", "grouped", "halved", "padded")
+    with torch.no_grad():
+        model = CausalModel(toy_network(), attention="halved")
+        found, expected = (
+            model.log_probs(STREAM),
+            CausalModel(toy_network(), attention="dense").log_probs(STREAM),
+        )
+    assert (model.attention, found.token_S.tolist()) == ("halved", expected.token_S.tolist())

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from support.tiny_models import naive_log_probs, token_group, toy_network
 
 from trueup.batch.stream import Stream, build_stream
-from trueup.models import causal
-from trueup.models.attention import interface, plan
-from trueup.models.attention.interface import dense_layout
-from trueup.models.attention.plan import plan_attention
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.attention import grouped
+from trueup.models.attention.dense import plan_dense
+from trueup.models.attention.grouped import plan_attention
+from trueup.models.causal import CausalModel
 
 lengths = st.integers(1, 24)
 shapes = st.lists(st.tuples(lengths, st.lists(lengths, min_size=1, max_size=4)), min_size=1, max_size=5)
@@ -62,17 +61,17 @@ def test_every_pair_of_the_dense_rule_once(
     shape: list[tuple[int, list[int]]], window: int | None, cut: dict[str, int]
 ) -> None:
     stream = streamed(shape)
-    dense = dense_layout(stream)
+    dense = plan_dense(stream)
     seen_TT = dense.seen_TT
     if window is not None:
         seen_TT = seen_TT & (dense.position_T[:, None] - dense.position_T < window)
-    with mock.patch.multiple(plan, **cut):
+    with mock.patch.multiple(grouped, **cut):
         assert torch.equal(counted(stream, window), seen_TT.long())
 
 
 def test_the_dense_rule_is_the_one_of_the_docstring() -> None:
     """[p q][a b][c] [r][d]: a response sees its prompt and itself."""
-    seen = dense_layout(build_stream([token_group([5, 6], [[7, 8], [9]]), token_group([10], [[11]])])).seen_TT
+    seen = plan_dense(build_stream([token_group([5, 6], [[7, 8], [9]]), token_group([10], [[11]])])).seen_TT
     assert seen.long().tolist() == [
         [1, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0],
@@ -114,17 +113,17 @@ def fused_everywhere(**changes: int) -> Iterator[mock.Mock]:
     """No block counts as short; yields a spy on the fused kernel."""
     fused = torch.nn.functional.scaled_dot_product_attention
     with (
-        mock.patch.multiple(plan, **{"SHORT": 0, **changes}),
-        mock.patch.object(interface.F, "scaled_dot_product_attention", side_effect=fused) as spy,
+        mock.patch.multiple(grouped, **{"SHORT": 0, **changes}),
+        mock.patch.object(grouped.F, "scaled_dot_product_attention", side_effect=fused) as spy,
     ):
         yield spy
 
 
-def compared(network: Any, layout: Layout) -> tuple[float, float]:
+def compared(network: Any, layout: str) -> tuple[float, float]:
     """Largest difference from the library's own forward, in value, and relative in gradient."""
     groups = [token_group(40, [30, 7], 1), token_group(3, [2, 25, 1], 2)]
     expected_S = naive_log_probs(network, groups)
-    got_S = CausalModel(network, layout=layout).log_probs(build_stream(groups)).token_S
+    got_S = CausalModel(network, attention=layout).log_probs(build_stream(groups)).token_S
     embedding = network.get_input_embeddings().weight
     (expected,) = torch.autograd.grad(expected_S.square().sum(), embedding)
     (got,) = torch.autograd.grad(got_S.square().sum(), embedding)
@@ -136,7 +135,7 @@ def compared(network: Any, layout: Layout) -> tuple[float, float]:
 def test_the_fused_path_computes_the_same(name: str, long_block: int) -> None:
     network = toy_network(name)
     with fused_everywhere(LONG_QUERY_BLOCK=long_block) as spy:
-        value, gradient = compared(network, Layout.GROUPED)
+        value, gradient = compared(network, "grouped")
     assert spy.call_count >= 2 * network.config.num_hidden_layers
     assert value <= 1e-4  # float32, log-probabilities of about 10
     assert gradient <= 1e-5
@@ -144,7 +143,7 @@ def test_the_fused_path_computes_the_same(name: str, long_block: int) -> None:
 
 def test_scores_with_a_soft_cap_are_written_out_however_long() -> None:
     with fused_everywhere() as spy:
-        value, gradient = compared(toy_network("gemma2"), Layout.GROUPED)
+        value, gradient = compared(toy_network("gemma2"), "grouped")
     assert spy.call_count == 0
     assert value <= 1e-4
     assert gradient <= 1e-5
@@ -152,7 +151,7 @@ def test_scores_with_a_soft_cap_are_written_out_however_long() -> None:
 
 def test_short_blocks_do_without_the_fused_kernel() -> None:
     with fused_everywhere(SHORT=10**6) as spy:
-        value, _ = compared(toy_network("llama"), Layout.GROUPED)
+        value, _ = compared(toy_network("llama"), "grouped")
     assert spy.call_count == 0
     assert value <= 1e-4
 
@@ -160,7 +159,7 @@ def test_short_blocks_do_without_the_fused_kernel() -> None:
 def test_a_plan_is_made_once_for_policy_and_reference() -> None:
     stream = streamed([(9, [4, 12])])
     policy, reference = CausalModel(toy_network("llama")), CausalModel(toy_network("llama", seed=1))
-    with mock.patch.object(causal, "plan_attention", side_effect=plan_attention) as planned, torch.no_grad():
+    with mock.patch.object(grouped, "plan_attention", side_effect=plan_attention) as planned, torch.no_grad():
         for model in (policy, reference, policy):
             model.log_probs(stream)
     assert planned.call_count == 1

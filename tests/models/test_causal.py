@@ -6,11 +6,12 @@ from support.tiny_models import EOS, SHARABLE, gradients, naive_log_probs, token
 
 from trueup.batch.stream import build_stream
 from trueup.models import lora
-from trueup.models.causal import CausalModel, Layout, plain_attention
-from trueup.models.padded import padded_rows
+from trueup.models.attention import names
+from trueup.models.attention.padded import padded_rows
+from trueup.models.causal import CausalModel, plain_attention
 
 GROUPS = [token_group(9, [8, 5], 1), token_group(1, [3], 2)]
-every_layout = pytest.mark.parametrize("layout", Layout)
+every_layout = pytest.mark.parametrize("layout", names())
 
 
 def test_padded_rows_repeat_the_prompt_and_point_at_the_predictor() -> None:
@@ -21,8 +22,8 @@ def test_padded_rows_repeat_the_prompt_and_point_at_the_predictor() -> None:
 
 
 @every_layout
-def test_the_row_of_each_value_is_known(layout: Layout) -> None:
-    log_probs = CausalModel(toy_network(), layout=layout).log_probs(build_stream(GROUPS))
+def test_the_row_of_each_value_is_known(layout: str) -> None:
+    log_probs = CausalModel(toy_network(), attention=layout).log_probs(build_stream(GROUPS))
     assert log_probs.length_N.tolist() == [8, 5, 3]
     assert log_probs.prompt_N is not None
     assert log_probs.prompt_N.tolist() == [9, 9, 1]
@@ -33,14 +34,14 @@ def test_the_row_of_each_value_is_known(layout: Layout) -> None:
 
 @every_layout
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
-def test_inside_plain_the_library_generates_as_if_nothing_were_there(name: str, layout: Layout) -> None:
+def test_inside_plain_the_library_generates_as_if_nothing_were_there(name: str, layout: str) -> None:
     prompt = torch.tensor([[5, 9, 17, 33]])
     untouched = toy_network(name)
     untouched.set_attn_implementation("eager")
     expected = untouched.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False
     )
-    model = CausalModel(toy_network(name), layout=layout)
+    model = CausalModel(toy_network(name), attention=layout)
     before = model.network.config._attn_implementation
     with pytest.raises(KeyError), model.plain() as network:
         got = network.generate(
@@ -54,12 +55,12 @@ def test_inside_plain_the_library_generates_as_if_nothing_were_there(name: str, 
 
 
 @every_layout
-def test_no_key_or_value_is_kept_for_later_tokens(layout: Layout) -> None:
+def test_no_key_or_value_is_kept_for_later_tokens(layout: str) -> None:
     """A cache costs memory, and would keep the library from seeing what a sequence is."""
     network = toy_network()
     kept: list[object] = []
     network.model.register_forward_hook(lambda module, inputs, output: kept.append(output.past_key_values))
-    CausalModel(network, layout=layout).log_probs(build_stream(GROUPS))
+    CausalModel(network, attention=layout).log_probs(build_stream(GROUPS))
     assert kept == [None]
 
 
@@ -72,10 +73,10 @@ def test_a_soft_cap_has_no_library_attention_but_the_eager_one(name: str) -> Non
 
 
 @every_layout
-def test_bfloat16_products_of_float32_parameters(layout: Layout) -> None:
+def test_bfloat16_products_of_float32_parameters(layout: str) -> None:
     network = toy_network()
     exact_S = naive_log_probs(network, GROUPS).detach()
-    model = CausalModel(network, layout=layout, autocast=torch.bfloat16)
+    model = CausalModel(network, attention=layout, autocast=torch.bfloat16)
     token_S = model.log_probs(build_stream(GROUPS)).token_S
     assert token_S.dtype == torch.float32
     # bfloat16 keeps 8 bits: about 1 % of log-probabilities of 1 to 10, over two layers.

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trueup.batch.stream import Stream, build_stream
 from trueup.models import lora
-from trueup.models.causal import CausalModel, Layout
-from trueup.models.head import Head, token_log_probs
+from trueup.models.causal import CausalModel
+from trueup.models.head import Head, token_outputs
 
 WIDTH, LAYERS, HEADS, INNER, VOCABULARY = 256, 2, 4, 688, 512
 BODY = LAYERS * (4 * WIDTH * WIDTH + 3 * WIDTH * INNER)
@@ -140,7 +140,7 @@ def test_a_frozen_head_makes_its_logits_once(trainable: bool, products: int) -> 
     weight = torch.randn(vocabulary, width, requires_grad=trainable)
     hidden, target = torch.randn(scored, width, requires_grad=True), torch.arange(scored) % vocabulary
     with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter:
-        token_log_probs(hidden, Head(weight), target, budget=11 * vocabulary).sum().backward()
+        token_outputs(hidden, Head(weight), target, budget=11 * vocabulary)[0].sum().backward()
     assert counter.get_total_flops() == products * 2 * scored * width * vocabulary
 
 
@@ -149,7 +149,7 @@ def test_repeated_prompts_would_cost_more() -> None:
     stream = streamed(SHAPES["K=8"])
     model = network()
     shared = sum(counted(CausalModel(model), CausalModel(model), stream).values())
-    padded = CausalModel(model, layout=Layout.PADDED)
+    padded = CausalModel(model, attention="padded")
     assert sum(counted(padded, padded, stream).values()) > 1.8 * shared
 
 

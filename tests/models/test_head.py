@@ -1,5 +1,6 @@
 """Log-probabilities of tokens without all logits: the value, the gradient, and what is never held."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trueup.batch.stream import build_stream
 from trueup.models import lora
-from trueup.models.causal import CausalModel, Layout
-from trueup.models.head import Head, UnsupportedHead, head_of, token_log_probs
+from trueup.models.attention import names
+from trueup.models.causal import CausalModel
+from trueup.models.head import Head, UnsupportedHead, head_of, token_outputs
 
 S, H, V = 13, 6, 17
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -23,6 +25,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "everything": {"bias": True, "scale": 1.7, "softcap": 3.0},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+
+
+def token_log_probs(hidden_SH: Tensor, head: Head, target_S: Tensor, **more: Any) -> Tensor:
+    token_S, entropy_S = token_outputs(hidden_SH, head, target_S, **more)
+    assert entropy_S is None
+    return token_S
 
 
 def made(
@@ -50,10 +58,22 @@ def naive(hidden_SH: Tensor, head: Head, target_S: Tensor) -> Tensor:
     return logits.log_softmax(-1).gather(-1, target_S[:, None])[:, 0]
 
 
+def naive_entropy(hidden_SH: Tensor, head: Head) -> Tensor:
+    """As a library of probability computes it."""
+    logits = hidden_SH @ head.weight_VH.T
+    logits = (logits if head.bias_V is None else logits + head.bias_V) * head.scale
+    logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+    return torch.distributions.Categorical(logits=logits).entropy()
+
+
+def pull(values_S: Tensor) -> Tensor:
+    """A sum in which every token weighs differently."""
+    return (torch.linspace(-1, 2, len(values_S), dtype=values_S.dtype) * values_S).sum()
+
+
 def pulled(values_S: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-    """Gradients of a sum in which every token weighs differently."""
-    pull_S = torch.linspace(-1, 2, len(values_S), dtype=values_S.dtype)
-    return list(torch.autograd.grad((pull_S * values_S).sum(), leaves))
+    """Gradients of that sum."""
+    return list(torch.autograd.grad(pull(values_S), leaves))
 
 
 def leaves(hidden_SH: Tensor, head: Head) -> list[Tensor]:
@@ -199,29 +219,29 @@ def largest_saved(compute: Callable[[], Tensor]) -> int:
 
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "LoRA"])
-@pytest.mark.parametrize("layout", Layout)
-def test_a_step_saves_nothing_of_the_size_of_all_logits(layout: Layout, adapted: bool) -> None:
+@pytest.mark.parametrize("layout", names())
+def test_a_step_saves_nothing_of_the_size_of_all_logits(layout: str, adapted: bool) -> None:
     vocabulary = 4096
     groups = [token_group(20, [40, 60], 1), token_group(9, [50, 50], 2)]
     scored = sum(len(row.ids) for group in groups for row in group.responses)
     network = toy_network("llama", vocab_size=vocabulary)
     if adapted:
         network = lora.add_lora(network, rank=4, alpha=8, dropout=0.0, targets="all-linear", base="base")
-    model, stream = CausalModel(network, layout=layout), build_stream(groups)
+    model, stream = CausalModel(network, attention=layout), build_stream(groups)
     assert largest_saved(lambda: model.log_probs(stream).token_S) < scored * vocabulary / 2
     assert largest_saved(lambda: naive_log_probs(model.inner, groups)) >= scored * vocabulary
 
 
 def test_the_head_of_each_architecture() -> None:
     llama = head_of(toy_network("llama"))
-    assert (llama.scale, llama.softcap, llama.bias_V) == (1.0, None, None)
-    assert llama.weight_VH.requires_grad
+    assert (llama.scale, llama.softcap, llama.bias) == (1.0, None, None)
+    assert llama.weight.requires_grad
     assert head_of(toy_network("cohere")).scale == 0.25
     assert head_of(toy_network("granite")).scale == 0.5
     assert head_of(toy_network("gemma2")).softcap == 3.0
     gpt2 = toy_network("gpt2")
-    assert head_of(gpt2).weight_VH is gpt2.get_input_embeddings().weight
-    assert not head_of(toy_network("llama").requires_grad_(False)).weight_VH.requires_grad
+    assert head_of(gpt2).weight is gpt2.get_input_embeddings().weight
+    assert not head_of(toy_network("llama").requires_grad_(False)).weight.requires_grad
 
 
 def test_a_tied_embedding_gets_both_gradients() -> None:
@@ -232,7 +252,7 @@ def test_a_tied_embedding_gets_both_gradients() -> None:
     (got,) = torch.autograd.grad(
         CausalModel(network).log_probs(build_stream(groups)).token_S.sum(), embedding
     )
-    assert head_of(network).weight_VH is embedding
+    assert head_of(network).weight is embedding
     assert (got - expected).norm() <= 1e-5 * expected.norm()
 
 
@@ -245,3 +265,55 @@ def test_a_head_that_is_not_one_linear_map_is_named(module: nn.Module | None, me
     network.get_output_embeddings = lambda: module
     with pytest.raises(UnsupportedHead, match=message):
         head_of(network)
+
+
+@every_variant
+@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@pytest.mark.parametrize("rows", [1, 5, 100])
+def test_entropies_and_their_gradient_are_those_of_all_logits(
+    variant: dict[str, Any], frozen: bool, rows: int
+) -> None:
+    """Beside log-probabilities that stay what they were, and pulled together with them."""
+    hidden_SH, head, target_S = made(**variant, frozen=frozen)
+    token_S, entropy_S = token_outputs(hidden_SH, head, target_S, entropy=True, budget=rows * V)
+    assert entropy_S is not None
+    assert torch.equal(token_S, token_log_probs(hidden_SH, head, target_S, budget=rows * V))
+    expected_S, expected_token_S = naive_entropy(hidden_SH, head), naive(hidden_SH, head, target_S)
+    assert torch.allclose(entropy_S, expected_S, atol=1e-12, rtol=0)
+    parts = leaves(hidden_SH, head)
+    for ours, theirs in (
+        (entropy_S, expected_S),
+        (token_S - 0.3 * entropy_S**2, expected_token_S - 0.3 * expected_S**2),
+    ):
+        found = torch.autograd.grad(pull(ours), parts, retain_graph=True)
+        wanted = torch.autograd.grad(pull(theirs), parts, retain_graph=True)
+        for got, expected in zip(found, wanted, strict=True):
+            assert torch.allclose(got, expected, atol=1e-12, rtol=0)
+
+
+def test_an_entropy_is_bounded_by_that_of_a_coin_of_all_tokens() -> None:
+    """At the ends: all tokens alike, and one that has all of the probability."""
+    hidden_SH = torch.tensor([[0.0], [1e3]], dtype=torch.float64, requires_grad=True)
+    head = Head(torch.linspace(0, 1, V, dtype=torch.float64)[:, None].requires_grad_())
+    _, entropy_S = token_outputs(hidden_SH, head, torch.tensor([3, 3]), entropy=True)
+    assert entropy_S is not None
+    assert entropy_S.tolist() == pytest.approx([math.log(V), 0.0], abs=1e-12)
+    entropy_S.sum().backward()
+    assert hidden_SH.grad is not None and hidden_SH.grad.isfinite().all()
+
+
+def test_no_more_logits_are_held_for_entropies_than_a_few_chunks() -> None:
+    vocabulary, scored = 512, 64
+    hidden_SH = torch.randn(scored, H, requires_grad=True)
+    head = Head(torch.randn(vocabulary, H, requires_grad=True))
+    target_S = torch.zeros(scored, dtype=torch.int64)
+
+    def compute() -> Tensor:
+        token_S, entropy_S = token_outputs(hidden_SH, head, target_S, entropy=True, budget=4 * vocabulary)
+        assert entropy_S is not None
+        return token_S + entropy_S
+
+    assert largest_saved(compute) <= vocabulary * H
+    with Largest() as made:
+        compute().sum().backward()
+    assert made.numel <= vocabulary * H  # the head's own weight

@@ -10,7 +10,7 @@ from torch import Tensor
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.causal import CausalModel
 
 GROUPS = [token_group(12, [6, 9, 5], 1), token_group(30, [7, 7], 2)]
 ROWS = 5
@@ -33,10 +33,10 @@ def with_other_response(number: int) -> list[TokenGroup[Any]]:
     return groups
 
 
-@pytest.mark.parametrize("layout", [Layout.GROUPED, Layout.DENSE])
+@pytest.mark.parametrize("layout", ["grouped", "dense"])
 @pytest.mark.parametrize("name", SHARABLE)
-def test_other_tokens_in_one_response_leave_every_other_bit_as_it_was(name: str, layout: Layout) -> None:
-    model = CausalModel(toy_network(name), layout=layout)
+def test_other_tokens_in_one_response_leave_every_other_bit_as_it_was(name: str, layout: str) -> None:
+    model = CausalModel(toy_network(name), attention=layout)
     with torch.no_grad():
         before = rows_of(model.log_probs(build_stream(GROUPS)))
         for number in range(ROWS):

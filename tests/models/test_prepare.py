@@ -11,7 +11,7 @@ from support.tiny_models import SHARABLE, gradients, naive_log_probs, token_grou
 
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
-from trueup.models.causal import Layout
+from trueup.models.attention import names
 from trueup.models.prepare import (
     AdapterSettings,
     disable_dropout,
@@ -63,9 +63,9 @@ def test_an_adapted_policy_trains_its_adapter_only_and_keeps_its_dropout(tiny_mo
 
 
 @pytest.mark.parametrize("adapter", [None, ADAPTER], ids=["full", "LoRA"])
-@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("layout", names())
 def test_activations_made_again_in_the_backward_pass_change_nothing(
-    layout: Layout, adapter: AdapterSettings | None, tiny_model: Path
+    layout: str, adapter: AdapterSettings | None, tiny_model: Path
 ) -> None:
     stream = build_stream([token_group(9, [8, 5], 1), token_group(1, [3], 2)])
     sides = []
@@ -78,7 +78,7 @@ def test_activations_made_again_in_the_backward_pass_change_nothing(
             any(getattr(module, "gradient_checkpointing", False) for module in policy.network.modules())
             == again
         )
-        policy.set_layout(layout)
+        policy.set_attention(layout)
         sides.append(gradients(policy.network, policy.log_probs(stream).token_S.sum()))
     plain, made_again = sides
     assert plain.keys() == made_again.keys()

@@ -11,11 +11,12 @@ from transformers import AutoTokenizer
 
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.attention import names
+from trueup.models.causal import CausalModel
 from trueup.models.prepare import AdapterSettings, load_reward_policy
 from trueup.models.reward import RewardModel, at_last_tokens, naive_scores
 from trueup.models.reward_load import load_reward
-from trueup.models.selfcheck import check_layout
+from trueup.models.selfcheck import check_attention
 
 CPU = torch.device("cpu")
 FAMILIES = ("llama", "gpt2", "qwen2", "qwen3", "gemma2", "mistral", "gpt_neox", "opt")
@@ -36,9 +37,9 @@ def groups_of(tokenizer: Any) -> list[TokenGroup[Any]]:
     ]
 
 
-def scores(folder: Path, layout: Layout) -> list[float]:
+def scores(folder: Path, layout: str) -> list[float]:
     loaded = load_reward(str(folder), device=CPU)
-    model = RewardModel(loaded.network, layout=layout)
+    model = RewardModel(loaded.network, attention=layout)
     stream = build_stream(groups_of(loaded.tokenizer))
     with torch.no_grad():
         return model.outputs(stream).score_N.tolist()
@@ -51,7 +52,7 @@ def test_scores_are_those_of_the_library(name: str, tmp_path: Path) -> None:
     alone, padded = (library_scores(folder, TEXTS, together=together) for together in (False, True))
     assert alone == pytest.approx(padded, abs=1e-4)
     assert len({round(score, 2) for score in alone}) == len(TEXTS)
-    for layout in Layout:
+    for layout in names():
         assert scores(folder, layout) == pytest.approx(alone, abs=1e-4)
 
 
@@ -59,11 +60,11 @@ def test_a_model_with_a_running_state_is_read_in_padded_rows(tmp_path: Path) -> 
     folder = save_reward(tmp_path / "hybrid", HYBRID)
     expected = library_scores(folder, TEXTS)
     loaded = load_reward(str(folder), device=CPU)
-    check = check_layout(RewardModel(loaded.network), groups_of(loaded.tokenizer), None)
-    assert check.layout is Layout.PADDED
+    check = check_attention(RewardModel(loaded.network), groups_of(loaded.tokenizer), None)
+    assert check.attention == "padded"
     assert "scores are off by up to" in check.message
-    assert scores(folder, Layout.PADDED) == pytest.approx(expected, abs=1e-4)
-    assert scores(folder, Layout.GROUPED) != pytest.approx(expected, abs=1e-2)
+    assert scores(folder, "padded") == pytest.approx(expected, abs=1e-4)
+    assert scores(folder, "grouped") != pytest.approx(expected, abs=1e-2)
 
 
 def without_padding() -> Any:
@@ -81,7 +82,7 @@ def test_where_the_end_has_to_pad_the_token_before_it_is_read(tmp_path: Path) ->
     expected = library_scores(folder, TEXTS)
     assert library_scores(folder, TEXTS, together=True) == pytest.approx(expected, abs=1e-4)
     assert library_scores(folder, ["say red 3: red"]) == pytest.approx(expected[:1], abs=1e-4)
-    for layout in Layout:
+    for layout in names():
         assert scores(folder, layout) == pytest.approx(expected, abs=1e-4)
     found = load_reward(str(folder), device=CPU)
     stream = build_stream(groups_of(found.tokenizer))
@@ -108,9 +109,9 @@ def test_a_reward_model_of_others_is_read_where_it_was_trained_to_be(tmp_path: P
     (folder / "config.json").write_text(config.replace(f'"pad_token_id": {PAD}', f'"pad_token_id": {EOS}'))
     network: Any = load_reward(str(folder), device=CPU).network
     assert network.config.pad_token_id == EOS
-    assert scores(folder, Layout.GROUPED) == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
+    assert scores(folder, "grouped") == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
     (folder / "config.json").write_text(config.replace(f'"pad_token_id": {PAD},', ""))
-    assert scores(folder, Layout.GROUPED) == pytest.approx(
+    assert scores(folder, "grouped") == pytest.approx(
         [library_scores(folder, [text])[0] for text in TEXTS], abs=1e-4
     )
 
@@ -120,7 +121,7 @@ def test_one_of_others_that_knows_no_padding_is_read_at_its_end(tmp_path: Path) 
     folder = save_reward(tmp_path / "rm", "gpt2", tokenizer=without_padding())
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace(f'"pad_token_id": {EOS},', ""))
-    assert scores(folder, Layout.GROUPED) == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
+    assert scores(folder, "grouped") == pytest.approx(library_scores(folder, TEXTS), abs=1e-4)
     ended = library_scores(folder, ["a b<eos>", "a b"])
     assert ended[0] != pytest.approx(ended[1], abs=1e-2)
 
@@ -150,7 +151,7 @@ def test_gradients_are_those_of_the_library(tmp_path: Path) -> None:
         loaded = load_reward(str(folder), device=CPU)
         model = RewardModel(loaded.network)
         stream = build_stream(groups_of(loaded.tokenizer))
-        score_N = naive_scores(model.body, stream) if plain else model.outputs(stream).score_N
+        score_N = naive_scores(model, stream) if plain else model.outputs(stream).score_N
         (score_N * torch.arange(1.0, 1 + len(score_N))).sum().backward()
         made.append({name: value.grad for name, value in loaded.network.named_parameters()})
     assert made[0].keys() == made[1].keys()
@@ -165,7 +166,7 @@ def test_the_head_computes_in_float32(tmp_path: Path) -> None:
     folder = save_causal(tmp_path / "m")
     model, _ = load_reward_policy(str(folder), device=CPU, precision="bf16", adapter=None, seed=0)
     stream = build_stream(groups_of(char_tokenizer()))
-    hidden_NH = model.body.hidden(at_last_tokens(stream, PAD))
+    hidden_NH = model.hidden(at_last_tokens(stream, PAD))
     score_N = model.outputs(stream).score_N
     assert score_N.dtype == torch.float32
     head: torch.Tensor = model.inner.score.weight

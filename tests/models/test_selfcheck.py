@@ -15,11 +15,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trueup.batch.stream import GroupSpan, Stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import InputError
-from trueup.models import causal, lora
-from trueup.models.attention.plan import Plan, plan_attention
-from trueup.models.causal import CausalModel, Layout
+from trueup.models import lora
+from trueup.models.attention import grouped, names
+from trueup.models.attention.grouped import Plan, plan_attention
+from trueup.models.causal import CausalModel
 from trueup.models.load import load
-from trueup.models.selfcheck import Check, check_layout, probe
+from trueup.models.selfcheck import Check, check_attention, probe
 
 PAIRS = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
 POINTS = [token_group(9, [8], 1), token_group(14, [3], 2)]
@@ -31,15 +32,15 @@ every_batch = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("name", SHARABLE)
 def test_shared_prompts_where_they_are_exact_and_nothing_to_say(name: str) -> None:
-    model = CausalModel(toy_network(name), layout=Layout.DENSE)
-    assert check_layout(model, PAIRS, None) == Check(Layout.GROUPED, "")
-    assert model.layout is Layout.DENSE
+    model = CausalModel(toy_network(name), attention="dense")
+    assert check_attention(model, PAIRS, None) == Check("grouped", "")
+    assert model.attention == "dense"
 
 
 @every_batch
 def test_a_hybrid_gets_padded_rows_and_it_is_said(groups: list[TokenGroup[Any]]) -> None:
-    check = check_layout(CausalModel(toy_network(HYBRID)), groups, None)
-    assert check.layout is Layout.PADDED
+    check = check_attention(CausalModel(toy_network(HYBRID)), groups, None)
+    assert check.attention == "padded"
     assert "shared-prompt layout does not fit this model (log-probabilities are off by up to" in check.message
     assert check.message.endswith("prompts are repeated for every response instead")
 
@@ -64,8 +65,8 @@ def test_attention_that_is_not_ours_to_compute_gets_padded_rows(name: str) -> No
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    check = check_layout(CausalModel(network), PAIRS, None)
-    assert check.layout is Layout.PADDED
+    check = check_attention(CausalModel(network), PAIRS, None)
+    assert check.attention == "padded"
     assert reason in check.message
 
 
@@ -86,9 +87,9 @@ def test_a_leak_between_responses_is_found(
     leak: Callable[[Stream], Plan], groups: list[TokenGroup[Any]]
 ) -> None:
     """Also where every group has one response, so that nothing could leak in the batch itself."""
-    with mock.patch.object(causal, "plan_attention", side_effect=leak):
-        check = check_layout(CausalModel(toy_network("llama")), groups, None)
-    assert check.layout is Layout.PADDED
+    with mock.patch.object(grouped, "plan_attention", side_effect=leak):
+        check = check_attention(CausalModel(toy_network("llama")), groups, None)
+    assert check.attention == "padded"
     assert "off by up to" in check.message
 
 
@@ -125,7 +126,7 @@ def test_a_head_that_does_something_unknown_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"log-probabilities of this Doubled cannot be reproduced.*off by up to"
     ):
-        check_layout(model, PAIRS, None)
+        check_attention(model, PAIRS, None)
 
 
 def test_a_head_that_is_not_linear_is_refused_by_name() -> None:
@@ -134,14 +135,14 @@ def test_a_head_that_is_not_linear_is_refused_by_name() -> None:
     with pytest.raises(
         InputError, match=r"LlamaForCausalLM.*output head is a Sequential, not a plain linear"
     ):
-        check_layout(CausalModel(network), PAIRS, None)
+        check_attention(CausalModel(network), PAIRS, None)
 
 
 def test_a_model_whose_body_is_not_known_is_refused() -> None:
     network = toy_network("llama")
     network.base_model_prefix = "elsewhere"
     with pytest.raises(InputError, match="the model's body cannot be told from its head"):
-        check_layout(CausalModel(network), PAIRS, None)
+        check_attention(CausalModel(network), PAIRS, None)
 
 
 def test_weights_that_are_not_numbers_are_refused() -> None:
@@ -149,18 +150,18 @@ def test_weights_that_are_not_numbers_are_refused() -> None:
     with torch.no_grad():
         network.model.norm.weight[0] = torch.nan
     with pytest.raises(InputError, match="off by up to nan"):
-        check_layout(CausalModel(network), PAIRS, None)
+        check_attention(CausalModel(network), PAIRS, None)
 
 
-@pytest.mark.parametrize("wanted", Layout)
-def test_a_layout_that_is_insisted_on_is_checked_too(wanted: Layout) -> None:
-    assert check_layout(CausalModel(toy_network("llama")), PAIRS, wanted).layout is wanted
+@pytest.mark.parametrize("wanted", names())
+def test_a_layout_that_is_insisted_on_is_checked_too(wanted: str) -> None:
+    assert check_attention(CausalModel(toy_network("llama")), PAIRS, wanted).attention == wanted
     hybrid = CausalModel(toy_network(HYBRID))
-    if wanted is Layout.PADDED:
-        assert check_layout(hybrid, PAIRS, wanted).layout is wanted
+    if wanted == "padded":
+        assert check_attention(hybrid, PAIRS, wanted).attention == wanted
     else:
         with pytest.raises(InputError, match="another --attention"):
-            check_layout(hybrid, PAIRS, wanted)
+            check_attention(hybrid, PAIRS, wanted)
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
@@ -168,27 +169,27 @@ def test_the_check_leaves_the_model_as_it_was(autocast: torch.dtype | None) -> N
     """In training mode with dropout, and in bfloat16: it compares the function itself, in float32."""
     network = toy_network("gpt2")  # dropout of 0.1 everywhere
     network.train()
-    model = CausalModel(network, layout=Layout.PADDED, autocast=autocast)
+    model = CausalModel(network, attention="padded", autocast=autocast)
     before = torch.get_rng_state()
-    assert check_layout(model, PAIRS, None).layout is Layout.GROUPED
+    assert check_attention(model, PAIRS, None).attention == "grouped"
     assert torch.equal(torch.get_rng_state(), before)
     assert network.training
-    assert (model.layout, model.autocast) == (Layout.PADDED, autocast)
+    assert (model.attention, model.autocast) == ("padded", autocast)
     assert network.config._attn_implementation == "sdpa"
 
 
 def test_a_model_held_in_bfloat16_passes_within_its_rounding() -> None:
-    assert check_layout(CausalModel(toy_network("llama").bfloat16()), PAIRS, None).layout is Layout.GROUPED
+    assert check_attention(CausalModel(toy_network("llama").bfloat16()), PAIRS, None).attention == "grouped"
 
 
 def test_an_adapted_model_passes() -> None:
     network = lora.add_lora(
         toy_network("llama"), rank=4, alpha=8, dropout=0.1, targets="all-linear", base="base"
     )
-    assert check_layout(CausalModel(network), PAIRS, None).layout is Layout.GROUPED
+    assert check_attention(CausalModel(network), PAIRS, None).attention == "grouped"
 
 
 @pytest.mark.parametrize("name", ["tinystories-656k-bf16", "stories260K"])
 def test_published_models_share_prompts(name: str, shared: Callable[[str], Path]) -> None:
     network = load(str(shared(f"models/{name}")), device=torch.device("cpu")).network
-    assert check_layout(CausalModel(network), PAIRS, None) == Check(Layout.GROUPED, "")
+    assert check_attention(CausalModel(network), PAIRS, None) == Check("grouped", "")

@@ -22,7 +22,8 @@ from support.tiny_models import (
 
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.attention import names
+from trueup.models.causal import CausalModel
 
 
 def partly_scored(group: TokenGroup[Any]) -> TokenGroup[Any]:
@@ -47,11 +48,11 @@ STREAMS = {
 every_stream = pytest.mark.parametrize("groups", STREAMS.values(), ids=STREAMS)
 
 
-def assert_equal_to_naive(network: Any, layout: Layout, groups: list[TokenGroup[Any]]) -> None:
+def assert_equal_to_naive(network: Any, layout: str, groups: list[TokenGroup[Any]]) -> None:
     expected_S = naive_log_probs(network, groups)
     pull_S = torch.linspace(-1, 1, len(expected_S))
     expected_grads = gradients(network, (pull_S * expected_S).sum())
-    model = CausalModel(network, layout=layout)
+    model = CausalModel(network, attention=layout)
     got_S = model.log_probs(build_stream(groups)).token_S
     tolerance_S = 1e-5 * expected_S.abs().clamp(min=1)
     assert ((got_S - expected_S).abs() <= tolerance_S).all()
@@ -66,24 +67,24 @@ def assert_equal_to_naive(network: Any, layout: Layout, groups: list[TokenGroup[
 
 
 @every_stream
-@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("layout", names())
 @pytest.mark.parametrize("name", SHARABLE)
 def test_every_layout_equals_the_padded_forward(
-    name: str, layout: Layout, groups: list[TokenGroup[Any]]
+    name: str, layout: str, groups: list[TokenGroup[Any]]
 ) -> None:
     assert_equal_to_naive(toy_network(name), layout, groups)
 
 
 @every_stream
 def test_a_hybrid_is_right_only_padded(groups: list[TokenGroup[Any]]) -> None:
-    assert_equal_to_naive(toy_network(HYBRID), Layout.PADDED, groups)
+    assert_equal_to_naive(toy_network(HYBRID), "padded", groups)
 
 
-@pytest.mark.parametrize("layout", [Layout.GROUPED, Layout.DENSE])
-def test_a_hybrid_is_wrong_where_prompts_are_shared(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["grouped", "dense"])
+def test_a_hybrid_is_wrong_where_prompts_are_shared(layout: str) -> None:
     network, groups = toy_network(HYBRID), STREAMS["several groups"]
     expected_S = naive_log_probs(network, groups)
-    got_S = CausalModel(network, layout=layout).log_probs(build_stream(groups)).token_S
+    got_S = CausalModel(network, attention=layout).log_probs(build_stream(groups)).token_S
     assert (got_S - expected_S).abs().max() > 0.1
 
 
@@ -107,9 +108,9 @@ def test_what_sets_an_architecture_apart_shows_in_these_streams(name: str, chang
     assert difference.abs().max() > 0.1
 
 
-@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("layout", names())
 @pytest.mark.parametrize(("heads", "key_heads", "width"), [(4, 4, 8), (4, 1, 6), (6, 2, 10)])
-def test_heads_that_share_keys(heads: int, key_heads: int, width: int, layout: Layout) -> None:
+def test_heads_that_share_keys(heads: int, key_heads: int, width: int, layout: str) -> None:
     """Every size different, so that no two axes can be taken for each other."""
     changes = {"num_attention_heads": heads, "num_key_value_heads": key_heads, "head_dim": width}
     assert_equal_to_naive(toy_network("qwen3", **changes), layout, STREAMS["several groups"])

@@ -7,8 +7,8 @@ from support.tiny_models import token_group, toy_network
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
 from trueup.models import lora
-from trueup.models.causal import CausalModel, Layout
-from trueup.models.value_head import add_value_head
+from trueup.models.attention import names
+from trueup.models.causal import CausalModel
 
 GROUPS = [token_group(4, [3, 2], 0), token_group(5, [1], 1)]
 STREAM = build_stream(GROUPS)
@@ -16,16 +16,16 @@ STREAM = build_stream(GROUPS)
 
 def valued(name: str = "llama") -> CausalModel:
     model = CausalModel(toy_network(name))
-    add_value_head(model)
+    model.add_value_head()
     return model
 
 
 def test_values_start_at_0_and_draw_nothing() -> None:
     model = CausalModel(toy_network())
     before = torch.get_rng_state()
-    add_value_head(model)
+    model.add_value_head()
     assert torch.equal(torch.get_rng_state(), before)
-    value_S = model.outputs(STREAM).value_S
+    value_S = model.outputs(STREAM, model.parts).value_S
     assert value_S is not None and value_S.dtype == torch.float32
     assert value_S.tolist() == [0] * 6
 
@@ -33,20 +33,20 @@ def test_values_start_at_0_and_draw_nothing() -> None:
 def test_log_probabilities_are_as_without_it() -> None:
     plain, model = CausalModel(toy_network()), valued()
     assert plain.outputs(STREAM).value_S is None
-    assert torch.equal(model.outputs(STREAM).token_S, plain.outputs(STREAM).token_S)
+    assert torch.equal(model.outputs(STREAM, ("values",)).token_S, plain.outputs(STREAM).token_S)
     assert model.log_probs(STREAM).value_S is None  # what a reference is asked for
 
 
-@pytest.mark.parametrize("layout", list(Layout))
-def test_a_value_is_read_where_its_token_is_predicted(layout: Layout) -> None:
+@pytest.mark.parametrize("layout", names())
+def test_a_value_is_read_where_its_token_is_predicted(layout: str) -> None:
     """Before the token: the first of every response has that of the prompt's end, which the library computes alike."""
     model = valued()
-    model.set_layout(layout)
+    model.set_attention(layout)
     assert model.value_head is not None
     with torch.no_grad():
         model.value_head.weight.normal_(generator=torch.Generator().manual_seed(0))
         model.value_head.bias.fill_(0.5)
-        found = model.outputs(STREAM).value_S
+        found = model.outputs(STREAM, ("values",)).value_S
         expected = []
         with model.plain() as network:
             for group in GROUPS:
@@ -67,7 +67,7 @@ def test_it_is_trained_with_the_body_it_shares() -> None:
     assert names - dict(model.network.named_parameters()).keys() == {"value_head.weight", "value_head.bias"}
     with torch.no_grad():
         model.value_head.weight.fill_(0.1)
-    value_S = model.outputs(STREAM).value_S
+    value_S = model.outputs(STREAM, model.parts).value_S
     assert value_S is not None
     ((value_S - 1) ** 2).sum().backward()
     moved = {name for name, p in model.trainable().items() if p.grad is not None and p.grad.abs().max() > 0}
@@ -84,23 +84,23 @@ def test_it_is_no_part_of_the_network() -> None:
 def test_it_stands_beside_an_adapter() -> None:
     network = lora.add_lora(toy_network(), rank=2, alpha=4.0, dropout=0.0, targets="all-linear", base="toy")
     model = CausalModel(network)
-    add_value_head(model)
+    model.add_value_head()
     names = {name for name in model.trainable() if "lora" not in name}
     assert names == {"value_head.weight", "value_head.bias"}
-    value_S = model.outputs(STREAM).value_S
+    value_S = model.outputs(STREAM, model.parts).value_S
     assert value_S is not None and value_S.shape == (6,)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "opt", "gemma2"])
 def test_its_width_is_that_of_the_hidden_states(name: str) -> None:
-    value_S = valued(name).outputs(STREAM).value_S
+    value_S = valued(name).outputs(STREAM, ("values",)).value_S
     assert value_S is not None and value_S.shape == (6,)
 
 
 def test_products_in_bfloat16_leave_it_in_float32() -> None:
     model = CausalModel(toy_network(), autocast=torch.bfloat16)
-    add_value_head(model)
-    value_S = model.outputs(STREAM).value_S
+    model.add_value_head()
+    value_S = model.outputs(STREAM, model.parts).value_S
     assert value_S is not None and value_S.dtype == torch.float32
 
 
@@ -110,4 +110,4 @@ def test_a_model_without_a_plain_head_is_refused_in_one_line() -> None:
     with pytest.raises(
         InputError, match=r"a value head cannot be put on this LlamaForCausalLM: .* such as rloo"
     ):
-        add_value_head(CausalModel(network))
+        CausalModel(network).add_value_head()

@@ -13,7 +13,6 @@ from references.policies import Training, disturb, forwards, make_policy, make_s
 
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError, NumericsError
-from trueup.models.causal import Layout
 from trueup.references import cached
 from trueup.references.cached import CachedReference, read_table, write_table
 from trueup.references.choices import Cached, Frozen
@@ -96,8 +95,8 @@ STALE = {
     "weights that moved a little": lambda: nudged(make_policy()),
     "an adapter": lambda: make_policy("started"),
     "bfloat16 products": lambda: make_policy(autocast=torch.bfloat16),
-    "padded rows": lambda: make_policy(layout=Layout.PADDED),
-    "a dense mask": lambda: make_policy(layout=Layout.DENSE),
+    "padded rows": lambda: make_policy(attention="padded"),
+    "a dense mask": lambda: make_policy(attention="dense"),
 }
 
 

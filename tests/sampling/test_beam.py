@@ -48,7 +48,7 @@ def test_best_first_with_log_probs_of_the_model() -> None:
         means = [sum(one.log_probs) / len(one.log_probs) for one in several]
         assert means == sorted(means, reverse=True)
         expected = naive_log_probs(model.inner, [token_group(prompt, [one.written for one in several])])
-        model.set_layout(model.layout)
+        model.set_attention(model.attention)
         got = torch.tensor([value for one in several for value in one.log_probs])
         assert torch.allclose(got, expected, atol=1e-5)
 

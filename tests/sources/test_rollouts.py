@@ -17,7 +17,6 @@ from trueup.errors import CheckpointError, NumericsError, Stopped
 from trueup.feedback.groups import RankRelation
 from trueup.feedback.records import Origin
 from trueup.models.causal import CausalModel
-from trueup.models.value_head import add_value_head
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round
 from trueup.references.reference import NullReference
@@ -48,7 +47,7 @@ class Other:
 
 def valued() -> CausalModel:
     policy = CausalModel(toy_network().train())
-    add_value_head(policy)
+    policy.add_value_head()
     assert policy.value_head is not None
     with torch.no_grad():
         policy.value_head.weight.normal_(generator=torch.Generator().manual_seed(0))
@@ -74,7 +73,7 @@ def test_a_round_is_in_the_order_of_its_groups(budget: int) -> None:
     given = seen(GROUPS, policy, reference, budget)
     stream = build_stream(GROUPS)
     with torch.no_grad():
-        ours, theirs = policy.outputs(stream), reference.model.log_probs(stream)
+        ours, theirs = policy.outputs(stream, policy.parts), reference.model.log_probs(stream)
     assert given.reference is not None and given.log_probs.value_S is not None and ours.value_S is not None
     torch.testing.assert_close(given.log_probs.token_S, ours.token_S, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(given.log_probs.value_S, ours.value_S, rtol=1e-4, atol=1e-4)
@@ -116,7 +115,7 @@ def test_every_response_gets_its_own_part() -> None:
     turned = [groups[2], groups[0]]
     batch = collate_batch(turned, Rollouts.collate)
     with torch.no_grad():
-        ours = valued().outputs(batch.stream)
+        ours = valued().outputs(batch.stream, ("values",))
     assert ours.value_S is not None
     torch.testing.assert_close(batch.index.old_log_prob_S, ours.token_S, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(batch.index.old_value_S, ours.value_S, rtol=1e-4, atol=1e-4)

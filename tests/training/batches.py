@@ -18,7 +18,6 @@ from trueup.feedback.viewed import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
-from trueup.models.value_head import add_value_head
 from trueup.references.model_copy import ModelCopy
 from trueup.sources.rollouts import learnable
 from trueup.training.prepare import prepare
@@ -98,7 +97,7 @@ def mismatched_of(
 def text_policy(double: bool = False) -> CausalModel:
     """A toy model of the tokenizer's vocabulary, with a value head for methods that read values."""
     policy = CausalModel(toy_network("llama", vocab_size=len(TOKENIZER)).train())
-    add_value_head(policy)
+    policy.add_value_head()
     assert policy.value_head is not None
     with torch.no_grad():
         policy.value_head.weight.fill_(0.02)

@@ -13,7 +13,6 @@ from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.groups import RankRelation
 from trueup.methods import Method
 from trueup.models.causal import CausalModel
-from trueup.models.value_head import add_value_head
 from trueup.references.build import build
 from trueup.references.reference import NullReference
 from trueup.sources.rollouts import learnable
@@ -52,8 +51,8 @@ def train(
     with torch.no_grad():
         for value in policy.network.parameters():
             value.mul_(0.3)  # of much entropy, as a policy should be that is to explore
-    if method.output == "values":
-        add_value_head(policy)
+    if "values" in method.parts:
+        policy.add_value_head()
     reference = build(method.reference, policy, starts_from_adapter=False, offline=False)
     reference.start(None)  # type: ignore[arg-type]
     optimizer = Optimizer(policy.trainable(), AdamW())

@@ -26,7 +26,7 @@ from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
 from trueup.models.prepare import pick_autocast, pick_device
-from trueup.models.selfcheck import check_layout
+from trueup.models.selfcheck import check_attention
 from trueup.settings.annotator_settings import LocalAnnotator
 
 BATCH_TOKENS = 8192
@@ -202,4 +202,4 @@ def _choose_layout(judge: LocalJudge, template: Template) -> None:
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     short = [replace(group, prompt=group.prompt[: min(longest - 1, PROBE)]) for group in asked]
-    judge.model.set_layout(check_layout(judge.model, short, None).layout)
+    judge.model.set_attention(check_attention(judge.model, short, None).attention)

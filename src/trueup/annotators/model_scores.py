@@ -26,7 +26,7 @@ from trueup.models.load import Loaded, load, quiet
 from trueup.models.prepare import pick_autocast, pick_device
 from trueup.models.reward import RewardModel
 from trueup.models.reward_load import load_reward
-from trueup.models.selfcheck import check_layout
+from trueup.models.selfcheck import check_attention
 from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 BATCH_TOKENS = 16_384
@@ -207,7 +207,7 @@ def model_annotator(
     if groups:
         _check_finite(read, build_stream(groups).to(model.device), name)
         try:
-            model.set_layout(check_layout(model, groups, None).layout)
+            model.set_attention(check_attention(model, groups, None).attention)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     batch_tokens = None if model.device.type == "cpu" else BATCH_TOKENS

@@ -7,8 +7,8 @@ Shape suffixes: N rows, P pairs, G groups, S scored tokens of all rows, R scored
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from trueup.feedback.groups import (
     WeightRelation,
 )
 
-Moved = TypeVar("Moved", bound="Index")
+Moved = TypeVar("Moved")
 Floats = npt.NDArray[np.float32]
 
 
@@ -35,6 +35,19 @@ class Index(Protocol):
     def to(self: Moved, device: torch.device) -> Moved:
         """The same index with its tensors on `device`."""
         ...
+
+
+def on_device(value: Moved, device: torch.device) -> Moved:
+    """An index with its tensors, and those of the indexes in it, on a device, which nobody waits for."""
+    moved: Any = value
+    if isinstance(moved, Tensor):
+        moved = moved.to(device, non_blocking=True)
+    elif is_dataclass(moved) and not isinstance(moved, type):
+        moved = replace(
+            moved, **{one.name: on_device(getattr(moved, one.name), device) for one in fields(moved)}
+        )
+    result: Moved = moved
+    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +75,7 @@ class Pairs:
         )
 
     def to(self, device: torch.device) -> "Pairs":
-        return Pairs(self.chosen_P.to(device), self.rejected_P.to(device), self.probability_P.to(device))
+        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ class PairsWithTarget:
         return cls(pairs, pairs.chosen_P)
 
     def to(self, device: torch.device) -> "PairsWithTarget":
-        return PairsWithTarget(self.pairs.to(device), self.target_P.to(device))
+        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +126,7 @@ class GradedPairs:
         return cls(pairs, torch.tensor(gaps, dtype=torch.float32))
 
     def to(self, device: torch.device) -> "GradedPairs":
-        return GradedPairs(self.pairs.to(device), self.gap_P.to(device))
+        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +147,7 @@ class Rankings:
         return cls(torch.tensor(scores, dtype=torch.float32), group_N, len(relations))
 
     def to(self, device: torch.device) -> "Rankings":
-        return Rankings(self.score_N.to(device), self.group_N.to(device), self.num_groups)
+        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,7 @@ class Points:
         return cls(torch.tensor(labels, dtype=torch.float32), torch.tensor(demonstrations, dtype=torch.bool))
 
     def to(self, device: torch.device) -> "Points":
-        return Points(self.label_N.to(device), self.demonstration_N.to(device))
+        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +196,7 @@ class Weighted:
         return cls(torch.tensor(weights, dtype=torch.float32))
 
     def to(self, device: torch.device) -> "Weighted":
-        return Weighted(self.weight_N.to(device))
+        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,4 +244,4 @@ class Rollouts:
         )
 
     def to(self, device: torch.device) -> "Rollouts":
-        return Rollouts(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return on_device(self, device)

@@ -3,16 +3,22 @@
 Shape suffixes: N rows (one row is one response), S scored tokens of all rows together.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+Part = Literal["values", "entropy"]
+"""What may be asked of a language model beside log-probabilities; see `LogProbs.value_S` and `LogProbs.entropy_S`."""
+
 
 def row_sums(values_S: Tensor, length_N: Tensor) -> Tensor:
     """[N] sum of each row's values."""
-    return torch.segment_reduce(values_S, "sum", lengths=length_N, initial=0)
+    # Its check of the lengths would wait for a device.
+    unsafe = values_S.device.type != "cpu"
+    return torch.segment_reduce(values_S, "sum", lengths=length_N, initial=0, unsafe=unsafe)
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,9 @@ class LogProbs:
     prompt_N: Tensor | None = None
     """[N] int64, tokens of the prompt before each row; None where it is not known."""
     value_S: Tensor | None = None
-    """[S] what a value head expects of the rest of the response, before each scored token; None without such a head."""
+    """[S] what a value head expects of the rest of the response, before each scored token; None if not asked for."""
+    entropy_S: Tensor | None = None
+    """[S] entropy of the distribution of what each scored token could have been, in nats; None if not asked for."""
 
     @cached_property
     def sum(self) -> Tensor:
@@ -49,8 +57,10 @@ class LogProbs:
         return self.length_N.shape[0]
 
     def detach(self) -> "LogProbs":
-        value_S = None if self.value_S is None else self.value_S.detach()
-        return replace(self, token_S=self.token_S.detach(), value_S=value_S)
+        parts = (self.token_S, self.value_S, self.entropy_S)
+        token_S, value_S, entropy_S = (None if part is None else part.detach() for part in parts)
+        assert token_S is not None
+        return LogProbs(token_S, self.length_N, self.prompt_N, value_S, entropy_S)
 
 
 @dataclass(frozen=True, slots=True)

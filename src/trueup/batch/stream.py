@@ -7,14 +7,17 @@ A response token sees its prompt and the earlier tokens of its own response; not
 Shape suffixes: T tokens of the stream, N rows (responses), S scored tokens.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trueup.batch.tokens import TokenGroup
+
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +47,29 @@ class Stream:
     """[S] int64, the scored tokens themselves."""
     length_N: Tensor
     """[N] int64, scored tokens of each row."""
+    prompt_N: Tensor
+    """[N] int64, tokens of the prompt before each row."""
     spans: tuple[GroupSpan, ...]
+    _plans: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_tokens(self) -> int:
         return self.token_T.shape[0]
 
-    @property
-    def prompt_N(self) -> Tensor:
-        """[N] int64, tokens of the prompt before each row."""
-        lengths = [span.prompt[1] - span.prompt[0] for span in self.spans for _ in span.responses]
-        return torch.tensor(lengths, dtype=torch.int64, device=self.length_N.device)
+    def planned(self, name: str, make: Callable[["Stream"], Plan]) -> Plan:
+        """What a backend of attention makes of the stream: once, for policy and reference and all of their layers."""
+        if name not in self._plans:
+            self._plans[name] = make(self)
+        plan: Plan = self._plans[name]
+        return plan
 
     def to(self, device: torch.device) -> "Stream":
-        return Stream(
-            self.token_T.to(device),
-            self.position_T.to(device),
-            self.source_S.to(device),
-            self.target_S.to(device),
-            self.length_N.to(device),
-            self.spans,
+        """The stream on a device, which nobody waits for; without its plans."""
+        tensors = (self.token_T, self.position_T, self.source_S, self.target_S, self.length_N, self.prompt_N)
+        token_T, position_T, source_S, target_S, length_N, prompt_N = (
+            one.to(device, non_blocking=True) for one in tensors
         )
+        return Stream(token_T, position_T, source_S, target_S, length_N, prompt_N, self.spans)
 
 
 def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
@@ -78,6 +83,7 @@ def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
     sources: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     lengths: list[int] = []
+    prompts: list[int] = []
     spans: list[GroupSpan] = []
     start = 0
     for group in groups:
@@ -94,12 +100,13 @@ def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
             sources.append(before[row.scored])
             targets.append(row.ids[row.scored])
             lengths.append(int(row.scored.sum()))
+            prompts.append(len(group.prompt))
             ranges.append((first, stop))
         spans.append(GroupSpan((start, prompt_stop), tuple(ranges)))
         start = stop
     return Stream(
         _tensor(tokens), _tensor(positions), _tensor(sources), _tensor(targets),
-        torch.tensor(lengths, dtype=torch.int64), tuple(spans),
+        torch.tensor(lengths, dtype=torch.int64), torch.tensor(prompts, dtype=torch.int64), tuple(spans),
     )  # fmt: skip
 
 

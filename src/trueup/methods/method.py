@@ -25,6 +25,7 @@ from trueup.settings.schema import settings_in
 from trueup.settings.validation import validate
 
 if TYPE_CHECKING:
+    from trueup.batch.logprobs import Part
     from trueup.objectives.loss import Loss
     from trueup.objectives.rollout import Rollout
     from trueup.objectives.step_objective import StepObjective
@@ -61,8 +62,8 @@ class Method(Generic[R, Index, Ref]):
     collate: Collate[R, Index]
     """Relations of the groups of a batch -> index."""
     objective: Callable[[Any, Ref, Index], Loss] | StepObjective[Ref, Index]
-    """Pure function of what is read of the policy (see `output`), the reference's log-probabilities, and the index; or
-    one that is also given something measured over the whole step."""
+    """Pure function of what is read of the policy (`output`, `parts`), the reference's log-probabilities, and the
+    index; or one that is also given something measured over the whole step."""
     reference: ReferenceChoice[Ref]
     """What the policy is measured against."""
     transforms: tuple[Transform, ...] = ()
@@ -71,9 +72,10 @@ class Method(Generic[R, Index, Ref]):
     """What is asked of all of the training examples after the transforms; each may warn or raise InputError."""
     stratum: Callable[[R], Hashable] | None = None
     """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
-    output: Literal["log-probs", "values", "scores"] = "log-probs"
-    """What the objective reads of the policy: `LogProbs`; those with a value of every token, by a head of their own;
-    or `Scores`, of a reward model."""
+    output: Literal["log-probs", "scores"] = "log-probs"
+    """What the objective reads of the policy: `LogProbs`, or the `Scores` of a reward model."""
+    parts: tuple[Part, ...] = ()
+    """What the objective reads beside log-probabilities: values, by a head of their own, or entropies."""
     reference_in_loss: bool = True
     """Whether the objective is given the reference's log-probabilities; False where they went into the rewards."""
     rollout: Rollout | None = None

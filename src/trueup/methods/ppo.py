@@ -114,7 +114,7 @@ def ppo(
         Rollouts.collate,
         loss,
         reference,
-        output="values",
+        parts=("values",),
         reference_in_loss=False,
         rollout=rollout,
     )

@@ -50,7 +50,7 @@ def reinforce(
         Rollouts.collate,
         partial(objective.reinforce, value_weight=value_weight),
         reference,
-        output="values",
+        parts=("values",),
         reference_in_loss=False,
         rollout=ValueBaseline(kl_coef, gamma, missing_end_penalty),
     )

@@ -1,60 +1,42 @@
-"""A causal language model read as a function from streams to log-probabilities.
+"""Models read as functions of streams: one root module each, whose forward pass is all that ever reads a weight.
 
 This is the only door between the rest of trueup and a model's insides.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.logprobs import LogProbs, Part, Scores
 from trueup.batch.stream import Stream
-from trueup.models.attention.interface import DENSE, GROUPED, dense_layout
-from trueup.models.attention.plan import plan_attention
-from trueup.models.head import UnsupportedHead, head_of, token_log_probs
-from trueup.models.padded import padded_rows
+from trueup.errors import InputError
+from trueup.models.attention import backend
+from trueup.models.head import UnsupportedHead, head_of
 
 
-class Layout(Enum):
-    """How a stream is put before the model."""
-
-    GROUPED = "grouped"
-    """Prompt once, attention block by block."""
-    DENSE = "dense"
-    """Prompt once, one mask over all T x T scores: the reference implementation."""
-    PADDED = "padded"
-    """Prompt repeated for every response and padding on the right: for models whose state is sequential."""
-
-
-class CausalModel:
-    """A transformers model, a layout, and the precision it computes in.
+class StreamModel(nn.Module):
+    """A transformers network, a way to put streams before it, and the precision it computes in.
 
     Args:
-        network: the model; a `PeftModel` or a `PreTrainedModel`.
-        layout: how streams are laid out; see `trueup.models.selfcheck` for how it is chosen.
+        network: a `PeftModel` or a `PreTrainedModel`, in the format in which it is exported.
+        attention: name of the attention backend; see `trueup.models.selfcheck` for how it is chosen.
         autocast: dtype that products are computed in while parameters stay float32; None computes in the
             parameters' own.
-
-    Attributes:
-        value_head: predicts what is to come of each token; stands beside the network, so that nothing exports it.
     """
 
     def __init__(
-        self, network: nn.Module, *, layout: Layout = Layout.GROUPED, autocast: torch.dtype | None = None
+        self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None
     ) -> None:
+        super().__init__()
         self.network = network
-        self.value_head: nn.Linear | None = None
         self.autocast = autocast
-        self.layout = layout
-        self.set_layout(layout)
+        self.set_attention(attention)
 
     @property
     def inner(self) -> Any:
@@ -66,23 +48,28 @@ class CausalModel:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def set_layout(self, layout: Layout) -> None:
-        """Use `layout` from now on."""
-        self.layout = layout
-        self._use_attention({Layout.GROUPED: GROUPED, Layout.DENSE: DENSE}.get(layout))
+    @property
+    def attention(self) -> str:
+        """Name of the attention backend."""
+        return self.backend.name
 
-    def _use_attention(self, name: str | None) -> None:
+    def set_attention(self, name: str) -> None:
+        """Use another attention backend from now on."""
+        self.backend = backend(name)
+        self._use(self.backend.implementation)
+
+    def _use(self, implementation: str | None) -> None:
         inner = self.inner
-        inner.set_attn_implementation(name or plain_attention(inner))
+        inner.set_attn_implementation(implementation or plain_attention(inner))
 
     @contextmanager
     def plain(self) -> Iterator[Any]:
-        """The model with the library's own attention, as generation needs it."""
-        self._use_attention(None)
+        """The network with the library's own attention, as generation needs it."""
+        self._use(None)
         try:
             yield self.network
         finally:
-            self.set_layout(self.layout)
+            self._use(self.backend.implementation)
 
     @contextmanager
     def without_dropout(self) -> Iterator[None]:
@@ -94,8 +81,81 @@ class CausalModel:
         finally:
             self.network.train(training)
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the model can give beside log-probabilities without computing more than it has to."""
+        return ()
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Every parameter that an optimizer moves, by name; it may hold more than `network` does."""
+        named = self.named_parameters()
+        return {name.removeprefix("network."): value for name, value in named if value.requires_grad}
+
+    def forward(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs | Scores:
+        """What objectives read of the model, differentiable in its parameters; see `outputs`."""
+        raise NotImplementedError
+
+    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs | Scores:
+        """Call the module: log-probabilities or scores of a stream's responses.
+
+        Args:
+            stream: on the model's device.
+            parts: what is wanted beside log-probabilities.
+        """
+        found: LogProbs | Scores = self(stream, parts)
+        return found
+
+    def hidden(self, stream: Stream) -> Tensor:
+        """[S, H] final hidden states from which each scored token is predicted; for `forward`."""
+        body = self.inner.base_model
+        if body is self.inner:
+            raise UnsupportedHead("the model's body cannot be told from its head")
+        given = stream.planned(self.backend.name, self.backend.inputs)
+        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            hidden_BLH: Tensor = body(**given.keywords, use_cache=False).last_hidden_state
+            return hidden_BLH.flatten(0, 1).index_select(0, given.source_S)
+
+
+class CausalModel(StreamModel):
+    """A causal language model.
+
+    Attributes:
+        value_head: predicts what is to come of each token; stands beside the network, so that nothing exports it.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, attention: str = "grouped", autocast: torch.dtype | None = None
+    ) -> None:
+        super().__init__(network, attention=attention, autocast=autocast)
+        self.value_head: nn.Linear | None = None
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return () if self.value_head is None else ("values",)
+
+    def forward(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs:
+        """Log-probabilities of the stream's scored tokens, and the parts asked for."""
+        hidden_SH = self.hidden(stream)
+        token_S, entropy_S = head_of(self.inner)(
+            hidden_SH, stream.target_S, dtype=self.autocast, entropy="entropy" in parts
+        )
+        value_S = self._values(hidden_SH) if "values" in parts else None
+        return LogProbs(token_S, stream.length_N, stream.prompt_N, value_S, entropy_S)
+
+    def _values(self, hidden_SH: Tensor) -> Tensor:
+        assert self.value_head is not None
+        with torch.autocast(self.device.type, enabled=False):
+            value_S1: Tensor = self.value_head(
+                hidden_SH.to(torch.promote_types(hidden_SH.dtype, torch.float32))
+            )
+        return value_S1[:, 0]
+
+    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs:
+        found: LogProbs = self(stream, parts)
+        return found
+
     def log_probs(self, stream: Stream) -> LogProbs:
-        """Log-probabilities of the stream's scored tokens, differentiable in the model's parameters.
+        """Log-probabilities of the stream's scored tokens, and nothing else.
 
         Args:
             stream: on the model's device.
@@ -103,51 +163,29 @@ class CausalModel:
         Returns:
             N rows of S scored tokens in all.
         """
-        return self._log_probs(self.hidden(stream), stream)
+        return self.outputs(stream)
 
-    def _log_probs(self, hidden_SH: Tensor, stream: Stream) -> LogProbs:
-        token_S = token_log_probs(hidden_SH, head_of(self.inner), stream.target_S, dtype=self.autocast)
-        return LogProbs(token_S, stream.length_N, stream.prompt_N)
+    def add_value_head(self) -> None:
+        """Give the model a linear value head in float32, all of it 0. Draws nothing from the random state.
 
-    def outputs(self, stream: Stream) -> LogProbs:
-        """What objectives read of this model, with values where it has a head for them.
+        It reads the same hidden states as the vocabulary projection. It begins at 0, so that the first round's
+        advantages are those of the rewards themselves.
 
-        See `trueup.models.policy.Policy`.
+        Raises:
+            InputError: how wide the model's hidden states are cannot be told.
         """
-        hidden_SH = self.hidden(stream)
-        read = self._log_probs(hidden_SH, stream)
-        if self.value_head is None:
-            return read
-        with torch.autocast(self.device.type, enabled=False):
-            value_S = self.value_head(hidden_SH.to(self.value_head.weight.dtype))[:, 0]
-        return replace(read, value_S=value_S)
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """Every parameter that an optimizer moves, by name: the network's and the value head's."""
-        named = dict(self.network.named_parameters())
-        if self.value_head is not None:
-            named |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
-        return {name: p for name, p in named.items() if p.requires_grad}
-
-    def hidden(self, stream: Stream) -> Tensor:
-        """[S, H] final hidden states from which each scored token is predicted."""
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            if self.layout is Layout.PADDED:
-                rows = padded_rows(stream)
-                hidden_NLH = self._body(rows.token_NL, None, attention_mask=rows.mask_NL)
-                return hidden_NLH.flatten(0, 1).index_select(0, rows.source_S)
-            layout = _layout_of(stream, self.layout)
-            hidden_1TH = self._body(stream.token_T[None], stream.position_T[None], trueup_layout=layout)
-            return hidden_1TH[0].index_select(0, stream.source_S)
-
-    def _body(self, token_ids: Tensor, position_ids: Tensor | None, **keywords: Any) -> Tensor:
-        body = self.inner.base_model
-        if body is self.inner:
-            raise UnsupportedHead("the model's body cannot be told from its head")
-        keywords.setdefault("attention_mask", None)
-        output = body(input_ids=token_ids, position_ids=position_ids, use_cache=False, **keywords)
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+        try:
+            width = head_of(self.inner).in_features
+        except UnsupportedHead as error:
+            raise InputError(
+                f"a value head cannot be put on this {type(self.inner).__name__}: {error}. Choose another model, or a "
+                "method without one, such as rloo"
+            ) from error
+        head: nn.Linear = skip_init(nn.Linear, width, 1, device=self.device, dtype=torch.float32)
+        with torch.no_grad():
+            head.weight.zero_()
+            head.bias.zero_()
+        self.value_head = head
 
 
 def plain_attention(network: Any) -> str:
@@ -158,14 +196,3 @@ def plain_attention(network: Any) -> str:
     config = network.config
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     return "sdpa" if getattr(network, "_supports_sdpa", False) and not capped else "eager"
-
-
-_LAYOUTS: weakref.WeakKeyDictionary[Stream, dict[Layout, Any]] = weakref.WeakKeyDictionary()
-
-
-def _layout_of(stream: Stream, layout: Layout) -> Any:
-    """The stream's plan or mask, made once for policy and reference alike."""
-    known = _LAYOUTS.setdefault(stream, {})
-    if layout not in known:
-        known[layout] = plan_attention(stream) if layout is Layout.GROUPED else dense_layout(stream)
-    return known[layout]

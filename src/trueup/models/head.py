@@ -31,34 +31,76 @@ class UnsupportedHead(Exception):
     """The model's head is not a plain linear map; `str()` says what it is."""
 
 
-def head_of(network: nn.Module) -> Head:
-    """The head of a transformers model, with the logit scale and soft cap its configuration names.
+class TokenHead(nn.Linear):
+    """A model's own output head, with its parameters, that gives log-probabilities of tokens where it is given some.
+
+    Called with hidden states alone it is the linear layer it stands in for, as generation needs it.
+
+    Args:
+        linear: the layer; its parameters are taken as they are, tied or not.
+        scale, softcap: see `Head`.
+    """
+
+    def __init__(self, linear: nn.Linear, scale: float, softcap: float | None) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight = linear.weight
+        self.register_parameter("bias", linear.bias)
+        self.scale, self.softcap = scale, softcap
+        self.train(linear.training)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        target_S: Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        entropy: bool = False,
+        budget: int = LOGITS_BUDGET,
+    ) -> Any:
+        """As `token_outputs`; the [..., V] products of the layer where no tokens are given."""
+        if target_S is None:
+            return super().forward(hidden)
+        head = Head(self.weight, self.bias, self.scale, self.softcap)
+        return token_outputs(hidden, head, target_S, dtype=dtype, entropy=entropy, budget=budget)
+
+
+def head_of(network: nn.Module) -> TokenHead:
+    """The head of a transformers model, put in place of its linear layer the first time it is asked for.
+
+    Logit scale and soft cap are those that the configuration names.
 
     Raises:
         UnsupportedHead: the head is missing, is adapted by LoRA, or is not linear.
     """
-    module: Any = network.get_output_embeddings()  # type: ignore[operator]
+    model: Any = network
+    module: Any = model.get_output_embeddings()
+    if isinstance(module, TokenHead):
+        return module
     if module is None:
         raise UnsupportedHead("the model has no output head")
     if hasattr(module, "lora_A") or not isinstance(module, nn.Linear):
         raise UnsupportedHead(f"the output head is a {type(module).__name__}, not a plain linear layer")
-    config: Any = network.config
+    config: Any = model.config
     multiply = getattr(config, "logit_scale", None)
     divide = getattr(config, "logits_scaling", None)
     scale = float(multiply if multiply is not None else 1.0) / float(divide if divide is not None else 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)
-    return Head(module.weight, module.bias, scale, None if softcap is None else float(softcap))
+    head = TokenHead(module, scale, None if softcap is None else float(softcap))
+    model.set_output_embeddings(head)
+    return head
 
 
-def token_log_probs(
+def token_outputs(
     hidden_SH: Tensor,
     head: Head,
     target_S: Tensor,
     *,
     dtype: torch.dtype | None = None,
+    entropy: bool = False,
     budget: int = LOGITS_BUDGET,
-) -> Tensor:
-    """log softmax(z_s)[target_s] for every scored token, exact in value and gradient.
+) -> tuple[Tensor, Tensor | None]:
+    """log softmax(z_s)[target_s] for every scored token, exact in value and gradient, and what else is asked for.
 
     Args:
         hidden_SH: [S, H] final hidden states.
@@ -66,12 +108,14 @@ def token_log_probs(
         target_S: [S] int64 token ids.
         dtype: what the products are computed in; the hidden states' own where None. Sums over the vocabulary
             are taken in float32 at least.
+        entropy: give -sum_v softmax(z_s)[v] log softmax(z_s)[v] as well.
         budget: logits held at a time.
 
     Returns:
-        [S] in nats, float32 (float64 for float64 input), differentiable in the hidden states, weight and bias.
+        [S] log-probabilities and [S] entropies (None unless asked for), in nats, float32 (float64 for float64 input),
+        differentiable in the hidden states, weight and bias.
     """
-    result: Tensor = _TokenLogProbs.apply(
+    result: tuple[Tensor, Tensor | None] = _TokenOutputs.apply(
         hidden_SH,
         head.weight_VH,
         head.bias_V,
@@ -79,12 +123,13 @@ def token_log_probs(
         head.scale,
         head.softcap,
         dtype or hidden_SH.dtype,
+        entropy,
         budget,
     )  # type: ignore[no-untyped-call]
     return result
 
 
-class _TokenLogProbs(torch.autograd.Function):
+class _TokenOutputs(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -95,8 +140,9 @@ class _TokenLogProbs(torch.autograd.Function):
         scale: float,
         softcap: float | None,
         dtype: torch.dtype,
+        wants_entropy: bool,
         budget: int,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         frozen_head = needs_hidden and not needs_weight and not needs_bias
         with torch.autocast(hidden.device.type, enabled=False):
@@ -105,30 +151,40 @@ class _TokenLogProbs(torch.autograd.Function):
             high = torch.promote_types(dtype, torch.float32)
             log_prob = torch.empty(len(target), dtype=high, device=hidden.device)
             normaliser = torch.empty_like(log_prob)
+            entropy = torch.empty_like(log_prob) if wants_entropy else None
             direction = torch.empty_like(hidden_) if frozen_head else None
+            direction_of_entropy = torch.empty_like(hidden_) if frozen_head and wants_entropy else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
                 logits = head.logits(hidden_[chunk]).to(high)
                 normaliser[chunk] = logits.logsumexp(-1)
                 log_prob[chunk] = logits.gather(-1, target[chunk, None])[:, 0] - normaliser[chunk]
+                if entropy is not None:
+                    entropy[chunk] = _entropy(logits, normaliser[chunk])
+                    if direction_of_entropy is not None:
+                        slope = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])
+                        torch.mm(slope.to(dtype), head.weight, out=direction_of_entropy[chunk])
                 if direction is not None:
                     slope = head.slope(logits, target[chunk], normaliser[chunk])
                     torch.mm(slope.to(dtype), head.weight, out=direction[chunk])
         ctx.settings = (scale, softcap, dtype, budget, frozen_head, hidden.dtype)
         if direction is not None:
-            ctx.save_for_backward(direction)
+            ctx.save_for_backward(direction, direction_of_entropy)
         else:
-            ctx.save_for_backward(hidden, weight, bias, target, normaliser)
-        return log_prob
+            ctx.save_for_backward(hidden, weight, bias, target, normaliser, entropy)
+        return log_prob, entropy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
+        grad, grad_of_entropy = grads
         scale, softcap, dtype, budget, frozen_head, hidden_dtype = ctx.settings
-        unused = (None,) * 5
+        unused = (None,) * 6
         if frozen_head:
-            (direction,) = ctx.saved_tensors
-            return ((grad[:, None] * direction).to(hidden_dtype), None, None, *unused)
-        hidden, weight, bias, target, normaliser = ctx.saved_tensors
+            direction, direction_of_entropy = ctx.saved_tensors
+            whole = grad[:, None] * direction
+            if direction_of_entropy is not None:
+                whole += grad_of_entropy[:, None] * direction_of_entropy
+            return (whole.to(hidden_dtype), None, None, *unused)
+        hidden, weight, bias, target, normaliser, entropy = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         high = normaliser.dtype
         with torch.autocast(hidden.device.type, enabled=False):
@@ -139,7 +195,13 @@ class _TokenLogProbs(torch.autograd.Function):
             grad_bias = torch.zeros_like(bias, dtype=high) if needs_bias else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
                 logits = head.logits(hidden_[chunk]).to(high)
+                more = None
+                if entropy is not None:
+                    more = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])
+                    more.mul_(grad_of_entropy[chunk, None])
                 slope = head.slope(logits, target[chunk], normaliser[chunk]).mul_(grad[chunk, None])
+                if more is not None:
+                    slope.add_(more)
                 if grad_hidden is not None:
                     torch.mm(slope.to(dtype), head.weight, out=grad_hidden[chunk])
                 if grad_weight is not None:
@@ -174,6 +236,20 @@ class _Projection:
         slope = logits.sub_(normaliser[:, None]).exp_().neg_()
         slope.scatter_add_(-1, target[:, None], torch.ones_like(slope[:, :1]))
         return slope.mul_(self.scale if inner is None else inner)
+
+    def slope_of_entropy(self, logits: Tensor, normaliser: Tensor, entropy: Tensor) -> Tensor:
+        """[C, V] derivative of the entropy, -p (log p + entropy), with respect to h W^T + b."""
+        log_p = logits - normaliser[:, None]
+        slope = log_p.exp().neg_().mul_(log_p.add_(entropy[:, None]))
+        if self.softcap is None:
+            return slope.mul_(self.scale)
+        return slope.mul_(self.scale * (1 - (logits / self.softcap) ** 2))
+
+
+def _entropy(logits: Tensor, normaliser: Tensor) -> Tensor:
+    """[C] -sum_v p_v log p_v."""
+    log_p = logits - normaliser[:, None]
+    return -(log_p.exp() * log_p).sum(-1)
 
 
 def _chunks(rows: int, vocabulary: int, budget: int) -> list[slice]:

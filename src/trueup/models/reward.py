@@ -6,80 +6,41 @@ of the prompt and the response, so that what is trained here is scored alike els
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Collection
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trueup.batch.logprobs import Scores
+from trueup.batch.logprobs import Part, Scores
 from trueup.batch.stream import Stream
-from trueup.models.causal import CausalModel, Layout
-from trueup.models.padded import padded_rows
+from trueup.models.attention.padded import padded_rows, row_places
+from trueup.models.causal import StreamModel
 
 HEAD = "score"
 """What the library calls the head of the decoders it makes classifiers of."""
 
 
-class RewardModel:
+class RewardModel(StreamModel):
     """A transformers sequence-classification model of one output, read at the last token of each response.
 
-    Args:
-        network: the model, or a `PeftModel` of it.
-        layout: how streams are laid out.
-        autocast: dtype that the body's products are computed in; the head's are in float32.
+    The body's products are computed in the precision of `autocast`, the head's in float32.
     """
 
-    def __init__(
-        self, network: nn.Module, *, layout: Layout = Layout.GROUPED, autocast: torch.dtype | None = None
-    ) -> None:
-        self.network = network
-        self.body = CausalModel(network, layout=layout, autocast=autocast)
-
-    @property
-    def inner(self) -> Any:
-        """The transformers model itself, under any adapter."""
-        return self.body.inner
-
-    @property
-    def device(self) -> torch.device:
-        return self.body.device
-
-    @property
-    def autocast(self) -> torch.dtype | None:
-        return self.body.autocast
-
-    def set_layout(self, layout: Layout) -> None:
-        """Use `layout` from now on."""
-        self.body.set_layout(layout)
-
-    def without_dropout(self) -> AbstractContextManager[None]:
-        """The function itself: no dropout, and nothing drawn from the random state."""
-        return self.body.without_dropout()
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """Every parameter that an optimizer moves, by name."""
-        return self.body.trainable()
-
-    def outputs(self, stream: Stream) -> Scores:
-        """The score of each response, differentiable in the model's parameters.
-
-        Args:
-            stream: on the model's device.
-        """
-        hidden_NH = self.body.hidden(at_last_tokens(stream, pad_of(self.inner)))
+    def forward(self, stream: Stream, parts: Collection[Part] = ()) -> Scores:
+        """The score of each response; there are no further parts."""
+        inner = self.inner
+        hidden_NH = self.hidden(at_last_tokens(stream, pad_of(inner)))
         with torch.autocast(self.device.type, enabled=False):
-            score_N: Tensor = head_of(self.inner)(
+            score_N: Tensor = getattr(inner, HEAD)(
                 hidden_NH.to(torch.promote_types(hidden_NH.dtype, torch.float32))
             )[:, 0]
         return Scores(score_N)
 
-
-def head_of(inner: Any) -> Any:
-    """The head, under any adapter."""
-    return getattr(inner, HEAD)
+    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> Scores:
+        found: Scores = self(stream, parts)
+        return found
 
 
 def pad_of(inner: Any) -> int | None:
@@ -93,13 +54,13 @@ def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
 
     That is the last one, prompt and response taken together, which is not `pad`; the very first one where all are.
     """
-    tokens = stream.token_T.tolist()
-    places = []
-    for span in stream.spans:
-        for response in span.responses:
-            backwards = chain(reversed(range(*response)), reversed(range(*span.prompt)))
-            places.append(next((place for place in backwards if tokens[place] != pad), span.prompt[0]))
-    place_N = torch.tensor(places, dtype=torch.int64, device=stream.token_T.device)
+    place_NL = row_places(stream)
+    read_NL = place_NL >= 0
+    if pad is not None:
+        read_NL &= stream.token_T[place_NL.clamp(min=0)] != pad
+    column_L = torch.arange(place_NL.shape[1], device=place_NL.device)
+    last_N = torch.where(read_NL, column_L, 0).amax(1)
+    place_N = place_NL.gather(1, last_N[:, None])[:, 0]
     return replace(
         stream,
         source_S=place_N,
@@ -108,10 +69,10 @@ def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
     )
 
 
-def naive_scores(body: CausalModel, stream: Stream) -> Tensor:
+def naive_scores(model: RewardModel, stream: Stream) -> Tensor:
     """[N] the library's own padded forward pass, at the model's own precision."""
-    rows, pad = padded_rows(stream), pad_of(body.inner)
-    with body.plain() as network:
+    rows, pad = padded_rows(stream), pad_of(model.inner)
+    with model.plain() as network:
         if pad is not None:
             token_NL = torch.where(rows.mask_NL == 1, rows.token_NL, pad)
             output: Any = network(input_ids=token_NL, attention_mask=rows.mask_NL, use_cache=False)

@@ -15,10 +15,10 @@ from torch import Tensor
 from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import InputError
-from trueup.models.attention.interface import UnsupportedAttention
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend
+from trueup.models.attention.padded import padded_rows
+from trueup.models.causal import CausalModel, StreamModel
 from trueup.models.head import UnsupportedHead
-from trueup.models.padded import padded_rows
 from trueup.models.reward import RewardModel, naive_scores
 
 Numbers = Callable[[Stream], Tensor]
@@ -27,47 +27,48 @@ Numbers = Callable[[Stream], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The layout to use, and why, in one line for the user; empty when there is nothing to say."""
+    """The attention backend to use, and why, in one line for the user; empty when there is nothing to say."""
 
-    layout: Layout
+    attention: str
     message: str
 
 
-def check_layout(
-    model: CausalModel | RewardModel, groups: Sequence[TokenGroup[Any]], wanted: Layout | None
-) -> Check:
-    """Choose the layout for a model: the wanted one, or the fastest that is exact.
+def check_attention(model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None) -> Check:
+    """Choose the attention backend for a model: the wanted one, or the fastest that is exact.
 
     Args:
-        model: on its device; its layout is left as it was.
+        model: on its device; its backend is left as it was.
         groups: some of the first batch.
-        wanted: a layout the user insists on; None chooses.
+        wanted: a backend the user insists on; None chooses.
 
     Raises:
-        InputError: no layout reproduces the model, or the wanted one does not.
+        InputError: no backend reproduces the model, or the wanted one does not.
     """
-    body = model.body if isinstance(model, RewardModel) else model
     stream = probe(groups).to(model.device)
     with torch.no_grad(), model.without_dropout():
-        read, expected, what = _asked(model, stream)
-        reasons: list[str] = []
-        for layout in (Layout.GROUPED, Layout.PADDED) if wanted is None else (wanted,):
-            reason = _difference(body, stream, layout, read, expected, what)
+        read, expected, what = _numbers(model, stream)
+        refused: list[tuple[Backend, str]] = []
+        for one in automatic(model.device) if wanted is None else [backend(wanted)]:
+            reason = _difference(model, stream, one, read, expected, what)
             if reason is None:
-                said = f"the shared-prompt layout does not fit this model ({reasons[0]}); " if reasons else ""
-                return Check(layout, said and said + "prompts are repeated for every response instead")
-            reasons.append(reason)
-    kind = type(model.inner).__name__
+                told = [
+                    f"{other.title} does not fit this model ({why}); {one.instead}"
+                    for other, why in refused[:1]
+                ]
+                return Check(one.name, "".join(told))
+            refused.append((one, reason))
+    kind, reasons = type(model.inner).__name__, "; ".join(reason for _, reason in refused)
     raise InputError(
-        f"the {what} of this {kind} cannot be reproduced ({'; '.join(reasons)}), so nothing trained on "
+        f"the {what} of this {kind} cannot be reproduced ({reasons}), so nothing trained on "
         "them could be trusted. Choose another model, or another --attention"
     )
 
 
-def _asked(model: CausalModel | RewardModel, stream: Stream) -> tuple[Numbers, Tensor, str]:
+def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, Tensor, str]:
     """How the numbers that count are read of a model, what they have to be, and what they are called."""
     if isinstance(model, RewardModel):
-        return lambda given: model.outputs(given).score_N, naive_scores(model.body, stream), "scores"
+        return lambda given: model.outputs(given).score_N, naive_scores(model, stream), "scores"
+    assert isinstance(model, CausalModel)
     return lambda given: model.log_probs(given).token_S, naive_log_probs(model, stream), "log-probabilities"
 
 
@@ -94,20 +95,20 @@ def naive_log_probs(model: CausalModel, stream: Stream) -> Tensor:
 
 
 def _difference(
-    model: CausalModel, stream: Stream, layout: Layout, read: Numbers, expected: Tensor, what: str
+    model: StreamModel, stream: Stream, tried: Backend, read: Numbers, expected: Tensor, what: str
 ) -> str | None:
-    """Why the layout is not exact, or None."""
-    before, autocast = model.layout, model.autocast
+    """Why a backend is not exact, or None."""
+    before, autocast = model.attention, model.autocast
     parameter = next(model.network.parameters())
     tolerance = 1e-3 if parameter.dtype == torch.float32 else 32 * torch.finfo(parameter.dtype).eps
     try:
-        model.set_layout(layout)
+        model.set_attention(tried.name)
         model.autocast = None if parameter.dtype == torch.float32 else autocast
         got = read(stream)
     except (UnsupportedAttention, UnsupportedHead) as error:
         return str(error)
     finally:
         model.autocast = autocast
-        model.set_layout(before)
+        model.set_attention(before)
     gap = float((got - expected).abs().max())
     return None if gap <= tolerance else f"{what} are off by up to {gap:.2g}"

@@ -62,7 +62,7 @@ class CachedReference:
         facts = [
             self.identity,
             str(self.policy.autocast),
-            self.policy.layout.value,
+            self.policy.attention,
             CODE_PATH,
             torch.__version__,
         ]

@@ -39,7 +39,7 @@ class ModelCopy:
         """The copy; made on first use so that a restored one is not made twice."""
         if self._model is None:
             network = copy.deepcopy(self.policy.network).requires_grad_(False)
-            self._model = CausalModel(network, layout=self.policy.layout, autocast=self.policy.autocast)
+            self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
         return self._model
 
     def start(self, feed: Feed) -> None:

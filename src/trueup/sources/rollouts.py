@@ -19,7 +19,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError
 from trueup.feedback.groups import RankRelation
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.objectives.rollout import Rollout, Round
 from trueup.references.reference import Reference
 from trueup.words import listed
@@ -31,7 +31,7 @@ NAMES = tuple(field.name for field in fields(RolloutRow))
 
 def learnable(
     groups: Sequence[TokenGroup[RankRelation]],
-    policy: Policy,
+    policy: StreamModel,
     reference: Reference,
     rollout: Rollout,
     memory: Mapping[str, float],
@@ -107,7 +107,7 @@ def from_tensors(
 @torch.no_grad()
 def _measured(
     groups: Sequence[TokenGroup[RankRelation]],
-    policy: Policy,
+    policy: StreamModel,
     reference: Reference,
     budget: int,
     poll: Callable[[], None],
@@ -119,7 +119,7 @@ def _measured(
         poll()
         batch: Batch[Demonstrations] = collate_batch(part, Demonstrations.collate).to(policy.device)
         with policy.without_dropout():
-            ours = policy.outputs(batch.stream)
+            ours = policy.outputs(batch.stream, policy.parts)
         theirs = reference.log_probs(batch)
         assert isinstance(ours, LogProbs)
         _check(ours.token_S, ours.length_N, part, "log-probability")

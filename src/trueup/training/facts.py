@@ -13,14 +13,14 @@ from trueup import __version__
 from trueup.config.run_file import read_facts
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
+from trueup.models.causal import StreamModel
 from trueup.models.identity import model_identity
 from trueup.models.load import Loaded
-from trueup.models.policy import Policy
 
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
-def facts_of(policy: Policy, fingerprints: Mapping[str, str], loaded: Loaded) -> dict[str, Any]:
+def facts_of(policy: StreamModel, fingerprints: Mapping[str, str], loaded: Loaded) -> dict[str, Any]:
     """What run.yaml holds beside the settings; `tokens_identity` joins it once the tokens are known."""
     return {
         "versions": {

@@ -13,7 +13,7 @@ import torch
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.errors import NumericsError
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.references.reference import Reference
 
 ROUNDING = 1e-4
@@ -21,7 +21,7 @@ ROUNDING = 1e-4
 
 
 @torch.no_grad()
-def check_first_batch(policy: Policy, reference: Reference, batch: Batch[Any]) -> str | None:
+def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> str | None:
     """Compare policy and reference before anything has moved.
 
     Returns:

@@ -12,7 +12,7 @@ import torch
 from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.methods.method import Method
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.references.choices import NoReference
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
@@ -38,7 +38,7 @@ class Pace:
 class Run:
     """Everything a run moves or writes."""
 
-    policy: Policy
+    policy: StreamModel
     reference: Reference
     method: Method[Any, Any, Any]
     source: Source

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
+from trueup.batch.logprobs import Part
 from trueup.batch.tokens import TokenGroup
 from trueup.display import Display
 from trueup.errors import InputError
-from trueup.models.causal import CausalModel, Layout
+from trueup.models.causal import CausalModel, StreamModel
 from trueup.models.load import Loaded
-from trueup.models.policy import Policy
 from trueup.models.prepare import (
     SMALL,
     AdapterSettings,
@@ -22,18 +22,17 @@ from trueup.models.prepare import (
     pick_device,
 )
 from trueup.models.reward import RewardModel
-from trueup.models.selfcheck import check_layout
-from trueup.models.value_head import add_value_head
+from trueup.models.selfcheck import check_attention
 from trueup.settings.run_settings import RunSettings
 
 
 def make_policy(
-    settings: RunSettings, display: Display, *, output: str = "log-probs"
+    settings: RunSettings, display: Display, *, output: str = "log-probs", parts: Collection[Part] = ()
 ) -> tuple[CausalModel | RewardModel, Loaded]:
     """Load what is to be trained, seeded, and say how large it is.
 
     Args:
-        output: what is read of it; see `trueup.methods.method.Method.output`.
+        output, parts: what is read of it; see `trueup.methods.method.Method`.
 
     Raises:
         InputError: the model cannot be loaded or adapted as asked, or the device is not there.
@@ -59,8 +58,8 @@ def make_policy(
         policy, loaded = load_reward_policy(path, seed=settings.seed, **options)
     else:
         policy, loaded = load_policy(path, **options)
-        if output == "values":
-            add_value_head(policy)
+        if "values" in parts:
+            policy.add_value_head()
     size = num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
     display.say(
@@ -87,7 +86,7 @@ def _adapter(settings: RunSettings) -> AdapterSettings | None:
     return AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
 
 
-def choose_threads(policy: Policy, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
+def choose_threads(policy: StreamModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
     """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
 
     Args:
@@ -98,29 +97,29 @@ def choose_threads(policy: Policy, groups: Sequence[TokenGroup[Any]], settings: 
         torch.set_num_threads(settings.threads or 1)
 
 
-def threads_for_sampling(policy: Policy, settings: RunSettings) -> None:
+def threads_for_sampling(policy: StreamModel, settings: RunSettings) -> None:
     """Set the CPU threads where something is sampled before the first batch is known."""
     work = num_parameters(policy.network) * settings.micro_batch_tokens
     if settings.prompts and (settings.threads or (policy.device.type == "cpu" and work < SMALL)):
         torch.set_num_threads(settings.threads or 1)
 
 
-def choose_layout(
+def choose_attention(
     policy: CausalModel | RewardModel,
     groups: Sequence[TokenGroup[Any]],
     settings: RunSettings,
     display: Display,
 ) -> None:
-    """Take the fastest layout that is exact for this model, or the one asked for, and say so if it is slow.
+    """Take the fastest attention backend that is exact for this model, or the one asked for, and say so if it is slow.
 
     Args:
         groups: those of the first step, on which it is tried.
 
     Raises:
-        InputError: no layout is exact.
+        InputError: none is exact.
     """
-    wanted = None if settings.attention == "auto" else Layout(settings.attention)
-    check = check_layout(policy, groups, wanted)
-    policy.set_layout(check.layout)
+    wanted = None if settings.attention == "auto" else settings.attention
+    check = check_attention(policy, groups, wanted)
+    policy.set_attention(check.attention)
     if check.message:
         display.warn(check.message)

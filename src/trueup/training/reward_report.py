@@ -16,7 +16,7 @@ from trueup.batch.batch import Batch
 from trueup.batch.index import GradedPairs
 from trueup.batch.logprobs import Scores
 from trueup.evaluate.calibration import Calibration, Estimate, calibrate
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.training.loop import Run
 
 REWARD = "reward.json"
@@ -100,7 +100,7 @@ def reward_report(run: Run, say: Callable[[str], None]) -> RewardReport:
 
 
 @torch.no_grad()
-def measure(policy: Policy, batches: Iterable[Batch[Any]], *, held_out: bool) -> RewardReport:
+def measure(policy: StreamModel, batches: Iterable[Batch[Any]], *, held_out: bool) -> RewardReport:
     """Score batches of pairs."""
     scores: list[float] = []
     apart: list[float] = []

@@ -18,9 +18,8 @@ from trueup.display import Display
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
-from trueup.models.causal import CausalModel
+from trueup.models.causal import CausalModel, StreamModel
 from trueup.models.load import Loaded
-from trueup.models.policy import Policy
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference
@@ -34,7 +33,7 @@ from trueup.training.invariants import check_first_batch
 from trueup.training.loop import Pace, Run, restore, train
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import AdamW, Optimizer
-from trueup.training.policy import choose_layout, choose_threads, make_policy, threads_for_sampling
+from trueup.training.policy import choose_attention, choose_threads, make_policy, threads_for_sampling
 from trueup.training.reward_report import reward_report
 from trueup.training.schedule import learning_rate
 from trueup.training.supply.choose import read_supply
@@ -64,7 +63,9 @@ class Session:
             self._say_data(supply.lines)
             for warning in supply.warnings:
                 self.display.warn(warning)
-            policy, loaded = make_policy(self.settings, self.display, output=self.method.output)
+            policy, loaded = make_policy(
+                self.settings, self.display, output=self.method.output, parts=self.method.parts
+            )
             if resume:
                 loaded = asked_as_begun(self.folder.path, loaded)
             facts = facts_of(policy, supply.fingerprints, loaded)
@@ -92,7 +93,7 @@ class Session:
                 checkpoints.load_newest(self.folder.checkpoints, warn=self.display.warn) if resume else None
             )
             choose_threads(policy, source.first_groups(), self.settings)
-            choose_layout(policy, source.first_groups(), self.settings, self.display)
+            choose_attention(policy, source.first_groups(), self.settings, self.display)
             run = self._assemble(policy, reference, source, saved.step if saved else 0)
             if saved is not None:
                 restore(run, saved)
@@ -143,7 +144,7 @@ class Session:
         with suppress(CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
 
-    def _reference(self, policy: Policy, loaded: Loaded) -> Reference:
+    def _reference(self, policy: StreamModel, loaded: Loaded) -> Reference:
         """What the policy is measured against, by the objective or by the penalty in the reward."""
         choice, settings = self.method.reference, self.settings
         if settings.reward_kl and isinstance(choice, NoReference):
@@ -158,7 +159,7 @@ class Session:
             offline=settings.source == "offline",
         )
 
-    def _assemble(self, policy: Policy, reference: Reference, source: Source, step: int) -> Run:
+    def _assemble(self, policy: StreamModel, reference: Reference, source: Source, step: int) -> Run:
         settings, total = self.settings, source.num_steps
         optimizer = Optimizer(
             policy.trainable(),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from trueup.batch.batch import Batch
-from trueup.batch.logprobs import LogProbs, Scores
+from trueup.batch.logprobs import LogProbs, Part, Scores
 from trueup.errors import NumericsError
 from trueup.feedback.records import Origin
 from trueup.methods.method import Method
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss
 from trueup.references.reference import Reference
 from trueup.training.finite import check_finite
@@ -53,7 +53,12 @@ class Means:
 
 
 def forward(
-    policy: Policy, reference: Reference, objective: Objective, batch: Batch[Any], step: int
+    policy: StreamModel,
+    reference: Reference,
+    objective: Objective,
+    batch: Batch[Any],
+    step: int,
+    parts: Collection[Part] = (),
 ) -> tuple[Loss, LogProbs | Scores, LogProbs | None]:
     """What the policy says, log-probabilities under the reference, and the loss, all finite.
 
@@ -64,14 +69,14 @@ def forward(
     reference_log_probs = reference.log_probs(batch)
     if reference_log_probs is not None:
         check_finite(reference_log_probs.sum, None, batch, step, "log-probability under the reference")
-    outputs = policy.outputs(batch.stream)
+    outputs = policy.outputs(batch.stream, parts)
     loss = objective(outputs, reference_log_probs, batch.index)
     check_finite(loss.per_example, loss.row, batch, step, "loss")
     return loss, outputs, reference_log_probs
 
 
 def train_step(
-    policy: Policy,
+    policy: StreamModel,
     reference: Reference,
     method: Method[Any, Any, Any],
     batches: Sequence[Batch[Any]],
@@ -103,7 +108,7 @@ def train_step(
     optimizer.zero_grad()
     for batch in batches:
         poll()
-        loss, outputs, reference_log_probs = forward(policy, reference, objective, batch, step)
+        loss, outputs, reference_log_probs = forward(policy, reference, objective, batch, step, method.parts)
         loss.per_example.sum().backward()
         weight += loss.weight.double().sum().item()
         means.add_batch(loss, outputs, reference_log_probs)
@@ -115,7 +120,7 @@ def train_step(
 
 @torch.no_grad()
 def evaluate(
-    policy: Policy,
+    policy: StreamModel,
     reference: Reference,
     method: Method[Any, Any, Any],
     batches: Sequence[Batch[Any]],
@@ -129,7 +134,7 @@ def evaluate(
     objective = objective_of(method, Rows(policy, reference, batches, mismatched, step, poll))
     for batch in batches:
         poll()
-        means.add_batch(*forward(policy, reference, objective, batch, step))
+        means.add_batch(*forward(policy, reference, objective, batch, step, method.parts))
     return {f"eval_{name}": value for name, value in means.means().items()}
 
 

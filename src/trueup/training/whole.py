@@ -11,7 +11,7 @@ import torch
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.methods.method import Method
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss
 from trueup.objectives.step_objective import StepObjective
 from trueup.references.reference import Reference
@@ -29,7 +29,7 @@ class Rows:
         poll: called before every forward pass; may raise to stop.
     """
 
-    policy: Policy
+    policy: StreamModel
     reference: Reference
     batches: Sequence[Batch[Any]]
     mismatched_batches: Sequence[Batch[Any]]

@@ -18,7 +18,7 @@ from trueup.errors import InputError
 from trueup.feedback.groups import DemonstrationRelation, Discarded
 from trueup.feedback.records import Example
 from trueup.feedback.views import group
-from trueup.models.policy import Policy
+from trueup.models.causal import StreamModel
 from trueup.references.reference import Reference
 from trueup.training.finite import check_finite
 
@@ -28,7 +28,7 @@ class KLPenalty:
     """Takes beta log(pi / pi_ref)(y | x) off the score of every response, pi being the policy as it is now."""
 
     beta: float
-    policy: Policy
+    policy: StreamModel
     reference: Reference
     encoder: Encoder
     budget: int

@@ -10,8 +10,8 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.display import Display
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method
+from trueup.models.causal import StreamModel
 from trueup.models.load import Loaded
-from trueup.models.policy import Policy
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.source import Source
@@ -25,7 +25,7 @@ class Context:
 
     settings: RunSettings
     method: Method[Any, Any, Any]
-    policy: Policy
+    policy: StreamModel
     loaded: Loaded
     reference: Reference
     folder: RunFolder

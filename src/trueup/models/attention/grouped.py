@@ -1,4 +1,8 @@
-"""Which queries meet which keys: the group stream cut into blocks of attention work.
+"""Attention over the group stream, block by block: which queries meet which keys, and the products.
+
+It is registered with transformers under a name without a mask function, so that the library builds no mask and hands
+its keyword arguments down to the attention function: the plan travels as `trueup_plan`. The library must never be left
+to infer packing from position ids, which would cut the second response off its prompt without a word.
 
 A piece is a run of queries of one prompt or one response together with every key that any of them may see.
 Long runs are cut into blocks of queries so that the triangle above the diagonal is not computed; pieces of
@@ -10,11 +14,15 @@ Shape suffixes: B pieces of a block, Q queries and K keys of a piece (padded), T
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
 
 from trueup.batch.stream import GroupSpan, Stream
+from trueup.models.attention import Backend, Inputs, checked
 
 Run = tuple[int, int]
 """Stream positions [start, stop)."""
@@ -103,7 +111,7 @@ def plan_attention(stream: Stream) -> Plan:
         place_T[query_BQ[real_BQ]] = offset + real_BQ.flatten().nonzero()[:, 0]
         offset += query_BQ.numel()
         blocks.append(_block(query_BQ, key_BK, real_BK, stream))
-    return Plan(tuple(blocks), place_T.to(stream.token_T.device))
+    return Plan(tuple(blocks), place_T.to(stream.token_T.device, non_blocking=True))
 
 
 def _pieces(spans: Sequence[GroupSpan]) -> Iterator[Piece]:
@@ -150,7 +158,7 @@ def _places(runs: Sequence[tuple[Run, Run]]) -> tuple[Tensor, Tensor]:
 
 def _block(query_BQ: Tensor, key_BK: Tensor, real_BK: Tensor, stream: Stream) -> Block:
     device, position_T = stream.token_T.device, stream.position_T
-    query_BQ, key_BK, real_BK = query_BQ.to(device), key_BK.to(device), real_BK.to(device)
+    query_BQ, key_BK, real_BK = (one.to(device, non_blocking=True) for one in (query_BQ, key_BK, real_BK))
     return Block(
         query_BQ=query_BQ,
         key_BK=key_BK,
@@ -158,3 +166,87 @@ def _block(query_BQ: Tensor, key_BK: Tensor, real_BK: Tensor, stream: Stream) ->
         distance_BQK=position_T[query_BQ][..., None] - position_T[key_BK][:, None],
         short=query_BQ.shape[1] * key_BK.shape[1] <= SHORT,
     )
+
+
+def grouped_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    trueup_plan: Plan | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer over a stream, block by block.
+
+    Args:
+        query: [1, heads, T, D]; key and value: [1, key heads, T, D].
+        sliding_window: positions a query sees, itself included; counted by position, not by place in the stream.
+        softcap: scores become softcap tanh(scores / softcap).
+        trueup_plan: of the stream.
+
+    Returns:
+        [1, T, heads, D], and no attention weights.
+    """
+    plan = checked(trueup_plan, Plan, attention_mask, dropout, kwargs)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query_THD, key_THD, value_THD = (x[0].transpose(0, 1) for x in (query, key, value))
+    outputs = [
+        _attend(block, query_THD, key_THD, value_THD, scale, sliding_window, softcap) for block in plan.blocks
+    ]
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return joined.index_select(0, plan.place_T)[None], None
+
+
+def _attend(
+    block: Block,
+    query_THD: Tensor,
+    key_THD: Tensor,
+    value_THD: Tensor,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """[B * Q, heads, D] for one block."""
+    (B, Q), K = block.query_BQ.shape, block.key_BK.shape[1]
+    heads, D = query_THD.shape[1:]
+    key_heads = key_THD.shape[1]
+    repeat = heads // key_heads
+    # [B, key heads, repeat * Q, D]: the queries that share a key head are rows of one product.
+    query = query_THD.index_select(0, block.query_BQ.reshape(-1)).view(B, Q, key_heads, repeat, D)
+    query = query.permute(0, 2, 3, 1, 4).reshape(B, key_heads, repeat * Q, D)
+    key, value = (
+        x.index_select(0, block.key_BK.reshape(-1)).view(B, K, key_heads, -1).transpose(1, 2)
+        for x in (key_THD, value_THD)
+    )
+    if softcap is None and not (block.short and query.device.type == "cpu"):
+        mask = block.mask(window).repeat(1, 1, repeat, 1)
+        output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    else:
+        scores = (query @ key.transpose(-1, -2)) * scale
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores = scores.view(B, key_heads, repeat, Q, K) + block.bias(window, scores.dtype)[:, :, None]
+        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
+        output = weights.view(B, key_heads, repeat * Q, K) @ value
+    output = output.view(B, key_heads, repeat, Q, -1).permute(0, 3, 1, 2, 4)
+    return output.reshape(B * Q, heads, -1)
+
+
+def inputs(stream: Stream) -> Inputs:
+    """The stream as one row of tokens, and its plan."""
+    keywords = {
+        "input_ids": stream.token_T[None],
+        "position_ids": stream.position_T[None],
+        "attention_mask": None,
+        "trueup_plan": plan_attention(stream),
+    }
+    return Inputs(keywords, stream.source_S)
+
+
+AttentionInterface.register("trueup_grouped", grouped_attention)
+BACKEND = Backend("grouped", "trueup_grouped", inputs, "the shared-prompt layout", order=10)
