@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.annotators import fence
+from trueup.annotators import quoting
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
 from trueup.annotators.question import pose
@@ -112,7 +112,7 @@ def test_a_mark_occurs_in_no_text_and_depends_on_nothing_but_the_texts(texts: li
 
 def test_a_mark_that_occurs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one digit, 15 of 16 marks occur in the text, in capitals or not."""
-    monkeypatch.setattr(fence, "DIGITS", 1)
+    monkeypatch.setattr(quoting, "DIGITS", 1)
     for left in "0123456789abcdef":
         text = "0123456789abcdef".replace(left, "")
         assert boundary_of([text]) == boundary_of([text.upper()]) == left
