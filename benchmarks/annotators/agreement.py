@@ -33,7 +33,7 @@ from trueup.batch.stream import build_stream
 from trueup.errors import TrueupError
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
 from trueup.settings.annotator_settings import LocalAnnotator
@@ -52,7 +52,7 @@ class Pair:
 
     @property
     def example(self) -> Example:
-        return Example(self.prompt, (Response(self.responses[0]), Response(self.responses[1])))
+        return Example(Prompt(self.prompt), (Response(self.responses[0]), Response(self.responses[1])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def by_likelihood(folder: str, pairs: Sequence[Pair]) -> list[float | None]:
     said: list[float | None] = []
     for pair in pairs:
         with quiet():
-            encoded = encoder.encode(Group(f"{pair.prompt}\n\n", pair.responses, None))
+            encoded = encoder.encode(Group(Prompt(f"{pair.prompt}\n\n"), pair.responses, None))
         if isinstance(encoded, Discarded) or encoded.responses_cut:
             said.append(None)
             continue

@@ -25,7 +25,7 @@ import torch
 import typer
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling import write
@@ -79,7 +79,7 @@ def main(
 
     def generate(seed: int) -> int:
         torch.manual_seed(seed)
-        ids = [encoder.asked_ids(prompt.content) for prompt in prompts]
+        ids = [encoder.asked_ids(prompt) for prompt in prompts]
         width = max(map(len, ids))
         padded = torch.tensor([[0] * (width - len(one)) + one for one in ids])
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids])

@@ -14,7 +14,7 @@ from trueup.annotators.judge import Heard, Opinion, Question, Unreadable, Verdic
 from trueup.annotators.templates import load_template
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 
 BROKEN = Unreadable("the answer is neither label")
 
@@ -46,7 +46,7 @@ def annotator(judge: Scripted, **options: object) -> ComparingAnnotator:
 
 
 def example(*responses: str, prompt: str = "Which?", row: int = 1) -> Example:
-    return Example(prompt, tuple(map(Response, responses)), origin=Origin("a.jsonl", row))
+    return Example(Prompt(prompt, origin=Origin("a.jsonl", row)), tuple(map(Response, responses)))
 
 
 probabilities = st.floats(0, 1)
@@ -129,7 +129,7 @@ def test_the_order_of_responses_changes_no_bit(words: list[str], random: object)
 def test_all_pairs_of_different_responses_are_compared_once() -> None:
     """The third says what the first says, and is left alone; earlier judgements go, the rest stays."""
     old = Example(
-        "Which?",
+        Prompt("Which?", origin=Origin("a.jsonl", 7)),
         (
             Response("aaa", score=3.0, source="p", tokens=(4, 5)),
             Response("a", label=1.0),
@@ -137,7 +137,6 @@ def test_all_pairs_of_different_responses_are_compared_once() -> None:
             Response("aa", demonstration=True),
         ),
         (Comparison(1, 0),),
-        Origin("a.jsonl", 7),
     )
     judge = Scripted(lambda first, second: 1.0 if len(first) > len(second) else 0.0)
     new = annotator(judge).annotate([old]).examples[0]
@@ -168,8 +167,8 @@ def test_why_an_example_has_no_comparison() -> None:
             return 0.7
         return BROKEN if first == "broken" else 1.0
 
-    same = Example("p", (Response("x"), Response("x")), origin=Origin("a.jsonl", 4))
-    talk = Example((Message("user", "p"),), (Response((Message("assistant", "x"),)),) * 2)
+    same = Example(Prompt("p", origin=Origin("a.jsonl", 4)), (Response("x"), Response("x")))
+    talk = Example(Prompt((Message("user", "p"),)), (Response((Message("assistant", "x"),)),) * 2)
     found = annotator(Scripted(says), max_unreadable=1).annotate(
         [example("tie", "a"), example("broken", "a", row=2), example("broken", "tie", row=3), same, talk]
     )
@@ -269,7 +268,9 @@ def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
 def test_tools_reach_the_judge() -> None:
     judge = Scripted(lambda first, second: 1.0)
     talk = (Message("user", "p"),)
-    annotator(judge).annotate([Example(talk, (Response("a"), Response("b")), tools=({"name": "look"},))])
+    annotator(judge).annotate(
+        [Example(Prompt(talk, tools=({"name": "look"},)), (Response("a"), Response("b")))]
+    )
     assert all('Tools: [{"name": "look"}]' in question.text for question in judge.blocks[0])
 
 

@@ -10,12 +10,12 @@ from support.judge_answers import first_with, said, shown
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 PAIRS = 60
 EXAMPLES = [
-    Example(f"Prompt {number}", (Response(f"One {number}"), Response(f"Another {number}")))
+    Example(Prompt(f"Prompt {number}"), (Response(f"One {number}"), Response(f"Another {number}")))
     for number in range(PAIRS)
 ]
 

@@ -18,12 +18,13 @@ from transformers import AutoModelForCausalLM
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 STARTING = 180
 EXAMPLES = [
-    Example(f"Prompt {number}", (Response("Short"), Response("A longer response"))) for number in range(3)
+    Example(Prompt(f"Prompt {number}"), (Response("Short"), Response("A longer response")))
+    for number in range(3)
 ]
 pytestmark = [
     pytest.mark.slow,
@@ -114,7 +115,11 @@ def test_log_probs_that_a_server_does_not_give_are_not_made_up(served: tuple[Pat
 
 def test_a_model_that_the_server_does_not_have(served: tuple[Path, str]) -> None:
     """This server refuses each question by itself."""
-    examples = [Example(f"{example.prompt} {n}", example.responses) for example in EXAMPLES for n in range(4)]
+    examples = [
+        Example(Prompt(f"{example.prompt.content} {n}"), example.responses)
+        for example in EXAMPLES
+        for n in range(4)
+    ]
     choice = EndpointAnnotator(base_url=served[1], model="no/such-model", cache=False)
     with pytest.raises(
         AnnotatorError, match=r"24 of 24 verdicts .* the endpoint refused the question: 400"

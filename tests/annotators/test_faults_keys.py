@@ -11,12 +11,14 @@ from support.judge_answers import first_with, said, shown
 
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 KEY = "canary-5f2a9c41d7"
 EXAMPLES = [
-    Example(f"Prompt {number}", (Response(f"Short {number}"), Response(f"A longer response {number}")))
+    Example(
+        Prompt(f"Prompt {number}"), (Response(f"Short {number}"), Response(f"A longer response {number}"))
+    )
     for number in range(10)
 ]
 ECHO = {"error": {"message": f"Incorrect key provided: {KEY}, from Authorization: Bearer {KEY}"}}

@@ -16,7 +16,7 @@ from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.settings.annotator_settings import LocalAnnotator
 
@@ -191,7 +191,7 @@ def test_numbers_that_are_none_cannot_be_read() -> None:
 
 
 def example(first: str, second: str) -> Example:
-    return Example("What?", (Response(first), Response(second)))
+    return Example(Prompt("What?"), (Response(first), Response(second)))
 
 
 def test_an_annotator_from_a_folder(tiny_model: Path, template: str) -> None:
@@ -228,7 +228,7 @@ def test_probabilities_from_a_folder_are_the_library_s(tiny_model: Path, templat
     labels = [[tokenizer.convert_tokens_to_ids(n)] for n in "12"]
     shares = []
     for first, second in (("a pear", "yes"), ("yes", "a pear")):
-        text = made.template.render("What?", first, second)
+        text = made.template.render(Prompt("What?"), first, second)
         ids = tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
         )

@@ -16,14 +16,16 @@ from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a": (" b", " c")}
 
 
 def example(prompt: Any, *responses: Any, row: int = 1, **more: Any) -> Example:
-    return Example(prompt, tuple(Response(one) for one in responses), origin=Origin("a.jsonl", row), **more)
+    return Example(
+        Prompt(prompt, origin=Origin("a.jsonl", row)), tuple(Response(one) for one in responses), **more
+    )
 
 
 EXAMPLES = [example(prompt, *responses, row=row) for row, (prompt, responses) in enumerate(TEXTS.items(), 1)]
@@ -94,10 +96,9 @@ def test_a_score_depends_on_its_own_example_alone(
 
 def test_what_was_said_before_is_replaced(folder: Path) -> None:
     judged = Example(
-        "a",
+        Prompt("a", origin=Origin("a.jsonl", 1)),
         (Response(" b", score=9.0, label=1.0, source="m"), Response(" c")),
         (Comparison(0, 1),),
-        Origin("a.jsonl", 1),
     )
     (made,) = reward(folder).annotate([judged]).examples
     assert isinstance(made, Example)
@@ -192,7 +193,7 @@ def test_a_conditioned_policy_is_asked_with_its_condition(tmp_path: Path) -> Non
     folder = save_causal(tmp_path / "m")
     plain = scores(likelihood(folder), EXAMPLES)
     Condition(" <{reward}> ", 1, "end", reward=2.3).save(folder)
-    written = [replace(one, prompt=f"{one.prompt} <2.3> ") for one in EXAMPLES]
+    written = [replace(one, prompt=Prompt(f"{one.prompt.content} <2.3> ")) for one in EXAMPLES]
     asked = scores(likelihood(folder), EXAMPLES)
     assert asked != plain
     (folder / "condition.json").unlink()

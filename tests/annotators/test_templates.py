@@ -11,7 +11,7 @@ from trueup.annotators.quoting import boundary_of
 from trueup.annotators.templates import TEMPLATES, load_template, template_source
 from trueup.annotators.templates import template as template_module
 from trueup.errors import InputError
-from trueup.feedback.records import Message
+from trueup.feedback.records import Message, Prompt
 
 SMALL = "Which is better?\n{{ prompt }}\n1:\n{{ first }}\n2:\n{{ second }}\nAnswer="
 
@@ -25,7 +25,7 @@ def saved(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_that_come_with_trueup(name: str) -> None:
     """Preamble, what is to be judged, ending, as in the papers; the answer follows the last character."""
-    text = pose(load_template(name), "What is it?", "A plum.", "A pear.").text
+    text = pose(load_template(name), Prompt("What is it?"), "A plum.", "A pear.").text
     mark = boundary_of(("What is it?", "A plum.", "A pear."))
     places = [text.index(part) for part in ("You are an expert", mark, "What is it?", "A plum.", "A pear.")]
     assert places == sorted(places)
@@ -38,8 +38,8 @@ def test_templates_that_come_with_trueup(name: str) -> None:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_an_instruction_stands_in_place_of_what_to_prefer(name: str) -> None:
     template = load_template(name)
-    own = pose(template, "p", "a", "b").text.splitlines()
-    steered = pose(template, "p", "a", "b", instruction="Prefer the short one.").text.splitlines()
+    own = pose(template, Prompt("p"), "a", "b").text.splitlines()
+    steered = pose(template, Prompt("p"), "a", "b", instruction="Prefer the short one.").text.splitlines()
     changed = [(old, new) for old, new in zip(own, steered, strict=True) if old != new]
     assert len(changed) == 1
     assert changed[0][0].startswith("Decide which of the two")
@@ -62,7 +62,7 @@ def test_templates_are_packaged_beside_their_reader() -> None:
 
 def test_a_copy_of_a_template_is_the_template(tmp_path: Path) -> None:
     copy = load_template(saved(tmp_path, template_source("summary")))
-    assert pose(copy, "p", "a", "b") == pose(load_template("summary"), "p", "a", "b")
+    assert pose(copy, Prompt("p"), "a", "b") == pose(load_template("summary"), Prompt("p"), "a", "b")
 
 
 def test_a_conversation_is_shown_as_lines() -> None:
@@ -75,7 +75,9 @@ def test_a_conversation_is_shown_as_lines() -> None:
     )
     turns = (Message("assistant", "Rain."), Message("tool", "x"), Message("assistant", "Yes."))
     tools = ({"function": {"name": "look"}},)
-    text = pose(load_template("helpfulness"), talk, turns, (Message("assistant", "Sun."),), tools=tools).text
+    text = pose(
+        load_template("helpfulness"), Prompt(talk, tools), turns, (Message("assistant", "Sun."),)
+    ).text
     assert (
         '>\nTools: [{"function": {"name": "look"}}]\n\nSystem: Be brief.\n\nHuman: Weather?\n\n'
         'Assistant: calls [{"name": "look", "at": "Bonn"}]\n\nTool: rain\n\nSystem: In English.\n</' in text
@@ -121,9 +123,9 @@ def test_a_template_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: py
 
 def test_what_is_cut_only_when_it_is_long_is_refused_when_it_is(tmp_path: Path) -> None:
     template = load_template(saved(tmp_path, SMALL.replace("{{ first }}", "{{ first[:5000] }}")))
-    pose(template, "p", "a" * 900, "b")
+    pose(template, Prompt("p"), "a" * 900, "b")
     with pytest.raises(InputError, match=r"mine\.jinja: the template does not show first whole"):
-        pose(template, "p", "a" * 9000, "b")
+        pose(template, Prompt("p"), "a" * 9000, "b")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import contents_that_spell, special_texts
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
-from trueup.feedback.records import Content, Message, Tools
+from trueup.feedback.records import Content, Message, Prompt, Tools
 
 IM_START, IM_END = 4, 5
 TURN = "<|im_end|>\n<|im_start|>"
@@ -39,7 +39,7 @@ def encoder(template: str = TOOLED) -> Encoder:
 
 
 def encode(e: Encoder, prompt: Content, *responses: Content, tools: Tools = ()) -> EncodedGroup[None]:
-    encoded = e.encode(Group(prompt, responses, None, None, tools))
+    encoded = e.encode(Group(Prompt(prompt, tools=tools), responses, None))
     assert isinstance(encoded, EncodedGroup)
     return encoded
 
@@ -56,8 +56,8 @@ def test_the_prompt_shows_the_tools_as_at_inference() -> None:
         '<|im_start|>system\nTools: [{"type": "function", "function": {"name": "add", "description": "Adds."}}]'
         "<|im_end|>\n<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert e.prompt_ids((ASK,), (ADD,)) == encoded.tokens.prompt.tolist()
-    assert e.prompt_ids((ASK,)) != encoded.tokens.prompt.tolist()
+    assert e.prompt_ids(Prompt((ASK,), (ADD,))) == encoded.tokens.prompt.tolist()
+    assert e.prompt_ids(Prompt((ASK,))) != encoded.tokens.prompt.tolist()
     assert not encoded.notes
 
 
@@ -71,7 +71,7 @@ def test_a_template_without_tools_is_noted() -> None:
 
 def test_raw_text_takes_no_tools() -> None:
     with pytest.raises(InputError, match="tools are declared for a prompt of raw text"):
-        encoder().encode(Group("2 + 2?", ("4",), None, None, (ADD,)))
+        encoder().encode(Group(Prompt("2 + 2?", tools=(ADD,)), ("4",), None))
 
 
 def test_a_call_is_learned_from_where_the_model_starts_to_speak() -> None:
@@ -170,7 +170,7 @@ def test_contents_that_spell_special_tokens_are_counted() -> None:
     assert special == ("<bos>", "<eos>", "<pad>", "<unk>", "<|im_end|>", "<|im_start|>")
 
     def count(prompt: Content, *responses: Content, tools: Tools = ()) -> int:
-        return contents_that_spell(Group(prompt, responses, None, None, tools), special)
+        return contents_that_spell(Group(Prompt(prompt, tools=tools), responses, None), special)
 
     assert count((ASK,), (call(), RESULT, FOUR), "4", tools=(ADD,)) == 0
     assert count((Message("user", "<eos>"), RESULT), (call("<eos>"),), "<bos>") == 3

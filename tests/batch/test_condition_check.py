@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trueup.batch.condition_check import check_condition, unknown_words
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
+from trueup.feedback.records import Prompt
 from trueup.world.tokenizer import make_tokenizer
 
 WORLD = make_tokenizer()
@@ -96,10 +97,10 @@ def test_words_that_are_glued_to_the_prompt_are_refused(text: str, position: str
     with pytest.raises(
         InputError, match=f"glued to the word beside it. Put a space {side} it in --condition"
     ):
-        check_condition(condition, WORLD, ["name two colours ."])
+        check_condition(condition, WORLD, [Prompt("name two colours .")])
     apart = Condition(f" {text.strip()} ", 1, position, 1.0, highest=2.0, lowest=-3.0)
-    check_condition(apart, WORLD, ["name two colours .", "sort plum and fig ."])
+    check_condition(apart, WORLD, [Prompt("name two colours ."), Prompt("sort plum and fig .")])
 
 
 def test_unknown_words_of_the_prompt_itself_do_no_harm() -> None:
-    check_condition(asked(" score {reward}"), WORLD, ["name two gadgets ."])
+    check_condition(asked(" score {reward}"), WORLD, [Prompt("name two gadgets .")])

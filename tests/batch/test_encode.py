@@ -11,7 +11,7 @@ from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Content, Message, Origin
+from trueup.feedback.records import Content, Message, Origin, Prompt
 
 IM_END = 5
 ASK = (Message("user", "Why?"),)
@@ -31,7 +31,7 @@ def encoder(
 
 
 def encode(encoder: Encoder, prompt: Content, *responses: Content) -> EncodedGroup[None]:
-    encoded = encoder.encode(Group(prompt, responses, None))
+    encoded = encoder.encode(Group(Prompt(prompt), responses, None))
     assert isinstance(encoded, EncodedGroup)
     return encoded
 
@@ -103,7 +103,9 @@ def test_what_cannot_be_trained_on_is_discarded_with_a_reason(
     settings: dict[str, Any], prompt: str, reason: str
 ) -> None:
     origin = Origin("data.jsonl", 7)
-    assert encoder(**settings).encode(Group(prompt, ("d",), None, origin)) == Discarded(reason, origin)
+    assert encoder(**settings).encode(Group(Prompt(prompt, origin=origin), ("d",), None)) == Discarded(
+        reason, origin
+    )
 
 
 def test_an_empty_prompt_is_its_beginning_of_sequence() -> None:
@@ -195,8 +197,8 @@ def test_a_control_token_that_has_no_role_in_the_tokenizer_is_special_too() -> N
 def test_inference_is_prompted_with_what_training_saw(content: str, adds_space: bool) -> None:
     e = encoder(chat_template=CHATML, adds_space=adds_space)
     prompt = (Message("system", "Be brief."), Message("user", content))
-    assert e.prompt_ids(prompt) == encode(e, prompt, "So.").tokens.prompt.tolist()
-    assert e.prompt_ids("raw " + content) == encode(e, "raw " + content, "So.").tokens.prompt.tolist()
+    assert e.prompt_ids(Prompt(prompt)) == encode(e, prompt, "So.").tokens.prompt.tolist()
+    assert e.prompt_ids(Prompt("raw " + content)) == encode(e, "raw " + content, "So.").tokens.prompt.tolist()
 
 
 def test_a_template_whose_opening_differs_at_inference_is_noted() -> None:
@@ -215,18 +217,18 @@ def test_a_tokenizer_that_puts_a_space_first_does_not_put_it_before_a_response()
 
 def test_both_sides_speak_one_form() -> None:
     with pytest.raises(InputError, match="prompt is raw text but the response is a list of messages"):
-        encoder().encode(Group("ab", ((Message("assistant", "c"),),), None))
+        encoder().encode(Group(Prompt("ab"), ((Message("assistant", "c"),),), None))
 
 
 def test_conversations_need_a_chat_template() -> None:
     with pytest.raises(InputError, match=r"no chat template.*--chat-template FILE"):
-        encoder().encode(Group(ASK, ("So.",), None))
+        encoder().encode(Group(Prompt(ASK), ("So.",), None))
 
 
 def test_a_response_that_holds_nothing_to_learn_is_discarded() -> None:
     e = encoder(max_length=50, chat_template=CHATML, end_ids=(EOS, IM_END))
     turns = (Message("user", "x" * 100), Message("assistant", "So."))
-    encoded = e.encode(Group(ASK, (turns,), None))
+    encoded = e.encode(Group(Prompt(ASK), (turns,), None))
     assert encoded == Discarded("response without a token to learn", None)
 
 
@@ -245,7 +247,7 @@ class TestTokensOfThePolicy:
     def written(
         self, e: Encoder, prompt: Content, response: Content, *ids: int
     ) -> tuple[list[int], list[bool], frozenset[str]]:
-        encoded = e.encode(Group(prompt, (response,), None, tokens=(ids,)))
+        encoded = e.encode(Group(Prompt(prompt), (response,), None, tokens=(ids,)))
         assert isinstance(encoded, EncodedGroup)
         (row,) = encoded.tokens.responses
         return row.ids.tolist(), row.scored.tolist(), encoded.notes
@@ -296,7 +298,7 @@ class TestTokensOfThePolicy:
         assert (ids, notes) == ([e.tokenizer.convert_tokens_to_ids("cd"), EOS], frozenset())
 
     def test_they_are_cut_as_text_is(self, e: Encoder, c: int) -> None:
-        encoded = e.encode(Group("ab", ("c" * 6, "c"), None, tokens=((c,) * 6, None)))
+        encoded = e.encode(Group(Prompt("ab"), ("c" * 6, "c"), None, tokens=((c,) * 6, None)))
         assert isinstance(encoded, EncodedGroup)
         assert [row.ids.tolist() for row in encoded.tokens.responses] == [[c] * 5, [c, EOS]]
         assert encoded.responses_cut == 1

@@ -5,7 +5,7 @@ from support.tiny_models import BOS, CHATML, EOS, char_tokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.feedback.groups import Group
-from trueup.feedback.records import Content, Message
+from trueup.feedback.records import Content, Message, Prompt
 
 IM_END = 5
 ASK = (Message("user", "Why?"),)
@@ -23,7 +23,7 @@ def encoded(
     **tokenizer: bool,
 ) -> tuple[list[int], list[int], list[bool]]:
     made = char_tokenizer(chat_template=template, **tokenizer)
-    found = Encoder(made, end_ids=ends, limits=Limits(1000)).encode(Group(prompt, (response,), None))
+    found = Encoder(made, end_ids=ends, limits=Limits(1000)).encode(Group(Prompt(prompt), (response,), None))
     assert isinstance(found, EncodedGroup)
     (row,) = found.tokens.responses
     return found.tokens.prompt.tolist(), row.ids.tolist(), row.scored.tolist()
@@ -68,7 +68,7 @@ def test_an_end_that_is_the_padding_too_is_learned(prompt: Content) -> None:
     made = char_tokenizer(chat_template=WITH_EOS)
     made.pad_token = made.eos_token
     assert made.pad_token_id == EOS
-    found = Encoder(made, end_ids=(EOS,), limits=Limits(1000)).encode(Group(prompt, ("So.",), None))
+    found = Encoder(made, end_ids=(EOS,), limits=Limits(1000)).encode(Group(Prompt(prompt), ("So.",), None))
     assert isinstance(found, EncodedGroup)
     (row,) = found.tokens.responses
     assert row.ids[-1] == EOS

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.feedback.groups import Group
-from trueup.feedback.records import Message
+from trueup.feedback.records import Message, Prompt
 
 MODELS = ("tinystories-656k-bf16", "stories260K")
 PAIRS = [
@@ -28,7 +28,7 @@ def encoder(request: pytest.FixtureRequest, shared: Callable[[str], Path]) -> En
 
 
 def pieces(encoder: Encoder, prompt: str, response: str) -> tuple[list[int], list[int]]:
-    encoded = encoder.encode(Group(prompt, (response,), None))
+    encoded = encoder.encode(Group(Prompt(prompt), (response,), None))
     assert isinstance(encoded, EncodedGroup)
     return encoded.tokens.prompt.tolist(), encoded.tokens.responses[0].ids.tolist()
 
@@ -61,9 +61,9 @@ def test_a_response_does_not_get_the_space_of_a_beginning(encoder: Encoder) -> N
 def test_of_a_conversation_the_words_are_learned_as_they_stand(encoder: Encoder) -> None:
     encoder.tokenizer.chat_template = CHATML.replace("<|im_end|>", encoder.tokenizer.eos_token)
     prompt = (Message("user", "Tell me of a cat."),)
-    encoded = encoder.encode(Group(prompt, ("The cat sat.",), None))
+    encoded = encoder.encode(Group(Prompt(prompt), ("The cat sat.",), None))
     assert isinstance(encoded, EncodedGroup)
     (row,) = encoded.tokens.responses
     assert row.scored.all()
     assert encoder.tokenizer.decode(list(row.ids)).lstrip() == "The cat sat." + encoder.tokenizer.eos_token
-    assert encoder.prompt_ids(prompt) == encoded.tokens.prompt.tolist()
+    assert encoder.prompt_ids(Prompt(prompt)) == encoded.tokens.prompt.tolist()

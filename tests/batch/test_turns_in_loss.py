@@ -14,7 +14,7 @@ from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.feedback.groups import Group, PairRelation
-from trueup.feedback.records import Comparison, Example, Message, Response
+from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
 from trueup.feedback.turns_in_loss import every_turn
 from trueup.feedback.views import pairs
 from trueup.models.causal import CausalModel
@@ -40,7 +40,7 @@ def encode(e: Encoder, group: Group[Any]) -> EncodedGroup[Any]:
 
 
 def pair(*prompt: Message) -> Example:
-    return Example(prompt, (Response((NO,)), Response((YES,))), (Comparison(0, 1),))
+    return Example(Prompt(prompt), (Response((NO,)), Response((YES,))), (Comparison(0, 1),))
 
 
 def viewed(example: Example) -> Group[PairRelation]:
@@ -51,10 +51,10 @@ def viewed(example: Example) -> Group[PairRelation]:
 
 def separate_turns(example: Example) -> Iterator[Group[None]]:
     """Each turn of the assistant as the response to all that stands before it: the first response's conversation."""
-    turns = (*example.prompt, *example.responses[0].content)
+    turns = (*example.prompt.content, *example.responses[0].content)
     for place, turn in enumerate(turns):
         if isinstance(turn, Message) and turn.role == "assistant":
-            yield Group(turns[:place], ((turn,),), None)  # type: ignore[arg-type]
+            yield Group(Prompt(turns[:place]), ((turn,),), None)  # type: ignore[arg-type]
 
 
 def test_every_turn_of_the_assistant_is_scored_with_its_end_and_nothing_else() -> None:
@@ -144,7 +144,7 @@ def test_both_sides_cut_before_they_differ_are_noted() -> None:
     assert any("differ only beyond max_length" in note for note in encoded.notes)
     assert not encode(encoder(max_length=length + 1), viewed(every_turn(pair(*TALK)))).notes
     assert not encode(
-        encoder(max_length=length), viewed(Example((ASK,), pair().responses, pair().comparisons))
+        encoder(max_length=length), viewed(Example(Prompt((ASK,)), pair().responses, pair().comparisons))
     ).notes
 
 
@@ -162,8 +162,8 @@ def test_real_tokenizers_see_the_turns_in_between_as_at_inference(
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     e = Encoder(tokenizer, end_ids=(end,), limits=Limits(1000))
     story, more = Message("user", "Once upon a time\n\nthere"), Message("user", "and the cat?")
-    example = Example((story, SO, more, YES, story), (Response((NO,)),))
-    whole = encode(e, Group((story,), (every_turn(example).responses[0].content,), None)).tokens
+    example = Example(Prompt((story, SO, more, YES, story)), (Response((NO,)),))
+    whole = encode(e, Group(Prompt((story,)), (every_turn(example).responses[0].content,), None)).tokens
     (row,) = whole.responses
     last = encode(e, Group(example.prompt, ((NO,),), None)).tokens
     ids = np.concatenate([whole.prompt, row.ids]).tolist()

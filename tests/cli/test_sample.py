@@ -68,7 +68,7 @@ def read(name: str = "out.jsonl") -> tuple[Example, ...]:
 def test_several_models_several_responses(folder: Path, capsys: Captured) -> None:
     assert ask("--model", "B", "--responses", 3) == 0
     examples = read()
-    assert [one.prompt for one in examples] == ["say 1:", "say 2:", "say 3:"]
+    assert [one.prompt.content for one in examples] == ["say 1:", "say 2:", "say 3:"]
     for example in examples:
         assert [one.source for one in example.responses] == ["A"] * 3 + ["B"] * 3
         for one in example.responses:
@@ -129,7 +129,7 @@ def test_what_the_data_hold_is_kept_or_not(folder: Path, capsys: Captured) -> No
     new = [[one.content for one in example.responses[2:]] for example in merged]
     assert [[one.content for one in example.responses] for example in read()] == new
     assert ask("--count", 1, data="pairs.jsonl", output="one.jsonl") == 0
-    assert [one.prompt for one in read("one.jsonl")] == ["say 1:"] and len(
+    assert [one.prompt.content for one in read("one.jsonl")] == ["say 1:"] and len(
         read("one.jsonl")[0].responses
     ) == 4
 

@@ -9,7 +9,7 @@ import pytest
 from trueup.config.resolve import Resolved
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example, Prompt, Response
 from trueup.methods import METHODS
 
 Settle = Callable[..., Resolved]
@@ -167,8 +167,12 @@ class TestWhatNeedsAllOfTheData:
 
 
 LOSER, WINNER = Response("a", score=0.0, label=0.0), Response("b", score=1.0, label=1.0)
-COMPARED = Example("p", (Response("a"), Response("b")), comparisons=(Comparison(1, 0),))
-EXAMPLES = {"one": Example("p", (WINNER,)), "two": Example("p", (LOSER, WINNER)), "compared": COMPARED}
+COMPARED = Example(Prompt("p"), (Response("a"), Response("b")), comparisons=(Comparison(1, 0),))
+EXAMPLES = {
+    "one": Example(Prompt("p"), (WINNER,)),
+    "two": Example(Prompt("p"), (LOSER, WINNER)),
+    "compared": COMPARED,
+}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -20,14 +20,13 @@ from trueup.evaluate.condition_sweep import (
 )
 from trueup.evaluate.kept_condition import keep
 from trueup.feedback.condition import Condition, read_condition
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Content, Message, Origin
+from trueup.feedback.records import Content, Message, Origin, Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.sampling.in_process import Sampling, draw
 
 NOW = Condition(" [{reward}]", 1, "end", 1.0, highest=2.04, lowest=-2.0)
-PROMPTS = [Prompt(f"say {number}", Origin("a.jsonl", number)) for number in range(70)]
+PROMPTS = [Prompt(f"say {number}", origin=Origin("a.jsonl", number)) for number in range(70)]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,7 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
         with CausalModel(loaded.network).plain() as network:
             drawn = draw(
                 network,
-                [encoder.prompt_ids(prompt.content) for prompt in PROMPTS],
+                [encoder.prompt_ids(prompt) for prompt in PROMPTS],
                 end_ids=loaded.end_ids,
                 sampling=Sampling(5),
                 generator=torch.Generator().manual_seed(3),
@@ -121,7 +120,7 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out_under_every_condi
 
 
 def test_a_prompt_that_cannot_be_expressed_is_named(loaded: Loaded) -> None:
-    prompts = [PROMPTS[0], Prompt((Message("system", "Be brief."),), Origin("a.jsonl", 7))]
+    prompts = [PROMPTS[0], Prompt((Message("system", "Be brief."),), origin=Origin("a.jsonl", 7))]
     with pytest.raises(InputError, match=r"a\.jsonl:7: a condition cannot be written"):
         sweep(loaded, prompts, length, [NOW])
 

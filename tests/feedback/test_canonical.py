@@ -15,9 +15,9 @@ from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 
-PAIR = Example("2 + 2 =", (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
+PAIR = Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
 
 letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 json_values = st.recursive(
@@ -51,7 +51,9 @@ def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) ->
     )
     comparisons = draw(st.lists(compared, max_size=3)) if len(listed) > 1 else []
     return Example(
-        draw(content), tuple(listed), tuple(Comparison(*one) for one in comparisons), Origin("x", 1)
+        Prompt(draw(content), origin=Origin("x", 1)),
+        tuple(listed),
+        tuple(Comparison(*one) for one in comparisons),
     )
 
 
@@ -74,14 +76,17 @@ def test_round_trip_through_a_file(tmp_path: Path, listed: list[Example], packed
     path = tmp_path / ("a.jsonl.gz" if packed else "a.jsonl")
     assert write_examples(path, listed) == len(listed)
     again = read_feedback([path])
-    assert [replace(one, origin=None) for one in again.examples] == [
-        replace(one, origin=None) for one in listed
+    assert [(replace(one.prompt, origin=None), one.responses, one.comparisons) for one in again.examples] == [
+        (replace(one.prompt, origin=None), one.responses, one.comparisons) for one in listed
     ]
     assert again.files[0].layout == "canonical" and not again.files[0].unused_keys
 
 
 def test_what_says_nothing_is_left_out() -> None:
-    assert example_to_row(Example("p", (Response("a"),))) == {"prompt": "p", "responses": [{"content": "a"}]}
+    assert example_to_row(Example(Prompt("p"), (Response("a"),))) == {
+        "prompt": "p",
+        "responses": [{"content": "a"}],
+    }
     assert example_to_row(replace(PAIR, comparisons=(Comparison(1, 0),)))["comparisons"] == [
         {"better": 1, "worse": 0}
     ]
@@ -89,7 +94,7 @@ def test_what_says_nothing_is_left_out() -> None:
 
 def test_the_form_is_the_documented_one() -> None:
     example = Example(
-        (Message("user", "2 + 2 =", {"name": "ann"}),),
+        Prompt((Message("user", "2 + 2 =", {"name": "ann"}),)),
         (Response("4", 1.5, 0.5, True, "ann", (19, 0)), Response((Message("assistant", "5"),))),
         PAIR.comparisons,
     )
@@ -171,7 +176,8 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         InputError, match=r"example 2 \(from b.jsonl:7\) cannot be written: .*surrogates not allowed"
     ):
         write_examples(
-            tmp_path / "a.jsonl", [PAIR, Example("\ud800", PAIR.responses, origin=Origin("b.jsonl", 7))]
+            tmp_path / "a.jsonl",
+            [PAIR, Example(Prompt("\ud800", origin=Origin("b.jsonl", 7)), PAIR.responses)],
         )
 
     def full(handle: int) -> None:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from trueup.errors import InputError
 from trueup.feedback.condition import FILE, Condition, read_condition
-from trueup.feedback.records import Message
+from trueup.feedback.records import Content, Message, Origin, Prompt
+
+
+def applied(condition: Condition, content: Content, *reward: float) -> Content:
+    made = condition.applied(Prompt(content, ({"name": "add"},), Origin("a", 1)), *reward)
+    assert (made.tools, made.origin) == (({"name": "add"},), Origin("a", 1))
+    return made.content
+
 
 PAPER = Condition(" <rm_score>: {reward} ", 1, "end", reward=2.0)
 
@@ -30,14 +37,14 @@ def test_the_number_is_written_as_told(decimals: int, reward: float, words: str)
 
 
 def test_text_prompts() -> None:
-    assert PAPER.applied("2 + 2 =") == "2 + 2 = <rm_score>: 2.0 "
-    assert PAPER.applied("2 + 2 =", -1.0) == "2 + 2 = <rm_score>: -1.0 "
+    assert applied(PAPER, "2 + 2 =") == "2 + 2 = <rm_score>: 2.0 "
+    assert applied(PAPER, "2 + 2 =", -1.0) == "2 + 2 = <rm_score>: -1.0 "
     start = Condition("[{reward}] ", 1, "start", reward=2.0)
-    assert start.applied("2 + 2 =") == "[2.0] 2 + 2 ="
+    assert applied(start, "2 + 2 =") == "[2.0] 2 + 2 ="
 
 
 def test_a_prompt_that_spells_the_placeholder_stays_as_it_is() -> None:
-    assert PAPER.applied("what is {reward}?") == "what is {reward}? <rm_score>: 2.0 "
+    assert applied(PAPER, "what is {reward}?") == "what is {reward}? <rm_score>: 2.0 "
 
 
 def test_conversations() -> None:
@@ -46,11 +53,11 @@ def test_conversations() -> None:
         Message("assistant", "4"), Message("user", "and 3?"),
     )  # fmt: skip
     talk = (system, ask, answer, more)
-    assert PAPER.applied(talk) == (*talk[:3], Message("user", "and 3? <rm_score>: 2.0"))
+    assert applied(PAPER, talk) == (*talk[:3], Message("user", "and 3? <rm_score>: 2.0"))
     start = Condition("[{reward}] ", 1, "start", reward=2.0)
-    assert start.applied(talk) == (system, Message("user", "[2.0] 2 + 2 =", {"name": "ann"}), answer, more)
+    assert applied(start, talk) == (system, Message("user", "[2.0] 2 + 2 =", {"name": "ann"}), answer, more)
     with pytest.raises(InputError, match="nothing but a system message"):
-        PAPER.applied((system,))
+        applied(PAPER, (system,))
 
 
 @given(

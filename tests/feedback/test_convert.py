@@ -22,7 +22,7 @@ from trueup.feedback.convert.write import write_rows
 from trueup.feedback.counts import count
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 
 pytestmark = pytest.mark.slow
 
@@ -68,13 +68,16 @@ def examples(draw: st.DrawFn, *, distinct: bool = False) -> Example:
     compared = draw(st.lists(ends, max_size=4)) if len(texts) > 1 else []
     tools = draw(st.sampled_from([(), ({"type": "function", "function": {"name": "f"}},)])) if chat else ()
     comparisons = tuple(Comparison(*one) for one in compared)
-    return Example(prompt, responses, comparisons, Origin("in.jsonl", 1), tools)
+    return Example(Prompt(prompt, tools=tools, origin=Origin("in.jsonl", 1)), responses, comparisons)
 
 
 def many(*, distinct: bool = False) -> st.SearchStrategy[list[Example]]:
     listed = st.lists(examples(distinct=distinct), min_size=1, max_size=3)
     return listed.map(
-        lambda made: [replace(one, origin=Origin("in.jsonl", row)) for row, one in enumerate(made, 1)]
+        lambda made: [
+            replace(one, prompt=replace(one.prompt, origin=Origin("in.jsonl", row)))
+            for row, one in enumerate(made, 1)
+        ]
     )
 
 
@@ -101,7 +104,7 @@ def read_again(folder: Path, conversion: Conversion) -> tuple[Example, ...]:
 
 def groups(view: Callable[[Example], Any], listed: Iterable[Example]) -> list[Group[Any]]:
     made = [view(one) for one in listed]
-    return [replace(one, origin=None) for one in made if not isinstance(one, Discarded)]
+    return without_origin(one for one in made if not isinstance(one, Discarded))
 
 
 through_files = settings(
@@ -131,15 +134,19 @@ def test_a_view_finds_in_the_output_what_it_found_in_the_input(
 def test_canonical_keeps_everything(tmp_path: Path, listed: list[Example]) -> None:
     conversion = convert(listed, restricted.CANONICAL)
     again = read_again(tmp_path, conversion)
-    assert [replace(one, origin=None) for one in again] == [replace(one, origin=None) for one in listed]
+    assert without_origin(again) == without_origin(listed)
     assert not conversion.account.dropped and not conversion.account.made
     write_examples(tmp_path / "by_hand.jsonl", listed)
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "by_hand.jsonl").read_bytes()
 
 
+def without_origin(listed: Iterable[Example]) -> list[Example]:
+    return [replace(one, prompt=replace(one.prompt, origin=None)) for one in listed]
+
+
 def pairs_of(listed: Iterable[Example]) -> list[tuple[Content, Content, Content]]:
     return [
-        (group.prompt, group.responses[better], group.responses[worse])
+        (group.prompt.content, group.responses[better], group.responses[worse])
         for group in groups(views.pairs, listed)
         for better, worse, _ in group.relation.pairs
     ]
@@ -149,7 +156,7 @@ def labels_of(
     listed: Iterable[Example], label: Callable[[float], float | None]
 ) -> list[tuple[Content, Content, float]]:
     return [
-        (group.prompt, response, made)
+        (group.prompt.content, response, made)
         for group in groups(views.points, listed)
         for response, given in zip(group.responses, group.relation.labels, strict=True)
         if (made := label(given)) is not None
@@ -188,14 +195,16 @@ def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[E
 
     def imitated(some: Iterable[Example]) -> list[tuple[Content, Content]]:
         return [
-            (group.prompt, one) for group in groups(views.demonstrations, some) for one in group.responses
+            (group.prompt.content, one)
+            for group in groups(views.demonstrations, some)
+            for one in group.responses
         ]
 
     assert imitated(read_again(tmp_path, conversion)) == imitated(listed)
     keys = {"messages"} if "messages" in conversion.rows[0] else {"prompt", "completion"}
     assert all(set(row) - {"source", "tools"} == keys for row in conversion.rows)
     assert ("messages" in keys) == all(
-        isinstance(group.prompt, tuple) for group in groups(views.demonstrations, listed)
+        isinstance(group.prompt.content, tuple) for group in groups(views.demonstrations, listed)
     )
 
 
@@ -239,7 +248,7 @@ def test_every_part_is_in_the_output_or_counted_as_dropped(
     """Counted in what the reader finds in the output, not in what the conversion says of it."""
     conversion = converted([example], TARGETS[name]([example]))
     again = read_again(tmp_path, conversion)
-    assert all(one.tools == example.tools for one in again)
+    assert all(one.prompt.tools == example.prompt.tools for one in again)
     before, after, account = stated([example]), stated(again), conversion.account
     assert account.lost("example") == 0
     for kind in before:
@@ -315,7 +324,7 @@ def test_labelled_conversations_survive_both_ways(shared: Callable[[str], Path],
         row["messages"] for row in rows
     ]
     again = read_again(tmp_path, conversion)
-    assert [replace(one, origin=None) for one in again] == [replace(one, origin=None) for one in read]
+    assert without_origin(again) == without_origin(read)
 
 
 def test_every_real_file_that_can_be_read_survives(shared: Callable[[str], Path], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from trueup.feedback.convert.account import Account
 from trueup.feedback.convert.conversion import convert
 from trueup.feedback.convert.write import write_rows
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 
 
 def as_messages(text: str) -> Content:
@@ -19,14 +19,13 @@ def as_messages(text: str) -> Content:
 
 
 TWICE = Example(
-    "p",
+    Prompt("p", origin=Origin("a.jsonl", 7)),
     (
         Response("a", source="ann"),
         Response("a", label=0.25, source="bob"),
         Response("b", label=1.0, source="cy"),
     ),
     (Comparison(0, 1), Comparison(1, 2), Comparison(2, 1), Comparison(0, 2, 0.75)),
-    Origin("a.jsonl", 7),
 )
 
 
@@ -40,7 +39,8 @@ def test_of_two_identical_responses_the_right_one_is_kept() -> None:
 
 def test_what_is_dropped_is_named_with_its_reason_and_row() -> None:
     conversion = convert(
-        [TWICE, replace(TWICE, comparisons=(), origin=Origin("a.jsonl", 8))], restricted.PAIRS
+        [TWICE, replace(TWICE, comparisons=(), prompt=replace(TWICE.prompt, origin=Origin("a.jsonl", 8)))],
+        restricted.PAIRS,
     )
     assert conversion.rows == (
         {
@@ -77,7 +77,7 @@ def test_what_trl_pairs_cannot_hold_is_named() -> None:
 
 def test_a_ranking_becomes_all_its_pairs_with_their_scores() -> None:
     scored = [Response(text, score=score) for text, score in (("x", 0.5), ("y", 2.0), ("z", -1.0))]
-    rows = convert([Example("p", tuple(scored))], trl.PAIRS).rows
+    rows = convert([Example(Prompt("p"), tuple(scored))], trl.PAIRS).rows
     assert [(row["chosen"], row["score_chosen"], row["rejected"], row["score_rejected"]) for row in rows] == [
         ("x", 0.5, "z", -1.0), ("y", 2.0, "x", 0.5), ("y", 2.0, "z", -1.0),
     ]  # fmt: skip
@@ -85,10 +85,10 @@ def test_a_ranking_becomes_all_its_pairs_with_their_scores() -> None:
 
 def test_a_graded_label_is_named_or_put_on_one_side_of_the_threshold() -> None:
     graded = [
-        Example("p", (Response("a", label=label),), origin=Origin("g.jsonl", row))
+        Example(Prompt("p", origin=Origin("g.jsonl", row)), (Response("a", label=label),))
         for row, label in enumerate((1.0, 0.7, 0.2), 1)
     ]
-    together = Example("p", tuple(one.responses[0] for one in graded), origin=Origin("g.jsonl", 4))
+    together = Example(Prompt("p", origin=Origin("g.jsonl", 4)), tuple(one.responses[0] for one in graded))
     strict = convert([*graded, together], trl.points_target(None))
     assert [row["label"] for row in strict.rows] == [True, True]
     assert strict.lines()[:2] == [
@@ -107,7 +107,7 @@ def test_a_graded_label_is_named_or_put_on_one_side_of_the_threshold() -> None:
 def test_a_pair_that_reading_would_change_is_not_written() -> None:
     """Both responses begin with the prompt, which the reader would take off them."""
     sides = (Response("Hello. a"), Response("Hello. b"))
-    example = Example("Hello.", sides, (Comparison(0, 1),))
+    example = Example(Prompt("Hello."), sides, (Comparison(0, 1),))
     with pytest.raises(InputError, match="1 for both responses begin with the prompt"):
         convert([example], trl.PAIRS)
     third = replace(
@@ -127,10 +127,11 @@ def test_a_prompt_that_is_answered_already_is_no_row(target: str, tmp_path: Path
     """The reader leaves such rows out, as a chat template has no place for a second answer."""
     good = Response(as_messages("a"), label=1.0, demonstration=True)
     whole = Example(
-        (Message("user", "Hi"),), (good, Response(as_messages("b"), label=0.0)), (Comparison(0, 1),)
+        Prompt((Message("user", "Hi"),)), (good, Response(as_messages("b"), label=0.0)), (Comparison(0, 1),)
     )
     answered = replace(
-        whole, prompt=(Message("user", "Hi"), Message("assistant", "Hello.")), origin=Origin("a.jsonl", 7)
+        whole,
+        prompt=Prompt((Message("user", "Hi"), Message("assistant", "Hello.")), origin=Origin("a.jsonl", 7)),
     )
     both = [whole, answered]
     to = {
@@ -148,7 +149,7 @@ def test_a_prompt_that_is_answered_already_is_no_row(target: str, tmp_path: Path
 
 
 def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions() -> None:
-    whole = Example((Message("user", "Hi"),), (Response(as_messages("a"), demonstration=True),))
+    whole = Example(Prompt((Message("user", "Hi"),)), (Response(as_messages("a"), demonstration=True),))
     turns = (Message("assistant", "a"), Message("user", "b"), Message("assistant", "c"))
     opened = replace(whole, responses=(Response(turns, demonstration=True),))
     assert [set(row) for row in convert([whole], trl.demonstrations_target([whole])).rows] == [{"messages"}]
@@ -159,8 +160,8 @@ def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions(
 
 
 def test_what_else_trl_needs_to_know_is_said() -> None:
-    text = Example("p", (Response("a", label=1.0),))
-    chat = Example((Message("user", "p"),), (Response(as_messages("a"), label=0.0),))
+    text = Example(Prompt("p"), (Response("a", label=1.0),))
+    chat = Example(Prompt((Message("user", "p"),)), (Response(as_messages("a"), label=0.0),))
     assert convert([text, chat], trl.points_target(None)).notes == (
         "note: there are 1 row of text and 1 row of messages; TRL wants one kind in a file",
     )
@@ -180,11 +181,11 @@ def test_what_else_trl_needs_to_know_is_said() -> None:
     ],
 )
 def test_the_usual_kind(responses: tuple[Response, ...], compared: tuple[Comparison, ...], kind: str) -> None:
-    assert trl.usual_kind([Example("p", responses, compared)]) == kind
+    assert trl.usual_kind([Example(Prompt("p"), responses, compared)]) == kind
 
 
 def test_nothing_to_write_is_an_error() -> None:
-    example = Example("p", (Response("a", demonstration=True),), origin=Origin("d.jsonl", 3))
+    example = Example(Prompt("p", origin=Origin("d.jsonl", 3)), (Response("a", demonstration=True),))
     message = (
         "no pairs can be made of 1 example with 1 demonstration (dropped: 1 for nothing compares two responses "
         "(d.jsonl:3)); convert to another form"
@@ -196,7 +197,7 @@ def test_nothing_to_write_is_an_error() -> None:
 
 def test_an_account_counts_soft_comparisons_by_their_own() -> None:
     """Two annotators compared the same two responses, one of them surely."""
-    example = Example("p", (Response("a"), Response("b")), (Comparison(0, 1, 0.75), Comparison(0, 1)))
+    example = Example(Prompt("p"), (Response("a"), Response("b")), (Comparison(0, 1, 0.75), Comparison(0, 1)))
     account = Account()
     account.add(example, trl.pairs(example), trl.PAIRS)
     assert (account.read["comparison"], account.lost("comparison"), account.made["comparison"]) == (2, 0, 0)

@@ -185,8 +185,8 @@ def test_feedback_of_every_kind_is_what_it_is_in_json(write: Write) -> None:
         write(raw=out.getvalue().encode(), name="a.csv")
         write(*kind, name="a.jsonl")
         (by_csv, by_json) = (read_feedback([name]).examples for name in ("a.csv", "a.jsonl"))
-        assert [(one.prompt, one.responses) for one in by_csv] == [
-            (one.prompt, one.responses) for one in by_json
+        assert [(one.prompt.content, one.responses) for one in by_csv] == [
+            (one.prompt.content, one.responses) for one in by_json
         ]
 
 

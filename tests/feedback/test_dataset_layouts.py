@@ -147,7 +147,7 @@ def test_helpsteer2_preferences(convert: Convert, strength: int, better: int) ->
 @pytest.mark.parametrize("row", [HELPSTEER, HELPSTEER2], ids=["ratings", "preferences"])
 def test_helpsteer_prompts_of_several_turns(convert: Convert, row: Row) -> None:
     prompt = "Hi\n\n<extra_id_1>Assistant\nHello\nyou\n<extra_id_1>User\nWhat is <extra_id_1>?\n"
-    assert convert(**{**row, "prompt": prompt}).prompt == (
+    assert convert(**{**row, "prompt": prompt}).prompt.content == (
         Message("user", "Hi\n"),
         Message("assistant", "Hello\nyou"),
         Message("user", "What is <extra_id_1>?\n"),
@@ -175,7 +175,7 @@ def test_comparisons_of_summaries(convert: Convert, choice: int) -> None:
 @pytest.mark.parametrize("row", [SUMMARIES, SUMMARY], ids=["comparisons", "ratings"])
 def test_summaries_of_news(convert: Convert, row: Row) -> None:
     row = {**row, "info": {"id": "a1", "title": "Fox", "article": "A fox ran.", "post": None}}
-    assert convert(**row).prompt == "Article:\nA fox ran.\n\nTL;DR:\n"
+    assert convert(**row).prompt.content == "Article:\nA fox ran.\n\nTL;DR:\n"
 
 
 def test_ratings_of_summaries(convert: Convert) -> None:
@@ -199,7 +199,7 @@ def test_fine_grained_rlhf(convert: Convert) -> None:
 def test_fine_grained_rlhf_without_passages_and_feedback(convert: Convert) -> None:
     row = changed(changed(FINE, ("passages",), DROP), ("feedback",), DROP)
     example = convert(**row)
-    assert (example.prompt, example.responses) == (asked("Who wrote it?"), FOUR)
+    assert (example.prompt.content, example.responses) == (asked("Who wrote it?"), FOUR)
     assert convert(**{**FINE, "passages": [], "feedback": {}}).responses == FOUR
 
 

@@ -7,7 +7,7 @@ import pytest
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.groups import DemonstratedPairRelation, Discarded, Group, PairRelation
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 
 ORIGIN = Origin("a.jsonl", 3)
 A, B, C = Response("A"), Response("B"), Response("C")
@@ -30,25 +30,29 @@ MARKED = Response("M", demonstration=True)
 def test_by_value(
     responses: tuple[Response, ...], comparisons: tuple[Comparison, ...], expected: tuple[object, ...] | str
 ) -> None:
-    made = views.pairs_with_demonstration(Example("p", responses, comparisons, ORIGIN))
+    made = views.pairs_with_demonstration(Example(Prompt("p", origin=ORIGIN), responses, comparisons))
     if isinstance(expected, str):
         assert made == Discarded(expected, ORIGIN)
         return
     assert isinstance(made, Group)
     relation = made.relation
     assert ("".join(map(str, made.responses)), relation.pairs.pairs, relation.demonstration) == expected
-    assert (made.prompt, made.origin) == ("p", ORIGIN)
+    assert made.prompt == Prompt("p", origin=ORIGIN)
 
 
 def test_a_group_by_value() -> None:
-    example = Example("p", (A, B, MARKED), (Comparison(0, 1),), ORIGIN)
+    example = Example(Prompt("p", origin=ORIGIN), (A, B, MARKED), (Comparison(0, 1),))
     relation = DemonstratedPairRelation(PairRelation(((0, 1, 1.0),)), 2)
-    assert views.pairs_with_demonstration(example) == Group("p", ("A", "B", "M"), relation, ORIGIN)
+    assert views.pairs_with_demonstration(example) == Group(
+        Prompt("p", origin=ORIGIN), ("A", "B", "M"), relation
+    )
 
 
 def test_what_it_makes_and_leaves_out_is_counted() -> None:
-    whole = Example("p", (A, B, C, MARKED), (Comparison(0, 1), Comparison(0, 2), Comparison(2, 0)), ORIGIN)
-    without = Example("p", (A, B), (Comparison(0, 1),), ORIGIN)
+    whole = Example(
+        Prompt("p", origin=ORIGIN), (A, B, C, MARKED), (Comparison(0, 1), Comparison(0, 2), Comparison(2, 0))
+    )
+    without = Example(Prompt("p", origin=ORIGIN), (A, B), (Comparison(0, 1),))
     made = views.apply(views.pairs_with_demonstration, [whole, without])
     assert made.lines() == [
         "pairs with demonstration: 2 examples gave 1 group, 3 responses, 1 pair, 1 demonstration; "

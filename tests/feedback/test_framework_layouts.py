@@ -39,8 +39,8 @@ def test_layout_by_value_and_by_name(write: Write, name: str, row: Turn, expecte
     (example,) = feedback.examples
     (report,) = feedback.files
     assert report.layout == name
-    made = (example.prompt, example.responses, example.comparisons, example.tools)
-    assert made == (expected.prompt, expected.responses, expected.comparisons, expected.tools)
+    made = (example.prompt.content, example.responses, example.comparisons, example.prompt.tools)
+    assert made == (expected.prompt.content, expected.responses, expected.comparisons, expected.prompt.tools)
     assert set(report.unused_keys) <= {"label"}
 
 
@@ -122,7 +122,7 @@ def test_a_call_after_the_answer_of_a_tool_is_a_turn_of_its_own(convert: Convert
 def test_text_parts_are_joined_and_further_keys_of_a_turn_kept(convert: Convert) -> None:
     parts = [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2 ="}]
     example = convert(conversations=[{"from": "human", "value": parts, "name": "ann", "weight": None}, GPT])
-    assert example.prompt == (Message("user", "2 + 2 =", {"name": "ann"}),)
+    assert example.prompt.content == (Message("user", "2 + 2 =", {"name": "ann"}),)
 
 
 def test_rows_that_have_the_keys_of_several_layouts(write: Write) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example, Prompt, Response
 from trueup.feedback.scored_views import graded_pairs
 from trueup.feedback.viewed import apply
 from trueup.feedback.views import pairs
@@ -13,7 +13,7 @@ from trueup.feedback.views import pairs
 
 def example(scores: Sequence[float | None], *compared: tuple[int, int]) -> Example:
     responses = tuple(Response(f"r{number}", score=score) for number, score in enumerate(scores))
-    return Example("p", responses, tuple(Comparison(*each, 0.9) for each in compared))
+    return Example(Prompt("p"), responses, tuple(Comparison(*each, 0.9) for each in compared))
 
 
 def gaps(given: Example) -> dict[tuple[str, str], float]:

@@ -6,12 +6,12 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback.label_checks import HIGH, LOW, check_class_balance, check_classes
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example, Prompt, Response
 
 
 def labelled(*labels: float | None, demonstration: bool = False) -> Example:
     responses = (Response(str(at), label=one, demonstration=demonstration) for at, one in enumerate(labels))
-    return Example("p", tuple(responses))
+    return Example(Prompt("p"), tuple(responses))
 
 
 def thumbs(up: int, down: int) -> list[Example]:
@@ -23,8 +23,8 @@ def _heard(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-PAIR = Example("p", (Response("a"), Response("b")), (Comparison(0, 1),))
-UNLABELLED = Example("p", (Response("a", score=1.0),))
+PAIR = Example(Prompt("p"), (Response("a"), Response("b")), (Comparison(0, 1),))
+UNLABELLED = Example(Prompt("p"), (Response("a", score=1.0),))
 
 
 class TestClassBalance:

@@ -26,7 +26,7 @@ FIRST = (Comparison(0, 1),)
 
 def made(example: Example) -> tuple[object, ...]:
     """An example without its origin."""
-    return example.prompt, example.responses, example.comparisons
+    return example.prompt.content, example.responses, example.comparisons
 
 
 def texts(*contents: object) -> tuple[Response, ...]:
@@ -173,7 +173,7 @@ def test_scored_responses_to_messages(convert: Convert) -> None:
 def test_parts_of_text_are_joined_and_further_keys_kept(convert: Convert) -> None:
     parts = [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2 =", "image_url": None}]
     example = convert(messages=[{"role": "user", "content": parts, "name": "ann"}, RIGHT])
-    assert example.prompt == (Message("user", "2 + 2 =", {"name": "ann"}),)
+    assert example.prompt.content == (Message("user", "2 + 2 =", {"name": "ann"}),)
 
 
 def test_array_rows_are_numbered_by_item(write: Write) -> None:

@@ -58,14 +58,14 @@ def is_content(value: Content, kind: type) -> bool:
 
 def is_sound(example: Example) -> bool:
     """What every example owes, whatever the row looked like."""
-    kind = str if isinstance(example.prompt, str) else tuple
+    kind = str if isinstance(example.prompt.content, str) else tuple
     return (
-        is_content(example.prompt, kind)
+        is_content(example.prompt.content, kind)
         and len(example.responses) > 0
         and all(is_content(one.content, kind) for one in example.responses)
         and all(one.score is None or math.isfinite(one.score) for one in example.responses)
         and all(one.source is None or isinstance(one.source, str) for one in example.responses)
-        and all(isinstance(tool, dict) for tool in example.tools)
+        and all(isinstance(tool, dict) for tool in example.prompt.tools)
     )
 
 

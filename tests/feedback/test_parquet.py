@@ -70,8 +70,8 @@ def test_rows_are_what_they_are_in_json(write: Write, options: dict[str, object]
     assert values(packed(pa.Table.from_pylist(found), **options)) == found
     write(*found, name="a.jsonl")
     by_table, by_json = (read_feedback([name]) for name in ("a.parquet", "a.jsonl"))
-    assert [(o.prompt, o.responses, o.comparisons) for o in by_table.examples] == [
-        (o.prompt, o.responses, o.comparisons) for o in by_json.examples
+    assert [(o.prompt.content, o.responses, o.comparisons) for o in by_table.examples] == [
+        (o.prompt.content, o.responses, o.comparisons) for o in by_json.examples
     ]
     assert [str(example.origin) for example in by_table.examples] == ["a.parquet:1", "a.parquet:2"]
     assert by_table.lines() == ["a.parquet: TRL pairs, 2 rows, 2 comparisons, 3 scored responses"]
@@ -135,7 +135,7 @@ def test_messages_keep_only_what_they_say(write: Write) -> None:
     Path("a.parquet").write_bytes(packed(table))
     write({"messages": TURNS}, {"messages": [TURNS[0], called]}, name="a.jsonl")
     by_table, by_json = (read_feedback([name]).examples for name in ("a.parquet", "a.jsonl"))
-    assert [o.prompt for o in by_table] == [o.prompt for o in by_json]
+    assert [o.prompt.content for o in by_table] == [o.prompt.content for o in by_json]
     assert [o.responses for o in by_table] == [o.responses for o in by_json]
 
 

@@ -9,8 +9,8 @@ import pytest
 from support.small_runs import write_feedback
 
 from trueup.errors import InputError
-from trueup.feedback.prompts import Prompt, read_prompts
-from trueup.feedback.records import Message, Origin
+from trueup.feedback.prompts import read_prompts
+from trueup.feedback.records import Message, Origin, Prompt
 from trueup.sources.prompts import gather_prompts
 
 USER = {"role": "user", "content": "Hello"}
@@ -35,11 +35,11 @@ def test_a_file_of_prompts(tmp_path: Path) -> None:
     found = read_prompts([path])
     hello = (Message("user", "Hello"),)
     assert found.prompts == (
-        Prompt("a", Origin(str(path), 1)),
-        Prompt(hello, Origin(str(path), 2), (TOOL,)),
-        Prompt("b ", Origin(str(path), 3)),
-        Prompt(hello, Origin(str(path), 5)),
-        Prompt("b", Origin(str(path), 6)),
+        Prompt("a", origin=Origin(str(path), 1)),
+        Prompt(hello, tools=(TOOL,), origin=Origin(str(path), 2)),
+        Prompt("b ", origin=Origin(str(path), 3)),
+        Prompt(hello, origin=Origin(str(path), 5)),
+        Prompt("b", origin=Origin(str(path), 6)),
     )
     assert found.lines == (
         f"{path}: prompts, 6 rows", f"{path}: keys not used: id", "1 duplicate prompt left out",
@@ -109,7 +109,7 @@ def test_feedback_on_the_prompts_is_handed_on(tmp_path: Path) -> None:
     rows = ('{"prompt": "b", "chosen": "c", "rejected": "d"}\n', '{"prompt": "e"}\n')
     pairs.write_text(rows[0])
     found = gather_prompts([str(asked), str(pairs), "world:prompts?count=2", "world:pairs?count=3"])
-    assert [example.prompt for example in found.examples[3:]] == ["b"]
+    assert [example.prompt.content for example in found.examples[3:]] == ["b"]
     assert len(found.examples) == 4 and len(found.prompts) == 5
     pairs.write_text("".join(rows))
     with pytest.raises(InputError, match=r"pairs\.jsonl:2"):

@@ -66,7 +66,7 @@ def test_fine_grained_rlhf(shared: Shared) -> None:
         assert said[:4] == [rows[number - 1][f"prediction {index}"] for index in range(1, 5)]
         shown = [text for text, one in zip(said, example.responses, strict=True) if one.demonstration]
         assert shown == [corrected] * bool(corrected)
-        asked = spoken(example.prompt)
+        asked = spoken(example.prompt.content)
         passages, question = rows[number - 1]["passages"], rows[number - 1]["question"]
         assert asked.startswith(f"question: {question} context: wikipage:") if passages else asked == question
         assert all(sentence in asked for passage in passages for sentence in passage)
@@ -92,7 +92,7 @@ def test_open_instruct(shared: Shared) -> None:
         better = {one.better for one in example.comparisons}
         assert better == {"a": {0}, "b": {1}, "t": set()}[row["preference"][0]]
         outcomes["ab"[better.pop()] if better else "tie"] += 1
-        assert spoken(example.prompt) == row["prompt"]
+        assert spoken(example.prompt.content) == row["prompt"]
     assert outcomes == {"a": 83 + 111, "b": 86 + 96, "tie": 199}
     assert (report.counts.comparisons, report.counts.labelled) == (376, 1150)
     points = views.apply(views.points, found.values())
@@ -109,10 +109,10 @@ def test_topical_chat(shared: Shared) -> None:
     for row, example in zip(rows, found.values(), strict=True):
         (response,) = example.responses
         assert (response.content, response.source) == (row["system_output"], row["system_id"])
-        assert isinstance(example.prompt, str) and example.prompt.endswith(row["source"])
-        assert "_nofact" not in example.prompt
-        assert (row["context"].strip() in example.prompt) == (row["context"] != "_nofact\n")
-        by_prompt.setdefault(example.prompt, {})[response.source] = response.score
+        assert isinstance(example.prompt.content, str) and example.prompt.endswith(row["source"])
+        assert "_nofact" not in example.prompt.content
+        assert (row["context"].strip() in example.prompt.content) == (row["context"] != "_nofact\n")
+        by_prompt.setdefault(example.prompt.content, {})[response.source] = response.score
     assert {len(systems) for systems in by_prompt.values()} == {6} and len(by_prompt) == 60
     totals = Counter[str]()
     for row in rows:
@@ -140,7 +140,7 @@ def test_truthful_qa(shared: Shared) -> None:
             total += len(said)
         (best,) = (one for one in example.responses if one.demonstration)
         assert (spoken(best.content), best.label) == (row["Best Answer"].strip(), 1.0)
-        assert spoken(example.prompt) == row["Question"]
+        assert spoken(example.prompt.content) == row["Question"]
     assert total == report.counts.labelled == 2587 + 3297
 
 

@@ -37,7 +37,11 @@ def test_hh(shared: Shared) -> None:
                 identical += [place] if row["chosen"] == row["rejected"] else []
     assert (len(different), len(empty), len(identical)) == (14, 8, 2)
     found = {
-        (one.origin.file, one.origin.row): (one.prompt, one.responses[0].content, one.responses[1].content)
+        (one.origin.file, one.origin.row): (
+            one.prompt.content,
+            one.responses[0].content,
+            one.responses[1].content,
+        )
         for one in feedback.examples
         if one.origin
     }
@@ -61,7 +65,7 @@ def test_hh(shared: Shared) -> None:
 
 def test_torchtune_pair_with_an_implied_prompt(shared: Shared) -> None:
     (example,) = read_feedback([shared("formats/torchtune/tests__assets__hh_rlhf_tiny.json")]).examples
-    assert example.prompt == (Message("user", "What do I do when I have a hole in my trousers?"),)
+    assert example.prompt.content == (Message("user", "What do I do when I have a hole in my trousers?"),)
     chosen, rejected = ((Message("assistant", text),) for text in ("Fix the hole.", "Take them off."))
     assert [one.content for one in example.responses] == [chosen, rejected]
 
@@ -73,7 +77,9 @@ def test_llamafactory_labelled_messages(shared: Shared) -> None:
     assert len(feedback.examples) == feedback.files[0].counts.labelled == len(rows) == 300
     for row, example in zip(rows, feedback.examples, strict=True):
         (response,) = example.responses
-        assert isinstance(example.prompt, tuple) and isinstance(response.content, tuple)
-        turns = [{"role": one.role, "content": one.content} for one in example.prompt + response.content]
+        assert isinstance(example.prompt.content, tuple) and isinstance(response.content, tuple)
+        turns = [
+            {"role": one.role, "content": one.content} for one in example.prompt.content + response.content
+        ]
         assert turns == row["messages"] and response.label == float(row["label"])
         assert turns[-2]["role"] == "user"

@@ -179,7 +179,12 @@ def flat(example: Example) -> tuple[int, object, list[object], list[float | None
     assert [(one.better, one.worse) for one in example.comparisons] in ([], [(0, 1)])
     assert all(one.score is None for one in example.responses)
     responses = [plain(one.content) for one in example.responses]
-    return example.origin.row, plain(example.prompt), responses, [one.label for one in example.responses]
+    return (
+        example.origin.row,
+        plain(example.prompt.content),
+        responses,
+        [one.label for one in example.responses],
+    )
 
 
 def test_pairs_are_for_methods_of_pairs(shared: Shared) -> None:

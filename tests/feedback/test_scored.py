@@ -1,7 +1,7 @@
 """The view of policy gradients: every response with its score, as it was drawn."""
 
 from trueup.feedback.groups import Discarded, RankRelation
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.feedback.scored_views import ALONE, NOT_ALL_SCORED, scored
 
 PLACE = Origin("examples.jsonl", 4)
@@ -9,7 +9,7 @@ PLACE = Origin("examples.jsonl", 4)
 
 def example(*scores: float | None, **more: object) -> Example:
     responses = tuple(Response("yes", score=score, tokens=(5, 2)) for score in scores)
-    return Example("say:", responses, origin=PLACE, **more)  # type: ignore[arg-type]
+    return Example(Prompt("say:", origin=PLACE), responses, **more)  # type: ignore[arg-type]
 
 
 def test_all_responses_stay_with_their_scores_and_tokens() -> None:

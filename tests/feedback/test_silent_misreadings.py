@@ -51,7 +51,7 @@ def not_used(write: Write, row: Row) -> list[str]:
 )
 def test_scores_are_scores(convert: Convert, key: str, row: Row, prompt: Content, said: Content) -> None:
     example = convert(**row, **{key: -2})
-    assert (example.prompt, example.responses) == (prompt, (Response(said, score=-2.0),))
+    assert (example.prompt.content, example.responses) == (prompt, (Response(said, score=-2.0),))
     assert f": {key}: found text 'good', expected a finite number" in refused(convert, {**row, key: "good"})
     assert f": {key}: found null, expected a finite number" in refused(convert, {**row, key: None})
 
@@ -166,15 +166,15 @@ SYSTEM_ROWS: list[Row] = [
 @pytest.mark.parametrize("row", SYSTEM_ROWS, ids=lambda row: " ".join(row))
 def test_a_system_prompt_stands_before_the_messages(write: Write, row: Row) -> None:
     feedback = read_feedback([write({**row, "system": "Be short."})])
-    assert feedback.examples[0].prompt == (SYSTEM, ASK)
+    assert feedback.examples[0].prompt.content == (SYSTEM, ASK)
     assert feedback.files[0].unused_keys == {}
     for nothing in ("", None):
-        assert read_feedback([write({**row, "system": nothing})]).examples[0].prompt == (ASK,)
+        assert read_feedback([write({**row, "system": nothing})]).examples[0].prompt.content == (ASK,)
 
 
 def test_a_system_prompt_that_is_there_already_stands_once(convert: Convert) -> None:
     row = {"messages": [S, U, A], "system": "Be short."}
-    assert convert(**row).prompt == (SYSTEM, ASK)
+    assert convert(**row).prompt.content == (SYSTEM, ASK)
     said = "system: differs from the system prompt with which the messages begin; keep one of them"
     assert said in refused(convert, {**row, "system": "Be long."})
     shared = {"conversations": [{"from": "system", "value": "Be short."}, HUMAN, GPT], "system": "Be long."}
@@ -195,7 +195,7 @@ def test_a_system_prompt_that_is_there_already_stands_once(convert: Convert) -> 
     ids=lambda row: " ".join(row),
 )
 def test_a_system_prompt_before_raw_text_is_refused(convert: Convert, row: Row) -> None:
-    assert convert(**row, system="").prompt == convert(**row).prompt
+    assert convert(**row, system="").prompt.content == convert(**row).prompt.content
     assert ": system: a system prompt is for a chat template, but" in refused(
         convert, {**row, "system": "Be short."}
     )
@@ -219,10 +219,10 @@ def test_a_system_prompt_before_raw_text_is_refused(convert: Convert, row: Row) 
 )
 def test_parts_of_the_request_are_not_dropped(convert: Convert, row: Row, key: str) -> None:
     assert f": {key}: a part of what was asked, which " in refused(convert, {**row, key: "x"})
-    bare = convert(**row).prompt
-    assert [convert(**row, **{key: nothing}).prompt for nothing in (None, "", [])] == [bare] * 3
+    bare = convert(**row).prompt.content
+    assert [convert(**row, **{key: nothing}).prompt.content for nothing in (None, "", [])] == [bare] * 3
     copied = next(iter(row.values()))
-    assert convert(**row, **{key: copied}).prompt == bare
+    assert convert(**row, **{key: copied}).prompt.content == bare
 
 
 # Turns that are switched off
@@ -279,7 +279,7 @@ def test_text_sides_that_repeat_the_prompt(write: Write, keys: tuple[str, str, s
     def read(*values: str) -> list[Content]:
         (example,) = read_feedback([write(dict(zip(keys, values, strict=True)))]).examples
         assert example.comparisons == (Comparison(0, 1),)
-        return [example.prompt, *(one.content for one in example.responses)]
+        return [example.prompt.content, *(one.content for one in example.responses)]
 
     assert read("2 + 2 =", "2 + 2 = 4", "2 + 2 = 5") == ["2 + 2 =", " 4", " 5"]
     assert read("2 + 2 =", "2 + 2 = 4", "5") == ["2 + 2 =", "2 + 2 = 4", "5"]
@@ -309,13 +309,13 @@ def test_a_prompt_that_ends_with_a_turn_of_the_assistant_is_not_used(write: Writ
 
 def test_an_implied_prompt_ends_with_a_request(convert: Convert) -> None:
     example = convert(chosen=[U, A, A], rejected=[U, A, W])
-    assert example.prompt == (ASK,)
+    assert example.prompt.content == (ASK,)
     assert [one.content for one in example.responses] == [(RIGHT, RIGHT), (RIGHT, WRONG)]
 
 
 def test_a_text_prompt_before_turns_of_the_assistant_is_a_turn_of_the_user(convert: Convert) -> None:
     example = convert(prompt="2 + 2 =", chosen=[A], rejected=[W], system="Be short.")
-    assert (example.prompt, [one.content for one in example.responses]) == (
+    assert (example.prompt.content, [one.content for one in example.responses]) == (
         (SYSTEM, ASK),
         [(RIGHT,), (WRONG,)],
     )

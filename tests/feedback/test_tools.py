@@ -43,16 +43,16 @@ every_layout = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_every_layout_of_conversations_keeps_tools(
     convert: Convert, row: dict[str, Any], form: Callable[[object], object]
 ) -> None:
-    assert convert(**row, tools=form([ADD, {"name": "sub"}])).tools == (ADD, {"name": "sub"})
+    assert convert(**row, tools=form([ADD, {"name": "sub"}])).prompt.tools == (ADD, {"name": "sub"})
 
 
 @every_layout
 @pytest.mark.parametrize("nothing", [None, [], "", "[]"])
 def test_no_tools_are_no_tools(convert: Convert, row: dict[str, Any], nothing: object) -> None:
     example = convert(**row, tools=nothing)
-    assert example.tools == ()
+    assert example.prompt.tools == ()
     assert "tools" not in example_to_row(example)
-    assert convert(**row).tools == ()
+    assert convert(**row).prompt.tools == ()
 
 
 def test_tools_are_not_reported_as_an_unused_key(write: Write) -> None:
@@ -65,21 +65,21 @@ def test_tools_survive_the_canonical_form(write: Write, tmp_path: Path) -> None:
     assert example_to_row(example)["tools"] == [ADD]
     write_examples(tmp_path / "again.jsonl", [example])
     (again,) = read_feedback([tmp_path / "again.jsonl"]).examples
-    assert (again.prompt, again.responses, again.tools) == (example.prompt, example.responses, example.tools)
+    assert (again.prompt.key, again.responses) == (example.prompt.key, example.responses)
 
 
 @pytest.mark.parametrize("view", [views.pairs, views.rankings, views.points, views.demonstrations])
 def test_views_pass_tools_on(convert: Convert, view: Callable[[Example], object]) -> None:
     group = view(convert(**ROWS["canonical"], tools=[ADD]))
     assert isinstance(group, Group)
-    assert group.tools == (ADD,)
+    assert group.prompt.tools == (ADD,)
 
 
 def test_the_view_of_pairs_with_a_demonstration_passes_tools_on(convert: Convert) -> None:
     row = {**ROWS["canonical"], "responses": [{"content": "4", "demonstration": True}, {"content": "5"}]}
     group = views.pairs_with_demonstration(convert(**row, tools=[ADD]))
     assert isinstance(group, Group)
-    assert group.tools == (ADD,)
+    assert group.prompt.tools == (ADD,)
 
 
 @pytest.mark.parametrize(
@@ -119,4 +119,4 @@ def test_what_is_not_tools_is_refused(convert: Convert, tools: object, message: 
 def test_raw_text_takes_no_tools(convert: Convert, row: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"data\.jsonl:1: tools: .*raw text.*give the prompt as messages"):
         convert(**row, tools=[ADD])
-    assert convert(**row, tools=[]).tools == ()
+    assert convert(**row, tools=[]).prompt.tools == ()

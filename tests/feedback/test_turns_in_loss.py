@@ -2,7 +2,7 @@
 
 import pytest
 
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 from trueup.feedback.turns_in_loss import every_turn, turns_in_loss
 
 SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Why?"), Message("user", "And?")
@@ -12,8 +12,8 @@ RESULT = Message("tool", "4")
 
 
 def split(prompt: Content, *responses: Content) -> tuple[Content, list[Content]]:
-    made = every_turn(Example(prompt, tuple(Response(one) for one in responses)))
-    return made.prompt, [response.content for response in made.responses]
+    made = every_turn(Example(Prompt(prompt), tuple(Response(one) for one in responses)))
+    return made.prompt.content, [response.content for response in made.responses]
 
 
 def test_the_prompt_ends_before_the_first_answer_and_both_sides_get_the_same_turns() -> None:
@@ -35,7 +35,7 @@ def test_calls_of_tools_are_turns_and_their_results_stand_in_between() -> None:
     "prompt", ["Human: Why? Assistant: So. Human: And?", (ASK,), (SYSTEM, ASK, AGAIN), (SO, ASK)]
 )
 def test_where_no_earlier_turn_was_asked_for_nothing_changes(prompt: Content) -> None:
-    example = Example(prompt, (Response("No."),))
+    example = Example(Prompt(prompt), (Response("No."),))
     assert every_turn(example) is example
 
 
@@ -46,27 +46,36 @@ def test_an_opening_of_the_assistant_stays_in_the_prompt() -> None:
 def test_nothing_else_of_the_example_changes() -> None:
     responses = (Response((NO,), score=1.5, source="ann"), Response((YES,), label=0.25, demonstration=True))
     example = Example(
-        (ASK, SO, AGAIN), responses, (Comparison(0, 1, 0.8),), Origin("a", 7), ({"name": "add"},)
+        Prompt((ASK, SO, AGAIN), tools=({"name": "add"},), origin=Origin("a", 7)),
+        responses,
+        (Comparison(0, 1, 0.8),),
     )
     made = every_turn(example)
-    assert (made.comparisons, made.origin, made.tools) == (example.comparisons, example.origin, example.tools)
+    assert (made.comparisons, made.origin, made.prompt.tools) == (
+        example.comparisons,
+        example.origin,
+        example.prompt.tools,
+    )
     one, other = made.responses
     assert (one.score, one.label, one.demonstration, one.source) == (1.5, None, False, "ann")
     assert (other.score, other.label, other.demonstration, other.source) == (None, 0.25, True, None)
 
 
 def test_the_last_turns_alone_leave_examples_as_they_are() -> None:
-    examples = (Example((ASK, SO, AGAIN), (Response((NO,)),)),)
+    examples = (Example(Prompt((ASK, SO, AGAIN)), (Response((NO,)),)),)
     spoken = turns_in_loss(examples, "last")
     assert spoken.examples == examples
     assert spoken.lines == ()
 
 
 def test_it_is_said_how_many_examples_have_earlier_turns_or_that_none_has() -> None:
-    with_turns, without = Example((ASK, SO, AGAIN), (Response("No."),)), Example((ASK,), (Response("No."),))
-    spoken = turns_in_loss([with_turns, without, Example("text", (Response("No."),))], "all")
+    with_turns, without = (
+        Example(Prompt((ASK, SO, AGAIN)), (Response("No."),)),
+        Example(Prompt((ASK,)), (Response("No."),)),
+    )
+    spoken = turns_in_loss([with_turns, without, Example(Prompt("text"), (Response("No."),))], "all")
     assert spoken.lines == ("turns all: earlier turns of the assistant are learned in 1 of 3 examples",)
-    assert spoken.examples[0].prompt == (ASK,)
+    assert spoken.examples[0].prompt.content == (ASK,)
     assert spoken.examples[1] is without
     (line,) = turns_in_loss([without], "all").lines
     assert line.startswith("turns all changes nothing: no prompt holds an earlier turn of the assistant")

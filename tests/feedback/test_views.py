@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded, Group, PairRelation, PointRelation, RankRelation, View
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 
 SAID = {"A": Response("A"), "B": Response("B"), "C": Response("C"), "D": Response("D")}
 ALL = (views.pairs, views.rankings, views.points, views.points_with_demonstrations, views.demonstrations)
@@ -24,20 +25,20 @@ def compared(*comparisons: str, among: str = "ABC") -> Example:
     for one in comparisons:
         pair, _, sure = one.partition(" ")
         found.append(Comparison(among.index(pair[0]), among.index(pair[2]), float(sure or 1)))
-    return Example("p", tuple(SAID[letter] for letter in among), tuple(found))
+    return Example(Prompt("p"), tuple(SAID[letter] for letter in among), tuple(found))
 
 
 def scored(*scores: float | None) -> Example:
     """An example with the responses A, B, ... and their scores."""
     return Example(
-        "p", tuple(Response(letter, score=one) for letter, one in zip("ABCD", scores, strict=False))
+        Prompt("p"), tuple(Response(letter, score=one) for letter, one in zip("ABCD", scores, strict=False))
     )
 
 
 def labelled(*labels: float | None) -> Example:
     """An example with the responses A, B, ... and their labels."""
     return Example(
-        "p", tuple(Response(letter, label=one) for letter, one in zip("ABCD", labels, strict=False))
+        Prompt("p"), tuple(Response(letter, label=one) for letter, one in zip("ABCD", labels, strict=False))
     )
 
 
@@ -56,10 +57,12 @@ def shown(made: Group[Any] | Discarded) -> object:
     return letters
 
 
-DEMONSTRATION = Example("p", (Response("A", demonstration=True),))
-BOTH = Example("p", (Response("A", demonstration=True), Response("B", label=0.0), Response("C", score=1.0)))
-TWINS = Example("p", (SAID["A"], SAID["A"]), (Comparison(0, 1),))
-MIXED = Example("p", (Response("A", score=1.0), Response("B", score=2.0)), (Comparison(0, 1),))
+DEMONSTRATION = Example(Prompt("p"), (Response("A", demonstration=True),))
+BOTH = Example(
+    Prompt("p"), (Response("A", demonstration=True), Response("B", label=0.0), Response("C", score=1.0))
+)
+TWINS = Example(Prompt("p"), (SAID["A"], SAID["A"]), (Comparison(0, 1),))
+MIXED = Example(Prompt("p"), (Response("A", score=1.0), Response("B", score=2.0)), (Comparison(0, 1),))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ MIXED = Example("p", (Response("A", score=1.0), Response("B", score=2.0)), (Comp
         (scored(1), "nothing compares two responses"),
         (compared(), "nothing compares two responses"),
         (DEMONSTRATION, "nothing compares two responses"),
-        (Example("p", (Response("A", score=1.0), Response("A", score=0.0))), "identical pair"),
+        (Example(Prompt("p"), (Response("A", score=1.0), Response("A", score=0.0))), "identical pair"),
     ],
 )
 def test_pairs(example: Example, expected: object) -> None:
@@ -111,7 +114,10 @@ def test_pairs(example: Example, expected: object) -> None:
         (scored(1), "a single response cannot be ranked"),
         (compared(), "nothing ranks two responses"),
         (TWINS, "identical pair"),
-        (Example("p", (Response("A", score=1.0), Response("A", score=0.0))), "all responses identical"),
+        (
+            Example(Prompt("p"), (Response("A", score=1.0), Response("A", score=0.0))),
+            "all responses identical",
+        ),
     ],
 )
 def test_rankings(example: Example, expected: object) -> None:
@@ -145,7 +151,7 @@ def test_points(example: Example, expected: object) -> None:
 def test_points_with_demonstrations() -> None:
     assert shown(views.points_with_demonstrations(BOTH)) == ("AB", [1, 0], [True, False])
     assert shown(views.points_with_demonstrations(labelled(1))) == ("A", [1], [False])
-    marked = Example("p", (Response("A", label=0.9, demonstration=True),))
+    marked = Example(Prompt("p"), (Response("A", label=0.9, demonstration=True),))
     assert shown(views.points_with_demonstrations(marked)) == ("A", [0.9], [True])
 
 
@@ -171,11 +177,13 @@ def test_demonstrations(example: Example, expected: object) -> None:
 
 def test_a_group_keeps_prompt_and_origin() -> None:
     example = Example(
-        (Message("user", "p"),), (SAID["A"], SAID["B"]), (Comparison(1, 0),), Origin("a.jsonl", 3)
+        Prompt((Message("user", "p"),), origin=Origin("a.jsonl", 3)),
+        (SAID["A"], SAID["B"]),
+        (Comparison(1, 0),),
     )
     made = views.pairs(example)
-    assert made == Group(example.prompt, ("A", "B"), PairRelation(((1, 0, 1.0),)), example.origin)
-    assert views.points(Example("p", (SAID["A"],), origin=example.origin)) == Discarded(
+    assert made == Group(example.prompt, ("A", "B"), PairRelation(((1, 0, 1.0),)))
+    assert views.points(Example(Prompt("p", origin=example.origin), (SAID["A"],))) == Discarded(
         "nothing labels a response", example.origin
     )
 
@@ -198,7 +206,7 @@ def any_example(draw: st.DrawFn) -> Example:
     positions = st.integers(0, len(listed) - 1)
     pairs = st.tuples(positions, positions, st.sampled_from([0.75, 1.0])).filter(lambda one: one[0] != one[1])
     comparisons = draw(st.lists(pairs, max_size=4)) if len(listed) > 1 else []
-    return Example("p", tuple(listed), tuple(Comparison(*one) for one in comparisons))
+    return Example(Prompt("p"), tuple(listed), tuple(Comparison(*one) for one in comparisons))
 
 
 def relations(made: Group[Any] | Discarded) -> object:
@@ -258,7 +266,7 @@ def assert_lists_all(made: Group[Any]) -> None:
 def with_origin(examples: Iterable[Example]) -> list[Example]:
     """The examples as the rows of a file."""
     return [
-        Example(one.prompt, one.responses, one.comparisons, Origin("a.jsonl", row))
+        Example(replace(one.prompt, origin=Origin("a.jsonl", row)), one.responses, one.comparisons)
         for row, one in enumerate(examples, start=1)
     ]
 
@@ -288,7 +296,7 @@ def test_apply_counts() -> None:
     ],
 )
 def test_apply_units(view: View[Any], units: dict[str, int]) -> None:
-    example = Example("p", (Response("A", 1.0, 1.0, demonstration=True), Response("B", 0.0, 0.0)))
+    example = Example(Prompt("p"), (Response("A", 1.0, 1.0, demonstration=True), Response("B", 0.0, 0.0)))
     assert views.apply(view, [example]).units == units
 
 

@@ -69,7 +69,7 @@ def test_messages_written_as_text_are_refused(
     ids=range(11),
 )
 def test_other_text_stays_text(convert: Convert, text: str) -> None:
-    assert convert(prompt=text, completion="a").prompt == text
+    assert convert(prompt=text, completion="a").prompt.content == text
 
 
 @given(st.text(alphabet="[]{}'\"role: content,\\n1", max_size=40))
@@ -88,11 +88,14 @@ def test_csv_reads_them_as_the_list(write: Write, form: Callable[[object], str])
 
     path = write(raw=f"messages\n{quoted(turns)}\n".encode(), name="a.csv")
     (example,) = read_feedback([path]).examples
-    assert example.prompt == (Message("user", 'it\'s "2"'),)
+    assert example.prompt.content == (Message("user", 'it\'s "2"'),)
     assert example.responses[0].content == (Message("assistant", "4", {"weight": None}),)
     pairs = f"prompt,chosen,rejected\n{quoted([U])},{quoted([A])},{quoted([W])}\n"
     (example,) = read_feedback([write(raw=pairs.encode(), name="b.csv")]).examples
-    assert (example.prompt, [one.content for one in example.responses]) == ((ASK,), [(RIGHT,), (WRONG,)])
+    assert (example.prompt.content, [one.content for one in example.responses]) == (
+        (ASK,),
+        [(RIGHT,), (WRONG,)],
+    )
 
 
 def test_csv_refuses_them_among_texts(write: Write) -> None:

@@ -3,8 +3,7 @@
 import pytest
 
 from trueup.feedback.groups import Discarded
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.gathering.best import best_of, best_of_each
 from trueup.gathering.candidates import put_together
 from trueup.gathering.writing import Written
@@ -22,9 +21,9 @@ def wrote(name: str, *texts: tuple[str, ...]) -> Written:
 
 
 PROMPTS = (
-    Prompt("p", Origin("a.jsonl", 1)),
-    Prompt("q", Origin("a.jsonl", 2)),
-    Prompt("r", Origin("b.jsonl", 1)),
+    Prompt("p", origin=Origin("a.jsonl", 1)),
+    Prompt("q", origin=Origin("a.jsonl", 2)),
+    Prompt("r", origin=Origin("b.jsonl", 1)),
 )
 
 
@@ -33,7 +32,7 @@ def test_models_one_after_the_other_and_what_is_the_same_once() -> None:
         PROMPTS,
         [wrote("A", ("x", "y"), ("x", "x"), ("z", "")), wrote("B", ("y", "w"), ("v", "x"), (" ", "z"))],
     )
-    assert [(one.prompt, str(one.origin)) for one in made.examples] == [
+    assert [(one.prompt.content, str(one.origin)) for one in made.examples] == [
         ("p", "a.jsonl:1"), ("q", "a.jsonl:2"), ("r", "b.jsonl:1"),
     ]  # fmt: skip
     assert [
@@ -53,7 +52,7 @@ def test_without_token_ids() -> None:
 
 def test_prompts_without_a_response_are_named() -> None:
     made = put_together(PROMPTS, [wrote("A", (), ("",), ("x",))])
-    assert [one.prompt for one in made.examples] == ["r"]
+    assert [one.prompt.content for one in made.examples] == ["r"]
     assert made.lines[-1] == (
         "2 prompts left out, without a response (a.jsonl rows 1, 2): too long, or every response was empty"
     )
@@ -61,13 +60,15 @@ def test_prompts_without_a_response_are_named() -> None:
 
 def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it() -> None:
     also = [
-        Example("p", (Response("x", score=1.0), Response("old", label=0.5)), (Comparison(0, 1, 0.75),)),
-        Example("p", (Response("x", score=2.0), Response("older", source="ann"))),
-        Example("q", (Response("only"),)),
+        Example(
+            Prompt("p"), (Response("x", score=1.0), Response("old", label=0.5)), (Comparison(0, 1, 0.75),)
+        ),
+        Example(Prompt("p"), (Response("x", score=2.0), Response("older", source="ann"))),
+        Example(Prompt("q"), (Response("only"),)),
     ]
     made = put_together(PROMPTS, [wrote("A", ("x", "y"), (), ())], also)
     assert made.examples[0] == Example(
-        "p",
+        Prompt("p", origin=Origin("a.jsonl", 1)),
         (
             Response("x", score=1.5),
             Response("old", label=0.5),
@@ -75,7 +76,6 @@ def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it() -> None:
             Response("y", source="A", tokens=(1,)),
         ),
         (Comparison(0, 1, 0.75),),
-        Origin("a.jsonl", 1),
     )
     assert made.examples[1].responses == (Response("only"),)
     assert made.lines[0] == "4 responses of the data kept beside them (--no-merge leaves them out)"
@@ -86,14 +86,14 @@ def test_a_conversation_gets_turns_of_the_assistant() -> None:
     """So that what a model wrote and what the data hold are told to be the same."""
     talk = (Message("user", "hi"),)
     tools = ({"type": "function", "function": {"name": "add"}},)
-    also = [Example(talk, (Response((Message("assistant", "x"),)),), tools=tools)]
+    also = [Example(Prompt(talk, tools=tools), (Response((Message("assistant", "x"),)),))]
     prompts = [Prompt(talk, tools=tools), Prompt(talk)]
     made = put_together(prompts, [wrote("A", ("x", "y"), ("x",))], also)
     assert [[one.content for one in example.responses] for example in made.examples] == [
         [(Message("assistant", "x"),), (Message("assistant", "y"),)],
         [(Message("assistant", "x"),)],
     ]
-    assert [example.tools for example in made.examples] == [tools, ()]
+    assert [example.prompt.tools for example in made.examples] == [tools, ()]
     assert made.lines[1:] == ("responses left out: 1 that another response to the prompt repeats",)
 
 
@@ -104,15 +104,21 @@ def responses(*scores: float | None) -> tuple[Response, ...]:
 @pytest.mark.parametrize(
     ("example", "best", "score"),
     [
-        (Example("p", responses(0.5, 2.0, 1.0)), "r1", 2.0),
-        (Example("p", responses(1.0, 2.0, 2.0)), "r1", 2.0),
-        (Example("p", responses(None, -2.0)), "r1", -2.0),
-        (Example("p", responses(None, None), (Comparison(1, 0, 0.75),)), "r1", 0.75),
+        (Example(Prompt("p"), responses(0.5, 2.0, 1.0)), "r1", 2.0),
+        (Example(Prompt("p"), responses(1.0, 2.0, 2.0)), "r1", 2.0),
+        (Example(Prompt("p"), responses(None, -2.0)), "r1", -2.0),
+        (Example(Prompt("p"), responses(None, None), (Comparison(1, 0, 0.75),)), "r1", 0.75),
         # A beats B surely and ties with C; C beats B by little: (1 + 1/2) / 2.
-        (Example("p", responses(None, None, None), (Comparison(0, 1), Comparison(2, 1, 0.6))), "r0", 0.75),
+        (
+            Example(Prompt("p"), responses(None, None, None), (Comparison(0, 1), Comparison(2, 1, 0.6))),
+            "r0",
+            0.75,
+        ),
         # r2 was never told apart from the others, which beat each other in a circle of unequal strength.
         (
-            Example("p", responses(None, None, None, None), (Comparison(0, 1, 0.9), Comparison(1, 3, 0.6))),
+            Example(
+                Prompt("p"), responses(None, None, None, None), (Comparison(0, 1, 0.9), Comparison(1, 3, 0.6))
+            ),
             "r0",
             (0.9 + 0.5 + 0.5) / 3,
         ),
@@ -121,13 +127,16 @@ def responses(*scores: float | None) -> tuple[Response, ...]:
 def test_the_best(example: Example, best: str, score: float) -> None:
     made = best_of(example)
     assert isinstance(made, Example)
-    assert made.comparisons == () and made.prompt == "p"
+    assert made.comparisons == () and made.prompt == Prompt("p")
     assert [(one.content, one.score) for one in made.responses] == [(best, pytest.approx(score))]
 
 
 def test_where_nothing_is_best() -> None:
     origin = Origin("a.jsonl", 4)
-    judged, alone = Example("p", responses(1.0)), Example("q", responses(None, None), origin=origin)
+    judged, alone = (
+        Example(Prompt("p"), responses(1.0)),
+        Example(Prompt("q", origin=origin), responses(None, None)),
+    )
     assert best_of_each([judged, alone]) == (
         [judged],
         [Discarded("nothing says which response is best", origin)],

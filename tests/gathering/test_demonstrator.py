@@ -11,7 +11,7 @@ from support.gathering_work import work_at
 from trueup.annotators.asker import NoAnswer
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.gathering.rewriting import rewrite
 from trueup.gathering.rewriting.demonstrator import EMPTY, REPEATS, Demonstrator, load_demonstrator
 from trueup.gathering.rewriting.pair import Pair, pair_of
@@ -28,7 +28,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def example(number: int, prompt: str = "") -> Example:
     responses = (Response(f"good {number}"), Response(f"bad {number}"))
-    return Example(prompt or f"p{number}", responses, (Comparison(0, 1),), Origin("a.jsonl", number))
+    return Example(
+        Prompt(prompt or f"p{number}", origin=Origin("a.jsonl", number)), responses, (Comparison(0, 1),)
+    )
 
 
 def pairs(count: int) -> list[Pair]:
@@ -159,7 +161,7 @@ def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(tmp_path: Path
         texts = {"p1": "a b c d", "p2": "good 2", "p3": ""}
         return chat(texts[asked.body["messages"][0]["content"]])
 
-    alone = Example("q", (Response("x"),), origin=Origin("a.jsonl", 4))
+    alone = Example(Prompt("q", origin=Origin("a.jsonl", 4)), (Response("x"),))
     with FaultyServer(reply) as server:
         load = lambda: demonstrator(server, max_unreadable=1)  # noqa: E731
         examples = [*map(example, (1, 2, 3)), alone]

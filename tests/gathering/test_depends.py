@@ -7,14 +7,13 @@ import pytest
 
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.gathering.depends import of_annotating, of_sampling
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.validation import validate
 
 PROMPTS = [Prompt("p"), Prompt("q")]
-ALSO = [Example("p", (Response("r", score=1.0),))]
+ALSO = [Example(Prompt("p"), (Response("r", score=1.0),))]
 
 
 def sampling(**given: Any) -> dict[str, object]:

@@ -9,7 +9,7 @@ from support.gathering_work import work_at
 from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.gathering import judging
 from trueup.gathering.judging import Judged, judge, left_out
 from trueup.gathering.summary import agreement, preferences, summary
@@ -31,16 +31,18 @@ class Counter:
         self.asked.append(len(examples))
         made: list[Example | Discarded] = []
         for example in examples:
-            if example.prompt == "p4":
+            if example.prompt.content == "p4":
                 made.append(Discarded("a tie", example.origin))
                 continue
             scored = tuple(Response(one.content, len(str(one.content)) / 3) for one in example.responses)
-            made.append(Example(example.prompt, scored, (), example.origin))
+            made.append(Example(example.prompt, scored, ()))
         return Annotated(tuple(made), {"requests": float(len(examples)), "cost": 0.25})
 
 
 EXAMPLES = [
-    Example(f"p{number}", (Response("a" * number), Response("\u2028")), origin=Origin("a.jsonl", number))
+    Example(
+        Prompt(f"p{number}", origin=Origin("a.jsonl", number)), (Response("a" * number), Response("\u2028"))
+    )
     for number in range(1, 8)
 ]
 
@@ -84,12 +86,12 @@ def test_what_was_left_out_is_named() -> None:
 
 
 def scored(*scores: float) -> Example:
-    return Example("p", tuple(Response(f"r{at}", score) for at, score in enumerate(scores)))
+    return Example(Prompt("p"), tuple(Response(f"r{at}", score) for at, score in enumerate(scores)))
 
 
 def compared(*pairs: tuple[int, int, float], count: int = 3) -> Example:
     responses = tuple(Response(f"r{at}") for at in range(count))
-    return Example("p", responses, tuple(Comparison(*pair) for pair in pairs))
+    return Example(Prompt("p"), responses, tuple(Comparison(*pair) for pair in pairs))
 
 
 def test_scores_in_words() -> None:

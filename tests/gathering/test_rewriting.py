@@ -8,7 +8,7 @@ import pytest
 from trueup.annotators.asker import NoAnswer, read_reply
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.feedback.views import points_with_demonstrations
 from trueup.gathering.rewriting.asking import make_asking, source_of
 from trueup.gathering.rewriting.demonstrator import CUT_OFF, EMPTY, REPEATS, TURNS, fault, read_demonstration
@@ -17,7 +17,7 @@ from trueup.gathering.rewriting.pair import WITH_TOOLS, Pair, pair_of
 
 def pair(prompt: Any = "p", chosen: Any = "good", rejected: Any = "bad") -> Pair:
     responses = (Response(rejected, score=1.0, source="hh", tokens=(5,)), Response(chosen))
-    found = pair_of(Example(prompt, responses, (Comparison(1, 0),), Origin("a.jsonl", 3)))
+    found = pair_of(Example(Prompt(prompt, origin=Origin("a.jsonl", 3)), responses, (Comparison(1, 0),)))
     assert isinstance(found, Pair)
     return found
 
@@ -25,13 +25,12 @@ def pair(prompt: Any = "p", chosen: Any = "good", rejected: Any = "bad") -> Pair
 def test_the_chosen_response_is_replaced_and_the_rejected_one_becomes_a_point() -> None:
     made = pair().rewritten("Better.\n", "gpt")
     assert made == Example(
-        "p",
+        Prompt("p", origin=Origin("a.jsonl", 3)),
         (
             Response("Better.", demonstration=True, source="gpt"),
             Response("bad", label=0.0, source="hh", tokens=(5,)),
         ),
         (),
-        Origin("a.jsonl", 3),
     )
     viewed = points_with_demonstrations(made)
     assert not isinstance(viewed, Discarded)
@@ -54,7 +53,7 @@ def test_a_demonstration_begins_as_the_response_it_replaces() -> None:
 
 def test_of_several_responses_those_that_only_lost_are_kept() -> None:
     responses = tuple(Response(f"r{at}", score=float(score)) for at, score in enumerate((1, 3, 2, 0, 3)))
-    found = pair_of(Example("p", responses))
+    found = pair_of(Example(Prompt("p"), responses))
     assert isinstance(found, Pair)
     assert found.chosen.content == "r1"
     assert [one.content for one in found.rejected] == ["r3"]
@@ -64,15 +63,15 @@ def test_of_several_responses_those_that_only_lost_are_kept() -> None:
 @pytest.mark.parametrize(
     ("example", "reason"),
     [
-        (Example("p", (Response("a"),)), "nothing compares two responses"),
-        (Example("p", (Response("a"), Response("a")), (Comparison(0, 1),)), "identical pair"),
+        (Example(Prompt("p"), (Response("a"),)), "nothing compares two responses"),
+        (Example(Prompt("p"), (Response("a"), Response("a")), (Comparison(0, 1),)), "identical pair"),
         (
-            Example("p", (Response("a"), Response("b")), (Comparison(0, 1), Comparison(1, 0))),
+            Example(Prompt("p"), (Response("a"), Response("b")), (Comparison(0, 1), Comparison(1, 0))),
             "comparisons contradict each other",
         ),
         (
             Example(
-                "p",
+                Prompt("p"),
                 tuple(map(Response, "abc")),
                 (Comparison(0, 1), Comparison(1, 2), Comparison(2, 0)),
             ),
@@ -80,7 +79,9 @@ def test_of_several_responses_those_that_only_lost_are_kept() -> None:
         ),
         (
             Example(
-                (Message("user", "p"),), (Response("a"), Response("b")), (Comparison(0, 1),), tools=({},)
+                Prompt((Message("user", "p"),), tools=({},)),
+                (Response("a"), Response("b")),
+                (Comparison(0, 1),),
             ),
             WITH_TOOLS,
         ),

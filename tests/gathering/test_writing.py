@@ -10,7 +10,7 @@ from support.gathering_work import work_at
 from torch import Tensor
 
 from trueup.errors import AnnotatorError, Stopped
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.gathering import writing
 from trueup.gathering.writing import Writer, Written, write_responses
 from trueup.sampling.sampler import Sampled, Sampler

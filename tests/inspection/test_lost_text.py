@@ -157,7 +157,7 @@ def test_real_text(shared: Callable[[str], Path]) -> None:
     ((rows, _, _),) = lost(inspection)
     tokenizer, expected = small.tokenizer, []
     for example in inspection.training.examples:
-        texts = [str(example.prompt), *(str(one.content) for one in example.responses)]
+        texts = [str(example.prompt.content), *(str(one.content) for one in example.responses)]
         ids = tokenizer(texts, add_special_tokens=False).input_ids
         kept = tokenizer.batch_decode(ids, clean_up_tokenization_spaces=False)
         missing = (set(text) - set(back) for text, back in zip(texts, kept, strict=True))

@@ -102,7 +102,7 @@ def test_hh_as_tokens(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
         library.removeHandler(caplog.handler)
     assert caplog.messages == []  # the library warns of long texts
     assert inspection.tokenized is not None and inspection.lengths is not None
-    prompts = [example.prompt for example in inspection.training.examples]
+    prompts = [example.prompt.content for example in inspection.training.examples]
     ids = coding.tokenizer(prompts).input_ids
     assert inspection.lengths.unit == "tokens"
     assert inspection.lengths.kinds["prompts"] == tuple(len(one) for one in ids)

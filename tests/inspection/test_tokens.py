@@ -242,7 +242,7 @@ def test_the_account_is_that_of_training(
         tokenized.prompts_cut
     )
     assert inspection.lengths is not None
-    assert inspection.lengths.kinds["prompts"] == tuple(len(str(one.prompt)) + 1 for one in examples)
+    assert inspection.lengths.kinds["prompts"] == tuple(len(str(one.prompt.content)) + 1 for one in examples)
     uncut = [len(str(response.content)) + 1 for one in examples for response in one.responses]
     counted = sum(len(numbers) for kind, numbers in inspection.lengths.kinds.items() if kind != "prompts")
     assert tokenized.responses == len(uncut) <= counted

@@ -9,7 +9,7 @@ from trueup.batch.index import Rollouts
 from trueup.batch.logprobs import LogProbs
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.methods import METHODS
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.ppo import ppo
@@ -94,7 +94,7 @@ def test_how_many_responses_it_needs(name: str) -> None:
     assert METHODS[name].defaults["sampler.responses"] >= least
     view = METHODS[name].build().view
     for count in (1, 2, 3):
-        found = view(Example("say:", (Response("yes", score=1.0),) * count))
+        found = view(Example(Prompt("say:"), (Response("yes", score=1.0),) * count))
         assert isinstance(found, Discarded) is (count < least)
 
 

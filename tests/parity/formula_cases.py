@@ -9,7 +9,7 @@ from parity.frozen import FOLDER, read_cases
 
 from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
 from trueup.batch.logprobs import LogProbs, Scores
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms.rewards import ExponentialWeights
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo
@@ -116,7 +116,7 @@ def reward_weighted(
     policy: LogProbs, reference: LogProbs, batch: Batch, *, beta: float, max_weight: float, per_token: bool
 ) -> Loss:
     """Through the transform that makes weights of rewards."""
-    examples = [Example("", (Response("", score=reward),)) for reward in batch["rewards"]]
+    examples = [Example(Prompt(""), (Response("", score=reward),)) for reward in batch["rewards"]]
     weighted = ExponentialWeights(beta, max_weight).fit(examples).rewrite(examples)
     index = Weighted(double([example.responses[0].score for example in weighted]))
     return weighted_sft(policy, None, index, weights(index), per_token=per_token)

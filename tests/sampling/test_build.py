@@ -9,7 +9,7 @@ from support.tiny_models import char_tokenizer, save_tiny_model
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.sampling.build import make_sampler
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampler

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.scripted_model import read_model
 
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.sampling.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.sampler_settings import SamplerSettings

@@ -14,8 +14,7 @@ from trueup.batch.encode import Limits
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError, Stopped
 from trueup.feedback.condition import Condition
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Message, Origin
+from trueup.feedback.records import Message, Origin, Prompt
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.in_process import InProcessSampler
@@ -45,7 +44,7 @@ def test_greedy_and_beams_are_those_of_the_model_library(
     sampler = sampler_of(shared(folder), decode=decode, responses=responses, max_new_tokens=48)
     encoder = sampler.encoder
     found = sampler.sample(PROMPTS, responses, seed=0)
-    ids = [encoder.prompt_ids(text) for text in TEXTS]
+    ids = [encoder.prompt_ids(Prompt(text)) for text in TEXTS]
     expected = library(
         sampler.model, ids, end_ids=encoder.end_ids, max_new_tokens=48, num_beams=responses,
         num_return_sequences=responses,
@@ -73,7 +72,9 @@ def test_what_is_said_of_a_response(stories: Path) -> None:
         assert one.text == sampler.encoder.text(one.ids)
         assert len(one.log_probs) == len(one.ids)
     assert len({one.ids for one in flat}) == 12
-    group = token_group(sampler.encoder.prompt_ids(TEXTS[1]), [one.ids for one in found[1] if one.ids])
+    group = token_group(
+        sampler.encoder.prompt_ids(Prompt(TEXTS[1])), [one.ids for one in found[1] if one.ids]
+    )
     with torch.no_grad():
         expected = naive_log_probs(sampler.model.inner, [group])
     got = torch.tensor([value for one in found[1] for value in one.log_probs or ()])
@@ -173,13 +174,13 @@ def test_a_conversation_and_a_condition_are_written_as_in_training(tmp_path: Pat
         lambda module, args, keywords: seen.append(keywords["input_ids"]), with_kwargs=True
     )
     sampler.sample([asked], 1, seed=0)
-    assert seen[0][0].tolist() == sampler.encoder.prompt_ids(asked.content)
+    assert seen[0][0].tolist() == sampler.encoder.prompt_ids(asked)
     assert "<" in sampler.encoder.tokenizer.decode(seen[0][0])
 
 
 def test_a_prompt_that_cannot_be_expressed_is_named(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path, tokenizer=char_tokenizer())
-    asked = Prompt((Message("user", "hi"),), Origin("asked.jsonl", 7))
+    asked = Prompt((Message("user", "hi"),), origin=Origin("asked.jsonl", 7))
     with pytest.raises(InputError, match=r"^asked.jsonl:7: .*no chat template"):
         sampler_of(folder).sample([asked], 1, seed=0)
 
@@ -255,7 +256,7 @@ def test_it_computes_as_training_does_in_bfloat16(tiny_model: Path) -> None:
     sampler = InProcessSampler(model, encoder, SamplerSettings(max_new_tokens=20), name="policy")
     found = sampler.sample(PROMPTS, 2, seed=0)
     groups = [
-        token_group(encoder.prompt_ids(text), [one.ids for one in several if one.ids])
+        token_group(encoder.prompt_ids(Prompt(text)), [one.ids for one in several if one.ids])
         for text, several in zip(TEXTS, found, strict=True)
     ]
     with torch.no_grad():

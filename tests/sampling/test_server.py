@@ -12,8 +12,7 @@ from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Message, Origin
+from trueup.feedback.records import Message, Origin, Prompt
 from trueup.sampling.sampler import Sampled
 from trueup.sampling.server import ServerSampler
 from trueup.settings.sampler_settings import SamplerSettings
@@ -126,7 +125,7 @@ def test_a_prompt_goes_out_as_text_that_reads_as_its_ids(sampler: Made, name: st
     for prompt, same in ((Prompt("a b"), True), (TALK, exact)):
         made.sample([prompt], 1, seed=0)
         read = encoder.tokenizer(sent(server)[-1]["prompt"]).input_ids
-        assert (read == encoder.asked_ids(prompt.content)) == same
+        assert (read == encoder.asked_ids(prompt)) == same
     assert len(told) == (0 if exact else 1)
     assert exact or "cannot be written as a text that this server reads as the policy's own tokens" in told[0]
     assert sent(server)[0]["prompt"] == "a b"
@@ -263,7 +262,7 @@ def test_a_prompt_that_cannot_be_expressed_is_named(sampler: Made) -> None:
     encoder = Encoder(char_tokenizer(), end_ids=(EOS,), limits=Limits(64))
     made, _ = sampler(completion("x"), encoder)
     with pytest.raises(InputError, match=r"asked.jsonl:3: .* no chat template"):
-        made.sample([Prompt(TALK.content, Origin("asked.jsonl", 3))], 1, seed=0)
+        made.sample([Prompt(TALK.content, origin=Origin("asked.jsonl", 3))], 1, seed=0)
 
 
 UNREADABLE = {

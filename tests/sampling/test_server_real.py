@@ -14,7 +14,7 @@ import pytest
 from support.scripted_model import read_model, sampler_of
 
 from trueup.errors import InputError
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.sampling.build import make_sampler
 from trueup.sampling.server import ServerSampler
 from trueup.settings.sampler_settings import SamplerSettings

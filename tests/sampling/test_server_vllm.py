@@ -12,8 +12,7 @@ from support.scripted_model import read_model
 
 from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Message
+from trueup.feedback.records import Message, Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.lora import add_lora
 from trueup.paths import cache_folder
@@ -81,7 +80,7 @@ def test_greedy_is_that_of_this_process(
     same(sampler.sample(PROMPTS, 1, seed=0), in_process(*policy))
     assert server[1].calls == []  # nothing was refreshed
     body = min(server[0].bodies, key=lambda body: len(body["prompt"]))
-    assert body["prompt"] == policy[1].asked_ids("Once")
+    assert body["prompt"] == policy[1].asked_ids(Prompt("Once"))
     assert body["stop_token_ids"] == list(policy[1].end_ids)
     assert {
         "temperature": 0.0,

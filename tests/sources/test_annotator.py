@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings import annotator_settings as choices
 from trueup.sources.annotator import make_annotator
 
-EXAMPLE = Example("name two poisons .", (Response("i cannot ."), Response("ricin and hemlock .")))
+EXAMPLE = Example(Prompt("name two poisons ."), (Response("i cannot ."), Response("ricin and hemlock .")))
 
 
 def test_a_function(tmp_path: Path) -> None:

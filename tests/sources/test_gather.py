@@ -10,7 +10,7 @@ import pytest
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.errors import InputError
-from trueup.feedback.records import Example, Origin, Response
+from trueup.feedback.records import Example, Origin, Prompt, Response
 from trueup.sources.gather import gather, overlap, split
 
 
@@ -42,7 +42,7 @@ def test_files_of_different_formats(tmp_path: Path) -> None:
     pairs.to_parquet(names[1])
     pairs.save_to_disk(names[2])
     gathered = gather(names)
-    plain = [replace(example, origin=None) for example in gathered.examples]
+    plain = [replace(example, prompt=replace(example.prompt, origin=None)) for example in gathered.examples]
     assert plain[:3] == plain[3:6] == plain[6:] and len(plain) == 9
     assert [str(example.origin) for example in gathered.examples[::3]] == [
         f"{names[0]}:2",
@@ -96,32 +96,37 @@ def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
         gather(names, skip_bad=1)
 
 
-EXAMPLES = [Example(f"prompt {number}", (Response("x", demonstration=True),)) for number in range(20)]
+EXAMPLES = [Example(Prompt(f"prompt {number}"), (Response("x", demonstration=True),)) for number in range(20)]
 
 
 def test_a_split_is_disjoint_complete_and_in_order() -> None:
     train, held_out = split(EXAMPLES, 0.25, seed=3)
     assert (len(train), len(held_out)) == (15, 5)
-    place = {example.prompt: number for number, example in enumerate(EXAMPLES)}
+    place = {example.prompt.content: number for number, example in enumerate(EXAMPLES)}
     for part in (train, held_out):
-        assert [place[one.prompt] for one in part] == sorted(place[one.prompt] for one in part)
-    assert {one.prompt for one in train} | {one.prompt for one in held_out} == set(place)
+        assert [place[one.prompt.content] for one in part] == sorted(
+            place[one.prompt.content] for one in part
+        )
+    assert {one.prompt.content for one in train} | {one.prompt.content for one in held_out} == set(place)
 
 
 def test_all_examples_of_a_prompt_are_on_one_side() -> None:
     """Forty examples of eight prompts: as many prompts as it takes to come to a quarter, and no more."""
-    often = [replace(EXAMPLES[number % 8], origin=Origin("a", number + 1)) for number in range(40)]
+    often = [
+        replace(one, prompt=replace(one.prompt, origin=Origin("a", number + 1)))
+        for number, one in enumerate(EXAMPLES[:8] * 5)
+    ]
     for seed in range(5):
         train, held_out = split(often, 0.25, seed)
         assert len(held_out) == 10
-        assert not {one.prompt for one in train} & {one.prompt for one in held_out}
+        assert not {one.prompt.content for one in train} & {one.prompt.content for one in held_out}
         assert overlap(train, held_out) == []
     with pytest.raises(InputError, match=r"of 5 examples leaves one part empty"):
         split([EXAMPLES[0]] * 5, 0.25, 0)
 
 
 def test_overlap_names_what_is_evaluated_on_a_prompt_of_training() -> None:
-    tools = replace(EXAMPLES[0], tools=({"name": "add"},))
+    tools = replace(EXAMPLES[0], prompt=replace(EXAMPLES[0].prompt, tools=({"name": "add"},)))
     assert overlap(EXAMPLES[:3], [EXAMPLES[2], EXAMPLES[3], tools]) == [EXAMPLES[2]]
 
 

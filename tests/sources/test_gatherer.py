@@ -9,8 +9,7 @@ from torch import Tensor
 from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.sampling.sampler import Sampled
 from trueup.sources.gatherer import Gatherer
 
@@ -55,7 +54,7 @@ class Lengths:
         return Annotated(tuple(map(self._one, examples)), {"verdicts": float(len(examples))})
 
     def _one(self, example: Example) -> Example | Discarded:
-        if example.prompt == "?":
+        if example.prompt.content == "?":
             return Discarded("unreadable", example.origin)
         lengths = [len(str(one.content)) for one in example.responses]
         if self.gives == "comparisons":
@@ -67,7 +66,7 @@ class Lengths:
         return replace(example, responses=judged)
 
 
-PROMPTS = [Prompt(text, Origin("p.jsonl", row)) for row, text in enumerate(("a", "b", "?"), start=1)]
+PROMPTS = [Prompt(text, origin=Origin("p.jsonl", row)) for row, text in enumerate(("a", "b", "?"), start=1)]
 TEXTS = {"a": ("xx", "y", "xx", "y-"), "b": ("same", "same", "same", "same"), "?": ("1", "22", "333", "1")}
 
 
@@ -97,8 +96,8 @@ def test_draws_of_an_expectation_are_kept() -> None:
 def test_a_single_response_is_not_compared() -> None:
     annotator = Lengths(gives="comparisons")
     made = Gatherer(Says(TEXTS), annotator, 4, seed=3).gather(1, PROMPTS)
-    assert [one.prompt for one in annotator.asked] == ["a", "?"]
-    assert [one.prompt for one in made.examples] == ["a"]
+    assert [one.prompt.content for one in annotator.asked] == ["a", "?"]
+    assert [one.prompt.content for one in made.examples] == ["a"]
     assert made.facts["online/one_response"] == pytest.approx(1 / 3)
     assert made.facts["online/without_judgement"] == pytest.approx(2 / 3)
     assert "online/score" not in made.facts
@@ -116,11 +115,11 @@ def test_what_a_data_set_has_is_judged_with_what_is_sampled() -> None:
     """Old judgements go; the same response stays the one that was sampled."""
     also = [
         Example(
-            "a",
+            Prompt("a"),
             (Response("yyyy", score=-1.0, demonstration=True), Response("xx", label=0.0)),
             (Comparison(0, 1),),
         ),
-        Example("c", (Response("not asked", score=5.0),)),
+        Example(Prompt("c"), (Response("not asked", score=5.0),)),
     ]
     (made,) = Gatherer(Says(TEXTS), Lengths(), 2, seed=3).gather(1, PROMPTS[:1], also).examples
     assert [(one.content, one.score, one.demonstration, one.source) for one in made.responses] == [
@@ -136,5 +135,5 @@ def test_nothing_but_empty_responses_is_an_error() -> None:
 
 def test_prompts_without_room_give_no_example() -> None:
     made = Gatherer(Says({**TEXTS, "b": ()}), Lengths(), 2, seed=3).gather(1, PROMPTS[:2])
-    assert [one.prompt for one in made.examples] == ["a"]
+    assert [one.prompt.content for one in made.examples] == ["a"]
     assert made.facts["online/without_judgement"] == 0.5

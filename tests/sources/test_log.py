@@ -8,20 +8,22 @@ import pytest
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Example, Message, Response
+from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
 from trueup.sources.log import RoundLog, read_log
 
 FIRST = (
-    Example("a\u2028b", (Response("x", score=0.1 + 0.2, tokens=(3, 1)), Response("y", score=1e-17))),
+    Example(Prompt("a\u2028b"), (Response("x", score=0.1 + 0.2, tokens=(3, 1)), Response("y", score=1e-17))),
     Example(
-        (Message("user", "hi"),), (Response("1"), Response("2")), (Comparison(1, 0, 0.7000000000000001),)
+        Prompt((Message("user", "hi"),)),
+        (Response("1"), Response("2")),
+        (Comparison(1, 0, 0.7000000000000001),),
     ),
 )
-SECOND = (Example("c", (Response("z", label=1.0),)),)
+SECOND = (Example(Prompt("c"), (Response("z", label=1.0),)),)
 
 
 def bare(examples: tuple[Example, ...]) -> list[object]:
-    return [(one.prompt, one.responses, one.comparisons) for one in examples]
+    return [(one.prompt.content, one.responses, one.comparisons) for one in examples]
 
 
 def test_rounds_come_back_as_they_were(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def said(text: str, **rest: Any) -> Response:
 
 def made(example: Example) -> tuple[object, ...]:
     """An example without its origin."""
-    return example.prompt, example.responses, example.comparisons
+    return example.prompt.content, example.responses, example.comparisons
 
 
 def changed(row: Row, path: tuple[str | int, ...], value: object) -> Row:

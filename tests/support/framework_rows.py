@@ -2,7 +2,7 @@
 
 import json
 
-from trueup.feedback.records import Comparison, Example, Message, Response
+from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
 
 SYSTEM, ASK, RIGHT, WRONG = (
     Message("system", "Be short."),
@@ -44,7 +44,7 @@ CASES: list[tuple[str, Turn, Example]] = [
     (
         "LLaMA-Factory alpaca",
         {"instruction": "2 +", "input": "2 =", "output": "4"},
-        Example((Message("user", "2 +\n2 ="),), DEMONSTRATED),
+        Example(Prompt((Message("user", "2 +\n2 ="),)), DEMONSTRATED),
     ),
     (
         "LLaMA-Factory alpaca",
@@ -55,7 +55,7 @@ CASES: list[tuple[str, Turn, Example]] = [
             "system": "Be short.",
             "history": [["Hello", "Hi"]],
         },
-        Example((SYSTEM, HELLO, HI, ASK), DEMONSTRATED),
+        Example(Prompt((SYSTEM, HELLO, HI, ASK)), DEMONSTRATED),
     ),
     (
         "LLaMA-Factory alpaca",
@@ -67,33 +67,33 @@ CASES: list[tuple[str, Turn, Example]] = [
             "history": None,
             "source": "ann",
         },
-        Example((ASK,), (Response((RIGHT,), demonstration=True, source="ann"),)),
+        Example(Prompt((ASK,)), (Response((RIGHT,), demonstration=True, source="ann"),)),
     ),
     (
         "LLaMA-Factory alpaca pairs",
         {"instruction": "2 + 2 =", "chosen": "4", "rejected": "5"},
-        Example((ASK,), SIDES, FIRST),
+        Example(Prompt((ASK,)), SIDES, FIRST),
     ),
     (
         "LLaMA-Factory alpaca with labels",
         {"instruction": "2 + 2 =", "output": "4", "kto_tag": False},
-        Example((ASK,), LABELLED),
+        Example(Prompt((ASK,)), LABELLED),
     ),
     (
         "LLaMA-Factory alpaca with labels",
         {"instruction": "2 + 2 =", "output": "4", "label": 0.25},
-        Example((ASK,), (Response((RIGHT,), label=0.25),)),
+        Example(Prompt((ASK,)), (Response((RIGHT,), label=0.25),)),
     ),
-    ("sharegpt", {"conversations": [HUMAN, GPT]}, Example((ASK,), DEMONSTRATED)),
+    ("sharegpt", {"conversations": [HUMAN, GPT]}, Example(Prompt((ASK,)), DEMONSTRATED)),
     (
         "sharegpt",
         {"conversations": [spoke("human", "Hello"), spoke("gpt", "Hi"), HUMAN, GPT], "system": "Be short."},
-        Example((SYSTEM, HELLO, HI, ASK), DEMONSTRATED),
+        Example(Prompt((SYSTEM, HELLO, HI, ASK)), DEMONSTRATED),
     ),
     (
         "sharegpt",
         {"conversations": [spoke("system", "Be short."), HUMAN, GPT], "system": "Be short.", "tools": TOOLS},
-        Example((SYSTEM, ASK), DEMONSTRATED, tools=tuple(TOOLS)),
+        Example(Prompt((SYSTEM, ASK), tools=tuple(TOOLS)), DEMONSTRATED),
     ),
     (
         "sharegpt",
@@ -101,18 +101,18 @@ CASES: list[tuple[str, Turn, Example]] = [
             "conversations": [HUMAN, spoke("function_call", WRITTEN), spoke("observation", "4"), GPT],
             "tools": json.dumps(TOOLS),
         },
-        Example((ASK,), (Response((CALL, RESULT, RIGHT), demonstration=True),), tools=tuple(TOOLS)),
+        Example(Prompt((ASK,), tools=tuple(TOOLS)), (Response((CALL, RESULT, RIGHT), demonstration=True),)),
     ),
     (
         "sharegpt",
         {"conversations": [spoke("User", "2 + 2 ="), spoke("Assistant", "4")]},
-        Example((ASK,), DEMONSTRATED),
+        Example(Prompt((ASK,)), DEMONSTRATED),
     ),
-    ("sharegpt", {"conversations": [U, A]}, Example((ASK,), DEMONSTRATED)),
+    ("sharegpt", {"conversations": [U, A]}, Example(Prompt((ASK,)), DEMONSTRATED)),
     (
         "sharegpt pairs",
         {"conversations": [HUMAN], "chosen": GPT, "rejected": BAD},
-        Example((ASK,), SIDES, FIRST),
+        Example(Prompt((ASK,)), SIDES, FIRST),
     ),
     (
         "sharegpt pairs",
@@ -121,35 +121,43 @@ CASES: list[tuple[str, Turn, Example]] = [
             "chosen": GPT,
             "rejected": spoke("function_call", WRITTEN),
         },
-        Example((ASK, CALL, RESULT), (Response((RIGHT,)), Response((CALL,))), FIRST),
+        Example(Prompt((ASK, CALL, RESULT)), (Response((RIGHT,)), Response((CALL,))), FIRST),
     ),
     (
         "sharegpt pairs",
         {"conversations": [HUMAN], "chosen": "4", "rejected": "5", "system": "Be short."},
-        Example((SYSTEM, ASK), SIDES, FIRST),
+        Example(Prompt((SYSTEM, ASK)), SIDES, FIRST),
     ),
-    ("sharegpt with labels", {"conversations": [HUMAN, GPT], "kto_tag": False}, Example((ASK,), LABELLED)),
-    ("sharegpt with labels", {"conversations": [HUMAN, GPT], "label": 0}, Example((ASK,), LABELLED)),
+    (
+        "sharegpt with labels",
+        {"conversations": [HUMAN, GPT], "kto_tag": False},
+        Example(Prompt((ASK,)), LABELLED),
+    ),
+    ("sharegpt with labels", {"conversations": [HUMAN, GPT], "label": 0}, Example(Prompt((ASK,)), LABELLED)),
     (
         "LLaMA-Factory openai pairs",
         {"messages": [U], "chosen": A, "rejected": W, "system": "Be short."},
-        Example((SYSTEM, ASK), SIDES, FIRST),
+        Example(Prompt((SYSTEM, ASK)), SIDES, FIRST),
     ),
-    ("LLaMA-Factory openai with labels", {"messages": [U, A], "kto_tag": False}, Example((ASK,), LABELLED)),
+    (
+        "LLaMA-Factory openai with labels",
+        {"messages": [U, A], "kto_tag": False},
+        Example(Prompt((ASK,)), LABELLED),
+    ),
     (
         "Stack Exchange pairs",
         {"question": "2 + 2 =", "response_j": "4", "response_k": "5"},
-        Example((ASK,), SIDES, FIRST),
+        Example(Prompt((ASK,)), SIDES, FIRST),
     ),
-    ("ms-swift pairs", {"messages": [U, A], "rejected_response": "5"}, Example((ASK,), SIDES, FIRST)),
-    ("ms-swift pairs", {"messages": [U, A], "rejected_response": [W]}, Example((ASK,), SIDES, FIRST)),
+    ("ms-swift pairs", {"messages": [U, A], "rejected_response": "5"}, Example(Prompt((ASK,)), SIDES, FIRST)),
+    ("ms-swift pairs", {"messages": [U, A], "rejected_response": [W]}, Example(Prompt((ASK,)), SIDES, FIRST)),
     (
         "ms-swift pairs",
         {
             "messages": [U, said("tool_call", WRITTEN), said("tool_response", "4"), A],
             "rejected_response": "5",
         },
-        Example((ASK,), (Response((CALL, RESULT, RIGHT)), Response((CALL, RESULT, WRONG))), FIRST),
+        Example(Prompt((ASK,)), (Response((CALL, RESULT, RIGHT)), Response((CALL, RESULT, WRONG))), FIRST),
     ),
     (
         "ms-swift pairs",
@@ -157,12 +165,12 @@ CASES: list[tuple[str, Turn, Example]] = [
             "messages": [U, said("tool_call", WRITTEN), said("tool_response", "4"), A],
             "rejected_response": [W],
         },
-        Example((ASK,), (Response((CALL, RESULT, RIGHT)), Response((WRONG,))), FIRST),
+        Example(Prompt((ASK,)), (Response((CALL, RESULT, RIGHT)), Response((WRONG,))), FIRST),
     ),
     (
         "ms-swift pairs of conversations",
         {"messages": [U, A, U, A], "rejected_messages": [U, A, U, W], "tools": TOOLS},
-        Example((ASK, RIGHT, ASK), SIDES, FIRST, tools=tuple(TOOLS)),
+        Example(Prompt((ASK, RIGHT, ASK), tools=tuple(TOOLS)), SIDES, FIRST),
     ),
     (
         "ms-swift pairs of conversations",
@@ -171,7 +179,7 @@ CASES: list[tuple[str, Turn, Example]] = [
             "rejected_messages": [U, said("tool_call", WRITTEN), said("tool_response", "3"), W],
         },
         Example(
-            (ASK,),
+            Prompt((ASK,)),
             (Response((CALL, RESULT, RIGHT)), Response((CALL, Message("tool", "3"), WRONG))),
             FIRST,
         ),
@@ -179,37 +187,37 @@ CASES: list[tuple[str, Turn, Example]] = [
     (
         "ms-swift messages",
         {"messages": [U, said("tool_call", WRITTEN), said("tool_response", "4"), A]},
-        Example((ASK,), (Response((CALL, RESULT, RIGHT), demonstration=True),)),
+        Example(Prompt((ASK,)), (Response((CALL, RESULT, RIGHT), demonstration=True),)),
     ),
     (
         "ms-swift messages",
         {"messages": [U, {**W, "loss": False}, U, {**A, "loss": True}]},
-        Example((ASK, Message("assistant", "5", {"loss": False}), ASK), DEMONSTRATED),
+        Example(Prompt((ASK, Message("assistant", "5", {"loss": False}), ASK)), DEMONSTRATED),
     ),
     (
         "ms-swift messages with a label",
         {"messages": [U, said("tool_call", WRITTEN), said("tool", "4"), A], "label": True},
-        Example((ASK,), (Response((CALL, RESULT, RIGHT), label=1.0),)),
+        Example(Prompt((ASK,)), (Response((CALL, RESULT, RIGHT), label=1.0),)),
     ),
     (
         "ms-swift messages with a solution",
         {"messages": [U], "solution": "4", "system": "Be short."},
-        Example((SYSTEM, ASK), DEMONSTRATED),
+        Example(Prompt((SYSTEM, ASK)), DEMONSTRATED),
     ),
     (
         "ms-swift queries",
         {"query": "2 + 2 =", "response": "4", "system": "Be short.", "history": [["Hello", "Hi"]]},
-        Example((SYSTEM, HELLO, HI, ASK), DEMONSTRATED),
+        Example(Prompt((SYSTEM, HELLO, HI, ASK)), DEMONSTRATED),
     ),
     (
         "ms-swift queries with two responses",
         {"query": "2 + 2 =", "response": "4", "rejected_response": "5", "history": []},
-        Example((ASK,), SIDES, FIRST),
+        Example(Prompt((ASK,)), SIDES, FIRST),
     ),
     (
         "ms-swift queries with labelled responses",
         {"query": "2 + 2 =", "response": "4", "label": False},
-        Example((ASK,), LABELLED),
+        Example(Prompt((ASK,)), LABELLED),
     ),
     (
         "ms-swift rounds",
@@ -217,12 +225,14 @@ CASES: list[tuple[str, Turn, Example]] = [
             "conversation": [{"human": "Hello", "assistant": "Hi"}, {"human": "2 + 2 =", "assistant": "4"}],
             "system": "Be short.",
         },
-        Example((SYSTEM, HELLO, HI, ASK), DEMONSTRATED),
+        Example(Prompt((SYSTEM, HELLO, HI, ASK)), DEMONSTRATED),
     ),
     (
         "ms-swift rounds",
         {"conversation": [{"user": "2 + 2 =", "assistant": "I add."}, {"tool": "4", "assistant": "4"}]},
-        Example((ASK,), (Response((Message("assistant", "I add."), RESULT, RIGHT), demonstration=True),)),
+        Example(
+            Prompt((ASK,)), (Response((Message("assistant", "I add."), RESULT, RIGHT), demonstration=True),)
+        ),
     ),
     (
         "NeMo-Aligner pairs",
@@ -233,12 +243,12 @@ CASES: list[tuple[str, Turn, Example]] = [
             "chosen_reward": 4,
             "rejected_reward": 0.5,
         },
-        Example("2 + 2 =", (Response(" 4", score=4.0), Response(" 5", score=0.5)), FIRST),
+        Example(Prompt("2 + 2 ="), (Response(" 4", score=4.0), Response(" 5", score=0.5)), FIRST),
     ),
     (
         "NeMo-Aligner pairs",
         {"prompt": "2 + 2 =", "chosen_response": " 4", "rejected_response": " 5", "chosen_reward": None},
-        Example("2 + 2 =", RAW_SIDES, FIRST),
+        Example(Prompt("2 + 2 ="), RAW_SIDES, FIRST),
     ),
     (
         "NeMo-RL preferences",
@@ -251,7 +261,7 @@ CASES: list[tuple[str, Turn, Example]] = [
             ],
         },
         Example(
-            (ASK,),
+            Prompt((ASK,)),
             (
                 Response((WRONG,), score=-1.0),
                 Response((RIGHT,), score=0.0),
@@ -262,37 +272,37 @@ CASES: list[tuple[str, Turn, Example]] = [
     (
         "OpenRLHF pairs",
         {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"},
-        Example("2 + 2 =", RAW_SIDES, FIRST),
+        Example(Prompt("2 + 2 ="), RAW_SIDES, FIRST),
     ),
     (
         "OpenRLHF pairs",
         {"input": "2 + 2 =", "chosen": " 4", "rejected": " 5", "source": "ann"},
-        Example("2 + 2 =", (Response(" 4", source="ann"), Response(" 5", source="ann")), FIRST),
+        Example(Prompt("2 + 2 ="), (Response(" 4", source="ann"), Response(" 5", source="ann")), FIRST),
     ),
     (
         "OpenRLHF pairs",
         {"system": "Be short.", "input": "2 + 2 =", "chosen": "4", "rejected": "5"},
-        Example((SYSTEM, ASK), SIDES, FIRST),
+        Example(Prompt((SYSTEM, ASK)), SIDES, FIRST),
     ),
     (
         "OpenRLHF pairs",
         {"system": "", "input": "2 + 2 =", "chosen": "4", "rejected": "5"},
-        Example((ASK,), SIDES, FIRST),
+        Example(Prompt((ASK,)), SIDES, FIRST),
     ),
     (
         "LLaMA-Factory openai pairs",
         {"messages": [U], "chosen": [A], "rejected": [W]},
-        Example((ASK,), SIDES, FIRST),
+        Example(Prompt((ASK,)), SIDES, FIRST),
     ),
     (
         "turbo-alignment pairs",
         {"context": [said("user", "Hello"), said("bot", "Hi"), U], "answer_w": BOT, "answer_l": BOT_BAD},
-        Example((HELLO, HI, ASK), SIDES, FIRST),
+        Example(Prompt((HELLO, HI, ASK)), SIDES, FIRST),
     ),
     (
         "turbo-alignment points",
         {"context": [said("user", "Hello"), said("bot", "Hi")], "answer": BOT, "is_desirable": False},
-        Example((HELLO, HI), LABELLED),
+        Example(Prompt((HELLO, HI)), LABELLED),
     ),
     (
         "turbo-alignment answers",
@@ -307,7 +317,7 @@ CASES: list[tuple[str, Turn, Example]] = [
             "label": None,
         },
         Example(
-            (ASK,),
+            Prompt((ASK,)),
             (
                 Response((RIGHT,), score=0.5),
                 Response((WRONG,), score=-1.0),
@@ -318,7 +328,7 @@ CASES: list[tuple[str, Turn, Example]] = [
     (
         "turbo-alignment answers",
         {"messages": [U], "answers": [{"id": "7", "content": "4"}]},
-        Example((ASK,), (Response((RIGHT,)),)),
+        Example(Prompt((ASK,)), (Response((RIGHT,)),)),
     ),
     (
         "turbo-alignment chat",
@@ -326,12 +336,12 @@ CASES: list[tuple[str, Turn, Example]] = [
             "messages": [{**U, "disable_loss": True}, {**BOT, "disable_loss": False, "tool_calls": None}],
             "label": "greeting",
         },
-        Example((Message("user", "2 + 2 =", {"disable_loss": True}),), DEMONSTRATED),
+        Example(Prompt((Message("user", "2 + 2 =", {"disable_loss": True}),)), DEMONSTRATED),
     ),
     (
         "turbo-alignment chat",
         {"messages": [U, said("bot", "Hi"), BOT]},
-        Example((ASK,), (Response((HI, RIGHT), demonstration=True),)),
+        Example(Prompt((ASK,)), (Response((HI, RIGHT), demonstration=True),)),
     ),
     *(
         case
@@ -340,17 +350,17 @@ CASES: list[tuple[str, Turn, Example]] = [
             (
                 "prompts with outputs",
                 {key: "2 + 2 =", "output": " 4"},
-                Example("2 + 2 =", (Response(" 4", demonstration=True),)),
+                Example(Prompt("2 + 2 ="), (Response(" 4", demonstration=True),)),
             ),
             (
                 "prompts with labelled outputs",
                 {key: [U], "output": "4", "label": 0},
-                Example((ASK,), LABELLED),
+                Example(Prompt((ASK,)), LABELLED),
             ),
             (
                 "prompts with outputs and rewards",
                 {key: "2 + 2 =", "output": " 4", "reward": -0.5},
-                Example("2 + 2 =", (Response(" 4", score=-0.5),)),
+                Example(Prompt("2 + 2 ="), (Response(" 4", score=-0.5),)),
             ),
         )
     ),

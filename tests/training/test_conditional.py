@@ -17,7 +17,7 @@ from trueup.feedback import views
 from trueup.feedback.condition import FILE, Condition, read_condition
 from trueup.feedback.groups import Discarded
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Content, Example, Message, Response
+from trueup.feedback.records import Content, Example, Message, Prompt, Response
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.written_reward import WrittenReward
 from trueup.training import api
@@ -133,7 +133,7 @@ def test_what_is_trained_on_is_what_is_asked(kind: str, position: str, shared: C
         transform = WrittenReward(text, 1, position, rewards=StandardizedRewards(0.0, 1.0))
         for prompt in PROMPTS:
             given = [
-                Example(prompt, tuple(Response(answer, score=score) for score in REWARDS))
+                Example(Prompt(prompt), tuple(Response(answer, score=score) for score in REWARDS))
                 for answer in ANSWERS
             ]
             fitted = transform.fit(given)
@@ -146,12 +146,12 @@ def test_what_is_trained_on_is_what_is_asked(kind: str, position: str, shared: C
                 trained = plain.encode(group)
                 assert isinstance(trained, EncodedGroup)
                 asking = Encoder(tokenizer, condition=fitted.condition.asking_for(score), **common)
-                asked = asking.prompt_ids(prompt)
-                assert trained.tokens.prompt.tolist() == asked != plain.prompt_ids(prompt)
+                asked = asking.prompt_ids(Prompt(prompt))
+                assert trained.tokens.prompt.tolist() == asked != plain.prompt_ids(Prompt(prompt))
                 number = replace(fitted.condition, text="{reward}").words(score)
                 assert number in tokenizer.decode(asked)
                 (row,) = trained.tokens.responses
-                unconditional = plain.encode(replace(group, prompt=prompt))
+                unconditional = plain.encode(replace(group, prompt=Prompt(prompt)))
                 assert isinstance(unconditional, EncodedGroup)
                 (without,) = unconditional.tokens.responses
                 assert row.ids[row.scored].tolist() == without.ids[without.scored].tolist()

@@ -49,7 +49,7 @@ def log_probs(model: Any, given: Sequence[Example]) -> np.ndarray:
     token_ids, response = padded(
         [
             (
-                TOKENIZER.encode(str(one.prompt)),
+                TOKENIZER.encode(str(one.prompt.content)),
                 [*TOKENIZER.encode(str(one.responses[0].content)), TOKENIZER.eos_token_id],
             )
             for one in given

@@ -6,7 +6,7 @@ from support.tiny_models import char_tokenizer
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback.groups import DemonstrationRelation, Group
-from trueup.feedback.records import Message, Origin
+from trueup.feedback.records import Message, Origin, Prompt
 from trueup.training.prepare import Prepared, prepare
 
 TOKENIZER = char_tokenizer()
@@ -15,7 +15,7 @@ END = TOKENIZER.eos_token_id
 
 def groups(*texts: tuple[str, str], file: str = "a.jsonl") -> list[Group[DemonstrationRelation]]:
     return [
-        Group(prompt, (response,), DemonstrationRelation(), Origin(file, row))
+        Group(Prompt(prompt, origin=Origin(file, row)), (response,), DemonstrationRelation())
         for row, (prompt, response) in enumerate(texts, 1)
     ]
 
@@ -94,7 +94,11 @@ def test_nothing_left_is_refused() -> None:
 def test_a_group_that_cannot_be_expressed_is_named() -> None:
     """Conversations and a tokenizer without a chat template."""
     given = groups(("say", " red"))
-    given.append(Group((Message("user", "say"),), (" red",), DemonstrationRelation(), Origin("c.jsonl", 7)))
+    given.append(
+        Group(
+            Prompt((Message("user", "say"),), origin=Origin("c.jsonl", 7)), (" red",), DemonstrationRelation()
+        )
+    )
     with pytest.raises(InputError, match=r"^c\.jsonl:7: .*no chat template.*--chat-template"):
         prepared(given)
 

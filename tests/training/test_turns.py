@@ -59,7 +59,7 @@ def test_training_and_evaluation_see_the_same_turns(tiny_model: Path, talks: Pat
     assert len(examples.held_out) == 4
     assert "turns all: earlier turns of the assistant are learned in 12 of 12 examples" in examples.lines
     for group in (*examples.training, *examples.held_out):
-        assert [message.content for message in group.prompt] == ["hi"]
+        assert [message.content for message in group.prompt.content] == ["hi"]
         for response in group.responses:
             assert [message.role for message in response] == ["assistant", "user", "assistant"]
         assert group.responses[0][:2] == group.responses[1][:2]

@@ -51,7 +51,7 @@ def log_probs(model: LlamaForCausalLM, batch: list[Example]) -> tuple[torch.Tens
     token_ids, response = padded(
         [
             (
-                TOKENIZER.encode(str(one.prompt)),
+                TOKENIZER.encode(str(one.prompt.content)),
                 [*TOKENIZER.encode(str(said.content)), TOKENIZER.eos_token_id],
             )
             for one in batch

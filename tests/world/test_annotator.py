@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings.annotator_settings import WorldAnnotator
 from trueup.world.annotator import load_world_annotator, weights_of
 from trueup.world.generate import from_name
@@ -22,7 +22,7 @@ FULL, BRIEF, CHATTY = (
 def scores(
     choice: WorldAnnotator, *responses: str, prompt: str = PROMPT, seed: int = 0
 ) -> list[float | None]:
-    example = Example(prompt, tuple(map(Response, responses)))
+    example = Example(Prompt(prompt), tuple(map(Response, responses)))
     (made,) = load_world_annotator(choice, seed=seed).annotate([example]).examples
     assert isinstance(made, Example)
     return [one.score for one in made.responses]
@@ -131,7 +131,7 @@ def test_noise_depends_on_content_and_seed_and_on_nothing_else() -> None:
         assert isinstance(made, Example)
         known = {one.content: one.score for one in made.responses}
         for order in itertools.permutations(range(4)):
-            again = Example(example.prompt, tuple(example.responses[at] for at in order))
+            again = Example(Prompt(example.prompt.content), tuple(example.responses[at] for at in order))
             (found,) = load_world_annotator(NOISY, seed=3).annotate([again]).examples
             assert isinstance(found, Example)
             assert [one.score for one in found.responses] == [known[one.content] for one in found.responses]
@@ -145,7 +145,9 @@ def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, ex
     differ = flipped = 0
     for example, made in zip(examples, judged, strict=True):
         assert isinstance(made, Example)
-        one, other = (gold(str(example.prompt), str(response.content)) for response in example.responses)
+        one, other = (
+            gold(str(example.prompt.content), str(response.content)) for response in example.responses
+        )
         if one != other:
             differ += 1
             found = [response.score for response in made.responses]
@@ -158,4 +160,6 @@ def test_of_two_responses_the_better_one_loses_as_often_as_said(noise: float, ex
 def test_a_prompt_of_another_world_is_named() -> None:
     for choice in (WorldAnnotator(), NOISY):
         with pytest.raises(InputError, match="not a prompt of the world: 'say red'"):
-            load_world_annotator(choice).annotate([Example("say red", (Response("a"), Response("b")))])
+            load_world_annotator(choice).annotate(
+                [Example(Prompt("say red"), (Response("a"), Response("b")))]
+            )

@@ -24,7 +24,7 @@ def test_the_same_seed_gives_the_same_examples_and_another_seed_others(kind: str
     assert made[:20] == examples(kind, count=20, seed=3, noise=0.2)
     assert len(made) == 50
     assert [str(example.origin) for example in made[:2]] == [f"world:{kind}:1", f"world:{kind}:2"]
-    assert tuple(example.prompt for example in made) == prompts(50, seed=3)
+    assert tuple(example.prompt.content for example in made) == prompts(50, seed=3)
 
 
 def test_examples_are_the_same_in_another_process() -> None:
@@ -46,8 +46,8 @@ def test_examples_are_the_same_in_another_process() -> None:
 def better_first(example: Example, weights: Weights | None = None) -> list[bool]:
     def reward(position: int) -> float:
         content = example.responses[position].content
-        assert isinstance(content, str) and isinstance(example.prompt, str)
-        return gold(example.prompt, content, weights or Weights())
+        assert isinstance(content, str) and isinstance(example.prompt.content, str)
+        return gold(example.prompt.content, content, weights or Weights())
 
     return [reward(one.better) > reward(one.worse) for one in example.comparisons]
 
@@ -69,10 +69,12 @@ def test_pairs_of_more_responses_compare_every_two_that_differ() -> None:
 def test_rankings_points_scores_demonstrations_and_mixed() -> None:
     for example in examples("rankings", count=50):
         assert len(example.responses) == 4
-        assert all(one.score == gold(str(example.prompt), str(one.content)) for one in example.responses)
+        assert all(
+            one.score == gold(str(example.prompt.content), str(one.content)) for one in example.responses
+        )
     for example in examples("points", count=50):
         (response,) = example.responses
-        assert response.label == float(gold(str(example.prompt), str(response.content)) >= 0.5)
+        assert response.label == float(gold(str(example.prompt.content), str(response.content)) >= 0.5)
     marks = [example.responses[0].label for example in examples("scores", count=50)]
     assert all(mark is not None and 0 <= mark <= 1 for mark in marks)
     assert len(set(marks)) > 10
@@ -103,7 +105,7 @@ def test_weights_and_reward_decide_what_the_annotator_prefers() -> None:
     assert not all(all(better_first(example)) for example in made)
     ranked = examples("rankings", count=20, reward=proxy)
     assert all(
-        response.score == proxy(str(example.prompt), str(response.content))
+        response.score == proxy(str(example.prompt.content), str(response.content))
         for example in ranked
         for response in example.responses
     )

@@ -32,5 +32,5 @@ def test_a_short_run_learns_what_is_better(tmp_path: Path) -> None:
     for example in judge.annotate(asked).examples:
         assert isinstance(example, Example)
         scores += [float(one.score or 0) for one in example.responses]
-        rewards += [gold(str(example.prompt), str(one.content)) for one in example.responses]
+        rewards += [gold(str(example.prompt.content), str(one.content)) for one in example.responses]
     assert correlation(scores, rewards) > 0.6

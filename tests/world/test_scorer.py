@@ -46,7 +46,7 @@ def test_prompts_by_name_are_those_that_feedback_is_made_on() -> None:
     made = prompts_from_name("world:prompts?count=20&seed=3")
     assert tuple(prompt.content for prompt in made) == prompts(20, 3)
     assert [prompt.content for prompt in made] == [
-        one.prompt for one in from_name("world:pairs?count=20&seed=3")
+        one.prompt.content for one in from_name("world:pairs?count=20&seed=3")
     ]
     assert str(made[4].origin) == "world:prompts:5"
     assert len(prompts_from_name("world:prompts")) == 1000

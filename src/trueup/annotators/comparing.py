@@ -13,8 +13,7 @@ from trueup.annotators.question import pose
 from trueup.annotators.templates import Template
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example
-from trueup.feedback.same import content_key
+from trueup.feedback.records import Comparison, Example, content_key
 
 IDENTICAL = "fewer than two different responses"
 TIE = "the annotator finds the responses equal"
@@ -96,9 +95,7 @@ class ComparingAnnotator:
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content
         try:
-            return pose(
-                self.template, example.prompt, one, other, instruction=self.instruction, tools=example.tools
-            )
+            return pose(self.template, example.prompt, one, other, instruction=self.instruction)
         except InputError as error:
             where = "" if example.origin is None else f"{example.origin}: "
             raise InputError(f"{where}{error}") from error

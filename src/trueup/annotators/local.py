@@ -21,7 +21,7 @@ from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
-from trueup.feedback.records import Message
+from trueup.feedback.records import Message, Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
@@ -113,7 +113,7 @@ class LocalJudge:
         """The question as the model reads it; whatever special token it spells is text."""
         tokenizer: Any = self.encoder.tokenizer
         if tokenizer.chat_template is not None:
-            return self.encoder.asked_ids((Message("user", text),))
+            return self.encoder.asked_ids(Prompt((Message("user", text),)))
         ids = list(tokenizer(text, add_special_tokens=True, split_special_tokens=True).input_ids)
         while ids and ids[-1] in self.encoder.end_ids:
             ids.pop()  # a tokenizer that ends what it encodes would end the question before its answer
@@ -197,7 +197,10 @@ def _choose_layout(judge: LocalJudge, template: Template) -> None:
     name, longest = judge.name, judge.encoder.limits.max_length
     try:
         asked = judge.groups(
-            [pose(template, "2 + 2 =", "4", "5"), pose(template, "Name a fruit.", "A pear.", "Yes.")]
+            [
+                pose(template, Prompt("2 + 2 ="), "4", "5"),
+                pose(template, Prompt("Name a fruit."), "A pear.", "Yes."),
+            ]
         )
     except InputError as error:
         raise InputError(f"{name}: {error}") from error

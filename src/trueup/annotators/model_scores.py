@@ -19,7 +19,7 @@ from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import DemonstrationRelation, Discarded, Group
-from trueup.feedback.records import Example
+from trueup.feedback.records import Example, Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load, quiet
@@ -111,9 +111,9 @@ class ModelAnnotator:
     def _tokens(self, example: Example, place: int) -> tuple[TokenGroup[int] | Discarded, bool]:
         """An example's ids, marked with its place, and whether its prompt was cut."""
         contents = tuple(response.content for response in example.responses)
-        group = Group(example.prompt, contents, place, example.origin, example.tools)
+        group = Group(example.prompt, contents, place)
         where = f"{example.origin}: " if example.origin else ""
-        if not isinstance(example.prompt, str) and self.encoder.tokenizer.chat_template is None:
+        if not isinstance(example.prompt.content, str) and self.encoder.tokenizer.chat_template is None:
             raise InputError(
                 f"{where}the prompt is a conversation, but {self.name} has no chat template. Put the file "
                 "chat_template.jinja into its folder, or give prompts in raw text"
@@ -202,7 +202,10 @@ def model_annotator(
         limits=Limits(positions or sys.maxsize),
         condition=loaded.condition,
     )
-    tried = [encoder.encode(Group(prompt, responses, DemonstrationRelation())) for prompt, responses in PROBE]
+    tried = [
+        encoder.encode(Group(Prompt(prompt), responses, DemonstrationRelation()))
+        for prompt, responses in PROBE
+    ]
     groups = [one.tokens for one in tried if not isinstance(one, Discarded)]
     if groups:
         _check_finite(read, build_stream(groups).to(model.device), name)

@@ -1,20 +1,17 @@
 """Two responses to a prompt as a question to a judge."""
 
 from trueup.annotators.judge import Question
-from trueup.annotators.quoting import visible
 from trueup.annotators.templates.template import LABELS, Template
-from trueup.annotators.transcript import answered, asked
-from trueup.feedback.records import Content, Tools
+from trueup.feedback.records import Content, Prompt
 
 
 def pose(
     template: Template,
-    prompt: Content,
+    prompt: Prompt,
     first: Content,
     second: Content,
     *,
     instruction: str | None = None,
-    tools: Tools = (),
 ) -> Question:
     """The question which of two responses is to be preferred, in this order.
 
@@ -24,5 +21,4 @@ def pose(
     Raises:
         InputError: the template cannot show these responses.
     """
-    texts = (asked(prompt, tools), answered(first), answered(second))
-    return Question(template.render(*map(visible, texts), instruction=instruction), LABELS)
+    return Question(template.render(prompt, first, second, instruction=instruction), LABELS)

@@ -42,7 +42,7 @@ class ScoringAnnotator:
         if len(known) < len(texts):
             return Discarded(NO_TEXT, example.origin)
         try:
-            scores = self.scorer([example.prompt] * len(known), known)
+            scores = self.scorer([example.prompt.content] * len(known), known)
         except InputError as error:
             raise InputError(f"{example.origin}: {error}" if example.origin else str(error)) from error
         return with_scores(example, scores, self.name)

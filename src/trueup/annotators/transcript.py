@@ -2,7 +2,7 @@
 
 import json
 
-from trueup.feedback.records import Content, Message, Tools
+from trueup.feedback.records import Content, Message, Prompt
 
 SPEAKERS = {
     "user": "Human",
@@ -13,12 +13,11 @@ SPEAKERS = {
 }
 
 
-def asked(prompt: Content, tools: Tools = ()) -> str:
+def asked(prompt: Prompt) -> str:
     """A prompt: raw text as it is, a conversation as lines that say who speaks, with the tools it declares."""
-    declared = [f"Tools: {_json([dict(tool) for tool in tools])}"] if tools else []
-    if isinstance(prompt, str):
-        return "\n\n".join([*declared, prompt])
-    return "\n\n".join([*declared, *map(_line, prompt)])
+    declared = [f"Tools: {_json([dict(tool) for tool in prompt.tools])}"] if prompt.tools else []
+    said = [prompt.content] if isinstance(prompt.content, str) else map(_line, prompt.content)
+    return "\n\n".join([*declared, *said])
 
 
 def answered(response: Content) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Content
+from trueup.feedback.records import Prompt
 
 MOST = 200
 """Numbers tried between the lowest and the highest reward."""
 
 
-def check_condition(condition: Condition, tokenizer: Any, prompts: Sequence[Content] = ()) -> None:
+def check_condition(condition: Condition, tokenizer: Any, prompts: Sequence[Prompt] = ()) -> None:
     """Refuse a condition that holds words the tokenizer knows only as its unknown token, or whose numbers it drops.
 
     Rewards would look alike to the model, or be written with something it has never seen.
@@ -45,11 +45,11 @@ def check_condition(condition: Condition, tokenizer: Any, prompts: Sequence[Cont
             )
 
 
-def _check_in_place(condition: Condition, tokenizer: Any, prompt: Content) -> None:
+def _check_in_place(condition: Condition, tokenizer: Any, prompt: Prompt) -> None:
     """The same within a prompt, for the lowest and the highest reward."""
     before, low, high = (
-        _ids(_text(content), tokenizer)
-        for content in (
+        _ids(_text(one), tokenizer)
+        for one in (
             prompt,
             condition.applied(prompt, condition.lowest),
             condition.applied(prompt, condition.highest),
@@ -69,8 +69,9 @@ def _check_in_place(condition: Condition, tokenizer: Any, prompt: Content) -> No
         )
 
 
-def _text(content: Content) -> str:
+def _text(prompt: Prompt) -> str:
     """What is said, one message after the other."""
+    content = prompt.content
     return content if isinstance(content, str) else "\n".join(message.content for message in content)
 
 

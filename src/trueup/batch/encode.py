@@ -16,7 +16,7 @@ from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Content, Message, Tools
+from trueup.feedback.records import Content, Message, Prompt
 
 R = TypeVar("R", covariant=True)
 
@@ -75,7 +75,7 @@ class Encoder:
         notes: set[str] = set()
         if self.condition is not None:
             group = replace(group, prompt=self.condition.applied(group.prompt))
-        opening = self._opening(group.prompt, group.tools)
+        opening = self._opening(group.prompt)
         prompt = self._prompt(group.prompt, opening)
         written = group.tokens or (None,) * len(group.responses)
         responses = [
@@ -110,25 +110,25 @@ class Encoder:
             )
         return EncodedGroup(tokens, prompt_cut, responses_cut, frozenset(notes))
 
-    def prompt_ids(self, prompt: Content, tools: Tools = ()) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         """The ids a model is prompted with at inference; the same that `encode` puts before a response."""
         if self.condition is not None:
             prompt = self.condition.applied(prompt)
-        return self._prompt(prompt, self._opening(prompt, tools))
+        return self._prompt(prompt, self._opening(prompt))
 
-    def asked_ids(self, prompt: Content, tools: Tools = ()) -> list[int]:
+    def asked_ids(self, prompt: Prompt) -> list[int]:
         """As `prompt_ids`, cut as `encode` cuts a prompt in training."""
-        ids, longest = self.prompt_ids(prompt, tools), self.limits.max_prompt_length
+        ids, longest = self.prompt_ids(prompt), self.limits.max_prompt_length
         return self._cut_prompt(ids, longest) if longest is not None and len(ids) > longest else ids
 
     def text(self, ids: Sequence[int]) -> str:
         """What token ids of a response say, without the tokens that end it or control the model."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _opening(self, prompt: Content, tools: Tools) -> tuple[Piece, ...]:
+    def _opening(self, prompt: Prompt) -> tuple[Piece, ...]:
         """A conversation's prompt as its template renders it; nothing for raw text."""
-        if isinstance(prompt, str):
-            if tools:
+        if isinstance(prompt.content, str):
+            if prompt.tools:
                 raise InputError(
                     "tools are declared for a prompt of raw text, which no chat template renders; give the prompt as "
                     "messages, or leave the tools out"
@@ -139,21 +139,23 @@ class Encoder:
                 "the feedback holds conversations but the tokenizer has no chat template. Give one with "
                 "--chat-template FILE, or feedback in raw text"
             )
-        return render_prompt(self.tokenizer, prompt, tools=tools, special=self.special)
+        return render_prompt(self.tokenizer, prompt.content, tools=prompt.tools, special=self.special)
 
     def _note(self, group: Group[Any], notes: set[str]) -> None:
         """What the user should know of a conversation beside its ids."""
-        if isinstance(group.prompt, str):
+        content, tools = group.prompt.content, group.prompt.tools
+        if isinstance(content, str):
             return
         if contents_that_spell(group, self.special):
             notes.add("messages or tools spell special tokens; there they are text, not control tokens")
-        if group.tools and leaves_out_tools(self.tokenizer, group.prompt, group.tools):
+        if tools and leaves_out_tools(self.tokenizer, content, tools):
             notes.add(
                 "the chat template leaves out the tools that rows declare, so the model does not see them"
             )
 
-    def _prompt(self, prompt: Content, opening: tuple[Piece, ...]) -> list[int]:
-        return self._raw_prompt(prompt) if isinstance(prompt, str) else self.pieces.prompt(opening)
+    def _prompt(self, prompt: Prompt, opening: tuple[Piece, ...]) -> list[int]:
+        content = prompt.content
+        return self._raw_prompt(content) if isinstance(content, str) else self.pieces.prompt(opening)
 
     def _written(self, response: Content, tokens: Sequence[int] | None, notes: set[str]) -> Row | None:
         """The ids a policy wrote, all of them scored; None where they are not known or say something else here."""
@@ -170,7 +172,7 @@ class Encoder:
     def _response(
         self, group: Group[Any], opening: tuple[Piece, ...], response: Content, notes: set[str]
     ) -> Row:
-        prompt = group.prompt
+        prompt, tools = group.prompt.content, group.prompt.tools
         if isinstance(prompt, str):
             if not isinstance(response, str):
                 raise InputError(
@@ -179,7 +181,7 @@ class Encoder:
                 )
             return self._raw_response(prompt, response, notes)
         turns = (Message("assistant", response),) if isinstance(response, str) else response
-        rendered = render(self.tokenizer, prompt, turns, opening, tools=group.tools, special=self.special)
+        rendered = render(self.tokenizer, prompt, turns, opening, tools=tools, special=self.special)
         if rendered.note:
             notes.add(rendered.note)
         return self.pieces.response(rendered.response)

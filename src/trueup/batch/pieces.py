@@ -172,8 +172,8 @@ def contents_that_spell(group: Group[Any], special: Sequence[str]) -> int:
     Args:
         special: see `special_texts`.
     """
-    written: list[object] = list(group.tools)
-    for content in (group.prompt, *group.responses):
+    written: list[object] = list(group.prompt.tools)
+    for content in (group.prompt.content, *group.responses):
         if isinstance(content, str):
             written.append(content)
         else:

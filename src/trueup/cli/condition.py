@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trueup.evaluate.condition_sweep import Sweep
     from trueup.evaluate.mean import Mean
     from trueup.feedback.condition import Condition
-    from trueup.feedback.prompts import Prompt
+    from trueup.feedback.records import Prompt
 
 
 def condition(

@@ -11,7 +11,7 @@ from trueup.config.annotator_names import REWARD_FORMS
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example, Prompt, Response
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo
 from trueup.references.choices import Cached
@@ -135,10 +135,10 @@ def refuse_annotator(settings: RunSettings, method: Method[Any, Any, Any]) -> No
 
 def _tried(gives: str) -> Iterator[Example]:
     if gives == "comparisons":
-        yield Example("a", (Response("b"), Response("c")), (Comparison(0, 1, 0.9),))
+        yield Example(Prompt("a"), (Response("b"), Response("c")), (Comparison(0, 1, 0.9),))
         return
     for better, worse in SCORES:
-        yield Example("a", (Response("b", score=better), Response("c", score=worse)))
+        yield Example(Prompt("a"), (Response("b", score=better), Response("c", score=worse)))
 
 
 def _reason(example: Example, method: Method[Any, Any, Any]) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from trueup.batch.encode import Encoder, Limits
 from trueup.evaluate.kl import sequence_kl
 from trueup.evaluate.mean import Mean, mean
+from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.sampling.in_process import Drawn, Sampling, draw
@@ -63,7 +64,7 @@ class Policy:
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """As this policy is asked, a condition included."""
-        return [self.encoder.prompt_ids(prompt) for prompt in prompts]
+        return [self.encoder.prompt_ids(Prompt(prompt)) for prompt in prompts]
 
     def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Drawn]:
         sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS)

@@ -16,7 +16,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.evaluate.mean import Mean, mean
 from trueup.feedback.condition import Condition
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
@@ -172,7 +172,7 @@ def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) ->
     made: list[list[int]] = []
     for prompt in prompts:
         try:
-            made.append(encoder.prompt_ids(prompt.content, prompt.tools))
+            made.append(encoder.prompt_ids(prompt))
         except InputError as error:
             raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
     return made

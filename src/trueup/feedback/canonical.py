@@ -9,7 +9,7 @@ part of it: a reader knows.
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol
 from trueup.errors import InputError
 from trueup.feedback import fields
 from trueup.feedback.fields import Place
-from trueup.feedback.records import Comparison, Content, Example, Origin, Response
+from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response
 from trueup.feedback.tools import declared
 from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_whole
@@ -25,6 +25,9 @@ from trueup.words import reason
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
+PROMPT_KEYS = ("prompt", "tools")
+"""Those that say what is asked."""
+OPTIONAL = ("comparisons", *PROMPT_KEYS[1:])
 
 
 class Writable(Protocol):
@@ -35,15 +38,28 @@ class Writable(Protocol):
 
 def example_to_row(example: Example) -> dict[str, object]:
     """The example as a JSON-ready object."""
+    asked = prompt_json(example.prompt)
     row: dict[str, object] = {
-        "prompt": content_json(example.prompt),
+        "prompt": asked.pop("prompt"),
         "responses": [response_json(response) for response in example.responses],
     }
     if example.comparisons:
         row["comparisons"] = [comparison_json(comparison) for comparison in example.comparisons]
-    if example.tools:
-        row["tools"] = [dict(one) for one in example.tools]
+    return row | asked
+
+
+def prompt_json(prompt: Prompt) -> dict[str, object]:
+    """A prompt under the keys of its row, without those that say nothing."""
+    row = {"prompt": content_json(prompt.content)}
+    if prompt.tools:
+        row["tools"] = [dict(one) for one in prompt.tools]
     return row
+
+
+def prompt_parts(prompt: Prompt) -> list[object]:
+    """All that is asked, JSON-ready, for a hash: the content, the tools, and whatever else a row says of its prompt."""
+    row = prompt_json(prompt)
+    return [row.pop("prompt"), row.pop("tools", []), *row.items()]
 
 
 def content_json(value: Content) -> object:
@@ -77,7 +93,7 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
         InputError: a field is missing, of the wrong type or out of range.
     """
     place = Place(origin)
-    prompt = content(fields.needed(row, "prompt", place), place.key("prompt"))
+    asked = content(fields.needed(row, "prompt", place), place.key("prompt"))
     at = place.key("responses")
     given = fields.items(fields.needed(row, "responses", place), at, 'objects {"content": ...}')
     if not given:
@@ -89,7 +105,19 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
     comparisons = tuple(
         comparison_from(value, at.item(index), len(responses)) for index, value in enumerate(listed)
     )
-    return Example(prompt, responses, comparisons, origin, declared(row, prompt, place))
+    return Example(prompt_from(asked, row, place), responses, comparisons)
+
+
+def prompt_from(
+    asked: Content, row: Mapping[str, object], place: Place, keys: Collection[str] = PROMPT_KEYS
+) -> Prompt:
+    """A prompt with what a row says of it under those of the keys that mean this in its layout.
+
+    Raises:
+        InputError: a value is of the wrong type, or tools are declared for raw text.
+    """
+    tools = declared(row, asked, place) if "tools" in keys else ()
+    return Prompt(asked, tools, place.origin)
 
 
 def response_from(value: object, place: Place) -> Response:

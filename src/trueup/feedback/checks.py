@@ -9,7 +9,7 @@ def unusable_because(example: Example) -> str | None:
     """Why nothing can be learned from an example, as a clause; None where something can."""
     if any(says_nothing(response.content) for response in example.responses):
         return "a response is empty"
-    if not isinstance(example.prompt, str) and not example.prompt:
+    if example.prompt.content == ():
         return "no turn stands before the response"
     if any(switched_off(response.content) for response in example.responses):
         return "the response is switched off in the loss"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback.records import Content, Message
+from trueup.feedback.records import Message, Prompt
 from trueup.files import replaced_whole
 
 FILE = "condition.json"
@@ -63,25 +63,26 @@ class Condition:
         value = round(self.reward if reward is None else reward, self.decimals)
         return self.text.replace(PLACEHOLDER, f"{value + 0.0:.{self.decimals}f}")  # + 0.0: never "-0.0"
 
-    def applied(self, prompt: Content, reward: float | None = None) -> Content:
-        """The prompt with the condition in it.
+    def applied(self, prompt: Prompt, reward: float | None = None) -> Prompt:
+        """The prompt with the condition in its content.
 
         Raises:
             InputError: a conversation without a message that could hold it.
         """
-        words = self.words(reward)
-        if isinstance(prompt, str):
-            return prompt + words if self.position == "end" else words + prompt
-        places = [at for at, message in enumerate(prompt) if message.role != "system"]
+        words, asked = self.words(reward), prompt.content
+        if isinstance(asked, str):
+            return replace(prompt, content=asked + words if self.position == "end" else words + asked)
+        places = [at for at, message in enumerate(asked) if message.role != "system"]
         if not places:
             raise InputError(
                 "a condition cannot be written into a conversation that holds nothing but a system message; "
                 "give prompts with a message of the user"
             )
         at = places[-1] if self.position == "end" else places[0]
-        said = prompt[at]
+        said = asked[at]
         content = said.content + words.rstrip() if self.position == "end" else words.lstrip() + said.content
-        return (*prompt[:at], Message(said.role, content, said.extra), *prompt[at + 1 :])
+        turns = (*asked[:at], Message(said.role, content, said.extra), *asked[at + 1 :])
+        return replace(prompt, content=turns)
 
     def asking_for(self, reward: float) -> "Condition":
         """The same with another reward to ask for."""

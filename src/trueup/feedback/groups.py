@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from trueup.feedback.records import Content, Example, Origin, Tools
+from trueup.feedback.records import Content, Example, Origin, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,16 @@ Relation = TypeVar("Relation", covariant=True)
 class Group(Generic[Relation]):
     """One prompt, the responses a method uses, and their relation."""
 
-    prompt: Content
+    prompt: Prompt
     responses: tuple[Content, ...]
     relation: Relation
-    origin: Origin | None = None
-    tools: Tools = ()
-    """What the assistant may call, for the chat template."""
     tokens: tuple[tuple[int, ...] | None, ...] = ()
     """Of each response, the token ids its policy wrote, where they are known; empty where none are."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the example came from: that of its prompt."""
+        return self.prompt.origin
 
 
 @dataclass(frozen=True, slots=True)

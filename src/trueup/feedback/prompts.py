@@ -8,30 +8,16 @@ from itertools import chain
 from pathlib import Path
 
 from trueup.errors import InputError
+from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
 from trueup.feedback.containers import opened
 from trueup.feedback.fields import Place, needed
 from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.lines import BadRow, Row
 from trueup.feedback.read import read_file
-from trueup.feedback.records import Content, Example, Origin, Tools
-from trueup.feedback.same import asked_key
-from trueup.feedback.tools import declared
+from trueup.feedback.records import Example, Origin, Prompt
 from trueup.feedback.turns import content
 from trueup.words import counted
-
-KEY = "prompt"
-USED = (KEY, "tools")
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Something to ask a model: `Prompt("2 + 2 =", Origin("asked.jsonl", 1))`."""
-
-    content: Content
-    origin: Origin | None = None
-    tools: Tools = ()
-    """What the assistant may call, for the chat template of a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +57,7 @@ def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
 
 def of_examples(examples: Iterable[Example]) -> list[Prompt]:
     """The prompts of examples."""
-    return [Prompt(example.prompt, example.origin, example.tools) for example in examples]
+    return [example.prompt for example in examples]
 
 
 def distinct(
@@ -80,7 +66,7 @@ def distinct(
     """Each prompt once, where it first stands; and the lines, with one more where some were left out."""
     kept: dict[object, Prompt] = {}
     for prompt in prompts:
-        kept.setdefault(asked_key(prompt.content, prompt.tools), prompt)
+        kept.setdefault(prompt.key, prompt)
     twice = len(prompts) - len(kept)
     more = [f"{counted(twice, 'duplicate prompt')} left out"] if twice else []
     return tuple(kept.values()), (*lines, *more)
@@ -94,7 +80,7 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
         raise first.error
     if (
         isinstance(first, BadRow)
-        or KEY not in first.value
+        or PROMPT_KEYS[0] not in first.value
         or any(layout.recognises(first.value) for layout in LAYOUTS)
     ):
         examples, report = read_file(path, skip_bad=skip_bad)
@@ -103,7 +89,7 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
         return of_examples(examples), examples, report.lines(), len(report.skipped)
     rows = list(_sound(chain([first], source.rows)))
     made = [_prompt(row.value, Origin(source.name, row.number)) for row in rows]
-    unused = {key: None for row in rows for key in row.value if key not in USED}
+    unused = {key: None for row in rows for key in row.value if key not in PROMPT_KEYS}
     lines = [f"{source.name}: prompts, {counted(len(made), 'row')}"]
     if unused:
         lines.append(f"{source.name}: keys not used: {', '.join(unused)}")
@@ -119,7 +105,7 @@ def _sound(rows: Iterator[Row | BadRow]) -> Iterator[Row]:
 
 def _prompt(row: RowValue, origin: Origin) -> Prompt:
     place = Place(origin)
-    found = content(needed(row, KEY, place), place.key(KEY))
-    if not found:
-        raise place.key(KEY).fault("the prompt is empty; leave the row out")
-    return Prompt(found, origin, declared(row, found, place))
+    asked = content(needed(row, "prompt", place), place.key("prompt"))
+    if not asked:
+        raise place.key("prompt").fault("the prompt is empty; leave the row out")
+    return prompt_from(asked, row, place)

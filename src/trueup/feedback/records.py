@@ -5,7 +5,7 @@ Everything a method trains on is a view of this record (`trueup.feedback.views`)
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,33 @@ Content = str | tuple[Message, ...]
 
 Tools = tuple[Mapping[str, object], ...]
 """JSON schemas of the tools an assistant may call: `({"type": "function", "function": {"name": "add"}},)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where something came from, so that an error or a metric can name it."""
+
+    file: str
+    row: int
+    """1-based: the line of a JSONL file, the item of a JSON array, the example of a generator."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.row}"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Something to ask a model, with all that belongs to it whoever answers: `Prompt("2 + 2 =")`."""
+
+    content: Content
+    tools: Tools = ()
+    """What the assistant may call, for the chat template of a conversation; passed on untouched."""
+    origin: Origin | None = None
+
+    @property
+    def key(self) -> str:
+        """What can be looked up, and is equal for prompts that are the same to the letter, wherever they come from."""
+        return repr(replace(self, origin=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +96,15 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an example came from, so that an error or a metric can name it."""
-
-    file: str
-    row: int
-    """1-based: the line of a JSONL file, the item of a JSON array, the example of a generator."""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.row}"
-
-
-@dataclass(frozen=True, slots=True)
 class Example:
     """A prompt, K >= 1 responses, and everything observed about them.
 
-    Example: `Example("2 + 2 =", (Response("4"), Response("5")), (Comparison(better=0, worse=1),))`.
+    Example: `Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(better=0, worse=1),))`.
     """
 
-    prompt: Content
+    prompt: Prompt
     responses: tuple[Response, ...]
     comparisons: tuple[Comparison, ...] = ()
-    origin: Origin | None = None
-    tools: Tools = ()
-    """What the assistant may call, for the chat template of a conversation; passed on untouched."""
 
     def __post_init__(self) -> None:
         if not self.responses:
@@ -104,3 +116,15 @@ class Example:
                         f"a comparison names response {position}, but the example has "
                         f"{len(self.responses)} (positions count from 0)"
                     )
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the example came from: that of its prompt."""
+        return self.prompt.origin
+
+
+def content_key(content: Content) -> object:
+    """What can be looked up, and is equal for contents that are the same to the letter."""
+    if isinstance(content, str):
+        return content
+    return tuple((message.role, message.content, repr(message.extra)) for message in content)

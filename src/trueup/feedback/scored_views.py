@@ -62,7 +62,7 @@ def graded_pairs(example: Example) -> Group[GradedPairRelation] | Discarded:
     )
     made = group_of_pairs(example, found)
     relation = GradedPairRelation(made.relation, gaps)
-    return Group(made.prompt, made.responses, relation, made.origin, made.tools, made.tokens)
+    return Group(made.prompt, made.responses, relation, made.tokens)
 
 
 def scored(example: Example, *, least: int = 1) -> Group[RankRelation] | Discarded:

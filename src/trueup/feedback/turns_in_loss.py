@@ -44,7 +44,7 @@ def every_turn(example: Example) -> Example:
 
     Turns of the assistant that open a conversation stay in the prompt: nothing asks for them.
     """
-    prompt = example.prompt
+    prompt = example.prompt.content
     start = None if isinstance(prompt, str) else first_answer(prompt)
     if isinstance(prompt, str) or start is None:
         return example
@@ -52,7 +52,8 @@ def every_turn(example: Example) -> Example:
         replace(response, content=(*prompt[start:], *messages(response.content)))
         for response in example.responses
     )
-    return replace(example, prompt=prompt[:start], responses=tuple(responses))
+    asked = replace(example.prompt, content=prompt[:start])
+    return replace(example, prompt=asked, responses=tuple(responses))
 
 
 def first_answer(prompt: Sequence[Message]) -> int | None:

@@ -22,7 +22,6 @@ from trueup.feedback.groups import (
     WeightRelation,
 )
 from trueup.feedback.records import Example, Origin
-from trueup.feedback.same import prompt_key
 from trueup.words import counted
 
 SINGLE = "a single response cannot be ranked"
@@ -150,7 +149,7 @@ def nothing_left(
     files = dict.fromkeys(example.origin.file for example in examples if example.origin is not None)
     where = f" of {', '.join(files)}" if files else ""
     why = ", ".join(f"{len(found)} for {reason}" for reason, found in reasons.items())
-    prompts = {prompt_key(example) for example in examples}
+    prompts = {example.prompt.key for example in examples}
     merge = "put the responses to one prompt together with --merge-prompts true, where the method has it, "
     instead = merge if SINGLE in reasons and len(prompts) < len(examples) else ""
     return InputError(

@@ -92,7 +92,7 @@ def pairs_with_demonstration(example: Example) -> Group[DemonstratedPairRelation
     if marked[0] not in responses:
         responses, tokens = (*responses, marked[0]), (*tokens, None) if tokens else ()
     relation = DemonstratedPairRelation(paired.relation, responses.index(marked[0]))
-    return Group(example.prompt, responses, relation, example.origin, example.tools, tokens)
+    return Group(example.prompt, responses, relation, tokens)
 
 
 def rankings(example: Example) -> Group[RankRelation] | Discarded:
@@ -202,4 +202,4 @@ def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
     contents = tuple(example.responses[position].content for position in used)
     tokens = tuple(example.responses[position].tokens for position in used)
     known = tokens if any(tokens) else ()
-    return Group(example.prompt, contents, relation, example.origin, example.tools, known)
+    return Group(example.prompt, contents, relation, known)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Content, Example, Message, Response
-from trueup.feedback.same import asked_key, content_key, prompt_key
+from trueup.feedback.records import Content, Example, Message, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.feedback.turns import says_nothing
 from trueup.gathering.writing import Written
@@ -37,12 +35,12 @@ def put_together(
         also: feedback on these prompts; its responses come first, with all that is said of them.
         with_tokens: keep the token ids that the models wrote.
     """
-    known = {prompt_key(example): example for example in merged(also)}
+    known = {example.prompt.key: example for example in merged(also)}
     examples: list[Example] = []
     empty = twice = kept_before = 0
     without: list[Prompt] = []
     for place, prompt in enumerate(prompts):
-        before = known.get(asked_key(prompt.content, prompt.tools))
+        before = known.get(prompt.key)
         responses = [] if before is None else list(before.responses)
         kept_before += len(responses)
         seen = {content_key(one.content) for one in responses}
@@ -61,7 +59,7 @@ def put_together(
             without.append(prompt)
             continue
         comparisons = () if before is None else before.comparisons
-        examples.append(Example(prompt.content, tuple(responses), comparisons, prompt.origin, prompt.tools))
+        examples.append(Example(prompt, tuple(responses), comparisons))
     return Candidates(tuple(examples), tuple(_lines(kept_before, twice, empty, without)))
 
 

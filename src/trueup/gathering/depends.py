@@ -13,9 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from trueup.feedback.canonical import content_json, example_to_row
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Example
+from trueup.feedback.canonical import example_to_row, prompt_parts
+from trueup.feedback.records import Example, Prompt
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
@@ -35,8 +34,7 @@ def of_sampling(
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
     found = _plain(settings)
     found |= _without_how(settings.sampler.model_dump(mode="json"))
-    asked = [[content_json(one.content), [dict(tool) for tool in one.tools]] for one in prompts]
-    found["data"] = digest_of(asked)
+    found["data"] = digest_of([prompt_parts(one) for one in prompts])
     found["data with feedback"] = digest_of([example_to_row(one) for one in also])
     found["files of the model"] = [state_of(folder) for folder in settings.model]
     found["chat_template"] = _content(settings.chat_template)

@@ -13,7 +13,6 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.prompts import Prompts
 from trueup.feedback.records import Example
-from trueup.feedback.same import asked_key, prompt_key
 from trueup.feedback.viewed import places
 from trueup.gathering.best import best_of_each
 from trueup.gathering.candidates import put_together
@@ -84,8 +83,8 @@ def _asked(settings: SampleSettings, display: Display) -> Prompts:
     for line in found.lines:
         display.say(line)
     prompts = found.prompts[: settings.count]
-    keys = {asked_key(one.content, one.tools) for one in prompts}
-    also = [one for one in found.examples if settings.merge and prompt_key(one) in keys]
+    keys = {one.key for one in prompts}
+    also = [one for one in found.examples if settings.merge and one.prompt.key in keys]
     return Prompts(prompts, found.lines, tuple(also))
 
 

@@ -10,8 +10,7 @@ from statistics import fmean, pstdev
 from trueup.evaluate.mean import mean
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example
-from trueup.feedback.same import content_key
+from trueup.feedback.records import Example, content_key
 from trueup.gathering.judging import Judged, left_out
 from trueup.words import counted
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from trueup.errors import AnnotatorError
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.gathering.work import Work
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.words import counted

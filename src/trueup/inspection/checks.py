@@ -36,7 +36,7 @@ def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> It
     yield from _order(examples)
     near_empty = [one for one in examples if any(visible(r.content) < min_visible for r in one.responses)]
     yield from found(kinds.NEAR_EMPTY_RESPONSE, near_empty, about=min_visible)
-    yield from found(kinds.EMPTY_PROMPT, [one for one in examples if not visible(one.prompt)])
+    yield from found(kinds.EMPTY_PROMPT, [one for one in examples if not visible(one.prompt.content)])
     yield from found(kinds.NO_FEEDBACK, [one for one in examples if not _has_feedback(one)])
     labels = label_counts(examples)
     if labels and max(labels.good, labels.bad) >= 2 and not min(labels.good, labels.bad):

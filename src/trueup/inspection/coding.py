@@ -92,7 +92,7 @@ def world_tokenizer() -> LoadedTokenizer:
 def whole_group(example: Example) -> Group[None]:
     """All responses of an example, whatever relates them."""
     contents = tuple(response.content for response in example.responses)
-    return Group(example.prompt, contents, None, example.origin, example.tools)
+    return Group(example.prompt, contents, None)
 
 
 def _length(model: str, positions: int | None, asked: int | None) -> int:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded
 from trueup.feedback.orders import beaten, distinct
-from trueup.feedback.records import Example
-from trueup.feedback.same import content_key, prompt_key
+from trueup.feedback.records import Example, content_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def _whole_key(example: Example) -> Hashable:
         for key, one in zip(keys, example.responses, strict=True)
     ]
     comparisons = [(keys[one.better], keys[one.worse], one.probability) for one in example.comparisons]
-    return prompt_key(example), tuple(sorted(responses, key=repr)), tuple(sorted(comparisons, key=repr))
+    return example.prompt.key, tuple(sorted(responses, key=repr)), tuple(sorted(comparisons, key=repr))
 
 
 def identical(example: Example) -> bool:
@@ -68,7 +67,7 @@ def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
     said: dict[object, Example] = {}
     found = []
     for example in examples:
-        prompt, keys = prompt_key(example), [content_key(one.content) for one in example.responses]
+        prompt, keys = example.prompt.key, [content_key(one.content) for one in example.responses]
         here = [(keys[better], keys[worse]) for better, worse in judged_pairs(example)]
         against = (said.get((prompt, worse, better)) for better, worse in here)
         if (earlier := next((one for one in against if one is not None), None)) is not None:
@@ -84,7 +83,7 @@ def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
     said: dict[object, Example] = {}
     found = []
     for example in examples:
-        prompt = prompt_key(example)
+        prompt = example.prompt.key
         earlier: Example | None = None
         for one in example.responses:
             if one.label is None or one.label == 0.5:
@@ -109,6 +108,6 @@ def shared_prompts(training: Sequence[Example], evaluation: Sequence[Example]) -
     """Evaluation examples whose prompt is also one of the training data, and where there."""
     known: dict[object, list[Example]] = {}
     for example in training:
-        known.setdefault(prompt_key(example), []).append(example)
-    keyed = ((example, known.get(prompt_key(example))) for example in evaluation)
+        known.setdefault(example.prompt.key, []).append(example)
+    keyed = ((example, known.get(example.prompt.key)) for example in evaluation)
     return [Shared(example, tuple(same)) for example, same in keyed if same]

@@ -24,11 +24,11 @@ class MessageKeys:
 
     def look(self, example: Example) -> None:
         """Look at every conversation of an example."""
-        if isinstance(example.prompt, str):
+        if isinstance(example.prompt.content, str):
             return
         for response in example.responses:
             if not isinstance(response.content, str):
-                self._conversation(example, (*example.prompt, *response.content))
+                self._conversation(example, (*example.prompt.content, *response.content))
 
     def unused(self) -> Iterator[tuple[str, list[Example]]]:
         """Keys that changed nothing wherever they were tried, and the examples that have them."""
@@ -51,7 +51,7 @@ class MessageKeys:
             | {key: value for key, value in turn.extra.items() if key != without}
             for turn in turns
         ]
-        tools = [dict(tool) for tool in example.tools] or None
+        tools = [dict(tool) for tool in example.prompt.tools] or None
         try:
             return str(self.tokenizer.apply_chat_template(plain, tools=tools, tokenize=False))
         except Exception as error:  # the template is a program of the model's author and may raise anything

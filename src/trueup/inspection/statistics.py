@@ -108,7 +108,8 @@ def characters(content: Content) -> int:
 def character_lengths(example: Example) -> Lengths:
     """The lengths of an example in characters."""
     return Lengths(
-        characters(example.prompt), tuple(characters(response.content) for response in example.responses)
+        characters(example.prompt.content),
+        tuple(characters(response.content) for response in example.responses),
     )
 
 

@@ -130,7 +130,8 @@ class _Tokenizing:
             self._add(kinds.DOUBLE_BEGINNING, example)
         elif self.coding.adds_beginning and prompt[0] != begin:
             self._add(kinds.NO_BEGINNING, example)
-        text = example.prompt if isinstance(example.prompt, str) else ""
+        asked = example.prompt.content
+        text = asked if isinstance(asked, str) else ""
         if self.coding.adds_beginning and text.startswith(tokenizer.bos_token):
             self._add(kinds.SPELLED_BEGINNING, example)
         going_on = [after for row in rows for after in _after_ends(row, ends)]
@@ -152,7 +153,7 @@ class _Tokenizing:
             self._add(kinds.SPELLED_SPECIAL, example)
         for note in sorted(encoded.notes):
             self._add(kinds.ENCODING, example, note)
-        if isinstance(example.prompt, tuple) and not self.template_seen:
+        if isinstance(asked, tuple) and not self.template_seen:
             self._template(example)
         self.keys[self.part].look(example)
 
@@ -160,7 +161,7 @@ class _Tokenizing:
         """The first text of which the tokenizer drops characters; empty where it drops none."""
         condition = self.coding.loaded.condition
         prompt = example.prompt if condition is None else condition.applied(example.prompt)
-        given = (prompt, *(one.content for one in example.responses))
+        given = (prompt.content, *(one.content for one in example.responses))
         ids = (encoded.tokens.prompt, *(row.ids for row in encoded.tokens.responses))
         tokenizer, ends = self.coding.tokenizer, self.coding.loaded.end_ids
         found = (lost_of(text, row.tolist(), tokenizer, ends) for text, row in zip(given, ids, strict=True))
@@ -172,7 +173,8 @@ class _Tokenizing:
         Of conversations and of prompts rendered beforehand the encoder itself tells.
         """
         special, end = self.coding.uncut.special, self.coding.tokenizer.eos_token
-        if not isinstance(example.prompt, str) or spells(example.prompt, special):
+        asked = example.prompt.content
+        if not isinstance(asked, str) or spells(asked, special):
             return False
         texts = [one.content for one in example.responses if isinstance(one.content, str)]
         return any(spells(text.removesuffix(end), special) for text in texts)
@@ -181,11 +183,10 @@ class _Tokenizing:
         """Whether the chat template ends an answer; the first conversation stands for all."""
         self.template_seen = True
         tokenizer = self.coding.tokenizer
-        assert not isinstance(example.prompt, str)
+        asked, tools = example.prompt.content, example.prompt.tools
+        assert not isinstance(asked, str)
         turns = _turns(example.responses[0].content)
-        last = render(
-            tokenizer, example.prompt, turns, tools=example.tools, special=self.coding.uncut.special
-        ).response[-1]
+        last = render(tokenizer, asked, turns, tools=tools, special=self.coding.uncut.special).response[-1]
         ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
         if not set(ids) & set(self.coding.loaded.end_ids):
             self.found[kinds.TEMPLATE_WITHOUT_END, "", ""] = []

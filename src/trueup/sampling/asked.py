@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trueup.batch.encode import Encoder
 from trueup.errors import InputError
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.sampling.drawn import Drawn
@@ -76,7 +76,7 @@ def ask(prompts: Sequence[Prompt], encoder: Encoder, model: CausalModel, max_new
 
 def _encoded(prompt: Prompt, encoder: Encoder) -> list[int]:
     try:
-        return encoder.asked_ids(prompt.content, prompt.tools)
+        return encoder.asked_ids(prompt)
     except InputError as error:
         if prompt.origin is None:
             raise

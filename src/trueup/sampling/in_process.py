@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trueup.batch.encode import Encoder
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.asked import Asked, ask
 from trueup.sampling.beam import beam_search

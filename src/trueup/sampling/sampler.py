@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from trueup.batch.encode import Encoder
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.sampling.sampler import Sampled

@@ -11,8 +11,7 @@ from typing import Any
 from trueup.batch.chat import render_prompt
 from trueup.batch.encode import Encoder
 from trueup.errors import InputError
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Message
+from trueup.feedback.records import Message, Prompt
 from trueup.sampling.asked import MAX_NEW_TOKENS
 from trueup.sampling.server_dialects import Met
 from trueup.sampling.streams import another_seed
@@ -57,7 +56,7 @@ def question(
         path = COMPLETIONS if "prompt" in fields else CHAT
         return Question(path, fields, json.dumps(fields, sort_keys=True, default=str), most)
     try:
-        ids = encoder.asked_ids(prompt.content, prompt.tools)
+        ids = encoder.asked_ids(prompt)
     except InputError as error:
         raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
     limits = [encoder.limits.max_length] + ([positions] if positions is not None else [])
@@ -96,10 +95,11 @@ def text_of(ids: Sequence[int], prompt: Prompt, encoder: Encoder) -> tuple[str, 
 
 def _rendered(prompt: Prompt, encoder: Encoder) -> str:
     """The prompt as text, before anything is cut off."""
-    content = prompt.content if encoder.condition is None else encoder.condition.applied(prompt.content)
-    if isinstance(content, str):
-        return content
-    pieces = render_prompt(encoder.tokenizer, content, tools=prompt.tools, special=encoder.special)
+    if encoder.condition is not None:
+        prompt = encoder.condition.applied(prompt)
+    if isinstance(prompt.content, str):
+        return prompt.content
+    pieces = render_prompt(encoder.tokenizer, prompt.content, tools=prompt.tools, special=encoder.special)
     return "".join(piece.text for piece in pieces)
 
 

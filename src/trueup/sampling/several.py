@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from trueup.batch.encode import Encoder
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.sampling.streams import another_seed
 

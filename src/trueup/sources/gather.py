@@ -13,7 +13,6 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
-from trueup.feedback.same import prompt_key
 
 WORLD = "world:"
 
@@ -76,7 +75,7 @@ def split(
     if not fraction:
         return tuple(examples), ()
     count = round(len(examples) * fraction)
-    keys = [prompt_key(example) for example in examples]
+    keys = [example.prompt.key for example in examples]
     sizes = Counter(keys)
     held_out: set[object] = set()
     size = 0
@@ -98,5 +97,5 @@ def split(
 
 def overlap(training: Sequence[Example], evaluation: Sequence[Example]) -> list[Example]:
     """The evaluation examples whose prompt is also in the training data."""
-    known = {prompt_key(example) for example in training}
-    return [example for example in evaluation if prompt_key(example) in known]
+    known = {example.prompt.key for example in training}
+    return [example for example in evaluation if example.prompt.key in known]

@@ -9,9 +9,7 @@ from statistics import fmean
 from trueup.annotators.annotator import Annotator
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Content, Example, Response, Tools
-from trueup.feedback.same import content_key
+from trueup.feedback.records import Example, Prompt, Response, content_key
 from trueup.sampling.sampler import Sampled, Sampler
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
@@ -93,13 +91,13 @@ class Gatherer:
         known: dict[object, list[Response]] = {}
         for example in also:
             bare = [replace(one, score=None, label=None, demonstration=False) for one in example.responses]
-            known.setdefault(_asked(example.prompt, example.tools), []).extend(bare)
+            known.setdefault(example.prompt.key, []).extend(bare)
         examples, left_out = [], 0
         for prompt, several in zip(prompts, sampled, strict=True):
             written = [
                 Response(one.text, source=f"{one.source}@{one.version}", tokens=one.ids) for one in several
             ]
-            written += known.get(_asked(prompt.content, prompt.tools), [])
+            written += known.get(prompt.key, [])
             if self.distinct:
                 once = {
                     content_key(one.content): one for one in reversed(written)
@@ -108,14 +106,8 @@ class Gatherer:
                 left_out += len(written) - len(kept)
                 written = kept
             if written:
-                examples.append(
-                    Example(prompt.content, tuple(written), origin=prompt.origin, tools=prompt.tools)
-                )
+                examples.append(Example(prompt, tuple(written)))
         return examples, left_out
-
-
-def _asked(prompt: Content, tools: Tools) -> tuple[object, str]:
-    return content_key(prompt), repr(tools)
 
 
 def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:

@@ -12,8 +12,7 @@ from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.errors import NumericsError
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Example
+from trueup.feedback.records import Example, Prompt
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampler
 from trueup.sources.gatherer import Gatherer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trueup.feedback.prompts import Prompt, Prompts, distinct, of_examples, read_prompts
-from trueup.feedback.records import Example
+from trueup.feedback.prompts import Prompts, distinct, of_examples, read_prompts
+from trueup.feedback.records import Example, Prompt
 from trueup.sources.gather import WORLD
 from trueup.words import counted
 

@@ -14,7 +14,7 @@ from trueup.display import Display
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
-from trueup.feedback.records import Content, Example
+from trueup.feedback.records import Example, Prompt
 from trueup.feedback.transforms.transform import fit_all
 from trueup.feedback.turns_in_loss import turns_in_loss
 from trueup.feedback.viewed import apply
@@ -43,7 +43,7 @@ class Examples:
     """For people: what they should look at."""
     condition: Condition | None = None
     """What the method wrote into the prompts."""
-    prompts: tuple[Content, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
     """A few training prompts as they were given."""
 
 

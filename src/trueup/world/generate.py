@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.words import did_you_mean
 from trueup.world.gold import Weights, gold, proxy
 from trueup.world.language import draw, render
@@ -86,7 +86,7 @@ def examples(
         judged, compared = _judge(
             shown, prompt, written, annotator, _chance(seed, row, "judgement"), _name(author)
         )
-        return Example(prompt, judged, compared, Origin(f"world:{kind}", row))
+        return Example(Prompt(prompt, origin=Origin(f"world:{kind}", row)), judged, compared)
 
     return tuple(example(row, prompt) for row, prompt in enumerate(prompts(count, seed), start=1))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
-from trueup.feedback.prompts import Prompt
-from trueup.feedback.records import Origin
+from trueup.feedback.records import Origin, Prompt
 from trueup.words import did_you_mean
 from trueup.world.generate import prompts
 
@@ -39,4 +38,6 @@ def prompts_from_name(name: str) -> tuple[Prompt, ...]:
     count, seed = (DEFAULTS | given).values()
     if count < 1:
         raise InputError(f"{name!r}: count must be at least 1; got {count}")
-    return tuple(Prompt(text, Origin(KIND, row)) for row, text in enumerate(prompts(count, seed), start=1))
+    return tuple(
+        Prompt(text, origin=Origin(KIND, row)) for row, text in enumerate(prompts(count, seed), start=1)
+    )

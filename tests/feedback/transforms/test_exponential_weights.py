@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms.rewards import ExponentialWeights, StandardizedRewards
 
 RAW = StandardizedRewards(0.0, 1.0)
 
 
 def scored(*values: float | None) -> Example:
-    return Example("p", tuple(Response(f"r{at}", score=value) for at, value in enumerate(values)))
+    return Example(Prompt("p"), tuple(Response(f"r{at}", score=value) for at, value in enumerate(values)))
 
 
 def test_by_hand() -> None:

@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.feedback.transforms.graded_labels import GradedLabels
 
 
 def scored(*values: float | None, **more: Any) -> Example:
-    return Example(
-        "p", tuple(Response(f"r{at}", score=value, **more) for at, value in enumerate(values)),
-        origin=Origin("a.jsonl", 3),
-    )  # fmt: skip
+    responses = tuple(Response(f"r{at}", score=value, **more) for at, value in enumerate(values))
+    return Example(Prompt("p", origin=Origin("a.jsonl", 3)), responses)
 
 
 def labels(transform: GradedLabels, training: Example, given: Example | None = None) -> list[float | None]:
@@ -50,13 +48,13 @@ def test_sigmoid_of_the_standardised_score() -> None:
 
 
 def test_a_label_that_is_there_is_kept() -> None:
-    example = Example("p", (Response("a", score=9.0, label=0.3), Response("b", score=1.0)))
+    example = Example(Prompt("p"), (Response("a", score=9.0, label=0.3), Response("b", score=1.0)))
     assert labels(GradedLabels("min-max"), example) == [0.3, 0.0]
 
 
 def test_demonstrations_are_those_marked_and_those_labelled_so_much() -> None:
     example = Example(
-        "p",
+        Prompt("p"),
         (
             Response("a", label=1.0),
             Response("b", label=0.8),
@@ -94,7 +92,7 @@ def test_data_that_cannot_be_scaled_is_refused() -> None:
     with pytest.raises(
         InputError, match="scale min-max makes labels of scores, but the feedback holds no scores"
     ):
-        labels(GradedLabels("min-max"), Example("p", (Response("a", label=1.0),)))
+        labels(GradedLabels("min-max"), Example(Prompt("p"), (Response("a", label=1.0),)))
     with pytest.raises(InputError, match="all 2 scores are 3; they tell no response from another"):
         labels(GradedLabels("min-max"), scored(3.0, 3.0))
 
@@ -102,7 +100,7 @@ def test_data_that_cannot_be_scaled_is_refused() -> None:
 def test_pairs_are_labelled_where_it_decides_who_is_a_demonstration() -> None:
     """As the view of points labels them; a response both chosen and rejected stays without."""
     responses = (Response("a"), Response("b"), Response("c"))
-    example = Example("p", responses, (Comparison(0, 1), Comparison(1, 2, 0.8)))
+    example = Example(Prompt("p"), responses, (Comparison(0, 1), Comparison(1, 2, 0.8)))
 
     def judged(transform: GradedLabels) -> list[tuple[float | None, bool]]:
         (made,) = transform.fit([example]).rewrite([example])

@@ -5,19 +5,20 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.feedback.transforms.merge_prompts import MergedPrompts, merged
 
 
 def example(prompt: str, *responses: Response, comparisons: tuple[Comparison, ...] = ()) -> Example:
-    return Example(prompt, responses, comparisons)
+    return Example(Prompt(prompt), responses, comparisons)
 
 
 def test_by_hand() -> None:
-    one = replace(
-        example("p", Response("a", score=1.0, source="beam"), Response("b", score=0.0)),
-        comparisons=(Comparison(0, 1, 0.8),), origin=Origin("a.jsonl", 1),
-    )  # fmt: skip
+    one = Example(
+        Prompt("p", origin=Origin("a.jsonl", 1)),
+        (Response("a", score=1.0, source="beam"), Response("b", score=0.0)),
+        (Comparison(0, 1, 0.8),),
+    )
     other = example("q", Response("a"))
     again = example(
         "p", Response("c"), Response("b", score=2.0, label=0.5, demonstration=True), Response("a", source="ann"),
@@ -26,14 +27,13 @@ def test_by_hand() -> None:
     fitted = MergedPrompts().fit([one, other, again])
     assert fitted.rewrite([one, other, again]) == [
         Example(
-            "p",
+            Prompt("p", origin=Origin("a.jsonl", 1)),
             (
                 Response("a", score=1.0, source="beam"),
                 Response("b", score=1.0, label=0.5, demonstration=True),
                 Response("c"),
             ),
             (Comparison(0, 1, 0.8), Comparison(2, 1)),
-            Origin("a.jsonl", 1),
         ),
         other,
     ]
@@ -58,15 +58,17 @@ def test_prompts_are_the_same_to_the_letter() -> None:
     prompts = (
         "p", "p ", (Message("user", "p"),), (Message("user", "p", {"name": "ann"}),), (Message("system", "p"),),
     )  # fmt: skip
-    examples = [Example(prompt, (Response("a"),)) for prompt in prompts]
+    examples = [Example(Prompt(prompt), (Response("a"),)) for prompt in prompts]
     assert merged(examples) == examples
-    tools = replace(examples[2], tools=({"name": "add"},))
+    tools = replace(examples[2], prompt=replace(examples[2].prompt, tools=({"name": "add"},)))
     assert merged([examples[2], tools]) == [examples[2], tools]
 
 
 some = st.lists(
     st.builds(
-        lambda prompt, contents: Example(prompt, tuple(Response(content, score=1.0) for content in contents)),
+        lambda prompt, contents: Example(
+            Prompt(prompt), tuple(Response(content, score=1.0) for content in contents)
+        ),
         st.sampled_from("pqr"),
         st.lists(st.sampled_from("abcd"), min_size=1, max_size=3),
     ),
@@ -77,9 +79,9 @@ some = st.lists(
 @given(some)
 def test_nothing_is_lost_but_duplicates(examples: list[Example]) -> None:
     made = merged(examples)
-    assert len({one.prompt for one in made}) == len(made)
-    before = {(one.prompt, response.content) for one in examples for response in one.responses}
-    after = [(one.prompt, response.content) for one in made for response in one.responses]
+    assert len({one.prompt.key for one in made}) == len(made)
+    before = {(one.prompt.content, response.content) for one in examples for response in one.responses}
+    after = [(one.prompt.content, response.content) for one in made for response in one.responses]
     assert len(after) == len(set(after))
     assert set(after) == before
     assert merged(made) == made

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from trueup.errors import InputError
 from trueup.feedback.orders import scores
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example, Prompt, Response
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import fit_all
 
 
 def scored(*values: float | None) -> Example:
-    return Example("p", tuple(Response(f"r{at}", score=value) for at, value in enumerate(values)))
+    return Example(Prompt("p"), tuple(Response(f"r{at}", score=value) for at, value in enumerate(values)))
 
 
 @given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=4), min_size=1, max_size=8))
@@ -51,7 +51,10 @@ def test_a_given_mean_and_deviation_are_used() -> None:
 
 
 def test_labels_stand_in_where_there_are_no_scores() -> None:
-    examples = [Example("p", (Response("a", label=1.0),)), Example("q", (Response("b", label=0.0),))]
+    examples = [
+        Example(Prompt("p"), (Response("a", label=1.0),)),
+        Example(Prompt("q"), (Response("b", label=0.0),)),
+    ]
     fitted = StandardizedRewards().fit(examples)
     assert fitted.lines[0].startswith("rewards: labels of 2 responses, mean 0.5")
     found = [example.responses[0].score for example in fitted.rewrite(examples)]
@@ -61,14 +64,14 @@ def test_labels_stand_in_where_there_are_no_scores() -> None:
 def test_comparisons_stand_in_where_there_is_nothing_else() -> None:
     """The second was chosen once and rejected once."""
     pair = (Comparison(0, 1, 0.75), Comparison(1, 2))
-    example = Example("p", (Response("a"), Response("b"), Response("c"), Response("d")), pair)
+    example = Example(Prompt("p"), (Response("a"), Response("b"), Response("c"), Response("d")), pair)
     (made,) = StandardizedRewards(0.0, 1.0).fit([example]).rewrite([example])
     assert [response.score for response in made.responses] == [0.75, (0.25 + 1) / 2, 0.0, None]
 
 
 def test_one_kind_serves_all_examples() -> None:
     """Where any response has a score, a label is no reward."""
-    examples = [scored(1.0, 3.0), Example("q", (Response("b", label=1.0),))]
+    examples = [scored(1.0, 3.0), Example(Prompt("q"), (Response("b", label=1.0),))]
     fitted = StandardizedRewards().fit(examples)
     assert fitted.lines[1] == "rewards: 1 example without scores"
     assert fitted.rewrite(examples)[1].responses[0].score is None
@@ -77,7 +80,7 @@ def test_one_kind_serves_all_examples() -> None:
 @pytest.mark.parametrize(
     "examples, message",
     [
-        ([Example("p", (Response("a"),))], "holds nothing that says how good a response is"),
+        ([Example(Prompt("p"), (Response("a"),))], "holds nothing that says how good a response is"),
         ([scored(2.0, 2.0), scored(2.0)], "all 3 rewards are 2, so none is better"),
         ([scored(2.0)], "all 1 rewards are 2"),
     ],

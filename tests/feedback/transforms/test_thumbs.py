@@ -3,12 +3,12 @@
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example, Prompt, Response
 from trueup.feedback.transforms.graded_labels import Thumbs
 
-SCORED = Example("p", (Response("a", score=0.2), Response("b", score=0.5), Response("c", score=0.7)))
+SCORED = Example(Prompt("p"), (Response("a", score=0.2), Response("b", score=0.5), Response("c", score=0.7)))
 JUDGED = Example(
-    "q",
+    Prompt("q"),
     (
         Response("d", score=0.9, label=0.25, source="s"),
         Response("e", score=-3.0, demonstration=True),
@@ -54,7 +54,7 @@ def test_without_a_threshold_nothing_is_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "examples", [[], [Example("p", (Response("a", label=1.0, score=2.0), Response("b")))]]
+    "examples", [[], [Example(Prompt("p"), (Response("a", label=1.0, score=2.0), Response("b")))]]
 )
 def test_without_scores_to_label_it_is_refused(examples: list[Example]) -> None:
     message = (

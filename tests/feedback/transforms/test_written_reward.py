@@ -3,7 +3,7 @@
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.records import Comparison, Example, Origin, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.feedback.transforms.rewards import StandardizedRewards
 from trueup.feedback.transforms.written_reward import WrittenReward
 
@@ -11,17 +11,16 @@ RAW = StandardizedRewards(0.0, 1.0)
 
 
 def scored(*values: float | None) -> Example:
-    return Example(
-        "p", tuple(Response(f"r{at}", score=value) for at, value in enumerate(values)),
-        (Comparison(0, 1),) if len(values) > 1 else (), Origin("a.jsonl", 1),
-    )  # fmt: skip
+    responses = tuple(Response(f"r{at}", score=value) for at, value in enumerate(values))
+    pair = (Comparison(0, 1),) if len(values) > 1 else ()
+    return Example(Prompt("p", origin=Origin("a.jsonl", 1)), responses, pair)
 
 
 def test_by_hand() -> None:
     example = scored(1.25, -2.0, None)
     fitted = WrittenReward(" [{reward}]", 1, "end", rewards=RAW).fit([example])
     made = fitted.rewrite([example])
-    assert [(one.prompt, one.responses, one.comparisons, one.origin) for one in made] == [
+    assert [(one.prompt.content, one.responses, one.comparisons, one.origin) for one in made] == [
         ("p [1.2]", (Response("r0", score=1.25, demonstration=True),), (), example.origin),
         ("p [-2.0]", (Response("r1", score=-2.0, demonstration=True),), (), example.origin),
     ]
@@ -45,7 +44,7 @@ def test_the_scale_of_training_is_kept_and_used_for_what_is_held_out() -> None:
     fitted = WrittenReward("{reward}", 2, "start").fit([scored(0.0, 2.0)])
     assert fitted.condition is not None
     assert (fitted.condition.mean, fitted.condition.std) == pytest.approx((1.0, 2**0.5))
-    assert fitted.rewrite([scored(1.0)])[0].prompt == "0.00p"
+    assert fitted.rewrite([scored(1.0)])[0].prompt.content == "0.00p"
 
 
 def test_asking_for_more_than_was_ever_seen_is_warned_of() -> None:

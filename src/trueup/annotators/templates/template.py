@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from trueup.annotators.quoting import boundary_of, fenced
+from trueup.annotators.quoting import boundary_of, fenced, visible
+from trueup.annotators.transcript import answered, asked
 from trueup.batch.time_limit import within
 from trueup.errors import InputError
+from trueup.feedback.records import Content, Prompt
 from trueup.words import did_you_mean, one_line, printable
 
-VARIABLES = ("prompt", "first", "second", "instruction", "boundary", "labels")
+TOLD = tuple(one.name for one in fields(Prompt) if one.name not in ("content", "tools", "origin"))
+"""Texts that may belong to a prompt beside what is asked; a template shows them under these names."""
+VARIABLES = ("prompt", "first", "second", *TOLD, "instruction", "boundary", "labels")
 LABELS = ("1", "2")
 SECONDS = 10.0
 """How long a template may take over one question when it is tried out."""
@@ -34,7 +38,9 @@ class Template:
     """Whether it has a place for an instruction."""
     compiled: jinja2.Template = field(repr=False, compare=False)
 
-    def render(self, prompt: str, first: str, second: str, *, instruction: str | None = None) -> str:
+    def render(
+        self, prompt: Prompt, first: Content, second: Content, *, instruction: str | None = None
+    ) -> str:
         """The question as one text, without white space around it: its answer follows.
 
         Args:
@@ -44,13 +50,13 @@ class Template:
         Raises:
             InputError: the template fails, or does not show both responses between their marks.
         """
-        boundary = boundary_of((prompt, first, second))
-        shown = {
-            "prompt": fenced(prompt, boundary),
-            "first": fenced(first, boundary),
-            "second": fenced(second, boundary),
-        }
-        values = {**shown, "instruction": instruction, "boundary": boundary, "labels": LABELS}
+        told = {name: text for name in TOLD if (text := getattr(prompt, name)) is not None}
+        written = {"prompt": asked(prompt), "first": answered(first), "second": answered(second), **told}
+        texts = {name: visible(text) for name, text in written.items()}
+        boundary = boundary_of(tuple(texts.values()))
+        shown = {name: fenced(text, boundary) for name, text in texts.items()}
+        said = {"instruction": instruction, "boundary": boundary, "labels": LABELS}
+        values = {**dict.fromkeys(TOLD), **shown, **said}
         try:
             text = self.compiled.render(values).strip()
         except Exception as error:  # the template is the user's, and its expressions may raise anything
@@ -108,10 +114,10 @@ def checked(name: str, source: str) -> Template:
 
 def _try(template: Template, instruction: str | None) -> None:
     """Render a question that is long enough to show where a template cuts what it is given."""
+    told: dict[str, Any] = {} if instruction is None else dict.fromkeys(TOLD, "r" * 99)
+    prompt = Prompt("p" * 99, **told)
     try:
-        text = within(
-            SECONDS, lambda: template.render("p" * 99, "a" * 999, "b" * 999, instruction=instruction)
-        )
+        text = within(SECONDS, lambda: template.render(prompt, "a" * 999, "b" * 999, instruction=instruction))
     except TimeoutError as error:
         raise InputError(
             f"{template.name}: the template was stopped after {SECONDS:g} seconds, still at work on one question. Mend "

@@ -41,7 +41,7 @@ def convert(examples: Sequence[Example], target: Target) -> Conversion:
         account.add(example, taken, target)
         if not isinstance(taken, Discarded):
             rows += [target.row(piece.example) for piece in taken]
-            kinds["text" if isinstance(example.prompt, str) else "messages"] += len(taken)
+            kinds["text" if isinstance(example.prompt.content, str) else "messages"] += len(taken)
     if not rows:
         raise InputError(
             f"no {target.name} can be made of {counted(len(examples), 'example')} with {count(examples).words()} "

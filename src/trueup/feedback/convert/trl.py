@@ -23,7 +23,7 @@ GRADED = "its label is neither true nor false (--threshold makes it one of them)
 
 def looked_at(view: View[R], example: Example) -> tuple[Group[R], tuple[int, ...]] | Discarded:
     """As `look`, where a row can hold the prompt: one that is answered already would be read as none."""
-    if ends_with_assistant(example.prompt):
+    if ends_with_assistant(example.prompt.content):
         return Discarded(PROMPT_ANSWERED, example.origin)
     return look(view, example)
 
@@ -38,7 +38,7 @@ def pairs(example: Example) -> Pieces | Discarded:
     for better, worse, _ in group.relation.pairs:
         at = (positions[better], positions[worse])
         chosen, rejected = (example.responses[position] for position in at)
-        if repeated_prompt(example.prompt, chosen.content, rejected.content):
+        if repeated_prompt(example.prompt.content, chosen.content, rejected.content):
             continue
         source = chosen.source if chosen.source == rejected.source else None
         sides = tuple(Response(one.content, score=one.score, source=source) for one in (chosen, rejected))
@@ -50,7 +50,7 @@ def no_row(example: Example, position: int) -> str:
     """Why a comparison is no row, as a clause."""
     one = example.comparisons[position]
     sides = (example.responses[one.better].content, example.responses[one.worse].content)
-    repeated = sides[0] != sides[1] and repeated_prompt(example.prompt, *sides)
+    repeated = sides[0] != sides[1] and repeated_prompt(example.prompt.content, *sides)
     return REPEATS if repeated else no_pair(example, position)
 
 
@@ -93,7 +93,7 @@ def pair_row(piece: Example) -> dict[str, object]:
     """`{"prompt": ..., "chosen": ..., "rejected": ..., "score_chosen": ..., "score_rejected": ...}`."""
     chosen, rejected = piece.responses
     row: dict[str, object] = {
-        "prompt": content_json(piece.prompt),
+        "prompt": content_json(piece.prompt.content),
         "chosen": content_json(chosen.content),
         "rejected": content_json(rejected.content),
     }
@@ -105,7 +105,7 @@ def completion_row(piece: Example) -> dict[str, object]:
     """`{"prompt": ..., "completion": ...}`, with `"label": true` or `false` where the response has a label."""
     (response,) = piece.responses
     row: dict[str, object] = {
-        "prompt": content_json(piece.prompt),
+        "prompt": content_json(piece.prompt.content),
         "completion": content_json(response.content),
     }
     label = None if response.label is None else response.label == 1
@@ -114,7 +114,7 @@ def completion_row(piece: Example) -> dict[str, object]:
 
 def messages_row(piece: Example) -> dict[str, object]:
     """`{"messages": ...}`: the prompt and the response as one conversation."""
-    prompt, response = piece.prompt, piece.responses[0].content
+    prompt, response = piece.prompt.content, piece.responses[0].content
     assert not isinstance(prompt, str) and not isinstance(response, str)
     return {"messages": content_json(prompt + response), **beside(piece)}
 
@@ -122,7 +122,8 @@ def messages_row(piece: Example) -> dict[str, object]:
 def beside(piece: Example) -> dict[str, object]:
     """What every kind of row may have: who wrote it, and the tools of the conversation."""
     row = there({"source": piece.responses[0].source})
-    return {**row, "tools": [dict(one) for one in piece.tools]} if piece.tools else row
+    tools = piece.prompt.tools
+    return {**row, "tools": [dict(one) for one in tools]} if tools else row
 
 
 def there(values: Mapping[str, object]) -> dict[str, object]:
@@ -132,7 +133,7 @@ def there(values: Mapping[str, object]) -> dict[str, object]:
 
 def is_conversation(piece: Example) -> bool:
     """Whether prompt and response, put together, come apart again at the same place."""
-    prompt, response = piece.prompt, piece.responses[0].content
+    prompt, response = piece.prompt.content, piece.responses[0].content
     if isinstance(prompt, str) or isinstance(response, str):
         return False
     return split_at_last_request(prompt + response) == (prompt, response)

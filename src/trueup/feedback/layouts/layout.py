@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Place, needed, optional_text
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
-from trueup.feedback.tools import declared
 from trueup.feedback.turns import ends_with_assistant
 from trueup.feedback.written_messages import WRITTEN, holds_messages
 
@@ -105,10 +105,10 @@ class Layout:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional:
             prompt = with_system(prompt, row, place)
-        tools = declared(row, prompt, place) if "tools" in self.optional else ()
+        asked = prompt_from(prompt, row, place, self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Unusable(PROMPT_ANSWERED)
-        return Example(prompt, responses, draft.comparisons, origin, tools)
+        return Example(asked, responses, draft.comparisons)
 
     def _check_keys(self, row: RowValue, place: Place) -> None:
         taken = f"the file was taken for {self.name} from its first row; keep one layout in a file"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from trueup.feedback.canonical import example_from_row
+from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts.layout import (
     LABELS,
@@ -55,16 +55,16 @@ def canonical(row: RowValue, place: Place) -> Draft:
     example = example_from_row(row, place.origin)
     at = place.key("responses")
     responses = tuple(
-        replace(one, content=as_response(one.content, example.prompt, at.item(index).key("content")))
+        replace(one, content=as_response(one.content, example.prompt.content, at.item(index).key("content")))
         for index, one in enumerate(example.responses)
     )
-    return Draft(example.prompt, responses, example.comparisons)
+    return Draft(example.prompt.content, responses, example.comparisons)
 
 
 CANONICAL = Layout(
     name="canonical",
     keys=("prompt", "responses"),
-    optional=("comparisons", "system", "tools"),
+    optional=("system", *OPTIONAL),
     text=("prompt", "system"),
     foreign=("scores",),
     request=REQUEST,

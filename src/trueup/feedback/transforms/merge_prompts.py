@@ -4,8 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trueup.feedback.records import Comparison, Example, Response
-from trueup.feedback.same import content_key, prompt_key
+from trueup.feedback.records import Comparison, Example, Response, content_key
 from trueup.feedback.transforms.transform import Fitted
 from trueup.words import counted
 
@@ -39,7 +38,7 @@ def by_prompt(examples: Sequence[Example]) -> list[list[Example]]:
     """The examples of each prompt."""
     found: dict[object, list[Example]] = {}
     for example in examples:
-        found.setdefault(prompt_key(example), []).append(example)
+        found.setdefault(example.prompt.key, []).append(example)
     return list(found.values())
 
 

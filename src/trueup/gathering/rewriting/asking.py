@@ -67,7 +67,7 @@ def conversation(pair: Pair, instruction: str | None) -> Messages:
 
     An instruction goes before it all, behind what a system prompt says already.
     """
-    prompt = pair.example.prompt
+    prompt = pair.example.prompt.content
     messages = _turns(prompt) if isinstance(prompt, str) else [message_json(one) for one in prompt]
     if instruction is None:
         return messages
@@ -135,7 +135,7 @@ def _compiled(name: str, source: str, instruction: str | None) -> jinja2.Templat
 
 def _rendered(name: str, compiled: jinja2.Template, pair: Pair, instruction: str | None) -> str:
     example = pair.example
-    texts = [visible(asked(example.prompt, example.tools)), visible(answered(pair.chosen.content))]
+    texts = [visible(asked(example.prompt)), visible(answered(pair.chosen.content))]
     boundary = boundary_of(texts)
     prompt, chosen = (fenced(text, boundary) for text in texts)
     try:

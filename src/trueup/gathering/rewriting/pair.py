@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Content, Example, Message, Response
-from trueup.feedback.same import content_key
+from trueup.feedback.records import Content, Example, Message, Response, content_key
 
 WITH_TOOLS = "the prompt declares tools, which a demonstration in words does not call"
 
@@ -38,7 +37,7 @@ class Pair:
         """
         before = spoken(self.chosen.content)
         lead = before[: len(before) - len(before.lstrip())]
-        plain = isinstance(self.example.prompt, str)
+        plain = isinstance(self.example.prompt.content, str)
         content: Content = f"{lead}{text.strip()}" if plain else (Message("assistant", text.strip()),)
         points = [replace(one, score=None, label=0.0, demonstration=False) for one in self.rejected]
         responses = (Response(content, demonstration=True, source=source), *points)
@@ -47,7 +46,7 @@ class Pair:
 
 def pair_of(example: Example) -> Pair | Discarded:
     """The two sides of an example, as training by pairs would see them."""
-    if example.tools:
+    if example.prompt.tools:
         return Discarded(WITH_TOOLS, example.origin)
     paired = views.pairs(example)
     if isinstance(paired, Discarded):

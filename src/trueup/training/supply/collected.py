@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trueup.errors import InputError
-from trueup.feedback.prompts import Prompt, distinct, of_examples
-from trueup.feedback.records import Example
+from trueup.feedback.prompts import distinct, of_examples
+from trueup.feedback.records import Example, Prompt
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.gather import gather
 from trueup.sources.log import RoundLog

@@ -12,8 +12,9 @@ import numpy as np
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
-from trueup.feedback.canonical import content_json
-from trueup.feedback.prompts import Prompt, Prompts
+from trueup.feedback.canonical import prompt_parts
+from trueup.feedback.prompts import Prompts
+from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.build import make_sampler
 from trueup.settings.run_settings import RunSettings
@@ -32,7 +33,8 @@ def read_run_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]
     read = gather_prompts(settings.prompts)
     digest = hashlib.sha256()
     for prompt in read.prompts:
-        digest.update(json.dumps([content_json(prompt.content), repr(prompt.tools)]).encode())
+        content, _, *more = prompt_parts(prompt)
+        digest.update(json.dumps([content, repr(prompt.tools), *more]).encode())
     return read, {", ".join(settings.prompts): digest.hexdigest()}
 
 
@@ -70,7 +72,7 @@ def asked(
     end = TokenRow(np.array(encoder.end_ids[:1], np.int32), np.ones(1, np.bool_))
     for prompt in prompts:
         try:
-            ids = encoder.asked_ids(prompt.content, prompt.tools)
+            ids = encoder.asked_ids(prompt)
         except InputError as error:
             raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
         if 0 < len(ids) < encoder.limits.max_length:

@@ -9,7 +9,7 @@ from typing import Any
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
-from trueup.feedback.prompts import Prompt
+from trueup.feedback.records import Prompt
 from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.gatherer import Gatherer
