@@ -141,7 +141,7 @@ def test_token_ids_may_be_left_out() -> None:
 
 
 def test_lines_are_readable_and_bytes_repeatable(tmp_path: Path) -> None:
-    one = replace(PAIR, prompt="caf\u00e9\n")
+    one = replace(PAIR, prompt=Prompt("caf\u00e9\n"))
     write_examples(tmp_path / "a.jsonl", [one, PAIR])
     assert (tmp_path / "a.jsonl").read_bytes().count(b"\n") == 2
     assert "caf\u00e9\\n" in (tmp_path / "a.jsonl").read_text("utf-8")
