@@ -18,7 +18,7 @@ LAYERS = (
     ("errors",),
     ("display", "files", "journal", "paths", "stop", "words"),
     ("feedback", "endpoints", "settings", "model_folder"),
-    ("batch", "evaluate.calibration"),
+    ("batch",),
     ("objectives", "models"),
     ("references", "sampling", "annotators"),
     ("world",),

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.demo.policy import Policy
-from trueup.evaluate.mean import mean
+from trueup.demo.world_policy import Policy
+from trueup.evaluate.estimates import mean
 from trueup.methods import Method
 from trueup.world.generate import prompts
 from trueup.world.model import world_model_path

@@ -13,7 +13,7 @@ from trueup.batch.condition_check import check_condition, unknown_words
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
-from trueup.world.tokenizer import make_tokenizer
+from trueup.world.model import make_tokenizer
 
 WORLD = make_tokenizer()
 

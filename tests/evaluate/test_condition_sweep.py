@@ -14,11 +14,11 @@ from trueup.evaluate.condition_sweep import (
     Sweep,
     Trial,
     conditions,
+    keep,
     most_new_tokens,
     sweep,
     usual_rewards,
 )
-from trueup.evaluate.kept_condition import keep
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.records import Content, Message, Origin, Prompt
 from trueup.models.causal import CausalModel
@@ -68,9 +68,8 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
         seen.append((tuple(prompts), tuple(responses)))
         return length(prompts, responses)
 
-    done: list[int] = []
-    found = sweep(loaded, PROMPTS, scorer, tried, seed=3, max_new_tokens=5, done=done.append)
-    assert done == [1, 2, 3] and found.left_out == 0
+    found = sweep(loaded, PROMPTS, scorer, tried, seed=3, max_new_tokens=5)
+    assert found.left_out == 0
     assert len({responses for _, responses in seen}) > 1
     for (prompts, responses), made, condition in zip(seen, found.trials, tried, strict=True):
         assert prompts == tuple(prompt.content for prompt in PROMPTS)

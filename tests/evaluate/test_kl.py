@@ -7,8 +7,8 @@ import pytest
 import torch
 from support.tiny_models import EOS, naive_log_probs, token_group, toy_network
 
+from trueup.evaluate.estimates import mean
 from trueup.evaluate.kl import sequence_kl
-from trueup.evaluate.mean import mean
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.in_process import Drawn, Sampling, draw

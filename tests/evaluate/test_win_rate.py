@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trueup.evaluate.win_rate import win_rate
+from trueup.evaluate.estimates import win_rate
 
 
 def test_wins_ties_and_losses() -> None:

@@ -268,10 +268,10 @@ def test_held_out_examples_are_written_with_the_scale_of_training(
 def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
     """In the world, with rewards of training: the highest is better than lower ones by four standard errors."""
     from trueup.evaluate.condition_sweep import sweep
-    from trueup.evaluate.mean import mean
+    from trueup.evaluate.estimates import mean
     from trueup.models.load import load
     from trueup.sources.prompts import gather_prompts
-    from trueup.world.scorer import world_scorer
+    from trueup.world.scorers import world_scorer
 
     run_here(
         "ca",

@@ -194,8 +194,8 @@ def test_a_run_by_its_first_name_is_the_same_run(tiny_model: Path, tmp_path: Pat
     ("method", "more"), [("fa", {}), ("fa", {"best_of_n": True}), ("rwr", {"beta": 0.5})]
 )
 def test_the_gold_reward_rises(method: str, more: dict[str, Any], tmp_path: Path) -> None:
-    from trueup.demo.policy import Policy
-    from trueup.evaluate.mean import mean
+    from trueup.demo.world_policy import Policy
+    from trueup.evaluate.estimates import mean
     from trueup.world.generate import prompts
     from trueup.world.model import world_model_path
 

@@ -20,9 +20,7 @@ from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Example, Response
 from trueup.sources import offline
 from trueup.world.generate import examples
-from trueup.world.model import world_model_path
-from trueup.world.supervised import padded
-from trueup.world.tokenizer import make_tokenizer
+from trueup.world.model import make_tokenizer, padded, world_model_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 

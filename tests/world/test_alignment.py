@@ -17,10 +17,8 @@ from trueup.feedback.records import Example
 from trueup.world.generate import examples, prompts
 from trueup.world.gold import gold, proxy
 from trueup.world.measure import sample, written_by
-from trueup.world.model import world_model_path
+from trueup.world.model import make_tokenizer, padded, world_model_path
 from trueup.world.people import Reward, demonstrator, expert
-from trueup.world.supervised import padded
-from trueup.world.tokenizer import make_tokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 

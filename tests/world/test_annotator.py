@@ -7,9 +7,9 @@ import pytest
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings.annotator_settings import WorldAnnotator
-from trueup.world.annotator import load_world_annotator, weights_of
 from trueup.world.generate import from_name
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
+from trueup.world.scorers import load_world_annotator, weights_of
 
 PROMPT = "list three fruits ."
 FULL, BRIEF, CHATTY = (

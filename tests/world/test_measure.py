@@ -9,7 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from trueup.world.generate import examples, prompts
 from trueup.world.gold import Aspects, Weights, gold
 from trueup.world.measure import mean_aspects, mean_gold, sample, written_by
-from trueup.world.supervised import train_world_model
+from trueup.world.model import train_world_model
 
 PROMPTS = prompts(40, seed=2)
 

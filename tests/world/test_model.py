@@ -1,5 +1,7 @@
 """The model is made, cached and loaded; the same seed gives the same bytes."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from trueup import display
 from trueup.errors import InputError
 from trueup.world import model as world_model
 from trueup.world.generate import prompts
 from trueup.world.measure import mean_gold, sample
-from trueup.world.model import make_world_model, world_model_path
-from trueup.world.supervised import padded, train_world_model
-from trueup.world.tokenizer import make_tokenizer
+from trueup.world.model import make_tokenizer, make_world_model, padded, train_world_model, world_model_path
 
 STEPS = 12
 
@@ -57,11 +58,18 @@ def test_saving_and_loading_gives_the_trained_weights(folder: Path) -> None:
     assert all(torch.equal(loaded[name], weight) for name, weight in trained.state_dict().items())
 
 
-def test_progress_is_reported_and_the_loss_falls() -> None:
-    seen: list[tuple[int, int, float]] = []
-    train_world_model(steps=40, progress=lambda *report: seen.append(report))
-    assert [(step, steps) for step, steps, _ in seen] == [(step, 40) for step in range(1, 41)]
-    assert seen[-1][2] < seen[0][2] - 1
+def test_progress_is_shown_and_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, float]] = []
+
+    @contextmanager
+    def bar(label: str, total: int | None) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+        assert (label, total) == ("making the world's model", 40)
+        yield lambda done, values: seen.append((done, values["loss"]))
+
+    monkeypatch.setattr(display, "bar", bar)
+    train_world_model(steps=40)
+    assert [step for step, _ in seen] == list(range(1, 41))
+    assert seen[-1][1] < seen[0][1] - 1
 
 
 def test_batches_are_padded_right() -> None:
@@ -82,14 +90,11 @@ def test_padding_changes_no_log_probability(folder: Path) -> None:
 
 def test_the_cache_makes_once_and_reuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
-    steps: list[int] = []
-    made = world_model_path(steps=3, progress=lambda step, *_: steps.append(step))
+    made = world_model_path(steps=3)
     assert made.parent == tmp_path / "cache" and made.name.startswith("world-0-")
-    assert steps == [1, 2, 3]
     stamp = (made / "model.safetensors").stat().st_mtime_ns
-    assert world_model_path(steps=3, progress=lambda step, *_: steps.append(step)) == made
+    assert world_model_path(steps=3) == made
     assert (made / "model.safetensors").stat().st_mtime_ns == stamp
-    assert steps == [1, 2, 3]
     assert world_model_path(1, steps=3) != made
     assert sorted(path.name[:6] for path in made.parent.iterdir()) == ["world-", "world-"]
 

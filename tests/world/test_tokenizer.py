@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trueup.world.language import MARKS, WORDS, draw, render
+from trueup.world.model import make_tokenizer
 from trueup.world.people import demonstrator
-from trueup.world.tokenizer import make_tokenizer
 
 TOKENIZER = make_tokenizer()
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join)

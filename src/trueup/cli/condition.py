@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 
     from trueup.annotators.annotator import Scorer
     from trueup.evaluate.condition_sweep import Sweep
-    from trueup.evaluate.mean import Mean
+    from trueup.evaluate.estimates import Mean
     from trueup.feedback.condition import Condition
     from trueup.feedback.records import Prompt
+
+
+logger = logging.getLogger(__name__)
 
 
 def condition(
@@ -77,7 +81,7 @@ def condition(
     best = swept.best.condition
     kept = keep and best != now and swept.reliable
     if kept:
-        from trueup.evaluate.kept_condition import keep as write
+        from trueup.evaluate.condition_sweep import keep as write
 
         write(Path(model), now, best)
     if as_json:
@@ -111,7 +115,7 @@ def _condition_of(model: str) -> Condition:
 
 def _scorer(name: str) -> Scorer:
     if name.startswith("world:"):
-        from trueup.world.scorer import world_scorer
+        from trueup.world.scorers import world_scorer
 
         return world_scorer(name)
     from trueup.annotators.function import load_scorer
@@ -155,8 +159,8 @@ def _sweep(
     max_new_tokens: int | None,
 ) -> Sweep:
     """Load the model, settle what to try, and try it."""
+    from trueup import display
     from trueup.batch.condition_check import unknown_words
-    from trueup.display import Display, shown
     from trueup.evaluate.condition_sweep import conditions, sweep, usual_rewards
     from trueup.models.load import load
     from trueup.models.prepare import SMALL, num_parameters, pick_device
@@ -176,14 +180,10 @@ def _sweep(
         import torch
 
         torch.set_num_threads(1)
-    display = Display()
-    with shown(), display.bar("asking", len(tried)) as advance:
-        swept = sweep(
-            loaded, asked, scorer, tried, seed=seed, max_new_tokens=max_new_tokens,
-            done=lambda number: advance(number, {}),
-        )  # fmt: skip
+    with display.shown():
+        swept = sweep(loaded, asked, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
         if swept.left_out:
-            display.warn(
+            logger.warning(
                 f"{swept.left_out} of {len(asked)} prompts are too long for the model and were left out"
             )
     return swept

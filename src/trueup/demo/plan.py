@@ -7,17 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trueup import methods
+from trueup.demo.world_policy import MAX_NEW_TOKENS, NOISE, PROMPTS
 from trueup.methods import Method
 from trueup.references.choices import TrustRegion
 
-PROMPTS = 2048
-"""Prompts that the model answers for feedback."""
-RESPONSES = 4
-"""Answers to each."""
-DEMONSTRATIONS = 512
-"""Answers written by the expert."""
-NOISE = 0.05
-"""Share of the annotator's judgements that are turned around."""
 HELD_OUT = 512
 """Prompts that every policy is judged on."""
 
@@ -28,7 +21,7 @@ class Entry:
 
     method: Callable[[], Method[Any, Any, Any]]
     feedback: tuple[str, ...]
-    """Names of files made by `trueup.demo.feedback`; none for what gathers its own while it trains."""
+    """Names of files made by `write_feedback`; none for what gathers its own while it trains."""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -45,7 +38,7 @@ ONLINE: Mapping[str, Any] = {
     "annotator.kind": "world",
     "annotator.noise": NOISE,
     "sampler.temperature": 1.0,
-    "sampler.max_new_tokens": 40,
+    "sampler.max_new_tokens": MAX_NEW_TOKENS,
 }
 """The policy's own answers, judged while it trains, with the same annotator."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trueup.demo.feedback import write_feedback
-from trueup.demo.plan import HELD_OUT, PLAN, PROMPTS, RESPONSES, SETTINGS, Entry
-from trueup.demo.policy import Judged, Policy
-from trueup.display import Display, duration, shown
+from trueup.demo.plan import HELD_OUT, PLAN, SETTINGS, Entry
+from trueup.demo.world_policy import PROMPTS, RESPONSES, Judged, Policy, write_feedback
+from trueup.display import duration, shown
 from trueup.errors import InputError
-from trueup.evaluate.mean import Mean
-from trueup.evaluate.win_rate import WinRate, win_rate
+from trueup.evaluate.estimates import Mean, WinRate, win_rate
 from trueup.training.api import train
 from trueup.world.generate import prompts
 from trueup.world.model import world_model_path
+
+logger = logging.getLogger(__name__)
 
 TEST_SEED = 1_000_003
 """Seed of the held-out prompts, far from those of the feedback."""
@@ -59,21 +60,17 @@ def run(
     if folder.exists():
         raise InputError(f"{folder} exists already; remove it, or give another folder with --output")
     torch.set_num_threads(1)
-    display = Display()
     with shown(quiet=quiet):
-        with display.bar("making a small language model", None) as advance:
-            model = world_model_path(
-                progress=lambda done, total, loss: advance.of(done, total, {"loss": loss})
-            )
+        model = world_model_path()
         start = Policy(model)
-        display.say(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
+        logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
         feedback = write_feedback(folder / "feedback", start)
         asked = prompts(HELD_OUT, TEST_SEED)
         before = start.judge(asked, seed=0)
         rows: list[Row] = []
         sft: Judged | None = None
         for number, name in enumerate(names, 1):
-            display.say(f"{name} ({number} of {len(names)})")
+            logger.info(f"{name} ({number} of {len(names)})")
             row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, asked)
             sft = sft or after
             rows.append(row)

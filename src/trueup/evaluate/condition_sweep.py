@@ -6,26 +6,31 @@ asks for +5 standard deviations without a trial.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from trueup import display
 from trueup.annotators.annotator import Scorer
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
-from trueup.evaluate.mean import Mean, mean
-from trueup.feedback.condition import Condition
+from trueup.evaluate.estimates import Mean, mean
+from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
+from trueup.files import replaced_whole
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
 from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.words import reason
 
 BATCH_SIZE = 64
 """Prompts answered together."""
 MAX_NEW_TOKENS = 128
 """Longest answer unless told otherwise, and at most half of what the model was made for."""
+CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,6 @@ def sweep(
     *,
     seed: int = 0,
     max_new_tokens: int | None = None,
-    done: Callable[[int], None] = lambda number: None,
 ) -> Sweep:
     """One answer to each prompt under each condition, and its score.
 
@@ -107,7 +111,6 @@ def sweep(
         tried: see `conditions`.
         seed: of the draws; the same for every condition.
         max_new_tokens: longest answer; None takes `MAX_NEW_TOKENS`, or half of the model's positions if that is less.
-        done: called with the number of conditions that are through.
 
     Raises:
         InputError: a prompt cannot be expressed or scored, or all are too long for the model.
@@ -123,7 +126,7 @@ def sweep(
         )
     model = CausalModel(loaded.network)
     trials: list[Trial] = []
-    for number, (condition, ids) in enumerate(zip(tried, encoded, strict=True), start=1):
+    for condition, ids in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:
             drawn = draw(
                 network,
@@ -138,7 +141,6 @@ def sweep(
         lengths = tuple(len(one.ids) for one in drawn)
         ended = sum(one.ended for one in drawn) / len(drawn)
         trials.append(Trial(condition, tuple(scores), lengths, ended))
-        done(number)
     return Sweep(tuple(trials), len(prompts) - len(fitting))
 
 
@@ -180,3 +182,29 @@ def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) ->
 
 def _text(loaded: Loaded, drawn: Drawn) -> str:
     return str(loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))
+
+
+def keep(folder: Path, before: Condition, after: Condition) -> None:
+    """Write what a model asks for from now on into its folder, and into its model card where that says it.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        after.save(folder)
+        _mend_card(folder / CARD, before, after)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{folder / FILE} cannot be written: {reason(error)}. Make room or mend the rights, or give --dry-run"
+        ) from error
+
+
+def _mend_card(card: Path, before: Condition, after: Condition) -> None:
+    """The sentence that `trueup.training.export` writes; another card is left as it is."""
+    if not card.exists():
+        return
+    text = card.read_text(encoding="utf-8")
+    mended = text.replace(f"Write `{before.words()}` at", f"Write `{after.words()}` at")
+    if mended != text:
+        with replaced_whole(card) as file:
+            file.write(mended.encode())

@@ -10,7 +10,7 @@ import torch
 from trueup.batch.batch import cut
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.evaluate.mean import Mean, mean
+from trueup.evaluate.estimates import Mean, mean
 from trueup.models.causal import CausalModel
 from trueup.sampling.in_process import Drawn
 

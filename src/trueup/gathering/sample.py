@@ -91,10 +91,10 @@ def _asked(settings: SampleSettings, display: Display) -> Prompts:
 def _candidates(
     settings: SampleSettings, asked: Prompts, work: Work, display: Display
 ) -> tuple[Example, ...]:
-    from trueup.gathering.writers import make_writers, share_a_tokenizer
+    from trueup.gathering.writers import folder_of, make_writers, share_a_tokenizer
 
     if WORLD in settings.model:
-        _make_world(display)
+        folder_of(WORLD)  # made before the bar over what is asked of it
     writers = make_writers(settings, len(asked.prompts), warn=display.warn, poll=work.poll)
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:
@@ -137,14 +137,6 @@ def _judged(
             f"{counted(len(without), 'prompt')} left out: nothing says which response is best{origins}"
         )
     return tuple(found)
-
-
-def _make_world(display: Display) -> None:
-    """Make the built-in model where it is not there yet, which takes a while."""
-    from trueup.world.model import world_model_path
-
-    with display.bar("making the world's model", None) as advance:
-        world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
 
 
 def nothing_judged(number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean, pstdev
 
-from trueup.evaluate.mean import mean
+from trueup.evaluate.estimates import mean
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, content_key

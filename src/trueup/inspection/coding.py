@@ -83,7 +83,7 @@ def load_coding(
 
 def world_tokenizer() -> LoadedTokenizer:
     """That of the built-in world's model, which need not be made for it."""
-    from trueup.world.tokenizer import MAX_LENGTH, make_tokenizer
+    from trueup.world.model import MAX_LENGTH, make_tokenizer
 
     tokenizer: Any = make_tokenizer()
     return LoadedTokenizer(tokenizer, (tokenizer.eos_token_id,), MAX_LENGTH, len(tokenizer))

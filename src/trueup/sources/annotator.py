@@ -54,7 +54,7 @@ def make_annotator(
 
             return ScoringAnnotator(load_scorer(choice.function), choice.function)
         case WorldAnnotator():
-            from trueup.world.annotator import load_world_annotator
+            from trueup.world.scorers import load_world_annotator
 
             return load_world_annotator(choice, seed=seed)
         case EndpointAnnotator():

@@ -52,7 +52,7 @@ def make_policy(
         "eos_token": settings.eos_token,
         "chat_template": settings.chat_template,
     }
-    path = _folder(settings, display)
+    path = _folder(settings)
     policy: CausalModel | RewardModel
     if output == "scores":
         policy, loaded = load_reward_policy(path, seed=settings.seed, **options)
@@ -69,14 +69,12 @@ def make_policy(
     return policy, loaded
 
 
-def _folder(settings: RunSettings, display: Display) -> str:
+def _folder(settings: RunSettings) -> str:
     if settings.model != "world":
         return settings.model
     from trueup.world.model import world_model_path
 
-    with display.bar("making the world's model", None) as advance:
-        path = world_model_path(progress=lambda done, total, loss: advance.of(done, total, {"loss": loss}))
-    return str(path)
+    return str(world_model_path())
 
 
 def _adapter(settings: RunSettings) -> AdapterSettings | None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
+from trueup.annotators.calibration import Calibration, Estimate, calibrate
 from trueup.batch.batch import Batch
 from trueup.batch.index import GradedPairs
 from trueup.batch.logprobs import Scores
-from trueup.evaluate.calibration import Calibration, Estimate, calibrate
 from trueup.models.causal import StreamModel
 from trueup.training.loop import Run
 

@@ -1,30 +1,172 @@
-"""The world's language model as a folder in Hugging Face format, made on the spot and kept in a cache."""
+"""The world's small language model: its tokenizer, its training from nothing, and its folder in a cache.
+
+A Llama that imitates the people of the world, made on the spot; one word is one token. Shapes: N demonstrations, T
+tokens, D model width.
+"""
 
 import hashlib
+import math
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import torch
+import torch.nn.functional as F
 import transformers
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from trueup import display
 from trueup.errors import InputError
 from trueup.models.load import quiet
 from trueup.paths import cache_folder
-from trueup.world.supervised import STEPS, Progress, train_world_model
+from trueup.world.language import MARKS, WORDS, draw, render
+from trueup.world.people import demonstrator
 
-SOURCES = ("language", "people", "tokenizer", "supervised", "model")
+PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
+MAX_LENGTH = 128
+STEPS = 1500
+BATCH_SIZE = 32
+LEARNING_RATE = 5e-3
+WARMUP = 20
+SORTED_BATCHES = 16
+"""Batches cut from one pool sorted by length: enough that they hold little padding."""
+
+SOURCES = ("language", "people", "model")
 """The modules that decide the weights and files of a world model."""
 
 
-def make_world_model(
-    folder: str | Path, *, seed: int = 0, steps: int = STEPS, progress: Progress | None = None
-) -> Path:
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A Hugging Face tokenizer of the world's words, with the marks that a reward can be written with.
+
+    Encoding adds no special token, so that the ids of a prompt followed by the ids of a response are the ids
+    of the two texts joined by a space. Decoding gives back a text of known words with single spaces.
+    """
+    vocabulary = {word: index for index, word in enumerate((PAD, BOS, EOS, UNKNOWN, *WORDS, *MARKS))}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        model_max_length=MAX_LENGTH,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def world_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """Two layers of width 64, about 0.1 M parameters.
+
+    Weights start at 1 / sqrt(width), six times the library's default: so small a model then learns in half
+    the steps.
+    """
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        intermediate_size=192,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=MAX_LENGTH,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
+        tie_word_embeddings=True,
+        initializer_range=0.125,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, rng: Random) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of fresh demonstrations: token ids [N, T], and which of them belong to a response."""
+    ids: dict[str, int] = tokenizer.get_vocab()
+
+    def demonstration() -> tuple[list[int], list[int]]:
+        prompt = render(draw(rng))
+        (response,) = demonstrator(prompt, 1, rng)
+        answered = [*(ids[word] for word in response.split()), ids[tokenizer.eos_token]]
+        return [ids[word] for word in prompt.split()], answered
+
+    pool_size = BATCH_SIZE * SORTED_BATCHES
+    while True:
+        pool = [demonstration() for _ in range(pool_size)]
+        pool.sort(key=lambda row: len(row[0]) + len(row[1]))
+        cut = [pool[first : first + BATCH_SIZE] for first in range(0, pool_size, BATCH_SIZE)]
+        rng.shuffle(cut)
+        yield from map(padded, cut)
+
+
+def padded(rows: list[tuple[list[int], list[int]]]) -> tuple[Tensor, Tensor]:
+    """(prompt, response) ids -> token ids [N, T] padded right with 0, and a mask of the response tokens."""
+    length = max(len(prompt) + len(response) for prompt, response in rows)
+    token_ids_NT = torch.zeros(len(rows), length, dtype=torch.long)
+    response_NT = torch.zeros(len(rows), length, dtype=torch.bool)
+    for row, (prompt, response) in enumerate(rows):
+        end = len(prompt) + len(response)
+        token_ids_NT[row, :end] = torch.tensor(prompt + response)
+        response_NT[row, len(prompt) : end] = True
+    return token_ids_NT, response_NT
+
+
+def train_world_model(
+    *, seed: int = 0, steps: int = STEPS
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """A model trained on the demonstrator's responses, and its tokenizer.
+
+    Runs on one thread whatever torch is set to, so that the sums come out the same; leaves torch's settings
+    and random state as they were.
+    """
+    tokenizer = make_tokenizer()
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(world_config(tokenizer))
+            _train(model, batches(tokenizer, Random(seed)), steps)
+    finally:
+        torch.set_num_threads(num_threads)
+    model.train(False)
+    return model, tokenizer
+
+
+def _train(model: LlamaForCausalLM, data: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1, (step + 1) / WARMUP) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))),
+    )
+    model.train()
+    with display.bar("making the world's model", steps) as advance:
+        for step in range(steps):
+            token_ids_NT, response_NT = next(data)
+            # No attention mask: padding stands on the right, where no real token looks.
+            hidden_NTD = model.model(input_ids=token_ids_NT, use_cache=False).last_hidden_state
+            predicted = response_NT[:, 1:]
+            logits = model.lm_head(hidden_NTD[:, :-1][predicted])
+            loss = F.cross_entropy(logits, token_ids_NT[:, 1:][predicted])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            advance(step + 1, {"loss": loss.item()})
+
+
+def make_world_model(folder: str | Path, *, seed: int = 0, steps: int = STEPS) -> Path:
     """Train a world model and write it and its tokenizer to `folder`.
 
     The same seed gives the same files, on one machine and with the same versions of torch and transformers.
@@ -35,13 +177,13 @@ def make_world_model(
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _save(*train_world_model(seed=seed, steps=steps, progress=progress), folder)
+        _save(*train_world_model(seed=seed, steps=steps), folder)
     except OSError as error:
         raise InputError(f"cannot write the world model to {folder}: {error}") from error
     return folder
 
 
-def world_model_path(seed: int = 0, *, steps: int = STEPS, progress: Progress | None = None) -> Path:
+def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
     """The folder of the world model of this seed, made now unless it is in the cache.
 
     A folder appears in the cache whole or not at all, and its name changes with all that its content depends
@@ -61,7 +203,7 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS, progress: Progress | 
         raise InputError(f"cannot make the cache folder {cache}: {error}; {remedy}") from error
     if not os.access(cache, os.W_OK):
         raise InputError(f"cannot write to the cache folder {cache}; {remedy}")
-    trained = train_world_model(seed=seed, steps=steps, progress=progress)
+    trained = train_world_model(seed=seed, steps=steps)
     making = cache / f".making-{uuid.uuid4().hex}"
     try:
         making.mkdir()

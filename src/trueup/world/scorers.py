@@ -1,6 +1,7 @@
-"""The world's rewards as an annotator: steered by an instruction, and wrong as often as it is told to be. Text only.
+"""The world's rewards as scorers and as an annotator: `world:gold` and `world:proxy`. Text only.
 
-world:gold, instruction "Prefer the helpful and short response.", noise 0.1
+An annotator may be steered by an instruction, `Prefer the helpful and short response.`, and be wrong as often as it is
+told to be.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from trueup.annotators.scoring import ScoringAnnotator
 from trueup.errors import InputError
 from trueup.feedback.records import Content
 from trueup.settings.annotator_settings import WorldAnnotator
-from trueup.words import shortened
+from trueup.words import did_you_mean, shortened
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
 from trueup.world.people import Annotator, Reward
-from trueup.world.scorer import WorldScorer
 
 SHORT = 0.6
 """Weight of brevity under `short`: each word counts three times as much, and naming an item still pays."""
@@ -27,27 +27,47 @@ VERY_SHORT = 2.0
 HARMLESS = 3.0
 """Weight of harmlessness under `harmless`: three times its own."""
 KNOWN = "helpful, short, very short and harmless"
-FILLERS = frozenset(
-    {
-        *(
-            "prefer",
-            "choose",
-            "take",
-            "the",
-            "a",
-            "an",
-            "and",
-            "or",
-            "but",
-            "response",
-            "responses",
-            "answer",
-            "answers",
-        ),
-        *("one", "that", "is", "are", "be", "to", "of", "with", "more", "most", "first", "as", "two"),
-    }
+FILLERS = (
+    "prefer choose take the a an and or but response responses answer answers "
+    "one that is are be to of with more most first as two"
 )
 """Words of an instruction that say nothing here."""
+SCHEME = "world:"
+REWARDS: dict[str, Reward] = {"gold": gold, "proxy": proxy}
+
+
+@dataclass(frozen=True, slots=True)
+class WorldScorer:
+    """Scores responses by a reward of the world."""
+
+    reward: Reward
+
+    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+        return [
+            self._score(number, prompt, response)
+            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1)
+        ]
+
+    def _score(self, number: int, prompt: Content, response: str) -> float:
+        if not isinstance(prompt, str):
+            raise InputError(f"prompt {number}: a conversation, but the prompts of the world are text")
+        try:
+            return self.reward(prompt, response)
+        except InputError as error:
+            raise InputError(f"prompt {number}: {error}") from error
+
+
+def world_scorer(name: str) -> WorldScorer:
+    """The scorer that a name stands for: `world:gold`.
+
+    Raises:
+        InputError: there is no such reward.
+    """
+    reward = name.removeprefix(SCHEME)
+    if reward not in REWARDS:
+        hint = did_you_mean(reward, REWARDS, quoted=True) or f"; choose from {', '.join(REWARDS)}"
+        raise InputError(f"{name!r}: the world has no reward {reward!r}{hint}")
+    return WorldScorer(REWARDS[reward])
 
 
 def load_world_annotator(choice: WorldAnnotator, *, seed: int = 0) -> ScoringAnnotator:
@@ -66,7 +86,7 @@ def load_world_annotator(choice: WorldAnnotator, *, seed: int = 0) -> ScoringAnn
 
 def _reward(choice: WorldAnnotator) -> Reward:
     if choice.instruction is None:
-        return {"gold": gold, "proxy": proxy}[choice.reward]
+        return REWARDS[choice.reward]
     if choice.reward != "gold":
         raise InputError(
             f"annotator.instruction weighs the aspects of the gold reward, and annotator.reward is {choice.reward}, "
@@ -96,7 +116,7 @@ def weights_of(instruction: str) -> Weights:
                 weights = replace(weights, brevity=VERY_SHORT)
             case "harmless" | "harmlessness":
                 weights = replace(weights, harmlessness=HARMLESS)
-            case _ if wanted in FILLERS:
+            case _ if wanted in FILLERS.split():
                 continue
             case _:
                 raise InputError(

@@ -1,9 +1,24 @@
-"""How often one policy's response is better than another's to the same prompt."""
+"""Means with their standard errors, and how often one policy's responses are better than another's."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
-from trueup.evaluate.mean import Mean, mean
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A sample mean and its standard error (nan for a single value)."""
+
+    value: float
+    error: float
+    count: int
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Mean of independent values."""
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Mean(fmean(values), error, len(values))
 
 
 @dataclass(frozen=True, slots=True)

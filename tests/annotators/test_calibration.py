@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from trueup.evaluate.calibration import Calibration, calibrate
+from trueup.annotators.calibration import Calibration, calibrate
 
 
 def logit(probability: float) -> float:

@@ -1,4 +1,4 @@
-"""A model of the world as the demo uses it: ask it, judge it, measure how far it has moved."""
+"""A model of the world as the demo uses it: ask it, judge it, measure how far it moved, have it write feedback."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from pathlib import Path
 import torch
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.evaluate.estimates import Mean, mean
 from trueup.evaluate.kl import sequence_kl
-from trueup.evaluate.mean import Mean, mean
+from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.world.generate import examples, prompts
 from trueup.world.gold import gold
-from trueup.world.tokenizer import MAX_LENGTH
+from trueup.world.measure import written_by
+from trueup.world.model import MAX_LENGTH
 
+PROMPTS = 2048
+"""Prompts that the model answers for feedback."""
+RESPONSES = 4
+"""Answers to each."""
+DEMONSTRATIONS = 512
+"""Answers written by the expert."""
+NOISE = 0.05
+"""Share of the annotator's judgements that are turned around."""
 MAX_NEW_TOKENS = 40
 
 
@@ -58,9 +69,13 @@ class Policy:
     def kl_from(self, start: Policy, judged: Judged) -> Mean:
         """KL(this || start) in nats an answer, on the answers judged."""
         return sequence_kl(
-            self.model, start.model, judged.prompts, judged.drawn, end_id=self.loaded.end_ids[0],
+            self.model,
+            start.model,
+            judged.prompts,
+            judged.drawn,
+            end_id=self.loaded.end_ids[0],
             start_prompts=start.encode(judged.asked),
-        )  # fmt: skip
+        )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """As this policy is asked, a condition included."""
@@ -74,3 +89,34 @@ class Policy:
     def text(self, drawn: Drawn) -> str:
         """What an answer says."""
         return str(self.loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))
+
+
+def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:
+    """Write one canonical JSONL file for each kind of feedback: the start model's answers, judged, and an expert's.
+
+    `rankings` scores four answers of the model to each prompt, `points` gives each of four a thumb,
+    `demonstrations` are the expert's.
+    """
+    with start.model.plain() as network:
+        writer = written_by(
+            network,
+            start.loaded.tokenizer,
+            prompts(PROMPTS, seed),
+            RESPONSES,
+            max_new_tokens=MAX_NEW_TOKENS,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    made = {
+        "rankings": examples(
+            "rankings", count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer
+        ),
+        "points": examples(
+            "points", count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer
+        ),
+        "demonstrations": examples("demonstrations", count=DEMONSTRATIONS, seed=seed + 1),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {kind: folder / f"{kind}.jsonl" for kind in made}
+    for kind, content in made.items():
+        write_examples(paths[kind], content)
+    return paths
