@@ -22,7 +22,8 @@ from trueup.evaluate.kl import sequence_kl
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.references.choices import Frozen, TrustRegion
-from trueup.sampling.in_process import Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.settings.sampler_settings import SamplerSettings
 
 REWARD = '''
 def count(prompt, response):
@@ -43,7 +44,7 @@ def measured(folder: str, start: Loaded) -> dict[str, Any]:
     prompts = [loaded.tokenizer(one).input_ids for one in OPENINGS]
     with model.plain() as network:
         drawn = draw(
-            network, prompts, end_ids=loaded.end_ids, sampling=Sampling(TOKENS),
+            network, prompts, end_ids=loaded.end_ids, settings=SamplerSettings(max_new_tokens=TOKENS),
             generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
     texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in drawn]

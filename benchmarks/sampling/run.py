@@ -28,8 +28,8 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
-from trueup.sampling import write
-from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling import decoding
+from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.settings.sampler_settings import SamplerSettings
 
 RESPONSES = 4
@@ -71,11 +71,11 @@ def main(
         return sum(len(one.ids or ()) for several in found for one in several)
 
     def without_leaving(seed: int) -> int:
-        before, write.LEAVING = write.LEAVING, 0  # type: ignore[misc]
+        before, decoding.LEAVING = decoding.LEAVING, 0  # type: ignore[misc]
         try:
             return sampled(seed)
         finally:
-            write.LEAVING = before  # type: ignore[misc]
+            decoding.LEAVING = before  # type: ignore[misc]
 
     def generate(seed: int) -> int:
         torch.manual_seed(seed)

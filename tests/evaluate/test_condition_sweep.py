@@ -23,7 +23,8 @@ from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.records import Content, Message, Origin, Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
-from trueup.sampling.in_process import Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.settings.sampler_settings import SamplerSettings
 
 NOW = Condition(" [{reward}]", 1, "end", 1.0, highest=2.04, lowest=-2.0)
 PROMPTS = [Prompt(f"say {number}", origin=Origin("a.jsonl", number)) for number in range(70)]
@@ -80,7 +81,7 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
                 network,
                 [encoder.prompt_ids(prompt) for prompt in PROMPTS],
                 end_ids=loaded.end_ids,
-                sampling=Sampling(5),
+                settings=SamplerSettings(max_new_tokens=5),
                 generator=torch.Generator().manual_seed(3),
                 batch_size=64,
             )

@@ -11,7 +11,9 @@ from trueup.evaluate.estimates import mean
 from trueup.evaluate.kl import sequence_kl
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.sampling.sampler import Completion
+from trueup.settings.sampler_settings import SamplerSettings
 
 TOKENS = 5
 """A vocabulary so small that every response of three tokens can be listed."""
@@ -42,14 +44,14 @@ def sequence_log_probs(of: CausalModel, prompt: list[int]) -> torch.Tensor:
     return torch.stack([part.sum() for part in token_S.split([len(response) for response in listed])])
 
 
-def drawn(of: CausalModel, prompts: list[list[int]]) -> list[Drawn]:
+def drawn(of: CausalModel, prompts: list[list[int]]) -> list[Completion]:
     generator = torch.Generator().manual_seed(0)
     with of.plain() as network:
         return draw(
             network,
             prompts,
             end_ids=[EOS],
-            sampling=Sampling(LONGEST),
+            settings=SamplerSettings(max_new_tokens=LONGEST),
             generator=generator,
             batch_size=10_000,
         )
@@ -88,7 +90,7 @@ def test_an_end_counts_where_the_policy_wrote_it() -> None:
     ratio = sequence_log_probs(policy, prompt) - sequence_log_probs(start, prompt)
     for response in ([1, 4, EOS], [1, 4, 3], [EOS]):
         ended = response[-1] == EOS
-        one = Drawn(tuple(response[: len(response) - ended]), ended)
+        one = Completion(tuple(response[: len(response) - ended]), ended)
         found = sequence_kl(policy, start, [prompt], [one], end_id=EOS)
         assert found.value == pytest.approx(ratio[listed.index(response)].item(), abs=1e-5)  # float32
         assert math.isnan(found.error)
@@ -123,7 +125,7 @@ def test_each_model_is_asked_in_its_own_words() -> None:
     """The same response, behind one prompt for the policy and another for the start."""
     policy, start = model(1), model(2)
     asked, plain = [3, 2, 4], [3, 2]
-    one = Drawn((3, 4), True)
+    one = Completion((3, 4), True)
     found = sequence_kl(policy, start, [asked], [one], end_id=EOS, start_prompts=[plain])
     place = responses().index([3, 4, EOS])
     expected = sequence_log_probs(policy, asked)[place] - sequence_log_probs(start, plain)[place]

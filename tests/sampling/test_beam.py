@@ -10,13 +10,13 @@ from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_
 
 from trueup.models.causal import CausalModel
 from trueup.sampling.beam import beam_search
-from trueup.sampling.drawn import Drawn
+from trueup.sampling.sampler import Completion
 
 ENDS = [EOS, 9, 17, 33]
 """Of 64 tokens, so that a good part of the responses end."""
 
 
-def searched(model: CausalModel, prompts: Sequence[Sequence[int]], **given: Any) -> list[list[Drawn]]:
+def searched(model: CausalModel, prompts: Sequence[Sequence[int]], **given: Any) -> list[list[Completion]]:
     keywords: dict[str, Any] = {
         "groups": 1,
         "penalty": 0.0,

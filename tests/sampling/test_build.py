@@ -1,19 +1,25 @@
 """The sampler that settings ask for, and several models that write together."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from support.scripted_model import read_model
 from support.tiny_models import char_tokenizer, save_tiny_model
 
+import trueup
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
-from trueup.sampling.build import make_sampler
-from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling.build import SeveralSamplers, make_sampler
+from trueup.sampling.engines.in_process import InProcessSampler
+from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampler
-from trueup.sampling.several import SeveralSamplers
 from trueup.settings.sampler_settings import SamplerSettings
 
 PROMPTS = [Prompt("abc"), Prompt("hello")]
@@ -27,6 +33,28 @@ def make(folder: Path, **settings: object) -> Sampler:
 
 def test_engines(tiny_model: Path) -> None:
     assert isinstance(make(tiny_model), InProcessSampler)
+    assert isinstance(make(tiny_model, engine="server", base_url="http://localhost:1/v1"), ServerSampler)
+    with pytest.raises(ValidationError, match="'in-process' or 'server'"):
+        make(tiny_model, engine="other")
+
+
+def test_a_file_of_engines_is_offered_under_its_name(tmp_path: Path) -> None:
+    """Nothing else has to know of it."""
+    source = tmp_path / "trueup"
+    shutil.copytree(Path(trueup.__file__).parent, source)
+    (source / "sampling" / "engines" / "as_it_was.py").write_text(
+        "def make(settings, model, encoder, *, name):\n    return f'{name}, {settings.engine}'\n"
+    )
+    program = (
+        "from trueup.sampling.build import make_engine\n"
+        "from trueup.settings.sampler_settings import SamplerSettings\n"
+        "print(make_engine(SamplerSettings(engine='as-it-was'), None, None, name='policy'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    written = subprocess.run(
+        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+    )
+    assert written.stdout == "policy, as-it-was\n"
 
 
 def test_each_model_writes_as_many(tiny_model: Path, tmp_path: Path) -> None:

@@ -13,17 +13,26 @@ from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_
 from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.sampling.sampler import Completion
+from trueup.settings.sampler_settings import SamplerSettings
 
-GREEDY = Sampling(max_new_tokens=12, temperature=0.0)
+
+def greedy(max_new_tokens: int = 12) -> SamplerSettings:
+    return SamplerSettings(max_new_tokens=max_new_tokens, decode="greedy", responses=1)
 
 
-def drawn(model: Any, given: list[list[int]], sampling: Sampling = GREEDY, **more: Any) -> list[Drawn]:
+GREEDY = greedy()
+
+
+def drawn(
+    model: Any, given: list[list[int]], sampling: SamplerSettings = GREEDY, **more: Any
+) -> list[Completion]:
     keywords = {"end_ids": [EOS], "generator": generator(), **more}
     if not isinstance(model, CausalModel):
-        return draw(model, given, sampling=sampling, **keywords)
+        return draw(model, given, settings=sampling, **keywords)
     with model.plain() as network:
-        return draw(network, given, sampling=sampling, **keywords)
+        return draw(network, given, settings=sampling, **keywords)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -47,10 +56,10 @@ def test_any_of_several_tokens_ends_a_response() -> None:
     assert cut[1].ended
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_batches_come_in_order_and_do_not_change_what_is_drawn(temperature: float) -> None:
+@pytest.mark.parametrize("drawing", [False, True])
+def test_batches_come_in_order_and_do_not_change_what_is_drawn(drawing: bool) -> None:
     model, given = CausalModel(toy_network()), prompts(3, 5, 2, 7, 4)
-    sampling = Sampling(max_new_tokens=12, temperature=temperature)
+    sampling = SamplerSettings(max_new_tokens=12) if drawing else greedy()
     whole = drawn(model, given, sampling, end_ids=[EOS, 9, 17])
     for batch_size in (1, 2, 3):
         assert drawn(model, given, sampling, end_ids=[EOS, 9, 17], batch_size=batch_size) == whole
@@ -60,7 +69,7 @@ def test_batches_come_in_order_and_do_not_change_what_is_drawn(temperature: floa
 def test_a_place_has_its_own_numbers_whatever_stands_beside_it() -> None:
     """The same prompts, asked with other words before some of them, get the same numbers."""
     model, given = CausalModel(toy_network()), prompts(3, 5, 2, 7)
-    sampling = Sampling(max_new_tokens=12)
+    sampling = SamplerSettings(max_new_tokens=12)
     first = drawn(model, given, sampling)
     other = drawn(model, [given[0], [5, 6, *given[1]], given[2]], sampling)
     assert [other[0], other[2]] == [first[0], first[2]]
@@ -72,7 +81,7 @@ def test_a_place_has_its_own_numbers_whatever_stands_beside_it() -> None:
 def test_log_probs_are_those_of_the_model_itself(name: str) -> None:
     """Whatever the temperature, top-p and top-k; the token that ends a response has one too."""
     model, given = CausalModel(toy_network(name)), prompts(3, 5, 2, 7)
-    sampling = Sampling(12, temperature=1.7, top_p=0.9, top_k=20)
+    sampling = SamplerSettings(max_new_tokens=12, temperature=1.7, top_p=0.9, top_k=20)
     found = drawn(model, given, sampling, end_ids=[EOS, 9, 17, 33, 40])
     assert {one.ended for one in found} == {True, False}
     groups = [token_group(ids, [one.written]) for ids, one in zip(given, found, strict=True)]
@@ -84,7 +93,7 @@ def test_log_probs_are_those_of_the_model_itself(name: str) -> None:
 
 def test_the_same_seed_draws_the_same() -> None:
     model, given = CausalModel(toy_network()), prompts(3, 5, 2)
-    sampling = Sampling(max_new_tokens=8)
+    sampling = SamplerSettings(max_new_tokens=8)
     first = drawn(model, given, sampling, generator=generator(3))
     torch.manual_seed(99)
     assert drawn(model, given, sampling, generator=generator(3)) == first
@@ -95,7 +104,7 @@ def test_the_same_seed_draws_the_same() -> None:
 def test_sampling_leaves_torch_s_random_state_and_the_model_as_they_were(training: bool) -> None:
     model, given = CausalModel(toy_network().train(training)), prompts(3, 5)
     before, attention = torch.get_rng_state(), model.inner.config._attn_implementation
-    drawn(model, given, Sampling(max_new_tokens=3))
+    drawn(model, given, SamplerSettings(max_new_tokens=3))
     assert torch.equal(torch.get_rng_state(), before)
     assert model.network.training is training
     assert model.inner.config._attn_implementation == attention
@@ -118,15 +127,15 @@ def test_an_adapter_s_dropout_is_off() -> None:
 def test_who_ended_and_who_ran_out_of_room() -> None:
     """EOS at once, after two tokens, with the last token allowed, and one token too late."""
     model = script([EOS, 5], [3, 4, EOS, 5], [3, 4, 5, EOS], [3, 4, 5, 6, EOS])
-    found = drawn(model, [[1]] * 4, Sampling(max_new_tokens=4, temperature=0.0))
+    found = drawn(model, [[1]] * 4, greedy(4))
     assert found == [
-        Drawn((), True), Drawn((3, 4), True), Drawn((3, 4, 5), True), Drawn((3, 4, 5, 6), False),
+        Completion((), True), Completion((3, 4), True), Completion((3, 4, 5), True), Completion((3, 4, 5, 6), False),
     ]  # fmt: skip
 
 
 def test_nothing_is_computed_after_the_last_end() -> None:
     model = script([EOS], [3, EOS])
-    drawn(model, [[1]] * 2, Sampling(max_new_tokens=100, temperature=0.0))
+    drawn(model, [[1]] * 2, greedy(100))
     assert model.sizes == [2, 1]  # nor of a response that is done
 
 
@@ -134,7 +143,7 @@ P = (0.5, 0.25, 0.125, 0.125)
 COUNT = 4000
 
 
-def frequencies(sampling: Sampling) -> list[float]:
+def frequencies(sampling: SamplerSettings) -> list[float]:
     """Of the four tokens, over 4000 first tokens."""
     model = Scripted(lambda step, row: torch.tensor(P).log())
     found = drawn(model, [[1]] * COUNT, sampling, end_ids=[], batch_size=COUNT)
@@ -157,14 +166,14 @@ def frequencies(sampling: Sampling) -> list[float]:
 )
 def test_frequencies(temperature: float, top_p: float, expected: tuple[float, ...]) -> None:
     """Four standard errors; what top_p leaves out is never drawn."""
-    found = frequencies(Sampling(1, temperature, top_p))
+    found = frequencies(SamplerSettings(max_new_tokens=1, temperature=temperature, top_p=top_p))
     for got, wanted in zip(found, expected, strict=True):
         assert abs(got - wanted) <= 4 * math.sqrt(wanted * (1 - wanted) / COUNT)
 
 
 def test_of_equals_top_p_leaves_one() -> None:
     """0.8 is reached by three of the four tokens, and which of the two equals is third does not vary."""
-    found = frequencies(Sampling(1, 1.0, 0.8))
+    found = frequencies(SamplerSettings(max_new_tokens=1, top_p=0.8))
     assert sorted(found).index(0.0) == 0
     assert sum(value > 0 for value in found) == 3
 
@@ -180,7 +189,7 @@ def test_of_equals_top_p_leaves_one() -> None:
     ],
 )
 def test_frequencies_of_top_k(top_k: int, top_p: float, expected: tuple[float, ...]) -> None:
-    found = frequencies(Sampling(1, 1.0, top_p, top_k))
+    found = frequencies(SamplerSettings(max_new_tokens=1, top_p=top_p, top_k=top_k))
     for got, wanted in zip(found, expected, strict=True):
         assert abs(got - wanted) <= 4 * math.sqrt(wanted * (1 - wanted) / COUNT)
 
@@ -196,7 +205,7 @@ def test_done_responses_leave_the_batch_when_it_pays() -> None:
     """One in eight is enough, one in nine is not."""
     for count, sizes in ((8, [8, 7, 7]), (9, [9, 9, 9])):
         model = script([EOS], *[[3]] * (count - 1))
-        assert [one.ids for one in drawn(model, [[1]] * count, Sampling(3, 0.0))] == [
+        assert [one.ids for one in drawn(model, [[1]] * count, greedy(3))] == [
             (),
             *[(3, 3, 3)] * (count - 1),
         ]

@@ -7,7 +7,7 @@ import torch
 from support.scripted_model import read_model
 
 from trueup.feedback.records import Prompt
-from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.sampler_settings import SamplerSettings
 

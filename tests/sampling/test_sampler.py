@@ -17,7 +17,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import Message, Origin, Prompt
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled
 from trueup.settings.sampler_settings import SamplerSettings
 
@@ -232,18 +232,21 @@ def test_diverse_beams(stories: Path) -> None:
 
 
 @pytest.mark.parametrize("decode, responses", [("sample", 2), ("beam", 2)])
-def test_it_can_be_stopped_between_tokens(tiny_model: Path, decode: str, responses: int) -> None:
+def test_it_can_be_stopped_between_tokens(
+    tiny_model: Path, decode: str, responses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sampler = sampler_of(tiny_model, decode=decode, max_new_tokens=50)
-    calls: list[int] = []
+    passes: list[int] = []
+    sampler.model.network.register_forward_hook(lambda *_: passes.append(1))
 
-    def poll() -> None:
-        calls.append(1)
-        if len(calls) == 3:
+    def check() -> None:
+        if len(passes) == 3:
             raise Stopped
 
-    sampler.poll = poll
+    monkeypatch.setattr("trueup.stop.check", check)
     with pytest.raises(Stopped):
         sampler.sample(PROMPTS, responses, seed=0)
+    assert len(passes) == 3
     assert sampler.model.inner.config._attn_implementation == "trueup_grouped"
 
 

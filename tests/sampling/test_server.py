@@ -1,6 +1,7 @@
 """How an OpenAI-compatible server is asked, and what becomes of its answers."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from support.scripted_model import read_model
 from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.display import collected
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Message, Origin, Prompt
+from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampled
-from trueup.sampling.server import ServerSampler
 from trueup.settings.sampler_settings import SamplerSettings
 
 EOS = 2
@@ -43,19 +45,26 @@ class Server:
 
 
 @pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What is said."""
+    with collected(logging.getLogger("trueup.sampling")) as lines:
+        yield lines
+
+
+@pytest.fixture
 def sampler() -> Iterator[Callable[..., tuple[ServerSampler, FaultyServer]]]:
     """Make a sampler of a server that answers so."""
     running: list[FaultyServer] = []
 
     def made(
         answer: Callable[[Asked], Answer] | Answer, encoder: Encoder | None = None, *, card: Any = None,
-        warn: Callable[[str], None] = lambda text: None, **settings: Any,
+        **settings: Any,
     ) -> tuple[ServerSampler, FaultyServer]:  # fmt: skip
         server = FaultyServer(Server(answer if callable(answer) else lambda asked: answer, **(card or {})))
         server.__enter__()
         running.append(server)
         known = SamplerSettings(engine="server", base_url=server.url, timeout=20, **settings)
-        return ServerSampler(known, encoder, name="policy", warn=warn), server
+        return ServerSampler(known, encoder, name="policy"), server
 
     yield made
     for server in running:
@@ -117,11 +126,11 @@ TOKENIZERS: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
-def test_a_prompt_goes_out_as_text_that_reads_as_its_ids(sampler: Made, name: str) -> None:
+def test_a_prompt_goes_out_as_text_that_reads_as_its_ids(sampler: Made, name: str, told: list[str]) -> None:
     """A server adds its own beginning of sequence: it must not be there twice."""
     changes, exact = TOKENIZERS[name]
-    encoder, told = char_encoder(**changes), []
-    made, server = sampler(completion("x"), encoder, warn=told.append)
+    encoder = char_encoder(**changes)
+    made, server = sampler(completion("x"), encoder)
     for prompt, same in ((Prompt("a b"), True), (TALK, exact)):
         made.sample([prompt], 1, seed=0)
         read = encoder.tokenizer(sent(server)[-1]["prompt"]).input_ids
@@ -277,7 +286,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("reason", UNREADABLE)
-def test_what_cannot_be_read_is_asked_again(sampler: Made, reason: str) -> None:
+def test_what_cannot_be_read_is_asked_again(sampler: Made, reason: str, told: list[str]) -> None:
     asked_for: list[str] = []
 
     def answer(asked: Asked) -> Answer:
@@ -287,8 +296,7 @@ def test_what_cannot_be_read_is_asked_again(sampler: Made, reason: str) -> None:
             UNREADABLE[reason] if prompt == "b" and asked_for.count("b") == 1 else completion(prompt.upper())
         )
 
-    told: list[str] = []
-    made, _ = sampler(answer, warn=told.append)
+    made, _ = sampler(answer)
     found = made.sample([Prompt("a"), Prompt("b")], 1, seed=0)
     assert [[one.text for one in several] for several in found] == [["A"], ["B"]]
     assert sorted(asked_for) == ["a", "b", "b"]
@@ -296,10 +304,9 @@ def test_what_cannot_be_read_is_asked_again(sampler: Made, reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", UNREADABLE)
-def test_what_can_never_be_read_is_left_out_and_said(sampler: Made, reason: str) -> None:
-    told: list[str] = []
+def test_what_can_never_be_read_is_left_out_and_said(sampler: Made, reason: str, told: list[str]) -> None:
     made, server = sampler(
-        lambda asked: UNREADABLE[reason] if asked.body["prompt"] == "b" else completion("A"), warn=told.append
+        lambda asked: UNREADABLE[reason] if asked.body["prompt"] == "b" else completion("A")
     )
     found = made.sample([Prompt("a"), Prompt("b")], 1, seed=0)
     assert [len(several) for several in found] == [1, 0]
@@ -307,12 +314,9 @@ def test_what_can_never_be_read_is_left_out_and_said(sampler: Made, reason: str)
     assert len(sent(server)) == 3
 
 
-def test_a_refused_prompt_is_left_out_without_asking_again(sampler: Made) -> None:
-    told: list[str] = []
+def test_a_refused_prompt_is_left_out_without_asking_again(sampler: Made, told: list[str]) -> None:
     long = Reply(400, {"error": {"message": "maximum context length is 512"}})
-    made, server = sampler(
-        lambda asked: long if asked.body["prompt"] == "b" else completion("A"), warn=told.append
-    )
+    made, server = sampler(lambda asked: long if asked.body["prompt"] == "b" else completion("A"))
     assert [len(several) for several in made.sample([Prompt("a"), Prompt("b")], 1, seed=0)] == [1, 0]
     assert told == [
         f"{server.url}: 1 of 2 responses left out (1 refused, 400: maximum context length is 512)"

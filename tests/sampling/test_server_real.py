@@ -16,7 +16,7 @@ from support.scripted_model import read_model, sampler_of
 from trueup.errors import InputError
 from trueup.feedback.records import Prompt
 from trueup.sampling.build import make_sampler
-from trueup.sampling.server import ServerSampler
+from trueup.sampling.engines.server import ServerSampler
 from trueup.settings.sampler_settings import SamplerSettings
 
 MODEL = "models/tinystories-656k-bf16"

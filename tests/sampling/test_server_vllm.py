@@ -17,9 +17,9 @@ from trueup.models.causal import CausalModel
 from trueup.models.lora import add_lora
 from trueup.paths import cache_folder
 from trueup.sampling.build import make_sampler
-from trueup.sampling.in_process import InProcessSampler
+from trueup.sampling.engines.in_process import InProcessSampler
+from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampled
-from trueup.sampling.server import ServerSampler
 from trueup.settings.sampler_settings import SamplerSettings
 
 PROMPTS = [Prompt("Once"), Prompt("a b c d"), Prompt((Message("user", "Hi"),)), Prompt("Once")]

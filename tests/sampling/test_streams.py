@@ -4,7 +4,7 @@ from itertools import chain
 
 import numpy as np
 
-from trueup.sampling.streams import another_seed, keys, uniforms
+from trueup.sampling.sampler import another_seed, response_keys, uniforms
 
 
 def test_numbers_are_uniform_and_a_function_of_the_key() -> None:
@@ -20,7 +20,7 @@ def test_numbers_are_uniform_and_a_function_of_the_key() -> None:
 
 def test_pinned() -> None:
     """A seed draws the same for ever: these are what the key `5:0:` and tokens 7 and 8 have had since the beginning."""
-    (key,) = keys(5, [[7, 8]], 1)[0]
+    (key,) = response_keys(5, [[7, 8]], 1)[0]
     assert uniforms(key, 3).tolist() == PINNED
 
 
@@ -29,16 +29,16 @@ PINNED = [0.535951783406739, 0.4536678436209126, 0.6178045361846759]
 
 def test_keys_are_all_different_and_do_not_depend_on_the_order() -> None:
     prompts = [[7, 8], [7], [8, 7], [7, 8, 0]]
-    found = keys(5, prompts, 3)
+    found = response_keys(5, prompts, 3)
     assert len(set(chain(*found))) == 12
-    assert keys(5, prompts[::-1], 3) == found[::-1]
-    assert keys(5, prompts[1:2], 2) == [found[1][:2]]
-    assert not set(chain(*found)) & set(chain(*keys(6, prompts, 3)))
+    assert response_keys(5, prompts[::-1], 3) == found[::-1]
+    assert response_keys(5, prompts[1:2], 2) == [found[1][:2]]
+    assert not set(chain(*found)) & set(chain(*response_keys(6, prompts, 3)))
 
 
 def test_a_prompt_that_comes_again_has_further_responses() -> None:
-    first, again = keys(5, [[7], [7]], 2)
-    assert [first + again] == keys(5, [[7]], 4)
+    first, again = response_keys(5, [[7], [7]], 2)
+    assert [first + again] == response_keys(5, [[7]], 4)
 
 
 def test_another_seed() -> None:

@@ -10,7 +10,8 @@ from support.tiny_models import EOS, PAD, VOCABULARY
 from trueup.batch.encode import Encoder, Limits
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
-from trueup.sampling.in_process import Drawn, InProcessSampler
+from trueup.sampling.engines.in_process import InProcessSampler
+from trueup.sampling.sampler import Completion
 from trueup.settings.sampler_settings import SamplerSettings
 
 LIMITS = Limits(512)
@@ -65,7 +66,7 @@ def script(*rows: list[int], size: int = 8) -> Scripted:
 
 def library(
     model: CausalModel, prompts: Sequence[Sequence[int]], *, end_ids: Sequence[int] = (EOS,), **settings: Any
-) -> list[list[Drawn]]:
+) -> list[list[Completion]]:
     """What `generate` writes to each prompt by itself, so that nothing is padded."""
     found = []
     with model.plain() as network:
@@ -79,9 +80,9 @@ def library(
     return found
 
 
-def _until_end(ids: list[int], end_ids: Sequence[int]) -> Drawn:
+def _until_end(ids: list[int], end_ids: Sequence[int]) -> Completion:
     ends = [at for at, token in enumerate(ids) if token in end_ids]
-    return Drawn(tuple(ids[: ends[0]]), True, ids[ends[0]]) if ends else Drawn(tuple(ids), False)
+    return Completion(tuple(ids[: ends[0]]), True, ids[ends[0]]) if ends else Completion(tuple(ids), False)
 
 
 def read_model(folder: Any, *, limits: Limits = LIMITS) -> tuple[CausalModel, Encoder]:

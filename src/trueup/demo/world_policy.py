@@ -15,7 +15,9 @@ from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
-from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.sampling.sampler import Completion
+from trueup.settings.sampler_settings import SamplerSettings
 from trueup.world.generate import examples, prompts
 from trueup.world.gold import gold
 from trueup.world.measure import written_by
@@ -39,7 +41,7 @@ class Judged:
     asked: tuple[str, ...]
     prompts: tuple[tuple[int, ...], ...]
     """As the policy was asked, a condition included."""
-    drawn: tuple[Drawn, ...]
+    drawn: tuple[Completion, ...]
     rewards: tuple[float, ...]
     """Gold reward of each answer."""
 
@@ -81,14 +83,14 @@ class Policy:
         """As this policy is asked, a condition included."""
         return [self.encoder.prompt_ids(Prompt(prompt)) for prompt in prompts]
 
-    def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Drawn]:
-        sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS)
+    def _draw(self, prompts: Sequence[Sequence[int]], generator: torch.Generator) -> list[Completion]:
+        settings = SamplerSettings(max_new_tokens=MAX_NEW_TOKENS)
         with self.model.plain() as network:
-            return draw(network, prompts, end_ids=self.loaded.end_ids, sampling=sampling, generator=generator)
+            return draw(network, prompts, end_ids=self.loaded.end_ids, settings=settings, generator=generator)
 
-    def text(self, drawn: Drawn) -> str:
+    def text(self, written: Completion) -> str:
         """What an answer says."""
-        return str(self.loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))
+        return str(self.loaded.tokenizer.decode(written.ids, skip_special_tokens=True))
 
 
 def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:

@@ -23,7 +23,9 @@ from trueup.files import replaced_whole
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
-from trueup.sampling.in_process import Drawn, Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.sampling.sampler import Completion
+from trueup.settings.sampler_settings import SamplerSettings
 from trueup.words import reason
 
 BATCH_SIZE = 64
@@ -132,7 +134,7 @@ def sweep(
                 network,
                 [ids[at] for at in fitting],
                 end_ids=loaded.end_ids,
-                sampling=Sampling(longest),
+                settings=SamplerSettings(max_new_tokens=longest),
                 generator=torch.Generator().manual_seed(seed),
                 batch_size=BATCH_SIZE,
             )
@@ -180,8 +182,8 @@ def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) ->
     return made
 
 
-def _text(loaded: Loaded, drawn: Drawn) -> str:
-    return str(loaded.tokenizer.decode(drawn.ids, skip_special_tokens=True))
+def _text(loaded: Loaded, written: Completion) -> str:
+    return str(loaded.tokenizer.decode(written.ids, skip_special_tokens=True))
 
 
 def keep(folder: Path, before: Condition, after: Condition) -> None:

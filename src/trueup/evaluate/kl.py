@@ -12,7 +12,7 @@ from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.evaluate.estimates import Mean, mean
 from trueup.models.causal import CausalModel
-from trueup.sampling.in_process import Drawn
+from trueup.sampling.sampler import Completion
 
 
 @torch.no_grad()
@@ -20,7 +20,7 @@ def sequence_kl(
     policy: CausalModel,
     start: CausalModel,
     prompts: Sequence[Sequence[int]],
-    drawn: Sequence[Drawn],
+    drawn: Sequence[Completion],
     *,
     end_id: int,
     start_prompts: Sequence[Sequence[int]] | None = None,
@@ -43,7 +43,11 @@ def sequence_kl(
 
 
 def _log_probs(
-    model: CausalModel, prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn], end_id: int, budget: int
+    model: CausalModel,
+    prompts: Sequence[Sequence[int]],
+    drawn: Sequence[Completion],
+    end_id: int,
+    budget: int,
 ) -> list[float]:
     """log p(y | x) of each response that says anything, in their order."""
     groups: list[TokenGroup[int]] = [
@@ -59,6 +63,6 @@ def _log_probs(
     return [found[group.relation] for group in groups]
 
 
-def _row(response: Drawn, end_id: int) -> TokenRow:
+def _row(response: Completion, end_id: int) -> TokenRow:
     ids = [*response.ids, end_id] if response.ended else list(response.ids)
     return TokenRow(np.array(ids, np.int32), np.ones(len(ids), np.bool_))

@@ -95,7 +95,7 @@ def _candidates(
 
     if WORLD in settings.model:
         folder_of(WORLD)  # made before the bar over what is asked of it
-    writers = make_writers(settings, len(asked.prompts), warn=display.warn, poll=work.poll)
+    writers = make_writers(settings, len(asked.prompts))
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:
         display.say("the models have different tokenizers, so that no token ids are stored")

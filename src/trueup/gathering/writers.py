@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.prepare import SMALL, num_parameters, pick_autocast, pick_device
 from trueup.models.tokenizer import load_tokenizer
+from trueup.sampling.build import make_engine
 from trueup.sampling.sampler import Sampler
 from trueup.settings.gathering_settings import SampleSettings
 
@@ -31,20 +32,15 @@ WORLD = "world"
 def make_writers(
     settings: SampleSettings,
     prompts: int,
-    *,
-    warn: Callable[[str], None] = lambda line: None,
-    poll: Callable[[], None] = lambda: None,
 ) -> list[Writer]:
     """A writer for each model of the settings, or for their server; nothing is loaded yet.
 
     Args:
         prompts: how many are asked, which decides on threads.
-        warn: takes what a server makes the user look at.
-        poll: called while a server is waited for; may raise to stop.
     """
     if settings.sampler.engine == "server":
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
-        return [Writer(name, partial(_server, settings, name, warn, poll))]
+        return [Writer(name, partial(_server, settings, name))]
     return [Writer(name, partial(_in_process, settings, name, prompts)) for name in settings.model]
 
 
@@ -66,8 +62,6 @@ def share_a_tokenizer(settings: SampleSettings) -> bool:
 
 @contextmanager
 def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[Sampler]:
-    from trueup.sampling.build import make_sampler
-
     device = pick_device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
@@ -88,7 +82,7 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
     encoder = _encoder(settings, loaded.tokenizer, loaded.end_ids, positions, loaded.condition)
     model = CausalModel(network, autocast=pick_autocast(settings.precision, device))
     try:
-        yield make_sampler(settings.sampler, model, encoder, name=name)
+        yield make_engine(settings.sampler, model, encoder, name=name)
     finally:
         del loaded, network, model  # before the next one is loaded
         gc.collect()
@@ -97,16 +91,12 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
 
 
 @contextmanager
-def _server(
-    settings: SampleSettings, name: str, warn: Callable[[str], None], poll: Callable[[], None]
-) -> Iterator[Sampler]:
-    from trueup.sampling.server import ServerSampler
-
+def _server(settings: SampleSettings, name: str) -> Iterator[Sampler]:
     encoder = None
     if settings.model:
         found = _tokenizer(settings, settings.model[0])
         encoder = _encoder(settings, found.tokenizer, found.end_ids, found.positions, found.condition)
-    yield ServerSampler(settings.sampler, encoder, name=name, warn=warn, poll=poll)
+    yield make_engine(settings.sampler, None, encoder, name=name)
 
 
 def _tokenizer(settings: SampleSettings, name: str) -> Any:

@@ -13,35 +13,36 @@ Shape suffixes: P prompts, B beams of a group, V vocabulary, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trueup.sampling.drawn import Drawn, drawn
-from trueup.sampling.fork import Fork
+from trueup import stop
+from trueup.sampling.decoding import BATCH_SIZE, CachedBatch
+from trueup.sampling.sampler import Completion
 
 
-class Written(NamedTuple):
+class Node(NamedTuple):
     """A token, and what was written before it."""
 
-    before: Written | None
+    before: Node | None
     token: int
     log_prob: float
     """Of the model, without the penalty."""
 
-    def drawn(self, ends: frozenset[int]) -> Drawn:
+    def completion(self, ends: frozenset[int]) -> Completion:
         """The whole response."""
         ids: list[int] = []
         log_probs: list[float] = []
-        node: Written | None = self
+        node: Node | None = self
         while node is not None:
             ids.append(node.token)
             log_probs.append(node.log_prob)
             node = node.before
-        return drawn(ids[::-1], log_probs[::-1], ends)
+        return Completion.of(ids[::-1], log_probs[::-1], ends)
 
 
 class Beam(NamedTuple):
@@ -51,7 +52,7 @@ class Beam(NamedTuple):
     """Its place in the batch before this step's token was added."""
     score: float
     """Sum of its log-probabilities, less penalties."""
-    written: Written
+    written: Node
 
 
 @dataclass(eq=False)
@@ -64,7 +65,7 @@ class Group:
     rows: list[int] = field(default_factory=list)
     """Places in the batch of the beams below."""
     running: list[Beam] = field(default_factory=list)
-    kept: list[tuple[float, Written]] = field(default_factory=list)
+    kept: list[tuple[float, Node]] = field(default_factory=list)
     """The best whole responses so far with their mean log-probability, best first."""
     length: int = 0
     """Tokens of the beams."""
@@ -99,9 +100,8 @@ def beam_search(
     penalty: float,
     end_ids: Sequence[int],
     rooms: Sequence[int],
-    batch_size: int = 256,
-    poll: Callable[[], None] = lambda: None,
-) -> list[list[Drawn]]:
+    batch_size: int = BATCH_SIZE,
+) -> list[list[Completion]]:
     """The best responses to each prompt, in the order of the prompts.
 
     Args:
@@ -113,17 +113,17 @@ def beam_search(
         end_ids: tokens that end a response.
         rooms: for each prompt the longest response, in tokens, at least 1.
         batch_size: beams computed together.
-        poll: called before each token; may raise to stop.
 
     Returns:
         `beams` responses of plain beam search, best first; of diverse beam search the best of each group.
 
     Raises:
         InputError: the model cannot be sampled from in this process.
+        Stopped: the user asked to stop.
     """
     assert beams % groups == 0, f"{beams} beams in {groups} groups"
     ends = frozenset(end_ids)
-    found: list[list[Drawn]] = [[] for _ in prompts]
+    found: list[list[Completion]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
     together = max(1, batch_size // beams)
     for start in range(0, len(order), together):
@@ -132,26 +132,22 @@ def beam_search(
             [Group(beams // groups, rooms[place], [number]) for _ in range(groups)]
             for number, place in enumerate(places)
         ]
-        _search(Fork(network, [prompts[place] for place in places]), searched, penalty, ends, poll)
+        _search(CachedBatch(network, [prompts[place] for place in places]), searched, penalty, ends)
         for place, several in zip(places, searched, strict=True):
             best = several[0].kept if groups == 1 else [group.kept[0] for group in several]
-            found[place] = [written.drawn(ends) for _, written in best]
+            found[place] = [node.completion(ends) for _, node in best]
     return found
 
 
 def _search(
-    fork: Fork,
-    searched: Sequence[Sequence[Group]],
-    penalty: float,
-    ends: frozenset[int],
-    poll: Callable[[], None],
+    batch: CachedBatch, searched: Sequence[Sequence[Group]], penalty: float, ends: frozenset[int]
 ) -> None:
     """Run the groups of all prompts to their end; each begins with the row of its prompt."""
     length = 0
     while True:
-        poll()
+        stop.check()
         length += 1
-        log_prob_NV = fork.logits_NV.log_softmax(-1)
+        log_prob_NV = batch.logits_NV.log_softmax(-1)
         for number in range(len(searched[0])):
             going = [several for several in searched if not several[number].done]
             if going:
@@ -160,12 +156,12 @@ def _search(
         if not running:
             return
         beams = [beam for group in running for beam in group.running]
-        fork.select([beam.row for beam in beams])
+        batch.select([beam.row for beam in beams])
         place = 0
         for group in running:
             group.rows = list(range(place, place + len(group.running)))
             place += len(group.running)
-        fork.advance(torch.tensor([beam.written.token for beam in beams], device=log_prob_NV.device))
+        batch.advance(torch.tensor([beam.written.token for beam in beams], device=log_prob_NV.device))
 
 
 def _step(
@@ -194,7 +190,7 @@ def _step(
             Beam(
                 group.rows[at // vocabulary],
                 total,
-                Written(_before(group, at // vocabulary), at % vocabulary, own),
+                Node(_before(group, at // vocabulary), at % vocabulary, own),
             )
             for total, at, own in zip(totals, ats, owns, strict=True)
             if total > -torch.inf
@@ -202,7 +198,7 @@ def _step(
         group.take(found, length, ends)
 
 
-def _before(group: Group, beam: int) -> Written | None:
+def _before(group: Group, beam: int) -> Node | None:
     return group.running[beam].written if group.running else None
 
 

@@ -1,14 +1,31 @@
-"""What a sampler is: something that writes responses to prompts."""
+"""What a sampler is, something that writes responses to prompts, and what samplers have in common.
+
+Prompts as token ids, responses as token ids, and random numbers of each response by itself, whatever is computed beside
+it. Counter-based generators (Salmon et al., 2011, Parallel random numbers: as easy as 1, 2, 3,
+https://doi.org/10.1145/2063384.2063405) need nothing but a key, so every response has its own.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from trueup.batch.encode import Encoder
+from trueup.errors import InputError
 from trueup.feedback.records import Prompt
+from trueup.model_folder import context_length
+from trueup.models.causal import CausalModel
+from trueup.sampling.stop_texts import StopTexts
+
+MAX_NEW_TOKENS = 128
+"""Longest response unless told otherwise, and at most half of what the model was made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +59,7 @@ class Sampler(Protocol):
         Raises:
             InputError: a prompt cannot be expressed by the tokenizer or its chat template.
             AnnotatorError: a server cannot be reached or understood.
+            Stopped: the user asked to stop.
         """
         ...
 
@@ -56,3 +74,109 @@ class Sampler(Protocol):
     def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
         """Go back to a saved state, in place of `refresh`; without tensors the weights are the policy's own."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One response as token ids."""
+
+    ids: tuple[int, ...]
+    """Without the end of sequence."""
+    ended: bool
+    """Whether the model ended it; False when it ran out of tokens."""
+    end: int | None = field(default=None, compare=False)
+    """The token that ended it."""
+    log_probs: tuple[float, ...] = field(default=(), compare=False)
+    """log p in nats of each of `ids`, and of `end` where there is one, under the model itself: before temperature,
+    top-p and top-k."""
+
+    @classmethod
+    def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: frozenset[int]) -> Completion:
+        """From the tokens a model wrote, of which the last may be an end."""
+        if ids and ids[-1] in ends:
+            return cls(tuple(ids[:-1]), True, ids[-1], tuple(log_probs))
+        return cls(tuple(ids), False, None, tuple(log_probs))
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """`ids` and what ended them."""
+        return self.ids if self.end is None else (*self.ids, self.end)
+
+    def sampled(self, encoder: Encoder, stops: StopTexts | None, *, source: str, version: int) -> Sampled:
+        """As text, cut at a stop text."""
+        text = encoder.text(self.written)
+        cut = stops.cut(text) if stops else None
+        if cut is not None:
+            return Sampled(cut, None, None, True, source, version)
+        return Sampled(text, self.written, self.log_probs or None, self.ended, source, version)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt as the model is asked it."""
+
+    ids: tuple[int, ...]
+    room: int
+    """Longest response, in tokens; at least 1."""
+
+
+def encode_prompt(
+    prompt: Prompt, encoder: Encoder, *, positions: int | None, max_new_tokens: int | None
+) -> EncodedPrompt | None:
+    """Encode a prompt as the model is asked it; None where that leaves no room for a response.
+
+    Args:
+        positions: tokens of prompt and response together that the model was made for, where that is known.
+        max_new_tokens: longest response, as of `longest_response`.
+
+    Raises:
+        InputError: the prompt cannot be expressed by the tokenizer or its chat template.
+    """
+    try:
+        ids = encoder.asked_ids(prompt)
+    except InputError as error:
+        if prompt.origin is None:
+            raise
+        raise InputError(f"{prompt.origin}: {error}") from error
+    most = encoder.limits.max_length if positions is None else min(encoder.limits.max_length, positions)
+    room = min(longest_response(max_new_tokens, positions), most - len(ids))
+    return EncodedPrompt(tuple(ids), room) if ids and room > 0 else None
+
+
+def longest_response(max_new_tokens: int | None, positions: int | None) -> int:
+    """In tokens: what was given, else `MAX_NEW_TOKENS`, or half of the model's positions if that is less."""
+    if max_new_tokens is not None:
+        return max_new_tokens
+    return MAX_NEW_TOKENS if positions is None else min(MAX_NEW_TOKENS, max(1, positions // 2))
+
+
+def positions_of(model: CausalModel | None) -> int | None:
+    """Tokens of prompt and response together that a model was made for, where its configuration says."""
+    return context_length(model.inner.config) if model is not None else None
+
+
+def uniforms(key: bytes, count: int) -> NDArray[np.float64]:
+    """[count] numbers in [0, 1) that the key alone decides; fewer are the first of more."""
+    digest = hashlib.sha256(key).digest()
+    philox = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+    return np.random.Generator(philox).random(count)
+
+
+def response_keys(seed: int, prompts: Sequence[Sequence[int]], copies: int) -> list[list[bytes]]:
+    """A key for each of the `copies` responses to each prompt, made of the seed and the prompt's tokens.
+
+    A prompt that comes again has further responses, and not the same ones.
+    """
+    seen: Counter[tuple[int, ...]] = Counter()
+    made = []
+    for prompt in prompts:
+        ids = tuple(prompt)
+        spelled = np.array(ids, "<i8").tobytes()
+        made.append([b"%d:%d:" % (seed, seen[ids] + copy) + spelled for copy in range(copies)])
+        seen[ids] += copies
+    return made
+
+
+def another_seed(seed: int, number: int) -> int:
+    """A seed that shares nothing with `seed`; 63 bits."""
+    return int.from_bytes(hashlib.sha256(b"%d/%d" % (seed, number)).digest()[:8], "little") >> 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,7 +24,15 @@ from trueup.settings.schema import (
 )
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
-Engine = Literal["in-process", "server"]
+ENGINES = tuple(
+    one.name.replace("_", "-")
+    for one in pkgutil.iter_modules([str(Path(__file__).parents[1] / "sampling" / "engines")])
+)
+"""The files of `trueup.sampling.engines`; none is imported here."""
+if TYPE_CHECKING:
+    Engine = str
+else:
+    Engine = Literal[ENGINES]
 
 
 def _offered(engine: object) -> object:

@@ -8,7 +8,8 @@ from random import Random
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trueup.sampling.in_process import Sampling, draw
+from trueup.sampling.decoding import draw
+from trueup.settings.sampler_settings import SamplerSettings
 from trueup.world.gold import DEFAULT_WEIGHTS, Aspects, Weights, aspects
 from trueup.world.people import Writer
 
@@ -42,11 +43,17 @@ def sample(
             torch's own.
         greedy: take the most likely token each time; `temperature` and `generator` play no part.
     """
+    settings = SamplerSettings(
+        decode="greedy" if greedy else "sample",
+        responses=1,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+    )
     drawn = draw(
         model,
         [tokenizer.encode(prompt) for prompt in prompts],
         end_ids=[tokenizer.eos_token_id],
-        sampling=Sampling(max_new_tokens, 0.0 if greedy else temperature),
+        settings=settings,
         generator=generator or torch.default_generator,
         batch_size=batch_size,
     )

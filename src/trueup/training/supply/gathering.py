@@ -53,7 +53,7 @@ def make_gatherer(context: Context, encoder: Encoder, penalise: Penalise | None 
     )  # fmt: skip
     sampler = make_sampler(
         settings.sampler, policy, encoder, name=settings.run_name or settings.model,
-        trust_remote_code=settings.trust_remote_code, warn=context.display.warn, poll=context.poll,
+        trust_remote_code=settings.trust_remote_code,
     )  # fmt: skip
     distinct = context.method.rollout is None
     return Gatherer(sampler, annotator, settings.sampler.responses, settings.seed, distinct, penalise)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_model import read_model
 
-from trueup.sampling.stop import Stops
+from trueup.sampling.stop_texts import StopTexts
 
 PIECES = ("a", "b", "ab", " a", "", "ba", "aab", "c")
 
@@ -29,7 +29,7 @@ def joined(ids: Sequence[int]) -> str:
     ],
 )
 def test_what_stands_before_the_first(stops: list[str], text: str, expected: str | None) -> None:
-    assert Stops(stops, joined).cut(text) == expected
+    assert StopTexts(stops, joined).cut(text) == expected
 
 
 @settings(max_examples=300)
@@ -41,10 +41,10 @@ def test_a_watch_tells_at_the_first_token_with_which_a_stop_text_is_whole(
     ids: list[int], texts: list[str]
 ) -> None:
     """A token without a text is told late at most by a token, as it may be part of a character."""
-    stops = Stops(texts, joined)
+    stops = StopTexts(texts, joined)
     watch = stops.watch()
     for count, token in enumerate(ids, start=1):
-        found = watch.add(token)
+        found = watch(token)
         assert found is (stops.cut(joined(ids[:count])) is not None)
         if found:
             break
@@ -58,8 +58,8 @@ def test_decoding_is_not_quadratic() -> None:
         decoded += len(ids)
         return joined(ids)
 
-    watch = Stops(["never"], counted).watch()
-    assert not any(watch.add(number % 8) for number in range(1000))
+    watch = StopTexts(["never"], counted).watch()
+    assert not any(watch(number % 8) for number in range(1000))
     assert decoded < 6 * 1000
 
 
@@ -70,8 +70,8 @@ def test_a_character_that_is_never_finished_is_not_waited_for_for_ever() -> None
         decoded.append(len(ids))
         return "\ufffd" * len(ids)
 
-    watch = Stops(["stop"], broken).watch()
-    assert not any(watch.add(0) for _ in range(500))
+    watch = StopTexts(["stop"], broken).watch()
+    assert not any(watch(0) for _ in range(500))
     assert max(decoded) < 50
 
 
@@ -91,9 +91,9 @@ def test_every_part_of_a_text_is_found_with_a_real_tokenizer(
     wholes = [encoder.text(ids[: count + 1]) for count in range(len(ids))]
     for at in range(0, len(text) - 1, 3):
         stop = text[at : at + 1 + at % 7]
-        stops = Stops([stop], encoder.text)
+        stops = StopTexts([stop], encoder.text)
         watch = stops.watch()
-        told = next(count for count, token in enumerate(ids) if watch.add(token))
+        told = next(count for count, token in enumerate(ids) if watch(token))
         assert told == next(count for count, whole in enumerate(wholes) if stop in whole)
         assert stops.cut(text) == text[: text.index(stop)]
 
@@ -107,8 +107,8 @@ def test_tokens_without_a_text_in_between(shared: Callable[[str], Path]) -> None
     ids = [*first, *encoder.end_ids[:1] * 3, *then[len(first) :]]
     text = encoder.text(ids)
     assert "m w" in text
-    watch = Stops(["m w"], encoder.text).watch()
-    told = [watch.add(token) for token in ids]
+    watch = StopTexts(["m w"], encoder.text).watch()
+    told = [watch(token) for token in ids]
     assert told.index(True) == next(at for at in range(len(ids)) if "m w" in encoder.text(ids[: at + 1]))
 
 

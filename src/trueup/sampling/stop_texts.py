@@ -13,7 +13,7 @@ _MOST = 16
 """Tokens that an unfinished character is waited for."""
 
 
-class Stops:
+class StopTexts:
     """Some texts, at least one.
 
     Args:
@@ -29,9 +29,9 @@ class Stops:
         found = [(at + len(stop), at) for stop in self.texts if (at := text.find(stop)) >= 0]
         return text[: min(found)[1]] if found else None
 
-    def watch(self) -> StopWatch:
-        """For one response."""
-        return StopWatch(self)
+    def watch(self) -> Callable[[int], bool]:
+        """For one response: is told its tokens one by one, and says whether a stop text is complete with this one."""
+        return StopWatch(self).add
 
 
 class StopWatch:
@@ -42,7 +42,7 @@ class StopWatch:
     response is ended; what is not found is cut off later, so that the outcome is the same.
     """
 
-    def __init__(self, stops: Stops) -> None:
+    def __init__(self, stops: StopTexts) -> None:
         self._stops = stops
         self._tail = max(map(len, stops.texts)) - 1
         self._ids: list[int] = []

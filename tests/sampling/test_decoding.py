@@ -8,13 +8,14 @@ from support.scripted_model import random_prompts, script
 from support.tiny_models import CONFIGS, EOS, toy_network
 
 from trueup.models.causal import CausalModel
-from trueup.sampling.drawn import Drawn, Sampling
-from trueup.sampling.streams import uniforms
-from trueup.sampling.write import write
+from trueup.sampling.decoding import generate
+from trueup.sampling.sampler import Completion, uniforms
+from trueup.settings.sampler_settings import SamplerSettings
 
 ENDS = [EOS, 9, 17, 33, 40]
 """Of 64 tokens, so that most responses end and leave."""
 COPIES = 3
+DRAWN, GREEDY = SamplerSettings(), SamplerSettings(decode="greedy", responses=1)
 
 
 def numbers(place: int, copy: int) -> NDArray[np.float64]:
@@ -23,15 +24,15 @@ def numbers(place: int, copy: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_copies_are_what_each_would_be_alone(name: str) -> None:
-    model, given, sampling = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6), Sampling(12)
+    model, given = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6)
     with model.plain() as network, torch.no_grad():
-        found = write(
-            network, given, COPIES, end_ids=ENDS, sampling=sampling, rooms=[12, 5, 12, 1], streams=numbers
+        found = generate(
+            network, given, COPIES, end_ids=ENDS, settings=DRAWN, rooms=[12, 5, 12, 1], streams=numbers
         )
-        alone: list[list[Drawn]] = [
+        alone: list[list[Completion]] = [
             [
-                write(
-                    network, [prompt], 1, end_ids=ENDS, sampling=sampling, rooms=[room],
+                generate(
+                    network, [prompt], 1, end_ids=ENDS, settings=DRAWN, rooms=[room],
                     streams=lambda _, __, place=place, copy=copy: numbers(place, copy),
                 )[0][0]
                 for copy in range(COPIES)
@@ -49,40 +50,39 @@ def test_copies_are_what_each_would_be_alone(name: str) -> None:
 def test_a_prompt_is_computed_once() -> None:
     """Two prompts with three responses each; and copies are computed together even if they do not fit into a batch."""
     model = script([3], [4])
-    write(
+    generate(
         model,
         [[1], [1]],
         COPIES,
         end_ids=[EOS],
-        sampling=Sampling(2),
+        settings=DRAWN,
         rooms=[2, 2],
         streams=numbers,
         batch_size=6,
     )
     assert model.sizes == [2, 6]
-    write(model, [[1]], 9, end_ids=[EOS], sampling=Sampling(2), rooms=[2], streams=numbers, batch_size=4)
+    generate(model, [[1]], 9, end_ids=[EOS], settings=DRAWN, rooms=[2], streams=numbers, batch_size=4)
     assert model.sizes == [1, 9]
 
 
 def test_what_watches_ends_a_response_and_it_is_not_the_model_that_did() -> None:
-    class Fourth:
-        def add(self, token: int) -> bool:
-            assert token != EOS
-            return token == 4
+    def fourth(token: int) -> bool:
+        assert token != EOS
+        return token == 4
 
     model = script([3, 4, 5], [3, 5, EOS], [5, 5, 5])
-    found = write(
+    found = generate(
         model,
         [[1]] * 3,
         1,
         end_ids=[EOS],
-        sampling=Sampling(3, 0.0),
+        settings=GREEDY,
         rooms=[3] * 3,
         streams=numbers,
-        watch=Fourth,
+        watch=lambda: fourth,
     )
     assert [several[0] for several in found] == [
-        Drawn((3, 4), False),
-        Drawn((3, 5), True),
-        Drawn((5, 5, 5), False),
+        Completion((3, 4), False),
+        Completion((3, 5), True),
+        Completion((5, 5, 5), False),
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -14,22 +15,30 @@ from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
-from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
-from trueup.sampling.sampler import Sampled
-from trueup.sampling.server_asked import Question, body, question
-from trueup.sampling.server_dialects import VLLM, Met, meet
-from trueup.sampling.server_read import Written, read
-from trueup.sampling.stop import Stops
+from trueup.sampling.sampler import Sampled, positions_of
+from trueup.sampling.server_api import VLLM, Dialect, Met, Question, body, meet, question
+from trueup.sampling.stop_texts import StopTexts
 from trueup.sampling.vllm import ServedPolicy, serve_policy
 from trueup.sampling.weights import SamplingWeights
 from trueup.settings.sampler_settings import SamplerSettings
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
 TIMES = 2
 """How often a server is asked before a response that cannot be read is left out."""
+
+
+ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
+CUT = frozenset({"length", "max_tokens"})
+
+
+def make(
+    settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
+) -> ServerSampler:
+    """See `trueup.sampling.build.make_engine`."""
+    return ServerSampler(settings, encoder, name=name, model=model)
 
 
 class ServerSampler:
@@ -43,8 +52,6 @@ class ServerSampler:
             they are, a conversation to /chat/completions, and token ids are not known.
         name: of the model, for `Sampled.source`.
         model: the policy, which `refresh` puts into the server.
-        warn: told what goes wrong and is tried again; left out, it stands in the log, which is the screen.
-        poll: raises Stopped once the user has asked to stop.
     """
 
     def __init__(
@@ -54,17 +61,15 @@ class ServerSampler:
         *,
         name: str,
         model: CausalModel | None = None,
-        warn: Callable[[str], None] = LOG.warning,
-        poll: Callable[[], None] = lambda: None,
     ) -> None:
         assert settings.base_url is not None
         self.settings, self.encoder, self.name = settings, encoder, name
         self.base_url = settings.base_url.rstrip("/")
-        self._model, self._warn, self._poll = model, warn, poll
+        self._model = model
         self._key = Key.from_environment(settings.key_variable)
         self._endpoint = self._connect(self.base_url, settings.concurrency)
         self._root = self._connect(self.base_url.removesuffix("/v1"), 1)
-        self._stops = Stops(settings.stop, encoder.text if encoder else str) if settings.stop else None
+        self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
         self._weights = SamplingWeights(model, keeps=settings.resync > 1) if model is not None else None
         self._behind = False
         """Whether the policy has other weights than the server."""
@@ -156,22 +161,21 @@ class ServerSampler:
         """Say once that a server does not read prompts as the policy does."""
         if not self._said and any(one is not None and not one.exact for one in asked):
             self._said = True
-            self._warn(
+            logger.warning(
                 f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
                 "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
             )
 
     def _positions(self, met: Met) -> int | None:
         """Tokens of prompt and response together that model and server were made for, where that is known."""
-        own = context_length(self._model.inner.config) if self._model is not None else None
-        known = [own, met.positions]
+        known = [positions_of(self._model), met.positions]
         return min((one for one in known if one is not None), default=None)
 
     def _written(
         self, asked: Sequence[Question | None], copies: int, met: Met, seed: int
-    ) -> list[list[Written | None]]:
+    ) -> list[list[Answer | None]]:
         """`copies` responses to each question, each None where there is none."""
-        found: dict[tuple[int, int], Written] = {}
+        found: dict[tuple[int, int], Answer] = {}
         seen: Counter[str] = Counter()
         open_: dict[tuple[int, int], tuple[Question, dict[str, Any]]] = {}
         end_ids = self.encoder.end_ids if self.encoder else ()
@@ -200,9 +204,9 @@ class ServerSampler:
 
     def _asked(
         self, open_: Mapping[tuple[int, int], tuple[Question, dict[str, Any]]], met: Met
-    ) -> list[tuple[tuple[int, int], Written | Refused | str]]:
+    ) -> list[tuple[tuple[int, int], Answer | Refused | str]]:
         """What became of each request; a text is why its answer is no response."""
-        outcomes: list[tuple[tuple[int, int], Written | Refused | str]] = []
+        outcomes: list[tuple[tuple[int, int], Answer | Refused | str]] = []
         for path in dict.fromkeys(one.path for one, _ in open_.values()):
             places = [at for at, (one, _) in open_.items() if one.path == path]
             for number, reply in self._endpoint.each(path, [open_[at][1] for at in places]):
@@ -214,7 +218,7 @@ class ServerSampler:
                     outcomes.append((places[number], reply))
         return outcomes
 
-    def _judge(self, total: int, found: Mapping[Any, Written], faults: Counter[str]) -> None:
+    def _judge(self, total: int, found: Mapping[Any, Answer], faults: Counter[str]) -> None:
         """Say what is missing, and stop where nothing is there."""
         missing = sum(faults.values())
         reasons = "; ".join(f"{count} {what}" for what, count in faults.most_common(2))
@@ -229,4 +233,77 @@ class ServerSampler:
                 "model, at how prompts are written for it, and at sampler.stop"
             )
         if missing:
-            self._warn(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
+            logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response as a server gave it."""
+
+    text: str
+    ids: tuple[int, ...] | None
+    log_probs: tuple[float, ...] | None
+    ended: bool
+
+
+def read(
+    reply: Mapping[str, Any], room: int, encoder: Encoder | None, stops: StopTexts | None, dialect: Dialect
+) -> Answer | str:
+    """The response in a server's answer, or why there is none: a short phrase.
+
+    Args:
+        room: longest response, in tokens.
+        encoder: without one, token ids are not known.
+    """
+    choices = reply.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return "no choices"
+    choice = choices[0]
+    finish, stopped = choice.get("finish_reason"), choice.get("stop_reason")
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else choice.get("text")
+    if finish not in ENDED and finish not in CUT:
+        return f"finish_reason {finish}"
+    if not isinstance(text, str):
+        return "no text"
+    if any("\ud800" <= one <= "\udfff" for one in text):
+        return "text that is not Unicode"
+    ended = finish in ENDED
+    ids, log_probs = _given(choice, dialect) if encoder is not None else (None, None)
+    if ids is not None and encoder is not None:
+        said = encoder.text(ids)
+        cut = stops.cut(said) if stops else None
+        if cut is not None or isinstance(stopped, str):
+            return Answer(text if cut is None else cut, None, None, True)
+        return Answer(said, ids, log_probs, ended)
+    cut = stops.cut(text) if stops else None
+    if cut is not None:
+        return Answer(cut, None, None, True)
+    if not text:
+        return "empty"
+    if encoder is None or (stops and ended):  # a stop text that the server took off may have ended it
+        return Answer(text, None, None, ended)
+    return Answer(text, _encoded(text, ended, room, encoder), None, ended)
+
+
+def _given(
+    choice: Mapping[str, Any], dialect: Dialect
+) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
+    """Token ids and their log-probabilities, where a server gives them."""
+    ids = choice.get("token_ids") if dialect.takes_ids else None
+    if not isinstance(ids, list) or not ids or not all(type(one) is int and one >= 0 for one in ids):
+        return None, None
+    given = choice.get("logprobs")
+    log_probs = given.get("token_logprobs") if isinstance(given, dict) else None
+    if not isinstance(log_probs, list) or len(log_probs) != len(ids):
+        return tuple(ids), None
+    known = all(isinstance(one, int | float) and one <= 0 for one in log_probs)
+    return tuple(ids), tuple(map(float, log_probs)) if known else None
+
+
+def _encoded(text: str, ended: bool, room: int, encoder: Encoder) -> tuple[int, ...] | None:
+    """The text as the tokenizer writes it, which need not be how the policy wrote it; None where it says another."""
+    ids = encoder.pieces.raw(text, literal=True)
+    if ended:
+        ids = [*ids, encoder.end_ids[0]]
+    return tuple(ids) if ids and len(ids) <= room + 1 and encoder.text(ids) == text else None
