@@ -19,10 +19,10 @@ from trueup.feedback.convert.account import NOUNS
 from trueup.feedback.convert.conversion import Conversion, convert
 from trueup.feedback.convert.pieces import Target, look
 from trueup.feedback.convert.write import write_rows
-from trueup.feedback.counts import count
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
+from trueup.feedback.viewed import count
 
 pytestmark = pytest.mark.slow
 

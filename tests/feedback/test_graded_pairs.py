@@ -6,9 +6,8 @@ import pytest
 
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.records import Comparison, Example, Prompt, Response
-from trueup.feedback.scored_views import graded_pairs
 from trueup.feedback.viewed import apply
-from trueup.feedback.views import pairs
+from trueup.feedback.views import graded_pairs, pairs
 
 
 def example(scores: Sequence[float | None], *compared: tuple[int, int]) -> Example:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.counts import Counts
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Origin
+from trueup.feedback.viewed import Counts
 
 Write = Callable[..., Path]
 

@@ -8,9 +8,9 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.counts import Counts
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example, Message
+from trueup.feedback.viewed import Counts
 
 Shared = Callable[[str], Path]
 Row = dict[str, object]

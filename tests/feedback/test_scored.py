@@ -2,7 +2,7 @@
 
 from trueup.feedback.groups import Discarded, RankRelation
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.feedback.scored_views import ALONE, NOT_ALL_SCORED, scored
+from trueup.feedback.views import ALONE, NOT_ALL_SCORED, scored
 
 PLACE = Origin("examples.jsonl", 4)
 

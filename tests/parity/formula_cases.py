@@ -10,7 +10,7 @@ from parity.frozen import FOLDER, read_cases
 from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
 from trueup.batch.logprobs import LogProbs, Scores
 from trueup.feedback.records import Example, Prompt, Response
-from trueup.feedback.transforms.rewards import ExponentialWeights
+from trueup.feedback.transforms.standardized_rewards import ExponentialWeights
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo
 from trueup.objectives.ipo import ipo

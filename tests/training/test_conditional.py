@@ -18,8 +18,7 @@ from trueup.feedback.condition import FILE, Condition, read_condition
 from trueup.feedback.groups import Discarded
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Example, Message, Prompt, Response
-from trueup.feedback.transforms.rewards import StandardizedRewards
-from trueup.feedback.transforms.written_reward import WrittenReward
+from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.training import api
 from trueup.training.supply import offline
 

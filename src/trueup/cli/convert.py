@@ -98,7 +98,7 @@ def _check(to: Form, kind: Kind | None, threshold: float | None) -> None:
 def _target(to: Form, kind: Kind | None, threshold: float | None, examples: Sequence[Example]) -> Target:
     """What to convert to; a kind that was chosen here is said aloud."""
     from trueup.feedback.convert import restricted, trl
-    from trueup.feedback.counts import count
+    from trueup.feedback.viewed import count
 
     own = {
         Form.canonical: restricted.CANONICAL,

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback.checks import contradicts_scores, unusable_because
 from trueup.feedback.containers import opened
-from trueup.feedback.counts import Counts, count
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout, Unusable
 from trueup.feedback.lines import BadRow
+from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Example, Origin
+from trueup.feedback.viewed import Counts, count
 from trueup.words import counted, did_you_mean, numbered, printable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from trueup.feedback.checks import contradicts_scores
+from trueup.feedback.orders import contradicts_scores
 from trueup.feedback.records import Content, Example
 from trueup.inspection import kinds
 from trueup.inspection.judgements import (

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trueup.errors import InputError
-from trueup.feedback.counts import count
 from trueup.feedback.read import FileReport, read_file
 from trueup.feedback.records import Example, Origin
+from trueup.feedback.viewed import count
 from trueup.inspection import kinds
 from trueup.inspection.kinds import Kind
 from trueup.inspection.problem import Problem

@@ -9,8 +9,7 @@ from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.groups import DemonstrationRelation
-from trueup.feedback.transforms.rewards import StandardizedRewards
-from trueup.feedback.transforms.written_reward import WrittenReward
+from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.methods.method import Method, method
 from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken

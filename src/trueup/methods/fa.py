@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.errors import InputError
-from trueup.feedback import scored_views
+from trueup.feedback import views
 from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
-from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.methods.method import Method, method
 from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
@@ -60,9 +60,9 @@ def fa(
 
     rewards = StandardizedRewards(reward_mean, reward_std)
     return Method(
-        scored_views.best_demonstrations
+        views.best_demonstrations
         if best_of_n
-        else partial(scored_views.filtered_demonstrations, threshold=threshold),
+        else partial(views.filtered_demonstrations, threshold=threshold),
         Demonstrations.collate,
         partial(objective.sft, per_token=per_token),
         NoReference(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from trueup.feedback import scored_views
+from trueup.feedback import views
 from trueup.methods.method import Method, method
 from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, MissingEndPenalty, ValueWeight
 from trueup.references.choices import AnyReference, Frozen
@@ -110,7 +110,7 @@ def ppo(
     )
     loss = partial(objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight)
     return Method(
-        scored_views.scored,
+        views.scored,
         Rollouts.collate,
         loss,
         reference,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trueup.feedback import scored_views
+from trueup.feedback import views
 from trueup.methods.method import Method, method
 from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, MissingEndPenalty, ValueWeight
 from trueup.references.choices import AnyReference, Frozen
@@ -46,7 +46,7 @@ def reinforce(
     from trueup.objectives.rollout import ValueBaseline
 
     return Method(
-        scored_views.scored,
+        views.scored,
         Rollouts.collate,
         partial(objective.reinforce, value_weight=value_weight),
         reference,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from trueup.feedback import scored_views
+from trueup.feedback import views
 from trueup.feedback.groups import GradedPairRelation
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference
@@ -48,4 +48,4 @@ def reward_model(
     from trueup.objectives.bradley_terry import bradley_terry
 
     loss = partial(bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring)
-    return Method(scored_views.graded_pairs, GradedPairs.collate, loss, NoReference(), output="scores")
+    return Method(views.graded_pairs, GradedPairs.collate, loss, NoReference(), output="scores")

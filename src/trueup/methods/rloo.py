@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trueup.feedback import scored_views
+from trueup.feedback import views
 from trueup.methods.method import Method, method
 from trueup.methods.policy_gradients import FEEDBACK, SOURCES, KLCoef, MissingEndPenalty
 from trueup.references.choices import AnyReference, Frozen
@@ -42,7 +42,7 @@ def rloo(
     from trueup.objectives.rollout import LeaveOneOut
 
     return Method(
-        partial(scored_views.scored, least=2),
+        partial(views.scored, least=2),
         Rollouts.collate,
         objective.rloo,
         reference,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from trueup.feedback import scored_views
+from trueup.feedback import views
 from trueup.feedback.groups import WeightRelation
-from trueup.feedback.transforms.rewards import ExponentialWeights, StandardizedRewards
+from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
 from trueup.methods.method import Method, method
 from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
@@ -52,7 +52,7 @@ def rwr(
     from trueup.objectives.weighted_sft import weighted_sft, weights
 
     return Method(
-        scored_views.weighted_demonstrations,
+        views.weighted_demonstrations,
         Weighted.collate,
         StepObjective(OfIndex(weights), partial(weighted_sft, per_token=per_token)),
         NoReference(),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from trueup.feedback.records import Example, Prompt, Response
-from trueup.feedback.transforms.rewards import ExponentialWeights, StandardizedRewards
+from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
 
 RAW = StandardizedRewards(0.0, 1.0)
 

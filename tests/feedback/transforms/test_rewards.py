@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback.orders import scores
 from trueup.feedback.records import Comparison, Example, Prompt, Response
-from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import fit_all
 
 

@@ -4,8 +4,7 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.feedback.transforms.rewards import StandardizedRewards
-from trueup.feedback.transforms.written_reward import WrittenReward
+from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 
 RAW = StandardizedRewards(0.0, 1.0)
 

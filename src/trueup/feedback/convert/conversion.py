@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from trueup.errors import InputError
 from trueup.feedback.convert.account import Account, counted_reasons
 from trueup.feedback.convert.pieces import Target
-from trueup.feedback.counts import count
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example
+from trueup.feedback.viewed import count
 from trueup.words import counted
 
 

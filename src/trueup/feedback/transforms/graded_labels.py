@@ -8,7 +8,7 @@ from typing import Literal
 from trueup.errors import InputError
 from trueup.feedback.orders import clear_wins, scores
 from trueup.feedback.records import Example, Response
-from trueup.feedback.transforms.rewards import StandardizedRewards
+from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
 from trueup.words import counted
 
