@@ -1,5 +1,6 @@
 """What `trueup train` makes of its arguments, and how each way to end becomes a line and an exit code."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from trueup.cli.app import run
+from trueup.config.annotator_names import run_settings
 from trueup.config.resolve import Resolved
 from trueup.config.run_file import dump
 from trueup.errors import (
@@ -20,6 +22,7 @@ from trueup.errors import (
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
 from trueup.settings.run_settings import NO_DATA, LoraSettings
+from trueup.settings.schema import settings_in
 from trueup.training import api
 
 GIVEN = ["--model", "m", "--data", "a.jsonl", "--output", "o"]
@@ -107,16 +110,41 @@ class TestArguments:
         assert (settings.data, settings.seed, settings.batch_size) == (("a", "b"), 2, 4)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_help_shows_every_setting_and_no_name_of_trl(
+    def test_help_fits_two_screens(
+        self, method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "100")
+        assert train(method, "--help") == 0
+        shown = capsys.readouterr().out
+        assert len(shown.splitlines()) <= 100 and max(map(len, shown.splitlines())) <= 100
+        info = METHODS[method]
+        common = ("model", "output", "learning_rate", "batch_size", "help-all")
+        assert info.title in shown
+        assert all(f"--{name}" in shown for name in (*common, *info.settings.model_fields))
+        gathers = info.sources[0] == "online"
+        assert ("--sampler.responses " in shown) == ("--reward " in shown) == gathers
+        assert f"trueup train {method} --model models/sft --{'prompts' if gathers else 'data'}" in shown
+        assert "--keep_checkpoints" not in shown and "--output_dir" not in shown
+        assert gathers or "--sampler" not in shown
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_all_help_shows_every_setting_and_no_name_of_trl(
         self, method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("COLUMNS", "160")
-        assert train(method, "--help") == 0
-        shown = capsys.readouterr().out
-        for name in ("--data", "--lora.rank", "--keep_checkpoints", *METHODS[method].settings.model_fields):
-            assert name in shown
-        assert "--output_dir" not in shown
-        assert METHODS[method].title in shown
+        assert train(method, "--prompts", "world:prompts", "--help-all") == 0
+        shown = set(re.findall(r"--([\w.]+) ", capsys.readouterr().out))
+        settings = [*run_settings(), *settings_in(METHODS[method].settings)]
+        assert {one.path for one in settings if len(one.choices) != 1 or one.words} <= shown
+        assert "output_dir" not in shown
+        assert train(method, "--source", "replay", "--help-all") == 0
+        shown = set(re.findall(r"--([\w.]+) ", capsys.readouterr().out))
+        assert "round_passes" in shown and not shown & {
+            "sampler.top_p",
+            "annotator.kind",
+            "reward",
+            "round_prompts",
+        }
 
 
 class TestRefused:

@@ -168,7 +168,7 @@ class TestHelp:
     @pytest.fixture
     def shown(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv("COLUMNS", "160")
-        assert train("oaif", "--help") == 0
+        assert train("oaif", "--help-all") == 0
         return capsys.readouterr().out
 
     def test_what_gathers_is_one_group(self, shown: str) -> None:
@@ -192,7 +192,7 @@ class TestHelp:
     def test_defaults_are_the_method_s(self, shown: str) -> None:
         words = " ".join(re.sub("│", " ", shown).split())
         assert "before a token is drawn. Greater than 0. Default: 0.9." in words
-        assert re.search(r"an online run's log\. Default: online\.", words)
+        assert re.search(r"an online run's log\. One of offline, online, replay\. Default: online\.", words)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def alike(name: str) -> str:
 
 def known(command: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
     """All options of a command, as its help shows them."""
-    assert run([*command, "--help"]) == 0
+    more = ["--source", "online", "--help-all"] if command[0] == "train" else ["--help"]
+    assert run([*command, *more]) == 0
     return {alike(name) for name in re.findall(r"--[\w.-]+", capsys.readouterr().out)}
 
 

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
+
+MORE = {
+    "show_template": (
+        "NAME",
+        "Print a template of an annotator, to be copied and changed, and do nothing else.",
+    )
+}
 
 
 def annotate(context: typer.Context) -> None:
     """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
-    from trueup.cli.options import Form, run_form, typed
+    from trueup.cli.options import Command, print_help, typed
     from trueup.settings.gathering_settings import AnnotateSettings
+    from trueup.settings.schema import settings_in
 
-    form = Form(
-        "trueup annotate",
-        annotate.__doc__ or "",
-        AnnotateSettings,
-        files="data",
-        more={
-            "show_template": "Print a template of an annotator, to be copied and changed, and do nothing else."
-        },
-    )
+    settings = {one.path: one for one in settings_in(AnnotateSettings)}
+    command = Command("trueup annotate", settings, files="data", more=MORE)
+    given = command.read(context.args)
+    if given.help:
+        print_help(command, [annotate.__doc__ or ""], settings.items())
+        return
+    if name := given.more.get("show_template"):
+        from trueup.gathering.templates import source_of
 
-    def run(given: dict[str, Any], more: dict[str, str]) -> None:
-        if name := more.get("show_template"):
-            from trueup.gathering.templates import source_of
+        typer.echo(source_of(name), nl=False)
+        return
+    typed_settings = typed(AnnotateSettings, command.layer(given), command)
+    from trueup.display import Display, shown
+    from trueup.gathering.annotate import annotate as annotated
 
-            typer.echo(source_of(name), nl=False)
-            return
-        settings = typed(AnnotateSettings, given, form)
-        from trueup.display import Display, shown
-        from trueup.gathering.annotate import annotate as annotated
-
-        with shown():
-            annotated(settings, Display())
-
-    run_form(form, context, run)
+    with shown():
+        annotated(typed_settings, Display())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -13,8 +13,11 @@ from trueup import __version__
 from trueup.cli import annotate, condition, convert, demo, inspect, methods, sample, train
 from trueup.errors import Stopped, TrueupError
 
-PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
-"""Of a command that only hands its arguments to one that is made when it is asked for."""
+UNREAD: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True},
+}
+"""Of a command that reads its arguments itself, by `trueup.cli.options`."""
 
 app = typer.Typer(
     add_completion=False,
@@ -25,10 +28,10 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("-", "_"),
     },
 )
-app.add_typer(train.app, name="train")
+app.command("train", **UNREAD)(train.train)
 app.command("methods")(methods.show)
-app.command("sample", add_help_option=False, context_settings=PASSED_ON)(sample.sample)
-app.command("annotate", add_help_option=False, context_settings=PASSED_ON)(annotate.annotate)
+app.command("sample", **UNREAD)(sample.sample)
+app.command("annotate", **UNREAD)(annotate.annotate)
 app.command("condition")(condition.condition)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)

@@ -15,6 +15,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List every method: formula, paper, the feedback and reference it takes, where examples come from, defaults."""
+    from trueup.cli.options import in_words
     from trueup.methods import METHODS
 
     described = [describe(info) for info in METHODS.values()]
@@ -34,13 +35,6 @@ def show(
             typer.echo(f"  paper      {entry['paper']}")
         given = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
         typer.echo(f"  defaults   {', '.join(given)}\n")
-
-
-def in_words(value: object) -> str:
-    """A default as it would be typed."""
-    if isinstance(value, str) and value != value.strip():
-        return repr(value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe(info: MethodInfo) -> dict[str, Any]:

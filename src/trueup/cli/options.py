@@ -1,74 +1,131 @@
-"""Options made from typed settings: named as the setting is, and validated where it is, by the settings themselves."""
+"""Commands whose options are typed settings: named as the setting is, and validated where it is, by the settings.
+
+An option stands as `--name value` or `--name=value`; a hyphen may stand for an underscore, a switch may stand alone,
+and `--no-name` switches it off. What stands without an option are files.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
-from typer.core import TyperCommand
-
 from trueup.errors import InputError
+from trueup.settings.schema import Setting, unescaped
+from trueup.words import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from trueup.settings.schema import Setting
-
     Model = TypeVar("Model", bound=BaseModel)
 
-SWITCH = "true|false"
-METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", "true or false": SWITCH}
+SWITCH = "true or false"
+METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", SWITCH: "true|false"}
 WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 """What may follow a switch."""
+WIDEST = 16
+"""Characters of a list of choices that may stand beside an option's name in help."""
+
+
+@dataclass(slots=True)
+class Given:
+    """What was given on the command line."""
+
+    settings: dict[str, list[str]] = field(default_factory=dict)
+    """Option -> its texts, one for each time it was given."""
+    more: dict[str, str] = field(default_factory=dict)
+    """Options that are no settings."""
+    help: str = ""
+    """`--help` or `--help-all` where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """A command whose options are the settings of a model."""
+class Command:
+    """A command whose options are settings."""
 
-    command: str
+    name: str
     """As it is typed: `trueup sample`."""
-    help: str
-    model: type[BaseModel]
-    short: str = ""
-    """Settings below this one are options without its name: `sampler` makes `sampler.stop` the option `--stop`."""
-    left_out: frozenset[str] = frozenset()
-    """Settings that are no options here."""
+    settings: Mapping[str, Setting]
+    """Option -> the setting it gives."""
     files: str = ""
-    """The setting that arguments without an option add to."""
-    more: Mapping[str, str] = field(default_factory=dict)
-    """Options of texts that are no settings, by name, with their help; they are given to `run` as they are."""
+    """The option that arguments without one add to."""
+    more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Options that are no settings: name -> (what stands for a value in help, help)."""
+    unseen: frozenset[str] = frozenset()
+    """Names of another tool, which are taken as they are and are not in help."""
+
+    def read(self, arguments: Sequence[str], unknown: Callable[[str], str] | None = None) -> Given:
+        """Sort arguments by option.
+
+        Args:
+            unknown: what to say of a name that is no option.
+
+        Raises:
+            InputError: an option does not exist, or lacks its value.
+        """
+        given = Given()
+        files: list[str] = []
+        left = list(arguments)
+        while left:
+            argument = left.pop(0)
+            if argument in ("-h", "--help", "--help-all", "--help_all"):
+                given.help = "--help-all" if argument.endswith("all") else "--help"
+                continue
+            if not argument.startswith("-") or argument in ("-", "--"):
+                files += left if argument == "--" else [argument]
+                left = [] if argument == "--" else left
+                continue
+            written, equals, value = argument.partition("=")
+            name = written.lstrip("-").replace("-", "_")
+            off = name.removeprefix("no_")
+            if written.startswith("--no-") and not equals and self._is_switch(off):
+                name, value = off, "false"
+            elif not written.startswith("--") or not self._is_known(name):
+                raise InputError((unknown or self._unknown)(name))
+            elif not equals and self._stands_alone(name, left):
+                value = "true"
+            elif not equals and not left:
+                raise InputError(f"Option '--{name}' requires an argument.")
+            elif not equals:
+                value = left.pop(0)
+            if name in self.more:
+                given.more[name] = value
+            else:
+                given.settings.setdefault(name, []).append(value)
+        if files:
+            given.settings.setdefault(self.files, []).extend(files)
+        return given
+
+    def layer(self, given: Given) -> dict[str, Any]:
+        """Return what was given as settings by their dotted names, a text where only one was given or can be."""
+        layer: dict[str, Any] = {}
+        for name, texts in given.settings.items():
+            setting = self.settings.get(name, Setting(path=name, several=True))
+            read = [unescaped(text) for text in texts] if setting.escaped else texts
+            layer[setting.path] = read if setting.several and len(read) > 1 else read[-1]
+        return layer
+
+    def _is_known(self, name: str) -> bool:
+        return name in self.settings or name in self.more or name in self.unseen
+
+    def _is_switch(self, name: str) -> bool:
+        return name in self.settings and self.settings[name].words == SWITCH
+
+    def _stands_alone(self, name: str, following: Sequence[str]) -> bool:
+        if name in self.unseen:  # perhaps a switch
+            return not following or following[0].startswith("--")
+        return self._is_switch(name) and (not following or following[0].lower() not in WORDS)
+
+    def _unknown(self, name: str) -> str:
+        return f"{name} is not an option of {self.name}{did_you_mean(name, [*self.settings, *self.more])}"
 
 
-def run_form(
-    form: Form,
-    context: typer.Context,
-    run: Callable[[dict[str, Any], dict[str, str]], None],
-) -> None:
-    """Read the arguments that a command was handed, and run it.
+def typed(model: type[Model], layer: Mapping[str, Any], command: Command, short: str = "") -> Model:
+    """The settings that were given, typed; the annotator may be given by one name.
 
     Args:
-        run: takes the settings that were given, as dotted names and texts, and what was given of `form.more`.
-
-    Raises:
-        InputError: an option does not exist.
-    """
-    made = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    made.command(form.command, cls=FormCommand, help=form.help)(_callback(form, run))
-    command = typer.main.get_command(made)
-    assert isinstance(command, FormCommand)
-    command.form = form
-    name = context.info_name or form.command
-    with command.make_context(name, list(context.args), parent=context.parent) as inner:
-        command.invoke(inner)
-
-
-def typed(model: type[Model], given: Mapping[str, Any], form: Form) -> Model:
-    """The settings that were given, typed; the annotator may be given by one name.
+        short: settings below this one are options without its name.
 
     Raises:
         InputError: a value does not fit, as the command line knows it.
@@ -78,124 +135,71 @@ def typed(model: type[Model], given: Mapping[str, Any], form: Form) -> Model:
     from trueup.settings.validation import Problem, Problems, validate
 
     try:
-        return validate(model, nest(expanded(dict(given))), where=form.command)
+        return validate(model, nest(expanded(dict(layer))), where=command.name)
     except Problems as found:
-        if not form.short:
+        if not short:
             raise
-        raise Problems(
-            Problem(one.path, one.text.replace(f"{form.short}.", "")) for one in found.problems
-        ) from None
+        shortened = [Problem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
+        raise Problems(shortened) from None
 
 
-class FormCommand(TyperCommand):
-    """A bare switch stands for true, as in `--best`, and `--no-merge` for `--merge false`."""
-
-    form: Form
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        switches = {
-            option[2:]
-            for parameter in self.params
-            if parameter.metavar == SWITCH
-            for option in parameter.opts
-        }
-        try:
-            return super().parse_args(ctx, list(with_values(args, switches)))
-        except typer.TyperException as error:
-            if not hasattr(error, "possibilities"):
-                raise
-            from trueup.words import did_you_mean
-
-            name = getattr(error, "option_name", "").removeprefix("--").replace("-", "_")
-            known = [
-                option[2:] for parameter in self.params for option in parameter.opts if option[:2] == "--"
-            ]
-            raise InputError(
-                f"{name} is not an option of {self.form.command}{did_you_mean(name, known)}"
-            ) from None
-
-
-def with_values(arguments: Sequence[str], switches: Iterable[str]) -> Iterator[str]:
-    """The arguments, with `true` after every switch that stands alone, and `false` for `--no-SWITCH`."""
-    known = set(switches)
-    for argument, following in pairwise([*arguments, "--"]):
-        name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
-        off = name.removeprefix("no_")
-        if argument.startswith("--no-") and off in known and "=" not in argument:
-            yield from (f"--{off}", "false")
-            continue
-        yield argument
-        alone = "=" not in argument and following.lower() not in WORDS
-        if alone and argument.startswith("--") and name in known:
-            yield "true"
-
-
-def _callback(form: Form, run: Callable[[dict[str, Any], dict[str, str]], None]) -> Callable[..., None]:
-    from trueup.settings.schema import settings_in, unescaped
-
-    settings = [one for one in settings_in(form.model) if one.path not in form.left_out]
-    by_option = {_option_of(one.path, form): one for one in settings}
-
-    def callback(files: list[str] | None = None, **options: Any) -> None:
-        present = {
-            name.replace("__", "."): value for name, value in options.items() if value not in (None, [])
-        }
-        more = {name: str(present.pop(name)) for name in form.more if name in present}
-        given: dict[str, Any] = {}
-        for name, value in present.items():
-            setting = by_option[name]
-            texts = [unescaped(one) for one in value] if setting.escaped else value
-            single = isinstance(texts, list) and len(texts) == 1
-            given[setting.path] = texts[0] if single else texts
-        if files:
-            there = given.get(form.files, [])
-            given[form.files] = [*([there] if isinstance(there, str) else there), *files]
-        run(given, more)
-
-    callback.__signature__ = inspect.Signature(list(_parameters(form, by_option)))  # type: ignore[attr-defined]
-    return callback
-
-
-def _parameters(form: Form, by_option: Mapping[str, Setting]) -> Iterator[inspect.Parameter]:
-    if form.files:
-        described = next(one.description for one in by_option.values() if one.path == form.files)
-        yield parameter("files", list[str] | None, typer.Argument(None, metavar="[FILE]...", help=described))
-    for name, setting in by_option.items():
-        yield option(setting, setting.heading, setting.default, name)
-    for name, described in form.more.items():
-        yield parameter(name, str | None, typer.Option(None, f"--{name}", metavar="NAME", help=described))
-
-
-def option(setting: Setting, group: str, default: Any, name: str = "") -> inspect.Parameter:
-    """The option of a setting, whose help says all there is to say of it.
+def print_help(
+    command: Command, about: Sequence[str], options: Iterable[tuple[str, Setting]], *, brief: bool = False
+) -> None:
+    """Print a command's usage, what it is about and some of its options, in boxes by their headings.
 
     Args:
-        group: its heading.
-        name: another than the setting's own.
+        about: paragraphs.
+        options: in order; those that follow each other under one heading share a box.
+        brief: without the ranges of numbers.
     """
-    from trueup.cli.methods import in_words
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
 
-    bounds = f" {setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds else ""
-    several = " May be given several times." if setting.several else ""
-    escapes = r" Here \n, \t and \\ are read as escapes." if setting.escaped else ""
-    shown = "" if default in (None, ()) else f" Default: {in_words(default)}."
-    made = typer.Option(
-        None,
-        f"--{name or setting.path}",
-        help=f"{setting.description}{bounds}{several}{escapes}{shown}",
-        show_default=False,
-        metavar="|".join(setting.choices) or METAVARS.get(setting.words, setting.words.upper()),
-        rich_help_panel=group,
-        hidden=len(setting.choices) == 1 and not setting.words,
-    )
-    kind: Any = list[str] | None if setting.several else str | None
-    return parameter((name or setting.path).replace(".", "__"), kind, made)
+    console = Console(highlight=False)
+    files = " [FILE]..." if command.files else ""
+    console.print(f"\n Usage: {command.name} \\[OPTIONS]{files}\n", style="bold")
+    for paragraph in about:
+        console.print(Padding(Text(paragraph), (0, 1, 1, 1)))
+
+    def box(heading: str, rows: Iterable[tuple[str, str, str]]) -> None:
+        table = Table(box=None, show_header=False, pad_edge=False, expand=True)
+        table.add_column(no_wrap=True, style="bold cyan")
+        table.add_column(no_wrap=True, style="bold yellow")
+        table.add_column(ratio=1)
+        for name, metavar, text in rows:
+            table.add_row(f"--{name}", metavar, Text(text))
+        console.print(Panel(table, title=heading, title_align="left", border_style="dim"))
+
+    for heading, group in groupby(options, key=lambda one: one[1].heading):
+        box(heading, [_row(name, setting, brief) for name, setting in group])
+    box("Options", [(name, *shown) for name, shown in command.more.items()])
 
 
-def parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    """A parameter that is given by name alone."""
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)
+def _row(name: str, setting: Setting, brief: bool) -> tuple[str, str, str]:
+    """An option in help: its name, what stands for its value, and what it is."""
+    choices = "|".join(setting.choices)
+    listed = len(choices) > WIDEST
+    if listed:
+        metavar = setting.path.rpartition(".")[2].upper()
+    else:
+        metavar = choices or METAVARS.get(setting.words, setting.words.upper())
+    parts = [
+        setting.description,
+        f"One of {', '.join(setting.choices)}." if listed else "",
+        f"{setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds and not brief else "",
+        "May be given several times." if setting.several and not brief else "",
+        r"Here \n, \t and \\ are read as escapes." if setting.escaped else "",
+        "" if setting.default in (None, ()) else f"Default: {in_words(setting.default)}.",
+    ]
+    return name, metavar, " ".join(filter(None, parts))
 
 
-def _option_of(path: str, form: Form) -> str:
-    return path.removeprefix(f"{form.short}.") if form.short else path
+def in_words(value: object) -> str:
+    """A default as it would be typed."""
+    if isinstance(value, str) and value != value.strip():
+        return repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

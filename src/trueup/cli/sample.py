@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 
 def sample(context: typer.Context) -> None:
     """Sample responses to prompts from one or several models, and put them together as feedback."""
-    from trueup.cli.options import Form, run_form, typed
+    from trueup.cli.options import Command, print_help, typed
     from trueup.settings.gathering_settings import SampleSettings
+    from trueup.settings.schema import settings_in
 
-    form = Form(
-        "trueup sample",
-        sample.__doc__ or "",
-        SampleSettings,
-        short="sampler",
-        left_out=frozenset({"sampler.models", "sampler.resync"}),
-        files="data",
-    )
+    settings = {
+        one.path.removeprefix("sampler."): one
+        for one in settings_in(SampleSettings)
+        if one.path not in ("sampler.models", "sampler.resync")
+    }
+    command = Command("trueup sample", settings, files="data")
+    given = command.read(context.args)
+    if given.help:
+        print_help(command, [sample.__doc__ or ""], settings.items())
+        return
+    typed_settings = typed(SampleSettings, command.layer(given), command, short="sampler")
+    from trueup.display import Display, shown
+    from trueup.gathering.sample import sample as sampled
 
-    def run(given: dict[str, Any], more: dict[str, str]) -> None:
-        settings = typed(SampleSettings, given, form)
-        from trueup.display import Display, shown
-        from trueup.gathering.sample import sample as sampled
-
-        with shown():
-            sampled(settings, Display())
-
-    run_form(form, context, run)
+    with shown():
+        sampled(typed_settings, Display())

@@ -1,108 +1,58 @@
-"""`trueup train METHOD`: one command per registered method, its options made from the typed settings.
-
-An option is named as its setting is in YAML and Python, and its value is validated where theirs are.
-"""
+"""`trueup train METHOD`: begin or resume a run; its options are the settings of the method and of a run."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
 from trueup.errors import InputError
 
 if TYPE_CHECKING:
+    from trueup.cli.options import Command, Given
     from trueup.methods import MethodInfo
 
-
-class MethodGroup(TyperGroup):
-    """Makes the command of a method only when it is asked for, as each has many options."""
-
-    arguments: Sequence[str] = ()
-    """What follows the method's name."""
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        from trueup.methods import METHODS
-
-        return list(METHODS)
-
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> MethodCommand:  # type: ignore[override]
-        from trueup.config.resolve import find_method
-
-        return command_of(find_method(cmd_name), self.arguments)
-
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
-        self.arguments = tuple(args)
-        return super().resolve_command(ctx, args)
+MORE = {
+    "config": ("FILE", "YAML file with settings; options go over it."),
+    "resume": ("RUN", "Go on with the run in this folder."),
+}
 
 
-class MethodCommand(TyperCommand):
-    """A bare switch stands for true, as in `--lora`; an unknown option is refused as in a file."""
-
-    info: MethodInfo
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        from trueup.cli.options import SWITCH
-
-        switches = {
-            name[2:]
-            for one in self.params
-            if one.metavar == SWITCH or getattr(one, "hidden", False)
-            for name in one.opts
-        }
-        try:
-            return super().parse_args(ctx, list(_with_values(args, switches)))
-        except typer.TyperException as error:
-            if not hasattr(error, "possibilities"):
-                raise
-            from trueup.config.resolve import unknown
-
-            name = getattr(error, "option_name", "").removeprefix("--")
-            raise InputError(unknown(name, self.info)) from None
-
-
-app = typer.Typer(cls=MethodGroup, subcommand_metavar="METHOD [OPTIONS]")
-
-
-@app.callback(invoke_without_command=True)
-def choose(context: typer.Context) -> None:
+def train(context: typer.Context) -> None:
     """Align a model with feedback; `trueup train METHOD --help` lists a method's settings."""
-    if context.invoked_subcommand is None:
-        from trueup.methods import METHODS
+    from trueup.config.resolve import find_method, unknown
+    from trueup.methods import METHODS
 
+    name, *arguments = context.args or [""]
+    if name in ("-h", "--help"):
+        _print_methods()
+        return
+    if not name or name.startswith("-"):
         raise InputError(
             f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
         )
+    info = find_method(name)
+    command = command_of(info)
+    given = command.read(arguments, lambda name: unknown(name, info))
+    if given.help:
+        _print_help(command, info, given)
+    else:
+        start(info.name, command.layer(given), given.more.get("config"), given.more.get("resume"))
 
 
-def command_of(info: MethodInfo, arguments: Sequence[str] = ()) -> MethodCommand:
-    """Return the command that trains by one method.
+def command_of(info: MethodInfo) -> Command:
+    """The options of the command that trains by one method."""
+    from trueup.cli.options import Command
+    from trueup.config.annotator_names import run_settings
+    from trueup.config.trl import names_of_trl
+    from trueup.settings.schema import settings_in
 
-    Args:
-        arguments: what the command is made to read; of TRL's many names it gets the ones that stand here.
-    """
-
-    def train(config: str | None, resume: str | None, more: list[str] | None, **options: Any) -> None:
-        given = {_path(name): value for name, value in options.items() if value not in (None, [])}
-        if more:
-            given["data"] = [*given.get("data", []), *more]
-        single = {
-            name: value[0] for name, value in given.items() if len(value) == 1 and isinstance(value, list)
-        }
-        start(info.name, _read_escapes(given | single), config, resume)
-
-    train.__signature__ = inspect.Signature(list(_parameters(info, arguments)))  # type: ignore[attr-defined]
-    paper = f" {info.paper}." if info.paper else ""
-    made = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    made.command(info.name, cls=MethodCommand, help=f"{info.title}.{paper} Needs {info.feedback}.")(train)
-    command = typer.main.get_command(made)
-    assert isinstance(command, MethodCommand)
-    command.info = info
-    return command
+    own = [replace(one, heading=f"Method {info.name}", common=True) for one in settings_in(info.settings)]
+    of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
+    settings = {one.path: one for one in (*own, *of_run)}
+    unseen = frozenset(names_of_trl()) - settings.keys()
+    return Command(f"trueup train {info.name}", settings, files="data", more=MORE, unseen=unseen)
 
 
 def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
@@ -124,61 +74,46 @@ def start(method: str, given: dict[str, Any], config: str | None, resume: str | 
     api.resume(resume, changeable(resumed))
 
 
-def _parameters(info: MethodInfo, arguments: Sequence[str]) -> Iterator[inspect.Parameter]:
-    """The command's parameters: what is given once, the settings in their groups, TRL's names unseen."""
-    from trueup.cli.options import option, parameter
-    from trueup.config.annotator_names import run_settings
-    from trueup.config.trl import names_of_trl
-    from trueup.settings.schema import settings_in
+def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
+    """The common settings, or all; those of gathering where the command as it stands gathers."""
+    from trueup.cli.options import print_help
 
-    more = typer.Argument(None, metavar="[FILE]...", help="More files with feedback, after --data FILE.")
-    config = typer.Option(
-        None, "--config", metavar="FILE", help="YAML file with settings; options go over it."
-    )
-    resume = typer.Option(None, "--resume", metavar="RUN", help="Go on with the run in this folder.")
-    yield parameter("more", list[str] | None, more)
-    yield parameter("config", str | None, config)
-    yield parameter("resume", str | None, resume)
-    own = settings_in(info.settings)
-    for setting in own:
-        yield option(setting, f"Method {info.name}", setting.default)
-    for setting in run_settings():
-        yield option(setting, setting.heading, info.defaults.get(setting.path, setting.default))
-    present = {_name(argument) for argument in arguments} - {setting.path for setting in own}
-    for name in names_of_trl():
-        if name in present:
-            yield parameter(name, list[str] | None, typer.Option(None, f"--{name}", hidden=True))
-
-
-def _read_escapes(given: dict[str, Any]) -> dict[str, Any]:
-    """The values, with escapes read in the settings where the command line has them."""
-    from trueup.config.annotator_names import run_settings
-    from trueup.settings.schema import unescaped
-
-    escaped = {setting.path for setting in run_settings() if setting.escaped} & given.keys()
-    read = {
-        name: unescaped(given[name])
-        if isinstance(given[name], str)
-        else [unescaped(one) for one in given[name]]
-        for name in escaped
+    source = given.settings.get("source", [command.settings["source"].default])[-1]
+    gathers = source == "online" or any(name in given.settings for name in ("prompts", "annotator", "reward"))
+    every = given.help == "--help-all"
+    fitting = {
+        name: setting
+        for name, setting in command.settings.items()
+        if (every or setting.common) and (gathers or not setting.gathers)
     }
-    return given | read
+    if source == "online" and not every:
+        del fitting["data"]
+    shown = [(name, one) for name, one in fitting.items() if len(one.choices) != 1 or one.words]
+    if not every:  # few of each: one box
+        own = f"Method {info.name}"
+        shown = [(name, one if one.heading == own else replace(one, heading="A run")) for name, one in shown]
+    what = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
+    if gathers and not info.needs_scores:
+        what = "--prompts prompts.jsonl --annotator local:models/judge"
+    paper = f" {info.paper}." if info.paper else ""
+    about = [
+        f"{info.title}.{paper} Needs {info.feedback}.",
+        f"{command.name} --model models/sft {what} --output runs/{info.name}",
+    ]
+    print_help(command, about, shown, brief=not every)
+    if not every:
+        typer.echo(f" Every setting: {command.name} --help-all")
+    if not gathers:
+        how = "--source online" if "online" in info.sources else "--prompts FILE"
+        typer.echo(f" Those of sampling and judging: {command.name} {how} {given.help}")
+    typer.echo("")
 
 
-def _path(name: str) -> str:
-    """The setting that a parameter stands for."""
-    return name.replace("__", ".")
+def _print_methods() -> None:
+    from trueup.methods import METHODS
 
-
-def _with_values(arguments: Sequence[str], switches: set[str]) -> Iterator[str]:
-    """The arguments, with `true` after every switch that stands alone."""
-    for argument, following in pairwise([*arguments, "--"]):
-        yield argument
-        alone = following.startswith("--") and "=" not in argument
-        if alone and argument.startswith("--") and _name(argument) in switches:
-            yield "true"
-
-
-def _name(argument: str) -> str:
-    """The setting that an argument names: `--learning-rate=1e-6` names `learning_rate`."""
-    return argument.removeprefix("--").partition("=")[0].replace("-", "_")
+    typer.echo("\n Usage: trueup train METHOD [OPTIONS]\n\n Align a model with feedback.\n")
+    wide = max(map(len, METHODS))
+    for info in METHODS.values():
+        typer.echo(f"   {info.name:{wide}}  {info.title}")
+    typer.echo("\n What each needs: trueup methods. Its settings: trueup train METHOD --help\n")

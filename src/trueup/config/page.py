@@ -26,7 +26,9 @@ A setting has one name everywhere: in YAML (nested or dotted), on the command li
 - What is given on the command line goes over the file, and the file over the method's own defaults.
 - A setting that takes several values is a list in YAML and is given several times on the command line;
   `--data a.jsonl b.jsonl` works too.
-- A switch may stand alone on the command line: `--lora` is `--lora true`.
+- A switch may stand alone on the command line: `--lora` is `--lora true`, and `--no-lora` is `--lora false`.
+- `trueup train METHOD --help` shows what is usually set and `--help-all` everything; `--source online` before it adds
+  what samples and judges.
 - An unknown name is refused, with the nearest known one. Of two names for one thing in the same place
   (`epochs` and `steps`, TRL's name and ours) one is given.
 - The `run.yaml` of a finished run is also a file for `--config`: give another `--output`.

@@ -37,6 +37,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Positive = Annotated[float, Field(gt=0)]
 COMMON = Role(common=True)
 EXAMPLES = Role(common=True, affects="examples")
+GATHERING = Role(common=True, affects="examples", gathers=True)
 HELD_OUT = Role(common=True, affects="nothing")
 NO_DATA = (
     "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
@@ -82,15 +83,15 @@ class RunSettings(BaseModel):
     """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
     prompts: Annotated[Texts, EXAMPLES] = ()
     """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), EXAMPLES] = None
+    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), GATHERING] = None
     """Who judges the responses sampled."""
-    sampler: Annotated[SamplerSettings, Role(affects="examples")] = SamplerSettings()
+    sampler: Annotated[SamplerSettings, Role(affects="examples", gathers=True)] = SamplerSettings()
     """How responses are sampled."""
-    round_prompts: Annotated[Amount | None, EXAMPLES] = None
+    round_prompts: Annotated[Amount | None, GATHERING] = None
     """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
     round_passes: Annotated[Count, COMMON] = 1
     """Passes over what was sampled at a time."""
-    reward_kl: Annotated[float, Field(ge=0), EXAMPLES] = 0.0
+    reward_kl: Annotated[float, Field(ge=0), Role(affects="examples", gathers=True)] = 0.0
     """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""
 
     epochs: Annotated[Positive | None, Role("Length and batches", common=True, affects="examples")] = None
@@ -99,7 +100,7 @@ class RunSettings(BaseModel):
     """Optimizer steps, instead of epochs."""
     batch_size: Annotated[Count, COMMON] = 32
     """Examples per optimizer step."""
-    micro_batch_tokens: Annotated[Count, COMMON] = 8192
+    micro_batch_tokens: Count = 8192
     """Most tokens in one forward pass. It sets memory and speed, not the result: a step sums its passes."""
     max_length: Annotated[int, Field(ge=2), COMMON] = 1024
     """Most tokens of a prompt and one of its responses together."""
@@ -132,7 +133,7 @@ class RunSettings(BaseModel):
     lora: Annotated[LoraSettings | None, BeforeValidator(_mapping_or_switch), COMMON] = None
     """Train a low-rank adapter instead of every weight."""
 
-    precision: Annotated[Precision, Role("Model and machine", common=True)] = "auto"
+    precision: Annotated[Precision, Role("Model and machine")] = "auto"
     """Precision of the computation; weights stay in fp32. auto is bf16 where the device is faster with it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute. auto is the GPU if there is one."""

@@ -51,7 +51,7 @@ class Role:
     """Marks a setting with what it is beside its type; whatever asks for that reads it here.
 
     A setting without a mark changes the result, cannot change when a run is resumed, and is shown by `--help-all`
-    alone. One inside another (`sampler.top_p`) affects what the outer one does.
+    alone. One inside another (`sampler.top_p`) affects and gathers what the outer one does.
     """
 
     heading: str = ""
@@ -61,6 +61,8 @@ class Role:
     affects: Affects | None = None
     """What it can change: `result`, the finished model or file; `examples`, which examples there are, and a run that
     replays them ends the same; or `nothing` but how the work is done and told."""
+    gathers: bool = False
+    """Has an effect only where a run samples and judges responses itself."""
     resume: bool = False
     """May change when a run is resumed, as it cannot change the result or only decides whether the run goes on at all.
     `threads` may not: sums in another order differ in the last bit."""
@@ -155,8 +157,9 @@ class Setting:
     heading: str = ""
     common: bool = False
     affects: Affects = "result"
+    gathers: bool = False
     resume: bool = False
-    """These four as in `Role`."""
+    """These five as in `Role`."""
 
     @property
     def allowed(self) -> str:
@@ -223,7 +226,12 @@ def _of_fields(
         default = getattr(instance, name, None if field.is_required() else field.default)
         role = next((mark for mark in field.metadata if isinstance(mark, Role)), Role())
         heading = role.heading or heading
-        role = dataclasses.replace(role, heading=heading, affects=role.affects or outer.affects)
+        role = dataclasses.replace(
+            role,
+            heading=heading,
+            affects=role.affects or outer.affects,
+            gathers=role.gathers or outer.gathers,
+        )
         yield from _of_field(f"{prefix}{name}", field, default, variant, role)
 
 
@@ -237,6 +245,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         heading=role.heading,
         common=role.common,
         affects=role.affects or "result",
+        gathers=role.gathers,
         resume=role.resume,
     )
     if not nested:
