@@ -14,7 +14,7 @@ from support.online_runs import asked, write_prompts, write_reward
 from support.small_runs import metrics_of, model_bytes
 
 from trueup import journal
-from trueup.training.supply import collected
+from trueup.training import rounds
 
 Errors = Callable[[], str]
 
@@ -286,7 +286,7 @@ def test_everything_at_once_fails_in_the_middle(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a data set's responses among those judged: what was judged is not asked for again, nor paid for twice."""
-    monkeypatch.setattr(collected, "CHUNK", 4)
+    monkeypatch.setattr(rounds, "CHUNK", 4)
     prompts = [row["prompt"] for row in lines_of(write_prompts(tmp_path))]
     data = tmp_path / "pairs.jsonl"
     rows = [{"prompt": one, "chosen": "abcde", "rejected": "aa"} for one in [*prompts[:5], "another:"]]
@@ -330,7 +330,7 @@ def test_everything_at_once_fails_in_the_middle(
 def test_everything_at_once_by_a_function_that_fails_in_the_middle(
     tiny_model: Path, tmp_path: Path, errors: Errors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collected, "CHUNK", 4)
+    monkeypatch.setattr(rounds, "CHUNK", 4)
     function = write_reward(tmp_path)
     values = own(tiny_model, tmp_path, tmp_path / "whole", function)
     assert train("rwr", values) == 0

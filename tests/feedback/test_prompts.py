@@ -11,7 +11,7 @@ from support.small_runs import write_feedback
 from trueup.errors import InputError
 from trueup.feedback.prompts import read_prompts
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.sources.prompts import gather_prompts
+from trueup.sources.data import prompts_named
 
 USER = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "add"}}
@@ -66,7 +66,7 @@ def test_the_prompts_of_feedback(kind: str, tmp_path: Path) -> None:
 
 def test_the_world_comes_first_and_feedback_of_it_counts_too(tmp_path: Path) -> None:
     path = write(tmp_path / "asked.jsonl", {"prompt": "a"})
-    found = gather_prompts([str(path), "world:prompts?count=3&seed=5", "world:pairs?count=4&seed=5"])
+    found = prompts_named([str(path), "world:prompts?count=3&seed=5", "world:pairs?count=4&seed=5"])
     assert len(found.prompts) == 5 and found.prompts[-1].content == "a"
     assert found.lines == (
         "world:prompts?count=3&seed=5: 3 prompts of the built-in world",
@@ -108,13 +108,13 @@ def test_feedback_on_the_prompts_is_handed_on(tmp_path: Path) -> None:
     asked.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     rows = ('{"prompt": "b", "chosen": "c", "rejected": "d"}\n', '{"prompt": "e"}\n')
     pairs.write_text(rows[0])
-    found = gather_prompts([str(asked), str(pairs), "world:prompts?count=2", "world:pairs?count=3"])
+    found = prompts_named([str(asked), str(pairs), "world:prompts?count=2", "world:pairs?count=3"])
     assert [example.prompt.content for example in found.examples[3:]] == ["b"]
     assert len(found.examples) == 4 and len(found.prompts) == 5
     pairs.write_text("".join(rows))
     with pytest.raises(InputError, match=r"pairs\.jsonl:2"):
-        gather_prompts([str(pairs)])
-    skipped = gather_prompts([str(pairs), str(asked)], skip_bad=1)
+        prompts_named([str(pairs)])
+    skipped = prompts_named([str(pairs), str(asked)], skip_bad=1)
     assert [one.content for one in skipped.prompts] == ["b", "a"] and len(skipped.examples) == 1
     with pytest.raises(InputError, match=r"pairs\.jsonl:2"):
-        gather_prompts([str(pairs), str(pairs)], skip_bad=1)
+        prompts_named([str(pairs), str(pairs)], skip_bad=1)

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from support.faulty_feedback import canonical, pair, point, ranked, write
 
+from trueup.display import collected
 from trueup.errors import InputError
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.kinds import Severity
 from trueup.inspection.unused_keys import kind_of_key
-from trueup.sources.gather import gather
+from trueup.sources.data import examples_named
 
 SOUND = {
     "pairs": [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)],
@@ -238,8 +239,9 @@ def test_scores_that_do_not_contradict(
 def test_every_run_says_that_scores_contradict(tmp_path: Path) -> None:
     against = {**pair(), "score_chosen": 1, "score_rejected": 2}
     file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], against, {**against, "prompt": "say:"}])
-    said = gather([str(file)]).lines
-    assert said[1:] == (f"{file}: the scores or labels of 2 rows (rows 7, 8) contradict their comparison",)
+    with collected() as said:
+        examples_named([str(file)])
+    assert said[1:] == [f"{file}: the scores or labels of 2 rows (rows 7, 8) contradict their comparison"]
 
 
 KEYS = {

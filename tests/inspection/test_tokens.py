@@ -11,13 +11,14 @@ from support.faulty_feedback import pair, point, ranked, write
 from support.tiny_models import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.inspection.coding import Coding, load_coding, whole_group, world_tokenizer
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.shown import show, token_text
 from trueup.models.load import load
-from trueup.training.prepare import prepare
+from trueup.training.preprocess import tokens_of
 
 SOUND = [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)]
 CHAT = [
@@ -229,18 +230,17 @@ def test_the_account_is_that_of_training(
     loaded = coding.loaded
     limits = Limits(max_length, max_prompt_length)
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
-    prepared = prepare(map(whole_group, examples), encoder, what="training")
+    with collected() as lines:
+        groups = tokens_of(map(whole_group, examples), encoder, what="training")
     tokenized = inspection.tokenized
     assert tokenized is not None
-    assert len(prepared.groups) == len(examples) - tokenized.left_out
-    said = " ".join(prepared.lines)
-    responses = sum(len(group.responses) for group in prepared.groups)
+    assert len(groups) == len(examples) - tokenized.left_out
+    said = " ".join(lines)
+    responses = sum(len(group.responses) for group in groups)
     assert (f"{tokenized.responses_cut} of {responses} responses lost their end" in said) == bool(
         tokenized.responses_cut
     )
-    assert (f"{tokenized.prompts_cut} of {len(prepared.groups)} prompts lost" in said) == bool(
-        tokenized.prompts_cut
-    )
+    assert (f"{tokenized.prompts_cut} of {len(groups)} prompts lost" in said) == bool(tokenized.prompts_cut)
     assert inspection.lengths is not None
     assert inspection.lengths.kinds["prompts"] == tuple(len(str(one.prompt.content)) + 1 for one in examples)
     uncut = [len(str(response.content)) + 1 for one in examples for response in one.responses]

@@ -17,6 +17,7 @@ from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.reference import Reference
 from trueup.sources.offline import OfflineSource
+from trueup.sources.source import Batching
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import train_step
 
@@ -52,8 +53,9 @@ def make_source(count: int = 12, held_out: int = 3, **changes: Any) -> OfflineSo
         token_group(3 + seed % 3, [2 + seed % 2, 4], seed, relation=PairRelation(((0, 1, 1.0),)))
         for seed in range(count + held_out)
     ]
-    values = {"batch_size": 4, "budget": 24, "seed": 0, "total": 2 * count, **changes}
-    return OfflineSource(groups[:count], groups[count:], Pairs.collate, **values)
+    values = {"batch_size": 4, "budget": 24, "pairing": None, "seed": 0, "total": 2 * count, **changes}
+    batching = Batching(Pairs.collate, values.pop("budget"), values.pop("pairing"))
+    return OfflineSource(groups[:count], groups[count:], batching, **values)
 
 
 @dataclass
@@ -83,7 +85,7 @@ class Training:
 
     def _advance(self) -> bool:
         self.step += 1
-        batches = self.source.batches(self.step)
+        batches = self.source.step(self.step).batches
         train_step(
             self.policy, self.reference, methods.dpo(), batches, self.optimizer,
             step=self.step, learning_rate=1e-2,

@@ -17,7 +17,7 @@ from trueup.references import cached
 from trueup.references.cached import CachedReference, read_table, write_table
 from trueup.references.choices import Cached, Frozen
 from trueup.references.table import Table
-from trueup.training.invariants import check_first_batch
+from trueup.training.setup import check_first_batch
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def test_a_fresh_cache_equals_a_frozen_model_bit_for_bit() -> None:
     """In the first pass, whose micro-batches it was computed in; to rounding in later ones, cut differently."""
     ours, theirs = Training(make_policy(), Cached()), Training(make_policy(), Frozen())
     for step in range(1, 7):
-        batches = ours.source.batches(step)
+        batches = ours.source.step(step).batches
         got, expected = (token_log_probs(one.reference, batches) for one in (ours, theirs))
         if step <= 3:
             assert torch.equal(got, expected)
@@ -65,7 +65,7 @@ def test_a_second_run_computes_nothing_and_reads_the_same() -> None:
     with forwards() as seen:
         second = Training(make_policy(), Cached(), source=make_source(seed=5))  # in another order
     assert not seen
-    batches = list(first.source.held_out()) + first.source.batches(1)
+    batches = list(first.source.held_out()) + first.source.step(1).batches
     assert torch.equal(*(token_log_probs(one.reference, batches) for one in (first, second)))
     assert first.reference.identity == second.reference.identity
 
@@ -81,7 +81,7 @@ def test_the_cache_holds_what_the_weights_say_however_many_runs_added_to_it() ->
     passes(source=make_source(4, 0, budget=1))
     passes(source=make_source(12, 0, budget=1))
     training = Training(make_policy(), Cached())
-    batches = training.source.batches(1) + training.source.batches(2)
+    batches = training.source.step(1).batches + training.source.step(2).batches
     torch.testing.assert_close(
         token_log_probs(training.reference, batches),
         token_log_probs(make_policy(), batches),
@@ -249,7 +249,7 @@ def test_a_cache_of_another_model_does_not_pass_the_check_of_the_first_batch() -
     assert isinstance(training.reference, CachedReference)
     disturb(policy.network)
     with pytest.raises(NumericsError, match=r"differs from its reference.*stale cache"):
-        check_first_batch(policy, training.reference, training.source.batches(1)[0])
+        check_first_batch(policy, training.reference, training.source.step(1).batches[0])
 
 
 def test_a_checkpoint_holds_only_what_its_own_run_needs() -> None:

@@ -13,7 +13,7 @@ from trueup.models.identity import model_identity, moved_identity
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, NoReference, TrustRegion
 from trueup.references.reference import State
-from trueup.training.invariants import check_first_batch
+from trueup.training.setup import check_first_batch
 
 SOFT, HARD = TrustRegion(alpha=0.6, every=2), TrustRegion(alpha=1.0, every=2)
 KINDS = [
@@ -31,14 +31,18 @@ def own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("choice, weights", KINDS)
-def test_at_the_start_every_log_ratio_is_exactly_zero(choice: Any, weights: str) -> None:
+def test_at_the_start_every_log_ratio_is_exactly_zero(
+    choice: Any, weights: str, caplog: pytest.LogCaptureFixture
+) -> None:
     training = Training(make_policy(weights), choice, weights)
     for step in (1, 2):
-        batches = training.source.batches(step)
+        batches = training.source.step(step).batches
         ours, theirs = (token_log_probs(one, batches) for one in (training.policy, training.reference))
         assert torch.equal(ours, theirs)
-    said = check_first_batch(training.policy, training.reference, training.source.batches(1)[0])
-    assert said == f"reference {training.reference.identity}: first batch agrees with the policy exactly"
+    with caplog.at_level("INFO", logger="trueup.training.setup"):
+        check_first_batch(training.policy, training.reference, training.source.step(1).batches[0])
+    agrees = f"reference {training.reference.identity}: first batch agrees with the policy exactly"
+    assert caplog.messages == [agrees]
 
 
 @pytest.mark.parametrize("choice, weights", KINDS)
@@ -50,7 +54,7 @@ def test_the_optimizer_sees_the_policy_alone(choice: Any, weights: str) -> None:
     training.advance(2)
     assert set(training.optimizer.parameters) == expected
     training.optimizer.zero_grad()
-    assert training.reference.log_probs(training.source.batches(3)[0]).token_S.requires_grad is False
+    assert training.reference.log_probs(training.source.step(3).batches[0]).token_S.requires_grad is False
     trainable = {name for name, value in training.policy.network.named_parameters() if value.requires_grad}
     assert trainable == expected
 
@@ -105,7 +109,7 @@ def test_a_restored_reference_goes_on_bit_for_bit(choice: Any, weights: str) -> 
     second.optimizer.restore({key: value.clone() for key, value in first.optimizer.state().items()})
     second.step = first.step
     for _ in range(2):
-        batches = first.source.batches(first.step + 1)
+        batches = first.source.step(first.step + 1).batches
         assert torch.equal(*(token_log_probs(one.reference, batches) for one in (first, second)))
         assert first.reference.identity == second.reference.identity
         assert first.advance() == second.advance()
@@ -117,7 +121,7 @@ def test_a_reference_has_no_dropout_and_draws_nothing(choice: Any) -> None:
     """Though the policy that it stands for is in training, and has."""
     policy = make_policy("started", dropout=0.5)
     training = Training(policy, choice, "started", begin=False)
-    batches, before = training.source.batches(1), torch.get_rng_state()
+    batches, before = training.source.step(1).batches, torch.get_rng_state()
     training.reference.start(training.source)
     found = token_log_probs(training.reference, batches)
     assert torch.equal(torch.get_rng_state(), before)
@@ -129,10 +133,10 @@ def test_no_reference_offers_nothing() -> None:
     absent = build(NoReference(), make_policy(), starts_from_adapter=False, offline=True)
     source = make_source()
     absent.start(source)
-    assert absent.log_probs(source.batches(1)[0]) is None
+    assert absent.log_probs(source.step(1).batches[0]) is None
     assert not absent.update(1, source)
     assert absent.state() == State(facts={"identity": ""})
-    assert check_first_batch(make_policy(), absent, source.batches(1)[0]) is None
+    check_first_batch(make_policy(), absent, source.step(1).batches[0])
 
 
 @pytest.mark.parametrize(
@@ -152,7 +156,7 @@ def test_frozen_under_a_started_adapter_is_that_adapter() -> None:
     """And not the base model, which is where a fresh adapter starts, and what peft's own default would be."""
     policy = make_policy("started")
     training = Training(policy, Frozen(), "started")
-    batches = training.source.batches(1)
+    batches = training.source.step(1).batches
     start = token_log_probs(make_policy("started"), batches)
     training.advance(4)
     assert torch.equal(token_log_probs(training.reference, batches), start)
@@ -164,7 +168,7 @@ def test_frozen_under_a_started_adapter_is_that_adapter() -> None:
 def test_adapter_off_is_the_base_model_however_far_the_adapter_went() -> None:
     training = Training(make_policy("lora"), AdapterOff(), "lora")
     disturb(training.policy.network)
-    batches = training.source.batches(1)
+    batches = training.source.step(1).batches
     assert torch.equal(token_log_probs(training.reference, batches), token_log_probs(make_policy(), batches))
 
 

@@ -30,7 +30,7 @@ def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
     theirs = Training(make_policy(), region, source=source, make=model_copy)
     drift = []
     for step in range(1, source.num_steps + 1):
-        batches = source.batches(step)
+        batches = source.step(step).batches
         expected = token_log_probs(theirs.reference, batches)
         assert torch.equal(token_log_probs(ours.reference, batches), expected)
         held_out = list(source.held_out())
@@ -52,7 +52,7 @@ def test_a_group_that_comes_twice_between_two_moves_has_one_value() -> None:
     ours = Training(make_policy(), region, source=source, make=look_ahead)
     theirs = Training(make_policy(), region, source=source, make=model_copy)
     for step in range(1, 7):
-        batches = source.batches(step)
+        batches = source.step(step).batches
         got, expected = (token_log_probs(one.reference, batches) for one in (ours, theirs))
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)  # float32, values up to 10
         assert step > 3 or torch.equal(got, expected)
@@ -69,7 +69,7 @@ def test_nothing_but_the_next_period_is_kept() -> None:
         assert set(training.reference.table.entries) == coming | held_out
         if steps.stop <= source.num_steps:
             with pytest.raises(KeyError):
-                training.reference.log_probs(source.batches(steps.stop)[0])
+                training.reference.log_probs(source.step(steps.stop).batches[0])
         training.advance(2)
     assert set(training.reference.table.entries) == held_out  # the run is over
 
@@ -77,10 +77,10 @@ def test_nothing_but_the_next_period_is_kept() -> None:
 def test_it_costs_one_forward_pass_for_each_micro_batch() -> None:
     source = make_source(count=12, total=12)
     training = Training(make_policy(), TrustRegion(alpha=1.0, every=3), source=source)
-    batches = sum(len(source.batches(step)) for step in (1, 2, 3))
+    batches = sum(len(source.step(step).batches) for step in (1, 2, 3))
     with forwards() as seen:
         training.advance(2)
-    assert len(seen) == len(source.batches(1)) + len(source.batches(2))  # the policy's own
+    assert len(seen) == len(source.step(1).batches) + len(source.step(2).batches)  # the policy's own
     with forwards() as seen:
         Training(make_policy(), TrustRegion(alpha=1.0, every=3), source=source)
     assert len(seen) == batches + len(list(source.held_out()))

@@ -45,7 +45,7 @@ def test_an_update_is_due_every_so_many_steps(every: int, steps: list[int]) -> N
 @pytest.mark.parametrize("weights", ["full", "lora", "started"])
 def test_frozen_does_not_follow(weights: str) -> None:
     training = Training(make_policy(weights), Frozen(), weights)
-    batches = training.source.batches(1)
+    batches = training.source.step(1).batches
     before, identity = token_log_probs(training.reference, batches), training.reference.identity
     assert training.advance(4) == [False] * 4
     assert torch.equal(token_log_probs(training.reference, batches), before)
@@ -130,7 +130,7 @@ def test_a_soft_reference_of_an_adapter_computes_with_its_mixed_weights() -> Non
             key = f"base_model.model.{name}"
             if key in mixed:
                 module.weight += scale * mixed[key].float()
-    batches = training.source.batches(1)
+    batches = training.source.step(1).batches
     torch.testing.assert_close(
         token_log_probs(training.reference, batches), token_log_probs(dense, batches), rtol=1e-5, atol=1e-5
     )  # float32 sums in another order: weights are merged in one and added at run time in the other

@@ -7,8 +7,10 @@ from references.policies import make_source
 from support.tiny_models import token_group
 
 from trueup.batch.batch import Batch
+from trueup.batch.index import Demonstrations
 from trueup.batch.tokens import mismatched
 from trueup.sources.offline import OfflineSource
+from trueup.sources.source import Batching
 
 PAIRING = partial(mismatched, max_length=64)
 
@@ -28,7 +30,7 @@ def flat(batches: list[Batch[Any]]) -> dict[bytes, list[bytes]]:
 
 def test_there_are_none_unless_they_are_asked_for() -> None:
     source = make_source(8, 4)
-    assert source.mismatched(1) == source.held_out_mismatched() == []
+    assert not source.step(1).mismatched and not source.held_out().mismatched
 
 
 def test_each_prompt_takes_the_responses_of_the_next_group_of_the_pass() -> None:
@@ -42,17 +44,16 @@ def test_each_prompt_takes_the_responses_of_the_next_group_of_the_pass() -> None
             one.prompt.tobytes(): [row.ids.tobytes() for row in other.responses]
             for one, other in zip(laid[part], following[part], strict=True)
         }
-        assert flat(source.mismatched(step)) == expected
-    assert contents(source.mismatched(2)) == contents(source.mismatched(2))
+        assert flat(source.step(step).mismatched) == expected
+    assert contents(source.step(2).mismatched) == contents(source.step(2).mismatched)
 
 
 def test_a_group_with_the_same_prompt_is_passed_over() -> None:
     twins = [token_group(3, [2], 7), token_group(3, [2], 7), token_group(4, [3], 9)]
-    plain = make_source(3, 0)
     source = OfflineSource(
-        twins, [], plain.collate, batch_size=3, budget=64, seed=0, total=3, pairing=PAIRING
+        twins, [], Batching(Demonstrations.collate, 64, PAIRING), batch_size=3, seed=0, total=3
     )
-    made = [group for batch in source.mismatched(1) for group in batch.groups]
+    made = [group for batch in source.step(1).mismatched for group in batch.groups]
     assert len(made) == 3
     for group in made:
         own = next(one for one in twins if one.prompt.tobytes() == group.prompt.tobytes())
@@ -61,23 +62,16 @@ def test_a_group_with_the_same_prompt_is_passed_over() -> None:
 
 def test_a_reference_that_looks_ahead_is_given_them_too() -> None:
     source = make_source(8, 3, batch_size=4, total=16, pairing=PAIRING)
-    expected = [*source.batches(1), *source.mismatched(1), *source.batches(2), *source.mismatched(2)]
+    expected = [*source.step(1), *source.step(2)]
     assert contents(source.upcoming(0, 2)) == contents(expected)
-    held_out = [*source.held_out_batches(), *source.held_out_mismatched()]
-    assert contents(source.held_out()) == contents(held_out)
-    assert len(flat(source.held_out_mismatched())) == 3
+    assert len(flat(source.held_out().mismatched)) == 3
 
 
 def test_everything_holds_the_mismatched_groups_of_later_passes() -> None:
     """They differ from pass to pass, as the order does."""
     source = make_source(8, 0, batch_size=4, total=24, pairing=PAIRING)
     keys = {group.key for batch in source.everything() for group in batch.groups}
-    wanted = {
-        group.key
-        for step in range(1, 7)
-        for batch in [*source.batches(step), *source.mismatched(step)]
-        for group in batch.groups
-    }
+    wanted = {group.key for step in range(1, 7) for batch in source.step(step) for group in batch.groups}
     assert keys == wanted
     assert len(wanted) > 2 * 8
 
@@ -85,7 +79,12 @@ def test_everything_holds_the_mismatched_groups_of_later_passes() -> None:
 def test_strata_are_spread_over_every_batch() -> None:
     groups = [token_group(3, [2], number, relation=number % 4 == 0) for number in range(8)]
     source = OfflineSource(
-        groups, [], make_source().collate, batch_size=4, budget=64, seed=3, total=16,
+        groups,
+        [],
+        Batching(Demonstrations.collate, 64),
+        batch_size=4,
+        seed=3,
+        total=16,
         stratum=lambda relation: relation,
-    )  # fmt: skip
+    )
     assert [sum(group.relation for group in source.step_groups(step)) for step in range(1, 5)] == [1] * 4

@@ -82,9 +82,9 @@ def contents(batches: Any) -> list[tuple[list[int], list[str], list[int]]]:
 
 def test_a_step_is_always_cut_the_same_way() -> None:
     source = make_source(12, 0)
-    assert contents(source.batches(2)) == contents(source.batches(2))
-    assert len(source.batches(2)) == 2
-    assert Counter(group.key for batch in source.batches(2) for group in batch.groups) == Counter(
+    assert contents(source.step(2).batches) == contents(source.step(2).batches)
+    assert len(source.step(2).batches) == 2
+    assert Counter(group.key for batch in source.step(2).batches for group in batch.groups) == Counter(
         group.key for group in source.step_groups(2)
     )
 
@@ -92,9 +92,9 @@ def test_a_step_is_always_cut_the_same_way() -> None:
 def test_upcoming_is_what_will_be_trained_on() -> None:
     """So that a reference sees the micro-batches of training, and nothing after the last step."""
     source = make_source(12, 0, total=22)
-    coming = [contents(source.batches(step)) for step in (3, 4, 5)]
+    coming = [contents(source.step(step).batches) for step in (3, 4, 5)]
     assert contents(source.upcoming(2, 3)) == [batch for step in coming for batch in step]
-    last = [batch for step in (5, 6) for batch in contents(source.batches(step))]
+    last = [batch for step in (5, 6) for batch in contents(source.step(step).batches)]
     assert contents(source.upcoming(4, 100)) == last
     assert contents(source.upcoming(6, 100)) == []
     assert contents(source.upcoming(0, 0)) == []
@@ -118,14 +118,6 @@ def test_held_out_examples_are_all_evaluated_and_never_trained_on() -> None:
     assert source.has_held_out
     assert not make_source(12, 0).has_held_out
     assert contents(make_source(12, 0).held_out()) == []
-
-
-def test_a_signal_is_heard_before_every_batch_for_a_reference_or_an_evaluation() -> None:
-    heard: list[int] = []
-    source = make_source(12, 3, poll=lambda: heard.append(len(heard)))
-    assert len(heard) == 0
-    assert len(list(source.upcoming(0, 2))) == len(heard) == 4
-    assert len(list(source.held_out())) == len(heard) - 4 == 2
 
 
 def test_the_random_states_of_torch_and_python_take_no_part() -> None:

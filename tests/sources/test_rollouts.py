@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.small_runs import stopping_at
 from support.tiny_models import BOS, EOS, token_group, toy_network
 
 from trueup.batch.batch import Batch, collate_batch
@@ -20,7 +21,7 @@ from trueup.models.causal import CausalModel
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round
 from trueup.references.reference import NullReference
-from trueup.sources.rollouts import from_tensors, learnable, to_tensors
+from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
 
 GROUPS = [
     token_group(6, [3, 2], 0, RankRelation((1.0, -1.0)), Origin("examples.jsonl", 1)),
@@ -63,7 +64,7 @@ def seen(groups: list[TokenGroup[Any]], policy: CausalModel, reference: Any, bud
         zero_S = torch.zeros_like(given.log_probs.token_S)
         return Learnable(zero_S, zero_S, {})
 
-    learnable(groups, policy, reference, rollout, {}, end_ids={EOS}, budget=budget)
+    Advantages(rollout, policy, reference, {EOS}, budget)(groups, {})
     return found[0]
 
 
@@ -94,7 +95,7 @@ PPO = GeneralisedAdvantages(KLControl(0.1, 6.0))
 
 
 def learned(budget: int = 1000, memory: Mapping[str, float] | None = None) -> Any:
-    return learnable(GROUPS, valued(), Other(), PPO, memory or {}, end_ids={EOS}, budget=budget)
+    return Advantages(PPO, valued(), Other(), {EOS}, budget)(GROUPS, memory or {})  # type: ignore[arg-type]
 
 
 def test_what_is_learned_does_not_depend_on_the_budget() -> None:
@@ -178,7 +179,7 @@ def test_numbers_that_are_not_finite_name_their_responses(part: str, what: str, 
     if part == "head":
         names = r"response 1 of examples.jsonl:1, response 1 of examples.jsonl:3.*|response 1 of examples.jsonl:.*"
     with pytest.raises(NumericsError, match=rf"the {what} of {names} is not finite \((nan|inf|-inf)\)"):
-        learnable([GROUPS[0], group], policy, reference, PPO, {}, end_ids={EOS}, budget=budget)  # type: ignore[arg-type]
+        Advantages(PPO, policy, reference, {EOS}, budget)([GROUPS[0], group], {})  # type: ignore[arg-type]
 
 
 def test_an_advantage_that_is_not_finite_is_refused() -> None:
@@ -187,19 +188,14 @@ def test_an_advantage_that_is_not_finite_is_refused() -> None:
         return Learnable(zero_S.index_fill(0, torch.tensor([3]), float("nan")), zero_S, {})
 
     with pytest.raises(NumericsError, match=r"the advantage of response 2 of examples.jsonl:1 is not finite"):
-        learnable(GROUPS, valued(), NullReference(), rollout, {}, end_ids={EOS}, budget=1000)
+        Advantages(rollout, valued(), NullReference(), {EOS}, 1000)(GROUPS, {})
 
 
-def test_a_stop_is_noticed_between_forward_passes() -> None:
-    asked: list[int] = []
-
-    def poll() -> None:
-        asked.append(1)
-        if len(asked) == 2:
-            raise Stopped
-
+def test_a_stop_is_noticed_between_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = stopping_at(monkeypatch, 2)
     with pytest.raises(Stopped):
-        learnable(GROUPS, valued(), Other(), PPO, {}, end_ids={EOS}, budget=1, poll=poll)
+        learned(budget=1)
+    assert len(looks) == 2
 
 
 def test_ends_are_the_tokenizers_own() -> None:

@@ -200,3 +200,19 @@ def metrics_of(output: Path) -> list[dict[str, Any]]:
 def model_bytes(output: Path) -> dict[str, bytes]:
     """The finished model's weight files."""
     return {path.name: path.read_bytes() for path in sorted((output / "model").glob("*.safetensors"))}
+
+
+def stopping_at(monkeypatch: Any, number: int) -> list[int]:
+    """Have the n-th look at the stop flag find a signal; a list that grows by one with every look."""
+    from trueup import stop
+    from trueup.errors import Stopped
+
+    looks: list[int] = []
+
+    def check() -> None:
+        looks.append(1)
+        if len(looks) == number:
+            raise Stopped("SIGTERM")
+
+    monkeypatch.setattr(stop, "check", check)
+    return looks

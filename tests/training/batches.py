@@ -19,8 +19,8 @@ from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
 from trueup.references.model_copy import ModelCopy
-from trueup.sources.rollouts import learnable
-from trueup.training.prepare import prepare
+from trueup.sources.rollouts import Advantages
+from trueup.training.preprocess import tokens_of
 from trueup.training.whole import needs_mismatched
 
 TOKENIZER = char_tokenizer()
@@ -34,7 +34,7 @@ def method_groups(
     examples = read_feedback([write_feedback(folder, count)[KIND[name]]]).examples
     rewritten = fit_all(method.transforms, examples).rewrite(examples)
     encoder = Encoder(TOKENIZER, end_ids=(TOKENIZER.eos_token_id,), limits=Limits(256))
-    groups = list(prepare(apply(method.view, rewritten).groups, encoder, what="training").groups)
+    groups = tokens_of(apply(method.view, rewritten).groups, encoder, what="training")
     if method.rollout is not None:
         policy = text_policy()
         other = CausalModel(toy_network("llama", 1, vocab_size=len(TOKENIZER)))
@@ -42,9 +42,7 @@ def method_groups(
             for value in policy.network.parameters():
                 value.mul_(0.99)
         ends = encoder.end_ids
-        groups, _, _ = learnable(
-            groups, policy, ModelCopy(other), method.rollout, {}, end_ids=ends, budget=64
-        )
+        groups, _, _ = Advantages(method.rollout, policy, ModelCopy(other), ends, budget=64)(groups, {})
     return method, groups
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.toy_checkpoints import flip, none_said, same, toy
+from training.toy_checkpoints import flip, same, toy
 
 from trueup.errors import CheckpointError
 from trueup.training import checkpoint as checkpoints
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_was_saved_comes_back(folder: Path) -> None:
-    assert same(load_newest(folder, warn=none_said), toy(6))
+    assert same(load_newest(folder), toy(6))
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000003", "step-00000006"]
 
 
@@ -38,14 +38,14 @@ def test_it_is_tensors_and_json(folder: Path) -> None:
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert load_newest(tmp_path / "checkpoints", warn=none_said) is None
+    assert load_newest(tmp_path / "checkpoints") is None
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     for step in (3, 6, 9, 12):
         save(tmp_path, toy(step), keep=keep)
-        assert same(load_newest(tmp_path, warn=none_said), toy(step))
+        assert same(load_newest(tmp_path), toy(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"step-{step:08d}" for step in (3, 6, 9, 12)[-keep:]
     ]
@@ -75,11 +75,11 @@ FILES = (
     ],  # space after JSON changes nothing
 )
 def test_a_damaged_file_is_named_and_the_checkpoint_before_it_used(
-    folder: Path, name: str, damage: str
+    folder: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     DAMAGE[damage](folder / "step-00000006" / name)
-    said: list[str] = []
-    assert same(load_newest(folder, warn=said.append), toy(3))
+    assert same(load_newest(folder), toy(3))
+    said = caplog.messages
     assert len(said) == 2
     assert f"{folder / 'step-00000006'}: damaged checkpoint, not used: " in said[0]
     if (name, damage) != (
@@ -113,7 +113,7 @@ def test_when_all_are_damaged_nothing_is_deleted(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     message = r"every checkpoint is damaged \(step-00000006, step-00000003\); nothing was deleted.*--output"
     with pytest.raises(CheckpointError, match=message) as raised:
-        load_newest(folder, warn=lambda line: None)
+        load_newest(folder)
     assert raised.value.exit_code == 4
     assert sorted(folder.rglob("*")) == before
 
@@ -126,13 +126,13 @@ def test_a_format_from_the_future_is_refused(folder: Path, monkeypatch: pytest.M
     with pytest.raises(
         CheckpointError, match=r"step-00000009: written in format 42 by a newer trueup.*Update"
     ):
-        load_newest(folder, warn=none_said)
+        load_newest(folder)
 
 
 def test_a_damaged_one_is_written_again_when_its_step_comes_again(folder: Path) -> None:
     flip(folder / "step-00000006" / "policy.safetensors")
     save(folder, toy(6), keep=2)
-    assert same(load_newest(folder, warn=none_said), toy(6))
+    assert same(load_newest(folder), toy(6))
 
 
 def test_a_whole_one_of_the_same_step_stays_as_it_is(folder: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_the_manifest_does_not_name_is_never_opened(folder: Path, tmp_path:
     proof = tmp_path / "proof"
     content = pickle.dumps(Payload(proof))
     (folder / "step-00000006" / name).write_bytes(content)
-    assert same(load_newest(folder, warn=none_said), toy(6))
+    assert same(load_newest(folder), toy(6))
     assert not proof.exists()
     pickle.loads(content)
     assert proof.exists()  # it would have been seen
@@ -171,7 +171,7 @@ def test_what_the_manifest_does_not_name_is_never_opened(folder: Path, tmp_path:
 
 def test_leftovers_of_a_killed_save_are_no_checkpoint(folder: Path) -> None:
     shutil.copytree(folder / "step-00000006", folder / ".step-00000009.part")
-    assert same(load_newest(folder, warn=none_said), toy(6))
+    assert same(load_newest(folder), toy(6))
     save(folder, toy(9), keep=2)
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000006", "step-00000009"]
 
@@ -215,7 +215,7 @@ def test_a_failed_save_leaves_what_was_there(
     with pytest.raises(CheckpointError, match=message):
         save(folder, toy(9), keep=keep)
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000003", "step-00000006"]
-    assert same(load_newest(folder, warn=none_said), toy(6))
+    assert same(load_newest(folder), toy(6))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from support.small_runs import kill_after, metrics_of, model_bytes, run_here, st
 
 from trueup.errors import InputError
 from trueup.feedback.condition import read_condition
-from trueup.training.supply import collected
+from trueup.training import rounds
 
 METHODS: dict[str, dict[str, Any]] = {
     "fa": {},
@@ -82,7 +82,7 @@ def test_a_data_set_s_own_responses_join_those_sampled(tiny_model: Path, tmp_pat
 def test_killed_while_it_samples_it_asks_for_the_rest_alone(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collected, "CHUNK", 2)
+    monkeypatch.setattr(rounds, "CHUNK", 2)
     write_reward(tmp_path)
     given = values(tiny_model, tmp_path, tmp_path / "whole")
     run_here("fa", given)

@@ -20,7 +20,7 @@ from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Example, Message, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.training import api
-from trueup.training.supply import offline
+from trueup.training import data as training_data
 
 TEXT = " <rm_score>: {reward} "
 Sources = list[Any]
@@ -36,14 +36,13 @@ def data(tmp_path: Path) -> dict[str, Path]:
 def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources]:
     """What the runs of this test train on, as token ids."""
     made: Sources = []
-    original = offline.make_source
+    original = training_data.offline_source
 
-    def make_source(*arguments: Any, **more: Any) -> Any:
-        source, lines = original(*arguments, **more)
-        made.append(source)
-        return source, lines
+    def offline_source(*arguments: Any, **more: Any) -> Any:
+        made.append(original(*arguments, **more))
+        return made[-1]
 
-    monkeypatch.setattr(offline, "make_source", make_source)
+    monkeypatch.setattr(training_data, "offline_source", offline_source)
     yield made
 
 
@@ -269,7 +268,7 @@ def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
     from trueup.evaluate.condition_sweep import sweep
     from trueup.evaluate.estimates import mean
     from trueup.models.load import load
-    from trueup.sources.prompts import gather_prompts
+    from trueup.sources.data import prompts_named
     from trueup.world.scorers import world_scorer
 
     run_here(
@@ -282,7 +281,7 @@ def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
     model = load(str(tmp_path / "ca/model"), device=torch.device("cpu"))
     now = model.condition
     assert isinstance(now, Condition)
-    asked = gather_prompts(["world:prompts?count=256&seed=1000003"]).prompts
+    asked = prompts_named(["world:prompts?count=256&seed=1000003"]).prompts
     tried = [now, now.asking_for(-0.2), now.asking_for(-2.5)]
     made = sweep(model, asked, world_scorer("world:gold"), tried).trials
     for worse in made[1:]:

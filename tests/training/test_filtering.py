@@ -11,11 +11,11 @@ from support.small_runs import run_here
 from support.tiny_models import char_tokenizer
 
 from trueup.config.resolve import resolve
-from trueup.display import Display
+from trueup.display import collected
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.models.load import load
-from trueup.training.data import gather_examples, make_source
+from trueup.training.data import Parts, read_data
 
 Row = dict[str, Any]
 TOKENIZER = char_tokenizer()
@@ -44,12 +44,12 @@ def trained_on(model: Path, files: list[Path], output: Path, **more: Any) -> tup
     given = {"model": str(model), "data": [str(file) for file in files], "output": str(output), **more}
     resolved = resolve("fa", overrides=given)
     method = METHODS["fa"].build(**dict(resolved.method_settings))
-    examples = gather_examples(resolved.settings, method)
     loaded = load(str(model), device=torch.device("cpu"))
-    source, lines = make_source(
-        examples, loaded, resolved.settings, method, display=Display(), poll=lambda: None
-    )
-    return source, [*examples.lines, *lines]
+    unused: Any = None
+    with collected() as lines:
+        parts = Parts(resolved.settings, method, unused, loaded, unused, unused)
+        source = read_data(resolved.settings, method).source(parts)
+    return source, list(lines)
 
 
 def texts(groups: Any) -> list[tuple[str, tuple[str, ...]]]:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from support.small_runs import in_child, metrics_of, model_bytes
 from training.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
-from training.toy_checkpoints import none_said
 
 from trueup import files
 from trueup.errors import CheckpointError
@@ -43,7 +42,7 @@ def signalled(where: Any, name: str, call: int, *numbers: int) -> Iterator[None]
 
 
 PLACES: dict[str, tuple[Any, str, int, int]] = {
-    "forward pass of the policy or the reference": (CausalModel, "_log_probs", 14, 7),
+    "forward pass of the policy or the reference": (CausalModel, "forward", 14, 7),
     "backward pass": (torch.Tensor, "backward", 7, 7),
     "step of the optimizer": (Optimizer, "step", 7, 7),
     "move of the reference": (ModelCopy, "update", 7, 7),
@@ -70,7 +69,7 @@ def test_a_signal_anywhere_stops_the_run_within_a_step(place: str, whole: Any, t
     status = json.loads((output / "status.json").read_text())
     assert status["state"] == "stopped"
     assert abs(status["step"] - step) <= 1
-    saved = load_newest(output / "checkpoints", warn=none_said)
+    saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step == status["step"]  # nothing that was done is lost
     goes_on(output, whole[1])
@@ -104,7 +103,7 @@ def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, whole: Any,
         "step-00000003",
         ".step-00000006.part",
     }
-    saved = load_newest(output / "checkpoints", warn=none_said)
+    saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step == 3
     goes_on(output, whole[1])
@@ -128,7 +127,7 @@ def test_a_run_killed_in_a_save_goes_on(number: int, whole: Any, tmp_path: Path)
             return train({**whole[0], "output": str(output)})
 
     assert in_child(body) == -signal.SIGKILL
-    saved = load_newest(output / "checkpoints", warn=none_said)
+    saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step in (3, 6)
     goes_on(output, whole[1])

@@ -27,6 +27,7 @@ from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, TrustRegion
 from trueup.sources.offline import OfflineSource
+from trueup.sources.source import Batching
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import evaluate, train_step
 
@@ -62,8 +63,8 @@ def make_source(budget: int) -> OfflineSource:
     """Two passes of two steps."""
     groups = make_groups(14)
     return OfflineSource(
-        groups[:10], groups[10:], Points.collate, batch_size=5, budget=budget, seed=3, total=20,
-        stratum=by_label, pairing=partial(mismatched, max_length=64),
+        groups[:10], groups[10:], Batching(Points.collate, budget, partial(mismatched, max_length=64)),
+        batch_size=5, seed=3, total=20, stratum=by_label,
     )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def test_every_step_is_that_of_the_formula(
         first = step - (step - 1) % 2  # of the pass
         laid = [*source.step_groups(first), *source.step_groups(first + 1)]
         metrics, gradient = followed.naive().expected(groups, others_of(groups, laid, place))
-        batches, far = source.batches(step), source.mismatched(step)
+        batches, far = source.step(step).batches, source.step(step).mismatched
         assert {len(batches), len(far)} == {1} if budget == ONE else min(len(batches), len(far)) > 2
         found = train_step(
             policy, reference, method, batches, optimizer, step=step, learning_rate=3e-3, mismatched=far
@@ -214,8 +215,8 @@ def test_every_step_is_that_of_the_formula(
     assert z0[0] == 0
     assert max(z0) > 0.1  # not clamped everywhere, or there was nothing to compare
     held_out = list(source.held_out_groups)
-    far = source.held_out_mismatched()
-    found = evaluate(policy, reference, method, source.held_out_batches(), STEPS, mismatched=far)
+    far = source.held_out().mismatched
+    found = evaluate(policy, reference, method, source.held_out().batches, STEPS, mismatched=far)
     metrics, _ = followed.naive().expected(held_out, others_of(held_out, held_out, 0))
     close({name.removeprefix("eval_"): value for name, value in found.items()}, metrics)
 
@@ -226,8 +227,8 @@ def first_step(choice: Any, policy: CausalModel, *, started: bool = False) -> di
     reference.start(source)
     optimizer = Optimizer(policy.network, AdamW())
     return train_step(
-        policy, reference, methods.kto(reference=choice), source.batches(1), optimizer,
-        step=1, learning_rate=1e-3, mismatched=source.mismatched(1),
+        policy, reference, methods.kto(reference=choice), source.step(1).batches, optimizer,
+        step=1, learning_rate=1e-3, mismatched=source.step(1).mismatched,
     )  # fmt: skip
 
 

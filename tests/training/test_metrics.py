@@ -5,6 +5,7 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -138,35 +139,63 @@ def test_a_tracker_that_fails_is_reported_once_and_left_out(tmp_path: Path) -> N
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 5
 
 
-def test_a_tracker_that_cannot_start_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_cannot_start_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refused(*_: object) -> Fragile:
         raise OSError("no account")
 
     monkeypatch.setitem(trackers.KINDS, "wandb", refused)
     monkeypatch.setitem(trackers.KINDS, "trackio", lambda *_: Fragile(9))
-    said: list[str] = []
-    (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, 0, said.append)
+    (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, 0)
     assert opened.name == "fragile"
-    assert said == ["tracker wandb could not start and is left out: no account"]
+    assert caplog.messages == ["tracker wandb could not start and is left out: no account"]
 
 
-@pytest.mark.parametrize("name", ["wandb", "trackio"])
-def test_modules_that_speak_wandb(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said to them, in order, with the package replaced by one that notes it."""
-    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-    module = ModuleType(name)
+Calls = list[tuple[str, tuple[Any, ...], dict[str, Any]]]
+
+
+@pytest.fixture(params=["wandb", "trackio"])
+def service(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Calls]:
+    """The name of a package that speaks W&B's dialect, replaced by one that notes what is said to it, in order."""
+    calls: Calls = []
+    module = ModuleType(request.param)
+    module.__spec__ = ModuleSpec(request.param, None)
     for function in ("init", "log", "finish"):
         setattr(module, function, lambda *a, _name=function, **k: calls.append((_name, a, k)))
-    monkeypatch.setitem(sys.modules, name, module)
-    (tracker,) = open_trackers((name,), tmp_path, "a run", {"beta": 0.1}, 0, no_warning)
+    monkeypatch.setitem(sys.modules, request.param, module)
+    return request.param, calls
+
+
+def test_modules_that_speak_wandb(service: tuple[str, Calls], tmp_path: Path) -> None:
+    name, calls = service
+    (tracker,) = open_trackers((name,), tmp_path, "a run", {"beta": 0.1}, 0)
     tracker.log(3, {"loss": 0.5})
     tracker.close()
-    extra = {"dir": str(tmp_path)} if name == "wandb" else {}
+    extra = {}
+    if name == "wandb":
+        extra = {"dir": str(tmp_path), "id": (tmp_path / "wandb.id").read_text().strip(), "resume": "allow"}
     assert calls == [
         ("init", (), {"project": "trueup", "name": "a run", "config": {"beta": 0.1}, **extra}),
         ("log", ({"loss": 0.5},), {"step": 3}),
         ("finish", (), {}),
     ]
+
+
+def test_a_resumed_run_is_the_same_run_to_the_service(
+    service: tuple[str, Calls], tiny_model: Path, tmp_path: Path
+) -> None:
+    """W&B tells runs apart by their ids, trackio by their names; another run has another id."""
+    name, calls = service
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers=name)
+    break_off("dpo", values, before_step=8)
+    assert command("train", "dpo", "--resume", tmp_path / "run") == 0
+    assert command("train", "dpo", *options({**values, "output": tmp_path / "other"})) == 0
+    first, again, other = (more for function, _, more in calls if function == "init")
+    assert again["resume"] == "allow"
+    assert (first["name"], first.get("id")) == (again["name"], again.get("id"))
+    assert (first["name"], first.get("id")) != (other["name"], other.get("id"))
+    assert (first.get("id") is None) is (name == "trackio")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +267,7 @@ def test_tensorboard_forgets_the_steps_that_a_resumed_run_takes_again(tmp_path: 
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for first, last, value in ((1, 5, 1.0), (4, 6, 2.0)):
-        (tracker,) = open_trackers(("tensorboard",), tmp_path, "run", {}, first - 1, no_warning)
+        (tracker,) = open_trackers(("tensorboard",), tmp_path, "run", {}, first - 1)
         for step in range(first, last + 1):
             tracker.log(step, {"loss": value})
         tracker.close()

@@ -174,7 +174,7 @@ def test_master_weights_move_at_the_learning_rates_of_preference_training() -> N
     policy = make_policy(autocast=torch.bfloat16)
     before = {name: value.detach().clone() for name, value in policy.network.named_parameters()}
     train_step(
-        policy, NullReference(), methods.sft(), make_source(2, 0, batch_size=2).batches(1),
+        policy, NullReference(), methods.sft(), make_source(2, 0, batch_size=2).step(1).batches,
         Optimizer(policy.network, AdamW()), step=1, learning_rate=1e-6,
     )  # fmt: skip
     moved = rounded = total = 0

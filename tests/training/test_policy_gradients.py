@@ -15,7 +15,7 @@ from trueup.methods import Method
 from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.reference import NullReference
-from trueup.sources.rollouts import learnable
+from trueup.sources.rollouts import Advantages
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import train_step
 
@@ -60,15 +60,8 @@ def train(
     before, memory, told = probabilities(policy) @ REWARD_V, {}, []
     assert method.rollout is not None
     for number in range(rounds):
-        groups, metrics, memory = learnable(  # type: ignore[assignment]
-            write(policy, responses, generator),
-            policy,
-            reference,
-            method.rollout,
-            memory,
-            end_ids={EOS},
-            budget=999,
-        )
+        advantages = Advantages(method.rollout, policy, reference, {EOS}, budget=999)
+        groups, metrics, memory = advantages(write(policy, responses, generator), memory)  # type: ignore[assignment]
         for _ in range(passes):
             batch = collate_batch(groups, method.collate)
             step = train_step(

@@ -1,13 +1,19 @@
 """From groups of text to groups of tokens: everything that is cut or left out is counted and named."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
+from support.small_runs import stopping_at
 from support.tiny_models import char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.errors import InputError
+from trueup.batch.tokens import TokenGroup
+from trueup.display import collected
+from trueup.errors import InputError, Stopped
 from trueup.feedback.groups import DemonstrationRelation, Group
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.training.prepare import Prepared, prepare
+from trueup.training.preprocess import tokens_of
 
 TOKENIZER = char_tokenizer()
 END = TOKENIZER.eos_token_id
@@ -20,16 +26,25 @@ def groups(*texts: tuple[str, str], file: str = "a.jsonl") -> list[Group[Demonst
     ]
 
 
+@dataclass
+class Prepared:
+    groups: list[TokenGroup[Any]]
+    lines: list[str]
+    """What was said of them."""
+
+
 def prepared(
     given: list[Group[DemonstrationRelation]], tokenizer: object = TOKENIZER, **limits: int
 ) -> Prepared:
     encoder = Encoder(tokenizer, end_ids=(END,), limits=Limits(**{"max_length": 100, **limits}))
-    return prepare(given, encoder, what="training")
+    with collected() as lines:
+        groups = tokens_of(given, encoder, what="training")
+    return Prepared(groups, list(lines))
 
 
 def test_whole_groups_pass_without_a_word() -> None:
     found = prepared(groups(("say red", " red"), ("say blue", " blue")))
-    assert found.lines == ()
+    assert found.lines == []
     assert [len(group.prompt) for group in found.groups] == [8, 9]  # <bos> and one token a character
     assert [group.origin.row for group in found.groups if group.origin] == [1, 2]
     for group, text in zip(found.groups, (" red", " blue"), strict=True):
@@ -47,9 +62,9 @@ def test_a_response_that_is_cut_has_no_end_of_sequence() -> None:
     assert len(cut) == 12 - 4
     assert END not in cut
     assert TOKENIZER.decode(cut) == " bluebl" + "u"
-    assert found.lines == (
+    assert found.lines == [
         "training data: 1 of 2 responses lost their end to max_length 12 (no end of sequence is put there)",
-    )
+    ]
 
 
 def test_a_response_whose_end_alone_does_not_fit_counts_as_cut() -> None:
@@ -62,7 +77,7 @@ def test_a_prompt_that_is_cut_loses_its_beginning() -> None:
     """All but the token that begins every sequence."""
     found = prepared(groups(("say red", " red"), ("say", " red")), max_prompt_length=5)
     assert [TOKENIZER.decode(group.prompt) for group in found.groups] == ["<bos> red", "<bos>say"]
-    assert found.lines == ("training data: 1 of 2 prompts lost their beginning to max_prompt_length 5",)
+    assert found.lines == ["training data: 1 of 2 prompts lost their beginning to max_prompt_length 5"]
 
 
 def test_what_is_left_out_is_named_by_file_and_row() -> None:
@@ -70,11 +85,11 @@ def test_what_is_left_out_is_named_by_file_and_row() -> None:
     given += groups(("z" * 30, " red"), file="b.jsonl")
     found = prepared(given, max_length=20)
     assert len(found.groups) == 1
-    assert found.lines == (
+    assert found.lines == [
         "training data left out: prompt as long as max_length, 20 tokens, 3 examples (a.jsonl rows 1, 3; b.jsonl "
         "row 1)",
         "long prompts can be kept, without their beginning, by --max-prompt-length",
-    )
+    ]
 
 
 def test_many_rows_are_counted_and_some_named() -> None:
@@ -106,13 +121,13 @@ def test_a_group_that_cannot_be_expressed_is_named() -> None:
 def test_notes_of_the_encoder_are_said_once() -> None:
     given = groups(("<|im_start|>say", " red"), ("<|im_start|>say", " blue"), ("say", " red"))
     found = prepared(given)
-    assert found.lines == (
+    assert found.lines == [
         "note: raw prompts spell special tokens; they and their responses are taken as already rendered",
-    )
+    ]
 
 
-def test_a_signal_is_heard_between_groups() -> None:
-    heard: list[int] = []
-    encoder = Encoder(TOKENIZER, end_ids=(END,), limits=Limits(100))
-    prepare(groups(*[("say", " red")] * 3), encoder, what="training", poll=lambda: heard.append(1))
-    assert len(heard) == 3
+def test_a_signal_is_heard_between_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = stopping_at(monkeypatch, 3)
+    with pytest.raises(Stopped):
+        prepared(groups(*[("say", " red")] * 4))
+    assert len(looks) == 3

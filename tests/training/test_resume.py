@@ -15,10 +15,10 @@ from support.small_runs import (
     run_here,
     settings,
     start_child,
+    stopping_at,
     write_feedback,
 )
 
-from trueup import stop
 from trueup.errors import Stopped
 from trueup.methods import METHODS
 from trueup.objectives.step_objective import StepObjective
@@ -129,19 +129,6 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert model_bytes(killed) == model_bytes(whole) != {}
     assert metrics_of(killed) == metrics_of(whole)
     assert len([line for line in metrics_of(whole) if "loss" in line]) == 10
-
-
-def stopping_at(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
-    """Have the n-th look at the stop flag find a signal; a list that grows by one with every look."""
-    looks: list[int] = []
-
-    def check() -> None:
-        looks.append(1)
-        if len(looks) == number:
-            raise Stopped("SIGTERM")
-
-    monkeypatch.setattr(stop, "check", check)
-    return looks
 
 
 @pytest.mark.parametrize("weights, reference", [("full", "hard"), ("lora", "soft")])

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from support.small_runs import metrics_of, run_here
 
-from trueup.config.resolve import resolve
+from trueup.config.resolve import Resolved, resolve
+from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.training import data
-from trueup.training.data import gather_examples
+from trueup.sources.data import examples_named
+from trueup.training.data import Texts, view_all
+from trueup.training.preprocess import refuse_hidden
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -52,12 +54,18 @@ def test_a_run_learns_and_keeps_which_turns_it_learned(tiny_model: Path, talks: 
     assert "turns: last" in written["last"]
 
 
+def viewed(chosen: Resolved) -> Texts:
+    method = chosen.info.configure(chosen.method_settings)
+    return view_all(chosen.settings, method, examples_named(chosen.settings.data).examples)
+
+
 def test_training_and_evaluation_see_the_same_turns(tiny_model: Path, talks: Path, tmp_path: Path) -> None:
     chosen = resolve("dpo", overrides=values(tiny_model, talks, tmp_path / "run", turns="all"))
-    examples = gather_examples(chosen.settings, chosen.info.configure(chosen.method_settings))
+    with collected() as lines:
+        examples = viewed(chosen)
     assert len(examples.training) == 12
     assert len(examples.held_out) == 4
-    assert "turns all: earlier turns of the assistant are learned in 12 of 12 examples" in examples.lines
+    assert "turns all: earlier turns of the assistant are learned in 12 of 12 examples" in lines
     for group in (*examples.training, *examples.held_out):
         assert [message.content for message in group.prompt.content] == ["hi"]
         for response in group.responses:
@@ -75,7 +83,7 @@ def test_conversations_that_only_begin_alike_are_not_merged(
         {"prompt": row["prompt"], "responses": ["a", "b"], "scores": [n, 0]} for n, row in enumerate(rows, 1)
     ]
     talks.write_text("".join(json.dumps(row) + "\n" for row in scored))
-    examples = gather_examples(chosen.settings, chosen.info.configure(chosen.method_settings))
+    examples = viewed(chosen)
     groups = (*examples.training, *examples.held_out)
     assert len({group.responses[0][0].content for group in groups}) == len(groups) > 1
     assert all(len({response[0].content for response in group.responses}) == 1 for group in groups)
@@ -92,6 +100,6 @@ def test_a_condition_after_the_last_message_and_earlier_turns_exclude_each_other
     with pytest.raises(
         InputError, match=r"turns is all, but the model is asked with the condition ' 1\.0' after"
     ):
-        data._check_condition(end, every)
+        refuse_hidden(end, every)
     for condition, settings in ((end, last), (start, every), (None, every)):
-        data._check_condition(condition, settings)
+        refuse_hidden(condition, settings)

@@ -23,7 +23,7 @@ from trueup.feedback.viewed import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.references.reference import NullReference
-from trueup.training.prepare import prepare
+from trueup.training.preprocess import tokens_of
 from trueup.training.step import train_step
 
 COUNT = 6
@@ -54,7 +54,7 @@ def of_rankings(folder: Path, **settings: Any) -> tuple[Method[Any, Any, Any], l
     examples = read_feedback([write_feedback(folder, COUNT)["rankings"]]).examples
     rewritten = fit_all(method.transforms, examples).rewrite(examples)
     encoder = Encoder(TOKENIZER, end_ids=(TOKENIZER.eos_token_id,), limits=Limits(256))
-    return method, list(prepare(apply(method.view, rewritten).groups, encoder, what="training").groups)
+    return method, tokens_of(apply(method.view, rewritten).groups, encoder, what="training")
 
 
 def network() -> Any:

@@ -36,10 +36,6 @@ def same(one: Checkpoint | None, other: Checkpoint) -> bool:
     )
 
 
-def none_said(line: str) -> None:
-    raise AssertionError(f"an unexpected warning: {line}")
-
-
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0x10

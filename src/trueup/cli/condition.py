@@ -140,12 +140,11 @@ def _numbers(text: str) -> list[float]:
 
 
 def _prompts(names: list[str], count: int | None) -> list[Prompt]:
-    from trueup.sources.prompts import gather_prompts
+    from trueup.display import shown
+    from trueup.sources.data import prompts_named
 
-    gathered = gather_prompts(names)
-    for line in gathered.lines:
-        typer.echo(line, err=True)
-    return list(gathered.prompts[:count])
+    with shown():
+        return list(prompts_named(names).prompts[:count])
 
 
 def _sweep(

@@ -61,16 +61,16 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace the output file if it is there.")] = False,
 ) -> None:
     """Write feedback in another form; whatever that form does not keep is named with its rows."""
+    from trueup.display import shown
     from trueup.feedback.convert.conversion import convert as converted
     from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output, write_rows
-    from trueup.sources.gather import gather
+    from trueup.sources.data import examples_named
     from trueup.words import counted
 
     _check(to, kind, threshold)
     check_output(output, force=force)
-    gathered = gather(files, skip_bad=skip_bad)
-    for line in gathered.lines:
-        typer.echo(line, err=True)
+    with shown():
+        gathered = examples_named(files, skip_bad=skip_bad)
     target = _target(to, kind, threshold, gathered.examples)
     conversion = converted(gathered.examples, target)
     write_rows(output, conversion.rows)

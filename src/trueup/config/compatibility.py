@@ -125,7 +125,7 @@ def refuse_annotator(settings: RunSettings, method: Method[Any, Any, Any]) -> No
     """
     if settings.annotator is None:
         return
-    reasons = [_reason(example, method) for example in _tried(settings.annotator.gives)]
+    reasons = [_reason(example, method) for example in as_judged(settings.annotator.gives)]
     if all(reasons):
         raise InputError(
             f"annotator {settings.annotator.kind} gives {settings.annotator.gives}, and method {method.name} as it is "
@@ -133,7 +133,8 @@ def refuse_annotator(settings: RunSettings, method: Method[Any, Any, Any]) -> No
         )
 
 
-def _tried(gives: str) -> Iterator[Example]:
+def as_judged(gives: str) -> Iterator[Example]:
+    """Examples as an annotator that gives scores or comparisons would judge them, on several scales."""
     if gives == "comparisons":
         yield Example(Prompt("a"), (Response("b"), Response("c")), (Comparison(0, 1, 0.9),))
         return

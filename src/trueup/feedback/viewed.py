@@ -1,7 +1,7 @@
 """How much feedback of each kind examples hold; and a view over all of them, with an account of what it leaves out."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic
@@ -110,14 +110,20 @@ def apply(view: View[Relation], examples: Iterable[Example]) -> Viewed[Relation]
     Raises:
         InputError: the view finds nothing to use in any of them.
     """
-    name = name_of(view)
+    seen = list(examples)
+    made = look(view, seen)
+    if not made.groups:
+        raise nothing_left(made.view, seen, made.discarded)
+    return made
+
+
+def look(view: View[Relation], examples: Sequence[Example]) -> Viewed[Relation]:
+    """As `apply`, where it may be that nothing is left."""
     groups: list[Group[Relation]] = []
     discarded: dict[str, list[Origin | None]] = {}
-    seen: list[Example] = []
     units: Counter[str] = Counter()
     responses = responses_left_out = comparisons_left_out = 0
     for example in examples:
-        seen.append(example)
         made = view(example)
         if isinstance(made, Discarded):
             discarded.setdefault(made.reason, []).append(made.origin)
@@ -129,14 +135,11 @@ def apply(view: View[Relation], examples: Iterable[Example]) -> Viewed[Relation]
         responses_left_out += len(example.responses) - len(made.responses)
         if "pairs" in amount and example.comparisons:
             comparisons_left_out += len(example.comparisons) - amount["pairs"]
-    reasons = {reason: tuple(where) for reason, where in discarded.items()}
-    if not groups:
-        raise nothing_left(name, seen, reasons)
     return Viewed(
-        view=name,
+        view=name_of(view),
         groups=tuple(groups),
-        discarded=reasons,
-        examples=len(seen),
+        discarded={reason: tuple(where) for reason, where in discarded.items()},
+        examples=len(examples),
         responses=responses,
         responses_left_out=responses_left_out,
         comparisons_left_out=comparisons_left_out,

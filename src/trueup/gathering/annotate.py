@@ -22,7 +22,7 @@ from trueup.gathering.summary import spent, summary
 from trueup.gathering.work import Work
 from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
-from trueup.sources.gather import gather
+from trueup.sources.data import examples_named
 from trueup.words import counted
 
 Make = Callable[[Sequence[Example], Work, Display], Sequence[Example]]
@@ -40,9 +40,7 @@ def annotate(settings: AnnotateSettings, display: Display) -> Path:
     check_place(settings.output, overwrite=settings.overwrite)
     make = _rewriting(settings) if settings.rewrite else _judging(settings)
     output = Path(settings.output)
-    gathered = gather(settings.data, skip_bad=settings.skip_bad)
-    for line in gathered.lines:
-        display.say(line)
+    gathered = examples_named(settings.data, skip_bad=settings.skip_bad)
     kept = Partial(output, "trueup annotate", of_annotating(settings, gathered.examples))
     with working(kept, display) as work:
         examples = make(gathered.examples, work, display)

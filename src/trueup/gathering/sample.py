@@ -26,7 +26,7 @@ from trueup.gathering.work import Work
 from trueup.gathering.writing import write_responses
 from trueup.model_folder import check_model, scores_text
 from trueup.settings.gathering_settings import SampleSettings
-from trueup.sources.prompts import gather_prompts
+from trueup.sources.data import prompts_named
 from trueup.words import counted
 
 WORLD = "world"
@@ -79,9 +79,7 @@ def _check(settings: SampleSettings) -> None:
 
 def _asked(settings: SampleSettings, display: Display) -> Prompts:
     """The prompts to ask, and what the data hold on these very prompts, where it is to be kept."""
-    found = gather_prompts(settings.data, skip_bad=settings.skip_bad)
-    for line in found.lines:
-        display.say(line)
+    found = prompts_named(settings.data, skip_bad=settings.skip_bad)
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
     also = [one for one in found.examples if settings.merge and one.prompt.key in keys]

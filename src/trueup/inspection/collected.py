@@ -14,7 +14,7 @@ from trueup.inspection import kinds
 from trueup.inspection.kinds import Kind
 from trueup.inspection.problem import Problem
 from trueup.inspection.unused_keys import kind_of_key
-from trueup.sources.gather import WORLD, gather
+from trueup.sources.data import WORLD, examples_of_world
 from trueup.words import listed, printable
 
 
@@ -49,12 +49,12 @@ def collect(names: Sequence[str]) -> Part:
 
 
 def _world(name: str) -> tuple[list[Example], FileReport]:
-    made = gather([name])
+    made, digest = examples_of_world(name)
     report = FileReport(
-        path=name, layout="the built-in world", rows=len(made.examples), examples=len(made.examples), unusable={},
-        skipped={}, unused_rows={}, near_keys={}, sha256=made.fingerprints[name], counts=count(made.examples),
+        path=name, layout="the built-in world", rows=len(made), examples=len(made), unusable={},
+        skipped={}, unused_rows={}, near_keys={}, sha256=digest, counts=count(made),
     )  # fmt: skip
-    return list(made.examples), report
+    return list(made), report
 
 
 def problems_of_reading(part: Part) -> list[Problem]:

@@ -13,7 +13,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.identity import identity_of, moved_identity
 from trueup.references.choices import TrustRegion
-from trueup.references.reference import Feed, State
+from trueup.references.reference import BatchSource, State
 
 
 class AdapterOff:
@@ -25,14 +25,14 @@ class AdapterOff:
         self.policy = policy
         self.identity = ""
 
-    def start(self, feed: Feed) -> None:
+    def start(self, source: BatchSource) -> None:
         self.identity = base_identity(self.policy)
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         with torch.no_grad(), lora.adapter(self.policy.network, None):
             return self.policy.log_probs(batch.stream)
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         return False
 
     def state(self) -> State:
@@ -58,7 +58,7 @@ class AdapterCopy:
         self.identity = ""
         lora.add_reference(policy.network)
 
-    def start(self, feed: Feed) -> None:
+    def start(self, source: BatchSource) -> None:
         factors = lora.factors(self.policy.network, lora.POLICY)
         base = (f"base {base_identity(self.policy)}", torch.zeros(0))
         self._take(factors)
@@ -68,7 +68,7 @@ class AdapterCopy:
         with torch.no_grad(), lora.adapter(self.policy.network, lora.REFERENCE):
             return self.policy.log_probs(batch.stream)
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         if self.region is None or not self.region.due(step):
             return False
         network = self.policy.network

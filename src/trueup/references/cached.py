@@ -17,7 +17,7 @@ from trueup.errors import InputError
 from trueup.files import replaced_whole
 from trueup.models.causal import CausalModel
 from trueup.models.identity import identity_of, model_identity
-from trueup.references.reference import Feed, State
+from trueup.references.reference import BatchSource, State
 from trueup.references.table import Table
 from trueup.words import reason
 
@@ -45,14 +45,14 @@ class CachedReference:
         self.identity = ""
         self.table = Table()
 
-    def start(self, feed: Feed) -> None:
+    def start(self, source: BatchSource) -> None:
         self.identity = model_identity(self.policy.network)
         path = self.folder / f"{self.fingerprint()}.safetensors"
         known = read_table(path)
-        batches = feed.everything()
+        batches = source.everything()
         assert batches is not None
         computed = Table(known.entries)
-        used = computed.fill(self.policy, batches) | computed.fill(self.policy, feed.held_out())
+        used = computed.fill(self.policy, batches) | computed.fill(self.policy, source.held_out())
         if len(computed.entries) > len(known.entries):
             write_table(path, computed)
         self.table = Table({key: entry for key, entry in computed.entries.items() if key in used})
@@ -71,7 +71,7 @@ class CachedReference:
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         return self.table.log_probs(batch)
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         return False
 
     def state(self) -> State:

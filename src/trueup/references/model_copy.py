@@ -14,7 +14,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.models.causal import CausalModel
 from trueup.models.identity import model_identity, moved_identity
 from trueup.references.choices import TrustRegion
-from trueup.references.reference import Feed, State
+from trueup.references.reference import BatchSource, State
 from trueup.references.table import Table
 
 
@@ -42,14 +42,14 @@ class ModelCopy:
             self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
         return self._model
 
-    def start(self, feed: Feed) -> None:
+    def start(self, source: BatchSource) -> None:
         self.identity = model_identity(self.model.network)
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         with torch.no_grad():
             return self.model.log_probs(batch.stream)
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         if self.region is None or not self.region.due(step):
             return False
         interpolate_(
@@ -98,27 +98,27 @@ class LookAhead:
         self.identity = ""
         self.table = Table()
 
-    def start(self, feed: Feed) -> None:
-        self._synchronise(0, feed)
+    def start(self, source: BatchSource) -> None:
+        self._synchronise(0, source)
         self.identity = model_identity(self.policy.network)
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         return self.table.log_probs(batch)
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         if not self.region.due(step):
             return False
-        self._synchronise(step, feed)
+        self._synchronise(step, source)
         self.identity = moved_identity(self.identity, step)
         return True
 
-    def _synchronise(self, step: int, feed: Feed) -> None:
-        upcoming = feed.upcoming(step, self.region.every)
+    def _synchronise(self, step: int, source: BatchSource) -> None:
+        upcoming = source.upcoming(step, self.region.every)
         assert upcoming is not None
         # A new table in the order of training: the first entry of a repeated group is its next use.
         table = Table()
         table.fill(self.policy, upcoming)
-        table.fill(self.policy, feed.held_out())
+        table.fill(self.policy, source.held_out())
         self.table = table
 
     def state(self) -> State:

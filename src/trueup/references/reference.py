@@ -21,7 +21,7 @@ class State:
     """JSON-ready; always holds `identity`."""
 
 
-class Feed(Protocol):
+class BatchSource(Protocol):
     """What a reference may ask of the source of examples."""
 
     def upcoming(self, step: int, count: int) -> Iterable[Batch[Any]] | None:
@@ -49,7 +49,7 @@ class Reference(Protocol):
     """True when its numbers come from the same code path as the policy's, so that equal weights give exactly
     equal log-probabilities."""
 
-    def start(self, feed: Feed) -> None:
+    def start(self, source: BatchSource) -> None:
         """Take the policy as it is now for the reference. Called once, before step 1 of a new run."""
         ...
 
@@ -57,7 +57,7 @@ class Reference(Protocol):
         """Log-probabilities of a batch's rows under the reference."""
         ...
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         """Called after every optimizer step, counted from 1; True when the reference moved."""
         ...
 
@@ -76,13 +76,13 @@ class NullReference:
     identity = ""
     exact = True
 
-    def start(self, feed: Feed) -> None:
+    def start(self, source: BatchSource) -> None:
         """Nothing to prepare."""
 
     def log_probs(self, batch: Batch[Any]) -> None:
         return None
 
-    def update(self, step: int, feed: Feed) -> bool:
+    def update(self, step: int, source: BatchSource) -> bool:
         return False
 
     def state(self) -> State:

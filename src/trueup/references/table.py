@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueup import stop
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
 from trueup.models.causal import CausalModel
@@ -33,6 +34,7 @@ class Table:
         """
         keys: set[str] = set()
         for batch in batches:
+            stop.check()
             keys.update(group.key for group in batch.groups)
             if all(group.key in self.entries for group in batch.groups):
                 continue

@@ -7,18 +7,17 @@ at a step, not at a file position.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from trueup.batch.batch import Batch, collate_batch, cut
-from trueup.batch.index import Demonstrations
+from trueup.batch.batch import Batch
 from trueup.batch.tokens import TokenGroup, tokens_identity
+from trueup.feedback.condition import Condition
 from trueup.references.reference import State
-from trueup.sources.order import order, stratified
-
-Pairing = Callable[[TokenGroup[Any], TokenGroup[Any]], TokenGroup[Any] | None]
-"""(group, another) -> the first one's prompt with the other's responses; None where they do not go together."""
+from trueup.sources.source import Batching, Step
 
 
 @dataclass(frozen=True)
@@ -28,26 +27,22 @@ class OfflineSource:
     Args:
         groups: the training examples.
         held_out_groups: the evaluation examples.
-        collate: the method's index.
+        batching: how a step is cut; a group is paired with the next one in the pass that fits.
         batch_size: examples (groups) of an optimizer step.
-        budget: stream tokens of a micro-batch.
         seed: decides the order.
         total: examples of the whole run, over all passes.
-        poll: called before every micro-batch handed out for a reference or an evaluation; may raise to stop.
         stratum: class of a group of which every batch holds its share; None mixes all freely.
-        pairing: makes the mismatched group of a group and a later one in the pass; None where none are wanted.
+        condition: what was written into the prompts.
     """
 
     groups: Sequence[TokenGroup[Any]]
     held_out_groups: Sequence[TokenGroup[Any]]
-    collate: Callable[..., Any]
+    batching: Batching
     batch_size: int
-    budget: int
     seed: int
     total: int
-    poll: Callable[[], None] = lambda: None
     stratum: Callable[[Any], Hashable] | None = None
-    pairing: Pairing | None = None
+    condition: Condition | None = None
     _orders: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -61,15 +56,12 @@ class OfflineSource:
     def epoch(self, step: int) -> float:
         return min(step * self.batch_size, self.total) / len(self.groups)
 
-    def step_groups(self, step: int) -> list[TokenGroup[Any]]:
-        """The examples of optimizer step `step`, counted from 1."""
-        return [self._group(place) for place in self._places(step)]
+    def step_groups(self, number: int) -> list[TokenGroup[Any]]:
+        """The examples of an optimizer step, counted from 1."""
+        return [self._group(place) for place in self._places(number)]
 
     def first_groups(self) -> list[TokenGroup[Any]]:
         return self.step_groups(1)
-
-    def first_batch(self) -> Batch[Any]:
-        return self.batches(1)[0]
 
     def identity(self) -> str:
         return tokens_identity((*self.groups, *self.held_out_groups))
@@ -83,57 +75,34 @@ class OfflineSource:
     def restore(self, state: State) -> None:
         """The order is a function of the seed and the step; nothing has to be restored."""
 
-    def batches(self, step: int) -> list[Batch[Any]]:
-        """The micro-batches of a step, always cut the same way."""
-        return self._cut(self.step_groups(step), self.collate)
-
-    def mismatched(self, step: int) -> list[Batch[Any]]:
-        """The micro-batches of the step's prompts with responses to other prompts.
-
-        Each prompt takes the responses of the next group in the pass that has another one: the step's own
-        responses moved on by one, up to the last.
-        """
-        if self.pairing is None:
-            return []
-        size = len(self.groups)
-        made = []
-        for place in self._places(step):
-            start = place - place % size
-            following = (self._group(start + (place + more) % size) for more in range(1, size))
-            made.append(self._paired(self._group(place), following))
-        return self._cut([group for group in made if group], Demonstrations.collate)
+    def step(self, number: int) -> Step:
+        """Mismatched, each prompt takes the responses of the next group in the pass that has another one: the step's
+        own responses moved on by one, up to the last."""
+        others = (self._following(place) for place in self._places(number))
+        return self.batching.step(self.step_groups(number), others)
 
     def upcoming(self, step: int, count: int) -> Iterator[Batch[Any]]:
         for later in range(step + 1, min(step + count, self.num_steps) + 1):
-            yield from self._polled([*self.batches(later), *self.mismatched(later)])
+            yield from self.step(later)
 
     def everything(self) -> Iterator[Batch[Any]]:
         first_pass = math.ceil(min(self.total, len(self.groups)) / self.batch_size)
         yield from self.upcoming(0, first_pass)
         for later in range(first_pass + 1, self.num_steps + 1):
-            yield from self._polled(self.mismatched(later))
+            yield from self.step(later).mismatched
 
-    def held_out(self) -> Iterator[Batch[Any]]:
-        yield from self._polled([*self.held_out_batches(), *self.held_out_mismatched()])
+    def held_out(self) -> Step:
+        return self.batching.step(self.held_out_groups)
 
-    def held_out_batches(self) -> list[Batch[Any]]:
-        """The micro-batches of the evaluation data."""
-        return self._cut(self.held_out_groups, self.collate)
-
-    def held_out_mismatched(self) -> list[Batch[Any]]:
-        """As `mismatched`, of the evaluation data in its own order."""
-        if self.pairing is None:
-            return []
-        groups, size = self.held_out_groups, len(self.held_out_groups)
-        made = [
-            self._paired(group, (groups[(place + more) % size] for more in range(1, size)))
-            for place, group in enumerate(groups)
-        ]
-        return self._cut([group for group in made if group], Demonstrations.collate)
-
-    def _places(self, step: int) -> range:
-        first = (step - 1) * self.batch_size
+    def _places(self, number: int) -> range:
+        first = (number - 1) * self.batch_size
         return range(first, min(first + self.batch_size, self.total))
+
+    def _following(self, place: int) -> Iterator[TokenGroup[Any]]:
+        """The other groups of a place's pass, from the next one on, around its end."""
+        size = len(self.groups)
+        start = place - place % size
+        return (self._group(start + (place + more) % size) for more in range(1, size))
 
     def _group(self, place: int) -> TokenGroup[Any]:
         epoch, within = divmod(place, len(self.groups))
@@ -149,14 +118,31 @@ class OfflineSource:
             self._orders[epoch] = made
         return self._orders[epoch]
 
-    def _paired(self, group: TokenGroup[Any], others: Iterable[TokenGroup[Any]]) -> TokenGroup[Any] | None:
-        assert self.pairing is not None
-        return next((made for other in others if (made := self.pairing(group, other))), None)
 
-    def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
-        return [collate_batch(part, collate) for part in cut(groups, self.budget)]
+@lru_cache(maxsize=4)
+def order(seed: int, epoch: int, size: int) -> tuple[int, ...]:
+    """A permutation of `range(size)` for one pass."""
+    places = list(range(size))
+    random.Random(f"trueup order {seed} {epoch}").shuffle(places)
+    return tuple(places)
 
-    def _polled(self, batches: Sequence[Batch[Any]]) -> Iterator[Batch[Any]]:
-        for batch in batches:
-            self.poll()
-            yield batch
+
+def stratified(places: Sequence[int], strata: Sequence[Hashable]) -> tuple[int, ...]:
+    """A shuffled order, dealt out so that every stretch of it holds its share of every stratum.
+
+    The j-th of the n places of a stratum goes to the fraction (j + 1/2) / n of the pass, so that a stretch of B of
+    N places holds B n / N places of each stratum, give or take one.
+
+    Args:
+        places: a permutation; within a stratum its order is kept.
+        strata: the stratum of each place, by place.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for place in places:
+        members.setdefault(strata[place], []).append(place)
+    dealt = [
+        ((number + 0.5) / len(group), turn, place)
+        for turn, group in enumerate(members.values())
+        for number, place in enumerate(group)
+    ]
+    return tuple(place for _, _, place in sorted(dealt))

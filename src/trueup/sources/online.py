@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from trueup.batch.batch import Batch, collate_batch, cut
-from trueup.batch.index import Demonstrations
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.errors import NumericsError
+from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example, Prompt
 from trueup.references.reference import State
-from trueup.sampling.sampler import Sampler
-from trueup.sources.gatherer import Gatherer
+from trueup.sources.collector import Collector
 from trueup.sources.log import Log, Round
-from trueup.sources.offline import OfflineSource, Pairing
-from trueup.sources.rounds import Rounds
+from trueup.sources.offline import order
+from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
+from trueup.sources.source import Batching, Step
 
 EMPTY_ROUNDS = 8
 """Rounds in a row of which nothing can be learned before a run stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """Which prompts a round asks and which steps learn from it: rounds laid end to end over passes through the prompts.
+
+    Example: 100 prompts, a batch of 8, rounds of 16 prompts with 4 passes are 8 steps a round; 200 prompts in all
+    are 13 rounds, the last of 8 prompts and 4 steps.
+    """
+
+    prompts: int
+    """How many there are."""
+    batch_size: int
+    """Prompts whose responses one optimizer step learns from."""
+    round_prompts: int
+    """Prompts of a round."""
+    passes: int
+    """Passes over a round's responses."""
+    total: int
+    """Prompts of the whole run, over all passes through them."""
+    seed: int
+    """Decides their order."""
+    steps: int | None = None
+    """Optimizer steps after which the run ends, in the middle of a round or not; None takes all of them."""
+
+    @property
+    def count(self) -> int:
+        return math.ceil(self.total / self.round_prompts)
+
+    @property
+    def num_steps(self) -> int:
+        full, rest = divmod(self.total, self.round_prompts)
+        every = full * self._steps(self.round_prompts) + (self._steps(rest) if rest else 0)
+        return every if self.steps is None else min(every, self.steps)
+
+    def round_of(self, step: int) -> int:
+        """The round, counted from 1, that optimizer step `step` learns from."""
+        return (step - 1) // self._steps(self.round_prompts) + 1
+
+    def first_step(self, number: int) -> int:
+        """The first step that learns from a round."""
+        return (number - 1) * self._steps(self.round_prompts) + 1
+
+    def places(self, number: int) -> list[int]:
+        """Which prompts a round asks."""
+        first = (number - 1) * self.round_prompts
+        stop = min(first + self.round_prompts, self.total)
+        return [
+            order(self.seed, place // self.prompts, self.prompts)[place % self.prompts]
+            for place in range(first, stop)
+        ]
+
+    def chosen(self, step: int, size: int) -> list[int]:
+        """Which of the `size` examples that a round gave step `step` learns from.
+
+        A pass deals them out evenly, in an order of its own where it takes several steps; where a round gave fewer
+        than its prompts, all of its steps are somewhat smaller.
+        """
+        number = self.round_of(step)
+        per_pass = self._batches(len(self.places(number)))
+        which_pass, part = divmod(step - self.first_step(number), per_pass)
+        places: tuple[int, ...] = tuple(range(size))
+        if per_pass > 1:
+            places = order(self.seed, 1_000_000 * number + which_pass, size)
+        return list(places[part * size // per_pass : (part + 1) * size // per_pass])
+
+    def _steps(self, prompts: int) -> int:
+        return self.passes * self._batches(prompts)
+
+    def _batches(self, prompts: int) -> int:
+        return math.ceil(prompts / self.batch_size)
 
 
 class Encode(Protocol):
@@ -31,25 +102,59 @@ class Encode(Protocol):
         """Token groups, and what is to be reported of those left out."""
         ...
 
-
-class Learn(Protocol):
-    """Makes a round of scored responses learnable, for policy gradients."""
-
-    def __call__(
-        self, groups: Sequence[TokenGroup[Any]], memory: Mapping[str, float]
-    ) -> tuple[list[TokenGroup[Any]], Mapping[str, float], Mapping[str, float]]:
-        """Groups with what is learned of each token, metrics, and what the next round has to know."""
+    def condition(self, examples: Sequence[Example]) -> Condition | None:
+        """What is written into the prompts of a run that learns from these examples."""
         ...
 
-    def saved(self, groups: Sequence[TokenGroup[Any]]) -> Mapping[str, Tensor]:
-        """What was made of a round, for a checkpoint in the middle of it."""
-        ...
 
-    def restored(
-        self, groups: Sequence[TokenGroup[Any]], tensors: Mapping[str, Tensor]
-    ) -> list[TokenGroup[Any]]:
-        """The opposite of `saved`, on the groups that `__call__` was given."""
-        ...
+@dataclass(eq=False)
+class Rounds:
+    """The examples of each round: out of the log, or sampled and judged where they are not there.
+
+    Args:
+        plan: which prompts when.
+        log: where rounds are written, and read from when they are there.
+        prompts: all of them; empty for a replay.
+        collector: samples and judges; None for a replay.
+        resync: optimizer steps after which the sampler writes with the policy as it is.
+    """
+
+    plan: RoundPlan
+    log: Log
+    prompts: Sequence[Prompt] = ()
+    collector: Collector | None = None
+    resync: int = 1
+    _version: int = -1
+    """Optimizer steps behind the sampler's weights; -1 before it has any."""
+
+    def get(self, number: int, done: int) -> Round:
+        """A round, sampled by weights that are current after `done` optimizer steps or lag behind them."""
+        if self.collector is not None and self._version < done - done % self.resync:
+            self.collector.sampler.refresh(done)
+            self._version = done
+        return self.log.known(number) or self._gather(number)
+
+    def _gather(self, number: int) -> Round:
+        assert self.collector is not None
+        prompts = [self.prompts[place] for place in self.plan.places(number)]
+        made = self.collector.collect(number, prompts)
+        return self.log.add(number, self.plan.count, len(prompts), made.examples, made.facts)
+
+    def until(self, number: int) -> list[Example]:
+        """All examples of the rounds up to one, as far as they are there."""
+        known = (self.log.known(one) for one in range(1, number + 1))
+        return [example for one in known if one for example in one.examples]
+
+    def state(self) -> State:
+        tensors = self.collector.sampler.state() if self.collector else {}
+        return State(
+            {f"sampler.{name}": tensor for name, tensor in tensors.items()}, {"written_by": self._version}
+        )
+
+    def restore(self, state: State) -> None:
+        self._version = int(state.facts["written_by"])
+        if self.collector is not None and self._version >= 0:
+            self.collector.sampler.restore(_part(state.tensors, "sampler."), self._version)
 
 
 @dataclass
@@ -57,10 +162,7 @@ class Current:
     """The round that is learned from."""
 
     number: int
-    plain: list[TokenGroup[Any]]
-    """As encoded."""
     groups: list[TokenGroup[Any]]
-    """As learned from."""
     metrics: dict[str, float]
 
 
@@ -69,84 +171,67 @@ class OnlineSource:
     """Batches of rounds.
 
     Args:
-        rounds: which prompts when.
-        log: where rounds are written, and read from when they are there.
-        prompts: all of them; empty for a replay.
-        gatherer: samples and judges; None for a replay.
+        rounds: their examples.
         encode: examples -> token groups.
-        collate: the method's index.
-        budget: stream tokens of a micro-batch.
+        batching: how a step is cut; a group is paired with the next one of its step that fits.
         known: token groups of the prompts alone, which stand for the data before any is gathered.
-        evaluation: held-out feedback.
-        pairing: as for `OfflineSource`, within a step.
-        learn: what policy gradients do to a round.
-        resync: optimizer steps after which the sampler writes with the policy as it is.
-        poll: may raise to stop.
+        held_out_groups: the evaluation examples.
+        advantages: what policy gradients make of a round; None for plain feedback.
     """
 
     rounds: Rounds
-    log: Log
-    prompts: Sequence[Prompt]
-    gatherer: Gatherer | None
     encode: Encode
-    collate: Callable[..., Any]
-    budget: int
+    batching: Batching
     known: Sequence[TokenGroup[Any]]
-    evaluation: OfflineSource
-    pairing: Pairing | None = None
-    learn: Learn | None = None
-    resync: int = 1
-    poll: Callable[[], None] = lambda: None
+    held_out_groups: Sequence[TokenGroup[Any]] = ()
+    advantages: Advantages | None = None
     _current: Current | None = None
     _memory: dict[str, float] = field(default_factory=dict)
-    _written_by: int = -1
-    """Optimizer steps behind the sampler's weights; -1 before it has any."""
+    """What the round before left for the next one."""
     _empty: int = 0
     _counted: int = 0
     """The last round that was looked at for whether it is empty."""
 
     @property
+    def plan(self) -> RoundPlan:
+        return self.rounds.plan
+
+    @property
     def num_steps(self) -> int:
-        return self.rounds.num_steps
+        return self.plan.num_steps
 
     @property
     def has_held_out(self) -> bool:
-        return self.evaluation.has_held_out
+        return bool(self.held_out_groups)
+
+    @property
+    def condition(self) -> Condition | None:
+        """Of all that the run learns from, which is known once it is over."""
+        return self.encode.condition(self.rounds.until(self.plan.round_of(self.num_steps)))
 
     def epoch(self, step: int) -> float:
-        number = self.rounds.round_of(step)
-        asked = len(self.rounds.places(number)) + (number - 1) * self.rounds.round_prompts
-        return asked / self.rounds.prompts
+        number = self.plan.round_of(step)
+        asked = len(self.plan.places(number)) + (number - 1) * self.plan.round_prompts
+        return asked / self.plan.prompts
 
     def first_groups(self) -> Sequence[TokenGroup[Any]]:
-        return self.known[: self.rounds.batch_size]
-
-    def first_batch(self) -> Batch[Any]:
-        groups = next(cut(self.first_groups(), self.budget))
-        return collate_batch(groups, Demonstrations.collate)
+        return self.known[: self.plan.batch_size]
 
     def identity(self) -> str:
-        return tokens_identity((*self.known, *self.evaluation.held_out_groups))
+        return tokens_identity((*self.known, *self.held_out_groups))
 
     def metrics(self, step: int) -> Mapping[str, float]:
-        number = self.rounds.round_of(step)
-        if step != self.rounds.first_step(number):
-            return {}
-        return self._round(number, step).metrics
+        number = self.plan.round_of(step)
+        return self._round(number, step).metrics if step == self.plan.first_step(number) else {}
 
-    def batches(self, step: int) -> list[Batch[Any]]:
-        return self._cut(self._step_groups(step), self.collate)
+    def step(self, number: int) -> Step:
+        current = self._round(self.plan.round_of(number), number)
+        return self.batching.step(
+            [current.groups[place] for place in self.plan.chosen(number, len(current.groups))]
+        )
 
-    def mismatched(self, step: int) -> list[Batch[Any]]:
-        """Each prompt of a step with the responses of the next group that has another one."""
-        if self.pairing is None:
-            return []
-        groups = self._step_groups(step)
-        made = []
-        for place, group in enumerate(groups):
-            others = (groups[(place + more) % len(groups)] for more in range(1, len(groups)))
-            made.append(next((pair for other in others if (pair := self.pairing(group, other))), None))
-        return self._cut([group for group in made if group], Demonstrations.collate)
+    def held_out(self) -> Step:
+        return self.batching.step(self.held_out_groups)
 
     def upcoming(self, step: int, count: int) -> None:
         return None
@@ -154,25 +239,13 @@ class OnlineSource:
     def everything(self) -> None:
         return None
 
-    def held_out(self) -> Iterator[Batch[Any]]:
-        yield from self.evaluation.held_out()
-
-    def held_out_batches(self) -> list[Batch[Any]]:
-        return self.evaluation.held_out_batches()
-
-    def held_out_mismatched(self) -> list[Batch[Any]]:
-        return self.evaluation.held_out_mismatched()
-
     def state(self) -> State:
-        tensors: dict[str, Tensor] = {}
-        facts: dict[str, Any] = {
-            "memory": dict(self._memory), "written_by": self._written_by, "empty": [self._empty, self._counted],
-        }  # fmt: skip
-        if sampler := self._sampler:
-            tensors |= {f"sampler.{name}": tensor for name, tensor in sampler.state().items()}
-        if self._current and self.learn:
+        of_rounds = self.rounds.state()
+        tensors, facts = dict(of_rounds.tensors), dict(of_rounds.facts)
+        facts |= {"memory": dict(self._memory), "empty": [self._empty, self._counted]}
+        if self._current and self.advantages:
             facts |= {"round": self._current.number, "metrics": self._current.metrics}
-            saved = self.learn.saved(self._current.groups)
+            saved = to_tensors(self._current.groups)
             tensors |= {f"round.{name}": tensor for name, tensor in saved.items()}
         return State(tensors, facts)
 
@@ -180,59 +253,34 @@ class OnlineSource:
         facts = state.facts
         self._memory = dict(facts["memory"])
         self._empty, self._counted = map(int, facts["empty"])
-        self.log.check_has(self._counted)
-        self._written_by = int(facts["written_by"])
-        if (sampler := self._sampler) and self._written_by >= 0:
-            sampler.restore(_part(state.tensors, "sampler."), self._written_by)
-        if self.learn and "round" in facts:
+        self.rounds.log.check_has(self._counted)
+        self.rounds.restore(state)
+        if self.advantages and "round" in facts:
             number = int(facts["round"])
-            known = self.log.known(number)
+            known = self.rounds.log.known(number)
             assert known is not None  # a checkpoint never knows of a round that its log does not
             plain, _ = self.encode(known.examples)
-            groups = self.learn.restored(plain, _part(state.tensors, "round."))
-            self._current = Current(number, plain, groups, dict(facts["metrics"]))
-
-    @property
-    def _sampler(self) -> Sampler | None:
-        return self.gatherer.sampler if self.gatherer else None
-
-    def _step_groups(self, step: int) -> list[TokenGroup[Any]]:
-        current = self._round(self.rounds.round_of(step), step)
-        return [current.groups[place] for place in self.rounds.chosen(step, len(current.groups))]
+            groups = from_tensors(plain, _part(state.tensors, "round."))
+            self._current = Current(number, groups, dict(facts["metrics"]))
 
     def _round(self, number: int, step: int) -> Current:
         if self._current is None or self._current.number != number:
-            self._refresh(step - 1)
-            found = self.log.known(number) or self._gather(number)
-            plain, more = self.encode(found.examples)
-            metrics = {**found.facts, **more}
-            groups = plain
-            if self.learn and plain:
-                groups, learned, memory = self.learn(plain, self._memory)
+            found = self.rounds.get(number, step - 1)
+            groups, lost = self.encode(found.examples)
+            metrics = {**found.facts, **lost}
+            if self.advantages and groups:
+                groups, learned, memory = self.advantages(groups, self._memory)
                 self._memory = dict(memory)
                 metrics |= learned
             self._count_empty(number, groups, metrics)
-            self._current = Current(number, plain, groups, metrics)
+            self._current = Current(number, groups, metrics)
         return self._current
-
-    def _gather(self, number: int) -> Round:
-        assert self.gatherer is not None
-        prompts = [self.prompts[place] for place in self.rounds.places(number)]
-        gathered = self.gatherer.gather(number, prompts)
-        return self.log.add(number, self.rounds.count, len(prompts), gathered.examples, gathered.facts)
-
-    def _refresh(self, done: int) -> None:
-        """Bring the sampler's weights up to date where that is due after `done` optimizer steps."""
-        due = done - done % self.resync
-        if (sampler := self._sampler) and self._written_by < due:
-            sampler.refresh(done)
-            self._written_by = done
 
     def _count_empty(self, number: int, groups: Sequence[Any], metrics: Mapping[str, float]) -> None:
         if number > self._counted:
             self._empty, self._counted = 0 if groups else self._empty + 1, number
-        ended = self.log.last is not None and number > self.log.last
-        if self._empty >= EMPTY_ROUNDS and not ended:
+        last = self.rounds.log.last
+        if self._empty >= EMPTY_ROUNDS and (last is None or number <= last):
             shown = ", ".join(
                 f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("online/")
             )
@@ -241,9 +289,6 @@ class OnlineSource:
                 "prompt that are all the same, or judgements that tell none from another. If the policy has collapsed, "
                 "begin again with a lower --learning-rate, a larger --beta or a higher --sampler.temperature"
             )
-
-    def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
-        return [collate_batch(part, collate) for part in cut(groups, self.budget)]
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,24 +1,29 @@
-"""A round of scored responses, measured under policy and reference and made learnable.
+"""A round of scored responses, measured under policy and reference: penalised, or made learnable.
 
 Shape suffixes: N rows (responses), S scored tokens of all rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trueup import stop
 from trueup.batch.batch import Batch, collate_batch, cut
+from trueup.batch.encode import Encoder
 from trueup.batch.index import Demonstrations, RolloutRelation, RolloutRow
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup
-from trueup.errors import CheckpointError, NumericsError
-from trueup.feedback.groups import RankRelation
+from trueup.errors import CheckpointError, InputError, NumericsError
+from trueup.feedback import views
+from trueup.feedback.groups import DemonstrationRelation, Discarded, RankRelation
+from trueup.feedback.records import Example
 from trueup.models.causal import StreamModel
 from trueup.objectives.rollout import Rollout, Round
 from trueup.references.reference import Reference
@@ -29,48 +34,63 @@ Measured = tuple[LogProbs, LogProbs | None]
 NAMES = tuple(field.name for field in fields(RolloutRow))
 
 
-def learnable(
-    groups: Sequence[TokenGroup[RankRelation]],
-    policy: StreamModel,
-    reference: Reference,
-    rollout: Rollout,
-    memory: Mapping[str, float],
-    *,
-    end_ids: Collection[int],
-    budget: int,
-    poll: Callable[[], None] = lambda: None,
-) -> tuple[list[TokenGroup[RolloutRelation]], Mapping[str, float], Mapping[str, float]]:
-    """What a round's responses teach.
+@dataclass(frozen=True)
+class Advantages:
+    """Measures a round's responses under policy and reference, and has a method say what each token teaches.
 
     Args:
-        groups: prompts with responses and the score of each.
-        policy: as it was when the round was written.
-        reference: what the KL penalty in the reward is measured against.
         rollout: the method's.
-        memory: what the round before left.
+        policy: as it is when a round is given, which is when it was written.
+        reference: what the KL penalty in the reward is measured against.
         end_ids: tokens that end a response; one without them ran out of tokens.
         budget: most stream tokens of a forward pass; it changes rounding alone.
-        poll: may raise to stop.
-
-    Returns:
-        The groups with what is learned of each token, metrics of the round, and what the next one has to know.
-
-    Raises:
-        NumericsError: a log-probability, a value or an advantage is not finite; the responses are named.
     """
-    measured = _measured(groups, policy, reference, budget, poll)
-    given = _round(groups, measured, end_ids)
-    made = rollout(given, memory)
-    values = given.log_probs.value_S
-    arrays = {
-        "old_log_prob": given.log_probs.token_S,
-        "advantage": made.advantage_S,
-        "target": made.target_S,
-        "old_value": torch.zeros_like(made.target_S) if values is None else values,
-    }
-    for name in ("advantage", "target"):
-        _check(arrays[name], given.log_probs.length_N, groups, name)
-    return from_tensors(groups, arrays), made.metrics, made.memory
+
+    rollout: Rollout
+    policy: StreamModel
+    reference: Reference
+    end_ids: Collection[int]
+    budget: int
+
+    def __call__(
+        self, groups: Sequence[TokenGroup[RankRelation]], memory: Mapping[str, float]
+    ) -> tuple[list[TokenGroup[RolloutRelation]], Mapping[str, float], Mapping[str, float]]:
+        """What a round's responses teach.
+
+        Args:
+            groups: prompts with responses and the score of each.
+            memory: what the round before left.
+
+        Returns:
+            The groups with what is learned of each token, metrics of the round, and what the next one has to know.
+
+        Raises:
+            NumericsError: a log-probability, a value or an advantage is not finite; the responses are named.
+            Stopped: the user asked to stop.
+        """
+        given = _round(groups, self._measured(groups), self.end_ids)
+        made = self.rollout(given, memory)
+        values = given.log_probs.value_S
+        arrays = {
+            "old_log_prob": given.log_probs.token_S,
+            "advantage": made.advantage_S,
+            "target": made.target_S,
+            "old_value": torch.zeros_like(made.target_S) if values is None else values,
+        }
+        for name in ("advantage", "target"):
+            _check(arrays[name], given.log_probs.length_N, groups, name)
+        return from_tensors(groups, arrays), made.metrics, made.memory
+
+    def _measured(self, groups: Sequence[TokenGroup[RankRelation]]) -> list[Measured]:
+        """Each group under policy and reference, in the order given."""
+        places = {id(group): place for place, group in enumerate(groups)}
+        found: dict[int, Measured] = {}
+        for part, ours, theirs in _measured(groups, self.policy, self.reference, self.budget):
+            sizes = [len(group.responses) for group in part]
+            others = [None] * len(part) if theirs is None else _split(theirs, sizes)
+            for group, one, other in zip(part, _split(ours, sizes), others, strict=True):
+                found[places[id(group)]] = one, other
+        return [found[place] for place in range(len(groups))]
 
 
 def to_tensors(groups: Sequence[TokenGroup[RolloutRelation]]) -> dict[str, Tensor]:
@@ -94,7 +114,8 @@ def from_tensors(
     sizes = {len(tensors[name]) for name in NAMES if name in tensors}
     if not tensors.keys() >= set(NAMES) or sizes != {sum(lengths)}:
         raise CheckpointError(
-            f"the saved round holds {sorted(sizes)} tokens, and its responses have {sum(lengths)}: it is of another log"
+            f"the saved round holds {sorted(sizes)} tokens, and its responses have {sum(lengths)}: it is of "
+            "another log"
         )
     parts = [tensors[name].detach().to("cpu", torch.float32).split(lengths) for name in NAMES]
     rows = iter([RolloutRow(*(part.numpy() for part in row)) for row in zip(*parts, strict=True)])
@@ -104,19 +125,76 @@ def from_tensors(
     ]
 
 
+@dataclass(frozen=True)
+class KLPenalty:
+    """Takes beta log(pi / pi_ref)(y | x) off the score of every response, pi being the policy as it is now.
+
+    Yuan et al., 2023, https://arxiv.org/abs/2304.05302, section 3.2 (OP-k with KL).
+
+    Args:
+        encoder: as the responses were sampled.
+        budget: most stream tokens of a forward pass.
+    """
+
+    beta: float
+    policy: StreamModel
+    reference: Reference
+    encoder: Encoder
+    budget: int
+
+    def __call__(self, examples: Sequence[Example]) -> tuple[Sequence[Example], Mapping[str, float]]:
+        """The examples with lower scores, and the metrics of that.
+
+        Raises:
+            InputError: a response has no score.
+            NumericsError: a log-probability is not finite; the responses are named.
+            Stopped: the user asked to stop.
+        """
+        groups: list[TokenGroup[Any]] = []
+        for place, example in enumerate(examples):
+            if any(one.score is None for one in example.responses):
+                raise InputError(
+                    "reward_kl takes its penalty off scores, but the annotator gives comparisons. Give one that "
+                    "scores, such as --reward, or leave reward_kl out"
+                )
+            every = views.group(example, range(len(example.responses)), DemonstrationRelation())
+            encoded = self.encoder.encode(every)
+            if not isinstance(encoded, Discarded):
+                tokens = encoded.tokens
+                groups.append(TokenGroup(tokens.prompt, tokens.responses, place, tokens.origin))
+        ratios: dict[int, list[float]] = {}
+        for part, ours, theirs in _measured(groups, self.policy, self.reference, self.budget):
+            assert theirs is not None
+            values = iter((ours.sum.double() - theirs.sum.double()).tolist())
+            for one in part:
+                ratios[one.relation] = [next(values) for _ in one.responses]
+        made = [
+            replace(
+                example,
+                responses=tuple(
+                    replace(one, score=one.score - self.beta * ratio)
+                    for one, ratio in zip(example.responses, ratios[place], strict=True)
+                    if one.score is not None
+                ),
+            )
+            for place, example in enumerate(examples)
+            if place in ratios
+        ]
+        flat = [ratio for several in ratios.values() for ratio in several]
+        return made, {"objective/kl": fmean(flat), "online/reward": _mean_score(made)} if flat else {}
+
+
+def _mean_score(examples: Sequence[Example]) -> float:
+    return fmean(one.score for example in examples for one in example.responses if one.score is not None)
+
+
 @torch.no_grad()
 def _measured(
-    groups: Sequence[TokenGroup[RankRelation]],
-    policy: StreamModel,
-    reference: Reference,
-    budget: int,
-    poll: Callable[[], None],
-) -> list[Measured]:
-    """Each group under policy and reference, in the order given, without dropout."""
-    places = {id(group): place for place, group in enumerate(groups)}
-    found: dict[int, Measured] = {}
+    groups: Sequence[TokenGroup[Any]], policy: StreamModel, reference: Reference, budget: int
+) -> Iterator[tuple[list[TokenGroup[Any]], LogProbs, LogProbs | None]]:
+    """Groups, a forward pass's worth at a time, under policy and reference, without dropout and all of it finite."""
     for part in cut(groups, budget):
-        poll()
+        stop.check()
         batch: Batch[Demonstrations] = collate_batch(part, Demonstrations.collate).to(policy.device)
         with policy.without_dropout():
             ours = policy.outputs(batch.stream, policy.parts)
@@ -127,11 +205,7 @@ def _measured(
             _check(ours.value_S, ours.length_N, part, "value")
         if theirs is not None:
             _check(theirs.token_S, theirs.length_N, part, "log-probability under the reference")
-        sizes = [len(group.responses) for group in part]
-        others = [None] * len(part) if theirs is None else _split(theirs, sizes)
-        for group, one, other in zip(part, _split(ours, sizes), others, strict=True):
-            found[places[id(group)]] = one, other
-    return [found[place] for place in range(len(groups))]
+        yield part, ours, theirs
 
 
 def _split(given: LogProbs, sizes: Sequence[int]) -> list[LogProbs]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from torch import Tensor
 from trueup.errors import CheckpointError
 from trueup.files import replaced_folder
 from trueup.words import reason
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 PREFIX = "step-"
@@ -66,7 +69,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     return final
 
 
-def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
+def load_newest(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint; a damaged one is named and passed over.
 
     Returns:
@@ -80,9 +83,9 @@ def load_newest(folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | No
         fault = verify(path)
         if fault is None:
             if damaged:
-                warn(f"going on from {path.name}, the newest whole checkpoint")
+                logger.warning(f"going on from {path.name}, the newest whole checkpoint")
             return _read(path)
-        warn(f"{path}: damaged checkpoint, not used: {fault}")
+        logger.warning(f"{path}: damaged checkpoint, not used: {fault}")
         damaged.append(path.name)
     if damaged:
         raise CheckpointError(

@@ -1,217 +1,192 @@
-"""What a run trains on: examples gathered, viewed, split and turned into tokens, with an account of each stage."""
+"""What a run learns from: read before a model is loaded, and made into a source once it is there."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from trueup.batch.condition_check import check_condition
-from trueup.batch.encode import Encoder, Limits
-from trueup.batch.tokens import mismatched
-from trueup.display import Display
+from trueup import display
+from trueup.batch.encode import Encoder
+from trueup.batch.tokens import TokenGroup, mismatched
+from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Group
-from trueup.feedback.records import Example, Prompt
-from trueup.feedback.transforms.transform import fit_all
-from trueup.feedback.turns_in_loss import turns_in_loss
+from trueup.feedback.records import Example
 from trueup.feedback.viewed import apply
 from trueup.methods.method import Method
-from trueup.model_folder import context_length
+from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
+from trueup.models.reward import RewardModel
+from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.gather import gather, overlap, split
+from trueup.sources.data import examples_named, overlap, split
 from trueup.sources.offline import OfflineSource
-from trueup.training.prepare import Prepared, prepare
+from trueup.sources.source import Batching, Source
+from trueup.training.folder import RunFolder
+from trueup.training.preprocess import Preprocessing, tokens_of
 from trueup.training.whole import needs_mismatched
 from trueup.words import listed
 
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rest of a run, as far as its source may need it."""
+
+    settings: RunSettings
+    method: Method[Any, Any, Any]
+    policy: CausalModel | RewardModel
+    loaded: Loaded
+    reference: Reference
+    folder: RunFolder
+
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class Data:
+    """Examples of a run, or what they will be made of."""
+
+    fingerprints: Mapping[str, str]
+    """Source -> hash of its content."""
+    source: Callable[[Parts], Source]
+    """Makes the source.
+
+    Raises:
+        InputError: what was read does not suit the model; or as sampler and annotator raise it.
+    """
+
+
+def read_data(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+    """Read what a run's examples are, or will be made of, and say what it was taken for.
+
+    Raises:
+        InputError: it cannot be read, or the method cannot use it.
+    """
+    if settings.source == "offline" and not settings.prompts:
+        examples = examples_named(settings.data, skip_bad=settings.skip_bad)
+        viewed = view_all(settings, method, examples.examples)
+        return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
+    from trueup.training import rounds
+
+    if settings.source == "online":
+        return rounds.online(settings, method)
+    if settings.source == "replay":
+        return rounds.replay(settings, method)
+    return rounds.collected(settings, method)
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
     """Groups of text to train and to evaluate on."""
 
-    training: tuple[Group[Any], ...]
-    held_out: tuple[Group[Any], ...]
-    fingerprints: dict[str, str]
-    """Source -> hash of its content."""
-    lines: tuple[str, ...]
-    """For people: what each source was taken for, what was done to it, and what the view made of it."""
-    warnings: tuple[str, ...] = ()
-    """For people: what they should look at."""
-    condition: Condition | None = None
-    """What the method wrote into the prompts."""
-    prompts: tuple[Prompt, ...] = ()
-    """A few training prompts as they were given."""
+    training: Sequence[Group[Any]]
+    held_out: Sequence[Group[Any]]
+    fingerprints: Mapping[str, str]
+    """Of what was read for the evaluation alone."""
+    preprocessing: Preprocessing
 
 
-def gather_examples(settings: RunSettings, method: Method[Any, Any, Any]) -> Examples:
-    """Read the run's feedback and view it as the method does.
+def view_all(settings: RunSettings, method: Method[Any, Any, Any], examples: Sequence[Example]) -> Texts:
+    """View examples as the method does, a part of them or other data held out, and say what became of them.
 
     Raises:
-        InputError: a source cannot be read, or holds nothing the method can use.
+        InputError: they hold nothing the method can use; or the evaluation data cannot be read or used.
     """
-    gathered = gather(settings.data, skip_bad=settings.skip_bad)
-    made = examples_of(settings, method, gathered.examples, gathered.fingerprints)
-    return replace(made, lines=(*gathered.lines, *made.lines))
-
-
-def examples_of(
-    settings: RunSettings,
-    method: Method[Any, Any, Any],
-    examples: Sequence[Example],
-    known: Mapping[str, str],
-) -> Examples:
-    """View examples as the method does, a part of them or other data held out.
-
-    Args:
-        known: fingerprints of what the examples were read from.
-
-    Raises:
-        InputError: they hold nothing the method can use; or as `gather_examples` for the evaluation data.
-    """
-    fingerprints, lines = dict(known), list[str]()
-    warnings: list[str] = []
-    train_part, held_out = split(examples, settings.eval_fraction, settings.seed)
+    training, held_out = split(examples, settings.eval_fraction, settings.seed)
+    fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
-        other = gather(settings.eval_data, skip_bad=settings.skip_bad)
-        fingerprints |= other.fingerprints
-        held_out, lines = other.examples, list(other.lines)
-        warnings += _overlap(train_part, held_out, allowed=settings.allow_overlap)
-    fitted = fit_all(method.transforms, train_part)
-    lines += fitted.lines
-    # After the transforms: two conversations that only begin alike are not one prompt.
-    rewritten = fitted.rewrite(train_part)
+        other = examples_named(settings.eval_data, skip_bad=settings.skip_bad)
+        held_out, fingerprints = other.examples, other.fingerprints
+        _check_overlap(training, held_out, allowed=settings.allow_overlap)
+    preprocessing = Preprocessing.fit(method, settings, training)
+    for line in preprocessing.fitted.lines:
+        data_logger.info(line)
+    spoken = preprocessing.rewrite(training)
     for check in method.checks:
-        check(rewritten)
-    spoken = turns_in_loss(rewritten, settings.turns)
-    lines += spoken.lines
+        check(spoken.examples)
     viewed = apply(method.view, spoken.examples)
-    lines += viewed.lines()
-    kept: tuple[Group[Any], ...] = ()
-    if held_out:
-        kept, line = _evaluated(
-            method, held_out, turns_in_loss(fitted.rewrite(held_out), settings.turns).examples
-        )
-        lines.append(line)
-    return Examples(
-        viewed.groups,
-        kept,
-        fingerprints,
-        tuple(lines),
-        warnings=(*warnings, *fitted.warnings),
-        condition=fitted.condition,
-        prompts=tuple(example.prompt for example in train_part[:8]),
-    )
+    for line in (*spoken.lines, *viewed.lines()):
+        data_logger.info(line)
+    for line in preprocessing.fitted.warnings:
+        logger.warning(line)
+    return Texts(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
 
-def _evaluated(
-    method: Method[Any, Any, Any], held_out: Sequence[Example], rewritten: Sequence[Example]
-) -> tuple[tuple[Group[Any], ...], str]:
-    """The groups to evaluate on, and how many there are, for people.
+def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> Sequence[Group[Any]]:
+    """The groups to evaluate on, of examples that nothing is fitted to; and how many there are, told.
 
-    Args:
-        held_out: as they were given.
-        rewritten: as the method's transforms left them.
+    Raises:
+        InputError: none of them can be used.
     """
+    if not examples:
+        return ()
+    rewritten = preprocessing.rewrite(examples).examples
     if not rewritten:
         raise InputError(
-            f"evaluation data: none of the {len(held_out)} examples holds the rewards that the training data was "
+            f"evaluation data: none of the {len(examples)} examples holds the rewards that the training data was "
             "measured by. Give evaluation data of the same kind"
         )
     try:
-        viewed = apply(method.view, rewritten)
+        viewed = apply(preprocessing.method.view, rewritten)
     except InputError as error:
         raise InputError(f"evaluation data: {error}") from error
-    made = f", {viewed.responses} responses" if len(rewritten) != len(held_out) else ""
-    used = len(viewed.groups) if len(rewritten) == len(held_out) else len(held_out)
-    return viewed.groups, f"evaluation on {used} of {len(held_out)} held-out examples{made}"
+    made = f", {viewed.responses} responses" if len(rewritten) != len(examples) else ""
+    used = len(viewed.groups) if len(rewritten) == len(examples) else len(examples)
+    data_logger.info(f"evaluation on {used} of {len(examples)} held-out examples{made}")
+    return viewed.groups
 
 
-def make_source(
-    examples: Examples,
-    loaded: Loaded,
-    settings: RunSettings,
-    method: Method[Any, Any, Any],
-    *,
-    display: Display,
-    poll: Callable[[], None],
-) -> tuple[OfflineSource, Sequence[str]]:
-    """Turn the examples into tokens and lay out the run's batches.
-
-    Args:
-        poll: called between pieces of work; may raise to stop.
-
-    Returns:
-        The source, and what happened to the examples on the way, for people.
+def offline_source(texts: Texts, parts: Parts) -> OfflineSource:
+    """Turn groups into tokens and lay out the run's batches.
 
     Raises:
-        InputError: an example cannot be expressed by the tokenizer, or none is left within the limits.
+        InputError: a group cannot be expressed by the tokenizer, or none is left within the limits.
     """
-    limits = Limits(max_length(loaded, settings), settings.max_prompt_length)
-    # Prompts that the method itself wrote a condition into do not get the model's own as well.
-    condition = None if examples.condition else loaded.condition
-    _check_condition(examples.condition or condition, settings)
-    if examples.condition is not None:
-        check_condition(examples.condition, loaded.tokenizer, examples.prompts)
-    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
-    prepared = prepare(display.track(examples.training, "tokenizing"), encoder, what="training", poll=poll)
-    kept = Prepared((), ())
-    if examples.held_out:
-        kept = prepare(examples.held_out, encoder, what="evaluation", poll=poll)
-    pairing = None
+    settings, method, preprocessing = parts.settings, parts.method, texts.preprocessing
+    encoder = preprocessing.encoder(parts.loaded)
+    if encoder.condition is not None:
+        data_logger.info(f"every prompt is asked as the model was trained: {encoder.condition.words()!r}")
+    groups = tokens_of(display.track(texts.training, "tokenizing"), encoder, what="training")
+    held_out = tokens_of(texts.held_out, encoder, what="evaluation") if texts.held_out else []
     if needs_mismatched(method):
-        pairing = partial(mismatched, max_length=limits.max_length)
-        for part, what in ((prepared, "training"), (kept, "evaluation")):
+        for part, what in ((groups, "training"), (held_out, "evaluation")):
             _check_prompts_differ(part, what)
     epochs = settings.epochs if settings.epochs is not None else 1.0
-    size = len(prepared.groups)
-    source = OfflineSource(
-        groups=prepared.groups,
-        held_out_groups=kept.groups,
-        collate=method.collate,
+    return OfflineSource(
+        groups=groups,
+        held_out_groups=held_out,
+        batching=batching_of(settings, method, encoder),
         batch_size=settings.batch_size,
-        budget=settings.micro_batch_tokens,
         seed=settings.seed,
-        total=settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * size)),
-        poll=poll,
+        total=settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * len(groups))),
         stratum=method.stratum,
-        pairing=pairing,
+        condition=preprocessing.fitted.condition or parts.loaded.condition,
     )
-    asked = [f"every prompt is asked as the model was trained: {condition.words()!r}"] if condition else []
-    return source, (*asked, *prepared.lines, *kept.lines)
 
 
-def _check_condition(condition: Condition | None, settings: RunSettings) -> None:
-    """Refuse a condition that training would not show where it stands when the model is asked."""
-    if condition and condition.position == "end" and settings.turns == "all":
-        raise InputError(
-            f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, "
-            "and the earlier turns would be learned without it. Leave turns at last"
-        )
-    if condition and condition.position == "start" and settings.max_prompt_length is not None:
-        raise InputError(
-            f"max_prompt_length {settings.max_prompt_length} cuts the beginning of long prompts, where the condition "
-            f"{condition.words()!r} stands. Put the condition at the end, or leave max_prompt_length out"
-        )
+def batching_of(settings: RunSettings, method: Method[Any, Any, Any], encoder: Encoder) -> Batching:
+    """How steps are cut into micro-batches, with mismatched groups where the method measures something on them."""
+    pairing = partial(mismatched, max_length=encoder.limits.max_length) if needs_mismatched(method) else None
+    return Batching(method.collate, settings.micro_batch_tokens, pairing)
 
 
-def _check_prompts_differ(part: Prepared, what: str) -> None:
+def _check_prompts_differ(groups: Sequence[TokenGroup[Any]], what: str) -> None:
     """Refuse data in which no prompt can be paired with a response to another one."""
-    if part.groups and len({group.prompt.tobytes() for group in part.groups}) < 2:
+    if groups and len({group.prompt.tobytes() for group in groups}) < 2:
         raise InputError(
             f"the {what} data holds one prompt only, but this method measures how likely responses to other prompts "
             "are. Give feedback on at least two prompts, or choose a method that does without (`trueup methods`)"
         )
 
 
-def _overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> list[str]:
-    """A warning where evaluation prompts are also trained on, if that is allowed."""
+def _check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> None:
+    """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed."""
     shared = overlap(training, held_out)
     if not shared:
-        return []
+        return
     where = listed([str(example.origin) for example in shared if example.origin])
     found = f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on ({where})"
     if not allowed:
@@ -219,21 +194,4 @@ def _overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowe
             f"{found}; what is measured on them says little of new prompts. Leave them out of one side, or allow it "
             "with --allow-overlap"
         )
-    return [f"{found}; what is measured on them says little of new prompts"]
-
-
-def max_length(loaded: Loaded, settings: RunSettings) -> int:
-    """The limit asked for, or what the model was made for where none was.
-
-    Raises:
-        InputError: more was asked for than the model was made for.
-    """
-    most = context_length(loaded.network.config)
-    if most is None or settings.max_length <= most:
-        return settings.max_length
-    if "max_length" in settings.model_fields_set:
-        raise InputError(
-            f"max_length {settings.max_length} is more than the {most} positions {settings.model} was made for. "
-            f"Give --max-length {most} or less"
-        )
-    return most
+    logger.warning(f"{found}; what is measured on them says little of new prompts")

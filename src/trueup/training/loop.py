@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from trueup import stop
 from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.methods.method import Method
@@ -22,6 +24,8 @@ from trueup.training.folder import RunFolder
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,12 @@ class Run:
     pace: Pace
     step: int = 0
     """Optimizer steps done."""
+    latest: dict[str, float] = field(default_factory=dict)
+    """The last values of every metric."""
+    random_state: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Of the generators as they were when the last step ended, its reference told of it or not."""
+    update_pending: bool = False
+    """Whether the reference has still to be told of the last step."""
 
     @property
     def total(self) -> int:
@@ -61,11 +71,10 @@ class Run:
         return NullReference() if unused else self.reference
 
 
-def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, float]:
+def train(run: Run, *, advance: Advance) -> dict[str, float]:
     """Take the run from where it is to its end.
 
     Args:
-        poll: raises Stopped when the user asked to stop.
         advance: shows progress.
 
     Returns:
@@ -76,72 +85,69 @@ def train(run: Run, *, poll: Callable[[], None], advance: Advance) -> dict[str, 
         AnnotatorError, InputError: the same; the feedback for the next step cannot be had.
         NumericsError, CheckpointError: as its parts raise them.
     """
-    latest = dict(run.metrics.latest)
+    run.latest = dict(run.metrics.latest)
+    run.random_state = random_state()
     if run.step and _evaluation_due(run):
-        latest |= _evaluate(run, poll)  # the run was stopped between the step and its evaluation
+        _evaluate(run)  # the run was stopped between the step and its evaluation
     while run.step < run.total:
-        random_state = _random_state()
-        started = time.monotonic()
+        ended: Exception | None = None
         try:
-            poll()
-            batches = run.source.batches(run.step + 1)
-            values = train_step(
-                run.policy, run.loss_reference, run.method, batches, run.optimizer,
-                step=run.step + 1, learning_rate=run.learning_rate(run.step + 1),
-                mismatched=run.source.mismatched(run.step + 1), poll=poll,
-            ) if batches else {}  # fmt: skip
-        except (Stopped, AnnotatorError, InputError):  # what gathers can be mended, and the run go on
-            save(run, random_state)
-            raise
-        run.step += 1
-        values |= run.source.metrics(run.step)
-        stopped: Stopped | None = None
-        try:
-            moved = run.reference.update(run.step, run.source)
-        except Stopped as error:  # while it moved, which is made up for by `restore`
-            moved, stopped = True, error
+            stop.check()
+            _take_step(run)
+            if _evaluation_due(run):
+                _evaluate(run)
+        except (Stopped, AnnotatorError, InputError) as error:
+            ended = error  # what gathers can be mended, and the run go on
+        due = _due(run.pace.save_every, run) or run.step == run.total
+        if due or ended is not None:
+            save(run)
+        if ended is not None:
+            raise ended
+        if due:
+            run.folder.write_status("running", run.step, run.total)
+        advance(run.step, run.latest)
+    return run.latest
+
+
+def _take_step(run: Run) -> None:
+    """One optimizer step, the reference's move after it, and their metrics."""
+    started, number = time.monotonic(), run.step + 1
+    rate = run.learning_rate(number)
+    step = run.source.step(number)
+    values = train_step(
+        run.policy, run.loss_reference, run.method, step.batches, run.optimizer,
+        step=number, learning_rate=rate, mismatched=step.mismatched, poll=stop.check,
+    ) if step.batches else {}  # fmt: skip
+    run.step, run.random_state, run.update_pending = number, random_state(), True
+    values |= run.source.metrics(number)
+    moved = True  # or half of it, when the user asks to stop, which is made up for by `restore`
+    try:
+        moved = run.reference.update(number, run.source)
+        run.random_state, run.update_pending = random_state(), False  # a move may draw numbers too
+    finally:
         seconds = time.monotonic() - started
-        tokens = sum(batch.stream.num_tokens for batch in batches)
+        tokens = sum(batch.stream.num_tokens for batch in step.batches)
         values |= {
-            "learning_rate": run.learning_rate(run.step),
-            "epoch": run.source.epoch(run.step),
+            "learning_rate": rate,
+            "epoch": run.source.epoch(number),
             "reference/moved": float(moved),
             "tokens": float(tokens),
             "tokens_per_second": tokens / max(seconds, 1e-9),
             "seconds": seconds,
         }
-        latest |= values
-        if run.step % run.pace.log_every == 0 or run.step == run.total:
-            run.metrics.write(run.step, values)
-        if stopped is not None:
-            save(run, _random_state(), update_pending=True)
-            raise stopped
-        if _evaluation_due(run):
-            try:
-                latest |= _evaluate(run, poll)
-            except Stopped:
-                save(run, _random_state())
-                raise
-        if _due(run.pace.save_every, run) or run.step == run.total:
-            save(run, _random_state())
-            run.folder.write_status("running", run.step, run.total)
-        advance(run.step, latest)
-    return latest
+        run.latest |= values
+        if number % run.pace.log_every == 0 or number == run.total:
+            run.metrics.write(number, values)
 
 
-def save(run: Run, random_state: dict[str, torch.Tensor], *, update_pending: bool = False) -> None:
-    """Write a checkpoint of the run as it stands after `run.step` steps.
-
-    Args:
-        random_state: of the generators as they were when that step ended.
-        update_pending: the reference has still to be told of the last step.
-    """
+def save(run: Run) -> None:
+    """Write a checkpoint of the run as it stands after `run.step` steps."""
     state = run.reference.state()
     parts: dict[str, Mapping[str, torch.Tensor]] = {
         "policy": dict(run.optimizer.parameters),
         "optimizer": run.optimizer.state(),
         "reference": state.tensors,
-        "random": random_state,
+        "random": run.random_state,
     }
     gathered = run.source.state()
     if gathered.tensors:
@@ -149,7 +155,7 @@ def save(run: Run, random_state: dict[str, torch.Tensor], *, update_pending: boo
     facts = {
         "reference": dict(state.facts),
         "source": dict(gathered.facts),
-        "update_pending": update_pending,
+        "update_pending": run.update_pending,
     }
     checkpoints.save(run.folder.checkpoints, Checkpoint(run.step, parts, facts), keep=run.pace.keep)
 
@@ -162,9 +168,7 @@ def restore(run: Run, saved: Checkpoint) -> None:
     run.optimizer.restore(saved.parts["optimizer"])
     run.reference.restore(State(saved.parts["reference"], saved.facts["reference"]))
     run.source.restore(State(saved.parts.get("source", {}), saved.facts.get("source", {})))
-    torch.set_rng_state(saved.parts["random"]["cpu"])
-    if "cuda" in saved.parts["random"]:
-        torch.cuda.set_rng_state(saved.parts["random"]["cuda"])
+    _restore_random_state(saved.parts["random"])
     run.step = saved.step
     if saved.facts["update_pending"]:
         run.reference.update(run.step, run.source)
@@ -176,23 +180,38 @@ def _evaluation_due(run: Run) -> bool:
     return run.step == run.total or _due(run.pace.eval_every, run)
 
 
-def _evaluate(run: Run, poll: Callable[[], None]) -> dict[str, float]:
+def _evaluate(run: Run) -> None:
     """Held-out metrics under the policy as it is, without dropout."""
+    held_out = run.source.held_out()
     with run.policy.without_dropout():
         values = evaluate(
-            run.policy, run.loss_reference, run.method, run.source.held_out_batches(), run.step,
-            mismatched=run.source.held_out_mismatched(), poll=poll,
+            run.policy, run.loss_reference, run.method, held_out.batches, run.step,
+            mismatched=held_out.mismatched, poll=stop.check,
         )  # fmt: skip
     run.metrics.write(run.step, values)
-    return values
+    run.latest |= values
 
 
 def _due(every: int, run: Run) -> bool:
     return bool(every) and run.step % every == 0
 
 
-def _random_state() -> dict[str, torch.Tensor]:
+def random_state() -> dict[str, torch.Tensor]:
+    """Of the generators that dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _restore_random_state(state: Mapping[str, torch.Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" not in state:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    else:
+        logger.warning(
+            "the run began on a GPU and goes on without one: not bit for bit the same, and with dropout from other "
+            "random numbers"
+        )

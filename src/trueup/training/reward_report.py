@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean, stdev
@@ -18,6 +19,8 @@ from trueup.batch.index import GradedPairs
 from trueup.batch.logprobs import Scores
 from trueup.models.causal import StreamModel
 from trueup.training.loop import Run
+
+logger = logging.getLogger(__name__)
 
 REWARD = "reward.json"
 """Beside the weights: mean and standard deviation of the scores. Nothing reads it unasked."""
@@ -81,7 +84,7 @@ class RewardReport:
         return text + table
 
 
-def reward_report(run: Run, say: Callable[[str], None]) -> RewardReport:
+def reward_report(run: Run) -> RewardReport:
     """Measure the finished model on everything held out, or on some of the training pairs where nothing is.
 
     What held-out pairs say of it is written to the run's calibration.json.
@@ -90,12 +93,12 @@ def reward_report(run: Run, say: Callable[[str], None]) -> RewardReport:
         CheckpointError: the file cannot be written.
     """
     held_out = run.source.has_held_out
-    every = run.source.held_out_batches() if held_out else run.source.everything() or ()
+    every = run.source.held_out().batches if held_out else run.source.everything() or ()
     found = measure(run.policy, every if held_out else islice(every, MOST_BATCHES), held_out=held_out)
     if held_out:
         run.folder.write_calibration(found.calibration.as_json())
     for line in found.lines():
-        say(line)
+        logger.info(line)
     return found
 
 

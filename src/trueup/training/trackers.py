@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from trueup.errors import InputError
+from trueup.files import replaced_whole
+
+logger = logging.getLogger(__name__)
+
+WANDB = "wandb.id"
+"""In the run's folder."""
 
 
 class Tracker(Protocol):
@@ -45,13 +53,12 @@ class TensorBoard:
 class _Module:
     """W&B, and trackio which speaks its dialect: `init`, `log`, `finish`."""
 
-    def __init__(self, name: str, folder: Path, run_name: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, run_name: str, settings: Mapping[str, Any], **more: Any) -> None:
         import importlib
 
         self.name = name
         self.module = importlib.import_module(name)
-        extra = {"dir": str(folder)} if name == "wandb" else {}
-        self.module.init(project="trueup", name=run_name, config=dict(settings), **extra)
+        self.module.init(project="trueup", name=run_name, config=dict(settings), **more)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.module.log(dict(values), step=step)
@@ -60,10 +67,25 @@ class _Module:
         self.module.finish()
 
 
+def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """W&B knows a run by its id, which is kept in the run's folder so that a resumed run goes on with its own."""
+    file = folder / WANDB
+    if not file.exists():
+        with replaced_whole(file) as opened:
+            opened.write(f"{uuid.uuid4().hex[:12]}\n".encode())
+    number = file.read_text(encoding="utf-8").strip()
+    return _Module("wandb", run_name, settings, dir=str(folder), id=number, resume="allow")
+
+
+def _trackio(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """trackio knows a run by its name."""
+    return _Module("trackio", run_name, settings, **({"resume": "allow"} if step else {}))
+
+
 KINDS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": TensorBoard,
-    "wandb": lambda folder, run_name, settings, step: _Module("wandb", folder, run_name, settings),
-    "trackio": lambda folder, run_name, settings, step: _Module("trackio", folder, run_name, settings),
+    "wandb": _wandb,
+    "trackio": _trackio,
 }
 
 
@@ -89,7 +111,6 @@ def open_trackers(
     run_name: str,
     settings: Mapping[str, Any],
     step: int,
-    warn: Callable[[str], None],
 ) -> list[Tracker]:
     """Start the trackers asked for, after `step` steps; one that cannot start is reported and left out."""
     opened = []
@@ -97,5 +118,5 @@ def open_trackers(
         try:
             opened.append(KINDS[name](folder, run_name, settings, step))
         except Exception as error:  # a service that is down, an account that is missing
-            warn(f"tracker {name} could not start and is left out: {error}")
+            logger.warning(f"tracker {name} could not start and is left out: {error}")
     return opened

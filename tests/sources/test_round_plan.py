@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.sources.rounds import Rounds
+from trueup.sources.online import RoundPlan
 
 SIZES = st.integers(1, 12)
 
 
 def test_the_example_of_the_docstring() -> None:
-    rounds = Rounds(prompts=100, batch_size=8, round_prompts=16, passes=4, total=200, seed=0)
+    rounds = RoundPlan(prompts=100, batch_size=8, round_prompts=16, passes=4, total=200, seed=0)
     assert (rounds.count, rounds.num_steps) == (13, 12 * 8 + 4)
     assert [rounds.round_of(step) for step in (1, 8, 9, 96, 97, 100)] == [1, 1, 2, 12, 13, 13]
     assert [rounds.first_step(number) for number in (1, 2, 13)] == [1, 9, 97]
@@ -23,7 +23,7 @@ def test_the_example_of_the_docstring() -> None:
 def test_every_prompt_is_asked_once_a_pass(
     prompts: int, batch: int, size: int, passes: int, total: int
 ) -> None:
-    rounds = Rounds(prompts, batch, size, passes, total, seed=1)
+    rounds = RoundPlan(prompts, batch, size, passes, total, seed=1)
     asked = [place for number in range(1, rounds.count + 1) for place in rounds.places(number)]
     assert len(asked) == total
     for start in range(0, total, prompts):
@@ -37,7 +37,7 @@ def test_every_prompt_is_asked_once_a_pass(
 def test_a_pass_deals_every_example_out_once(
     batch: int, size: int, passes: int, total: int, lost: int
 ) -> None:
-    rounds = Rounds(9, batch, size, passes, total, seed=2)
+    rounds = RoundPlan(9, batch, size, passes, total, seed=2)
     steps: dict[int, list[int]] = {}
     for step in range(1, rounds.num_steps + 1):
         steps.setdefault(rounds.round_of(step), []).append(step)
@@ -49,14 +49,14 @@ def test_a_pass_deals_every_example_out_once(
 
 
 def test_passes_come_in_orders_of_their_own_and_seeds_differ() -> None:
-    rounds = Rounds(64, 8, 64, 2, 64, seed=3)
+    rounds = RoundPlan(64, 8, 64, 2, 64, seed=3)
     first = [place for step in range(1, 9) for place in rounds.chosen(step, 64)]
     second = [place for step in range(9, 17) for place in rounds.chosen(step, 64)]
     assert sorted(first) == sorted(second) and first != second
-    assert rounds.places(1) != Rounds(64, 8, 64, 2, 64, seed=4).places(1)
-    assert rounds.places(1) == Rounds(64, 8, 64, 2, 64, seed=3).places(1)
+    assert rounds.places(1) != RoundPlan(64, 8, 64, 2, 64, seed=4).places(1)
+    assert rounds.places(1) == RoundPlan(64, 8, 64, 2, 64, seed=3).places(1)
 
 
 @pytest.mark.parametrize("steps, expected", [(None, 13), (5, 5), (40, 13)])
 def test_a_run_ends_after_its_steps(steps: int | None, expected: int) -> None:
-    assert Rounds(10, 4, 4, 1, 50, 0, steps).num_steps == expected
+    assert RoundPlan(10, 4, 4, 1, 50, 0, steps).num_steps == expected

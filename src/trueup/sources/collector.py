@@ -17,7 +17,7 @@ Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, f
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class Collected:
     """What came of a round."""
 
     examples: tuple[Example, ...]
@@ -26,7 +26,7 @@ class Gathered:
 
 
 @dataclass(frozen=True)
-class Gatherer:
+class Collector:
     """Samples responses and has them judged.
 
     Args:
@@ -43,7 +43,7 @@ class Gatherer:
     distinct: bool = True
     penalise: Penalise | None = None
 
-    def gather(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> Gathered:
+    def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> Collected:
         """The examples of a round.
 
         Args:
@@ -78,7 +78,7 @@ class Gatherer:
         if self.penalise is not None and made:
             made, more = self.penalise(made)
             facts |= more
-        return Gathered(tuple(made), facts)
+        return Collected(tuple(made), facts)
 
     @property
     def _compares(self) -> bool:

@@ -9,15 +9,17 @@ import datasets
 import pytest
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 
+from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Origin, Prompt, Response
-from trueup.sources.gather import gather, overlap, split
+from trueup.sources.data import examples_named, overlap, split
 
 
 def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
     files = write_feedback(tmp_path, count=3)
     names = [str(files[kind]) for kind in ("rankings", "pairs", "demonstrations")]
-    gathered = gather(names)
+    with collected() as lines:
+        gathered = examples_named(names)
     assert [example.origin.file for example in gathered.examples if example.origin] == [
         name for name in names for _ in range(3)
     ]
@@ -25,8 +27,8 @@ def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
     assert gathered.fingerprints == {
         name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names
     }
-    assert len(gathered.lines) == 3
-    for line, name, layout in zip(gathered.lines, names, ("scored", "pairs", "completion"), strict=True):
+    assert len(lines) == 3
+    for line, name, layout in zip(lines, names, ("scored", "pairs", "completion"), strict=True):
         assert line.startswith(f"{name}: ")
         assert layout in line
         assert "3 rows" in line
@@ -41,7 +43,7 @@ def test_files_of_different_formats(tmp_path: Path) -> None:
     pairs.to_csv(names[0])
     pairs.to_parquet(names[1])
     pairs.save_to_disk(names[2])
-    gathered = gather(names)
+    gathered = examples_named(names)
     plain = [replace(example, prompt=replace(example.prompt, origin=None)) for example in gathered.examples]
     assert plain[:3] == plain[3:6] == plain[6:] and len(plain) == 9
     assert [str(example.origin) for example in gathered.examples[::3]] == [
@@ -57,23 +59,24 @@ def test_files_of_different_formats(tmp_path: Path) -> None:
 def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     files = write_feedback(tmp_path, count=3)
     name = str(files["pairs"])
-    before = gather([name])
+    before = examples_named([name])
     files["pairs"].write_text(files["pairs"].read_text().replace("red", "rad", 1))
-    assert gather([name]).fingerprints[name] != before.fingerprints[name]
+    assert examples_named([name]).fingerprints[name] != before.fingerprints[name]
 
 
 def test_the_world_is_a_source_by_name() -> None:
-    gathered = gather(["world:pairs?count=5&seed=1"])
+    with collected() as lines:
+        gathered = examples_named(["world:pairs?count=5&seed=1"])
     assert len(gathered.examples) == 5
-    assert gathered.lines == ("world:pairs?count=5&seed=1: 5 examples of the built-in world",)
-    again, other = (gather([f"world:pairs?count=5&seed={seed}"]) for seed in (1, 2))
+    assert lines == ["world:pairs?count=5&seed=1: 5 examples of the built-in world"]
+    again, other = (examples_named([f"world:pairs?count=5&seed={seed}"]) for seed in (1, 2))
     assert again == gathered
     assert set(other.fingerprints.values()) != set(gathered.fingerprints.values())
 
 
 def test_world_and_files_go_together(tmp_path: Path) -> None:
     name = str(write_feedback(tmp_path, count=3)["pairs"])
-    gathered = gather([name, "world:rankings?count=2"])
+    gathered = examples_named([name, "world:rankings?count=2"])
     assert [example.origin.file == name for example in gathered.examples if example.origin] == [
         False, False, True, True, True,
     ]  # fmt: skip
@@ -83,7 +86,7 @@ def test_world_and_files_go_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["absent.jsonl", "world:nothing"])
 def test_an_unknown_source_is_named(name: str) -> None:
     with pytest.raises(InputError, match=name.removeprefix("world:")):
-        gather([name])
+        examples_named([name])
 
 
 def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
@@ -91,9 +94,9 @@ def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
     names = [str(files["pairs"]), str(files["rankings"])]
     for name in names:
         Path(name).write_text(Path(name).read_text() + "{torn\n")
-    assert len(gather(names, skip_bad=2).examples) == 12
+    assert len(examples_named(names, skip_bad=2).examples) == 12
     with pytest.raises(InputError, match=r"rankings.jsonl:7"):
-        gather(names, skip_bad=1)
+        examples_named(names, skip_bad=1)
 
 
 EXAMPLES = [Example(Prompt(f"prompt {number}"), (Response("x", demonstration=True),)) for number in range(20)]

@@ -1,4 +1,4 @@
-"""Where examples come from by name: files, the hub, the built-in world. Reads text only; torch is not needed."""
+"""Feedback and prompts by name: files, the hub, the built-in world. Reads text only; torch is not needed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
+from trueup.feedback.prompts import Prompts, distinct, of_examples, read_prompts
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Example
+from trueup.feedback.records import Example, Prompt
+from trueup.words import counted
 
 WORLD = "world:"
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class NamedExamples:
     """Examples of one or more sources."""
 
     examples: tuple[Example, ...]
-    lines: tuple[str, ...]
-    """For people: what each source was taken for."""
     fingerprints: Mapping[str, str]
     """Source -> hash of its content."""
 
 
-def gather(names: Sequence[str], *, skip_bad: int = 0) -> Gathered:
-    """Read every source: names of the world first, then files, each in the order given.
+def examples_named(names: Sequence[str], *, skip_bad: int = 0) -> NamedExamples:
+    """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
 
     Args:
         names: paths of files, or names such as `hub:owner/name?split=test` and `world:pairs?count=500`.
@@ -39,26 +40,71 @@ def gather(names: Sequence[str], *, skip_bad: int = 0) -> Gathered:
         InputError: a file is absent or malformed, or a name of the world is unknown.
     """
     examples: list[Example] = []
-    lines: list[str] = []
     fingerprints: dict[str, str] = {}
-    files = [name for name in names if not name.startswith(WORLD)]
     for name in (name for name in names if name.startswith(WORLD)):
-        from trueup.world.generate import from_name
-
-        made = from_name(name)
-        digest = hashlib.sha256(
-            "".join(json.dumps(example_to_row(example)) for example in made).encode()
-        ).hexdigest()
+        made, fingerprints[name] = examples_of_world(name)
         examples += made
-        fingerprints[name] = digest
-        lines.append(f"{name}: {len(made)} examples of the built-in world")
-    if files:
+        data_logger.info(f"{name}: {len(made)} examples of the built-in world")
+    if files := [name for name in names if not name.startswith(WORLD)]:
         feedback = read_feedback(files, skip_bad=skip_bad)
         examples += feedback.examples
         for report in feedback.files:
-            lines += report.lines()
+            for line in report.lines():
+                data_logger.info(line)
             fingerprints[report.path] = report.sha256
-    return Gathered(tuple(examples), tuple(lines), fingerprints)
+    return NamedExamples(tuple(examples), fingerprints)
+
+
+def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
+    """Examples of the built-in world, and a hash of them.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    from trueup.world.generate import from_name
+
+    made = from_name(name)
+    rows = "".join(json.dumps(example_to_row(example)) for example in made)
+    return made, hashlib.sha256(rows.encode()).hexdigest()
+
+
+def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
+    """The prompts of every source, each once: of the world first, then of files, each in the order given; told, too.
+
+    Args:
+        names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
+        skip_bad: malformed rows of feedback allowed in all files together.
+
+    Raises:
+        InputError: a file is absent or malformed, or a name of the world is unknown.
+    """
+    found: list[Prompt] = []
+    lines: list[str] = []
+    examples: list[Example] = []
+    for name in (name for name in names if name.startswith(WORLD)):
+        made, more = _of_world(name)
+        found += made
+        examples += more
+        lines.append(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
+    if files := [name for name in names if not name.startswith(WORLD)]:
+        read = read_prompts(files, skip_bad=skip_bad)
+        found += read.prompts
+        lines += read.lines
+        examples += read.examples
+    prompts, lines_of_all = distinct(found, lines)
+    for line in lines_of_all:
+        data_logger.info(line)
+    return Prompts(prompts, lines_of_all, tuple(examples))
+
+
+def _of_world(name: str) -> tuple[Sequence[Prompt], Sequence[Example]]:
+    from trueup.world.generate import from_name
+    from trueup.world.prompt_names import is_prompt_name, prompts_from_name
+
+    if is_prompt_name(name):
+        return prompts_from_name(name), ()
+    examples = from_name(name)
+    return of_examples(examples), examples
 
 
 def split(

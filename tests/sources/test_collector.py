@@ -11,7 +11,7 @@ from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.sampling.sampler import Sampled
-from trueup.sources.gatherer import Gatherer
+from trueup.sources.collector import Collector
 
 
 @dataclass
@@ -72,7 +72,7 @@ TEXTS = {"a": ("xx", "y", "xx", "y-"), "b": ("same", "same", "same", "same"), "?
 
 def test_responses_that_are_alike_are_one_response() -> None:
     annotator = Lengths()
-    made = Gatherer(Says(TEXTS), annotator, 4, seed=3).gather(2, PROMPTS)
+    made = Collector(Says(TEXTS), annotator, 4, seed=3).collect(2, PROMPTS)
     first, second = made.examples
     assert [(one.content, one.score, one.source, one.tokens) for one in first.responses] == [
         ("xx", 2.0, "policy@7", (120, 120)), ("y", 1.0, "policy@7", (121,)), ("y-", 2.0, "policy@7", (121, 45)),
@@ -88,14 +88,14 @@ def test_responses_that_are_alike_are_one_response() -> None:
 
 
 def test_draws_of_an_expectation_are_kept() -> None:
-    made = Gatherer(Says(TEXTS), Lengths(), 4, seed=3, distinct=False).gather(1, PROMPTS)
+    made = Collector(Says(TEXTS), Lengths(), 4, seed=3, distinct=False).collect(1, PROMPTS)
     assert [one.content for one in made.examples[1].responses] == ["same"] * 4
     assert made.facts["online/identical"] == 0
 
 
 def test_a_single_response_is_not_compared() -> None:
     annotator = Lengths(gives="comparisons")
-    made = Gatherer(Says(TEXTS), annotator, 4, seed=3).gather(1, PROMPTS)
+    made = Collector(Says(TEXTS), annotator, 4, seed=3).collect(1, PROMPTS)
     assert [one.prompt.content for one in annotator.asked] == ["a", "?"]
     assert [one.prompt.content for one in made.examples] == ["a"]
     assert made.facts["online/one_response"] == pytest.approx(1 / 3)
@@ -107,7 +107,7 @@ def test_every_round_has_a_seed_of_its_own() -> None:
     sampler = Says(TEXTS)
     for seed in (3, 4):
         for number in (1, 2):
-            Gatherer(sampler, Lengths(), 2, seed=seed).gather(number, PROMPTS[:1])
+            Collector(sampler, Lengths(), 2, seed=seed).collect(number, PROMPTS[:1])
     assert len(set(sampler.seeds)) == 4
 
 
@@ -121,7 +121,7 @@ def test_what_a_data_set_has_is_judged_with_what_is_sampled() -> None:
         ),
         Example(Prompt("c"), (Response("not asked", score=5.0),)),
     ]
-    (made,) = Gatherer(Says(TEXTS), Lengths(), 2, seed=3).gather(1, PROMPTS[:1], also).examples
+    (made,) = Collector(Says(TEXTS), Lengths(), 2, seed=3).collect(1, PROMPTS[:1], also).examples
     assert [(one.content, one.score, one.demonstration, one.source) for one in made.responses] == [
         ("xx", 2.0, False, "policy@7"), ("y", 1.0, False, "policy@7"), ("yyyy", 4.0, False, None),
     ]  # fmt: skip
@@ -130,10 +130,10 @@ def test_what_a_data_set_has_is_judged_with_what_is_sampled() -> None:
 
 def test_nothing_but_empty_responses_is_an_error() -> None:
     with pytest.raises(AnnotatorError, match="round 9: all 4 responses to 2 prompts are empty"):
-        Gatherer(Says({"a": ("", " "), "b": ("", "\n")}), Lengths(), 2, seed=3).gather(9, PROMPTS[:2])
+        Collector(Says({"a": ("", " "), "b": ("", "\n")}), Lengths(), 2, seed=3).collect(9, PROMPTS[:2])
 
 
 def test_prompts_without_room_give_no_example() -> None:
-    made = Gatherer(Says({**TEXTS, "b": ()}), Lengths(), 2, seed=3).gather(1, PROMPTS[:2])
+    made = Collector(Says({**TEXTS, "b": ()}), Lengths(), 2, seed=3).collect(1, PROMPTS[:2])
     assert [one.prompt.content for one in made.examples] == ["a"]
     assert made.facts["online/without_judgement"] == 0.5

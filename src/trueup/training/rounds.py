@@ -1,0 +1,333 @@
+"""Feedback that a run gathers: all of it before training, round by round, or again from the log of a run that did.
+
+Gathered in one go: the pipeline of Hu et al., 2023, https://arxiv.org/abs/2308.12050 (generate, label with a reward
+model, filter, weight or condition), and of Yuan et al., 2023, https://arxiv.org/abs/2304.05302 (several sampling
+policies, scored, ranked).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trueup import display, stop
+from trueup.batch.encode import Encoder
+from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.config.compatibility import as_judged, refuse_annotator
+from trueup.display import data_logger
+from trueup.errors import InputError
+from trueup.feedback.canonical import prompt_parts
+from trueup.feedback.groups import Group
+from trueup.feedback.prompts import Prompts, distinct, of_examples
+from trueup.feedback.records import Example, Prompt
+from trueup.methods.method import Method
+from trueup.models.causal import CausalModel
+from trueup.sampling.build import make_sampler
+from trueup.settings.run_settings import RunSettings
+from trueup.sources.annotator import make_annotator
+from trueup.sources.collector import Collector, Penalise
+from trueup.sources.data import examples_named, prompts_named
+from trueup.sources.log import ReplayedLog, RoundLog, read_log
+from trueup.sources.online import OnlineSource, RoundPlan, Rounds
+from trueup.sources.rollouts import Advantages, KLPenalty
+from trueup.sources.source import Source
+from trueup.training.data import Data, Parts, batching_of, offline_source, view_all, view_held_out
+from trueup.training.preprocess import Preprocessing, RoundEncoder, asking_encoder, tokens_of
+from trueup.training.run_record import warn_of_departures
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 64
+"""Prompts sampled and judged before they are written: what a run that is killed may have to do again."""
+
+
+def collected(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+    """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them.
+
+    Raises:
+        InputError: a file cannot be read, or the method cannot use what is gathered.
+    """
+    refuse_annotator(settings, method)
+    if method.output == "scores":
+        raise InputError(
+            f"method {method.name} trains a model that scores and writes nothing, so there is nobody to answer the "
+            "prompts. Sample with `trueup sample`, judge with `trueup annotate`, and give that file as --data"
+        )
+    read, fingerprints = _read_prompts(settings)
+    prompts, also = read.prompts, tuple[Example, ...]()
+    if settings.data:
+        data = examples_named(settings.data, skip_bad=settings.skip_bad)
+        also, fingerprints = data.examples, {**fingerprints, **data.fingerprints}
+        data_logger.info("their responses join those sampled, and are judged with them")
+        prompts, lines = distinct([*prompts, *of_examples(also)])
+        for line in lines:
+            data_logger.info(line)
+
+    def source(parts: Parts) -> Source:
+        texts = view_all(settings, method, _collect(parts, prompts, also))
+        return offline_source(texts, parts)
+
+    return Data(fingerprints, source)
+
+
+def online(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+    """Prompts whose responses are sampled and judged round by round, while training.
+
+    Raises:
+        InputError: a file cannot be read, or the method cannot use what is gathered.
+    """
+    _refuse_turns(settings)
+    refuse_annotator(settings, method)
+    read, fingerprints = _read_prompts(settings)
+    preprocessing = _of_rounds(settings, method, read.prompts[:8])
+    held_out, more = _held_out(preprocessing)
+
+    def source(parts: Parts) -> Source:
+        asking = asking_encoder(parts.loaded, settings)
+        prompts, known = asked(read.prompts, asking)
+        penalise = None
+        if settings.reward_kl:
+            penalise = KLPenalty(
+                settings.reward_kl, parts.policy, parts.reference, asking, settings.micro_batch_tokens
+            )
+        rounds = Rounds(
+            plan_of(settings, len(prompts)),
+            RoundLog(parts.folder.path),
+            prompts,
+            _collector(parts, asking, penalise),
+            settings.sampler.resync,
+        )
+        return _source_of_rounds(parts, rounds, preprocessing, known, held_out)
+
+    return Data({**fingerprints, **more}, source)
+
+
+def replay(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+    """The log of an online run: the same rounds in the same order, nothing sampled, nobody asked.
+
+    Raises:
+        InputError: it cannot be read, is not a log, or is one of several files.
+    """
+    _refuse_turns(settings)
+    if len(settings.data) > 1:
+        raise InputError(
+            f"source replay reads one log, but data names {len(settings.data)} files; give one examples.jsonl"
+        )
+    (path,) = settings.data
+    log = read_log(path)
+    data_logger.info(
+        f"{path}: {sum(map(len, log.rounds.values()))} examples in {len(log.rounds)} of {log.count} rounds"
+    )
+    examples = [example for number in sorted(log.rounds) for example in log.rounds[number]]
+    preprocessing = Preprocessing.fit(method, settings, examples)
+    held_out, more = _held_out(preprocessing)
+    warn_of_departures(Path(path), settings, method)
+    if log.last < log.count - 1:
+        logger.warning(
+            f"{path} ends with round {log.last} of {log.count}: the run that wrote it was not finished, and the steps "
+            "of the rounds that are missing learn nothing"
+        )
+
+    def source(parts: Parts) -> Source:
+        _, known = asked(of_examples(examples), asking_encoder(parts.loaded, settings))
+        return _source_of_rounds(
+            parts, Rounds(_plan_of_log(settings, log), log), preprocessing, known, held_out
+        )
+
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return Data({path: digest, **more}, source)
+
+
+def _of_rounds(
+    settings: RunSettings, method: Method[Any, Any, Any], prompts: Sequence[Prompt]
+) -> Preprocessing:
+    """Fitted to an example as the run's annotator would judge it, before there are any.
+
+    A method that measures something over all examples takes no rounds, so that there is nothing to find but what kind
+    of feedback is given.
+
+    Args:
+        prompts: some that will be asked.
+    """
+    assert settings.annotator is not None
+    problem: InputError | None = None
+    for example in as_judged(settings.annotator.gives):
+        try:
+            return replace(Preprocessing.fit(method, settings, [example]), prompts=prompts)
+        except InputError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
+    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for."""
+    settings, method = preprocessing.settings, preprocessing.method
+    if not settings.eval_data:
+        return (), {}
+    if method.rollout is not None:
+        raise InputError(
+            f"eval_data: method {method.name} learns from responses of its own, and has nothing to measure on others. "
+            "Leave it out; online/score and objective/kl say how the run goes"
+        )
+    read = examples_named(settings.eval_data, skip_bad=settings.skip_bad)
+    return view_held_out(preprocessing, read.examples), read.fingerprints
+
+
+def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
+    """The run's prompts, and a hash of them."""
+    read = prompts_named(settings.prompts)
+    digest = hashlib.sha256()
+    for prompt in read.prompts:
+        content, _, *more = prompt_parts(prompt)
+        digest.update(json.dumps([content, repr(prompt.tools), *more]).encode())
+    return read, {", ".join(settings.prompts): digest.hexdigest()}
+
+
+def _refuse_turns(settings: RunSettings) -> None:
+    """Refuse to learn earlier turns, which nobody sampled."""
+    if settings.turns == "all":
+        raise InputError(
+            f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
+        )
+
+
+def plan_of(settings: RunSettings, prompts: int) -> RoundPlan:
+    """The rounds of a run with this many prompts."""
+    size = settings.batch_size if settings.round_prompts is None else settings.round_prompts or prompts
+    if settings.steps is not None:
+        # Whole rounds; `steps` then cuts the last one off.
+        per_round = settings.round_passes * -(-size // settings.batch_size)
+        total = -(-settings.steps // per_round) * size
+    else:
+        total = max(1, round((settings.epochs or 1.0) * prompts))
+    return RoundPlan(
+        prompts, settings.batch_size, size, settings.round_passes, total, settings.seed, settings.steps
+    )
+
+
+def _plan_of_log(settings: RunSettings, log: ReplayedLog) -> RoundPlan:
+    """The rounds of the run that wrote a log."""
+    size = log.prompts.get(1) or max(log.prompts.values())
+    total = (log.count - 1) * size + log.prompts.get(log.count, size)
+    return RoundPlan(
+        total, settings.batch_size, size, settings.round_passes, total, settings.seed, settings.steps
+    )
+
+
+def asked(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt], list[TokenGroup[Any]]]:
+    """The prompts that leave room for a response, as token groups whose response is its end alone.
+
+    Raises:
+        InputError: a prompt cannot be expressed, or none leaves room.
+    """
+    kept: list[Prompt] = []
+    groups: list[TokenGroup[Any]] = []
+    end = TokenRow(np.array(encoder.end_ids[:1], np.int32), np.ones(1, np.bool_))
+    for prompt in prompts:
+        try:
+            ids = encoder.asked_ids(prompt)
+        except InputError as error:
+            raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
+        if 0 < len(ids) < encoder.limits.max_length:
+            kept.append(prompt)
+            groups.append(TokenGroup(np.array(ids, np.int32), (end,), None, prompt.origin))
+    lost, limit = len(prompts) - len(kept), encoder.limits.max_length
+    if not kept:
+        raise InputError(
+            f"none of the {lost} prompts leaves room for a response within max_length {limit}. Raise --max-length, or "
+            "set --max-prompt-length so that long prompts lose their beginning"
+        )
+    if lost:
+        data_logger.info(f"prompts left out: {lost}, as long as max_length {limit}")
+    return kept, groups
+
+
+def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None) -> Collector:
+    """Load what samples and judges.
+
+    Raises:
+        InputError: a model of theirs cannot be loaded, or a file is not what it should be.
+        CheckpointError: what earlier sittings of the run spent cannot be read.
+    """
+    settings, policy = parts.settings, parts.policy
+    assert settings.annotator is not None and isinstance(policy, CausalModel)
+    annotator = make_annotator(
+        settings.annotator,
+        seed=settings.seed,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+        spent=parts.folder.spent,
+    )
+    sampler = make_sampler(
+        settings.sampler,
+        policy,
+        encoder,
+        name=settings.run_name or settings.model,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    return Collector(
+        sampler,
+        annotator,
+        settings.sampler.responses,
+        settings.seed,
+        distinct=parts.method.rollout is None,
+        penalise=penalise,
+    )
+
+
+def _source_of_rounds(
+    parts: Parts,
+    rounds: Rounds,
+    preprocessing: Preprocessing,
+    known: Sequence[TokenGroup[Any]],
+    held_out: Sequence[Group[Any]],
+) -> OnlineSource:
+    """The source of rounds, whoever gathers them."""
+    settings, method = parts.settings, parts.method
+    encoder = preprocessing.encoder(parts.loaded)
+    kept = tokens_of(held_out, encoder, what="evaluation") if held_out else []
+    advantages = None
+    if method.rollout is not None:
+        advantages = Advantages(
+            method.rollout, parts.policy, parts.reference, parts.loaded.end_ids, settings.micro_batch_tokens
+        )
+    encode = RoundEncoder(method, settings, encoder)
+    return OnlineSource(rounds, encode, batching_of(settings, method, encoder), known, kept, advantages)
+
+
+def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -> list[Example]:
+    """Have prompts answered and judged, as far as the run's log does not hold it already.
+
+    Raises:
+        InputError: nothing came of it.
+    """
+    log = RoundLog(parts.folder.path)
+    chunks = [prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK)]
+    missing = [number for number in range(1, len(chunks) + 1) if log.known(number) is None]
+    if missing:
+        collector = _collector(parts, asking_encoder(parts.loaded, parts.settings))
+        collector.sampler.refresh(0)
+        for number in display.track(missing, "sampling and judging"):
+            stop.check()
+            asked_now = chunks[number - 1]
+            made = collector.collect(number, asked_now, also)
+            log.add(number, len(chunks), len(asked_now), made.examples, made.facts)
+    examples = [one for number in sorted(log.rounds) for one in log.rounds[number].examples]
+    if not examples:
+        raise InputError(
+            f"nothing came of {len(prompts)} prompts: none left room for a response, or no judgement could be read. "
+            "Look at some with `trueup sample` and `trueup annotate`"
+        )
+    responses = sum(len(one.responses) for one in examples)
+    data_logger.info(
+        f"{responses} responses to {len(examples)} of {len(prompts)} prompts sampled and judged, in {log.examples}"
+    )
+    return examples

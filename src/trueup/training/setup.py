@@ -1,0 +1,302 @@
+"""What a run is made of before its first step: policy, reference, optimizer, and what an earlier sitting saved."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from trueup.batch.batch import Batch, collate_batch, cut
+from trueup.batch.index import Demonstrations
+from trueup.batch.logprobs import LogProbs, Part
+from trueup.batch.tokens import TokenGroup
+from trueup.config.resolve import Resolved
+from trueup.config.run_file import dump
+from trueup.errors import InputError, NumericsError
+from trueup.methods.method import Method
+from trueup.models.causal import CausalModel, StreamModel
+from trueup.models.load import Loaded
+from trueup.models.prepare import (
+    SMALL,
+    AdapterSettings,
+    load_policy,
+    load_reward_policy,
+    num_parameters,
+    pick_device,
+)
+from trueup.models.reward import RewardModel
+from trueup.models.selfcheck import check_attention
+from trueup.references.build import build
+from trueup.references.choices import Frozen, NoReference
+from trueup.references.reference import NullReference, Reference
+from trueup.settings.run_settings import RunSettings
+from trueup.sources.source import Source
+from trueup.training import checkpoint as checkpoints
+from trueup.training.data import Parts
+from trueup.training.folder import RunFolder
+from trueup.training.loop import Pace, Run, restore
+from trueup.training.metrics import Metrics
+from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.run_record import asked_as_begun, record_of, refuse_changed, warn_of_versions
+from trueup.training.schedule import learning_rate
+
+logger = logging.getLogger(__name__)
+
+ROUNDING = 1e-4
+"""Nats per token allowed where reference and policy are computed in different batches."""
+
+
+def load_parts(
+    resolved: Resolved,
+    method: Method[Any, Any, Any],
+    folder: RunFolder,
+    fingerprints: Mapping[str, str],
+    *,
+    resume: bool,
+) -> tuple[Parts, dict[str, Any]]:
+    """Load the models of a run; and what its run.yaml holds beside the settings.
+
+    Args:
+        fingerprints: of its data.
+
+    Raises:
+        InputError: a model cannot be loaded or adapted as asked; or, resumed, it is another than the run began with.
+    """
+    settings = resolved.settings
+    policy, loaded = make_policy(settings, output=method.output, parts=method.parts)
+    if resume:
+        loaded = asked_as_begun(folder.path, loaded)
+    record = record_of(policy, fingerprints, loaded)
+    if resume:
+        refuse_changed(folder.path, settings.model, record)
+        warn_of_versions(folder.path, record)
+    threads_for_sampling(policy, settings)
+    reference = make_reference(method, settings, policy, loaded)
+    return Parts(settings, method, policy, loaded, reference, folder), record
+
+
+def make_run(
+    resolved: Resolved, parts: Parts, source: Source, record: dict[str, Any], *, resume: bool
+) -> Run:
+    """A run at its beginning, or where its newest whole checkpoint left it.
+
+    Args:
+        record: what run.yaml holds beside the settings, to which the source's tokens are added.
+
+    Raises:
+        InputError: resumed, its tokens are other than it began with; or no attention backend is exact for the model.
+        CheckpointError: every checkpoint is damaged, or nothing can be written.
+        NumericsError: the policy is not its reference before the first step.
+    """
+    settings, policy, folder = parts.settings, parts.policy, parts.folder
+    record["tokens_identity"] = source.identity()
+    if resume:
+        refuse_changed(folder.path, settings.model, record)
+    saved = checkpoints.load_newest(folder.checkpoints) if resume else None
+    choose_threads(policy, source.first_groups(), settings)
+    choose_attention(policy, source.first_groups(), settings)
+    run = _assemble(parts, source, saved.step if saved else 0)
+    if saved is not None:
+        restore(run, saved)
+        logger.info(f"going on after step {run.step} of {run.total}")
+        return run
+    if resume:
+        logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
+    _start(run, settings)
+    folder.write_settings(dump(resolved) | record | {"reference": run.reference.identity})
+    folder.write_status("running", 0, run.total)
+    return run
+
+
+def _assemble(parts: Parts, source: Source, step: int) -> Run:
+    """The run after `step` steps, nothing restored."""
+    settings, total = parts.settings, source.num_steps
+    adamw = AdamW(
+        settings.adam_beta1,
+        settings.adam_beta2,
+        settings.adam_epsilon,
+        settings.weight_decay,
+        settings.max_grad_norm,
+    )
+    peak = settings.learning_rate
+    assert peak is not None
+    warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)
+    return Run(
+        parts.policy,
+        parts.reference,
+        parts.method,
+        source,
+        Optimizer(parts.policy.trainable(), adamw),
+        partial(learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total),
+        parts.folder,
+        Metrics(parts.folder.metrics, keep_until=step, trackers=(), warn=logger.warning),
+        Pace(
+            settings.eval_every or 0,
+            settings.save_every or max(1, math.ceil(total / 10)),
+            settings.log_every,
+            settings.keep_checkpoints,
+        ),
+    )
+
+
+def _start(run: Run, settings: RunSettings) -> None:
+    """Take the policy as it is for the reference, and see that both agree."""
+    every = getattr(run.method.reference, "every", None)
+    if isinstance(every, int) and every >= run.total:
+        logger.warning(
+            f"the reference moves every {every} steps, and the run has {run.total}: it never does, or only at the end. "
+            "Give a smaller --reference.every"
+        )
+    run.reference.start(run.source)
+    first = next(cut(run.source.first_groups(), settings.micro_batch_tokens))
+    check_first_batch(run.policy, run.reference, collate_batch(first, Demonstrations.collate))
+
+
+def make_policy(
+    settings: RunSettings, *, output: str = "log-probs", parts: Collection[Part] = ()
+) -> tuple[CausalModel | RewardModel, Loaded]:
+    """Load what is to be trained, seeded, and say how large it is.
+
+    Args:
+        output, parts: what is read of it; see `trueup.methods.method.Method`.
+
+    Raises:
+        InputError: the model cannot be loaded or adapted as asked, or the device is not there.
+    """
+    torch.manual_seed(settings.seed)
+    device = pick_device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
+        )
+    options: dict[str, Any] = {
+        "device": device,
+        "precision": settings.precision,
+        "adapter": _adapter(settings),
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "trust_remote_code": settings.trust_remote_code,
+        "eos_token": settings.eos_token,
+        "chat_template": settings.chat_template,
+    }
+    path = _model_folder(settings)
+    policy: CausalModel | RewardModel
+    if output == "scores":
+        policy, loaded = load_reward_policy(path, seed=settings.seed, **options)
+    else:
+        policy, loaded = load_policy(path, **options)
+        if "values" in parts:
+            policy.add_value_head()
+    size = num_parameters(policy.network)
+    trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
+    logger.info(
+        f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
+        + (", products in bfloat16" if policy.autocast else "")
+    )
+    return policy, loaded
+
+
+def _model_folder(settings: RunSettings) -> str:
+    if settings.model != "world":
+        return settings.model
+    from trueup.world.model import world_model_path
+
+    return str(world_model_path())
+
+
+def _adapter(settings: RunSettings) -> AdapterSettings | None:
+    lora = settings.lora
+    if lora is None:
+        return None
+    return AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
+
+
+def choose_threads(policy: StreamModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
+    """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
+
+    Args:
+        groups: those of the first step, which stand for all.
+    """
+    work = num_parameters(policy.network) * sum(group.num_tokens for group in groups)
+    if settings.threads or (policy.device.type == "cpu" and work < SMALL):
+        torch.set_num_threads(settings.threads or 1)
+
+
+def threads_for_sampling(policy: StreamModel, settings: RunSettings) -> None:
+    """Set the CPU threads where something is sampled before the first batch is known."""
+    work = num_parameters(policy.network) * settings.micro_batch_tokens
+    if settings.prompts and (settings.threads or (policy.device.type == "cpu" and work < SMALL)):
+        torch.set_num_threads(settings.threads or 1)
+
+
+def choose_attention(
+    policy: CausalModel | RewardModel,
+    groups: Sequence[TokenGroup[Any]],
+    settings: RunSettings,
+) -> None:
+    """Take the fastest attention backend that is exact for this model, or the one asked for, and say so if it is slow.
+
+    Args:
+        groups: those of the first step, on which it is tried.
+
+    Raises:
+        InputError: none is exact.
+    """
+    wanted = None if settings.attention == "auto" else settings.attention
+    check = check_attention(policy, groups, wanted)
+    policy.set_attention(check.attention)
+    if check.message:
+        logger.warning(check.message)
+
+
+def make_reference(
+    method: Method[Any, Any, Any], settings: RunSettings, policy: StreamModel, loaded: Loaded
+) -> Reference:
+    """What the policy is measured against, by the objective or by the penalty in the reward."""
+    choice = method.reference
+    if settings.reward_kl and isinstance(choice, NoReference):
+        choice = Frozen()
+    if isinstance(choice, NoReference):
+        return NullReference()
+    assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
+    return build(
+        choice,
+        policy,
+        starts_from_adapter=loaded.starts_from_adapter,
+        offline=settings.source == "offline",
+    )
+
+
+@torch.no_grad()
+def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> None:
+    """Compare policy and reference before anything has moved.
+
+    A policy that starts from its reference has log-ratios of exactly 0. When it has not, the reference is another
+    model than the user thinks, or the two are computed differently, and every margin would carry that error.
+
+    Raises:
+        NumericsError: they differ.
+    """
+    batch = batch.to(policy.device)
+    expected = reference.log_probs(batch)
+    if expected is None:
+        return
+    with policy.without_dropout():
+        found = policy.outputs(batch.stream)
+    assert isinstance(found, LogProbs)
+    gap_S = (found.token_S - expected.token_S).abs()
+    gap = gap_S.max().item()
+    allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
+    if getattr(policy, "autocast", None) is not None and not reference.exact:
+        allowed = 0.1
+    if not gap <= allowed:  # NaN agrees with nothing
+        raise NumericsError(
+            f"before the first step the policy differs from its reference {reference.identity} by up to {gap:.3g} nats "
+            "a token, though it should start from it; every margin would carry that error. The run was not "
+            "started. Check which model and adapter were given, and remove a stale cache if the reference is cached"
+        )
+    agrees = "exactly" if gap == 0 else f"to {gap:.1g} nats a token"
+    logger.info(f"reference {reference.identity}: first batch agrees with the policy {agrees}")

@@ -1,0 +1,109 @@
+"""Offline, sampled, replayed and held-out examples come to tokens by one road, which keeps what was fitted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.online_runs import online, replay, write_reward
+from support.small_runs import metrics_of, run_here, settings, write_feedback
+from support.tiny_models import char_tokenizer
+from training.test_online import LORA
+
+from trueup.feedback.condition import read_condition
+from trueup.training import loop
+
+GIVEN = {"reward_mean": 0.5, "reward_std": 0.2, "ask_for": 1.5, "condition": " score {reward}", "decimals": 1}
+"""Nothing is left for conditional alignment to measure over all of the data."""
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> list[str]:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [str(file)]
+
+
+def scores_of(output: Path) -> list[float]:
+    """Standardised, of all that a run gathered."""
+    rows = [json.loads(line) for line in (output / "examples.jsonl").read_text().splitlines()]
+    given = [one["score"] for row in rows for one in row["responses"]]
+    return sorted((score - 0.5) / 0.2 for score in given)
+
+
+@pytest.mark.parametrize("weights", [{}, LORA])
+def test_a_condition_learned_online_goes_with_the_model(
+    weights: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    """And with that of a replay, which ends with the same."""
+    write_reward(tmp_path)
+    values = online(tiny_model, tmp_path, tmp_path / "first", **GIVEN, **weights)
+    run_here("ca", values)
+    run_here("ca", replay(tiny_model, tmp_path / "first", tmp_path / "second", values))
+    low, *_, high = scores_of(tmp_path / "first")
+    for output in (tmp_path / "first", tmp_path / "second"):
+        found = read_condition(output / "model")
+        assert found is not None
+        assert (found.words(), found.position, found.mean, found.std) == (" score 1.5", "end", 0.5, 0.2)
+        assert (found.lowest, found.highest) == pytest.approx((low, high))
+        assert "score 1.5" in (output / "model" / "README.md").read_text()
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that runs of this test learn from, as text."""
+    prompts: list[str] = []
+    original, tokenizer = loop.train_step, char_tokenizer()
+
+    def train_step(
+        policy: Any, reference: Any, method: Any, batches: Any, *arguments: Any, **more: Any
+    ) -> Any:
+        for batch in batches:
+            prompts.extend(
+                "".join(tokenizer.convert_ids_to_tokens(group.prompt.tolist())) for group in batch.groups
+            )
+        return original(policy, reference, method, batches, *arguments, **more)
+
+    monkeypatch.setattr(loop, "train_step", train_step)
+    return prompts
+
+
+@pytest.mark.parametrize("source", ["online", "replay", "offline"])
+def test_a_model_that_has_a_condition_is_taught_another_alone(
+    source: str, tiny_model: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    """What it was trained to be asked with is how it is sampled from, and not what it learns behind."""
+    write_reward(tmp_path)
+    data = {"points": write_feedback(tmp_path)["rankings"]}
+    begun = {**GIVEN, "condition": " was {reward}"}
+    run_here("ca", settings("ca", tiny_model, data, tmp_path / "conditional", **begun, epochs=1))
+    model = tmp_path / "conditional" / "model"
+    values = online(model, tmp_path, tmp_path / "run", **GIVEN)
+    if source == "offline":
+        values = settings("ca", model, data, tmp_path / "run", **GIVEN)
+    trained.clear()
+    run_here("ca", values)
+    if source == "replay":
+        trained.clear()
+        run_here("ca", replay(model, tmp_path / "run", tmp_path / "again", values))
+    assert trained
+    assert not [prompt for prompt in trained if " was " in prompt or prompt.count(" score ") != 1]
+
+
+THUMBS = [{"prompt": f"say {word}:", "completion": f" {word}", "label": True} for word in ("red", "blue")]
+
+
+@pytest.mark.parametrize("source", ["online", "replay"])
+def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(
+    source: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Labels where the run makes labels of scores, and of one kind only: there is nothing wrong with either."""
+    write_reward(tmp_path)
+    held_out = write_rows(tmp_path / "labelled.jsonl", THUMBS)
+    values = online(tiny_model, tmp_path, tmp_path / "run", desirable_from=0.5, eval_data=held_out)
+    run_here("kto", values)
+    output = tmp_path / "run"
+    if source == "replay":
+        output = tmp_path / "again"
+        run_here("kto", replay(tiny_model, tmp_path / "run", output, values))
+    evaluated = [line for line in metrics_of(output) if "eval_loss" in line]
+    assert len(evaluated) == 1
+    assert evaluated[0]["eval_kl"] != 0
