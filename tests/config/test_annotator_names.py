@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from trueup.config.annotator_names import (
-    MAIN,
     annotator_layer,
     expanded,
     is_function,
@@ -13,6 +12,7 @@ from trueup.config.annotator_names import (
     run_settings,
 )
 from trueup.errors import InputError
+from trueup.settings.annotator_settings import KINDS
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 
@@ -74,7 +74,7 @@ def test_another_name_is_refused(name: str, message: str) -> None:
 
 def test_every_kind_has_a_name() -> None:
     kinds = {setting.path: setting.choices for setting in settings_in(RunSettings)}["annotator.kind"]
-    assert set(MAIN) == set(kinds)
+    assert set(KINDS) == set(kinds)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -41,69 +44,30 @@ def test_a_function_that_is_not_there(tmp_path: Path) -> None:
         make_annotator(choices.FunctionAnnotator(f"{tmp_path}/rewards.py:brevity"))
 
 
-@pytest.mark.parametrize(
-    ("choice", "module", "function", "passed"),
-    [
-        (
-            choices.LocalAnnotator("m"),
-            "local",
-            "load_local_annotator",
-            {"device", "trust_remote_code"},
-        ),
-        (
-            choices.RewardAnnotator("m"),
-            "model_scores",
-            "load_reward_annotator",
-            {"device", "trust_remote_code"},
-        ),
-        (
-            choices.LikelihoodAnnotator("m"),
-            "model_scores",
-            "load_likelihood_annotator",
-            {"device", "trust_remote_code"},
-        ),
-        (
-            choices.EndpointAnnotator("http://localhost:1/v1", "m"),
-            "endpoint",
-            "load_endpoint_annotator",
-            {"spent"},
-        ),
-    ],
-)
-def test_every_other_kind_has_its_loader(
-    choice: choices.AnnotatorChoice,
-    module: str,
-    function: str,
-    passed: set[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """With what the user said: the device, whether code may run, and where it is kept what was spent."""
-    heard: list[Any] = []
-
-    def load(given: Any, **options: Any) -> str:
-        heard.append((given, options))
-        return "annotator"
-
-    stand_in = ModuleType(module)
-    setattr(stand_in, function, load)
-    monkeypatch.setitem(sys.modules, f"trueup.annotators.{module}", stand_in)
-    options = {"device": "cpu", "trust_remote_code": False, "spent": Path("spent.json")}
-    assert make_annotator(choice, **options) == "annotator"  # type: ignore[arg-type, comparison-overlap]
-    assert heard == [(choice, {name: options[name] for name in passed})]
+@pytest.mark.parametrize("kind", choices.KINDS)
+def test_every_kind_has_its_maker(kind: str) -> None:
+    """It takes the settings, and by name what it needs of what a run knows."""
+    module, _, name = choices.KINDS[kind].about.maker.partition(":")
+    first, *others = signature(getattr(import_module(module), name)).parameters.values()
+    assert str(first.annotation) == choices.KINDS[kind].__name__
+    assert {one.name for one in others} <= {"seed", "device", "trust_remote_code", "spent"}
+    assert all(one.kind is one.KEYWORD_ONLY for one in others)
 
 
-def test_the_loaders_are_there() -> None:
-    from trueup.annotators.endpoint import load_endpoint_annotator
-    from trueup.annotators.local import load_local_annotator
-    from trueup.annotators.model_scores import load_likelihood_annotator, load_reward_annotator
+def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And handed what it asks for, and nothing else."""
+    made = ModuleType("elsewhere")
+    made.make = lambda choice, *, device, spent: (choice, device, spent)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "elsewhere", made)
 
-    loaders = (
-        load_endpoint_annotator,
-        load_likelihood_annotator,
-        load_local_annotator,
-        load_reward_annotator,
-    )
-    assert all(map(callable, loaders))
+    @dataclass(frozen=True)
+    class Own:
+        main: str
+        about: ClassVar[choices.Kind] = choices.Kind("elsewhere:make", "main", ("own:MAIN",))
+
+    own: Any = Own("x")
+    spent = Path("spent.json")
+    assert make_annotator(own, seed=3, device="cpu", spent=spent) == (own, "cpu", spent)
 
 
 def test_torch_is_not_needed_to_ask_a_function_or_the_world() -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from trueup.annotators.scoring import ScoringAnnotator
 from trueup.errors import InputError
 from trueup.feedback.files import read_bytes
 from trueup.feedback.records import Content
 from trueup.feedback.turns import message_json
+from trueup.settings.annotator_settings import FunctionAnnotator
 from trueup.words import did_you_mean, one_line, printable, shortened
 
 FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
@@ -59,6 +61,15 @@ class FunctionScorer:
 def said(prompt: Content) -> str:
     """A prompt as a message can show it: of a conversation its last message."""
     return prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
+
+
+def load_function_annotator(choice: FunctionAnnotator) -> ScoringAnnotator:
+    """The annotator that a choice describes.
+
+    Raises:
+        InputError: as of `load_scorer`.
+    """
+    return ScoringAnnotator(load_scorer(choice.function), choice.function)
 
 
 def load_scorer(name: str) -> FunctionScorer:

@@ -10,23 +10,13 @@ from typing import Any
 
 from trueup.config.layers import same
 from trueup.errors import InputError
-from trueup.settings.annotator_settings import ANNOTATORS
+from trueup.settings.annotator_settings import ANNOTATORS, KINDS, REWARD_FORMS
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
 from trueup.words import as_given, did_you_mean
 
-MAIN = {
-    "local": "model",
-    "openai": "model",
-    "reward": "model",
-    "likelihood": "model",
-    "function": "function",
-    "world": "reward",
-}
-"""Kind of annotator -> its main setting."""
 REWARDS = ("gold", "proxy")
 """Of the world."""
-REWARD_FORMS = "a reward model's FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE.py:FUNCTION"
 
 
 def annotator_layer(name: str) -> dict[str, Any]:
@@ -46,14 +36,14 @@ def annotator_layer(name: str) -> dict[str, Any]:
         raise InputError(
             f"annotator {as_given(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
         )
-    if kind in MAIN and not colon:
+    if kind in KINDS and not colon:
         return {"kind": kind}
-    if kind in MAIN and rest and (kind != "function" or is_function(rest)):
-        return {"kind": kind, MAIN[kind]: rest}
-    if kind not in MAIN and is_function(name):
+    if kind in KINDS and rest and (kind != "function" or is_function(rest)):
+        return {"kind": kind, KINDS[kind].about.main: rest}
+    if kind not in KINDS and is_function(name):
         return {"kind": "function", "function": name}
     folder = "/" in name and not colon
-    close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, MAIN)
+    close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, KINDS)
     raise InputError(f"annotator {as_given(name)} is not known; give {ANNOTATORS}{close}")
 
 
@@ -64,14 +54,14 @@ def reward_layer(name: str) -> dict[str, Any]:
         InputError: the name has another form; the message lists the forms.
     """
     kind, colon, _ = name.partition(":")
-    if kind in ("openai", "local"):
+    if kind in KINDS and KINDS[kind].gives == "comparisons":
         raise InputError(
             f"reward {as_given(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
             "give it as annotator"
         )
-    if (kind in MAIN and colon) or is_function(name):
+    if (kind in KINDS and colon) or is_function(name):
         return annotator_layer(name)
-    if kind in MAIN or not name.strip() or name.endswith(".py") or ".py:" in name:
+    if kind in KINDS or not name.strip() or name.endswith(".py") or ".py:" in name:
         raise InputError(f"reward {as_given(name)} is not known; give {REWARD_FORMS}")
     return {"kind": "reward", "model": name}
 

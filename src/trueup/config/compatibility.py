@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from trueup.config.annotator_names import REWARD_FORMS
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
@@ -15,6 +14,7 @@ from trueup.feedback.records import Comparison, Example, Prompt, Response
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo
 from trueup.references.choices import Cached
+from trueup.settings.annotator_settings import REWARD_FORMS
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.sampler_settings import SamplerSettings
 

@@ -7,25 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import assert_never
 
-from trueup.config.annotator_names import REWARD_FORMS, is_function
+from trueup.config.annotator_names import is_function
 from trueup.errors import InputError
 from trueup.feedback.containers import refuse_unreadable
 from trueup.feedback.files import absent_hint, inside
 from trueup.feedback.hub import is_hub
 from trueup.feedback.saved import is_saved
 from trueup.model_folder import WORLD, check_model, scores_text
-from trueup.settings.annotator_settings import (
-    TEMPLATES,
-    AnnotatorChoice,
-    EndpointAnnotator,
-    FunctionAnnotator,
-    LikelihoodAnnotator,
-    LocalAnnotator,
-    RewardAnnotator,
-    WorldAnnotator,
-)
+from trueup.settings.annotator_settings import REWARD_FORMS, TEMPLATES, AnnotatorChoice
 from trueup.settings.run_settings import RunSettings
 from trueup.words import as_given, did_you_mean
 
@@ -90,26 +80,21 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> None
     Raises:
         InputError: one is absent or incomplete, or its model is of another kind.
     """
-    match choice:
-        case LocalAnnotator():
-            _check_language_model(choice.kind, choice.model, trust_remote_code)
-            _check_template(choice.template)
-        case EndpointAnnotator():
-            _check_template(choice.template)
-        case RewardAnnotator():
-            _check_reward_model(choice.model, trust_remote_code)
-        case LikelihoodAnnotator():
-            _check_language_model(choice.kind, choice.model, trust_remote_code)
-        case FunctionAnnotator():
-            if not is_function(choice.function):
-                raise InputError(
-                    f"annotator.function {as_given(choice.function)} names no function; give {FUNCTION}"
-                )
-            check_file(choice.function.rpartition(":")[0], f"a file with the function, as {FUNCTION}")
-        case WorldAnnotator():
-            pass
-        case _:
-            assert_never(choice)
+    about, given = choice.about, vars(choice)
+    if about.weights == "language model":
+        _check_language_model(choice.kind, given[about.main], trust_remote_code)
+    elif about.weights == "reward model":
+        _check_reward_model(given[about.main], trust_remote_code)
+    if "template" in given:
+        _check_template(given["template"])
+    if "function" in given:
+        _check_function(given["function"])
+
+
+def _check_function(name: str) -> None:
+    if not is_function(name):
+        raise InputError(f"annotator.function {as_given(name)} names no function; give {FUNCTION}")
+    check_file(name.rpartition(":")[0], f"a file with the function, as {FUNCTION}")
 
 
 def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> None:

@@ -57,7 +57,7 @@ def _judging(settings: AnnotateSettings) -> Make:
     )  # fmt: skip
 
     def make(examples: Sequence[Example], work: Work, display: Display) -> Sequence[Example]:
-        judged = judge(examples, partial(load, display, work), work)
+        judged = judge(examples, load, work)
         for line in summary(examples, judged):
             display.say(line)
         if not judged.kept:

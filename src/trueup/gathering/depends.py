@@ -77,8 +77,8 @@ def digest_of(value: object) -> str:
 def _of_annotator(choice: AnnotatorChoice) -> dict[str, object]:
     plain = _without_how(CHOICE.dump_python(choice, mode="json"))
     named: dict[str, object] = {f"annotator.{name}": value for name, value in plain.items()}
-    if choice.kind in ("local", "reward", "likelihood"):
-        named["files of the annotator"] = state_of(plain["model"])
+    if choice.about.weights is not None:
+        named["files of the annotator"] = state_of(plain[choice.about.main])
     named["annotator's template"] = _content(plain.get("template"))
     named["annotator's function"] = _content(str(plain.get("function", "")).rpartition(":")[0])
     return named

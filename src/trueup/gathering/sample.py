@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from trueup.annotators.annotator import Annotator
@@ -53,7 +52,7 @@ def sample(settings: SampleSettings, display: Display) -> Path:
     with working(kept, display) as work:
         examples = _candidates(settings, asked, work, display)
         if load is not None:
-            examples = _judged(examples, partial(load, display, work), work, display, best=settings.best)
+            examples = _judged(examples, load, work, display, best=settings.best)
         number = write_examples(output, examples)
         kept.finish()
     responses = sum(len(one.responses) for one in examples)

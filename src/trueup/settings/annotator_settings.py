@@ -1,11 +1,13 @@
 """Who judges responses: plain values, nothing here loads a model or opens a connection.
 
-`trueup.sources.annotator.make_annotator` turns a choice into a running annotator.
+A kind of annotator is one class here, in `AnnotatorChoice`, that says in its `about` what the rest of trueup has to
+know of it. `trueup.sources.annotator.make_annotator` turns a choice into a running annotator.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -22,12 +24,24 @@ STRICT = ConfigDict(
 Share = Annotated[float, Field(ge=0, le=1)]
 Money = Annotated[float, Field(ge=0)]
 Gives = Literal["scores", "comparisons"]
-ANNOTATORS = (
-    "openai, local:FOLDER, reward:FOLDER, likelihood:FOLDER, world:gold, world:proxy or FILE.py:FUNCTION"
-)
-"""Names that stand for an annotator; `trueup.config.annotator_names` reads them."""
+Weights = Literal["language model", "reward model"]
 TEMPLATES = ("helpfulness", "harmlessness", "summary")
 """Prompts of an annotator that are part of trueup."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Kind:
+    """What is to be known of a kind of annotator beside its settings."""
+
+    maker: str
+    """`MODULE:FUNCTION`, imported only where the kind is chosen. It takes the settings and, of `make_annotator`'s other
+    arguments, those that it names."""
+    main: str
+    """The setting that a name gives: `local:FOLDER` stands for `kind: local` and `model: FOLDER`."""
+    forms: tuple[str, ...]
+    """Of such names, for messages."""
+    weights: Weights | None = None
+    """What the folder under `main` holds; None where it is no folder."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -38,6 +52,9 @@ class LocalAnnotator:
     """Folder of a causal language model."""
     kind: Literal["local"] = "local"
     gives: ClassVar[Gives] = "comparisons"
+    about: ClassVar[Kind] = Kind(
+        "trueup.annotators.local:load_local_annotator", "model", ("local:FOLDER",), "language model"
+    )
     instruction: str | None = None
     """What to prefer, in words. Left out: the template's own."""
     template: Text = "helpfulness"
@@ -56,6 +73,7 @@ class EndpointAnnotator:
     """The name the endpoint knows the model by."""
     kind: Literal["openai"] = "openai"
     gives: ClassVar[Gives] = "comparisons"
+    about: ClassVar[Kind] = Kind("trueup.annotators.endpoint:load_endpoint_annotator", "model", ("openai",))
     instruction: str | None = None
     """What to prefer, in words. Left out: the template's own."""
     template: Text = "helpfulness"
@@ -106,6 +124,9 @@ class RewardAnnotator:
     """Folder of a sequence-classification model with one output, such as RUN/model of `trueup train reward-model`."""
     kind: Literal["reward"] = "reward"
     gives: ClassVar[Gives] = "scores"
+    about: ClassVar[Kind] = Kind(
+        "trueup.annotators.model_scores:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -116,6 +137,12 @@ class LikelihoodAnnotator:
     """Folder of a causal language model."""
     kind: Literal["likelihood"] = "likelihood"
     gives: ClassVar[Gives] = "scores"
+    about: ClassVar[Kind] = Kind(
+        "trueup.annotators.model_scores:load_likelihood_annotator",
+        "model",
+        ("likelihood:FOLDER",),
+        "language model",
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -126,6 +153,9 @@ class FunctionAnnotator:
     """FILE.py:FUNCTION; function(prompt, response) returns a number."""
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
+    about: ClassVar[Kind] = Kind(
+        "trueup.annotators.function:load_function_annotator", "function", ("FILE.py:FUNCTION",)
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -136,6 +166,9 @@ class WorldAnnotator:
     """Which one."""
     kind: Literal["world"] = "world"
     gives: ClassVar[Gives] = "scores"
+    about: ClassVar[Kind] = Kind(
+        "trueup.world.scorers:load_world_annotator", "reward", ("world:gold", "world:proxy")
+    )
     instruction: str | None = None
     """What it cares about, in words of which it knows helpful, short, very short and harmless."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -151,3 +184,21 @@ AnnotatorChoice = Annotated[
     | WorldAnnotator,
     Field(discriminator="kind"),
 ]
+KINDS: dict[str, Any] = {choice.kind: choice for choice in get_args(get_args(AnnotatorChoice)[0])}
+"""Kind -> its class."""
+
+
+def _forms(*gives: Gives) -> str:
+    """The names of all kinds that give this: kinds alone first, then `KIND:REST`, then those that name no kind."""
+    found = [(kind, form) for kind, one in KINDS.items() if one.gives in gives for form in one.about.forms]
+    found.sort(
+        key=lambda named: 0 if named[0] == named[1] else 1 if named[1].startswith(f"{named[0]}:") else 2
+    )
+    *most, last = (form for _, form in found)
+    return f"{', '.join(most)} or {last}"
+
+
+ANNOTATORS = _forms("scores", "comparisons")
+"""Names that stand for an annotator, for messages; `trueup.config.annotator_names` reads them."""
+REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDER")
+"""Those of an annotator that scores."""

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trueup.settings.annotator_settings import (
-    AnnotatorChoice,
-    EndpointAnnotator,
-    FunctionAnnotator,
-    LikelihoodAnnotator,
-    LocalAnnotator,
-    RewardAnnotator,
-    WorldAnnotator,
-)
+from trueup.model_folder import WORLD
+from trueup.settings.annotator_settings import AnnotatorChoice
 
 if TYPE_CHECKING:
     from trueup.annotators.annotator import Annotator
-
-WORLD = "world"
-"""As a model: the built-in one."""
 
 
 def make_annotator(
@@ -43,33 +35,15 @@ def make_annotator(
         InputError: a model's folder, a template, a function or an instruction cannot be used.
         CheckpointError: what was spent cannot be read.
     """
-    if isinstance(choice, LocalAnnotator | LikelihoodAnnotator) and choice.model == WORLD:
+    about = choice.about
+    settings: Any = choice
+    if about.weights == "language model" and vars(settings)[about.main] == WORLD:
         from trueup.world.model import world_model_path
 
-        choice = replace(choice, model=str(world_model_path()))
-    match choice:
-        case FunctionAnnotator():
-            from trueup.annotators.function import load_scorer
-            from trueup.annotators.scoring import ScoringAnnotator
-
-            return ScoringAnnotator(load_scorer(choice.function), choice.function)
-        case WorldAnnotator():
-            from trueup.world.scorers import load_world_annotator
-
-            return load_world_annotator(choice, seed=seed)
-        case EndpointAnnotator():
-            from trueup.annotators.endpoint import load_endpoint_annotator
-
-            return load_endpoint_annotator(choice, spent=spent)
-        case LocalAnnotator():
-            from trueup.annotators.local import load_local_annotator
-
-            return load_local_annotator(choice, device=device, trust_remote_code=trust_remote_code)
-        case RewardAnnotator():
-            from trueup.annotators.model_scores import load_reward_annotator
-
-            return load_reward_annotator(choice, device=device, trust_remote_code=trust_remote_code)
-        case LikelihoodAnnotator():
-            from trueup.annotators.model_scores import load_likelihood_annotator
-
-            return load_likelihood_annotator(choice, device=device, trust_remote_code=trust_remote_code)
+        settings = replace(settings, **{about.main: str(world_model_path())})
+    module, _, name = about.maker.partition(":")
+    maker = getattr(import_module(module), name)
+    given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "spent": spent}
+    taken = signature(maker).parameters
+    made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})
+    return made
