@@ -1,52 +1,197 @@
-"""No command in the documentation goes untested: each page's commands are run here or by a test of that page."""
+"""Every command of README and docs runs as it stands, in an empty folder with the files that the page speaks of."""
 
+import json
 import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.page_commands import commands
+import yaml
+from support.faulty_server import FaultyServer
+from support.online_runs import online, write_prompts, write_reward
+from support.page_commands import answer, at, commands
+from support.small_runs import metrics_of, model_bytes, run_here, write_feedback
+from support.tiny_models import save_tiny_model
+from support.tiny_reward_models import save_reward
 
 from trueup.cli.app import run
+from trueup.feedback.read import read_feedback
+from trueup.methods import METHODS
 
-DOCS = Path(__file__).parents[2] / "docs"
-ELSEWHERE = {
-    "feedback.md": "test_converting.py",
-    "gathering.md": "test_gathering.py",
-    "inspect.md": "test_inspect_page.py",
-    "methods/ca.md": "test_condition_page.py",
-    "online.md": "test_online_page.py",
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+CONVERTING = (DOCS / "feedback.md").read_text().partition("\n## Converting\n")[2].partition("\n## ")[0]
+
+
+def text_of(page: str) -> str:
+    return CONVERTING if page == "docs/feedback.md" else (ROOT / page).read_text()
+
+
+def of_readme(tiny_model: Path) -> None:
+    here = Path.cwd()
+    save_tiny_model(here / "MODEL")
+    save_tiny_model(here / "OTHER", seed=1)
+    write_prompts(here)
+    kinds = write_feedback(here)
+    thumbs = [{"prompt": f"say {n}:", "completion": f" {n}", "label": bool(n % 2)} for n in range(8)]
+    Path("thumbs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in thumbs))
+    Path("scored.jsonl").write_text(kinds["rankings"].read_text())
+    Path("judge.py").write_text("def score(prompt, response):\n    return -len(response)\n")
+    trl = {"model_name_or_path": "MODEL", "dataset_name": str(kinds["pairs"]), "output_dir": "runs/trl"}
+    Path("your_trl_config.yaml").write_text(yaml.safe_dump({**trl, "max_steps": 2}))
+    ours = {"model": "MODEL", "data": ["pairs.jsonl"], "output": "runs/tr", "steps": 2}
+    Path("run.yaml").write_text(yaml.safe_dump(ours))
+
+
+def of_gathering(tiny_model: Path) -> None:
+    here = Path.cwd()
+    write_feedback(here, count=8)
+    shutil.copytree(tiny_model, "A")
+    save_tiny_model(here / "B", seed=1)
+    Path("prompts.jsonl").write_text("".join(json.dumps({"prompt": f"say {at}:"}) + "\n" for at in range(4)))
+    Path("rewards.py").write_text("def brevity(prompt, response):\n    return -len(response)\n")
+
+
+def of_online(tiny_model: Path) -> None:
+    shutil.copytree(tiny_model, "M")
+    write_prompts(Path.cwd())
+    save_reward(Path("runs") / "rm" / "model")
+
+
+def after_gathering(said: str) -> None:
+    assert [len(one.responses) for one in read_feedback(["best.jsonl"]).examples] == [1] * 4
+
+
+def after_online(said: str) -> None:
+    assert model_bytes(Path("runs/again")) == model_bytes(Path("runs/oaif"))
+
+
+def after_converting(said: str) -> None:
+    """What a command leaves out is said as the page says it; nothing else is."""
+    shown = [line for line in re.findall(r"^    (.+)$", CONVERTING, re.MULTILINE) if "trueup " not in line]
+    assert len(shown) == 4
+    assert "\n".join(shown) in said
+
+
+ROW = re.compile(r"\| +(\S+) \| ' score (\S+)' \| +(\S+) \+- (\S+) \| +(\S+) \+- (\S+) \| ([\w, ]*?) +\|")
+"""What was asked for, as what, mean and error of reward and of length, marks."""
+
+
+def after_condition(said: str) -> None:
+    """The same rewards with the same marks; means within four standard errors, as other machines round otherwise."""
+    found, shown = ROW.findall(said), ROW.findall(text_of("docs/methods/ca.md"))
+    assert len(shown) == 4
+    assert [(row[0], row[1], row[6]) for row in found] == [(row[0], row[1], row[6]) for row in shown]
+    for got, wanted in zip(found, shown, strict=True):
+        for place in (2, 4):
+            error = (float(got[place + 1]) ** 2 + float(wanted[place + 1]) ** 2) ** 0.5
+            assert abs(float(got[place]) - float(wanted[place])) < 4 * error, (got, wanted)
+    assert "the model asks for the best already: 0.9326" in said
+
+
+@dataclass(frozen=True)
+class Page:
+    """How the commands of a page are run."""
+
+    count: int
+    """Commands that it shows."""
+    files: Callable[[Path], object] = lambda tiny_model: None
+    """Makes what the page speaks of."""
+    smaller: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Command -> options by which it takes a moment; what is given twice counts as it is given last."""
+    after: Callable[[str], object] = lambda said: None
+    """Looks at what has come of them, and what was said."""
+
+
+SMALL_ROUNDS = ("--steps", "2", "--sampler.max_new_tokens", "6", "--batch_size", "4")
+PAGES = {
+    "README.md": Page(19, of_readme),
+    "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
+    "docs/gathering.md": Page(
+        8, of_gathering, {"train": ("--epochs", "1"), "sample": ("--max-new-tokens", "6")}, after_gathering
+    ),
+    "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
+    "docs/world.md": Page(1),
+    "docs/methods/ca.md": Page(2, after=after_condition),
 }
-"""Pages whose commands need files, and the test that runs them."""
-
-
-def test_pages_with_commands_are_known() -> None:
-    found = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if commands(page.read_text())}
-    assert found - {"world.md"} <= set(ELSEWHERE)
-    for name, test in ELSEWHERE.items():
-        assert Path(name).name in (Path(__file__).parent / test).read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.world
-def test_the_commands_of_the_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_the_commands_of_a_page_one_after_the_other(
+    name: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page, given = PAGES[name], commands(text_of(name))
+    assert len(given) == page.count
     monkeypatch.chdir(tmp_path)
-    given = commands((DOCS / "world.md").read_text())
-    assert given
-    for words in given:
-        assert run(words) == 0
-    assert (tmp_path / "runs" / "dpo" / "model" / "config.json").is_file()
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    page.files(tiny_model)
+    capsys.readouterr()
+    said = ""
+    with FaultyServer(answer) as server:
+        for words in at(server.url, given):
+            code = run([*words, *page.smaller.get(words[0], ())])
+            told = capsys.readouterr()
+            said += told.out + told.err
+            if "--resume" in words:  # the run above it has not been interrupted
+                assert code == 2 and "is done" in told.err
+                continue
+            assert code == 0, (words, told.err)
+            assert not any(word in told.err for word in ("Loading weights", "Writing model", "trueup: "))
+            output = words[words.index("--output") + 1] if "--output" in words else "-"
+            assert output == "-" or Path(output).exists()
+            assert not output.endswith(".jsonl") or read_feedback([output]).examples
+    page.after(said)
+
+
+def test_pages_with_commands_are_known() -> None:
+    found = {f"docs/{page.relative_to(DOCS)}" for page in DOCS.rglob("*.md") if commands(page.read_text())}
+    assert found | {"README.md"} == set(PAGES)
 
 
 def test_methods_named_in_pages_are_there() -> None:
     """`trueup train NAME` in running text."""
-    from trueup.methods import METHODS
-
     aliases = {alias for info in METHODS.values() for alias in info.aliases}
     named = {
         name
-        for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+        for page in [*DOCS.rglob("*.md"), ROOT / "README.md"]
         if "decisions" not in page.parts
         for name in re.findall(r"trueup train ([a-z][a-z-]+)", page.read_text())
     }
     assert named - {"sppo"} <= set(METHODS) | aliases
     assert set(METHODS) <= named
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_readme(tiny_model)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text_of("README.md"), re.MULTILINE | re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.split()
+    assert printed[0] == "runs/tr-dpo/model"
+    assert 0 < float(printed[1]) < 1
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("oaif", {}), ("rrhf", {"reward_kl": 0.1, "max_length": 12})],
+    ids=["scores", "penalty"],
+)
+def test_every_metric_of_a_round_is_named(
+    method: str, more: dict[str, object], tiny_model: Path, tmp_path: Path
+) -> None:
+    write_reward(tmp_path)
+    run_here(method, online(tiny_model, tmp_path, tmp_path / "run", **more))
+    logged = {key for line in metrics_of(tmp_path / "run") for key in line if key.startswith("online/")}
+    assert len(logged) > 5
+    assert logged <= set(re.findall(r"`(online/\w+)`", text_of("docs/online.md")))
