@@ -10,6 +10,7 @@ from rich.console import Console
 
 from trueup import display
 from trueup.display import PLAIN_SECONDS, Terminal, duration
+from trueup.errors import InputError, Stopped
 
 
 class Clock:
@@ -163,3 +164,35 @@ def test_messages_of_the_data_are_collected_and_all_are_kept_in_a_file(tmp_path:
         "INFO a.jsonl: 3 examples",
         "WARNING late",
     ]
+
+
+def test_the_error_that_ended_a_run_is_in_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.log"
+    for error in (
+        InputError("row 3 of\na.jsonl is no pair"),
+        Stopped("SIGTERM"),
+        ZeroDivisionError("by zero"),
+    ):
+        with pytest.raises(type(error)), display.logged_to(file):
+            raise error
+    assert [line.partition(" ERROR ")[2] for line in file.read_text().splitlines()] == [
+        "row 3 of a.jsonl is no pair", "SIGTERM", "ZeroDivisionError('by zero')",
+    ]  # fmt: skip
+
+
+def test_a_file_that_cannot_be_opened_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with display.logged_to(tmp_path / "absent" / "run.log"):
+        display.logger.warning("goes on")
+    assert caplog.messages == [
+        f"{tmp_path / 'absent' / 'run.log'}: what is said is not written there: No such file or directory", "goes on",
+    ]  # fmt: skip
+
+
+def test_a_full_disk_costs_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no device that is always full")
+    with display.logged_to(Path("/dev/full")):
+        display.logger.warning("lost")
+    assert "Traceback" not in capsys.readouterr().err

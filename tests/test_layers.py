@@ -15,8 +15,8 @@ import trueup
 SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
-    ("errors",),
-    ("display", "files", "journal", "paths", "stop", "words"),
+    ("errors", "words"),
+    ("display", "files", "journal", "paths", "stop"),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),
     ("objectives", "models"),

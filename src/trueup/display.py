@@ -17,6 +17,9 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trueup.errors import Stopped, TrueupError
+from trueup.words import one_line, reason
+
 T = TypeVar("T")
 
 logger = logging.getLogger("trueup")
@@ -90,18 +93,33 @@ def collected(source: logging.Logger = data_logger) -> Iterator[list[str]]:
         yield collector.lines
 
 
+class _File(logging.FileHandler):
+    """A file of messages. A disk that is full costs the line, and not the work."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: the message has gone to the terminal too."""
+
+
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Append what the block says to a file, with the time and the level of each message.
+    """Append what the block says to a file, with time and level of each message, and the error that ended it.
 
-    Raises:
-        OSError: the file cannot be opened.
+    A file that cannot be opened is left out, with a warning.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
+    try:
+        handler = _File(path, encoding="utf-8")
+    except OSError as error:
+        logger.warning(f"{path}: what is said is not written there: {reason(error)}")
+        yield
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     try:
         with _handled_by(handler):
             yield
+    except BaseException as error:
+        ended = one_line(error) if isinstance(error, TrueupError | Stopped) else repr(error)
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, ended, (), None))
+        raise
     finally:
         handler.close()
 

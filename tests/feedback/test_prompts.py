@@ -11,7 +11,7 @@ from support.small_runs import write_feedback
 from trueup.errors import InputError
 from trueup.feedback.prompts import read_prompts
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.sources.data import prompts_named
+from trueup.sources.by_name import prompts_named
 
 USER = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "add"}}

@@ -11,7 +11,7 @@ from trueup.errors import InputError
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.kinds import Severity
 from trueup.inspection.unused_keys import kind_of_key
-from trueup.sources.data import examples_named
+from trueup.sources.by_name import examples_named
 
 SOUND = {
     "pairs": [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)],

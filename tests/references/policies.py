@@ -16,8 +16,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.reference import Reference
-from trueup.sources.offline import OfflineSource
-from trueup.sources.source import Batching
+from trueup.sources.source import Batching, OfflineSource
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import train_step
 

@@ -9,8 +9,7 @@ from support.tiny_models import token_group
 from trueup.batch.batch import Batch
 from trueup.batch.index import Demonstrations
 from trueup.batch.tokens import mismatched
-from trueup.sources.offline import OfflineSource
-from trueup.sources.source import Batching
+from trueup.sources.source import Batching, OfflineSource
 
 PAIRING = partial(mismatched, max_length=64)
 

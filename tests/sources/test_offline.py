@@ -8,7 +8,7 @@ import pytest
 import torch
 from references.policies import make_source
 
-from trueup.sources.offline import OfflineSource, order
+from trueup.sources.source import OfflineSource, order
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])

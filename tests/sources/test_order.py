@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.sources.offline import order, stratified
+from trueup.sources.source import order, stratified
 
 strata_of_some = st.lists(st.sampled_from("abc"), min_size=1, max_size=60)
 

@@ -268,7 +268,7 @@ def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
     from trueup.evaluate.condition_sweep import sweep
     from trueup.evaluate.estimates import mean
     from trueup.models.load import load
-    from trueup.sources.data import prompts_named
+    from trueup.sources.by_name import prompts_named
     from trueup.world.scorers import world_scorer
 
     run_here(

@@ -24,7 +24,7 @@ from trueup.models.identity import model_identity
 from trueup.models.load import load
 from trueup.references.model_copy import ModelCopy
 from trueup.settings.run_settings import RunSettings
-from trueup.training import loop
+from trueup.training import api, loop
 from trueup.training.folder import RunFolder
 
 
@@ -205,6 +205,22 @@ def test_the_status_follows_the_run(tiny_model: Path, tmp_path: Path) -> None:
     assert json.loads(status.read_text()) == {"state": "running", "step": 0, "steps": 12}
     command("train", "dpo", "--resume", tmp_path / "run")
     assert json.loads(status.read_text()) == {"state": "done", "step": 12, "steps": 12}
+
+
+def test_what_was_said_is_kept_over_all_sittings(tiny_model: Path, tmp_path: Path) -> None:
+    """Of a quiet run as well; the model card tells what was said of the data in its last sitting."""
+    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", run_name="a name")
+    break_off("dpo", values, before_step=8)
+    api.resume(tmp_path / "run", quiet=True)
+    said = [line.split(" ", 3)[3] for line in (tmp_path / "run" / "run.log").read_text().splitlines()]
+    assert [line for line in said if line.startswith(("going on", "the aligned"))] == [
+        "going on after step 6 of 12", f"the aligned model is in {tmp_path / 'run' / 'model'}",
+    ]  # fmt: skip
+    of_data = f"{tmp_path / 'pairs.jsonl'}: TRL pairs, 24 rows, 24 comparisons"
+    assert said.count(of_data) == 2
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert card.count(f"- {of_data}") == 1
+    assert "going on" not in card
 
 
 def test_a_run_that_fails_says_so(

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Example, Response
-from trueup.sources import offline
+from trueup.sources import source as offline
 from trueup.world.generate import examples
 from trueup.world.model import make_tokenizer, padded, world_model_path
 

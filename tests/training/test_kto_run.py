@@ -26,8 +26,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, TrustRegion
-from trueup.sources.offline import OfflineSource
-from trueup.sources.source import Batching
+from trueup.sources.source import Batching, OfflineSource
 from trueup.training.optimizer import AdamW, Optimizer
 from trueup.training.step import evaluate, train_step
 

@@ -11,7 +11,7 @@ from trueup.config.resolve import Resolved, resolve
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.sources.data import examples_named
+from trueup.sources.by_name import examples_named
 from trueup.training.data import Texts, view_all
 from trueup.training.preprocess import refuse_hidden
 

@@ -141,7 +141,7 @@ def _numbers(text: str) -> list[float]:
 
 def _prompts(names: list[str], count: int | None) -> list[Prompt]:
     from trueup.display import shown
-    from trueup.sources.data import prompts_named
+    from trueup.sources.by_name import prompts_named
 
     with shown():
         return list(prompts_named(names).prompts[:count])

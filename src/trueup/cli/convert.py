@@ -64,7 +64,7 @@ def convert(
     from trueup.display import shown
     from trueup.feedback.convert.conversion import convert as converted
     from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output, write_rows
-    from trueup.sources.data import examples_named
+    from trueup.sources.by_name import examples_named
     from trueup.words import counted
 
     _check(to, kind, threshold)

@@ -22,7 +22,7 @@ from trueup.gathering.summary import spent, summary
 from trueup.gathering.work import Work
 from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
-from trueup.sources.data import examples_named
+from trueup.sources.by_name import examples_named
 from trueup.words import counted
 
 Make = Callable[[Sequence[Example], Work, Display], Sequence[Example]]

@@ -25,7 +25,7 @@ from trueup.gathering.work import Work
 from trueup.gathering.writing import write_responses
 from trueup.model_folder import check_model, scores_text
 from trueup.settings.gathering_settings import SampleSettings
-from trueup.sources.data import prompts_named
+from trueup.sources.by_name import prompts_named
 from trueup.words import counted
 
 WORLD = "world"

@@ -14,7 +14,7 @@ from trueup.inspection import kinds
 from trueup.inspection.kinds import Kind
 from trueup.inspection.problem import Problem
 from trueup.inspection.unused_keys import kind_of_key
-from trueup.sources.data import WORLD, examples_of_world
+from trueup.sources.by_name import WORLD, examples_of_world
 from trueup.words import listed, printable
 
 

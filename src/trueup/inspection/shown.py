@@ -13,7 +13,7 @@ from trueup.feedback.records import Example
 from trueup.inspection.coding import Coding, whole_group
 from trueup.inspection.collected import Part
 from trueup.inspection.judgements import judged_pairs
-from trueup.sources.data import WORLD
+from trueup.sources.by_name import WORLD
 
 Role = Literal["prompt", "scored", "masked"]
 

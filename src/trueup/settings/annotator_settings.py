@@ -1,7 +1,7 @@
 """Who judges responses: plain values, nothing here loads a model or opens a connection.
 
 A kind of annotator is one class here, in `AnnotatorChoice`, that says in its `about` what the rest of trueup has to
-know of it. `trueup.sources.annotator.make_annotator` turns a choice into a running annotator.
+know of it. `trueup.sources.by_name.make_annotator` turns a choice into a running annotator.
 """
 
 from __future__ import annotations

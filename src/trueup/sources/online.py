@@ -16,9 +16,8 @@ from trueup.feedback.records import Example, Prompt
 from trueup.references.reference import State
 from trueup.sources.collector import Collector
 from trueup.sources.log import Log, Round
-from trueup.sources.offline import order
 from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
-from trueup.sources.source import Batching, Step
+from trueup.sources.source import Batching, Step, order
 
 EMPTY_ROUNDS = 8
 """Rounds in a row of which nothing can be learned before a run stops."""

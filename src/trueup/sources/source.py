@@ -1,14 +1,22 @@
-"""What the loop asks of a source of examples, which it cannot tell one kind from another, and what it is given."""
+"""What the loop asks of a source of examples, and the source of feedback that was collected before training.
+
+The loop cannot tell one kind of source from another. Here every pass goes over the data in a new order that is a
+function of the seed alone, and a step's batches one of the seed and the step: there is no state to save, and a run
+resumes at a step, not at a file position.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+import random
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.feedback.condition import Condition
 from trueup.references.reference import BatchSource, State
 
@@ -126,3 +134,131 @@ class Source(BatchSource, Protocol):
     def held_out(self) -> Step:
         """The micro-batches of the evaluation data; empty where there is none."""
         ...
+
+
+@dataclass(frozen=True)
+class OfflineSource:
+    """Batches of `batch_size` examples from passes laid end to end; only the run's last batch may be smaller.
+
+    Args:
+        groups: the training examples.
+        held_out_groups: the evaluation examples.
+        batching: how a step is cut; a group is paired with the next one in the pass that fits.
+        batch_size: examples (groups) of an optimizer step.
+        seed: decides the order.
+        total: examples of the whole run, over all passes.
+        stratum: class of a group of which every batch holds its share; None mixes all freely.
+        condition: what was written into the prompts.
+    """
+
+    groups: Sequence[TokenGroup[Any]]
+    held_out_groups: Sequence[TokenGroup[Any]]
+    batching: Batching
+    batch_size: int
+    seed: int
+    total: int
+    stratum: Callable[[Any], Hashable] | None = None
+    condition: Condition | None = None
+    _orders: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def num_steps(self) -> int:
+        return math.ceil(self.total / self.batch_size)
+
+    @property
+    def has_held_out(self) -> bool:
+        return bool(self.held_out_groups)
+
+    def epoch(self, step: int) -> float:
+        return min(step * self.batch_size, self.total) / len(self.groups)
+
+    def step_groups(self, number: int) -> list[TokenGroup[Any]]:
+        """The examples of an optimizer step, counted from 1."""
+        return [self._group(place) for place in self._places(number)]
+
+    def first_groups(self) -> list[TokenGroup[Any]]:
+        return self.step_groups(1)
+
+    def identity(self) -> str:
+        return tokens_identity((*self.groups, *self.held_out_groups))
+
+    def metrics(self, step: int) -> Mapping[str, float]:
+        return {}
+
+    def state(self) -> State:
+        return State()
+
+    def restore(self, state: State) -> None:
+        """The order is a function of the seed and the step; nothing has to be restored."""
+
+    def step(self, number: int) -> Step:
+        """Mismatched, each prompt takes the responses of the next group in the pass that has another one: the step's
+        own responses moved on by one, up to the last."""
+        others = (self._following(place) for place in self._places(number))
+        return self.batching.step(self.step_groups(number), others)
+
+    def upcoming(self, step: int, count: int) -> Iterator[Batch[Any]]:
+        for later in range(step + 1, min(step + count, self.num_steps) + 1):
+            yield from self.step(later)
+
+    def everything(self) -> Iterator[Batch[Any]]:
+        first_pass = math.ceil(min(self.total, len(self.groups)) / self.batch_size)
+        yield from self.upcoming(0, first_pass)
+        for later in range(first_pass + 1, self.num_steps + 1):
+            yield from self.step(later).mismatched
+
+    def held_out(self) -> Step:
+        return self.batching.step(self.held_out_groups)
+
+    def _places(self, number: int) -> range:
+        first = (number - 1) * self.batch_size
+        return range(first, min(first + self.batch_size, self.total))
+
+    def _following(self, place: int) -> Iterator[TokenGroup[Any]]:
+        """The other groups of a place's pass, from the next one on, around its end."""
+        size = len(self.groups)
+        start = place - place % size
+        return (self._group(start + (place + more) % size) for more in range(1, size))
+
+    def _group(self, place: int) -> TokenGroup[Any]:
+        epoch, within = divmod(place, len(self.groups))
+        return self.groups[self._order(epoch)[within]]
+
+    def _order(self, epoch: int) -> tuple[int, ...]:
+        if epoch not in self._orders:
+            made = order(self.seed, epoch, len(self.groups))
+            if self.stratum is not None:
+                made = stratified(made, [self.stratum(group.relation) for group in self.groups])
+            while len(self._orders) >= 2:
+                self._orders.pop(next(iter(self._orders)))
+            self._orders[epoch] = made
+        return self._orders[epoch]
+
+
+@lru_cache(maxsize=4)
+def order(seed: int, epoch: int, size: int) -> tuple[int, ...]:
+    """A permutation of `range(size)` for one pass."""
+    places = list(range(size))
+    random.Random(f"trueup order {seed} {epoch}").shuffle(places)
+    return tuple(places)
+
+
+def stratified(places: Sequence[int], strata: Sequence[Hashable]) -> tuple[int, ...]:
+    """A shuffled order, dealt out so that every stretch of it holds its share of every stratum.
+
+    The j-th of the n places of a stratum goes to the fraction (j + 1/2) / n of the pass, so that a stretch of B of
+    N places holds B n / N places of each stratum, give or take one.
+
+    Args:
+        places: a permutation; within a stratum its order is kept.
+        strata: the stratum of each place, by place.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for place in places:
+        members.setdefault(strata[place], []).append(place)
+    dealt = [
+        ((number + 0.5) / len(group), turn, place)
+        for turn, group in enumerate(members.values())
+        for number, place in enumerate(group)
+    ]
+    return tuple(place for _, _, place in sorted(dealt))

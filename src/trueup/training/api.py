@@ -119,7 +119,7 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
     """Everything that needs torch, imported only now that the settings are known to make sense."""
     try:
-        with stop.on_signals():  # before the imports, which take seconds
+        with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
             from trueup.training.session import Session
 
             session = Session(resolved, folder)

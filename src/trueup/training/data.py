@@ -22,9 +22,8 @@ from trueup.models.load import Loaded
 from trueup.models.reward import RewardModel
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.data import examples_named, overlap, split
-from trueup.sources.offline import OfflineSource
-from trueup.sources.source import Batching, Source
+from trueup.sources.by_name import examples_named, overlap, split
+from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
 from trueup.training.preprocess import Preprocessing, tokens_of
 from trueup.training.whole import needs_mismatched

@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def log(self) -> Path:
+        """run.log: what was said, over all sittings."""
+        return self.path / "run.log"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -132,9 +137,11 @@ class RunFolder:
             file.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
-        """Remove the folder of a run that failed before it wrote anything."""
-        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= {".lock"}:
-            (self.path / ".lock").unlink(missing_ok=True)
+        """Remove the folder of a run that failed before it wrote anything but what it said."""
+        little = {".lock", self.log.name}
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= little:
+            for name in little:
+                (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
     def _write(self, file: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Origin, Prompt, Response
-from trueup.sources.data import examples_named, overlap, split
+from trueup.sources.by_name import examples_named, overlap, split
 
 
 def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
