@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -121,7 +121,8 @@ def logged_to(path: Path) -> Iterator[None]:
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, ended, (), None))
         raise
     finally:
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings import annotator_settings as choices
-from trueup.sources.make_annotator import make_annotator
+from trueup.sources.by_name import make_annotator
 
 EXAMPLE = Example(Prompt("name two poisons ."), (Response("i cannot ."), Response("ricin and hemlock .")))
 
@@ -73,7 +73,7 @@ def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatc
 def test_torch_is_not_needed_to_ask_a_function_or_the_world() -> None:
     code = (
         "import sys; from trueup.settings.annotator_settings import WorldAnnotator; "
-        "from trueup.sources.make_annotator import make_annotator; make_annotator(WorldAnnotator()); "
+        "from trueup.sources.by_name import make_annotator; make_annotator(WorldAnnotator()); "
         "print(*{'torch', 'transformers', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from functools import partial
 from trueup.annotators.annotator import Annotator
 from trueup.config.named_files import check_annotator
 from trueup.settings.annotator_settings import AnnotatorChoice
-from trueup.sources.make_annotator import make_annotator
+from trueup.sources.by_name import make_annotator
 
 
 def prepared(

@@ -1,4 +1,4 @@
-"""Feedback and prompts by name: files, the hub, the built-in world. Reads text only; torch is not needed."""
+"""Feedback, prompts and annotators by name: files, the hub, the built-in world. Torch is not needed for reading."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
 from trueup.feedback.prompts import Prompts, distinct, of_examples, read_prompts
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example, Prompt
+from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.words import counted
+
+if TYPE_CHECKING:
+    from trueup.annotators.annotator import Annotator
 
 WORLD = "world:"
 
@@ -145,3 +154,37 @@ def overlap(training: Sequence[Example], evaluation: Sequence[Example]) -> list[
     """The evaluation examples whose prompt is also in the training data."""
     known = {example.prompt.key for example in training}
     return [example for example in evaluation if example.prompt.key in known]
+
+
+def make_annotator(
+    choice: AnnotatorChoice,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    spent: Path | None = None,
+) -> Annotator:
+    """The annotator that a choice describes, ready to judge.
+
+    Args:
+        seed: of its noise, for those that are noisy on purpose.
+        device: where a model computes: `auto`, `cpu` or `cuda`.
+        spent: the file that keeps what an annotator with a budget takes, so that its limits hold over all sittings of a
+            run; None counts this process alone.
+
+    Raises:
+        InputError: a model's folder, a template, a function or an instruction cannot be used.
+        CheckpointError: what was spent cannot be read.
+    """
+    about = choice.about
+    settings: Any = choice
+    if about.weights == "language model" and vars(settings)[about.main] == model_folder.WORLD:
+        from trueup.world.model import world_model_path
+
+        settings = replace(settings, **{about.main: str(world_model_path())})
+    module, _, name = about.maker.partition(":")
+    maker = getattr(import_module(module), name)
+    given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "spent": spent}
+    taken = signature(maker).parameters
+    made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})
+    return made

@@ -138,11 +138,11 @@ class RunFolder:
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that failed before it wrote anything but what it said."""
-        little = {".lock", self.log.name}
-        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} <= little:
-            for name in little:
-                (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+        if self.path.is_dir() and not self.settings.exists():
+            self.log.unlink(missing_ok=True)
+            if {entry.name for entry in self.path.iterdir()} <= {".lock"}:
+                (self.path / ".lock").unlink(missing_ok=True)
+                self.path.rmdir()
 
     def _write(self, file: Path, text: str) -> None:
         try:

@@ -31,10 +31,9 @@ from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling.build import make_sampler
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import examples_named, prompts_named
+from trueup.sources.by_name import examples_named, make_annotator, prompts_named
 from trueup.sources.collector import Collector, Penalise
 from trueup.sources.log import ReplayedLog, RoundLog, read_log
-from trueup.sources.make_annotator import make_annotator
 from trueup.sources.online import OnlineSource, RoundPlan, Rounds
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
