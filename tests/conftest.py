@@ -49,6 +49,15 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def told() -> Iterator[list[str]]:
+    """What is said to people while the test runs, line by line."""
+    from trueup.display import collected, logger
+
+    with collected(logger) as lines:
+        yield lines
+
+
+@pytest.fixture
 def shared() -> Callable[[str], Path]:
     """A real file or model beside the checkout; the test is skipped where it is not there."""
 

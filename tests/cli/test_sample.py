@@ -180,15 +180,15 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
     folder: Path, keeps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the first pieces of samples, or in the middle of judging; 80 prompts are three pieces and two."""
-    from trueup.gathering.partial import Partial
+    from trueup.gathering.resumable import Work
 
     write(folder / "many.jsonl", *({"prompt": f"say {number}:"} for number in range(80)))
     (folder / "rewards.py").write_text(KILLED)
     arguments = ("--annotator", "rewards.py:brevity", "--seed", 4)
     assert ask(*arguments, data="many.jsonl", output="whole.jsonl") == 0
-    original, done = Partial.keep, 0
+    original, done = Work.keep, 0
 
-    def keep(self: Partial, name: str, value: Any) -> None:
+    def keep(self: Work, name: str, value: Any) -> None:
         nonlocal done
         if done == keeps:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -196,7 +196,7 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
         done += 1
 
     with monkeypatch.context() as patched:
-        patched.setattr(Partial, "keep", keep)
+        patched.setattr(Work, "keep", keep)
         if keeps == 4:
             (folder / "kill").touch()
         assert in_child(lambda: ask(*arguments, data="many.jsonl")) == -signal.SIGKILL

@@ -2,10 +2,8 @@
 
 import pytest
 
-from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
-from trueup.gathering.best import best_of, best_of_each
-from trueup.gathering.candidates import put_together
+from trueup.gathering.candidates import best_of, best_of_each, put_together
 from trueup.gathering.writing import Written
 from trueup.sampling.sampler import Sampled
 
@@ -27,38 +25,36 @@ PROMPTS = (
 )
 
 
-def test_models_one_after_the_other_and_what_is_the_same_once() -> None:
+def test_models_one_after_the_other_and_what_is_the_same_once(told: list[str]) -> None:
     made = put_together(
         PROMPTS,
         [wrote("A", ("x", "y"), ("x", "x"), ("z", "")), wrote("B", ("y", "w"), ("v", "x"), (" ", "z"))],
     )
-    assert [(one.prompt.content, str(one.origin)) for one in made.examples] == [
+    assert [(one.prompt.content, str(one.origin)) for one in made] == [
         ("p", "a.jsonl:1"), ("q", "a.jsonl:2"), ("r", "b.jsonl:1"),
     ]  # fmt: skip
-    assert [
-        [(one.content, one.source, one.tokens) for one in example.responses] for example in made.examples
-    ] == [
+    assert [[(one.content, one.source, one.tokens) for one in example.responses] for example in made] == [
         [("x", "A", (1,)), ("y", "A", (1,)), ("w", "B", (1,))],
         [("x", "A", (1,)), ("v", "B", (1,))],
         [("z", "A", (1,))],
     ]
-    assert made.lines == ("responses left out: 4 that another response to the prompt repeats, 2 empty",)
+    assert told == ["responses left out: 4 that another response to the prompt repeats, 2 empty"]
 
 
 def test_without_token_ids() -> None:
-    (example,) = put_together(PROMPTS[:1], [wrote("A", ("x",))], with_tokens=False).examples
+    (example,) = put_together(PROMPTS[:1], [wrote("A", ("x",))], with_tokens=False)
     assert example.responses == (Response("x", source="A"),)
 
 
-def test_prompts_without_a_response_are_named() -> None:
+def test_prompts_without_a_response_are_named(told: list[str]) -> None:
     made = put_together(PROMPTS, [wrote("A", (), ("",), ("x",))])
-    assert [one.prompt.content for one in made.examples] == ["r"]
-    assert made.lines[-1] == (
+    assert [one.prompt.content for one in made] == ["r"]
+    assert told[-1] == (
         "2 prompts left out, without a response (a.jsonl rows 1, 2): too long, or every response was empty"
     )
 
 
-def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it() -> None:
+def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it(told: list[str]) -> None:
     also = [
         Example(
             Prompt("p"), (Response("x", score=1.0), Response("old", label=0.5)), (Comparison(0, 1, 0.75),)
@@ -67,7 +63,7 @@ def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it() -> None:
         Example(Prompt("q"), (Response("only"),)),
     ]
     made = put_together(PROMPTS, [wrote("A", ("x", "y"), (), ())], also)
-    assert made.examples[0] == Example(
+    assert made[0] == Example(
         Prompt("p", origin=Origin("a.jsonl", 1)),
         (
             Response("x", score=1.5),
@@ -77,24 +73,24 @@ def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it() -> None:
         ),
         (Comparison(0, 1, 0.75),),
     )
-    assert made.examples[1].responses == (Response("only"),)
-    assert made.lines[0] == "4 responses of the data kept beside them (--no-merge leaves them out)"
-    assert made.lines[1] == "responses left out: 1 that another response to the prompt repeats"
+    assert made[1].responses == (Response("only"),)
+    assert told[0] == "4 responses of the data kept beside them (--no-merge leaves them out)"
+    assert told[1] == "responses left out: 1 that another response to the prompt repeats"
 
 
-def test_a_conversation_gets_turns_of_the_assistant() -> None:
+def test_a_conversation_gets_turns_of_the_assistant(told: list[str]) -> None:
     """So that what a model wrote and what the data hold are told to be the same."""
     talk = (Message("user", "hi"),)
     tools = ({"type": "function", "function": {"name": "add"}},)
     also = [Example(Prompt(talk, tools=tools), (Response((Message("assistant", "x"),)),))]
     prompts = [Prompt(talk, tools=tools), Prompt(talk)]
     made = put_together(prompts, [wrote("A", ("x", "y"), ("x",))], also)
-    assert [[one.content for one in example.responses] for example in made.examples] == [
+    assert [[one.content for one in example.responses] for example in made] == [
         [(Message("assistant", "x"),), (Message("assistant", "y"),)],
         [(Message("assistant", "x"),)],
     ]
-    assert [example.prompt.tools for example in made.examples] == [tools, ()]
-    assert made.lines[1:] == ("responses left out: 1 that another response to the prompt repeats",)
+    assert [example.prompt.tools for example in made] == [tools, ()]
+    assert told[1:] == ["responses left out: 1 that another response to the prompt repeats"]
 
 
 def responses(*scores: float | None) -> tuple[Response, ...]:
@@ -131,13 +127,11 @@ def test_the_best(example: Example, best: str, score: float) -> None:
     assert [(one.content, one.score) for one in made.responses] == [(best, pytest.approx(score))]
 
 
-def test_where_nothing_is_best() -> None:
+def test_where_nothing_is_best(told: list[str]) -> None:
     origin = Origin("a.jsonl", 4)
     judged, alone = (
         Example(Prompt("p"), responses(1.0)),
         Example(Prompt("q", origin=origin), responses(None, None)),
     )
-    assert best_of_each([judged, alone]) == (
-        [judged],
-        [Discarded("nothing says which response is best", origin)],
-    )
+    assert best_of_each([judged, alone]) == (judged,)
+    assert told == ["1 prompt left out: nothing says which response is best (a.jsonl:4)"]

@@ -11,8 +11,7 @@ from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.gathering import judging
-from trueup.gathering.judging import Judged, judge, left_out
-from trueup.gathering.summary import agreement, preferences, summary
+from trueup.gathering.judging import Judged, agreement, judge, left_out, preferences, summary
 
 
 class Counter:

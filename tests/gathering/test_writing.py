@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.gathering_work import work_at
+from support.gathering_work import stop_at_check, work_at
 from torch import Tensor
 
 from trueup.errors import AnnotatorError, Stopped
@@ -73,16 +73,8 @@ def three_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "CHUNK", 3)
 
 
-def written(output: Path, models: Models, seed: int = 0, stop_at: int = 0) -> list[Written]:
-    polls = 0
-
-    def poll() -> None:
-        nonlocal polls
-        polls += 1
-        if polls == stop_at:
-            raise Stopped("SIGTERM")
-
-    with work_at(output, poll) as work:
+def written(output: Path, models: Models, seed: int = 0) -> list[Written]:
+    with work_at(output) as work:
         return write_responses(PROMPTS, models.writers(), work, responses=2, seed=seed)
 
 
@@ -109,11 +101,12 @@ def test_a_seed_gives_the_same_and_another_one_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", range(1, 9))
-def test_wherever_it_is_interrupted(tmp_path: Path, stop_at: int) -> None:
+def test_wherever_it_is_interrupted(tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = written(tmp_path / "a", Models())
     models = Models()
-    with pytest.raises(Stopped):
-        written(tmp_path / "b", models, stop_at=stop_at)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        stop_at_check(stop_at, patch)
+        written(tmp_path / "b", models)
     assert len(models.log) == stop_at - 1 and not models.loaded
     assert written(tmp_path / "b", models) == whole
     assert len(models.log) == 8

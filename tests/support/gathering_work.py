@@ -1,26 +1,33 @@
 """What tests of gathering do their work in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trueup.gathering.partial import Partial
-from trueup.gathering.work import Work
+import pytest
+
+from trueup.errors import Stopped
+from trueup.gathering.resumable import Work
 
 
 @contextmanager
-def unseen(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Progress that nobody watches."""
-    yield lambda done: None
-
-
-@contextmanager
-def work_at(
-    output: Path, poll: Callable[[], None] = lambda: None, settings: dict[str, object] | None = None
-) -> Iterator[Work]:
+def work_at(output: Path) -> Iterator[Work]:
     """Work beside a file, gone on with where it was left."""
-    partial = Partial(output, "trueup test", settings or {})
+    work = Work(output, "trueup test", {})
     try:
-        yield Work(partial, unseen, poll)
+        yield work
     finally:
-        partial.close()
+        work.close()
+
+
+def stop_at_check(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the user ask to stop just before the n-th time that anything looks for it."""
+    checks = 0
+
+    def check() -> None:
+        nonlocal checks
+        checks += 1
+        if checks == number:
+            raise Stopped("SIGTERM")
+
+    monkeypatch.setattr("trueup.stop.check", check)

@@ -30,8 +30,8 @@ def annotate(context: typer.Context) -> None:
         typer.echo(source_of(name), nl=False)
         return
     typed_settings = typed(AnnotateSettings, command.layer(given), command)
-    from trueup.display import Display, shown
-    from trueup.gathering.annotate import annotate as annotated
+    from trueup.display import shown
+    from trueup.gathering import annotation
 
     with shown():
-        annotated(typed_settings, Display())
+        annotation.annotate(typed_settings)

@@ -22,8 +22,8 @@ def sample(context: typer.Context) -> None:
         print_help(command, [sample.__doc__ or ""], settings.items())
         return
     typed_settings = typed(SampleSettings, command.layer(given), command, short="sampler")
-    from trueup.display import Display, shown
-    from trueup.gathering.sample import sample as sampled
+    from trueup.display import shown
+    from trueup.gathering import candidates
 
     with shown():
-        sampled(typed_settings, Display())
+        candidates.sample(typed_settings)

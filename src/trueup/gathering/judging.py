@@ -1,22 +1,68 @@
-"""Examples judged a few at a time, each piece kept as soon as it is there."""
+"""Examples judged a few at a time, each piece kept as soon as it is there, and what the judgements amount to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from statistics import fmean, pstdev
 from typing import Any
 
 from trueup.annotators.annotator import Annotator
+from trueup.config.named_files import check_annotator
+from trueup.errors import InputError
+from trueup.evaluate.estimates import mean
+from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.records import Example, Origin, content_key
 from trueup.feedback.viewed import places
-from trueup.gathering.work import Work
+from trueup.gathering.resumable import Work
+from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.sources.by_name import make_annotator
 from trueup.words import counted
 
 CHUNK = 64
 """Examples judged before their judgements are kept."""
+SPENT = ("requests", "cached", "asked_again", "tokens", "estimated", "cost")
+"""Facts of an endpoint, in the order in which they are shown."""
+WORDS = {
+    "cached": "from the cache",
+    "asked_again": "asked again",
+    "estimated": "requests whose tokens are estimates",
+}
+PAIRS = {
+    "ties": "found equal",
+    "dropped": "dropped, as a verdict could not be read",
+    "flipped": "preferred the other way round in the other order",
+}
+READ = frozenset({"verdicts", "unreadable", "first", "pairs", "scores", *PAIRS, *SPENT})
+"""Facts that are said in words."""
+
+logger = logging.getLogger(__name__)
+
+
+def annotator_loader(
+    choice: AnnotatorChoice, *, seed: int, device: str, trust_remote_code: bool
+) -> Callable[[], Annotator]:
+    """Check an annotator as far as it can be without loading a model, and hand out what loads it.
+
+    One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
+    asked nothing yet.
+
+    Raises:
+        InputError: a file, a folder, a template, a function, an instruction or a price is not as it should be.
+    """
+    check_annotator(choice, trust_remote_code=trust_remote_code)
+    make = partial(make_annotator, choice, seed=seed, device=device, trust_remote_code=trust_remote_code)
+    if choice.about.weights is not None:
+        return make
+    ready = make()
+    return lambda: ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +85,8 @@ class Judged:
         return tuple(one for one in self.examples if isinstance(one, Discarded))
 
 
-def left_out(dropped: Sequence[Discarded]) -> str | None:
-    """For people: `3 examples left out: 2 for ... (a.jsonl:4, a.jsonl:9), 1 for ...`; None where there are none."""
-    if not dropped:
-        return None
-    why: dict[str, list[Origin | None]] = {}
-    for one in dropped:
-        why.setdefault(one.reason, []).append(one.origin)
-    reasons = [f"{len(where)} for {reason}{places(where)}" for reason, where in why.items()]
-    return f"{counted(len(dropped), 'example')} left out: {', '.join(reasons)}"
-
-
 def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work) -> Judged:
-    """Have every example judged; what is kept already is not asked for again.
+    """Have every example judged, and say what came of it; what is kept already is not asked for again.
 
     Args:
         load: the annotator; called only where something is left to judge.
@@ -59,29 +94,25 @@ def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work
     Raises:
         AnnotatorError: it cannot be reached or afforded, or too many of its verdicts cannot be read.
         Stopped: the user asked to stop.
-        InputError: an example cannot be judged, or what is done cannot be kept.
+        InputError: an example cannot be judged, none was, or what is done cannot be kept.
     """
-    loaded: list[Annotator] = []
-
-    @contextmanager
-    def prepare() -> Iterator[None]:
-        loaded.append(load())
-        yield
-        loaded.clear()
-
-    kept = work.pieces(
-        "judge", "judging", examples, CHUNK, lambda name, chunk: _judge(loaded[0], chunk), prepare
+    parts = work.in_parts("judge", "judging", examples, CHUNK, lambda: nullcontext(load()), _judged)
+    rows = [row for part in parts for row in part["rows"]]
+    judged = Judged(
+        tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)),
+        summed(part["facts"] for part in parts),
     )
-    rows: list[Mapping[str, Any]] = []
-    facts: dict[str, float] = {}
-    for part in kept:
-        rows += part["rows"]
-        for name, value in part["facts"].items():
-            facts[name] = facts.get(name, 0.0) + value
-    return Judged(tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)), facts)
+    for line in summary(examples, judged):
+        logger.info(line)
+    if not judged.kept:
+        raise InputError(
+            f"none of {counted(len(examples), 'example')} was judged, for the reasons above; nothing was written. Give "
+            "examples with several different responses to an annotator that compares, or another annotator"
+        )
+    return judged
 
 
-def _judge(annotator: Annotator, chunk: Sequence[Example]) -> dict[str, Any]:
+def _judged(annotator: Annotator, name: str, chunk: Sequence[Example]) -> dict[str, Any]:
     annotated = annotator.annotate(chunk)
     rows = [
         {"dropped": one.reason} if isinstance(one, Discarded) else example_to_row(one)
@@ -93,5 +124,123 @@ def _judge(annotator: Annotator, chunk: Sequence[Example]) -> dict[str, Any]:
 def _read(row: Mapping[str, Any], example: Example) -> Example | Discarded:
     if "dropped" in row:
         return Discarded(row["dropped"], example.origin)
-    origin = example.origin or Origin("examples", 1)
-    return example_from_row(row, origin)
+    return example_from_row(row, example.origin or Origin("examples", 1))
+
+
+def summed(facts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sum of every fact."""
+    total: dict[str, float] = {}
+    for one in facts:
+        for name, value in one.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def left_out(dropped: Sequence[Discarded]) -> str | None:
+    """For people: `3 examples left out: 2 for ... (a.jsonl:4, a.jsonl:9), 1 for ...`; None where there are none."""
+    if not dropped:
+        return None
+    why: dict[str, list[Origin | None]] = {}
+    for one in dropped:
+        why.setdefault(one.reason, []).append(one.origin)
+    reasons = [f"{len(where)} for {reason}{places(where)}" for reason, where in why.items()]
+    return f"{counted(len(dropped), 'example')} left out: {', '.join(reasons)}"
+
+
+def summary(before: Sequence[Example], judged: Judged) -> list[str]:
+    """Lines on the judgements of some examples.
+
+    Args:
+        before: the examples as they were given, each with what was said of it before.
+    """
+    lines = [*_scores(judged.kept), *_comparisons(judged), *_verdicts(judged.facts), *spent(judged.facts)]
+    if line := left_out(judged.dropped):
+        lines.append(line)
+    known = [(old, new) for old, new in zip(before, judged.examples, strict=True) if isinstance(new, Example)]
+    return [*lines, *agreement(known)]
+
+
+def _scores(examples: Sequence[Example]) -> Iterator[str]:
+    scores = [[one.score for one in example.responses if one.score is not None] for example in examples]
+    flat = [score for several in scores for score in several]
+    if not flat:
+        return
+    yield (
+        f"{counted(len(flat), 'score')}: mean {fmean(flat):.4g}, standard deviation {pstdev(flat):.4g}, from "
+        f"{min(flat):.4g} to {max(flat):.4g}"
+    )
+    pairs = [one == other for several in scores for one, other in combinations(several, 2)]
+    if any(pairs):
+        yield f"ties: {sum(pairs)} of {counted(len(pairs), 'pair')} of responses to one prompt have equal scores"
+
+
+def _comparisons(judged: Judged) -> Iterator[str]:
+    sure = [one.probability for example in judged.kept for one in example.comparisons]
+    if sure:
+        yield f"{counted(len(sure), 'comparison')}: the preferred response has probability {fmean(sure):.3g} on average"
+    facts = judged.facts
+    if pairs := round(facts.get("pairs", 0)):
+        said = [f"{round(facts.get(name, 0))} {words}" for name, words in PAIRS.items() if facts.get(name)]
+        if said:
+            yield f"of {counted(pairs, 'pair')}: {', '.join(said)}"
+
+
+def _verdicts(facts: Mapping[str, float]) -> Iterator[str]:
+    """How the verdicts could be read, and what being shown first was worth."""
+    asked, unreadable = facts.get("verdicts", 0), facts.get("unreadable", 0)
+    if not asked:
+        return
+    yield f"{counted(round(asked), 'verdict')}, {round(unreadable)} of them unreadable"
+    if asked > unreadable:
+        share = facts.get("first", 0) / (asked - unreadable)
+        yield f"position bias: the response shown first has probability {share:.3f} on average, where 0.5 is fair"
+
+
+def spent(facts: Mapping[str, float]) -> Iterator[str]:
+    """What an endpoint took, and whatever else an annotator reports."""
+    if "requests" in facts:
+        said = [
+            f"{_number(facts[name])} {WORDS.get(name, name)}"
+            for name in SPENT
+            if facts.get(name) or name == "requests"
+        ]
+        yield f"endpoint: {', '.join(said)}"
+    if more := {name: value for name, value in sorted(facts.items()) if name not in READ}:
+        yield f"annotator: {', '.join(f'{name} {_number(value)}' for name, value in more.items())}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.6g}"
+
+
+def agreement(judged: Sequence[tuple[Example, Example]]) -> list[str]:
+    """How often new judgements order two responses as those before did; nothing where there were none.
+
+    Args:
+        judged: each example as it was and as it is now.
+    """
+    same: list[float] = []
+    undecided = 0
+    for old, new in judged:
+        now = preferences(new)
+        for better, worse in preferences(old):
+            if (better, worse) in now or (worse, better) in now:
+                same.append(float((better, worse) in now))
+            else:
+                undecided += 1
+    if not same:
+        return []
+    share = mean(same)
+    error = "" if math.isnan(share.error) else f" +- {share.error:.3f}"
+    both = counted(share.count, "pair")
+    line = f"agrees with the judgements given on {share.value:.3f}{error} of {both} that both order"
+    return [f"{line}; {undecided} not ordered now" if undecided else line]
+
+
+def preferences(example: Example) -> set[tuple[object, object]]:
+    """(preferred, rejected) for every pair of responses that training by pairs would use."""
+    made = views.pairs(example)
+    if isinstance(made, Discarded):
+        return set()
+    keys = [content_key(content) for content in made.responses]
+    return {(keys[better], keys[worse]) for better, worse, _ in made.relation.pairs}

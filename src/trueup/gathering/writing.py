@@ -1,22 +1,41 @@
-"""Responses of several models to many prompts, a few prompts at a time, each piece kept as soon as it is there."""
+"""Models that write responses to many prompts, one after the other, each piece kept as soon as it is there."""
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
-from trueup.errors import AnnotatorError
+import torch
+
+from trueup.batch.encode import Encoder, Limits
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
-from trueup.gathering.work import Work
+from trueup.gathering.resumable import Work
+from trueup.model_folder import context_length
+from trueup.models.causal import CausalModel
+from trueup.models.load import load
+from trueup.models.prepare import SMALL, num_parameters, pick_autocast, pick_device
+from trueup.models.tokenizer import load_tokenizer
+from trueup.sampling.build import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
+from trueup.settings.gathering_settings import SampleSettings
 from trueup.words import counted
 
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
+UNLIMITED = 10**9
+WORLD = "world"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +74,7 @@ class Written:
 def write_responses(
     prompts: Sequence[Prompt], writers: Sequence[Writer], work: Work, *, responses: int, seed: int
 ) -> list[Written]:
-    """`responses` responses of each writer to each prompt; what is kept already is not written again.
+    """`responses` responses of each writer to each prompt, of which it is told; what is kept is not written again.
 
     Each piece of the work has a seed of its own, made of `seed` and its place.
 
@@ -64,28 +83,22 @@ def write_responses(
         Stopped: the user asked to stop.
         InputError: a prompt cannot be expressed, a model cannot be loaded, or what is done cannot be kept.
     """
-    return [_write(place, writer, prompts, work, responses, seed) for place, writer in enumerate(writers)]
+    found = [_written(place, writer, prompts, work, responses, seed) for place, writer in enumerate(writers)]
+    for written in found:
+        logger.info(written.line)
+    return found
 
 
-def _write(
+def _written(
     place: int, writer: Writer, prompts: Sequence[Prompt], work: Work, responses: int, seed: int
 ) -> Written:
-    loaded: list[Sampler] = []
-
-    @contextmanager
-    def load() -> Iterator[None]:
-        with writer.load() as sampler:
-            loaded.append(sampler)
-            yield
-            loaded.clear()
-
-    def sample(name: str, chunk: Sequence[Prompt]) -> list[Any]:
-        made = loaded[0].sample(chunk, responses, seed=seed_of(seed, name))
+    def sample(sampler: Sampler, name: str, chunk: Sequence[Prompt]) -> list[Any]:
+        made = sampler.sample(chunk, responses, seed=seed_of(seed, name))
         _refuse_silence(writer.name, made)
         return [[_kept(one) for one in several] for several in made]
 
-    kept = work.pieces(f"sample {place}", f"sampling {writer.name}", prompts, CHUNK, sample, load)
-    return Written(writer.name, tuple(tuple(map(_sampled, several)) for part in kept for several in part))
+    parts = work.in_parts(f"sample {place}", f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
+    return Written(writer.name, tuple(tuple(map(_sampled, several)) for part in parts for several in part))
 
 
 def seed_of(seed: int, name: str) -> int:
@@ -111,3 +124,97 @@ def _kept(one: Sampled) -> dict[str, Any]:
 def _sampled(kept: dict[str, Any]) -> Sampled:
     ids = None if kept["ids"] is None else tuple(kept["ids"])
     return Sampled(kept["text"], ids, None, kept["ended"], kept["source"], kept["version"])
+
+
+def make_writers(settings: SampleSettings, prompts: int) -> list[Writer]:
+    """A writer for each model of the settings, or for their server; nothing is loaded yet.
+
+    Args:
+        prompts: how many are asked, which decides on threads.
+    """
+    if settings.sampler.engine == "server":
+        name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
+        return [Writer(name, partial(_server, settings, name))]
+    return [Writer(name, partial(_in_process, settings, name, prompts)) for name in settings.model]
+
+
+def folder_of(name: str) -> str:
+    """A model's folder; that of the built-in one is made where it is not there yet."""
+    if name != WORLD:
+        return name
+    from trueup.world.model import world_model_path
+
+    return str(world_model_path())
+
+
+def share_a_tokenizer(settings: SampleSettings) -> bool:
+    """Whether all models split text in the same way, so that the ids one of them wrote are those of the others."""
+    if len(settings.model) < 2:
+        return True
+    return len({_vocabulary(_tokenizer(settings, name).tokenizer) for name in settings.model}) == 1
+
+
+@contextmanager
+def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[Sampler]:
+    device = pick_device(settings.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
+        )
+    loaded = load(
+        folder_of(name),
+        device=device,
+        trust_remote_code=settings.trust_remote_code,
+        eos_token=settings.eos_token,
+        chat_template=settings.chat_template,
+    )
+    network: Any = loaded.network
+    network.eval()
+    if device.type == "cpu" and num_parameters(network) * prompts < SMALL:
+        torch.set_num_threads(1)
+    positions = context_length(network.config)
+    encoder = _encoder(settings, loaded.tokenizer, loaded.end_ids, positions, loaded.condition)
+    model = CausalModel(network, autocast=pick_autocast(settings.precision, device))
+    try:
+        yield make_engine(settings.sampler, model, encoder, name=name)
+    finally:
+        del loaded, network, model  # before the next one is loaded
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def _server(settings: SampleSettings, name: str) -> Iterator[Sampler]:
+    encoder = None
+    if settings.model:
+        found = _tokenizer(settings, settings.model[0])
+        encoder = _encoder(settings, found.tokenizer, found.end_ids, found.positions, found.condition)
+    yield make_engine(settings.sampler, None, encoder, name=name)
+
+
+def _tokenizer(settings: SampleSettings, name: str) -> Any:
+    return load_tokenizer(
+        folder_of(name),
+        trust_remote_code=settings.trust_remote_code,
+        eos_token=settings.eos_token,
+        chat_template=settings.chat_template,
+    )
+
+
+def _encoder(
+    settings: SampleSettings,
+    tokenizer: Any,
+    end_ids: Sequence[int],
+    positions: int | None,
+    condition: Condition | None,
+) -> Encoder:
+    limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
+    return Encoder(tokenizer, end_ids=end_ids, limits=limits, condition=condition)
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    """A hash of what tokens there are, and of how text is split into them where the tokenizer says."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    said = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    return hashlib.sha256(said.encode()).hexdigest()

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from statistics import fmean
 from typing import Any
 
+from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example
-from trueup.gathering.judging import left_out
+from trueup.gathering.judging import left_out, spent, summed
+from trueup.gathering.resumable import Work
 from trueup.gathering.rewriting.demonstrator import Demonstrator
 from trueup.gathering.rewriting.pair import Pair, pair_of, spoken
-from trueup.gathering.work import Work
 from trueup.words import counted
 
 CHUNK = 32
 """Pairs rewritten before their demonstrations are kept."""
 
-
-@dataclass(frozen=True, slots=True)
-class Rewritten:
-    """What became of examples."""
-
-    examples: tuple[Example, ...]
-    lines: tuple[str, ...]
-    """For people."""
-    facts: Mapping[str, float]
-    """What it took, as sums."""
+logger = logging.getLogger(__name__)
 
 
 def rewrite(
     examples: Sequence[Example], load: Callable[[], Demonstrator], work: Work, *, model: str
-) -> Rewritten:
-    """Put a demonstration in place of the chosen response of every pair, and keep the rejected ones as points.
+) -> tuple[Example, ...]:
+    """Put a demonstration in place of the chosen response of every pair, keep the rejected ones as points, and say so.
 
     Args:
         load: who writes; called only where something is left to write.
@@ -43,38 +35,34 @@ def rewrite(
     Raises:
         AnnotatorError: the endpoint fails, or too many demonstrations are unusable.
         Stopped: the user asked to stop.
-        InputError: what is done cannot be kept.
+        InputError: no example was rewritten, or what is done cannot be kept.
     """
     found = [pair_of(example) for example in examples]
     pairs = [one for one in found if isinstance(one, Pair)]
     dropped = [one for one in found if isinstance(one, Discarded)]
-    loaded: list[Demonstrator] = []
-
-    @contextmanager
-    def prepare() -> Iterator[None]:
-        loaded.append(load())
-        yield
-        loaded.clear()
-
-    def write(name: str, chunk: Sequence[Pair]) -> dict[str, Any]:
-        made, facts = loaded[0].write(chunk)
-        rows = [{"dropped": one.reason} if isinstance(one, Discarded) else {"text": one} for one in made]
-        return {"rows": rows, "facts": facts}
-
-    rows: list[Mapping[str, str]] = []
-    facts: dict[str, float] = {}
-    for part in work.pieces("rewrite", f"rewriting by {model}", pairs, CHUNK, write, prepare):
-        rows += part["rows"]
-        for name, value in part["facts"].items():
-            facts[name] = facts.get(name, 0.0) + value
+    label = f"rewriting by {model}"
+    parts = work.in_parts("rewrite", label, pairs, CHUNK, lambda: nullcontext(load()), _written)
+    rows = [row for part in parts for row in part["rows"]]
     done: list[tuple[Pair, str]] = []
     for pair, row in zip(pairs, rows, strict=True):
         if "text" in row:
             done.append((pair, row["text"]))
         else:
             dropped.append(Discarded(row["dropped"], pair.example.origin))
-    made = tuple(pair.rewritten(text, model) for pair, text in done)
-    return Rewritten(made, tuple(_lines(done, dropped, model)), facts)
+    for line in (*_lines(done, dropped, model), *spent(summed(part["facts"] for part in parts))):
+        logger.info(line)
+    if not done:
+        raise InputError(
+            f"none of {counted(len(examples), 'example')} was rewritten, for the reasons above; nothing was written. "
+            "Give pairs: examples in which one response is preferred to another"
+        )
+    return tuple(pair.rewritten(text, model) for pair, text in done)
+
+
+def _written(demonstrator: Demonstrator, name: str, chunk: Sequence[Pair]) -> dict[str, Any]:
+    made, facts = demonstrator.write(chunk)
+    rows = [{"dropped": one.reason} if isinstance(one, Discarded) else {"text": one} for one in made]
+    return {"rows": rows, "facts": facts}
 
 
 def _lines(done: Sequence[tuple[Pair, str]], dropped: Sequence[Discarded], model: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.feedback.records import Example, Prompt, Response
-from trueup.gathering.depends import of_annotating, of_sampling
+from trueup.gathering.resumable import of_annotating, of_sampling
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.validation import validate
 

@@ -1,0 +1,322 @@
+"""Work that is kept while it is done, in a file beside its output, so that a process that is killed loses little.
+
+    {"of": "trueup sample", "settings": {"seed": "5feceb66ffc86f38", ...}}
+    {"part": "sample 0 0", "value": [...]}
+    {"part": "judge 0", "value": {...}}
+
+Each part is one line, on disk before the next piece of work begins. A second call with the same settings goes on from
+it, where the content of all files that they name is the same, too; what cannot change a result is left out. Settings
+are kept as hashes: enough to tell which one differs, and nothing of an address or a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, TypeAdapter
+
+from trueup import display, stop
+from trueup.errors import AnnotatorError, InputError, Stopped
+from trueup.feedback.canonical import example_to_row, prompt_parts
+from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output
+from trueup.feedback.records import Example, Prompt
+from trueup.journal import Journal
+from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings.schema import settings_in
+from trueup.words import listed, reason
+
+SUFFIX = ".part"
+CHOICE: TypeAdapter[AnnotatorChoice] = TypeAdapter(AnnotatorChoice)
+HOW = frozenset(
+    one.path.rpartition(".")[2]
+    for one in settings_in(SampleSettings)
+    if one.affects == "nothing" and "." in one.path
+)
+"""Settings of a server or an annotator that say how it is asked and what it may cost, not what is asked."""
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+logger = logging.getLogger(__name__)
+
+
+def check_place(name: str, *, overwrite: bool) -> None:
+    """Refuse what cannot or must not be written, before anything is read.
+
+    Raises:
+        InputError: the name has another suffix, its folder is absent, or the file is there.
+    """
+    if name == STANDARD_OUTPUT:
+        raise InputError(
+            "output: give a file, as work that is stopped goes on beside it; not the standard output"
+        )
+    check_output(name, force=True)
+    if Path(name).exists() and not overwrite:
+        raise InputError(
+            f"{name}: the file is there already; give another output, or --overwrite to replace it"
+        )
+
+
+class Work:
+    """The finished parts of a command's work, by name.
+
+    Args:
+        output: the file that the command writes in the end; this one is beside it, with `.part` after its name.
+        of: the command.
+        settings: name -> whatever the work depends on, JSON-ready.
+
+    Raises:
+        InputError: another process is at it, the file is of other settings, or it cannot be written.
+    """
+
+    def __init__(self, output: Path, of: str, settings: Mapping[str, object]) -> None:
+        self.path = output.with_name(output.name + SUFFIX)
+        self.parts: dict[str, Any] = {}
+        self.of = of
+        self.settings = {name: _short_digest(value) for name, value in settings.items()}
+        self._journal = Journal(self.path)
+        self._lock = FileLock(output.with_name(f".{output.name}.lock"))
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{output}: another process is at work on it. Wait for it, or give another output"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            self._begin()
+        except BaseException:
+            self._release()
+            raise
+
+    def in_parts(
+        self,
+        name: str,
+        label: str,
+        items: Sequence[Item],
+        size: int,
+        load: Callable[[], AbstractContextManager[Loaded]],
+        make: Callable[[Loaded, str, Sequence[Item]], Any],
+    ) -> list[Any]:
+        """What `make` makes of every `size` items, in order; of parts that are kept, as they were kept.
+
+        Items are always cut in the same way, so that it does not matter where an earlier process was stopped.
+
+        Args:
+            name: of this work within the command; that of a part is this and its number.
+            label: for people.
+            load: what the work is done with; entered only where something is left to do.
+            make: (what was loaded, name of the part, its items) -> something JSON-ready.
+
+        Raises:
+            Stopped: the user asked to stop.
+            InputError: what is done cannot be kept.
+        """
+        parts = {f"{name} {at // size}": items[at : at + size] for at in range(0, len(items), size)}
+        missing = [(number, part) for number, part in enumerate(parts, start=1) if part not in self.parts]
+        if missing:
+            with load() as loaded, display.bar(label, len(items)) as advance:
+                try:
+                    for number, part in missing:
+                        stop.check()
+                        self.keep(part, make(loaded, part, parts[part]))
+                        advance(min(number * size, len(items)), {})
+                finally:
+                    del loaded  # so that its memory is free before anything else is loaded
+        return [self.parts[part] for part in parts]
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a finished part, JSON-ready; from here on it is as it will be read by another process.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        line = json.dumps({"part": name, "value": value}, ensure_ascii=True, allow_nan=False)
+        self._append(line)
+        self.parts[name] = json.loads(line)["value"]
+
+    def finish(self) -> None:
+        """The output is written: nothing is kept any more."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let another process go on; nothing is left behind where nothing was done."""
+        if not self.parts:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
+        with suppress(OSError):  # while it is held, so that no other process can have taken it
+            Path(self._lock.lock_file).unlink()
+        self._lock.release()
+
+    def _begin(self) -> None:
+        header = json.dumps({"of": self.of, "settings": self.settings})
+        lines = self._kept_lines(header)
+        if not lines:
+            self._append(header)
+            return
+        self._compare(_read(lines[0]))
+        for number, line in enumerate(lines[1:], start=2):
+            row = _read(line)
+            if not isinstance(row, dict) or row.keys() != {"part", "value"}:
+                raise InputError(
+                    f"{self.path}:{number}: what was done so far is damaged there. Delete that line and all after it, "
+                    "which are done again, or the file"
+                )
+            self.parts[str(row["part"])] = row["value"]
+
+    def _kept_lines(self, header: str) -> list[bytes]:
+        """The lines that end; a torn last one is cut off, unless the file is somebody else's."""
+        try:
+            lines, torn = self._journal.read()
+            if not lines and not header.encode().startswith(torn):
+                raise self._foreign()
+            self._journal.keep(lines)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        return lines
+
+    def _compare(self, header: Any) -> None:
+        theirs = header.get("settings") if isinstance(header, dict) else None
+        if not isinstance(theirs, dict) or header.get("of") != self.of:
+            raise self._foreign()
+        both = {**self.settings, **theirs}
+        different = [name for name in both if self.settings.get(name) != theirs.get(name)]
+        if different:
+            raise InputError(
+                f"{self.path} was begun with other settings ({listed(different)}). Give those again to go on with it, "
+                "delete it to begin anew, or give another output"
+            )
+
+    def _append(self, line: str) -> None:
+        try:
+            self._journal.append(line.encode("ascii"))
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _foreign(self) -> InputError:
+        return InputError(
+            f"{self.path} is not what {self.of} keeps its work in. Delete it, or give another output"
+        )
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(
+            f"{self.path}: the work done so far cannot be kept there: {reason(error)}. Make room, or give "
+            "another output"
+        )
+
+
+@contextmanager
+def resumable(output: Path, of: str, settings: Mapping[str, object]) -> Iterator[Work]:
+    """What a command does its work in; a stop, and a fault of an annotator, say that nothing done is lost.
+
+    Args: as of `Work`.
+
+    Raises:
+        InputError: as `Work` does.
+        Stopped: a signal came.
+    """
+    work = Work(output, of, settings)
+    try:
+        with stop.on_signals():
+            yield work
+    except Stopped as stopped:
+        again = f"; the same command goes on from {work.path}" if work.parts else " before anything was done"
+        logger.info(f"stopped by {stopped}{again}")
+        raise
+    except AnnotatorError as error:
+        if not work.parts:
+            raise
+        raise AnnotatorError(
+            f"{error}. What is done is kept in {work.path}, and the same command goes on from there"
+        ) from error
+    finally:
+        work.close()
+
+
+def of_sampling(
+    settings: SampleSettings, prompts: Iterable[Prompt], also: Iterable[Example]
+) -> dict[str, object]:
+    """Name -> what the work of `trueup sample` depends on; JSON-ready."""
+    found = _plain(settings)
+    found |= _without_how(settings.sampler.model_dump(mode="json"))
+    found["data"] = _digest([prompt_parts(one) for one in prompts])
+    found["data with feedback"] = _digest([example_to_row(one) for one in also])
+    found["files of the model"] = [_state_of(folder) for folder in settings.model]
+    found["chat_template"] = _content(settings.chat_template)
+    if settings.annotator is not None:
+        found |= _of_annotator(settings.annotator)
+    return found
+
+
+def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> dict[str, object]:
+    """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
+    found = _plain(settings)
+    if settings.rewrite:
+        found["rewrite_template"] = [settings.rewrite_template, _content(settings.rewrite_template)]
+    else:
+        found = {name: value for name, value in found.items() if not name.startswith("rewrite_")}
+    found["data"] = _digest([example_to_row(one) for one in examples])
+    return found | _of_annotator(settings.annotator)
+
+
+def _plain(settings: BaseModel) -> dict[str, object]:
+    """The settings that change the result, but for those whose content counts and not their name."""
+    names = {one.path for one in settings_in(type(settings)) if one.affects == "result"}
+    return settings.model_dump(mode="json", include=names - {"annotator", "chat_template"})
+
+
+def _of_annotator(choice: AnnotatorChoice) -> dict[str, object]:
+    plain = _without_how(CHOICE.dump_python(choice, mode="json"))
+    named: dict[str, object] = {f"annotator.{name}": value for name, value in plain.items()}
+    if choice.about.weights is not None:
+        named["files of the annotator"] = _state_of(plain[choice.about.main])
+    named["annotator's template"] = _content(plain.get("template"))
+    named["annotator's function"] = _content(str(plain.get("function", "")).rpartition(":")[0])
+    return named
+
+
+def _without_how(plain: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if name not in HOW}
+
+
+def _state_of(folder: str) -> list[list[object]]:
+    """Names, sizes and times of the files in a model's folder; nothing where there is none."""
+    path = Path(folder)
+    if not path.is_dir():
+        return []
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _content(file: str | None) -> str | None:
+    """The hash of a file's bytes; None of a name that is no file."""
+    path = Path(file or "")
+    return hashlib.sha256(path.read_bytes()).hexdigest() if file and path.is_file() else None
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _short_digest(value: object) -> str:
+    """A short hash of a JSON-ready value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _read(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
