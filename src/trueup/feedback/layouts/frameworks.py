@@ -10,41 +10,18 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, needed, number, optional_text, text
-from trueup.feedback.layouts import ms_swift
+from trueup.feedback.layouts import ms_swift, shapes
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
 from trueup.feedback.layouts.layout import (
     JUDGEMENTS,
     REQUEST,
+    SIDES,
     Draft,
     Layout,
     RowValue,
     Unusable,
 )
-from trueup.feedback.layouts.shapes import (
-    COMMON,
-    USER_TURN,
-    Exchange,
-    Form,
-    Turns,
-    answer,
-    as_given,
-    as_turn,
-    by_value,
-    candidates,
-    conversation,
-    demonstrations,
-    history,
-    holds,
-    objects,
-    pairs,
-    points,
-    request,
-    scored,
-    text_under,
-    whole,
-    written,
-)
-from trueup.feedback.layouts.trl import SIDES, repeated_text
+from trueup.feedback.layouts.trl import repeated_text
 from trueup.feedback.records import Content, Response
 from trueup.feedback.turns import as_response, content, message, messages
 
@@ -58,41 +35,45 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 #     {"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short.", "history": [["Hello", "Hi"]]}
 
 
-def instruction(row: RowValue, place: Place, key: str) -> Turns | Unusable:
+def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Unusable:
     """Earlier rounds, and the request."""
     parts = (text(row[key], place.key(key)), optional_text(row, "input", place))
     asked = "\n".join(part for part in parts if part)
-    return (*history(row, place), *request(asked)) if asked.strip() else Unusable("the instruction is empty")
+    return (
+        (*shapes.history(row, place), *shapes.request(asked))
+        if asked.strip()
+        else Unusable("the instruction is empty")
+    )
 
 
-def alpaca(*responses: str) -> Form:
+def alpaca(*responses: str) -> shapes.Form:
     """The form with these responses."""
-    return written(
+    return shapes.written(
         "instruction",
         *responses,
         ask=instruction,
-        answer=as_turn,
+        answer=shapes.as_turn,
         text=("instruction", "input", *responses),
-        optional=("input", "history", *COMMON),
+        optional=("input", "history", *shapes.COMMON),
         request=("context", "prompt", "query", "question"),
     )
 
 
 ALPACA = (
-    pairs(
+    shapes.pairs(
         "LLaMA-Factory alpaca pairs",
         alpaca(*SIDES),
         "A pair: `chosen` was preferred to `rejected` as an answer to `instruction` and `input`.",
         foreign=("prompt",),
     ),
-    *points(
+    *shapes.points(
         "LLaMA-Factory alpaca with labels",
         alpaca("output"),
         "A point: `{key}` says how desirable `output` is as an answer to `instruction` and `input`.",
-        *("kto_tag", "label"),
-        foreign=SIDES,
+        "kto_tag",
+        "label",
     ),
-    demonstrations(
+    shapes.demonstrations(
         "LLaMA-Factory alpaca",
         alpaca("output"),
         "A demonstration: `output` is an answer to `instruction` and `input` to imitate.",
@@ -105,12 +86,12 @@ ALPACA = (
 #     {"conversations": [{"from": "human", "value": "2 + 2 ="}, {"from": "gpt", "value": "4"}], "system": "Be short."}
 
 SHAREGPT_LAYOUTS = (
-    pairs(
+    shapes.pairs(
         "sharegpt pairs",
-        written(
+        shapes.written(
             "conversations",
             *SIDES,
-            ask=by_value(sharegpt_turns),
+            ask=shapes.by_value(sharegpt_turns),
             answer=turn_in(SHAREGPT),
             before=TWO_SIDES,
             text=SIDES,
@@ -118,16 +99,16 @@ SHAREGPT_LAYOUTS = (
         "A pair: `chosen` was preferred to `rejected` as the next turn of `conversations`.",
         foreign=("prompt",),
     ),
-    *points(
+    *shapes.points(
         "sharegpt with labels",
-        conversation("conversations", sharegpt_turns),
+        shapes.conversation("conversations", sharegpt_turns),
         "A point: `{key}` says how desirable the turns after the last one of the user are.",
-        *("kto_tag", "label"),
-        foreign=SIDES,
+        "kto_tag",
+        "label",
     ),
-    demonstrations(
+    shapes.demonstrations(
         "sharegpt",
-        conversation("conversations", sharegpt_turns),
+        shapes.conversation("conversations", sharegpt_turns),
         "A demonstration: the turns after the last one of the user are a response to imitate.",
     ),
 )
@@ -154,12 +135,12 @@ def has_sides(row: RowValue) -> bool:
 
 
 OPENAI = (
-    pairs(
+    shapes.pairs(
         "LLaMA-Factory openai pairs",
-        written(
+        shapes.written(
             "messages",
             *SIDES,
-            ask=by_value(messages),
+            ask=shapes.by_value(messages),
             answer=one_side,
             before=TWO_SIDES,
             text=SIDES,
@@ -168,12 +149,11 @@ OPENAI = (
         "A pair: `chosen` was preferred to `rejected` as the next of `messages`; each is one message.",
         foreign=("prompt",),
     ),
-    *points(
+    *shapes.points(
         "LLaMA-Factory openai with labels",
-        conversation("messages", messages),
+        shapes.conversation("messages", messages),
         "A point: `kto_tag` says how desirable the turns after the last one of the user are.",
         "kto_tag",
-        foreign=SIDES,
     ),
 )
 
@@ -184,25 +164,25 @@ OPENAI = (
 #     {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"}
 
 
-def renamed(*keys: str, distilabel: bool = False) -> Form:
+def renamed(*keys: str, distilabel: bool = False) -> shapes.Form:
     """The form with these keys for the prompt, the better and the worse response.
 
     With `distilabel`, a row with the key `system` is a conversation, whatever it holds: system prompt and request.
     """
 
-    def read(row: RowValue, place: Place) -> Exchange:
+    def read(row: RowValue, place: Place) -> shapes.Exchange:
         prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
         start = len(repeated_text(prompt, chosen, rejected))
         if distilabel and isinstance(prompt, str) and "system" in row:
-            prompt = request(prompt)
+            prompt = shapes.request(prompt)
         better = as_response(chosen[start:], prompt, place.key(keys[1]))
         return prompt, (better, as_response(rejected[start:], prompt, place.key(keys[2])))
 
-    return Form(keys, read, text=keys, request=REQUEST)
+    return shapes.Form(keys, read, text=keys, request=REQUEST)
 
 
 OPENRLHF_PAIRS = tuple(
-    pairs(
+    shapes.pairs(
         "OpenRLHF pairs",
         renamed(prompt, chosen, rejected, distilabel=True),
         f"A pair: `{chosen}` was preferred to `{rejected}` as a response to `{prompt}`.",
@@ -213,7 +193,7 @@ OPENRLHF_PAIRS = tuple(
         ("input", "chosen", "rejected"),
     )
 )
-NEMO_PAIRS = pairs(
+NEMO_PAIRS = shapes.pairs(
     "NeMo-Aligner pairs",
     renamed("prompt", "chosen_response", "rejected_response"),
     "A pair: `chosen_response` was preferred to `rejected_response`; their rewards are scores.",
@@ -231,17 +211,17 @@ def ranked_completions(row: RowValue, place: Place) -> Draft | Unusable:
     """Every completion with the score -rank."""
     prompt = messages(row["context"], place.key("context"))
     responses = []
-    for one, here in objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
-        rank = whole(needed(one, "rank", here), here.key("rank"), 0)
-        said = as_given(needed(one, "completion", here), here.key("completion"), prompt)
+    for one, here in shapes.objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
+        rank = shapes.whole(needed(one, "rank", here), here.key("rank"), 0)
+        said = shapes.as_given(needed(one, "completion", here), here.key("completion"), prompt)
         responses.append(Response(said, score=0.0 - rank))
-    return candidates(prompt, responses, "completions")
+    return shapes.candidates(prompt, responses, "completions")
 
 
 NEMO_RANKINGS = Layout(
     name="NeMo-RL preferences",
     keys=("context", "completions"),
-    optional=COMMON,
+    optional=shapes.COMMON,
     text=("source", "system"),
     meaning="A ranking: the score of a completion is minus its `rank`, so that rank 0 is the best.",
     convert=ranked_completions,
@@ -258,23 +238,23 @@ NOT_OUTPUTS = ("instruction", "completion")
 
 def outputs(prompt: str) -> tuple[Layout, ...]:
     """The layouts with the prompt under the given key."""
-    form = written(prompt, "output", request=REQUEST)
+    form = shapes.written(prompt, "output", request=REQUEST)
     return (
-        *scored(
+        *shapes.scored(
             "prompts with outputs and rewards",
             form,
             "A response with a score: `{key}` scores `output`; higher is better.",
             "reward",
             foreign=("label", *SIDES, *NOT_OUTPUTS),
         ),
-        *points(
+        *shapes.points(
             "prompts with labelled outputs",
             form,
             "A point: `{key}` says how desirable `output` is, from false or 0 to true or 1.",
             "label",
             foreign=("reward", *SIDES, *NOT_OUTPUTS),
         ),
-        demonstrations(
+        shapes.demonstrations(
             "prompts with outputs",
             form,
             "A demonstration: `output` is a response to imitate.",
@@ -299,12 +279,12 @@ TURBO_CLASS = (
 )
 
 
-def context(*responses: str) -> Form:
+def context(*responses: str) -> shapes.Form:
     """The form with these responses."""
-    return written(
+    return shapes.written(
         "context",
         *responses,
-        ask=by_value(turbo_turns),
+        ask=shapes.by_value(turbo_turns),
         answer=turn_in(TURBO_ALIGNMENT),
         further=True,
     )
@@ -319,56 +299,57 @@ def turbo_answers(row: RowValue, place: Place) -> Draft | Unusable:
     rewards = {} if row.get("rewards") is None else fields(row["rewards"], at)
     scores = {name: number(value, at.key(name)) for name, value in rewards.items()}
     responses = []
-    for one, here in objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
-        said = answer(text_under(one, "content", here))
-        name = text_under(one, "id", here) if scores else ""
+    for one, here in shapes.objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
+        said = shapes.answer(shapes.text_under(one, "content", here))
+        name = shapes.text_under(one, "id", here) if scores else ""
         responses.append(Response(said, score=scores.pop(name, None)))
     for name in scores:
         raise at.key(name).fault("no answer with this id is left; give each its own, once")
-    return candidates(prompt, responses, "answers")
+    return shapes.candidates(prompt, responses, "answers")
 
 
-def turbo_chat(row: RowValue, place: Place) -> Exchange | Unusable:
+def turbo_chat(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     """The turns of the bot after the last one of the user; a class is no label of them."""
     if isinstance(row.get("label"), int | float):
         raise place.key("label").fault(TURBO_CLASS)
-    return conversation("messages", turbo_turns).read(row, place)
+    return shapes.conversation("messages", turbo_turns).read(row, place)
 
 
 TURBO = (
-    pairs(
+    shapes.pairs(
         "turbo-alignment pairs",
         context("answer_w", "answer_l"),
         "A pair: `answer_w` was preferred to `answer_l` as the next turn of `context`.",
     ),
-    *points(
+    *shapes.points(
         "turbo-alignment points",
         context("answer"),
         "A point: `is_desirable` says how desirable `answer` is as the next turn of `context`.",
         "is_desirable",
+        foreign=(),
     ),
     Layout(
         name="turbo-alignment answers",
         keys=("messages", "answers"),
-        optional=("rewards", *COMMON),
+        optional=("rewards", *shapes.COMMON),
         text=("source", "system"),
         meaning="Responses of a model: `rewards` scores `answers` by their `id`; without it nothing is said of them.",
         convert=turbo_answers,
         further=True,
-        fits=holds("answers", "content"),
+        fits=shapes.holds("answers", "content"),
     ),
-    demonstrations(
+    shapes.demonstrations(
         "turbo-alignment chat",
-        Form(("messages",), turbo_chat, fits=spoken_by("messages", ("bot",), "disable_loss")),
+        shapes.Form(("messages",), turbo_chat, fits=spoken_by("messages", ("bot",), "disable_loss")),
         "A demonstration: the turns of the bot after the last one of the user are a response to imitate.",
         foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
     ),
 )
 
 
-STACK_EXCHANGE = pairs(
+STACK_EXCHANGE = shapes.pairs(
     "Stack Exchange pairs",
-    written("question", "response_j", "response_k", ask=USER_TURN, answer=as_turn),
+    shapes.written("question", "response_j", "response_k", ask=shapes.USER_TURN, answer=shapes.as_turn),
     "A pair: `response_j` was preferred to `response_k` as an answer to `question`.",
 )
 """As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""

@@ -4,17 +4,8 @@ import math
 from dataclasses import replace
 
 from trueup.feedback.fields import Place, fields, label, needed, number, optional_number, optional_text, text
+from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import Draft, Layout, RowValue, Unusable
-from trueup.feedback.layouts.shapes import (
-    answer,
-    candidates,
-    demonstrated,
-    holds,
-    objects,
-    text_under,
-    user_turn,
-    whole,
-)
 from trueup.feedback.records import Response
 
 # UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
@@ -28,17 +19,19 @@ from trueup.feedback.records import Response
 
 def ultrafeedback(row: RowValue, place: Place) -> Draft | Unusable:
     """Every completion with its score and its model."""
-    prompt = user_turn(row["instruction"], place.key("instruction"))
-    given = objects(row, "completions", place)
+    prompt = shapes.user_turn(row["instruction"], place.key("instruction"))
+    given = shapes.objects(row, "completions", place)
     responses = [
-        Response(answer(text_under(one, "response", at)), source=optional_text(one, "model", at))
+        Response(
+            shapes.answer(shapes.text_under(one, "response", at)), source=optional_text(one, "model", at)
+        )
         for one, at in given
     ]
     scores = scores_of(given)
     if responses and not scores:
         return Unusable("no kind of score is given to all completions")
     scored = [replace(one, score=score) for one, score in zip(responses, scores, strict=True)]
-    return candidates(prompt, scored, "completions")
+    return shapes.candidates(prompt, scored, "completions")
 
 
 def scores_of(given: list[tuple[RowValue, Place]]) -> list[float]:
@@ -104,11 +97,11 @@ def nectar(row: RowValue, place: Place) -> Draft | Unusable:
     given = text(row["prompt"], place.key("prompt"))
     prompt = given.rstrip(" ")
     responses = []
-    for one, here in objects(row, "answers", place):
-        said = given[len(prompt) :] + text_under(one, "answer", here)
-        rank = whole(needed(one, "rank", here), here.key("rank"), 1)
+    for one, here in shapes.objects(row, "answers", place):
+        said = given[len(prompt) :] + shapes.text_under(one, "answer", here)
+        rank = shapes.whole(needed(one, "rank", here), here.key("rank"), 1)
         responses.append(Response(said, score=-float(rank), source=optional_text(one, "model", here)))
-    return candidates(prompt, responses, "answers")
+    return shapes.candidates(prompt, responses, "answers")
 
 
 NECTAR = Layout(
@@ -117,7 +110,7 @@ NECTAR = Layout(
     text=("prompt",),
     meaning="A ranking: the score of an answer is minus its `rank`, so that rank 1 is the best.",
     convert=nectar,
-    fits=holds("answers", "rank"),
+    fits=shapes.holds("answers", "rank"),
 )
 
 # TruthfulQA's table. Lin et al., 2021, https://arxiv.org/abs/2109.07958.
@@ -129,14 +122,14 @@ ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 def truthful_qa(row: RowValue, place: Place) -> Draft | Unusable:
     """Right and wrong answers; an answer that the table calls both stands twice."""
-    prompt = user_turn(row["Question"], place.key("Question"))
+    prompt = shapes.user_turn(row["Question"], place.key("Question"))
     right, wrong = (
-        tuple(Response(answer(one), label=label) for one in parts(row[key], place.key(key)))
+        tuple(Response(shapes.answer(one), label=label) for one in parts(row[key], place.key(key)))
         for key, label in ANSWERS.items()
     )
     best = text(row["Best Answer"], place.key("Best Answer")).strip()
     if best:
-        right = demonstrated(right, answer(best), label=1.0)
+        right = shapes.demonstrated(right, shapes.answer(best), label=1.0)
     responses = right + wrong
     return Draft(prompt, responses) if responses else Unusable("there is no answer")
 
@@ -162,10 +155,10 @@ TRUTHFUL_QA = Layout(
 
 def gsm8k(row: RowValue, place: Place) -> Draft:
     """The solution of each system with its label, and the ground truth to imitate."""
-    prompt = user_turn(row["question"], place.key("question"))
-    truth = answer(text(row["ground_truth"], place.key("ground_truth")))
+    prompt = shapes.user_turn(row["question"], place.key("question"))
+    truth = shapes.answer(text(row["ground_truth"], place.key("ground_truth")))
     solutions = [solution(row[system], place.key(system), system) for system in systems(row)]
-    return Draft(prompt, demonstrated(solutions, truth, label=1.0))
+    return Draft(prompt, shapes.demonstrated(solutions, truth, label=1.0))
 
 
 def systems(row: RowValue) -> list[str]:
@@ -178,7 +171,7 @@ def systems(row: RowValue) -> list[str]:
 def solution(value: object, place: Place, system: str) -> Response:
     """A solution; true is the label 1."""
     one = fields(value, place)
-    said = answer(text_under(one, "solution", place))
+    said = shapes.answer(shapes.text_under(one, "solution", place))
     correct = label(needed(one, "is_correct", place), place.key("is_correct"))
     return Response(said, label=correct, source=system)
 

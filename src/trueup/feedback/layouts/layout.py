@@ -15,14 +15,15 @@ LABELS = ("label", "kto_tag", "is_desirable", "is_correct")
 """Keys whose value says how desirable a response is, where a layout takes them."""
 SCORES = ("score", "reward", "rating")
 """Keys whose value scores a response, where a layout takes them."""
+SIDES = ("chosen", "rejected")
+"""Keys of the better and the worse response of a pair."""
 JUDGEMENTS = (
     *LABELS,
     *SCORES,
     "labels",
     "scores",
     "rank",
-    "chosen",
-    "rejected",
+    *SIDES,
     "rejected_response",
     "rejected_messages",
 )

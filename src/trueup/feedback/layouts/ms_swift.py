@@ -3,29 +3,10 @@
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items
+from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.dialects import MS_SWIFT, spoken_by, turns
 from trueup.feedback.layouts.layout import Layout, RowValue, Unusable, after_system
-from trueup.feedback.layouts.shapes import (
-    COMMON,
-    UNANSWERED,
-    Exchange,
-    Form,
-    Turns,
-    answer,
-    as_turn,
-    by_value,
-    conversation,
-    demonstrations,
-    history,
-    holds,
-    last_exchange,
-    pairs,
-    points,
-    text_under,
-    user_turn,
-    written,
-)
-from trueup.feedback.layouts.trl import SIDES, after_shared_turns
+from trueup.feedback.layouts.trl import after_shared_turns
 from trueup.feedback.records import Message
 from trueup.feedback.turns import as_response
 
@@ -39,29 +20,29 @@ swift_turns = partial(turns, dialect=MS_SWIFT)
 #      "rejected_response": "5"}
 
 
-def rejected_instead(row: RowValue, place: Place) -> Exchange | Unusable:
+def rejected_instead(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     """The last response, and `rejected_response` in place of its last turn, or of all of it where it is a list."""
     at = place.key("rejected_response")
     given = row["rejected_response"]
     if not isinstance(given, str | list):
         raise at.unexpected(given, "text or a list of messages")
-    found = last_exchange(swift_turns(row["messages"], place.key("messages")), place.key("messages"))
+    found = shapes.last_exchange(swift_turns(row["messages"], place.key("messages")), place.key("messages"))
     if isinstance(found, Unusable):
         return found
     prompt, chosen = found
     if isinstance(given, str):
-        return prompt, (chosen, (*chosen[:-1], *answer(given)))
+        return prompt, (chosen, (*chosen[:-1], *shapes.answer(given)))
     return prompt, (chosen, as_response(swift_turns(given, at), prompt, at))
 
 
-def two_conversations(row: RowValue, place: Place) -> Exchange | Unusable:
+def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     """The turns that both conversations share, with the system prompt of the row, are the prompt."""
     keys = ("messages", "rejected_messages")
     chosen, rejected = (after_system(swift_turns(row[key], place.key(key)), row, place) for key in keys)
     if not chosen or not rejected:
         return Unusable("a response is empty")
     if any(side[-1].role != "assistant" for side in (chosen, rejected)):
-        return Unusable(UNANSWERED)
+        return Unusable(shapes.UNANSWERED)
     return after_shared_turns(chosen, rejected, place, keys)
 
 
@@ -75,39 +56,38 @@ def is_request(row: RowValue) -> bool:
 is_swift = spoken_by("messages", ("tool_call", "tool_response"), "loss")
 
 SWIFT_MESSAGES = (
-    pairs(
+    shapes.pairs(
         "ms-swift pairs of conversations",
-        Form(("messages", "rejected_messages"), two_conversations),
+        shapes.Form(("messages", "rejected_messages"), two_conversations),
         "A pair of conversations: the turns they share are the prompt; that of `messages` was preferred.",
     ),
-    pairs(
+    shapes.pairs(
         "ms-swift pairs",
-        Form(("messages", "rejected_response"), rejected_instead, text=("rejected_response",)),
+        shapes.Form(("messages", "rejected_response"), rejected_instead, text=("rejected_response",)),
         "A pair: the turns after the last one of the user were preferred to `rejected_response`.",
     ),
-    *points(
+    *shapes.points(
         "ms-swift messages with a label",
-        conversation("messages", swift_turns, is_swift),
+        shapes.conversation("messages", swift_turns, is_swift),
         "A point: `label` says how desirable the turns after the last one of the user are.",
         "label",
-        foreign=SIDES,
     ),
-    demonstrations(
+    shapes.demonstrations(
         "ms-swift messages with a solution",
-        written(
+        shapes.written(
             "messages",
             "solution",
-            ask=by_value(swift_turns),
-            answer=as_turn,
+            ask=shapes.by_value(swift_turns),
+            answer=shapes.as_turn,
             before="the solution",
             text=("solution",),
             fits=is_request,
         ),
         "A demonstration: `solution` is a response to `messages` to imitate.",
     ),
-    demonstrations(
+    shapes.demonstrations(
         "ms-swift messages",
-        conversation("messages", swift_turns, is_swift),
+        shapes.conversation("messages", swift_turns, is_swift),
         "A demonstration: the turns after the last one of the user are a response to imitate.",
     ),
 )
@@ -119,19 +99,19 @@ SWIFT_MESSAGES = (
 #     {"system": "Be short.", "conversation": [{"human": "2 + 2 =", "assistant": "4"}, ...]}
 
 
-def after_history(row: RowValue, place: Place, key: str) -> Turns:
+def after_history(row: RowValue, place: Place, key: str) -> shapes.Turns:
     """Earlier rounds, and the query."""
-    return (*history(row, place), *user_turn(row[key], place.key(key)))
+    return (*shapes.history(row, place), *shapes.user_turn(row[key], place.key(key)))
 
 
-def query(*responses: str) -> Form:
+def query(*responses: str) -> shapes.Form:
     """The form with these responses."""
-    return written(
+    return shapes.written(
         "query",
         *responses,
         ask=after_history,
-        answer=as_turn,
-        optional=("history", *COMMON),
+        answer=shapes.as_turn,
+        optional=("history", *shapes.COMMON),
         request=("context", "prompt", "instruction", "input"),
     )
 
@@ -140,39 +120,39 @@ ASKED = {"human": "user", "user": "user", "tool": "tool"}
 """Keys of a round for what comes before an answer, and whose turn it is."""
 
 
-def rounds(value: object, at: Place) -> Turns:
+def rounds(value: object, at: Place) -> shapes.Turns:
     """Rounds, of a question and an answer each, as turns."""
     made: list[Message] = []
     for index, one in enumerate(items(value, at, 'rounds {"human": ..., "assistant": ...}')):
         here = at.item(index)
         round_ = fields(one, here)
         asked = next((key for key in ASKED if key in round_), "human")
-        made.append(Message(ASKED[asked], text_under(round_, asked, here)))
-        made += answer(text_under(round_, "assistant", here))
+        made.append(Message(ASKED[asked], shapes.text_under(round_, asked, here)))
+        made += shapes.answer(shapes.text_under(round_, "assistant", here))
     return tuple(made)
 
 
 SWIFT_QUERIES = (
-    pairs(
+    shapes.pairs(
         "ms-swift queries with two responses",
         query("response", "rejected_response"),
         "A pair: `response` was preferred to `rejected_response` as an answer to `query`.",
     ),
-    *points(
+    *shapes.points(
         "ms-swift queries with labelled responses",
         query("response"),
         "A point: `label` says how desirable `response` is as an answer to `query`.",
         "label",
         foreign=("rejected_response",),
     ),
-    demonstrations(
+    shapes.demonstrations(
         "ms-swift queries",
         query("response"),
         "A demonstration: `response` is an answer to `query` to imitate.",
     ),
-    demonstrations(
+    shapes.demonstrations(
         "ms-swift rounds",
-        conversation("conversation", rounds, holds("conversation", "assistant")),
+        shapes.conversation("conversation", rounds, shapes.holds("conversation", "assistant")),
         "A demonstration: the answer of the last round is a response to imitate.",
     ),
 )

@@ -15,34 +15,23 @@ from trueup.feedback.fields import (
     position,
     text,
 )
-from trueup.feedback.layouts.layout import Draft, Layout, RowValue, Unusable
-from trueup.feedback.layouts.shapes import (
-    USER_TURN,
-    Turns,
-    answer,
-    as_turn,
-    by_value,
-    demonstrated,
-    judged,
-    objects,
-    request,
-    scored,
-    scored_by,
-    shape,
-    text_under,
-    unjudged,
-    whole,
-    written,
-)
+from trueup.feedback.layouts import shapes
+from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue, Unusable
 from trueup.feedback.records import Comparison, Message, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
 
-SHP = shape(
+
+def answered(prompt: str, *responses: str, ask: shapes.Ask = shapes.USER_TURN) -> shapes.Form:
+    """The form of a request and texts that answer it, with no further keys."""
+    return shapes.written(prompt, *responses, ask=ask, answer=shapes.as_turn, optional=())
+
+
+SHP = shapes.shape(
     "SHP",
-    written("history", "human_ref_A", "human_ref_B", ask=USER_TURN, answer=as_turn, optional=()),
+    answered("history", "human_ref_A", "human_ref_B"),
     "A pair: `labels` 1 prefers A and 0 prefers B; the scores are the votes; `score_ratio` is not kept.",
-    scored_by("score_A", "score_B"),
-    lambda row, place: 1 - whole(row["labels"], place.key("labels"), 0, 1),
+    shapes.scored_by("score_A", "score_B"),
+    lambda row, place: 1 - shapes.whole(row["labels"], place.key("labels"), 0, 1),
     keys=("labels",),
     optional=("score_A", "score_B"),
 )
@@ -60,7 +49,7 @@ SHP = shape(
 EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
-def extra_id_turns(value: object, place: Place) -> Turns:
+def extra_id_turns(value: object, place: Place) -> shapes.Turns:
     """The prompt as turns; the first and the last are the user's."""
     first, *later = EXTRA_ID.split(text(value, place))
     turns = [Message("user", first)]
@@ -70,7 +59,7 @@ def extra_id_turns(value: object, place: Place) -> Turns:
     return tuple(turns)
 
 
-def unanswered(value: object, place: Place) -> Turns:
+def unanswered(value: object, place: Place) -> shapes.Turns:
     """Messages, of which the last asks for a response."""
     turns = messages(value, place)
     if turns and turns[-1].role in RESPONSE_ROLES:
@@ -83,41 +72,33 @@ def by_strength(key: str) -> Callable[[RowValue, Place], int | None]:
     """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
 
     def choose(row: RowValue, place: Place) -> int | None:
-        strength = whole(row[key], place.key(key), -3, 3)
+        strength = shapes.whole(row[key], place.key(key), -3, 3)
         return None if strength == 0 else int(strength > 0)
 
     return choose
 
 
-HELPSTEER = scored(
+HELPSTEER = shapes.scored(
     "HelpSteer",
-    written("prompt", "response", ask=by_value(extra_id_turns), answer=as_turn, optional=()),
+    answered("prompt", "response", ask=shapes.by_value(extra_id_turns)),
     "A response with a score: its `helpfulness`; the ratings of other aspects are not kept.",
     "helpfulness",
-    foreign=("chosen", "rejected"),
+    foreign=SIDES,
 )
-HELPSTEER_2 = shape(
+HELPSTEER_2 = shapes.shape(
     "HelpSteer2 preferences",
-    written("prompt", "response_1", "response_2", ask=by_value(extra_id_turns), answer=as_turn, optional=()),
+    answered("prompt", "response_1", "response_2", ask=shapes.by_value(extra_id_turns)),
     "A pair: -3 to -1 prefer `response_1`, 1 to 3 `response_2`, 0 is a tie; how strongly is not kept.",
-    unjudged,
+    shapes.unjudged,
     by_strength("preference_strength"),
     keys=("preference_strength",),
-    foreign=("chosen", "rejected"),
+    foreign=SIDES,
 )
-HELPSTEER_3 = shape(
+HELPSTEER_3 = shapes.shape(
     "HelpSteer3 preferences",
-    written(
-        "context",
-        "response1",
-        "response2",
-        ask=by_value(unanswered),
-        answer=as_turn,
-        text=("response1", "response2"),
-        optional=(),
-    ),
+    answered("context", "response1", "response2", ask=shapes.by_value(unanswered)),
     "A pair: -3 to -1 prefer `response1`, 1 to 3 `response2`, 0 is a tie; how strongly is not kept.",
-    unjudged,
+    shapes.unjudged,
     by_strength("overall_preference"),
     keys=("overall_preference",),
 )
@@ -148,16 +129,16 @@ def to_summarise(row: RowValue, place: Place) -> str:
 
 def summary(one: RowValue, place: Place) -> Response:
     """A summary and the policy that wrote it."""
-    return Response(text_under(one, "text", place), source=optional_text(one, "policy", place))
+    return Response(shapes.text_under(one, "text", place), source=optional_text(one, "policy", place))
 
 
 def compared_summaries(row: RowValue, place: Place) -> Draft | Unusable:
     """Two summaries, one of them chosen."""
-    given = [summary(one, at) for one, at in objects(row, "summaries", place)]
+    given = [summary(one, at) for one, at in shapes.objects(row, "summaries", place)]
     if len(given) != 2:
         raise place.key("summaries").unexpected(given, "a list of 2")
     choice = position(row["choice"], place.key("choice"), 2)
-    return judged(to_summarise(row, place), tuple(given), choice)
+    return shapes.judged(to_summarise(row, place), tuple(given), choice)
 
 
 def rated_summary(row: RowValue, place: Place) -> Draft | Unusable:
@@ -206,8 +187,8 @@ PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 def fine_grained(row: RowValue, place: Place) -> Draft | Unusable:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
-    prompt = request(with_passages(row, place))
-    responses = tuple(Response(answer(text(row[key], place.key(key)))) for key in PREDICTIONS)
+    prompt = shapes.request(with_passages(row, place))
+    responses = tuple(Response(shapes.answer(text(row[key], place.key(key)))) for key in PREDICTIONS)
     at = place.key("preference")
     given = items(row["preference"], at, "numbers")
     if len(given) != len(PREDICTION_PAIRS):
@@ -215,12 +196,12 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Unusable:
         raise at.unexpected(given, f"one number for each of {pairs}")
     comparisons = []
     for index, ((first, second), value) in enumerate(zip(PREDICTION_PAIRS, given, strict=True)):
-        winner = whole(value, at.item(index), 0, 2)
+        winner = shapes.whole(value, at.item(index), 0, 2)
         if winner:
             comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
     corrected = correction(row, place)
     if corrected:
-        responses = demonstrated(responses, answer(corrected))
+        responses = shapes.demonstrated(responses, shapes.answer(corrected))
     if not comparisons and not corrected:
         return Unusable("all responses tie")
     return Draft(prompt, responses, tuple(comparisons))
@@ -301,9 +282,9 @@ def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
     return tuple(sides)
 
 
-OPEN_INSTRUCT = shape(
+OPEN_INSTRUCT = shapes.shape(
     "open-instruct human evaluation",
-    written("prompt", "completion_a", "completion_b", ask=USER_TURN, answer=as_turn, optional=()),
+    answered("prompt", "completion_a", "completion_b"),
     "A pair, or a tie, of which each side is labelled 1 where it is acceptable and 0 where it is not; "
     "'slightly' is not kept.",
     acceptable,

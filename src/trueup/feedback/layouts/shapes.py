@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items, label, needed, number, optional_number, text
-from trueup.feedback.layouts.layout import JUDGEMENTS, Draft, Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue, Unusable
 from trueup.feedback.records import Comparison, Content, Message, Response
 from trueup.feedback.turns import as_response, content, split_at_last_request
 
@@ -258,7 +258,7 @@ def pairs(
 
 
 def points(
-    name: str, form: Form, meaning: str, *keys: str, foreign: tuple[str, ...] = ()
+    name: str, form: Form, meaning: str, *keys: str, foreign: tuple[str, ...] = SIDES
 ) -> tuple[Layout, ...]:
     """A response with a label under one of the keys: true or false, or a number from 0 to 1; a layout for each key."""
 

@@ -4,27 +4,16 @@ from dataclasses import replace
 
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
+from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import (
     LABELS,
     REQUEST,
     SCORES,
+    SIDES,
     Draft,
     Layout,
     RowValue,
     Unusable,
-)
-from trueup.feedback.layouts.shapes import (
-    DIFFERENT_PROMPTS,
-    Exchange,
-    Form,
-    Turns,
-    candidates,
-    conversation,
-    demonstrations,
-    pairs,
-    points,
-    scored,
-    written,
 )
 from trueup.feedback.records import Content, Message, Response
 from trueup.feedback.turns import (
@@ -36,7 +25,6 @@ from trueup.feedback.turns import (
     split_at_last_request,
 )
 
-SIDES = ("chosen", "rejected")
 SIDE_SCORES = ("score_chosen", "score_rejected")
 HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
@@ -88,7 +76,7 @@ def scored_responses(prompt_key: str) -> Layout:
             for index, value in enumerate(items(row["responses"], at, "responses"))
         ]
         if not contents:
-            return candidates(prompt, (), "responses")
+            return shapes.candidates(prompt, (), "responses")
         at = place.key("scores")
         scores = [
             number(value, at.item(index))
@@ -101,7 +89,7 @@ def scored_responses(prompt_key: str) -> Layout:
             Response(what, score=score, source=None if source is None else text(source, at.item(index)))
             for index, (what, score, source) in enumerate(zip(contents, scores, sources, strict=True))
         ]
-        return candidates(prompt, responses, "responses")
+        return shapes.candidates(prompt, responses, "responses")
 
     return Layout(
         name="prompts with scored responses",
@@ -126,7 +114,7 @@ def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
 # published), the prompt is taken off them.
 
 
-def prompted_sides(row: RowValue, place: Place) -> Exchange:
+def prompted_sides(row: RowValue, place: Place) -> shapes.Exchange:
     """Prompt, chosen and rejected as given."""
     prompt, chosen, rejected = (content(row[key], place.key(key)) for key in ("prompt", *SIDES))
     start = repeated_prompt(prompt, chosen, rejected)
@@ -164,9 +152,9 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
     return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() and answers else prompt
 
 
-PAIRS = pairs(
+PAIRS = shapes.pairs(
     "TRL pairs",
-    Form(("prompt", *SIDES), prompted_sides, text=("prompt", *SIDES), request=REQUEST),
+    shapes.Form(("prompt", *SIDES), prompted_sides, text=("prompt", *SIDES), request=REQUEST),
     "A pair: `chosen` was preferred to `rejected` as a response to `prompt`.",
     scores=SIDE_SCORES,
 )
@@ -177,7 +165,7 @@ PAIRS = pairs(
 # black.' become the prompt 'The sky is bl' with the responses 'ue.' and 'ack.'; that is refused.
 
 
-def transcripts(row: RowValue, place: Place) -> Exchange | Unusable:
+def transcripts(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     """Both sides, split after the last mark of the assistant."""
     splits = []
     for key in SIDES:
@@ -192,7 +180,7 @@ def transcripts(row: RowValue, place: Place) -> Exchange | Unusable:
             return Unusable("the transcript does not end with a turn of the assistant")
         splits.append((before + mark, response))
     (prompt, chosen), (other, rejected) = splits
-    return (prompt, (chosen, rejected)) if prompt == other else Unusable(DIFFERENT_PROMPTS)
+    return (prompt, (chosen, rejected)) if prompt == other else Unusable(shapes.DIFFERENT_PROMPTS)
 
 
 def are_transcripts(row: RowValue) -> bool:
@@ -201,9 +189,9 @@ def are_transcripts(row: RowValue) -> bool:
     return any(isinstance(side, str) and (HUMAN in side or ASSISTANT in side) for side in sides)
 
 
-HH = pairs(
+HH = shapes.pairs(
     "HH transcripts",
-    Form(
+    shapes.Form(
         SIDES, transcripts, text=SIDES, optional=("source", "system"), request=REQUEST, fits=are_transcripts
     ),
     "A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
@@ -218,7 +206,7 @@ The prompt is raw text, and the response has its leading space.
 """
 
 
-def unprompted_sides(row: RowValue, place: Place) -> Exchange | Unusable:
+def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     """The turns that both sides share are the prompt; the rest of each is its response."""
     for key in SIDES:
         if isinstance(row[key], str):
@@ -234,21 +222,21 @@ def unprompted_sides(row: RowValue, place: Place) -> Exchange | Unusable:
 
 
 def after_shared_turns(
-    chosen: Turns, rejected: Turns, place: Place, keys: tuple[str, str]
-) -> Exchange | Unusable:
+    chosen: shapes.Turns, rejected: shapes.Turns, place: Place, keys: tuple[str, str]
+) -> shapes.Exchange | Unusable:
     """The turns that two conversations share as the prompt, and what follows them in each."""
     shared = shared_turns(chosen, rejected)
     if any(turn.role not in RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
-        return Unusable(DIFFERENT_PROMPTS)
+        return Unusable(shapes.DIFFERENT_PROMPTS)
     prompt = chosen[:shared]
     better = as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
     worse = as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
     return prompt, (better, worse)
 
 
-IMPLIED = pairs(
+IMPLIED = shapes.pairs(
     "TRL pairs with an implied prompt",
-    Form(SIDES, unprompted_sides, text=SIDES, request=REQUEST),
+    shapes.Form(SIDES, unprompted_sides, text=SIDES, request=REQUEST),
     "A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
     scores=SIDE_SCORES,
     foreign=("prompt",),
@@ -257,47 +245,46 @@ IMPLIED = pairs(
 
 # A prompt and one response: two texts or lists of messages, or one list of messages that ends with the response.
 
-COMPLETION = written("prompt", "completion", request=REQUEST)
+COMPLETION = shapes.written("prompt", "completion", request=REQUEST)
 COMPLETIONS = (
-    *points(
+    *shapes.points(
         "TRL prompts with labelled completions",
         COMPLETION,
         "A point: `{key}` says how desirable `completion` is, from false or 0 to true or 1.",
         *LABELS,
-        foreign=SIDES,
     ),
-    *scored(
+    *shapes.scored(
         "TRL prompts with scored completions",
         COMPLETION,
         "A response with a score: `{key}` scores `completion`; higher is better.",
         *SCORES,
         foreign=(*LABELS, *SIDES),
     ),
-    demonstrations(
+    shapes.demonstrations(
         "TRL prompts with completions",
         COMPLETION,
         "A demonstration: `completion` is a response to imitate.",
     ),
 )
 
-CONVERSATION = conversation("messages", messages, counted=True)
+CONVERSATION = shapes.conversation("messages", messages, counted=True)
 OTHERS = (*SIDES, "rejected_response", "rejected_messages")
 CONVERSATIONS = (
-    *points(
+    *shapes.points(
         "messages with a label",
         CONVERSATION,
         "A point: `{key}` says how desirable the turns after the last one of the user are.",
         *(key for key in LABELS if key != "kto_tag"),
         foreign=OTHERS,
     ),
-    *scored(
+    *shapes.scored(
         "messages with a score",
         CONVERSATION,
         "A response with a score: `{key}` scores the turns after the last one of the user.",
         *SCORES,
         foreign=(*LABELS, *OTHERS),
     ),
-    demonstrations(
+    shapes.demonstrations(
         "messages",
         CONVERSATION,
         "A demonstration: the turns after the last one of the user are a response to imitate.",
