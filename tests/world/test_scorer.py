@@ -4,9 +4,8 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback.records import Message
-from trueup.world.generate import from_name, prompts
+from trueup.world.generate import from_name, is_prompt_name, prompts, prompts_from_name
 from trueup.world.gold import gold, proxy
-from trueup.world.prompt_names import is_prompt_name, prompts_from_name
 from trueup.world.scorers import world_scorer
 
 ASKED = ["list two fruits without apple .", "sort plum and fig ."]

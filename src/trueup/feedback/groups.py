@@ -88,6 +88,28 @@ class Group(Generic[Relation]):
         return self.prompt.origin
 
 
+def units_of(group: Group[Relation]) -> dict[str, int]:
+    """What a group amounts to, by the kind of its relation."""
+    relation = group.relation
+    if isinstance(relation, PairRelation):
+        return {"pairs": len(relation.pairs)}
+    if isinstance(relation, GradedPairRelation):
+        return {"pairs": len(relation.pairs.pairs)}
+    if isinstance(relation, DemonstratedPairRelation):
+        return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
+    if isinstance(relation, RankRelation):
+        return {"rankings": 1}
+    if isinstance(relation, PointRelation):
+        marked = sum(relation.demonstrations)
+        units = {"points": len(relation.labels) - marked, "demonstrations": marked}
+        return {noun: number for noun, number in units.items() if number}
+    if isinstance(relation, WeightRelation):
+        return {"weighted responses": len(relation.weights)}
+    if isinstance(relation, DemonstrationRelation):
+        return {"demonstrations": len(group.responses)}
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Discarded:
     """A view found nothing to use in an example."""

@@ -7,19 +7,7 @@ from functools import partial
 from typing import Generic
 
 from trueup.errors import InputError
-from trueup.feedback.groups import (
-    DemonstratedPairRelation,
-    DemonstrationRelation,
-    Discarded,
-    GradedPairRelation,
-    Group,
-    PairRelation,
-    PointRelation,
-    RankRelation,
-    Relation,
-    View,
-    WeightRelation,
-)
+from trueup.feedback.groups import Discarded, Group, Relation, View, units_of
 from trueup.feedback.records import Example, Origin
 from trueup.words import counted
 
@@ -151,28 +139,6 @@ def name_of(view: View[Relation]) -> str:
     """The name of a view in words, also of one with settings bound by `partial`."""
     function = view.func if isinstance(view, partial) else view
     return str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
-
-
-def units_of(group: Group[Relation]) -> dict[str, int]:
-    """What a group amounts to, by the kind of its relation."""
-    relation = group.relation
-    if isinstance(relation, PairRelation):
-        return {"pairs": len(relation.pairs)}
-    if isinstance(relation, GradedPairRelation):
-        return {"pairs": len(relation.pairs.pairs)}
-    if isinstance(relation, DemonstratedPairRelation):
-        return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
-    if isinstance(relation, RankRelation):
-        return {"rankings": 1}
-    if isinstance(relation, PointRelation):
-        marked = sum(relation.demonstrations)
-        units = {"points": len(relation.labels) - marked, "demonstrations": marked}
-        return {noun: number for noun, number in units.items() if number}
-    if isinstance(relation, WeightRelation):
-        return {"weighted responses": len(relation.weights)}
-    if isinstance(relation, DemonstrationRelation):
-        return {"demonstrations": len(group.responses)}
-    return {}
 
 
 def places(where: Iterable[Origin | None], limit: int = 3) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trueup.feedback import views
-from trueup.feedback.groups import Discarded, View
+from trueup.feedback.groups import Discarded, View, units_of
 from trueup.feedback.records import Content, Example
-from trueup.feedback.viewed import units_of
 from trueup.inspection.judgements import judged_pairs
 
 VIEWS: Mapping[str, View[Any]] = {

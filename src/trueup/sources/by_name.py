@@ -107,8 +107,7 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
 
 
 def _of_world(name: str) -> tuple[Sequence[Prompt], Sequence[Example]]:
-    from trueup.world.generate import from_name
-    from trueup.world.prompt_names import is_prompt_name, prompts_from_name
+    from trueup.world.generate import from_name, is_prompt_name, prompts_from_name
 
     if is_prompt_name(name):
         return prompts_from_name(name), ()

@@ -6,10 +6,10 @@ examples only add rows, and noise changes verdicts and nothing else. `examples` 
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from random import Random
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
@@ -19,6 +19,7 @@ from trueup.world.gold import Weights, gold, proxy
 from trueup.world.language import draw, render
 from trueup.world.people import Annotator, Reward, Writer, demonstrator, expert
 
+PROMPTS = "world:prompts"
 KINDS: Final = ("demonstrations", "pairs", "rankings", "points", "scores", "mixed")
 NUM_RESPONSES: Final = {"pairs": 2, "rankings": 4}
 """How many responses a prompt gets unless said; 1 where nothing stands here."""
@@ -137,24 +138,55 @@ def from_name(name: str) -> tuple[Example, ...]:
         )
     if kind not in KINDS:
         raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")
-    given: dict[str, object] = {}
+    given = _given(name, query, _SETTINGS, f"; choose from {', '.join(_SETTINGS)}")
+    weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
+    if weights:
+        given["weights"] = Weights(**weights)
+    try:
+        return examples(kind, **given)
+    except InputError as error:
+        raise InputError(f"{name!r}: {error}") from error
+
+
+def is_prompt_name(name: str) -> bool:
+    """Whether a name is one of `prompts_from_name`, well formed or not."""
+    return name.partition("?")[0] == PROMPTS
+
+
+def prompts_from_name(name: str) -> tuple[Prompt, ...]:
+    """The prompts that `world:prompts?count=512&seed=1` stands for; those that feedback of the same seed is made on.
+
+    Raises:
+        InputError: a key or a value that cannot be used.
+    """
+    known = {key: _SETTINGS[key] for key in ("count", "seed")}
+    given = _given(name, name.partition("?")[2], known, f"; the keys are {', '.join(known)}")
+    count, seed = int(given.get("count", 1000)), int(given.get("seed", 0))
+    if count < 1:
+        raise InputError(f"{name!r}: count must be at least 1; got {count}")
+    return tuple(
+        Prompt(text, origin=Origin(PROMPTS, row)) for row, text in enumerate(prompts(count, seed), start=1)
+    )
+
+
+def _given(
+    name: str, query: str, known: Mapping[str, tuple[Callable[[str], Any], str]], choice: str
+) -> dict[str, Any]:
+    """The settings in the query of a name; `choice` ends the message where a key is none of those known."""
+    given: dict[str, Any] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in _SETTINGS:
-            raise InputError(f"{name!r}: unknown key {key!r}{_meant(key, _SETTINGS)}")
+        if key not in known:
+            raise InputError(
+                f"{name!r}: unknown key {key!r}{did_you_mean(key, known, quoted=True) or choice}"
+            )
         if key in given:
             raise InputError(f"{name!r}: {key} is given twice; give it once")
-        read, wanted = _SETTINGS[key]
+        read, wanted = known[key]
         try:
             given[key] = read(value)
         except (ValueError, KeyError) as error:
             raise InputError(f"{name!r}: {key} must be {wanted}; got {value!r}") from error
-    weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
-    if weights:
-        given["weights"] = Weights(**weights)  # type: ignore[arg-type]
-    try:
-        return examples(kind, **given)  # type: ignore[arg-type]
-    except InputError as error:
-        raise InputError(f"{name!r}: {error}") from error
+    return given
 
 
 def _finite(text: str) -> float:
@@ -165,7 +197,7 @@ def _finite(text: str) -> float:
 
 
 _NUMBER = (_finite, "a finite number")
-_SETTINGS: dict[str, tuple[Callable[[str], object], str]] = {
+_SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "count": (int, "a whole number"),
     "seed": (int, "a whole number"),
     "responses": (int, "a whole number"),
