@@ -3,7 +3,7 @@
 import pytest
 
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
-from trueup.feedback.turns_in_loss import every_turn, turns_in_loss
+from trueup.feedback.turns_in_loss import every_turn, is_learned, turns_in_loss
 
 SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Why?"), Message("user", "And?")
 SO, NO, YES = (Message("assistant", said) for said in ("So.", "No.", "Yes."))
@@ -29,6 +29,16 @@ def test_a_response_given_as_text_is_a_turn_of_the_assistant() -> None:
 
 def test_calls_of_tools_are_turns_and_their_results_stand_in_between() -> None:
     assert split((ASK, CALL, RESULT, SO, AGAIN), (NO,)) == ((ASK,), [(CALL, RESULT, SO, AGAIN, NO)])
+
+
+@pytest.mark.parametrize(
+    ("extra", "learned"),
+    [({}, True), ({"loss": False}, False), ({"loss": True}, True), ({"disable_loss": True}, False),
+     ({"weight": 0}, False), ({"weight": 1}, True)],
+)  # fmt: skip
+def test_a_turn_may_say_that_it_is_not_learned(extra: dict[str, object], learned: bool) -> None:
+    assert is_learned(Message("assistant", "So.", extra)) is learned
+    assert not is_learned(Message("user", "So.", extra))
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ def test_top_p_is_reached_up_to_rounding() -> None:
         (SamplerSettings(top_k=2), 0.67, 3),
         (SamplerSettings(top_k=2), BELOW_ONE, 3),
         (SamplerSettings(top_k=3), BELOW_ONE, 0),  # of the two of 0.125, the first in the vocabulary
+        (SamplerSettings(top_k=2, top_p=0.66), BELOW_ONE, 1),  # of what top-k leaves, 0.5 is two thirds
+        (SamplerSettings(top_k=2, top_p=0.67), BELOW_ONE, 3),
         (SamplerSettings(top_p=0.76), BELOW_ONE, 0),
         (SamplerSettings(top_p=0.75), BELOW_ONE, 3),
         (SamplerSettings(top_p=1e-9), BELOW_ONE, 1),
@@ -55,6 +57,13 @@ def test_top_p_is_reached_up_to_rounding() -> None:
 )
 def test_what_is_cut_off(sampling: SamplerSettings, uniform: float, expected: int) -> None:
     assert token(uniform, sampling) == expected
+
+
+def test_the_log_probability_is_the_models_own() -> None:
+    """Before the temperature, top-k and top-p."""
+    for sampling in (SamplerSettings(), SamplerSettings(temperature=0.5, top_k=2, top_p=0.9)):
+        chosen, log_prob = next_tokens(P.log()[None], sampling, torch.tensor([0.3], dtype=torch.float64))
+        assert log_prob.exp().item() == pytest.approx(P[chosen].item())
 
 
 @settings(max_examples=60)

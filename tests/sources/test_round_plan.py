@@ -1,12 +1,13 @@
 """Rounds: every prompt as often as the epochs say, steps as the passes say, the same for the same seed."""
 
 from collections import Counter
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.sources.online import RoundPlan
+from trueup.sources.online import RoundPlan, Rounds
 
 SIZES = st.integers(1, 12)
 
@@ -60,3 +61,20 @@ def test_passes_come_in_orders_of_their_own_and_seeds_differ() -> None:
 @pytest.mark.parametrize("steps, expected", [(None, 13), (5, 5), (40, 13)])
 def test_a_run_ends_after_its_steps(steps: int | None, expected: int) -> None:
     assert RoundPlan(10, 4, 4, 1, 50, 0, steps).num_steps == expected
+
+
+@pytest.mark.parametrize(
+    ("resync", "refreshed"), [(1, [0, 1, 2, 3, 4, 5]), (2, [0, 2, 4]), (4, [0, 4]), (9, [0])]
+)
+def test_when_the_sampler_gets_the_policys_weights(resync: int, refreshed: list[int]) -> None:
+    """At the first round, and once so many steps have passed since it was due last; a late round makes up for it."""
+    sampler, log = Mock(), Mock()
+    rounds = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), log, (), Mock(sampler=sampler), resync)
+    for done in range(6):
+        rounds.get(done + 1, done)
+        rounds.get(done + 1, done)
+    assert [call.args[0] for call in sampler.refresh.call_args_list] == refreshed
+    late = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), log, (), Mock(sampler=Mock()), 4)
+    for done in (0, 3, 6, 7, 9):
+        late.get(1, done)
+    assert [call.args[0] for call in late.collector.sampler.refresh.call_args_list] == [0, 6, 9]

@@ -213,6 +213,18 @@ def test_judgements_that_tell_nothing_stop_a_run(tiny_model: Path, tmp_path: Pat
         run_here(method, {**values, "epochs": 4, "output": str(tmp_path / "long")})
 
 
+def test_only_empty_rounds_in_a_row_stop_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    """Two of three rounds are empty, ten in all; one in between begins the count anew."""
+    (tmp_path / "one.py").write_text(
+        "def reward(prompt, response):\n    return len(set(response)) if ' 0:' in prompt else 1.0\n"
+    )
+    more = {"annotator.function": f"{tmp_path / 'one.py'}:reward", "epochs": 5}
+    method, values = case("dpo", tiny_model, tmp_path, "run", **more)
+    run_here(method, values)
+    learned = ["loss" in line for line in metrics_of(tmp_path / "run")]
+    assert learned.count(False) >= 8 and any(learned)
+
+
 def test_empty_responses_stop_a_run(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback.orders import scores
 from trueup.feedback.records import Comparison, Example, Prompt, Response
+from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import fit_all
 
@@ -88,3 +89,13 @@ def test_one_kind_serves_all_examples() -> None:
 def test_what_tells_nothing_is_refused(examples: list[Example], message: str) -> None:
     with pytest.raises(InputError, match=message):
         StandardizedRewards().fit(examples)
+
+
+def test_a_transform_is_fitted_on_what_the_one_before_it_made() -> None:
+    """Merged, the two scores of the same response are their mean, 2; beside a score of 0 the mean of all is 1."""
+    examples = [Example(Prompt("p"), (Response("a", score=score),)) for score in (1.0, 3.0)]
+    examples.append(Example(Prompt("q"), (Response("b", score=0.0),)))
+    fitted = fit_all([MergedPrompts(), StandardizedRewards()], examples)
+    assert any("scores of 2 responses, mean 1," in line for line in fitted.lines)
+    found = [one.score for example in fitted.rewrite(examples) for one in example.responses]
+    assert found == pytest.approx([0.5**0.5, -(0.5**0.5)])
