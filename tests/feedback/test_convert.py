@@ -13,12 +13,9 @@ from hypothesis import strategies as st
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.canonical import write_examples
-from trueup.feedback.convert import restricted, trl
-from trueup.feedback.convert.account import NOUNS
-from trueup.feedback.convert.conversion import Conversion, convert
-from trueup.feedback.convert.pieces import Target, look
-from trueup.feedback.convert.write import write_rows
+from trueup.feedback.canonical import write_examples, write_rows
+from trueup.feedback.convert import targets
+from trueup.feedback.convert.conversion import NOUNS, Conversion, Target, convert, look
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
@@ -28,13 +25,13 @@ pytestmark = pytest.mark.slow
 
 OWN: dict[str, tuple[Target, tuple[Callable[[Example], Any], ...]]] = {
     "canonical": (
-        restricted.CANONICAL,
+        targets.CANONICAL,
         (views.pairs, views.pairs_with_demonstration, views.rankings, views.points_with_demonstrations,
          views.points, views.demonstrations),
     ),
-    "pairs": (restricted.PAIRS, (views.pairs,)),
-    "rankings": (restricted.RANKINGS, (views.rankings,)),
-    "points": (restricted.POINTS, (views.points, views.points_with_demonstrations)),
+    "pairs": (targets.PAIRS, (views.pairs,)),
+    "rankings": (targets.RANKINGS, (views.rankings,)),
+    "points": (targets.POINTS, (views.points, views.points_with_demonstrations)),
 }  # fmt: skip
 
 
@@ -132,7 +129,7 @@ def test_a_view_finds_in_the_output_what_it_found_in_the_input(
 @through_files
 @given(listed=many())
 def test_canonical_keeps_everything(tmp_path: Path, listed: list[Example]) -> None:
-    conversion = convert(listed, restricted.CANONICAL)
+    conversion = convert(listed, targets.CANONICAL)
     again = read_again(tmp_path, conversion)
     assert without_origin(again) == without_origin(listed)
     assert not conversion.account.dropped and not conversion.account.made
@@ -166,7 +163,7 @@ def labels_of(
 @through_files
 @given(listed=many())
 def test_trl_pairs_are_the_pairs_of_the_view(tmp_path: Path, listed: list[Example]) -> None:
-    conversion = converted(listed, trl.PAIRS)
+    conversion = converted(listed, targets.TRL_PAIRS)
     assert pairs_of(read_again(tmp_path, conversion)) == pairs_of(listed)
     assert all(set(row) >= {"prompt", "chosen", "rejected"} for row in conversion.rows)
 
@@ -177,7 +174,7 @@ def test_trl_pairs_are_the_pairs_of_the_view(tmp_path: Path, listed: list[Exampl
 def test_trl_points_are_the_labels_made_true_or_false(
     threshold: float | None, tmp_path: Path, listed: list[Example]
 ) -> None:
-    conversion = converted(listed, trl.points_target(threshold))
+    conversion = converted(listed, targets.trl_points_target(threshold))
 
     def made(label: float) -> float | None:
         if threshold is None:
@@ -191,7 +188,7 @@ def test_trl_points_are_the_labels_made_true_or_false(
 @through_files
 @given(listed=many())
 def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[Example]) -> None:
-    conversion = converted(listed, trl.demonstrations_target(listed))
+    conversion = converted(listed, targets.trl_demonstrations_target(listed))
 
     def imitated(some: Iterable[Example]) -> list[tuple[Content, Content]]:
         return [
@@ -210,10 +207,10 @@ def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[E
 
 TARGETS: dict[str, Callable[[list[Example]], Target]] = {
     **{name: lambda listed, target=target: target for name, (target, _) in OWN.items()},  # type: ignore[misc]
-    "trl pairs": lambda listed: trl.PAIRS,
-    "trl points": lambda listed: trl.points_target(None),
-    "trl points with a threshold": lambda listed: trl.points_target(0.5),
-    "trl demonstrations": trl.demonstrations_target,
+    "trl pairs": lambda listed: targets.TRL_PAIRS,
+    "trl points": lambda listed: targets.trl_points_target(None),
+    "trl points with a threshold": lambda listed: targets.trl_points_target(0.5),
+    "trl demonstrations": targets.trl_demonstrations_target,
 }
 
 OF_RESPONSES = {
@@ -287,8 +284,8 @@ def test_looking_finds_the_responses_that_a_view_took(example: Example) -> None:
             assert looked == direct
             continue
         assert not isinstance(looked, Discarded)
-        group, positions = looked
-        assert group == direct
+        relation, positions = looked
+        assert relation == direct.relation
         assert list(positions) == sorted(set(positions))
         assert [example.responses[at].content for at in positions] == list(direct.responses)
 
@@ -297,7 +294,7 @@ HH = {"hh_rlhf/harmless-base-test.jsonl.gz": 2303, "hh_rlhf/helpful-base-test.js
 IDENTICAL = 2
 
 
-@pytest.mark.parametrize("target", [restricted.PAIRS, trl.PAIRS], ids=lambda target: target.name)
+@pytest.mark.parametrize("target", [targets.PAIRS, targets.TRL_PAIRS], ids=lambda target: target.name)
 def test_hh_survives_both_ways(target: Target, shared: Callable[[str], Path], tmp_path: Path) -> None:
     paths = [shared(name) for name in HH]
     read = read_feedback(paths).examples
@@ -307,16 +304,16 @@ def test_hh_survives_both_ways(target: Target, shared: Callable[[str], Path], tm
     again = read_again(tmp_path, conversion)
     assert len(again) == sum(HH.values()) - IDENTICAL
     assert pairs_of(again) == pairs_of(read)
-    back = convert(again, restricted.PAIRS)
+    back = convert(again, targets.PAIRS)
     assert not back.account.dropped
-    if target is restricted.PAIRS:
+    if target is targets.PAIRS:
         assert back.rows == conversion.rows
 
 
 def test_labelled_conversations_survive_both_ways(shared: Callable[[str], Path], tmp_path: Path) -> None:
     path = shared("formats/llamafactory/kto_en_demo.json")
     read = read_feedback([path]).examples
-    conversion = convert(read, trl.points_target(None))
+    conversion = convert(read, targets.trl_points_target(None))
     assert not conversion.account.dropped and not conversion.account.made
     rows = json.loads(path.read_text("utf-8"))
     assert [row["label"] for row in conversion.rows] == [row["label"] for row in rows]
@@ -358,6 +355,6 @@ def test_every_real_file_that_can_be_read_survives(shared: Callable[[str], Path]
                 assert are == were - account.lost(kind) + account.made[kind], (path, name, kind)
             survived[name] += 1
         if any(groups(views.pairs, read)):
-            assert pairs_of(read_again(tmp_path, convert(read, trl.PAIRS))) == pairs_of(read), path
+            assert pairs_of(read_again(tmp_path, convert(read, targets.TRL_PAIRS))) == pairs_of(read), path
             survived["trl"] += 1
     assert min(survived[name] for name in (*OWN, "trl")) >= 2

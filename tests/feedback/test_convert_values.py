@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback.convert import restricted, trl
-from trueup.feedback.convert.account import Account
-from trueup.feedback.convert.conversion import convert
-from trueup.feedback.convert.write import write_rows
+from trueup.feedback.canonical import write_rows
+from trueup.feedback.convert import targets
+from trueup.feedback.convert.conversion import Account, convert
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 
@@ -30,7 +29,7 @@ TWICE = Example(
 
 
 def test_of_two_identical_responses_the_right_one_is_kept() -> None:
-    (row,) = convert([TWICE], restricted.POINTS).rows
+    (row,) = convert([TWICE], targets.POINTS).rows
     assert row["responses"] == [
         {"content": "a", "label": 0.25, "source": "bob"},
         {"content": "b", "label": 1.0, "source": "cy"},
@@ -40,7 +39,7 @@ def test_of_two_identical_responses_the_right_one_is_kept() -> None:
 def test_what_is_dropped_is_named_with_its_reason_and_row() -> None:
     conversion = convert(
         [TWICE, replace(TWICE, comparisons=(), prompt=replace(TWICE.prompt, origin=Origin("a.jsonl", 8)))],
-        restricted.PAIRS,
+        targets.PAIRS,
     )
     assert conversion.rows == (
         {
@@ -65,7 +64,7 @@ def test_what_is_dropped_is_named_with_its_reason_and_row() -> None:
 
 
 def test_what_trl_pairs_cannot_hold_is_named() -> None:
-    conversion = convert([TWICE], trl.PAIRS)
+    conversion = convert([TWICE], targets.TRL_PAIRS)
     assert conversion.rows == ({"prompt": "p", "chosen": "a", "rejected": "b"},)
     lines = "\n".join(conversion.lines())
     assert "dropped 1 probability: 1 because a row of TRL's pairs is a plain preference (a.jsonl:7)" in lines
@@ -77,7 +76,7 @@ def test_what_trl_pairs_cannot_hold_is_named() -> None:
 
 def test_a_ranking_becomes_all_its_pairs_with_their_scores() -> None:
     scored = [Response(text, score=score) for text, score in (("x", 0.5), ("y", 2.0), ("z", -1.0))]
-    rows = convert([Example(Prompt("p"), tuple(scored))], trl.PAIRS).rows
+    rows = convert([Example(Prompt("p"), tuple(scored))], targets.TRL_PAIRS).rows
     assert [(row["chosen"], row["score_chosen"], row["rejected"], row["score_rejected"]) for row in rows] == [
         ("x", 0.5, "z", -1.0), ("y", 2.0, "x", 0.5), ("y", 2.0, "z", -1.0),
     ]  # fmt: skip
@@ -89,14 +88,14 @@ def test_a_graded_label_is_named_or_put_on_one_side_of_the_threshold() -> None:
         for row, label in enumerate((1.0, 0.7, 0.2), 1)
     ]
     together = Example(Prompt("p", origin=Origin("g.jsonl", 4)), tuple(one.responses[0] for one in graded))
-    strict = convert([*graded, together], trl.points_target(None))
+    strict = convert([*graded, together], targets.trl_points_target(None))
     assert [row["label"] for row in strict.rows] == [True, True]
     assert strict.lines()[:2] == [
         "dropped 2 examples: 2 for no label is true or false (g.jsonl:2, g.jsonl:3)",
         "dropped 4 responses: 2 because its label is neither true nor false (--threshold makes it one of them) "
         "(g.jsonl:4), 2 with their example",
     ]
-    split = convert(graded, trl.points_target(0.7))
+    split = convert(graded, targets.trl_points_target(0.7))
     assert [row["label"] for row in split.rows] == [True, True, False]
     assert split.lines() == [
         "dropped 2 labels: 2 because the threshold made another of it (g.jsonl:2, g.jsonl:3)",
@@ -109,13 +108,13 @@ def test_a_pair_that_reading_would_change_is_not_written() -> None:
     sides = (Response("Hello. a"), Response("Hello. b"))
     example = Example(Prompt("Hello."), sides, (Comparison(0, 1),))
     with pytest.raises(InputError, match="1 for both responses begin with the prompt"):
-        convert([example], trl.PAIRS)
+        convert([example], targets.TRL_PAIRS)
     third = replace(
         example,
         responses=(*sides, Response("c")),
         comparisons=(Comparison(0, 1), Comparison(1, 2)),
     )
-    conversion = convert([third], trl.PAIRS)
+    conversion = convert([third], targets.TRL_PAIRS)
     assert len(conversion.rows) == 1
     assert any(
         line.startswith("dropped 1 comparison: 1 because both responses begin") for line in conversion.lines()
@@ -135,9 +134,9 @@ def test_a_prompt_that_is_answered_already_is_no_row(target: str, tmp_path: Path
     )
     both = [whole, answered]
     to = {
-        "pairs": trl.PAIRS,
-        "points": trl.points_target(None),
-        "demonstrations": trl.demonstrations_target(both),
+        "pairs": targets.TRL_PAIRS,
+        "points": targets.trl_points_target(None),
+        "demonstrations": targets.trl_demonstrations_target(both),
     }
     conversion = convert(both, to[target])
     assert conversion.rows == convert([whole], to[target]).rows
@@ -152,9 +151,11 @@ def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions(
     whole = Example(Prompt((Message("user", "Hi"),)), (Response(as_messages("a"), demonstration=True),))
     turns = (Message("assistant", "a"), Message("user", "b"), Message("assistant", "c"))
     opened = replace(whole, responses=(Response(turns, demonstration=True),))
-    assert [set(row) for row in convert([whole], trl.demonstrations_target([whole])).rows] == [{"messages"}]
+    assert [set(row) for row in convert([whole], targets.trl_demonstrations_target([whole])).rows] == [
+        {"messages"}
+    ]
     both = [whole, opened]
-    rows = convert(both, trl.demonstrations_target(both)).rows
+    rows = convert(both, targets.trl_demonstrations_target(both)).rows
     assert [set(row) for row in rows] == [{"prompt", "completion"}] * 2
     assert rows[1]["completion"] == [{"role": turn.role, "content": turn.content} for turn in turns]
 
@@ -162,12 +163,12 @@ def test_conversations_that_do_not_come_apart_again_are_prompts_and_completions(
 def test_what_else_trl_needs_to_know_is_said() -> None:
     text = Example(Prompt("p"), (Response("a", label=1.0),))
     chat = Example(Prompt((Message("user", "p"),)), (Response(as_messages("a"), label=0.0),))
-    assert convert([text, chat], trl.points_target(None)).notes == (
+    assert convert([text, chat], targets.trl_points_target(None)).notes == (
         "note: there are 1 row of text and 1 row of messages; TRL wants one kind in a file",
     )
-    assert convert([text], trl.points_target(None)).notes == ()
+    assert convert([text], targets.trl_points_target(None)).notes == ()
     chat = replace(chat, responses=(replace(chat.responses[0], demonstration=True),))
-    (note,) = convert([chat], trl.demonstrations_target([chat])).notes
+    (note,) = convert([chat], targets.trl_demonstrations_target([chat])).notes
     assert "assistant_only_loss" in note
 
 
@@ -181,7 +182,7 @@ def test_what_else_trl_needs_to_know_is_said() -> None:
     ],
 )
 def test_the_usual_kind(responses: tuple[Response, ...], compared: tuple[Comparison, ...], kind: str) -> None:
-    assert trl.usual_kind([Example(Prompt("p"), responses, compared)]) == kind
+    assert targets.usual_kind([Example(Prompt("p"), responses, compared)]) == kind
 
 
 def test_nothing_to_write_is_an_error() -> None:
@@ -191,7 +192,7 @@ def test_nothing_to_write_is_an_error() -> None:
         "(d.jsonl:3)); convert to another form"
     )
     with pytest.raises(InputError) as error:
-        convert([example], restricted.PAIRS)
+        convert([example], targets.PAIRS)
     assert str(error.value) == message
 
 
@@ -199,6 +200,6 @@ def test_an_account_counts_soft_comparisons_by_their_own() -> None:
     """Two annotators compared the same two responses, one of them surely."""
     example = Example(Prompt("p"), (Response("a"), Response("b")), (Comparison(0, 1, 0.75), Comparison(0, 1)))
     account = Account()
-    account.add(example, trl.pairs(example), trl.PAIRS)
+    account.add(example, targets.trl_pairs(example), targets.TRL_PAIRS)
     assert (account.read["comparison"], account.lost("comparison"), account.made["comparison"]) == (2, 0, 0)
     assert (account.read["probability"], account.lost("probability")) == (1, 1)

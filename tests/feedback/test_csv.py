@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from support.malformed_rows import SOUND
 
 from trueup.errors import InputError
-from trueup.feedback.containers import rows
-from trueup.feedback.files import load
+from trueup.feedback.containers import load, rows_of
 from trueup.feedback.layouts.known import recognise
-from trueup.feedback.lines import BadRow, Row
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Origin
 
@@ -33,9 +31,9 @@ def values(raw: bytes, name: str = "a.csv") -> list[tuple[int, object]]:
     """Line and content of every row; a bad row raises."""
     Path(name).write_bytes(raw)
     found: list[tuple[int, object]] = []
-    for row in rows(load(name)):
-        if isinstance(row, BadRow):
-            raise row.error
+    for row in rows_of(load(name)):
+        if row.error:
+            raise InputError(row.error)
         found.append((row.number, row.value))
     return found
 
@@ -262,8 +260,8 @@ def test_json_by_another_name_is_json() -> None:
 
 def test_bad_rows_do_not_stop_the_others() -> None:
     Path("a.csv").write_bytes(b'prompt,chosen\np,a\nq\n"x"y,b\n"caf\xe9\nq",b\nr,"c\nd"\ns,e,f\nt,g\n')
-    found = list(rows(load("a.csv")))
-    assert [(row.number, isinstance(row, Row)) for row in found] == [
+    found = list(rows_of(load("a.csv")))
+    assert [(row.number, not row.error) for row in found] == [
         (2, True), (3, False), (4, False), (5, False), (7, True), (9, False), (10, True),
     ]  # fmt: skip
 
@@ -290,7 +288,7 @@ def test_the_real_one(shared: Callable[[str], Path]) -> None:
     path = shared("truthfulqa/TruthfulQA.csv")
     with path.open(encoding="utf-8", newline="") as file:
         expected = list(csv.DictReader(file))
-    found = [row for row in rows(load(path)) if isinstance(row, Row)]
+    found = [row for row in rows_of(load(path)) if not row.error]
     assert len(found) == len(expected) == 817
     assert [row.value for row in found] == [{key: one for key, one in row.items() if one} for row in expected]
     assert found[0].number == 2

@@ -19,9 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trueup.errors import InputError
-from trueup.feedback.containers import opened, rows
-from trueup.feedback.files import load
-from trueup.feedback.lines import BadRow, Row
+from trueup.feedback.containers import load, opened, rows_of
 from trueup.feedback.read import read_feedback
 
 Write = Callable[..., Path]
@@ -46,9 +44,9 @@ def values(raw: bytes, name: str = "a.parquet") -> list[object]:
     """Content of every row, after a look at their numbers; a bad row raises."""
     Path(name).write_bytes(raw)
     found: list[object] = []
-    for number, row in enumerate(rows(load(name)), start=1):
-        if isinstance(row, BadRow):
-            raise row.error
+    for number, row in enumerate(rows_of(load(name)), start=1):
+        if row.error:
+            raise InputError(row.error)
         assert row.number == number
         found.append(row.value)
     return found
@@ -160,7 +158,7 @@ def test_a_bad_value_spoils_its_row_alone(kind: pa.DataType, value: object, mess
     with pytest.raises(InputError, match=f"^a.parquet:2: {message}") as caught:
         values(raw)
     assert "\n" not in str(caught.value)
-    assert [isinstance(row, Row) for row in rows(load("a.parquet"))] == [True, False, True]
+    assert [not row.error for row in rows_of(load("a.parquet"))] == [True, False, True]
 
 
 def test_text_that_is_not_utf_8_spoils_its_row_alone() -> None:
@@ -169,7 +167,7 @@ def test_text_that_is_not_utf_8_spoils_its_row_alone() -> None:
     )
     with pytest.raises(InputError, match=r"^a.parquet:2: the row cannot be read: .*utf-8"):
         values(packed(pa.table({"a": texts})))
-    assert [row.number for row in rows(load("a.parquet")) if isinstance(row, Row)] == [1, 3]
+    assert [row.number for row in rows_of(load("a.parquet")) if not row.error] == [1, 3]
 
 
 def test_bad_rows_may_be_skipped() -> None:

@@ -9,7 +9,7 @@ import pytest
 from support.small_runs import write_feedback
 
 from trueup.errors import InputError
-from trueup.feedback.prompts import read_prompts
+from trueup.feedback.read import read_prompts
 from trueup.feedback.records import Message, Origin, Prompt
 from trueup.sources.by_name import prompts_named
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example, Message
-from trueup.feedback.written_messages import LONGEST, holds_messages, python_value
+from trueup.feedback.turns import LONGEST, holds_messages, python_value
 
 Write = Callable[..., Path]
 Convert = Callable[..., Example]

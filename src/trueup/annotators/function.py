@@ -13,7 +13,7 @@ from typing import Any
 
 from trueup.annotators.scoring import ScoringAnnotator
 from trueup.errors import InputError
-from trueup.feedback.files import read_bytes
+from trueup.feedback.containers import read_bytes
 from trueup.feedback.records import Content
 from trueup.feedback.turns import message_json
 from trueup.settings.annotator_settings import FunctionAnnotator

@@ -11,7 +11,7 @@ import typer
 from trueup.errors import InputError
 
 if TYPE_CHECKING:
-    from trueup.feedback.convert.pieces import Target
+    from trueup.feedback.convert.conversion import Target
     from trueup.feedback.records import Example
 
 
@@ -62,8 +62,8 @@ def convert(
 ) -> None:
     """Write feedback in another form; whatever that form does not keep is named with its rows."""
     from trueup.display import shown
+    from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, write_rows
     from trueup.feedback.convert.conversion import convert as converted
-    from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output, write_rows
     from trueup.sources.by_name import examples_named
     from trueup.words import counted
 
@@ -97,27 +97,27 @@ def _check(to: Form, kind: Kind | None, threshold: float | None) -> None:
 
 def _target(to: Form, kind: Kind | None, threshold: float | None, examples: Sequence[Example]) -> Target:
     """What to convert to; a kind that was chosen here is said aloud."""
-    from trueup.feedback.convert import restricted, trl
+    from trueup.feedback.convert import targets
     from trueup.feedback.viewed import count
 
     own = {
-        Form.canonical: restricted.CANONICAL,
-        Form.pairs: restricted.PAIRS,
-        Form.rankings: restricted.RANKINGS,
-        Form.points: restricted.POINTS,
+        Form.canonical: targets.CANONICAL,
+        Form.pairs: targets.PAIRS,
+        Form.rankings: targets.RANKINGS,
+        Form.points: targets.POINTS,
     }
     if to in own:
         return own[to]
-    chosen = kind or Kind(trl.usual_kind(examples))
+    chosen = kind or Kind(targets.usual_kind(examples))
     if kind is None:
         held = count(examples).words()
         typer.echo(
             f"TRL's rows of {chosen.value} are written, for there are {held}; --kind changes it", err=True
         )
     if chosen is Kind.points:
-        return trl.points_target(threshold)
+        return targets.trl_points_target(threshold)
     if threshold is not None:
         raise InputError(
             f"--threshold is for TRL's rows of points, and these are {chosen.value}; add --kind points"
         )
-    return trl.PAIRS if chosen is Kind.pairs else trl.demonstrations_target(examples)
+    return targets.TRL_PAIRS if chosen is Kind.pairs else targets.trl_demonstrations_target(examples)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from trueup.config.annotator_names import is_function
 from trueup.errors import InputError
-from trueup.feedback.containers import refuse_unreadable
-from trueup.feedback.files import absent_hint, inside
+from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
 from trueup.feedback.hub import is_hub
-from trueup.feedback.saved import is_saved
+from trueup.feedback.tables import is_saved
 from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.annotator_settings import REWARD_FORMS, TEMPLATES, AnnotatorChoice
 from trueup.settings.run_settings import RunSettings

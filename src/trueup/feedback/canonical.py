@@ -9,31 +9,29 @@ part of it: a reader knows.
 
 import gzip
 import json
-from collections.abc import Collection, Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from trueup.errors import InputError
 from trueup.feedback import fields
 from trueup.feedback.fields import Place
-from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response
-from trueup.feedback.tools import declared
+from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
+from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools
 from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_whole
-from trueup.words import reason
+from trueup.words import reason, shortened
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
 PROMPT_KEYS = ("prompt", "tools")
 """Those that say what is asked."""
+SCHEMAS = "JSON schemas of tools"
+SUFFIXES = (".jsonl", ".jsonl.gz")
+STANDARD_OUTPUT = "-"
 OPTIONAL = ("comparisons", *PROMPT_KEYS[1:])
-
-
-class Writable(Protocol):
-    """What takes bytes: a file, or gzip in front of one."""
-
-    def write(self, data: bytes, /) -> int: ...
 
 
 def example_to_row(example: Example) -> dict[str, object]:
@@ -160,6 +158,28 @@ def comparison_from(value: object, place: Place, count: int) -> Comparison:
         raise place.fault(str(error)) from None
 
 
+def check_output(name: str, *, force: bool) -> None:
+    """Refuse what cannot or must not be written, before anything is read.
+
+    Raises:
+        InputError: the name has another suffix, its folder is absent, or the file is there and `force` is not set.
+    """
+    if name == STANDARD_OUTPUT:
+        return
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{name}: this is a folder; name a file in it, e.g. {path / 'feedback.jsonl'}")
+    if not name.endswith(SUFFIXES):
+        raise InputError(
+            f"{name}: only JSON lines are written; give a name that ends in {' or '.join(SUFFIXES)}, or - for the "
+            "standard output"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{name}: the folder {path.parent} does not exist; make it first")
+    if path.exists() and not force:
+        raise InputError(f"{name}: the file is there already; give another name, or --force to replace it")
+
+
 def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
     """Write examples as canonical JSON lines, gzipped where the name ends in `.gz`; says how many.
 
@@ -168,27 +188,78 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
     Raises:
         InputError: the file cannot be written (no such folder, no space), or a text cannot be encoded.
     """
+
+    def rows() -> Iterator[Mapping[str, object]]:
+        for number, example in enumerate(examples, start=1):
+            row = example_to_row(example)
+            try:
+                json_line(row)
+            except UnicodeEncodeError as error:
+                where = f" (from {example.origin})" if example.origin else ""
+                raise InputError(f"{path}: example {number}{where} cannot be written: {error}") from None
+            yield row
+
+    return write_rows(path, rows())
+
+
+def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
+    """Write rows as JSON lines in UTF-8, as `write_examples` writes them, or to the standard output; says how many.
+
+    Raises:
+        InputError: the file cannot be written (no such folder, no space).
+    """
+    if path == STANDARD_OUTPUT:
+        sys.stdout.flush()
+        number = sum(1 for row in rows if sys.stdout.buffer.write(json_line(row)))
+        sys.stdout.buffer.flush()
+        return number
     target = Path(path)
     try:
         with replaced_whole(target) as raw, packed_for(target, raw) as out:
-            return _write(target, examples, out)
+            return sum(1 for row in rows if out.write(json_line(row)))
     except OSError as error:
-        raise InputError(f"{target}: the file cannot be written: {reason(error)}") from None
+        raise InputError(f"{path}: the file cannot be written: {reason(error)}") from None
 
 
-def _write(target: Path, examples: Iterable[Example], out: Writable) -> int:
-    count = 0
-    for count, example in enumerate(examples, start=1):
-        line = json.dumps(example_to_row(example), ensure_ascii=False, allow_nan=False)
-        try:
-            out.write(line.encode("utf-8") + b"\n")
-        except UnicodeEncodeError as error:
-            where = f" (from {example.origin})" if example.origin else ""
-            raise InputError(f"{target}: example {count}{where} cannot be written: {error}") from None
-    return count
+def json_line(row: Mapping[str, object]) -> bytes:
+    """A row as it is written."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Writable]:
+def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Any]:
     """Where to write the bytes of `target`: through gzip if its name ends in `.gz`."""
     # Without a name and a time in its header, the same examples give the same bytes.
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if target.suffix == ".gz" else nullcontext(raw)
+
+
+def declared(row: Mapping[str, object], prompt: Content, place: Place) -> Tools:
+    """The tools under the key `tools` of a row, as a list or as JSON text that holds one; none where there are none.
+
+    Raises:
+        InputError: it is something else, or the prompt is raw text, which no chat template renders.
+    """
+    value, at = row.get("tools"), place.key("tools")
+    listed = [] if value is None or value == "" else fields.items(_parsed(value, at), at, SCHEMAS)
+    found = tuple(fields.fields(one, at.item(index)) for index, one in enumerate(listed))
+    if found and isinstance(prompt, str):
+        raise at.fault(
+            "tools are for a chat template, but the prompt is raw text, which none renders; give the prompt as "
+            "messages, or leave the key out"
+        )
+    return found
+
+
+def _parsed(value: object, place: Place) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        found = parsed(value)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            raise place.fault(
+                f"{what_is_wrong(error, 'list')}: {shortened(value[error.pos :].strip())}"
+            ) from None
+        raise place.unexpected(value, f"a list of {SCHEMAS}, or JSON text that holds one") from error
+    if fault := first_fault(found, ""):
+        raise place.fault(fault)
+    return found

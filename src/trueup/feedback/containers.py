@@ -1,21 +1,39 @@
-"""Where rows of feedback come from: files of JSON, CSV or Parquet, folders, data sets of the hub."""
+"""Where rows of feedback come from: files of JSON, CSV or Parquet, plain or gzipped, folders, data sets of the hub.
 
-from __future__ import annotations
+Every way in which a source can fail to be found or read is one clear error.
+"""
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback.arrow_rows import content_line
-from trueup.feedback.csv_rows import csv_rows, is_csv
-from trueup.feedback.extras import need
-from trueup.feedback.files import LoadedFile, load
-from trueup.feedback.hub import hub_name, hub_rows, is_hub
-from trueup.feedback.lines import BadRow, Row, json_rows
-from trueup.feedback.parquet import MAGIC, parquet_rows
-from trueup.feedback.saved import is_saved, refuse_several, saved_rows
+from trueup.feedback import csv_rows, hub, tables
+from trueup.feedback.json_rows import LoadedFile, Row, json_rows
+from trueup.words import listed, reason
+
+GZIP = b"\x1f\x8b"
+BOM = b"\xef\xbb\xbf"
+ARROW = ("an Arrow file", "write it as Parquet, or name the folder that save_to_disk wrote")
+UTF_16 = ("UTF-16 text", "convert it, e.g. with `iconv -f UTF-16 -t UTF-8`")
+FOREIGN = {
+    b"PARE": ("an encrypted Parquet file", "write it without encryption"),
+    b"ARROW1": ARROW,
+    b"\xff\xff\xff\xff": ARROW,
+    b"PK\x03\x04": ("a zip archive", "unpack it first"),
+    b"\x28\xb5\x2f\xfd": ("packed with zstd", "unpack it first, or pack it with gzip"),
+    b"\xfd7zXZ": ("packed with xz", "unpack it first, or pack it with gzip"),
+    b"BZh": ("packed with bzip2", "unpack it first, or pack it with gzip"),
+    b"\xff\xfe": UTF_16,
+    b"\xfe\xff": UTF_16,
+    b"version https://git-lfs": ("a pointer left by Git LFS, not the file itself", "run `git lfs pull`"),
+}
+"""How files that are often given by mistake begin, what they are, and what to do."""
+EXPECTED = "JSON lines, a JSON array, CSV or Parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +42,7 @@ class Opened:
 
     name: str
     """As it was given."""
-    rows: Iterator[Row | BadRow]
+    rows: Iterator[Row]
     sha256: Callable[[], str]
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
 
@@ -33,45 +51,76 @@ def opened(path: str | Path) -> Opened:
     """Find a source of feedback: a file, a folder written by `save_to_disk`, or a data set of the hub.
 
     Args:
-        path: as text it may also name a data set of the hub, see `is_hub`.
+        path: as text it may also name a data set of the hub, see `trueup.feedback.hub.is_hub`.
 
     Raises:
         InputError: it is absent, unreadable, of another format, or needs a package that is not installed.
     """
-    if isinstance(path, str) and is_hub(path):
-        return hashed(path, hub_rows(path))
-    if is_saved(Path(path)):
-        return hashed(str(path), saved_rows(Path(path)))
+    if isinstance(path, str) and hub.is_hub(path):
+        return _without_bytes(path, hub.hub_rows(path))
+    if tables.is_saved(Path(path)):
+        return _without_bytes(str(path), tables.saved_rows(Path(path)))
     file = load(path)
-    return Opened(file.path, rows(file), lambda: file.sha256)
+    return Opened(file.path, rows_of(file), lambda: file.sha256)
 
 
-def hashed(name: str, found: Iterator[Row | BadRow]) -> Opened:
+def refuse_unreadable(name: str) -> None:
+    """Refuse, without reading it, what cannot be read: a hub's name or a folder that is not in order.
+
+    Raises:
+        InputError: see `opened`; a file is not looked at.
+    """
+    if hub.is_hub(name):
+        hub.hub_name(name)
+        tables.need("datasets", name)
+    elif tables.is_saved(Path(name)):
+        tables.refuse_several(Path(name))
+        tables.need("datasets", name)
+
+
+def _without_bytes(name: str, found: Iterator[Row]) -> Opened:
     """A source that has no bytes of its own, with the hash of the content of its rows."""
     digest = hashlib.sha256()
 
-    def counted() -> Iterator[Row | BadRow]:
+    def hashed() -> Iterator[Row]:
         for row in found:
-            digest.update(content_line(row))
+            digest.update(tables.content_line(row))
             yield row
 
-    return Opened(name, some(counted(), name), digest.hexdigest)
+    return Opened(name, _some(hashed(), name), digest.hexdigest)
 
 
-def rows(file: LoadedFile) -> Iterator[Row | BadRow]:
+def load(path: str | Path) -> LoadedFile:
+    """Read a plain or gzipped file; which of the two it is, its first bytes tell.
+
+    Raises:
+        InputError: it is absent, a folder, unreadable, damaged, empty, or of another format.
+    """
+    name = str(path)
+    raw = read_bytes(Path(path))
+    data = _unpacked(raw, name).removeprefix(BOM)
+    for start, (what, remedy) in FOREIGN.items():
+        if data.startswith(start):
+            raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
+    if not data.strip():
+        raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
+    return LoadedFile(name, hashlib.sha256(raw).hexdigest(), data)
+
+
+def rows_of(file: LoadedFile) -> Iterator[Row]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
 
     Raises:
         InputError: the file holds no rows, or its syntax is broken so that no more can be read.
     """
-    if file.data.startswith(MAGIC):
-        return some(parquet_rows(file), file.path)
-    if is_csv(file):
-        return some(csv_rows(file), file.path, " below its header")
-    return some(json_rows(file), file.path)
+    if file.data.startswith(tables.PARQUET):
+        return _some(tables.parquet_rows(file), file.path)
+    if csv_rows.is_csv(file):
+        return _some(csv_rows.csv_rows(file), file.path, " below its header")
+    return _some(json_rows(file), file.path)
 
 
-def some(found: Iterator[Row | BadRow], name: str, where: str = "") -> Iterator[Row | BadRow]:
+def _some(found: Iterator[Row], name: str, where: str = "") -> Iterator[Row]:
     """The rows; none at all is an error."""
     empty = True
     for row in found:
@@ -81,15 +130,50 @@ def some(found: Iterator[Row | BadRow], name: str, where: str = "") -> Iterator[
         raise InputError(f"{name}: the file holds no rows{where}")
 
 
-def refuse_unreadable(name: str) -> None:
-    """Refuse, without reading it, what cannot be read: a hub's name or a folder that is not in order.
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, or an error that helps to find the right one."""
+    try:
+        return path.read_bytes()
+    except IsADirectoryError:
+        raise InputError(f"{path}: this is a folder; name a file{inside(path)}") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file{absent_hint(path)}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r}: the file cannot be read: {reason(error)}") from None
 
-    Raises:
-        InputError: see `opened`; a file is not looked at.
-    """
-    if is_hub(name):
-        hub_name(name)
-        need("datasets", name)
-    elif is_saved(Path(name)):
-        refuse_several(Path(name))
-        need("datasets", name)
+
+def inside(folder: Path) -> str:
+    """Which files in a folder may have been meant, for the message: ` in it: a.jsonl, b.csv`."""
+    files = [name for name in _names_in(folder) if name.removesuffix(".gz").endswith(hub.SUFFIXES)]
+    return f" in it: {listed(files)}" if files else "; none with feedback is in it"
+
+
+def absent_hint(path: Path) -> str:
+    """What to do about a file that is not there: near names, or the folder that is missing."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    if missing:
+        return f"; the folder {missing[-1]} does not exist"
+    near = get_close_matches(path.name, _names_in(path.parent), n=3)
+    return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
+
+
+def _names_in(folder: Path) -> list[str]:
+    """The names in a folder; none where it cannot be listed."""
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return []
+
+
+def _unpacked(raw: bytes, name: str) -> bytes:
+    """The bytes without gzip, whatever the file is called."""
+    if not raw.startswith(GZIP):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (EOFError, OSError, zlib.error) as error:
+        what = "cut short" if isinstance(error, EOFError) else "damaged"
+        raise InputError(
+            f"{name}: the gzip data is {what} ({error}); copy or download the file again "
+            "(`gzip -t` tells whether it is whole)"
+        ) from None

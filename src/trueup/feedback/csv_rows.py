@@ -3,21 +3,18 @@
 Such a file holds text only. What a column holds is decided once for all of it: see `kind_of`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 
 from trueup.errors import InputError
-from trueup.feedback.files import LoadedFile
+from trueup.feedback.json_rows import LoadedFile, Row, checked, decoded, parsed
 from trueup.feedback.layouts.known import LAYOUTS
-from trueup.feedback.lines import BadRow, Fault, Row, checked, decoded, parsed
-from trueup.feedback.written_messages import python_value
+from trueup.feedback.turns import python_value
 from trueup.words import counted, listed, printable, shortened
 
 SUFFIXES = (".csv", ".tsv")
@@ -31,17 +28,10 @@ WORDS = {"true": True, "false": False}
 TEXT = frozenset(key.lower() for layout in LAYOUTS for key in layout.text)
 """Columns, in lower case, that hold text in some layout, even if it looks like numbers: "4" is a response."""
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The fields of a row as they stand in the file."""
-
-    line: int
-    """1-based: where the row begins."""
-    last_line: int
-    fields: tuple[str, ...]
-    problem: str = ""
-    """Why the row cannot be read; empty where it can."""
+Record = tuple[int, str, list[str] | str]
+"""The line on which a row begins, its lines, and its fields or why they cannot be told apart."""
+Kind = Callable[[str], object]
+"""Turns a field into its value."""
 
 
 def is_csv(file: LoadedFile) -> bool:
@@ -50,70 +40,58 @@ def is_csv(file: LoadedFile) -> bool:
     return name.suffix in SUFFIXES and file.data.lstrip()[:1] not in (b"{", b"[")
 
 
-def csv_rows(file: LoadedFile) -> Iterator[Row | BadRow]:
+def csv_rows(file: LoadedFile) -> Iterator[Row]:
     """One row a record, with the number of the line it begins on; an empty field is a key that is not there.
 
     Raises:
         InputError: a column stands twice, a quote is never closed, or the header is not UTF-8.
     """
-    # Bytes that are not UTF-8 are carried along, so that one bad line does not shift the quotes of those after it.
-    lines = list(io.StringIO(file.data.decode("utf-8", "surrogateescape"), newline=""))
-    found = records(lines, file.path)
-    header = next(found, None)
-    if header is None:
+    found = records(file)
+    if not found:
         return
-    names = column_names(header, lines, file.path)
-    rows = list(found)
-    whole = [row.fields for row in rows if not row.problem and len(row.fields) == len(names)]
+    names = column_names(found.pop(0), file.path)
+    whole = [fields for _, _, fields in found if isinstance(fields, list) and len(fields) == len(names)]
     columns: list[Sequence[str]] = list(zip(*whole, strict=True)) or [()] * len(names)
     kinds = [kind_of(name, column) for name, column in zip(names, columns, strict=True)]
-    for record in rows:
+    for record in found:
         try:
-            yield as_row(record, names, kinds, lines, file.path)
+            yield as_row(record, names, kinds, file.path)
         except InputError as error:
-            yield BadRow(record.line, error)
+            yield Row(record[0], error=str(error))
 
 
-def records(lines: list[str], path: str) -> Iterator[Record]:
-    """The records of a file, the header first; blank lines are none."""
-    reader = csv.reader(lines, delimiter=delimiter_of(lines), strict=True)
-    before = csv.field_size_limit(LONGEST_FIELD)
-    try:
-        while True:
-            line = reader.line_num + 1
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Record(line, reader.line_num, (), problem_of(error, f"{path}:{line}"))
-            else:
-                if any(field.strip() for field in fields) or len(fields) > 1:
-                    yield Record(line, reader.line_num, tuple(fields))
-    finally:
-        csv.field_size_limit(before)
-
-
-def problem_of(error: csv.Error, where: str) -> str:
-    """What is wrong with a record, in our own words.
+def records(file: LoadedFile) -> list[Record]:
+    """The records of a file, the header first; blank lines are none.
 
     Raises:
         InputError: a quote is never closed; what it has swallowed cannot be told from rows.
     """
-    if "unexpected end" in str(error):
-        raise InputError(
-            f"{where}: a double quote that opens in this row is never closed; {QUOTES}"
-        ) from None
-    return (
-        f"text follows a closing double quote; {QUOTES}"
-        if "expected after" in str(error)
-        else f"not CSV: {error}"
-    )
+    # Bytes that are not UTF-8 are carried along, so that one bad line does not shift the quotes of those after it.
+    lines = list(io.StringIO(file.data.decode("utf-8", "surrogateescape"), newline=""))
+    reader = csv.reader(lines, delimiter=delimiter_of(lines), strict=True)
+    found: list[Record] = []
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        while True:
+            start = reader.line_num
+            try:
+                fields: list[str] | str = next(reader)
+            except StopIteration:
+                return found
+            except csv.Error as error:
+                if "unexpected end" in str(error):
+                    what = "a double quote that opens in this row is never closed"
+                    raise InputError(f"{file.path}:{start + 1}: {what}; {QUOTES}") from None
+                after = "expected after" in str(error)
+                fields = f"text follows a closing double quote; {QUOTES}" if after else f"not CSV: {error}"
+            if len(fields) > 1 or any(field.strip() for field in fields):
+                found.append((start + 1, "".join(lines[start : reader.line_num]), fields))
+    finally:
+        csv.field_size_limit(before)
 
 
 def delimiter_of(lines: list[str]) -> str:
     """The delimiter that cuts the header into the most fields; the comma where none cuts it."""
-
     header = [line for line in lines if line.strip()][:1]
 
     def columns(delimiter: str) -> int:
@@ -126,23 +104,43 @@ def delimiter_of(lines: list[str]) -> str:
     return best if columns(best) > 1 else DELIMITERS[0]
 
 
-def column_names(header: Record, lines: list[str], path: str) -> list[str]:
+def column_names(header: Record, path: str) -> list[str]:
     """The names in the header; a column without a name, as an index has, is named by its place."""
-    for line in range(header.line, header.last_line + 1):
-        decoded(raw(lines[line - 1]), path, line)
-    if header.problem:
-        raise InputError(f"{path}:{header.line}: {header.problem}")
-    names = [name.strip() or f"column {place}" for place, name in enumerate(header.fields, start=1)]
+    line = header[0]
+    names = [name.strip() or f"column {place}" for place, name in enumerate(sound(header, path), start=1)]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(
-            f"{path}:{header.line}: the column {shortened(repeated[0])} stands twice in the header; "
-            "rename or leave out one of them"
+            f"{path}:{line}: the column {shortened(repeated[0])} stands twice in the header; rename or leave out one "
+            "of them"
         )
     return names
 
 
-Kind = Callable[[str], tuple[object, list[str]]]
-"""Turns a field into its value, and names keys that an object in it holds twice."""
+def sound(record: Record, path: str) -> list[str]:
+    """The fields of a record.
+
+    Raises:
+        InputError: they are not UTF-8, or cannot be told apart.
+    """
+    line, text, fields = record
+    decoded(text.encode("utf-8", "surrogateescape"), path, line)
+    if isinstance(fields, str):
+        raise InputError(f"{path}:{line}: {fields}")
+    return fields
+
+
+def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> Row:
+    """The row that a record stands for."""
+    line, fields = record[0], sound(record, path)
+    if len(fields) != len(names):
+        raise InputError(
+            f"{path}:{line}: the row has {counted(len(fields), 'field')}, the header {len(names)} "
+            f"({listed(map(printable, names), 12)}); "
+            "a field that holds the delimiter or a line break must stand in double quotes"
+        )
+    given = zip(names, kinds, fields, strict=True)
+    value = {name: kind(field) for name, kind, field in given if field}
+    return replace(checked(value, line, path), empty=tuple(name for name in names if name not in value))
 
 
 def kind_of(name: str, column: Sequence[str]) -> Kind:
@@ -153,88 +151,44 @@ def kind_of(name: str, column: Sequence[str]) -> Kind:
     `chosen`, holds text, or lists of messages.
     """
     given = [field for field in column if field]
-    if name.lower() in TEXT:
-        found = as_messages if most(given, as_messages) else as_text
-    elif most(given, as_number):
-        found = as_number
-    else:
-        found = as_nested if most(given, as_nested) else as_text
-    return found
+    kinds: tuple[Kind, ...] = (as_messages,) if name.lower() in TEXT else (as_number, as_nested)
+
+    def fits(kind: Kind) -> bool:
+        return 2 * sum(not isinstance(kind(field), str) for field in given) > len(given)
+
+    return next((kind for kind in kinds if fits(kind)), str)
 
 
-def most(given: Sequence[str], kind: Kind) -> bool:
-    """Whether more than half of the fields are of a kind."""
-    return 2 * sum(not isinstance(kind(field)[0], str) for field in given) > len(given)
-
-
-def as_text(field: str) -> tuple[object, list[str]]:
-    """A field as it is."""
-    return field, []
-
-
-def as_number(field: str) -> tuple[object, list[str]]:
+def as_number(field: str) -> object:
     """A field as a number, true or false; as it is where it is none."""
     word = field.strip()
     if word.lower() in WORDS:
-        return WORDS[word.lower()], []
-    if not NUMBER.fullmatch(word):
-        return field, []
+        return WORDS[word.lower()]
     try:
-        return json.loads(word), []
+        return json.loads(word) if NUMBER.fullmatch(word) else field
     except ValueError:  # too many digits
-        return field, []
+        return field
 
 
-def as_nested(field: str) -> tuple[object, list[str]]:
+def as_nested(field: str) -> object:
     """A field as the list or object whose JSON it is, or which Python prints so; as it is where it is none."""
     text = field.strip()
     if text[:1] not in ("[", "{"):
-        return field, []
+        return field
     try:
-        value, end, repeated = parsed(text, 0)
-    except Fault:
-        printed = python_value(text)
-        return (field if printed is None else printed), []
-    return (value, repeated) if end == len(text) else (field, [])
+        return parsed(text)
+    except json.JSONDecodeError as error:
+        printed = python_value(text) if error.msg != "Extra data" else None
+        return field if printed is None else printed
 
 
-def as_messages(field: str) -> tuple[object, list[str]]:
+def as_messages(field: str) -> object:
     """A field as a list of messages, or as one; as it is where it is neither, be it another list."""
-    value, repeated = as_nested(field)
+    value = as_nested(field)
     turns = [value] if isinstance(value, dict) else value
-    if (
+    spoken = (
         isinstance(turns, list)
         and turns
         and all(isinstance(one, dict) and SPEAKERS & one.keys() for one in turns)
-    ):
-        return value, repeated
-    return field, []
-
-
-def as_row(record: Record, names: list[str], kinds: list[Kind], lines: list[str], path: str) -> Row:
-    """The row that a record stands for."""
-    for line in range(record.line, record.last_line + 1):
-        decoded(raw(lines[line - 1]), path, line)
-    where = f"{path}:{record.line}"
-    if record.problem:
-        raise InputError(f"{where}: {record.problem}")
-    if len(record.fields) != len(names):
-        raise InputError(
-            f"{where}: the row has {counted(len(record.fields), 'field')}, the header {len(names)} "
-            f"({listed(map(printable, names), 12)}); "
-            "a field that holds the delimiter or a line break must stand in double quotes"
-        )
-    value: dict[str, object] = {}
-    repeated: list[str] = []
-    for name, kind, field in zip(names, kinds, record.fields, strict=True):
-        if field:
-            value[name], twice = kind(field)
-            repeated += twice
-    return replace(
-        checked(value, repeated, record.line, path), empty=tuple(name for name in names if name not in value)
     )
-
-
-def raw(line: str) -> bytes:
-    """The bytes a line was read from."""
-    return line.encode("utf-8", "surrogateescape")
+    return value if spoken else field

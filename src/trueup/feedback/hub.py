@@ -4,8 +4,6 @@ The library falls back on whatever copy its cache holds when anything goes wrong
 that what is read is what was asked for, or an error says why not.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -15,23 +13,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
-from trueup.feedback.arrow_rows import BATCH, batch_rows, library_words
-from trueup.feedback.extras import need
-from trueup.feedback.files import SUFFIXES
+from trueup.feedback.json_rows import Row
+from trueup.feedback.tables import BATCH, batch_rows, library_words, need
 from trueup.words import listed
-
-if TYPE_CHECKING:
-    from trueup.feedback.lines import BadRow, Row
 
 PREFIX = "hub:"
 ID = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*/)?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 CONFIGS = re.compile(r"(?:BuilderConfig|Config name is missing).*?\[(.*?)\]", re.DOTALL)
 """How the library says which configurations there are."""
 KEYS = ("split", "config", "revision")
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+"""How files of feedback are usually called; `.gz` may follow."""
 NOT_IDS = (*SUFFIXES, ".gz", ".zst", ".xz", ".bz2", ".zip", ".txt", ".arrow", ".jinja")
 """Names that end so are files."""
 DEADLINE = 4.0
@@ -81,7 +77,7 @@ def hub_name(given: str) -> HubName:
     return HubName(given, bare, **asked)
 
 
-def hub_rows(given: str) -> Iterator[Row | BadRow]:
+def hub_rows(given: str) -> Iterator[Row]:
     """The rows of a data set of the hub, numbered from 1.
 
     Raises:

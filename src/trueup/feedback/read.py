@@ -1,16 +1,22 @@
-"""Read files of feedback into examples, and say of each what it was taken for and what became of its rows."""
+"""Read files of feedback into examples, and say of each what it was taken for and what became of its rows.
+
+Of a file that holds prompts and nothing else, and of any file of feedback, the prompts alone can be read.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback.containers import opened
-from trueup.feedback.layouts.known import recognise
-from trueup.feedback.layouts.layout import Layout, Unusable
-from trueup.feedback.lines import BadRow
+from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
+from trueup.feedback.containers import Opened, opened
+from trueup.feedback.fields import Place, needed
+from trueup.feedback.layouts.known import LAYOUTS, recognise
+from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
 from trueup.feedback.orders import contradicts_scores, unusable_because
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.records import Example, Origin, Prompt
+from trueup.feedback.turns import content
 from trueup.feedback.viewed import Counts, count
 from trueup.words import counted, did_you_mean, numbered, printable
 
@@ -113,7 +119,7 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback
     examples: list[Example] = []
     reports: list[FileReport] = []
     for path in files:
-        made, report = read_file(path, skip_bad=skip_bad - sum(len(one.skipped) for one in reports))
+        made, report = read_source(opened(path), skip_bad=skip_bad - sum(len(one.skipped) for one in reports))
         examples += made
         reports.append(report)
     if not examples:
@@ -122,9 +128,12 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback
     return Feedback(tuple(examples), tuple(reports))
 
 
-def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileReport]:
-    """The examples of one file, and its report."""
-    source = opened(path)
+def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileReport]:
+    """The examples of one source, and its report.
+
+    Raises:
+        InputError: more rows are malformed than may be, or the layout is unknown.
+    """
     layout: Layout | None = None
     examples: list[Example] = []
     bad: dict[int, str] = {}
@@ -134,8 +143,8 @@ def read_file(path: str | Path, *, skip_bad: int) -> tuple[list[Example], FileRe
     total = 0
     for row in source.rows:
         total += 1
-        if isinstance(row, BadRow):
-            bad[row.number] = str(row.error)
+        if row.error:
+            bad[row.number] = row.error
             continue
         origin = Origin(source.name, row.number)
         layout = layout or recognise(row.value, origin, row.empty)
@@ -179,3 +188,88 @@ def near_keys(unused: Iterable[str], layout: Layout | None) -> Mapping[str, str]
     known = layout.optional if layout else ()
     asked = {key: did_you_mean(key, known, quoted=True) for key in unused}
     return {key: question for key, question in asked.items() if question}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """The prompts of some sources, each once, in order."""
+
+    prompts: tuple[Prompt, ...]
+    lines: tuple[str, ...]
+    """For people: what each source was taken for."""
+    examples: tuple[Example, ...] = ()
+    """Those of the sources that hold feedback: what is known of these prompts already."""
+
+
+def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
+    """Read the prompts of files of any kind that feedback is read from.
+
+    A file whose rows hold `prompt`, as text or messages, and no feedback of any known layout, is a file of
+    prompts; of any other the prompts of its examples are taken. What is equal to the letter is asked once.
+
+    Args:
+        skip_bad: malformed rows of feedback allowed in all files together.
+
+    Raises:
+        InputError: a file cannot be read, a row is malformed, or a layout is unknown.
+    """
+    found: list[Prompt] = []
+    lines: list[str] = []
+    examples: list[Example] = []
+    for path in paths:
+        made, more, said, skipped = _of_file(path, skip_bad)
+        skip_bad -= skipped
+        found += made
+        examples += more
+        lines += said
+    return Prompts(*distinct(found, lines), tuple(examples))
+
+
+def of_examples(examples: Iterable[Example]) -> list[Prompt]:
+    """The prompts of examples."""
+    return [example.prompt for example in examples]
+
+
+def distinct(
+    prompts: Sequence[Prompt], lines: Sequence[str] = ()
+) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
+    """Each prompt once, where it first stands; and the lines, with one more where some were left out."""
+    kept: dict[object, Prompt] = {}
+    for prompt in prompts:
+        kept.setdefault(prompt.key, prompt)
+    twice = len(prompts) - len(kept)
+    more = [f"{counted(twice, 'duplicate prompt')} left out"] if twice else []
+    return tuple(kept.values()), (*lines, *more)
+
+
+def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Example], list[str], int]:
+    """The prompts of a file, its examples where it holds feedback, lines for people, and how many rows were skipped."""
+    source = opened(path)
+    first = next(source.rows)
+    if first.error and not skip_bad:
+        raise InputError(first.error)
+    source = replace(source, rows=chain([first], source.rows))
+    known = any(layout.recognises(first.value) for layout in LAYOUTS)
+    if "prompt" not in first.value or known:
+        examples, report = read_source(source, skip_bad=skip_bad)
+        if not examples:
+            raise InputError(f"no row can be used: {'; '.join(report.lines())}")
+        return of_examples(examples), examples, report.lines(), len(report.skipped)
+    made = []
+    unused: dict[str, None] = {}
+    for row in source.rows:
+        if row.error:
+            raise InputError(row.error)
+        made.append(_prompt(row.value, Place(Origin(source.name, row.number))))
+        unused |= dict.fromkeys(key for key in row.value if key not in PROMPT_KEYS)
+    lines = [f"{source.name}: prompts, {counted(len(made), 'row')}"]
+    if unused:
+        lines.append(f"{source.name}: keys not used: {', '.join(unused)}")
+    return made, [], lines, 0
+
+
+def _prompt(row: RowValue, place: Place) -> Prompt:
+    asked = content(needed(row, "prompt", place), place.key("prompt"))
+    if not asked:
+        raise place.key("prompt").fault("the prompt is empty; leave the row out")
+    return prompt_from(asked, row, place)

@@ -1,10 +1,12 @@
 """Messages: reading them, and where a conversation ends being the prompt and becomes the response."""
 
+import ast
+import json
+import warnings
 from collections.abc import Mapping
 
 from trueup.feedback.fields import Place, described, fields, items, needed, text
 from trueup.feedback.records import Content, Message
-from trueup.feedback.written_messages import WRITTEN, holds_messages
 from trueup.words import did_you_mean
 
 ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -23,6 +25,9 @@ SWIFT_HINT = (
 )
 NOT_LEARNED = {"disable_loss": True, "loss": False, "weight": 0}
 """Keys of a turn, and the value with which they leave it out of the loss."""
+WRITTEN = "messages written as text; write them as a list"
+LONGEST = 200_000
+"""Characters up to which text is tried as Python."""
 
 
 def content(value: object, place: Place) -> Content:
@@ -151,3 +156,42 @@ def switched_off(response: Content) -> bool:
 def ends_with_assistant(prompt: Content) -> bool:
     """Whether a prompt of messages ends with a turn of the assistant, which a response cannot continue."""
     return not isinstance(prompt, str) and prompt[-1:] != () and prompt[-1].role == "assistant"
+
+
+def python_value(written: str) -> object:
+    """The list or object that Python would print so, as JSON has it; None where the text is none."""
+    if len(written) > LONGEST or written[:1] not in ("[", "{"):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = json.loads(json.dumps(ast.literal_eval(written)))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found if isinstance(found, list | dict) else None
+
+
+def holds_messages(written: str) -> bool:
+    """Whether text is messages, or one, in JSON, in Python, or as pandas prints an array of them (without commas).
+
+    A message has `role` and `content`, or `from` and `value`.
+    """
+    text = written.strip()
+    if text[:1] not in ("[", "{") or not ("role" in text or "from" in text):
+        return False
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = python_value(text) or python_value(text.replace("}\n {", "}, {"))
+    turns = [found] if isinstance(found, dict) else found
+    return isinstance(turns, list) and len(turns) > 0 and all(is_turn(one) for one in turns)
+
+
+def is_turn(value: object) -> bool:
+    """Whether a value has the keys of a message."""
+    if not isinstance(value, dict):
+        return False
+    return ("role" in value and ("content" in value or "tool_calls" in value)) or {
+        "from",
+        "value",
+    } <= value.keys()

@@ -12,7 +12,7 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.groups import Discarded
 from trueup.feedback.orders import Value, scores, wins
-from trueup.feedback.prompts import Prompts
+from trueup.feedback.read import Prompts
 from trueup.feedback.records import Content, Example, Message, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.feedback.turns import says_nothing

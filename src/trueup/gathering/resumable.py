@@ -24,8 +24,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from trueup import display, stop
 from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.feedback.canonical import example_to_row, prompt_parts
-from trueup.feedback.convert.write import STANDARD_OUTPUT, check_output
+from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
 from trueup.journal import Journal
 from trueup.settings.annotator_settings import AnnotatorChoice

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trueup.errors import InputError
-from trueup.feedback.read import FileReport, read_file
+from trueup.feedback.containers import opened
+from trueup.feedback.read import FileReport, read_source
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.viewed import count
 from trueup.inspection import kinds
@@ -39,7 +40,9 @@ def collect(names: Sequence[str]) -> Part:
     unreadable: list[str] = []
     for name in names:
         try:
-            found, report = _world(name) if name.startswith(WORLD) else read_file(name, skip_bad=sys.maxsize)
+            found, report = (
+                _world(name) if name.startswith(WORLD) else read_source(opened(name), skip_bad=sys.maxsize)
+            )
         except InputError as error:
             unreadable.append(str(error))
             continue

@@ -17,8 +17,7 @@ from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.prompts import Prompts, distinct, of_examples, read_prompts
-from trueup.feedback.read import read_feedback
+from trueup.feedback.read import Prompts, distinct, of_examples, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.words import counted

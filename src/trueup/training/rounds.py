@@ -25,7 +25,7 @@ from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
 from trueup.feedback.groups import Group
-from trueup.feedback.prompts import Prompts, distinct, of_examples
+from trueup.feedback.read import Prompts, distinct, of_examples
 from trueup.feedback.records import Example, Prompt
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel

@@ -1,0 +1,251 @@
+"""What feedback is converted to: canonical rows, of everything or of what one view uses, and TRL's plain rows.
+
+In canonical rows, what a view finds is put in the words of that view: pairs as comparisons, a ranking as scores, points
+as labels. Reading the output again, the view finds exactly what it found in the input. TRL's rows are a pair, a
+labelled completion or a demonstration each. https://huggingface.co/docs/trl
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from trueup.feedback import views
+from trueup.feedback.canonical import content_json, example_to_row, prompt_json
+from trueup.feedback.convert.conversion import Because, Piece, Pieces, Target, bare, look
+from trueup.feedback.groups import Discarded, View
+from trueup.feedback.layouts.layout import PROMPT_ANSWERED
+from trueup.feedback.layouts.trl import repeated_prompt
+from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.turns import ends_with_assistant, split_at_last_request
+from trueup.feedback.viewed import count
+
+R = TypeVar("R")
+
+REPEATS = "both responses begin with the prompt, which would be taken off them"
+GRADED = "its label is neither true nor false (--threshold makes it one of them)"
+NO_PAIR, NO_LABEL = "no pair uses it", "nothing labels it"
+
+
+def everything(example: Example) -> Pieces:
+    """The example as it is."""
+    return (Piece(example, tuple(range(len(example.responses)))),)
+
+
+def pairs(example: Example) -> Pieces | Discarded:
+    """The responses that stand in a pair, and a comparison for each pair."""
+    found = look(views.pairs, example)
+    if isinstance(found, Discarded):
+        return found
+    relation, positions = found
+    compared = tuple(Comparison(*one) for one in relation.pairs)
+    return one_piece(example, [unjudged(example.responses[at]) for at in positions], positions, compared)
+
+
+def rankings(example: Example) -> Pieces | Discarded:
+    """The responses that are ranked, each with its score."""
+    found = look(views.rankings, example)
+    if isinstance(found, Discarded):
+        return found
+    relation, positions = found
+    ranked = zip(positions, relation.scores, strict=True)
+    scored = [replace(unjudged(example.responses[at]), score=score) for at, score in ranked]
+    return one_piece(example, scored, positions)
+
+
+def points(example: Example) -> Pieces | Discarded:
+    """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
+    found = look(views.points_with_demonstrations, example)
+    if isinstance(found, Discarded):
+        return found
+    relation, positions = found
+    labelled = []
+    for at, label, marked in zip(positions, relation.labels, relation.demonstrations, strict=True):
+        # A demonstration goes without a label: it is taken for 1 again.
+        unsaid = marked and example.responses[at].label is None
+        plain = unjudged(example.responses[at])
+        labelled.append(replace(plain, label=None if unsaid else label, demonstration=marked))
+    return one_piece(example, labelled, positions)
+
+
+def unjudged(response: Response) -> Response:
+    """The response without what is said of it; who wrote it, and in which tokens, stays."""
+    return replace(bare(response), tokens=response.tokens)
+
+
+def one_piece(
+    example: Example,
+    responses: list[Response],
+    positions: tuple[int, ...],
+    comparisons: tuple[Comparison, ...] = (),
+) -> Pieces:
+    """The example with these responses and comparisons, and all else as it is."""
+    return (Piece(replace(example, responses=tuple(responses), comparisons=comparisons), positions),)
+
+
+def no_pair(example: Example, position: int) -> str:
+    """Why a comparison is no pair, as a clause."""
+    one = example.comparisons[position]
+    same = example.responses[one.better].content == example.responses[one.worse].content
+    return "its two responses are identical" if same else views.CONTRADICTING
+
+
+CANONICAL = Target("canonical", everything, example_to_row, "the canonical form", {})
+PAIRS = Target(
+    "pairs", pairs, example_to_row, "a file of pairs", {"response": NO_PAIR, "comparison": no_pair}
+)
+RANKINGS = Target("rankings", rankings, example_to_row, "a file of rankings", {"response": "it has no rank"})
+POINTS = Target("points", points, example_to_row, "a file of points", {"response": NO_LABEL})
+
+
+def trl_looked_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
+    """As `look`, where a row can hold the prompt: one that is answered already would be read as none."""
+    if ends_with_assistant(example.prompt.content):
+        return Discarded(PROMPT_ANSWERED, example.origin)
+    return look(view, example)
+
+
+def trl_pairs(example: Example) -> Pieces | Discarded:
+    """A row for each pair, with the scores of its sides, and their source where it is the same."""
+    found = trl_looked_at(views.pairs, example)
+    if isinstance(found, Discarded):
+        return found
+    relation, positions = found
+    pieces = []
+    for better, worse, _ in relation.pairs:
+        at = (positions[better], positions[worse])
+        chosen, rejected = (example.responses[position] for position in at)
+        if repeated_prompt(example.prompt.content, chosen.content, rejected.content):
+            continue
+        source = chosen.source if chosen.source == rejected.source else None
+        sides = tuple(Response(one.content, score=one.score, source=source) for one in (chosen, rejected))
+        pieces.append(Piece(replace(example, responses=sides, comparisons=(Comparison(0, 1),)), at))
+    return tuple(pieces) or Discarded(REPEATS, example.origin)
+
+
+def no_trl_pair(example: Example, position: int) -> str:
+    """Why a comparison is no row, as a clause."""
+    one = example.comparisons[position]
+    sides = (example.responses[one.better].content, example.responses[one.worse].content)
+    repeated = sides[0] != sides[1] and repeated_prompt(example.prompt.content, *sides)
+    return REPEATS if repeated else no_pair(example, position)
+
+
+def trl_points(example: Example, *, threshold: float | None) -> Pieces | Discarded:
+    """A row for each response that has a label; those at or above the threshold are true."""
+    found = trl_looked_at(views.points, example)
+    if isinstance(found, Discarded):
+        return found
+    relation, positions = found
+    pieces = []
+    for at, given in zip(positions, relation.labels, strict=True):
+        label = given if threshold is None else float(given >= threshold)
+        if label in (0, 1):
+            pieces.append(single(example, at, replace(bare(example.responses[at]), label=label)))
+    return tuple(pieces) or Discarded("no label is true or false", example.origin)
+
+
+def no_trl_point(example: Example, position: int) -> str:
+    """Why a response is no row, as a clause."""
+    found = look(views.points, example)
+    return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
+
+
+def trl_demonstrations(example: Example) -> Pieces | Discarded:
+    """A row for each response to imitate."""
+    found = trl_looked_at(views.demonstrations, example)
+    if isinstance(found, Discarded):
+        return found
+    marked = ((at, replace(bare(example.responses[at]), demonstration=True)) for at in found[1])
+    return tuple(single(example, at, response) for at, response in marked)
+
+
+def single(example: Example, position: int, response: Response) -> Piece:
+    """The example with one response and no comparisons."""
+    return Piece(replace(example, responses=(response,), comparisons=()), (position,))
+
+
+def pair_row(piece: Example) -> dict[str, object]:
+    """`{"prompt": ..., "chosen": ..., "rejected": ..., "score_chosen": ..., "score_rejected": ...}`."""
+    chosen, rejected = piece.responses
+    sides = {"chosen": content_json(chosen.content), "rejected": content_json(rejected.content)}
+    return trl_row(piece, **sides, score_chosen=chosen.score, score_rejected=rejected.score)
+
+
+def completion_row(piece: Example) -> dict[str, object]:
+    """`{"prompt": ..., "completion": ...}`, with `"label": true` or `false` where the response has a label."""
+    (response,) = piece.responses
+    label = None if response.label is None else response.label == 1
+    return trl_row(piece, completion=content_json(response.content), label=label)
+
+
+def messages_row(piece: Example) -> dict[str, object]:
+    """`{"messages": ...}`: the prompt and the response as one conversation."""
+    prompt, response = piece.prompt.content, piece.responses[0].content
+    assert not isinstance(prompt, str) and not isinstance(response, str)
+    return trl_row(piece, prompt=None, messages=content_json(prompt + response))
+
+
+def trl_row(piece: Example, **said: object) -> dict[str, object]:
+    """A row that says what is not None, who wrote the response, and what belongs to the prompt."""
+    asked = prompt_json(piece.prompt)
+    row = {"prompt": asked.pop("prompt"), **said, "source": piece.responses[0].source, **asked}
+    return {key: value for key, value in row.items() if value is not None}
+
+
+def is_conversation(piece: Example) -> bool:
+    """Whether prompt and response, put together, come apart again at the same place."""
+    prompt, response = piece.prompt.content, piece.responses[0].content
+    if isinstance(prompt, str) or isinstance(response, str):
+        return False
+    return split_at_last_request(prompt + response) == (prompt, response)
+
+
+TRL_PAIRS = Target(
+    "TRL's pairs",
+    trl_pairs,
+    pair_row,
+    "a row of TRL's pairs",
+    {
+        "response": NO_PAIR,
+        "comparison": no_trl_pair,
+        "probability": "a row of TRL's pairs is a plain preference",
+        "source": "a row of TRL's pairs has two sides with one source",
+    },
+)
+
+
+def trl_points_target(threshold: float | None) -> Target:
+    """Rows of prompt, completion and label."""
+    take = partial(trl_points, threshold=threshold)
+    dropped: dict[str, str | Because] = {
+        "response": no_trl_point,
+        "label": "the threshold made another of it",
+    }
+    return Target("TRL's points", take, completion_row, "a row of TRL's points", dropped)
+
+
+def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
+    """Rows of messages where every demonstration is a conversation that comes apart again, else prompts and
+    completions: one file holds one layout.
+    """
+    made = [one for one in map(trl_demonstrations, examples) if not isinstance(one, Discarded)]
+    whole = all(is_conversation(piece.example) for pieces in made for piece in pieces)
+    row, name = messages_row if whole else completion_row, "TRL's demonstrations"
+    return Target(
+        name,
+        trl_demonstrations,
+        row,
+        f"a row of {name}",
+        {"response": "nothing says that it is to be imitated"},
+    )
+
+
+def usual_kind(examples: Sequence[Example]) -> str:
+    """Pairs if there are comparisons, else points if there are labels, else demonstrations; scores alone
+    rank, so that they give pairs.
+    """
+    found = count(examples)
+    if found.comparisons:
+        return "pairs"
+    return "points" if found.labelled else "demonstrations" if found.demonstrations else "pairs"

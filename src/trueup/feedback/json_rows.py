@@ -1,0 +1,229 @@
+"""The rows of a file of JSON with their numbers: JSON lines or a JSON array, told apart by content.
+
+A row that is not sound says why, so that the reader decides whether that is fatal. In an array nothing can be read
+after a fault of syntax; there it is raised.
+"""
+
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from trueup.errors import InputError
+from trueup.feedback.fields import described
+from trueup.words import printable, shortened
+
+OBJECTS = "put one whole JSON object on each line"
+CSV_HINT = " (or, where it is CSV, let its name end in .csv or .tsv)"
+TOO_DEEP = "lists or objects are nested too deeply"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A file in memory, without its gzip wrapping and byte order mark."""
+
+    path: str
+    sha256: str
+    """Of the bytes of the file as it lies on disk."""
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An object of a file: `Row(3, {"prompt": "2 + 2 =", "completion": "4"})`."""
+
+    number: int
+    """1-based: the line of a file of JSON lines or CSV, the item of an array, the row of a table."""
+    value: Mapping[str, object] = field(default_factory=dict)
+    error: str = ""
+    """Why the row cannot be read, with its place; empty where it can."""
+    empty: tuple[str, ...] = ()
+    """Columns of CSV whose field is empty in this row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """What stands in the place of a value whose key an object holds twice."""
+
+    key: str
+
+
+def json_rows(file: LoadedFile) -> Iterator[Row]:
+    """The rows of a file of JSON, in order; blank lines count as lines but are no rows.
+
+    Raises:
+        InputError: the file is an array whose syntax is broken, or one object that holds the rows as a list.
+    """
+    if file.data.lstrip()[:1] == b"[":
+        yield from array_rows(file)
+        return
+    last = file.data.rstrip().count(b"\n") + 1
+    first = True
+    for number, line in enumerate(io.BytesIO(file.data), start=1):
+        if not line.strip():
+            continue
+        row = line_row(line, number, file.path, last=number == last)
+        if first and row.error and number < last:
+            refuse_wrapped(file)
+        yield row
+        first = False
+
+
+def array_rows(file: LoadedFile) -> Iterator[Row]:
+    """One row an item of the array."""
+    text = decoded(file.data, file.path)
+    try:
+        items = parsed(text)
+    except json.JSONDecodeError as error:
+        remedy = (
+            "the array is cut off: make or copy the file again" if is_cut(error) else "mend the array there"
+        )
+        raise InputError(syntax_error(file.path, error, "array", remedy)) from None
+    assert isinstance(items, list)
+    for number, item in enumerate(items, start=1):
+        yield checked(item, number, file.path)
+
+
+def line_row(line: bytes, number: int, path: str, *, last: bool) -> Row:
+    """The row of one line."""
+    try:
+        text = decoded(line, path, number).removeprefix("\ufeff").rstrip("\r\n")
+        return checked(parsed(text), number, path)
+    except json.JSONDecodeError as error:
+        if is_cut(error) and last:
+            remedy = "the last line is cut off: delete it, or make or copy the file again"
+        elif is_cut(error):
+            remedy = f"the object does not end on its line: {OBJECTS}"
+        else:
+            nothing = not text[: error.pos].strip() and number == 1
+            remedy = OBJECTS + (CSV_HINT if nothing else "")
+        return Row(number, error=syntax_error(path, error, "object", remedy, number))
+    except InputError as error:
+        return Row(number, error=str(error))
+
+
+def refuse_wrapped(file: LoadedFile) -> None:
+    """Refuse one object over several lines that holds the rows as a list; do nothing for any other file."""
+    try:
+        whole = json.loads(file.data)
+    except (ValueError, RecursionError):
+        return
+    for key, value in whole.items() if isinstance(whole, dict) else ():
+        first = value[0] if isinstance(value, list) and value else None
+        if isinstance(first, dict) and not {"role", "from"} & first.keys():  # turns are no rows
+            remedy = "write that list alone, or one of its objects on each line"
+            raise InputError(f"{file.path}: the rows are wrapped in {printable(key)!r}: {remedy}")
+
+
+def decoded(data: bytes, path: str, line: int = 1) -> str:
+    """Bytes as text; every byte must be UTF-8. They begin at the given line of the file."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start - (data.rfind(b"\n", 0, error.start) + 1)
+        line += data.count(b"\n", 0, error.start)
+        raise InputError(
+            f"{path}:{line}: byte 0x{data[error.start]:02x} at byte offset {at} of the line is not UTF-8; convert the "
+            "file, e.g. with `iconv -f ISO-8859-1 -t UTF-8`"
+        ) from None
+
+
+def parsed(text: str) -> object:
+    """The JSON value that a text is; of a key that stands twice in an object, `Repeated`.
+
+    Raises:
+        json.JSONDecodeError: it is none.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=with_repeated)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise json.JSONDecodeError(TOO_DEEP, text, 0) from None
+    except ValueError:
+        raise json.JSONDecodeError("a number has too many digits", text, 0) from None
+
+
+def with_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of these keys and values."""
+    made: dict[str, object] = {}
+    for key, value in pairs:
+        made[key] = Repeated(key) if key in made else value
+    return made
+
+
+def checked(value: object, number: int, path: str) -> Row:
+    """The row, if it is an object whose keys are unique, whose numbers are finite and whose text is text."""
+    if not isinstance(value, dict):
+        problem: str | None = f"a row must be an object {{...}}; found {described(value)}"
+    else:
+        try:
+            problem = first_fault(value, "")
+        except RecursionError:
+            problem = TOO_DEEP
+        if problem is None:
+            return Row(number, value)
+    return Row(number, error=f"{path}:{number}: {problem}")
+
+
+def first_fault(value: object, path: str) -> str | None:
+    """The first value that JSON as such does not allow, with its key path; None where all is well."""
+    if isinstance(value, str):
+        if not is_text(value):
+            return (
+                f"{path}: the text holds half a character (a lone surrogate, \\ud800 to \\udfff); remove it"
+            )
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f"{path}: found {value}; numbers must be finite: leave the row or the key out"
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            inner = f"{path}.{printable(key)}" if path else printable(key)
+            if fault := first_fault(key, "a key") or first_fault(one, inner):
+                return fault
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            if fault := first_fault(one, f"{path}[{index}]"):
+                return fault
+    elif isinstance(value, Repeated):
+        return f"the key {shortened(value.key)} stands twice in one object; keep one of them"
+    elif value is not None and not isinstance(value, int):
+        what = "binary data" if isinstance(value, bytes) else f"a value of the type {type(value).__name__}"
+        return f"{path}: found {what}, which JSON does not have; leave the column out"
+    return None
+
+
+def is_text(value: str) -> bool:
+    """Whether a text can be written as UTF-8."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_cut(error: json.JSONDecodeError) -> bool:
+    """Whether the text seems to end too early."""
+    return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+
+
+def what_is_wrong(error: json.JSONDecodeError, of: str) -> str:
+    """The fault in our own words: `expecting ',' delimiter`."""
+    if error.msg == "Extra data":
+        return f"more text after the end of the {of}"
+    problem = error.msg.removesuffix(" at").removesuffix(" starting")
+    return problem[:1].lower() + problem[1:]
+
+
+def syntax_error(
+    path: str, error: json.JSONDecodeError, of: str, remedy: str, line: int | None = None
+) -> str:
+    """A fault of syntax: file:line:column, what is wrong, an excerpt, the remedy."""
+    text, at = error.doc.split("\n")[error.lineno - 1], error.colno - 1
+    start = max(0, at - 20)
+    excerpt = ("..." if start else "") + text[start : at + 20].rstrip()
+    more = "..." if at + 20 < len(text.rstrip()) else ""
+    near = f" near {excerpt + more!r}" if excerpt else ""
+    where = f"{path}:{line or error.lineno}:{error.colno}"
+    return f"{where}: not JSON: {what_is_wrong(error, of)}{near}; {remedy}"
