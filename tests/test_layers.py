@@ -16,7 +16,7 @@ SOURCE = Path(trueup.__file__).parent
 
 LAYERS = (
     ("errors", "words"),
-    ("display", "files", "journal", "paths", "stop"),
+    ("display", "files", "journal", "paths", "stop", "trial"),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),
     ("objectives", "models"),

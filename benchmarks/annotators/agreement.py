@@ -27,7 +27,7 @@ import typer
 
 from trueup.annotators.judge import Verdict
 from trueup.annotators.local import load_local_annotator
-from trueup.annotators.transcript import answered, asked
+from trueup.annotators.question import answered, transcript
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.errors import TrueupError
@@ -124,7 +124,7 @@ def read_pairs(data: Path) -> list[Pair]:
         if one == other:
             continue
         first = float(example.comparisons[0].better == 0) if example.comparisons else 0.5
-        key = (asked(example.prompt).removeprefix("Human: "), min(one, other), max(one, other))
+        key = (transcript(example.prompt).removeprefix("Human: "), min(one, other), max(one, other))
         people.setdefault(key, []).append(first if one < other else 1 - first)
     return [Pair(prompt, (one, other), tuple(said)) for (prompt, one, other), said in people.items()]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trueup.annotators import comparing
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Opinion, Question, Unreadable, Verdict
-from trueup.annotators.templates import load_template
+from trueup.annotators.question import load_question
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
@@ -42,7 +42,7 @@ class Scripted:
 
 
 def annotator(judge: Scripted, **options: object) -> ComparingAnnotator:
-    return ComparingAnnotator(judge, load_template("helpfulness"), **options)  # type: ignore[arg-type]
+    return ComparingAnnotator(judge, load_question("helpfulness"), **options)  # type: ignore[arg-type]
 
 
 def example(*responses: str, prompt: str = "Which?", row: int = 1) -> Example:
@@ -257,7 +257,7 @@ def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
     assert all("\nPrefer the green one.\n" in question.text for question in judge.blocks[0])
     bare = tmp_path / "bare.jinja"
     bare.write_text("{{ first }}\n{{ second }}\nAnswer=")
-    template = load_template(str(bare))
+    template = load_question(str(bare))
     ComparingAnnotator(judge, template)
     with pytest.raises(
         InputError, match=r"bare\.jinja: the template has no place for the instruction; write {{ inst"
@@ -280,7 +280,7 @@ def test_a_template_that_fails_on_an_example_names_it(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"^a\.jsonl:5: .*cuts\.jinja: the template does not show first whole"
     ):
-        ComparingAnnotator(Scripted(soft), load_template(str(cuts))).annotate(
+        ComparingAnnotator(Scripted(soft), load_question(str(cuts))).annotate(
             [example("a" * 3000, "b", row=5)]
         )
 

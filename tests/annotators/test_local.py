@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from trueup.annotators.judge import Question, Unreadable, Verdict
 from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_local_annotator
+from trueup.annotators.question import pose
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.errors import AnnotatorError, InputError, Stopped
@@ -228,7 +229,7 @@ def test_probabilities_from_a_folder_are_the_library_s(tiny_model: Path, templat
     labels = [[tokenizer.convert_tokens_to_ids(n)] for n in "12"]
     shares = []
     for first, second in (("a pear", "yes"), ("yes", "a pear")):
-        text = made.template.render(Prompt("What?"), first, second)
+        text = pose(made.template, Prompt("What?"), first, second).text
         ids = tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
         )

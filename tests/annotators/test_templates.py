@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from trueup.annotators.question import pose
+from trueup.annotators import template as template_module
+from trueup.annotators.question import load_question, pose
 from trueup.annotators.quoting import boundary_of
-from trueup.annotators.templates import TEMPLATES, load_template, template_source
-from trueup.annotators.templates import template as template_module
+from trueup.annotators.template import template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Prompt
+from trueup.settings.annotator_settings import TEMPLATES
 
 SMALL = "Which is better?\n{{ prompt }}\n1:\n{{ first }}\n2:\n{{ second }}\nAnswer="
 
@@ -25,7 +26,7 @@ def saved(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_templates_that_come_with_trueup(name: str) -> None:
     """Preamble, what is to be judged, ending, as in the papers; the answer follows the last character."""
-    text = pose(load_template(name), Prompt("What is it?"), "A plum.", "A pear.").text
+    text = pose(load_question(name), Prompt("What is it?"), "A plum.", "A pear.").text
     mark = boundary_of(("What is it?", "A plum.", "A pear."))
     places = [text.index(part) for part in ("You are an expert", mark, "What is it?", "A plum.", "A pear.")]
     assert places == sorted(places)
@@ -37,7 +38,7 @@ def test_templates_that_come_with_trueup(name: str) -> None:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_an_instruction_stands_in_place_of_what_to_prefer(name: str) -> None:
-    template = load_template(name)
+    template = load_question(name)
     own = pose(template, Prompt("p"), "a", "b").text.splitlines()
     steered = pose(template, Prompt("p"), "a", "b", instruction="Prefer the short one.").text.splitlines()
     changed = [(old, new) for old, new in zip(own, steered, strict=True) if old != new]
@@ -55,14 +56,14 @@ def test_the_templates_differ_in_what_the_papers_say() -> None:
 
 
 def test_templates_are_packaged_beside_their_reader() -> None:
-    packaged = {entry.name for entry in files("trueup.annotators.templates").iterdir()}
+    packaged = {entry.name for entry in files("trueup.annotators").joinpath("templates").iterdir()}
     assert {f"{name}.jinja" for name in TEMPLATES} <= packaged
     assert all(template_source(name).isascii() for name in TEMPLATES)
 
 
 def test_a_copy_of_a_template_is_the_template(tmp_path: Path) -> None:
-    copy = load_template(saved(tmp_path, template_source("summary")))
-    assert pose(copy, Prompt("p"), "a", "b") == pose(load_template("summary"), Prompt("p"), "a", "b")
+    copy = load_question(saved(tmp_path, template_source("summary")))
+    assert pose(copy, Prompt("p"), "a", "b") == pose(load_question("summary"), Prompt("p"), "a", "b")
 
 
 def test_a_conversation_is_shown_as_lines() -> None:
@@ -76,7 +77,7 @@ def test_a_conversation_is_shown_as_lines() -> None:
     turns = (Message("assistant", "Rain."), Message("tool", "x"), Message("assistant", "Yes."))
     tools = ({"function": {"name": "look"}},)
     text = pose(
-        load_template("helpfulness"), Prompt(talk, tools), turns, (Message("assistant", "Sun."),)
+        load_question("helpfulness"), Prompt(talk, tools), turns, (Message("assistant", "Sun."),)
     ).text
     assert (
         '>\nTools: [{"function": {"name": "look"}}]\n\nSystem: Be brief.\n\nHuman: Weather?\n\n'
@@ -110,19 +111,19 @@ def test_a_conversation_is_shown_as_lines() -> None:
 def test_a_template_that_cannot_be_used_is_refused(source: str, message: str, tmp_path: Path) -> None:
     name = saved(tmp_path, source)
     with pytest.raises(InputError, match="^" + re.escape(name) + message) as caught:
-        load_template(name)
+        load_question(name)
     assert "\n" not in str(caught.value)
 
 
 def test_a_template_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_module, "SECONDS", 0.2)
+    monkeypatch.setattr(template_module, "SECONDS", 2.0)
     loops = "{% for a in first %}" * 6 + "{% endfor %}" * 6
-    with pytest.raises(InputError, match=r"mine\.jinja: the template was stopped after 0\.2 seconds"):
-        load_template(saved(tmp_path, SMALL.replace("Answer", loops + "Answer")))
+    with pytest.raises(InputError, match=r"mine\.jinja: the template was stopped after 2 seconds"):
+        load_question(saved(tmp_path, SMALL.replace("Answer", loops + "Answer")))
 
 
 def test_what_is_cut_only_when_it_is_long_is_refused_when_it_is(tmp_path: Path) -> None:
-    template = load_template(saved(tmp_path, SMALL.replace("{{ first }}", "{{ first[:5000] }}")))
+    template = load_question(saved(tmp_path, SMALL.replace("{{ first }}", "{{ first[:5000] }}")))
     pose(template, Prompt("p"), "a" * 900, "b")
     with pytest.raises(InputError, match=r"mine\.jinja: the template does not show first whole"):
         pose(template, Prompt("p"), "a" * 9000, "b")
@@ -137,7 +138,7 @@ def test_what_is_cut_only_when_it_is_long_is_refused_when_it_is(tmp_path: Path) 
         ),
         (
             "none/x.jinja",
-            "template none/x.jinja: no such file; give helpfulness, harmlessness or summary, or a file",
+            "template none/x.jinja: no such file; give helpfulness, harmlessness, summary, or a file",
         ),
         (".", "template '.': the file cannot be read: Is a directory"),
         ("latin", "template 'latin': the file cannot be read: not text in UTF-8"),
@@ -150,13 +151,13 @@ def test_a_template_that_is_not_there(
     monkeypatch.chdir(tmp_path)
     Path("latin").write_bytes(b"{{ first }} \xe9")
     with pytest.raises(InputError) as caught:
-        load_template(name)
+        load_question(name)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
 def test_the_source_of_a_template_that_is_not_there() -> None:
     with pytest.raises(
-        InputError, match=r"no template 'summry'; did you mean 'summary'\?; there is helpfulness,"
+        InputError, match=r"no template 'summry'; did you mean 'summary'\?; there are helpfulness,"
     ):
         template_source("summry")

@@ -13,8 +13,14 @@ from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.gathering.rewriting import rewrite
-from trueup.gathering.rewriting.demonstrator import EMPTY, REPEATS, Demonstrator, load_demonstrator
-from trueup.gathering.rewriting.pair import Pair, pair_of
+from trueup.gathering.rewriting.demonstrator import (
+    EMPTY,
+    REPEATS,
+    Demonstrator,
+    Pair,
+    load_demonstrator,
+    pair_of,
+)
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 KEY = "canary-7d1f5a"

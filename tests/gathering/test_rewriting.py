@@ -6,13 +6,23 @@ from typing import Any
 import pytest
 
 from trueup.annotators.asker import NoAnswer, read_reply
+from trueup.annotators.template import template_source
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.feedback.views import points_with_demonstrations
-from trueup.gathering.rewriting.asking import make_asking, source_of
-from trueup.gathering.rewriting.demonstrator import CUT_OFF, EMPTY, REPEATS, TURNS, fault, read_demonstration
-from trueup.gathering.rewriting.pair import WITH_TOOLS, Pair, pair_of
+from trueup.gathering.rewriting.demonstrator import (
+    CUT_OFF,
+    EMPTY,
+    REPEATS,
+    TURNS,
+    WITH_TOOLS,
+    Pair,
+    fault,
+    make_asking,
+    pair_of,
+    read_demonstration,
+)
 
 
 def pair(prompt: Any = "p", chosen: Any = "good", rejected: Any = "bad") -> Pair:
@@ -140,7 +150,7 @@ def test_a_template_of_the_user(tmp_path: Path) -> None:
     file.write_text("{# mine #}Say it better: {{ prompt }} | {{ instruction }}\n")
     (message,) = make_asking(str(file), "shorter")(pair("2 + 2 ="))
     assert message["content"].startswith("Say it better: <") and message["content"].endswith("> | shorter")
-    file.write_text(source_of("improve"))
+    file.write_text(template_source("improve"))
     assert make_asking(str(file), None)(pair()) == make_asking("improve", None)(pair())
 
 
@@ -150,7 +160,7 @@ def test_a_template_of_the_user(tmp_path: Path) -> None:
         ("{{ prompt ", ":1: unexpected end of template"),
         (
             "{{ promt }}",
-            ": a template knows no promt; did you mean 'prompt'?; it may use prompt, chosen, instruction",
+            ":1: a template knows no promt; did you mean 'prompt'?; it may use prompt, chosen, instruction",
         ),
         ("{{ chosen }}", ": the template never shows {{ prompt }}, so that nothing can be written to it"),
         (
@@ -171,7 +181,7 @@ def test_a_template_that_is_not_there_or_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rewrite_template imporve: no such file; did you mean 'improve'"):
         make_asking("imporve", None)
     (tmp_path / "mine.jinja").write_text("{{ prompt.__class__ }}")
-    with pytest.raises(InputError, match=r"mine\.jinja: access to attribute '__class__'"):
+    with pytest.raises(InputError, match=r"mine\.jinja:1: access to attribute '__class__'"):
         make_asking(str(tmp_path / "mine.jinja"), None)(pair())
 
 

@@ -10,7 +10,7 @@ from itertools import combinations
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.judge import Judge, Opinion, Question, Unreadable, Verdict
 from trueup.annotators.question import pose
-from trueup.annotators.templates import Template
+from trueup.annotators.template import Template
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, content_key

@@ -13,7 +13,7 @@ from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.budget import Spent
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
-from trueup.annotators.templates import load_template
+from trueup.annotators.question import load_question
 from trueup.annotators.verdicts import by_log_probs, by_words
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError
@@ -226,7 +226,7 @@ def load_endpoint_annotator(choice: EndpointAnnotator, *, spent: Path | None = N
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
         CheckpointError: what was spent cannot be read.
     """
-    template = load_template(choice.template)
+    template = load_question(choice.template)
     asker = make_asker(choice, cached="judgements", spent=spent)
     return ComparingAnnotator(
         EndpointJudge(asker, choice),

@@ -13,8 +13,8 @@ import torch
 from trueup import stop
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
-from trueup.annotators.question import pose
-from trueup.annotators.templates import Template, load_template
+from trueup.annotators.question import load_question, pose
+from trueup.annotators.template import Template
 from trueup.batch.batch import cut
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
@@ -174,7 +174,7 @@ def load_local_annotator(
         InputError: the template or the model's folder cannot be used, the labels are not tokens of the model, or its
             log-probabilities cannot be reproduced.
     """
-    template = load_template(choice.template)
+    template = load_question(choice.template)
     placed = pick_device(device)
     precision = pick_autocast("auto", placed)
     loaded = load(

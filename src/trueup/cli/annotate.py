@@ -25,9 +25,9 @@ def annotate(context: typer.Context) -> None:
         print_help(command, [annotate.__doc__ or ""], settings.items())
         return
     if name := given.more.get("show_template"):
-        from trueup.gathering.templates import source_of
+        from trueup.annotators.template import template_source
 
-        typer.echo(source_of(name), nl=False)
+        typer.echo(template_source(name), nl=False)
         return
     typed_settings = typed(AnnotateSettings, command.layer(given), command)
     from trueup.display import shown

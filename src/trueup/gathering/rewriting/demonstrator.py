@@ -1,22 +1,36 @@
-"""A model at an endpoint that writes demonstrations: within a budget, and none of them paid for twice."""
+"""Demonstrations from a stronger model in place of chosen responses, as in the golden data of the ULMA paper.
+
+Cai et al., 2023, https://arxiv.org/abs/2312.02554, have the chosen responses of pairs written anew by a stronger model,
+to be imitated, and keep the rejected ones as points with the label 0. The model is asked through an endpoint, within a
+budget, and no demonstration is paid for twice.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trueup.annotators.asker import Asker, NoAnswer, Reply, make_asker
+from trueup.annotators.question import answered, transcript
+from trueup.annotators.template import IMPROVE, load_template
 from trueup.endpoints.client import Refused
-from trueup.errors import AnnotatorError
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback import views
 from trueup.feedback.groups import Discarded
-from trueup.gathering.rewriting.asking import Ask, Messages, make_asking
-from trueup.gathering.rewriting.pair import Pair, spoken
+from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
+from trueup.feedback.records import Content, Example, Message, Response, content_key
+from trueup.feedback.turns import message_json
 from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.words import shortened
 
+Messages = list[dict[str, Any]]
+
+ANSWER = "answer"
+"""Asks the conversation itself; `improve` and a user's template ask to improve the response that was chosen."""
+VARIABLES = ("prompt", "chosen", "instruction", "boundary")
 FEWEST = 20
 """Demonstrations below which a share of them says nothing."""
 TURN = re.compile(r"(^|\n)\s*(Human|Assistant|User)\s*:|<\|[^|<>\n]{1,40}\|>")
@@ -26,6 +40,126 @@ CUT_OFF = "the demonstration was cut off at its longest length (rewrite_tokens)"
 EMPTY = "the demonstration is empty"
 TURNS = "the demonstration goes on with turns of a conversation"
 REPEATS = "the demonstration repeats a rejected response"
+WITH_TOOLS = "the prompt declares tools, which a demonstration in words does not call"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two sides of an example."""
+
+    example: Example
+    chosen: Response
+    """The one that is replaced; of several that were never rejected the first."""
+    rejected: tuple[Response, ...]
+    """Those that were rejected and never chosen."""
+
+    @property
+    def left_out(self) -> int:
+        """Responses that are neither replaced nor kept."""
+        return len(self.example.responses) - 1 - len(self.rejected)
+
+    def rewritten(self, text: str, source: str) -> Example:
+        """The example with a demonstration in place of the chosen response, and the rejected ones as points.
+
+        A demonstration begins with the same white space as the response it replaces.
+        """
+        before = spoken(self.chosen.content)
+        lead = before[: len(before) - len(before.lstrip())]
+        plain = isinstance(self.example.prompt.content, str)
+        content: Content = f"{lead}{text.strip()}" if plain else (Message("assistant", text.strip()),)
+        points = [replace(one, score=None, label=0.0, demonstration=False) for one in self.rejected]
+        responses = (Response(content, demonstration=True, source=source), *points)
+        return replace(self.example, responses=responses, comparisons=())
+
+
+def pair_of(example: Example) -> Pair | Discarded:
+    """The two sides of an example, as training by pairs would see them."""
+    if example.prompt.tools:
+        return Discarded(WITH_TOOLS, example.origin)
+    paired = views.pairs(example)
+    if isinstance(paired, Discarded):
+        return paired
+    keys = [content_key(content) for content in paired.responses]
+    better = {keys[one] for one, _, _ in paired.relation.pairs}
+    worse = {keys[one] for _, one, _ in paired.relation.pairs}
+    by_key = {content_key(one.content): one for one in reversed(example.responses)}
+    chosen = [one for key, one in reversed(by_key.items()) if key in better - worse]
+    rejected = tuple(one for key, one in reversed(by_key.items()) if key in worse - better)
+    if not chosen or not rejected:
+        return Discarded(views.CONTRADICTING, example.origin)
+    return Pair(example, chosen[0], rejected)
+
+
+def spoken(response: Content) -> str:
+    """What a response says, its turns behind each other."""
+    return response if isinstance(response, str) else "\n\n".join(one.content for one in response)
+
+
+Ask = Callable[[Pair], Messages]
+"""A pair -> the messages of a request."""
+
+
+def make_asking(template: str, instruction: str | None) -> Ask:
+    """How a pair is put to the model.
+
+    Args:
+        template: `answer`, `improve`, or a file with a Jinja template.
+        instruction: what the demonstrations should be like, in words.
+
+    Raises:
+        InputError: there is no such template, or it cannot be used.
+    """
+    if template == ANSWER:
+        return lambda pair: conversation(pair, instruction)
+    texts = {"prompt": "p" * 99, "chosen": "c" * 999}
+    loaded = load_template(
+        template, setting="rewrite_template", known=(ANSWER, IMPROVE), variables=VARIABLES, texts=texts
+    )
+    if "prompt" not in loaded.used:
+        raise InputError(
+            f"{template}: the template never shows {{{{ prompt }}}}, so that nothing can be written to it"
+        )
+    if instruction is not None and not loaded.takes_instruction:
+        raise InputError(
+            f"{template}: the template has no place for annotator.instruction; write {{{{ instruction }}}} there, or "
+            "leave the instruction out"
+        )
+
+    def ask(pair: Pair) -> Messages:
+        texts = {"prompt": transcript(pair.example.prompt), "chosen": answered(pair.chosen.content)}
+        text, _ = loaded.render(texts, instruction=instruction)
+        return [{"role": "user", "content": text}]
+
+    return ask
+
+
+def conversation(pair: Pair, instruction: str | None) -> Messages:
+    """The prompt as the messages of a conversation; raw text in HH's form is taken apart, any other is one request.
+
+    An instruction goes before it all, behind what a system prompt says already.
+    """
+    prompt = pair.example.prompt.content
+    messages = _turns(prompt) if isinstance(prompt, str) else [message_json(one) for one in prompt]
+    if instruction is None:
+        return messages
+    if messages and messages[0]["role"] == "system":
+        said = f"{messages[0]['content']}\n\n{instruction}"
+        return [{**messages[0], "content": said}, *messages[1:]]
+    return [{"role": "system", "content": instruction}, *messages]
+
+
+def _turns(text: str) -> Messages:
+    parts = re.split(f"({re.escape(HUMAN)}|{re.escape(ASSISTANT)})", text)
+    roles = {HUMAN: "user", ASSISTANT: "assistant"}
+    turns: Messages = [
+        {"role": roles[mark], "content": said.strip()}
+        for mark, said in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+    if parts[0].strip():
+        turns.insert(0, {"role": "system" if turns else "user", "content": parts[0].strip()})
+    if not turns:
+        return [{"role": "user", "content": text}]
+    return turns[:-1] if turns[-1:] == [{"role": "assistant", "content": ""}] else turns
 
 
 @dataclass(frozen=True, slots=True)

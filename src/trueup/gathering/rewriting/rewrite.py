@@ -13,8 +13,7 @@ from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example
 from trueup.gathering.judging import left_out, spent, summed
 from trueup.gathering.resumable import Work
-from trueup.gathering.rewriting.demonstrator import Demonstrator
-from trueup.gathering.rewriting.pair import Pair, pair_of, spoken
+from trueup.gathering.rewriting.demonstrator import Demonstrator, Pair, pair_of, spoken
 from trueup.words import counted
 
 CHUNK = 32

@@ -1,0 +1,40 @@
+"""Code of others that may never end, such as a template, is tried once in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+CALL = (
+    "import json, sys; from importlib import import_module; module, _, name = sys.argv[1].partition(':'); "
+    "getattr(import_module(module), name)(*json.load(sys.stdin))"
+)
+
+
+def try_in_child(function: str, *arguments: object, seconds: float) -> None:
+    """Call a function in another process of Python.
+
+    Args:
+        function: `MODULE:FUNCTION`.
+        arguments: JSON-ready.
+        seconds: after which the process is ended, its start included.
+
+    Raises:
+        TimeoutError: it was ended.
+        RuntimeError: the call raised or the process broke; with the last line that it said.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", CALL, function],
+            input=json.dumps(arguments),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"{function} took more than {seconds:g} seconds") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise RuntimeError(said[-1] if said else f"the process ended with {done.returncode}")
