@@ -15,7 +15,7 @@ from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.feedback.groups import Group, PairRelation
 from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
-from trueup.feedback.turns_in_loss import every_turn
+from trueup.feedback.turns import every_turn
 from trueup.feedback.views import pairs
 from trueup.models.causal import CausalModel
 

@@ -11,7 +11,7 @@ from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.layouts.layout import JUDGEMENTS
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Response
-from trueup.feedback.turns_in_loss import is_learned
+from trueup.feedback.turns import is_learned
 
 Write = Callable[..., Path]
 Convert = Callable[..., Example]

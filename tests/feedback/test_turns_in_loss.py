@@ -3,7 +3,7 @@
 import pytest
 
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
-from trueup.feedback.turns_in_loss import every_turn, is_learned, turns_in_loss
+from trueup.feedback.turns import every_turn, is_learned, turns_in_loss
 
 SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Why?"), Message("user", "And?")
 SO, NO, YES = (Message("assistant", said) for said in ("So.", "No.", "Yes."))

@@ -12,7 +12,7 @@ from trueup.batch.placeholders import Marked, marked, spelled, unmarked
 from trueup.batch.time_limit import within
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
-from trueup.feedback.turns_in_loss import is_learned
+from trueup.feedback.turns import is_learned
 
 SECONDS = 10.0
 """How long a template may take over one conversation."""

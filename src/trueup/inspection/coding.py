@@ -10,7 +10,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback.groups import Group
 from trueup.feedback.records import Example
-from trueup.feedback.turns_in_loss import Turns
+from trueup.feedback.turns import Turns
 from trueup.model_folder import WORLD, check_model
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 

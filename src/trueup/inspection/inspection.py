@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trueup.errors import InputError
 from trueup.feedback.records import Example
-from trueup.feedback.turns_in_loss import turns_in_loss
+from trueup.feedback.turns import turns_in_loss
 from trueup.inspection.checks import problems_of_examples, problems_of_overlap
 from trueup.inspection.collected import Part, collect, problems_of_reading
 from trueup.inspection.judgements import Shared, shared_prompts

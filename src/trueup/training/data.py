@@ -101,16 +101,13 @@ def view_all(settings: RunSettings, method: Method[Any, Any, Any], examples: Seq
         held_out, fingerprints = other.examples, other.fingerprints
         _check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)
-    for line in preprocessing.fitted.lines:
-        data_logger.info(line)
+    preprocessing.fitted.log()
     spoken = preprocessing.rewrite(training)
     for check in method.checks:
         check(spoken.examples)
     viewed = apply(method.view, spoken.examples)
     for line in (*spoken.lines, *viewed.lines()):
         data_logger.info(line)
-    for line in preprocessing.fitted.warnings:
-        logger.warning(line)
     return Texts(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
 

@@ -22,7 +22,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.records import Example, Origin, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
-from trueup.feedback.turns_in_loss import Spoken, turns_in_loss
+from trueup.feedback.turns import LearnedTurns, turns_in_loss
 from trueup.feedback.viewed import Viewed, look
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
@@ -61,7 +61,7 @@ class Preprocessing:
         fitted = fit_all(method.transforms, examples)
         return cls(method, settings, fitted, [example.prompt for example in examples[:SHOWN_TO_CHECK]])
 
-    def rewrite(self, examples: Sequence[Example]) -> Spoken:
+    def rewrite(self, examples: Sequence[Example]) -> LearnedTurns:
         """Examples, training or held out, as the view is shown them."""
         # The turns come after the transforms: two conversations that only begin alike are not one prompt.
         return turns_in_loss(self.fitted.rewrite(examples), self.settings.turns)

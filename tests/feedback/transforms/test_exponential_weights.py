@@ -21,7 +21,7 @@ def test_by_hand() -> None:
     expected = [1.0, math.exp(0.5), 20.0, None, math.exp(-2.0)]
     assert [response.score for response in made.responses] == pytest.approx(expected)
     total, squares = 1 + math.exp(0.5) + 20, 1 + math.exp(1) + 400
-    assert fitted.lines[-1] == (
+    assert fitted.found[-1] == (
         f"weights exp(r / 2): effective sample size {total**2 / squares:.1f} of 3 responses (42 %), 1 clipped to 20"
     )
     assert len(fitted.warnings) == 1 and fitted.warnings[0].startswith(

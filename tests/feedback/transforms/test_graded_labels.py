@@ -28,7 +28,7 @@ def test_min_max_is_measured_on_training_and_clips_what_is_held_out() -> None:
     training = scored(1.0, 3.0, 5.0, None)
     assert labels(GradedLabels("min-max"), training) == [0.0, 0.5, 1.0, None]
     assert labels(GradedLabels("min-max"), training, scored(0.0, 2.0, 9.0)) == [0.0, 0.25, 1.0]
-    assert GradedLabels("min-max").fit([training]).lines == (
+    assert GradedLabels("min-max").fit([training]).found == (
         "labels: scores of 3 responses, 1 is 0 and 5 is 1",
     )
 
@@ -72,7 +72,7 @@ def test_demonstrations_are_those_marked_and_those_labelled_so_much() -> None:
     assert marked(GradedLabels(demonstration_from=0.8)) == [True, True, True, False, False]
     assert marked(GradedLabels("min-max", demonstration_from=1.0)) == [True, False, True, True, False]
     fitted = GradedLabels(demonstration_from=0.8).fit([example])
-    assert fitted.lines == ("demonstrations: 2 responses labelled 0.8 or more, beside 1 marked",)
+    assert fitted.found == ("demonstrations: 2 responses labelled 0.8 or more, beside 1 marked",)
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_pairs_are_labelled_where_it_decides_who_is_a_demonstration() -> None:
     ]  # fmt: skip
     assert judged(GradedLabels()) == [(None, False)] * 3
     fitted = GradedLabels(demonstration_from=1.0).fit([example])
-    assert fitted.lines == ("demonstrations: 1 response labelled 1 or more, beside 0 marked",)
+    assert fitted.found == ("demonstrations: 1 response labelled 1 or more, beside 0 marked",)

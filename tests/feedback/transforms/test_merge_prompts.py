@@ -37,7 +37,7 @@ def test_by_hand() -> None:
         ),
         other,
     ]
-    assert fitted.lines == (
+    assert fitted.found == (
         "merged by prompt: 3 examples gave 2; 2 duplicate responses removed, 2 of them judged differently, which get "
         "the mean",
     )

@@ -35,7 +35,7 @@ def test_standardised_rewards_have_mean_0_and_standard_deviation_1(values: list[
 def test_by_hand() -> None:
     """1, 2 and 6: mean 3, unbiased standard deviation sqrt(7)."""
     fitted = StandardizedRewards().fit([scored(1.0, 2.0), scored(6.0, None)])
-    assert fitted.lines == ("rewards: scores of 3 responses, mean 3, standard deviation 2.646; standardised",)
+    assert fitted.found == ("rewards: scores of 3 responses, mean 3, standard deviation 2.646; standardised",)
     (made,) = fitted.rewrite([scored(3.0, 3.0 + 7**0.5, None)])
     assert [response.score for response in made.responses] == pytest.approx([0.0, 1.0, None])
 
@@ -57,7 +57,7 @@ def test_labels_stand_in_where_there_are_no_scores() -> None:
         Example(Prompt("q"), (Response("b", label=0.0),)),
     ]
     fitted = StandardizedRewards().fit(examples)
-    assert fitted.lines[0].startswith("rewards: labels of 2 responses, mean 0.5")
+    assert fitted.found[0].startswith("rewards: labels of 2 responses, mean 0.5")
     found = [example.responses[0].score for example in fitted.rewrite(examples)]
     assert found == pytest.approx([0.5**0.5, -(0.5**0.5)])
 
@@ -74,7 +74,7 @@ def test_one_kind_serves_all_examples() -> None:
     """Where any response has a score, a label is no reward."""
     examples = [scored(1.0, 3.0), Example(Prompt("q"), (Response("b", label=1.0),))]
     fitted = StandardizedRewards().fit(examples)
-    assert fitted.lines[1] == "rewards: 1 example without scores"
+    assert fitted.found[1] == "rewards: 1 example without scores"
     assert fitted.rewrite(examples)[1].responses[0].score is None
 
 

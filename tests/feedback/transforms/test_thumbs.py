@@ -34,7 +34,7 @@ def labels(example: Example) -> list[float | None]:
 def test_from_the_threshold_on_it_is_a_thumb_up(threshold: float, expected: list[float], said: str) -> None:
     fitted = Thumbs(threshold).fit([SCORED, JUDGED])
     assert labels(fitted.rewrite([SCORED])[0]) == expected
-    assert fitted.lines == (said,)
+    assert fitted.found == (said,)
     assert fitted.warnings == ()
 
 
@@ -50,7 +50,7 @@ def test_what_is_said_already_stays() -> None:
 def test_without_a_threshold_nothing_is_made() -> None:
     fitted = Thumbs(None).fit([SCORED, JUDGED])
     assert list(fitted.rewrite([SCORED, JUDGED])) == [SCORED, JUDGED]
-    assert fitted.lines == ()
+    assert fitted.found == ()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_by_hand() -> None:
     ]
     assert fitted.condition is not None
     assert (fitted.condition.reward, fitted.condition.highest) == (1.25, 1.25)
-    assert fitted.lines[-2:] == (
+    assert fitted.found[-2:] == (
         "condition at the end of the prompt, from ' [-2.0]' to ' [1.2]'; the finished model is asked with ' [1.2]'",
         "condition: 1 response without a reward not used",
     )

@@ -138,7 +138,7 @@ class ExponentialWeights:
         clipped = sum(weight >= self.largest for weight in weights)
         share = size / len(weights)
         lines = [
-            *self.rewards.fit(examples).lines,
+            *self.rewards.fit(examples).found,
             f"weights exp(r / {self.beta:g}): effective sample size {size:.1f} of {len(weights)} responses "
             f"({100 * share:.0f} %), {clipped} clipped to {self.largest:g}",
         ]
@@ -197,7 +197,7 @@ class WrittenReward:
             raise InputError(f"the condition cannot be written: {error}") from None
         lowest, highest = condition.words(found[0]), condition.words(found[-1])
         lines = [
-            *self.rewards.fit(examples).lines,
+            *self.rewards.fit(examples).found,
             f"condition at the {self.position} of the prompt, from {lowest!r} to {highest!r}; the finished model is "
             f"asked with {condition.words()!r}",
         ]

@@ -5,12 +5,16 @@ new into them (standardised rewards, a condition in the prompt, examples of one 
 and comes first. It is fitted on the training examples alone and then rewrites those held out in the same way.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from trueup.display import data_logger
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example
+
+logger = logging.getLogger(__name__)
 
 Rewrite = Callable[[Sequence[Example]], Sequence[Example]]
 
@@ -21,12 +25,19 @@ class Fitted:
 
     rewrite: Rewrite
     """Examples -> examples, training or held out."""
-    lines: tuple[str, ...] = ()
-    """For people: what was found and what is done."""
+    found: tuple[str, ...] = ()
+    """What was found in the training examples and is done with it, in words."""
     warnings: tuple[str, ...] = ()
-    """For people: what they should look at."""
+    """What the user should look at."""
     condition: Condition | None = None
     """What was written into the prompts, to be kept with the model."""
+
+    def log(self) -> None:
+        """Tell what was found; not wanted where a transform is fitted to one round of many."""
+        for line in self.found:
+            data_logger.info(line)
+        for line in self.warnings:
+            logger.warning(line)
 
 
 class Transform(Protocol):
@@ -59,7 +70,7 @@ def fit_all(transforms: Sequence[Transform], examples: Sequence[Example]) -> Fit
 
     return Fitted(
         rewrite,
-        tuple(line for one in fitted for line in one.lines),
+        tuple(line for one in fitted for line in one.found),
         tuple(line for one in fitted for line in one.warnings),
         next((one.condition for one in reversed(fitted) if one.condition), None),
     )
