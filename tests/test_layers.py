@@ -105,7 +105,7 @@ WRONG = {
     "objectives.dpo": "from trueup.models.causal import CausalModel",
     "models.load": "def read():\n    from trueup.objectives import dpo",
     "references.build": "import trueup.training.loop",
-    "settings.run_settings": "from trueup.config import trl",
+    "settings.run_settings": "from trueup.config import trl_options",
     "feedback.read": "if True:\n    from trueup.batch.index import Pairs",
 }
 
@@ -164,7 +164,7 @@ def test_every_module_can_be_imported() -> None:
 def test_settings_are_settled_without_torch() -> None:
     """What refuses a wrong combination loads none of the heavy libraries."""
     code = (
-        "import sys, trueup.methods, trueup.config.resolve, trueup.config.named_files, trueup.training.api, "
+        "import sys, trueup.methods, trueup.config.resolve, trueup.config.run_checks, trueup.training.api, "
         "trueup.cli.app; print(*{'torch', 'transformers', 'peft', 'numpy', 'pyarrow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -23,7 +23,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.references.choices import Frozen, TrustRegion
 from trueup.sampling.decoding import draw
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 REWARD = '''
 def count(prompt, response):

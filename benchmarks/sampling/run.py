@@ -30,7 +30,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling import decoding
 from trueup.sampling.engines.in_process import InProcessSampler
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 RESPONSES = 4
 PROMPTS = 64

@@ -9,16 +9,8 @@ import yaml
 
 from trueup.cli.app import run
 from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import Resolved
-from trueup.config.run_file import dump
-from trueup.errors import (
-    AnnotatorError,
-    CheckpointError,
-    InputError,
-    NumericsError,
-    Stopped,
-    TrueupError,
-)
+from trueup.config.resolve import Resolved, dump
+from trueup.errors import AnnotatorError, CheckpointError, InputError, NumericsError, Stopped, TrueupError
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
 from trueup.settings.run_settings import NO_DATA, LoraSettings

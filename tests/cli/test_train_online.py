@@ -9,8 +9,7 @@ import yaml
 import trueup
 from trueup.cli.app import run
 from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import Resolved
-from trueup.config.run_file import dump
+from trueup.config.resolve import Resolved, dump
 from trueup.settings.annotator_settings import (
     EndpointAnnotator,
     FunctionAnnotator,

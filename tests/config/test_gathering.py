@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import yaml as pyyaml
 
-from trueup.config.resolve import Resolved, resolve
-from trueup.config.run_file import changeable, dump, load_run
+from trueup.config.resolve import Resolved, changeable, dump, load_run, resolve
 from trueup.errors import InputError
 from trueup.settings.annotator_settings import (
     EndpointAnnotator,
@@ -17,8 +16,8 @@ from trueup.settings.annotator_settings import (
     RewardAnnotator,
     WorldAnnotator,
 )
+from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings
-from trueup.settings.sampler_settings import SamplerSettings
 
 Settle = Callable[..., Resolved]
 Write = Callable[[str], Path]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trueup.config.named_files import check_inputs
+from trueup.config.run_checks import check_inputs
 from trueup.errors import InputError
 from trueup.settings.annotator_settings import (
     AnnotatorChoice,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trueup.config.named_files import check_inputs
+from trueup.config.run_checks import check_inputs
 from trueup.errors import InputError
 from trueup.model_folder import check_model
 from trueup.settings.run_settings import RunSettings

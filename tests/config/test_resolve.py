@@ -12,9 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from trueup.config.layers import flatten, nest
-from trueup.config.resolve import Resolved, resolve
-from trueup.config.run_file import dump, load_run, read_facts
-from trueup.config.trl import TABLE
+from trueup.config.resolve import Resolved, dump, load_run, read_facts, resolve
+from trueup.config.trl_options import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import AdapterOff, Frozen, TrustRegion

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trueup.config.resolve import Resolved, resolve
-from trueup.config.trl import TABLE, Translated, translate
+from trueup.config.trl_options import TABLE, Translated, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import Cached, Frozen, TrustRegion

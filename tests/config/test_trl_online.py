@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trueup.config.resolve import Resolved
-from trueup.config.trl import handled_names, translate
+from trueup.config.trl_options import handled_names, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.settings.annotator_settings import RewardAnnotator, WorldAnnotator

@@ -24,7 +24,7 @@ from trueup.feedback.records import Content, Message, Origin, Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.sampling.decoding import draw
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 NOW = Condition(" [{reward}]", 1, "end", 1.0, highest=2.04, lowest=-2.0)
 PROMPTS = [Prompt(f"say {number}", origin=Origin("a.jsonl", number)) for number in range(70)]

@@ -13,7 +13,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import draw
 from trueup.sampling.sampler import Completion
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 TOKENS = 5
 """A vocabulary so small that every response of three tokens can be listed."""

@@ -20,7 +20,7 @@ from trueup.sampling.build import SeveralSamplers, make_sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampler
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 PROMPTS = [Prompt("abc"), Prompt("hello")]
 
@@ -47,7 +47,7 @@ def test_a_file_of_engines_is_offered_under_its_name(tmp_path: Path) -> None:
     )
     program = (
         "from trueup.sampling.build import make_engine\n"
-        "from trueup.settings.sampler_settings import SamplerSettings\n"
+        "from trueup.settings.gathering_settings import SamplerSettings\n"
         "print(make_engine(SamplerSettings(engine='as-it-was'), None, None, name='policy'))"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

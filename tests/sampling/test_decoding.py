@@ -10,7 +10,7 @@ from support.tiny_models import CONFIGS, EOS, toy_network
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import generate
 from trueup.sampling.sampler import Completion, uniforms
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 ENDS = [EOS, 9, 17, 33, 40]
 """Of 64 tokens, so that most responses end and leave."""

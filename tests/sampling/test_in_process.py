@@ -15,7 +15,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import draw
 from trueup.sampling.sampler import Completion
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 
 def greedy(max_new_tokens: int = 12) -> SamplerSettings:

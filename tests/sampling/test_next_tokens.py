@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trueup.sampling.decoding import next_tokens
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 P = torch.tensor([0.125, 0.5, 0.0, 0.25, 0.125])
 

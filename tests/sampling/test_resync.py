@@ -9,7 +9,7 @@ from support.scripted_model import read_model
 from trueup.feedback.records import Prompt
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, Sampler
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 PROMPTS = [Prompt("abc"), Prompt("hello world")]
 Found = list[tuple[Sampled, ...]]

@@ -19,7 +19,7 @@ from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 TEXTS = (
     "Once upon a time",

@@ -17,7 +17,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Message, Origin, Prompt
 from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampled
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 EOS = 2
 TALK = Prompt((Message("system", "Be brief."), Message("user", "Hi")))

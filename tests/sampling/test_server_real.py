@@ -17,7 +17,7 @@ from trueup.errors import InputError
 from trueup.feedback.records import Prompt
 from trueup.sampling.build import make_sampler
 from trueup.sampling.engines.server import ServerSampler
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 MODEL = "models/tinystories-656k-bf16"
 PROMPTS = [Prompt("Once upon a time"), Prompt("The dog was"), Prompt("One day, a girl named Lily")]

@@ -20,7 +20,7 @@ from trueup.sampling.build import make_sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampled
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 PROMPTS = [Prompt("Once"), Prompt("a b c d"), Prompt((Message("user", "Hi"),)), Prompt("Once")]
 ROOM = 12

@@ -12,7 +12,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Completion
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 LIMITS = Limits(512)
 

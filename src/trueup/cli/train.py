@@ -45,7 +45,7 @@ def command_of(info: MethodInfo) -> Command:
     """The options of the command that trains by one method."""
     from trueup.cli.options import Command
     from trueup.config.annotator_names import run_settings
-    from trueup.config.trl import names_of_trl
+    from trueup.config.trl_options import names_of_trl
     from trueup.settings.schema import settings_in
 
     own = [replace(one, heading=f"Method {info.name}", common=True) for one in settings_in(info.settings)]
@@ -57,8 +57,7 @@ def command_of(info: MethodInfo) -> Command:
 
 def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
     """Begin or resume a run; whatever cannot be is refused before torch is imported."""
-    from trueup.config.resolve import resolve
-    from trueup.config.run_file import changeable, load_run
+    from trueup.config.resolve import changeable, load_run, resolve
 
     if resume is None:
         resolved = resolve(method, config_file=config, overrides=given)

@@ -1,12 +1,13 @@
 """What a run is to do: a method, its settings and the run's, from defaults, a file and what goes over it.
 
-Everything wrong with them is found here, before torch is imported.
+Everything wrong with them is found here, before torch is imported. A run's own record of them is run.yaml: written when
+it starts, read when it resumes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from trueup.config.annotator_names import expanded, run_settings
-from trueup.config.compatibility import gives_nothing, refuse_misfit, refuse_source
 from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml, same
-from trueup.config.trl import handled_names, names_of_trl, translate
+from trueup.config.run_checks import gives_nothing, refuse_misfit, refuse_source
+from trueup.config.trl_options import handled_names, names_of_trl, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
 from trueup.model_folder import is_adapter
 from trueup.references.choices import AdapterOff
-from trueup.settings.run_settings import NO_DATA, RunSettings
+from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, Problem, Problems, validate
 from trueup.words import did_you_mean, named
@@ -33,6 +34,8 @@ SHORT_NAMES = {
     "pref_beta": "beta",
 }
 """Names of other tools that spelling alone would not lead to ours."""
+RUN_FILE = "run.yaml"
+KEYS = {"method": str, "method_settings": dict, "settings": dict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,3 +221,115 @@ def _origin(path: str, origins: Mapping[str, str]) -> str:
             return f"{origins[path].strip()}: " if origins[path] else ""
         path = path.rpartition(".")[0]
     return ""
+
+
+def dump(resolved: Resolved) -> dict[str, Any]:
+    """Return the settings as plain values for run.yaml; other keys may be added beside them."""
+    return {
+        "method": resolved.method,
+        "method_settings": resolved.method_settings.model_dump(mode="json"),
+        "settings": resolved.settings.model_dump(mode="json"),
+    }
+
+
+def load_run(
+    run: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    method_name: str | None = None,
+    config_file: str | Path | None = None,
+) -> Resolved:
+    """Read the settings of a run that is to be resumed.
+
+    Args:
+        run: the run's folder. It is the output of what is returned, wherever the run was when it began.
+        overrides: settings given again; one that differs must be among `RESUME_MAY_CHANGE`.
+        method_name: what the user takes the run's method for.
+        config_file: YAML with settings given again.
+
+    Raises:
+        InputError: there is no run, its run.yaml is damaged, or a setting would change the result.
+    """
+    values = _read(run)
+    path = Path(run) / RUN_FILE
+    try:
+        info = find_method(values["method"])
+        layer = flatten(
+            {**values["method_settings"], **asked_for(values["settings"], info), "output": str(run)}
+        )
+        began = Resolved(info.name, info, *settle(info, layer, {}))
+    except InputError as error:
+        raise InputError(f"{path} is damaged, or from another version of trueup: {error}") from None
+    if method_name is not None and find_method(method_name) is not info:
+        raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
+
+    given = read_layers(info, config_file, overrides or {})
+    again = {name: value for name, value in given.layer.items() if not _same_folder(name, value, run)}
+    resumed = replace(began, notes=given.notes)
+    if again:
+        resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins), given.notes)
+    changed = [
+        *_changed(began.method_settings, resumed.method_settings),
+        *_changed(began.settings, resumed.settings),
+    ]
+    if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
+        raise InputError(
+            f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
+            f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
+        )
+    return resumed
+
+
+def read_facts(run: str | Path) -> dict[str, Any]:
+    """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added.
+
+    Raises:
+        InputError: there is no run, or its run.yaml is damaged.
+    """
+    return {key: value for key, value in _read(run).items() if key not in KEYS}
+
+
+def changeable(resolved: Resolved) -> dict[str, Any]:
+    """The settings that another sitting of the run may have otherwise, by dotted name."""
+    layer = flatten(dump(resolved)["settings"])
+    return {name: layer[name] for name in _changeable(resolved.settings) if name in layer}
+
+
+def _read(run: str | Path) -> dict[str, Any]:
+    path = Path(run) / RUN_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{run} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it began"
+        )
+    values = read_yaml(path).values
+    if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
+        raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
+    return values
+
+
+def _same_folder(name: str, value: object, run: str | Path) -> bool:
+    return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
+
+
+def _changeable(settings: RunSettings) -> list[str]:
+    """What may change when such a run is resumed; nothing of annotator and sampler where there are none."""
+    return sorted(name for name in RESUME_MAY_CHANGE if settings.gathers or "." not in name)
+
+
+def _changed(before: object, after: object, prefix: str = "") -> list[str]:
+    """Dotted names of the settings that differ."""
+    names: list[str] = []
+    for name in _settings_of(before):
+        one, other = getattr(before, name), getattr(after, name)
+        if one == other:
+            continue
+        inner = type(one) is type(other) and _settings_of(one)
+        names += _changed(one, other, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    return names
+
+
+def _settings_of(group: object) -> list[str]:
+    """Names of the settings in a group of them; nothing of a value."""
+    if isinstance(group, BaseModel):
+        return list(type(group).model_fields)
+    return [field.name for field in fields(group)] if is_dataclass(group) else []

@@ -17,7 +17,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.sampling.decoding import draw
 from trueup.sampling.sampler import Completion
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 from trueup.world.generate import examples, prompts
 from trueup.world.gold import gold
 from trueup.world.measure import written_by

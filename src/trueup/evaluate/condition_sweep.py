@@ -25,7 +25,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
 from trueup.sampling.decoding import draw
 from trueup.sampling.sampler import Completion
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import reason
 
 BATCH_SIZE = 64

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trueup.config.named_files import check_file
+from trueup.config.run_checks import check_file
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.groups import Discarded

@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from trueup.annotators.annotator import Annotator
-from trueup.config.named_files import check_annotator
+from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
 from trueup.evaluate.estimates import mean
 from trueup.feedback import views

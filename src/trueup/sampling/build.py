@@ -14,7 +14,7 @@ from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling.sampler import Sampled, Sampler, another_seed
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 
 def make_sampler(

@@ -18,7 +18,7 @@ from torch import Tensor
 from trueup import stop
 from trueup.errors import InputError
 from trueup.sampling.sampler import Completion, longest_response, uniforms
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 BATCH_SIZE = 256
 """Responses computed together, at most; of no influence on what is drawn, but for rounding."""

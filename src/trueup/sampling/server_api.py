@@ -18,7 +18,7 @@ from trueup.endpoints.client import Endpoint
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Prompt
 from trueup.sampling.sampler import another_seed, encode_prompt, longest_response
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 COMPLETIONS, CHAT = "/completions", "/chat/completions"
 Extra = Callable[[SamplerSettings, Sequence[int], int], Mapping[str, Any]]

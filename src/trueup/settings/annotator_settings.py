@@ -9,18 +9,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from trueup.settings.schema import RESUMES, SAME_RESULT, Amount, Count, Text, Url, Variable
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Url, Variable
 
-STRICT = ConfigDict(
-    extra="forbid",
-    allow_inf_nan=False,
-    coerce_numbers_to_str=True,
-    use_attribute_docstrings=True,
-    hide_input_in_errors=True,
-)
 Share = Annotated[float, Field(ge=0, le=1)]
 Money = Annotated[float, Field(ge=0)]
 Gives = Literal["scores", "comparisons"]
@@ -44,7 +37,7 @@ class Kind:
     """What the folder under `main` holds; None where it is no folder."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class LocalAnnotator:
     """A language model in this process, read by the logits of its two answer tokens."""
 
@@ -63,7 +56,7 @@ class LocalAnnotator:
     """Share of verdicts that may be unreadable before the run stops."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class EndpointAnnotator:
     """A language model behind an OpenAI-compatible endpoint."""
 
@@ -116,7 +109,7 @@ class EndpointAnnotator:
         return self
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class RewardAnnotator:
     """A reward model: one score a response."""
 
@@ -129,7 +122,7 @@ class RewardAnnotator:
     )
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class LikelihoodAnnotator:
     """A language model that scores a response by its own log-likelihood per token, as RRHF's policy does."""
 
@@ -145,7 +138,7 @@ class LikelihoodAnnotator:
     )
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class FunctionAnnotator:
     """A function of yours: one score a response."""
 
@@ -158,7 +151,7 @@ class FunctionAnnotator:
     )
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class WorldAnnotator:
     """A reward of the built-in world."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import (
     RESUMES,
     SAME_RESULT,

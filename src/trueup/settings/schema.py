@@ -19,15 +19,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-STRICT = ConfigDict(
+STRICT_DATACLASS = ConfigDict(
     extra="forbid",
-    frozen=True,
     allow_inf_nan=False,
     coerce_numbers_to_str=True,
     use_attribute_docstrings=True,
     protected_namespaces=(),
     hide_input_in_errors=True,
 )
+STRICT = ConfigDict(**STRICT_DATACLASS, frozen=True)
 UNFIT = "unfit"
 """Type of an error whose message continues the setting's name, and does not show the value: it may be a secret."""
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup import display, stop
-from trueup.config.named_files import check_inputs
-from trueup.config.resolve import Resolved, resolve
-from trueup.config.run_file import load_run
+from trueup.config.resolve import Resolved, load_run, resolve
+from trueup.config.run_checks import check_inputs
 from trueup.errors import InputError, Stopped
 from trueup.training.folder import RunFolder
 

@@ -20,7 +20,7 @@ import numpy as np
 from trueup import display, stop
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.config.compatibility import as_judged, refuse_annotator
+from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts

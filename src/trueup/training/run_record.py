@@ -12,7 +12,7 @@ from typing import Any
 
 from trueup import __version__
 from trueup.config.layers import flatten
-from trueup.config.run_file import dump, load_run, read_facts
+from trueup.config.resolve import dump, load_run, read_facts
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.methods.method import Method

@@ -11,8 +11,7 @@ import torch
 import yaml
 
 from trueup import __version__, display
-from trueup.config.resolve import Resolved
-from trueup.config.run_file import dump
+from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.models.load import Loaded

@@ -14,8 +14,7 @@ from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations
 from trueup.batch.logprobs import LogProbs, Part
 from trueup.batch.tokens import TokenGroup
-from trueup.config.resolve import Resolved
-from trueup.config.run_file import dump
+from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel, StreamModel

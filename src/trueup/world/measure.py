@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trueup.sampling.decoding import draw
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 from trueup.world.gold import DEFAULT_WEIGHTS, Aspects, Weights, aspects
 from trueup.world.people import Writer
 

@@ -23,7 +23,7 @@ from trueup.sampling.sampler import (
 )
 from trueup.sampling.stop_texts import StopTexts
 from trueup.sampling.weights import SamplingWeights
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 BATCH_TOKENS = 32_768
 """Tokens of prompts and responses that are held in memory together, at most."""

@@ -21,7 +21,7 @@ from trueup.sampling.server_api import VLLM, Dialect, Met, Question, body, meet,
 from trueup.sampling.stop_texts import StopTexts
 from trueup.sampling.vllm import ServedPolicy, serve_policy
 from trueup.sampling.weights import SamplingWeights
-from trueup.settings.sampler_settings import SamplerSettings
+from trueup.settings.gathering_settings import SamplerSettings
 
 logger = logging.getLogger(__name__)
 PATIENCE = 600.0
