@@ -7,7 +7,7 @@ import pytest
 
 from trueup.annotators.asker import Answer, NoAnswer, read_reply, read_usage
 from trueup.annotators.budget import Usage
-from trueup.annotators.verdicts import NOT_NUMBERS, by_log_probs
+from trueup.annotators.judge import NOT_NUMBERS, by_log_probs
 
 
 def reply(content: object = "1", finish: str = "stop", **message: object) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trueup.annotators.function import load_scorer
+from trueup.annotators.scoring import load_scorer
 from trueup.errors import InputError
 from trueup.feedback.records import Message
 

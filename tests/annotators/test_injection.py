@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.annotators import quoting
+from trueup.annotators import template
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
 from trueup.annotators.question import load_question, pose
-from trueup.annotators.quoting import boundary_of, fenced, visible
+from trueup.annotators.template import boundary_of, fenced, visible
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Message, Prompt, Response
 from trueup.settings.annotator_settings import TEMPLATES
@@ -112,7 +112,7 @@ def test_a_mark_occurs_in_no_text_and_depends_on_nothing_but_the_texts(texts: li
 
 def test_a_mark_that_occurs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one digit, 15 of 16 marks occur in the text, in capitals or not."""
-    monkeypatch.setattr(quoting, "DIGITS", 1)
+    monkeypatch.setattr(template, "DIGITS", 1)
     for left in "0123456789abcdef":
         text = "0123456789abcdef".replace(left, "")
         assert boundary_of([text]) == boundary_of([text.upper()]) == left

@@ -8,8 +8,7 @@ import pytest
 
 from trueup.annotators import template as template_module
 from trueup.annotators.question import load_question, pose
-from trueup.annotators.quoting import boundary_of
-from trueup.annotators.template import template_source
+from trueup.annotators.template import boundary_of, template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Prompt
 from trueup.settings.annotator_settings import TEMPLATES

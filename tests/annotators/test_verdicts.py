@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.annotators.judge import Unreadable, Verdict
-from trueup.annotators.verdicts import (
+from trueup.annotators.judge import (
     BOTH,
     EMPTY,
     LEFT_OPEN,
     MORE,
     NEITHER,
     NEITHER_LIKELY,
+    Unreadable,
+    Verdict,
     by_log_probs,
     by_words,
 )

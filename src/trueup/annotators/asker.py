@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from trueup import stop
 from trueup.annotators.budget import Budget, Reservation, Spent, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
+from trueup.annotators.judge import SPACES
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
@@ -28,8 +29,6 @@ TopTokens = tuple[tuple[str, float], ...]
 
 PATH = "/chat/completions"
 NOTHING = Usage(0, 0)
-SPACES = " \t\n\r\u2581\u0120\u010a"
-"""What may stand before or after a label in a token; the last three are a space or a line as tokenizers spell them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,21 @@
-"""Templates of what a model is asked, in Jinja: those that come with trueup, and a user's own."""
+"""Templates of what a model is asked, in Jinja: those that come with trueup, and a user's own.
+
+What others wrote is quoted for the model to read: between marks that no writer can close, with nothing hidden in it. A
+response that wants to be obeyed rather than judged has to pose as something outside the marks. It would have to hold
+the closing mark, but the mark is a hash of the response itself and of what it is compared with, and one that occurs in
+any of them is never used.
+
+What cannot be seen in a text is made visible: characters without a width hide words inside words, marks of direction
+show a text in another order than it is read in, and tags and variation selectors carry whole messages that no screen
+shows.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import traceback
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -12,7 +25,6 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from trueup.annotators.quoting import boundary_of, fenced, visible
 from trueup.errors import InputError
 from trueup.settings.annotator_settings import TEMPLATES
 from trueup.trial import try_in_child
@@ -25,6 +37,16 @@ SECONDS = 10.0
 """How long a user's template may take when it is tried out."""
 INSTRUCTION = "Prefer the shorter one."
 """With which it is tried out."""
+DIGITS = 8
+"""Hexadecimal digits of a boundary. It need not be long: what counts is that it occurs in no text."""
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of control, format and surrogate characters, and of separators of lines and paragraphs."""
+KEPT = "\n\t\ufe0e\ufe0f"
+"""Line breaks, tabs, and how an emoji is shown."""
+BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0d\uffa0\U000e0000-\U000e0fff]"
+)
+"""Letters and marks that are never shown, whatever their category."""
 UNNAMED = ("<template>", "<unknown>")
 """What Jinja calls the file of a template that was given as text."""
 
@@ -135,6 +157,40 @@ def template_source(name: str) -> str:
             f"there is no template {name!r}{did_you_mean(name, NAMES, quoted=True)}; there are {', '.join(NAMES)}"
         )
     return files(__package__).joinpath("templates", f"{name}.jinja").read_text(encoding="utf-8")
+
+
+def boundary_of(texts: Sequence[str]) -> str:
+    """Hexadecimal digits that occur in none of the texts; the same for the same texts in any order."""
+    lowered = [text.casefold() for text in texts]
+    digest = hashlib.sha256()
+    for text in sorted(texts):
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    while any((found := digest.hexdigest()[:DIGITS]) in text for text in lowered):
+        digest.update(b"again")
+    return found
+
+
+def fenced(text: str, boundary: str) -> str:
+    """The text between two lines of its own: `<3f9c21ab>` and `</3f9c21ab>`."""
+    return f"<{boundary}>\n{text}\n</{boundary}>"
+
+
+def visible(text: str) -> str:
+    r"""The text with what hides in it spelled out: `a<U+200B>b` for `a`, a space of no width, and `b`.
+
+    `\r\n` and `\r` become the line break that they are.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(f"<U+{ord(one):04X}>" if _hides(one) else one for one in text)
+
+
+def _hides(character: str) -> bool:
+    if character in KEPT:
+        return False
+    return unicodedata.category(character) in HIDDEN or BLANK.match(character) is not None
 
 
 def _read(name: str, source: str, variables: Sequence[str]) -> Template:

@@ -147,7 +147,7 @@ class FunctionAnnotator:
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[Kind] = Kind(
-        "trueup.annotators.function:load_function_annotator", "function", ("FILE.py:FUNCTION",)
+        "trueup.annotators.scoring:load_function_annotator", "function", ("FILE.py:FUNCTION",)
     )
 
 
