@@ -1,27 +1,31 @@
 """A round measured under policy and reference: nothing mixed up, nothing lost, the same however it is cut."""
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from references.policies import make_policy
 from support.small_runs import stopping_at
-from support.tiny_models import BOS, EOS, token_group, toy_network
+from support.tiny_models import BOS, EOS, char_tokenizer, token_group, toy_network
 
 from trueup.batch.batch import Batch, collate_batch
+from trueup.batch.encode import Encoder, Limits
 from trueup.batch.index import Rollouts
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, Stopped
 from trueup.feedback.groups import RankRelation
-from trueup.feedback.records import Origin
+from trueup.feedback.records import Example, Origin, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round
+from trueup.references.adapter import AdapterOff
 from trueup.references.reference import NullReference
-from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
+from trueup.sources.rollouts import Advantages, KLPenalty, from_tensors, to_tensors
 
 GROUPS = [
     token_group(6, [3, 2], 0, RankRelation((1.0, -1.0)), Origin("examples.jsonl", 1)),
@@ -138,6 +142,31 @@ def test_dropout_is_off_while_a_round_is_measured() -> None:
     given, again = (seen(GROUPS, policy, NullReference()) for _ in range(2))
     assert torch.equal(given.log_probs.token_S, again.log_probs.token_S)
     assert policy.network.training
+
+
+def test_what_is_known_of_scores_is_known_with_the_penalty_of_a_missing_end() -> None:
+    """The third and the fifth response end; 2 is taken off the scores 1, -1, 2 and 3 of the others."""
+    rollout = GeneralisedAdvantages(KLControl(0.1), missing_end_penalty=2.0)
+    _, _, memory = Advantages(rollout, valued(), Other(), {EOS}, 1000)(GROUPS, {})
+    penalised = [-1.0, -3.0, 0.5, 0.0, 0.0, 1.0]
+    assert memory["score_count"] == 6
+    assert memory["score_mean"] == pytest.approx(statistics.fmean(penalised))
+    assert memory["score_squares"] == pytest.approx(5 * statistics.variance(penalised))
+
+
+def test_the_penalty_in_the_reward_is_measured_without_dropout() -> None:
+    """On an adapter that has moved: a fresh one adds nothing, and drops nothing either."""
+    encoder = Encoder(char_tokenizer(), end_ids=(1,), limits=Limits(64))
+    examples = [Example(Prompt("ab"), (Response("ba", score=1.0), Response("abb", score=0.0)))]
+    found = []
+    for dropout in (0.0, 0.9):
+        policy = make_policy("started", dropout=dropout)
+        penalise = KLPenalty(0.5, policy, AdapterOff(policy), encoder, budget=64)
+        (made,), facts = penalise(examples)
+        found.append(([one.score for one in made.responses], facts["objective/kl"]))
+        assert policy.network.training
+    assert found[0] == found[1]
+    assert found[0][0][0] not in (None, 1.0)
 
 
 def test_a_saved_round_is_the_same_bit_for_bit() -> None:

@@ -1,6 +1,7 @@
 """Offline, sampled, replayed and held-out examples come to tokens by one road, which keeps what was fitted."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from support.tiny_models import char_tokenizer
 from training.test_online import LORA
 
 from trueup.feedback.condition import read_condition
+from trueup.sources.by_name import examples_named, split
 from trueup.training import loop
 
 GIVEN = {"reward_mean": 0.5, "reward_std": 0.2, "ask_for": 1.5, "condition": " score {reward}", "decimals": 1}
@@ -107,3 +109,25 @@ def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(
     evaluated = [line for line in metrics_of(output) if "eval_loss" in line]
     assert len(evaluated) == 1
     assert evaluated[0]["eval_kl"] != 0
+
+
+def test_held_out_rows_of_the_same_file_take_no_part_in_what_is_fitted(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Mean and standard deviation, the highest and the lowest reward: each is another with the held-out rows."""
+    rows = [
+        {"prompt": f"say {number}:", "responses": [" red"], "scores": [float(number**2)]}
+        for number in range(12)
+    ]
+    data = {"points": Path(write_rows(tmp_path / "scored.jsonl", rows)[0])}
+    run_here("ca", settings("ca", tiny_model, data, tmp_path / "run", eval_fraction=0.25, epochs=1))
+    training, held_out = split(examples_named([str(data["points"])]).examples, 0.25, seed=1)
+    assert len(held_out) == 3
+    scores = [one.score for example in training for one in example.responses if one.score is not None]
+    mean, std = statistics.fmean(scores), statistics.stdev(scores)
+    found = read_condition(tmp_path / "run" / "model")
+    assert found is not None
+    assert (found.mean, found.std) == pytest.approx((mean, std))
+    assert (found.lowest, found.highest) == pytest.approx(
+        ((min(scores) - mean) / std, (max(scores) - mean) / std)
+    )

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from support.online_runs import asked, online, replay, write_reward
-from support.small_runs import is_done, kill_after, metrics_of, model_bytes, run_here, start_child
+from support.small_runs import break_off, is_done, kill_after, metrics_of, model_bytes, run_here, start_child
 
 from trueup import stop
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
 from trueup.methods import METHODS
+from trueup.objectives.advantages import KLControl
 from trueup.training import api
+from trueup.training.checkpoint import load_newest
 
 SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 2}
@@ -167,6 +169,29 @@ def test_a_penalty_is_taken_off_the_score(tiny_model: Path, tmp_path: Path) -> N
     told = {one["round"]: one["facts"]["objective/kl"] for one in rounds(tmp_path / "run")}
     for number, several in gaps.items():
         assert told[number] == pytest.approx(sum(several) / len(several) / 0.5, abs=1e-6)
+
+
+def test_every_round_goes_on_from_what_the_one_before_it_left(tiny_model: Path, tmp_path: Path) -> None:
+    """PPO's KL coefficient by its rule, and the moments of all scores so far; over a break as well."""
+    write_reward(tmp_path)
+    small = {"round_passes": 1, "round_prompts": 4, "sampler.responses": 2}
+    more = {"kl_coef": 0.1, "kl_target": 0.001, "kl_horizon": 20.0, **small}
+    values = online(tiny_model, tmp_path, tmp_path / "run", **more)
+    break_off("ppo", values, before_step=4)
+    api.resume(tmp_path / "run", quiet=True)
+    control, lines = KLControl(0.1, 0.001, 20.0), metrics_of(tmp_path / "run")
+    expected = 0.1
+    for line in lines:
+        assert line["objective/kl_coef"] == pytest.approx(expected)
+        expected = control.after(expected, line["objective/kl"], 8)
+    assert len(lines) == len({line["objective/kl_coef"] for line in lines}) == 6
+    saved = load_newest(tmp_path / "run" / "checkpoints")
+    assert saved is not None
+    memory = saved.facts["source"]["memory"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
+    scores = [one["score"] for row in rows for one in row["responses"]]
+    assert (memory["kl_coef"], memory["score_count"]) == (pytest.approx(expected), len(scores))
+    assert memory["score_mean"] == pytest.approx(sum(scores) / len(scores))
 
 
 LETTERS = "def reward(prompt, response):\n    return sum(one in 'abcdefgh' for one in response) / 6\n"

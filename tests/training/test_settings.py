@@ -133,3 +133,14 @@ def test_a_folder_that_is_removed_during_the_run_costs_no_model(
     card = (output / "model" / "README.md").read_text()
     written = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
     assert written["settings"]["learning_rate"] == 3e-3
+
+
+@pytest.mark.parametrize("ratio, warmup", [(0.2, 3), (0.25, 3), (0.01, 1), (0.0, 0)])
+def test_a_share_of_the_steps_to_warm_up_in_is_rounded_up(
+    ratio: float, warmup: int, tiny_model: Path, tmp_path: Path
+) -> None:
+    """2.4, 3, 0.12 and none of 12 steps."""
+    values = settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run", schedule="constant")
+    run_here("sft", {**values, "warmup_ratio": ratio})
+    rates = [line["learning_rate"] for line in metrics_of(tmp_path / "run")]
+    assert rates == pytest.approx([3e-3 * min(1, step / max(warmup, 1)) for step in range(1, 13)])
