@@ -96,6 +96,6 @@ def test_a_transform_is_fitted_on_what_the_one_before_it_made() -> None:
     examples = [Example(Prompt("p"), (Response("a", score=score),)) for score in (1.0, 3.0)]
     examples.append(Example(Prompt("q"), (Response("b", score=0.0),)))
     fitted = fit_all([MergedPrompts(), StandardizedRewards()], examples)
-    assert any("scores of 2 responses, mean 1," in line for line in fitted.lines)
+    assert any("scores of 2 responses, mean 1," in line for line in fitted.found)
     found = [one.score for example in fitted.rewrite(examples) for one in example.responses]
     assert found == pytest.approx([0.5**0.5, -(0.5**0.5)])
