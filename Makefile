@@ -32,10 +32,10 @@ demo: $(READY)  ## align a small model several ways and print a table of results
 	$(BIN)/trueup demo
 
 test: lint types  ## format check, lint, types, every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 quick: lint  ## format check, lint and the fast tests, in under a minute
-	$(BIN)/python -m pytest -n 2 -m "not slow" $(wildcard $(QUICK))
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))
 
 format: $(READY)  ## format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix src tests benchmarks

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
@@ -22,8 +23,10 @@ SHARED = Path(__file__).parents[1].parent / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What runs share is shared within one session of tests only."""
-    folder = tmp_path_factory.mktemp("cache")
+    """What runs share is shared within one session of tests only, and by all of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     before = os.environ.get("TRUEUP_CACHE")
     os.environ["TRUEUP_CACHE"] = str(folder)
     yield folder
@@ -31,6 +34,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["TRUEUP_CACHE"]
     else:
         os.environ["TRUEUP_CACHE"] = before
+
+
+@pytest.fixture(autouse=True)
+def world_model(request: pytest.FixtureRequest, cache: Path) -> None:
+    """Made by one of a session's processes, where a test is marked to use it."""
+    if request.node.get_closest_marker("world"):
+        from trueup.world.model import world_model_path
+
+        with FileLock(cache / "world.lock"):
+            world_model_path()
 
 
 @pytest.fixture(autouse=True)

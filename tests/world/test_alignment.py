@@ -35,6 +35,12 @@ def start() -> LlamaForCausalLM:
     return model
 
 
+@pytest.fixture(scope="module")
+def before(start: LlamaForCausalLM) -> float:
+    """How good its responses are."""
+    return quality(start)
+
+
 def mean(rewards: Iterator[float]) -> float:
     found = list(rewards)
     return sum(found) / len(found)
@@ -116,9 +122,11 @@ def ulma(
     return (-label * chances - (1 - label) * F.logsigmoid(-0.1 * (chances - anchored))).mean()
 
 
-def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: LlamaForCausalLM) -> None:
+def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(
+    start: LlamaForCausalLM, before: float
+) -> None:
     rng = Random(0)
-    reached = quality(start)
+    reached = before
     print(f"\nstart {reached:.3f}")
     crowd = mean(gold(prompt, demonstrator(prompt, 1, rng)[0]) for prompt in HELD_OUT)
     assert crowd - 0.3 < reached < crowd + 0.05
@@ -130,29 +138,31 @@ def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(start: Llam
     [("demonstrations", sft, 1e-3, 0.3), ("pairs", dpo, 3e-4, 0.2), ("mixed", ulma, 1e-3, 0.2)],
 )
 def test_a_hundred_steps_of_a_method_help(
-    start: LlamaForCausalLM, kind: str, objective: Objective, rate: float, gain: float
+    start: LlamaForCausalLM, before: float, kind: str, objective: Objective, rate: float, gain: float
 ) -> None:
     """DPO on answers that others wrote is on the edge at 1e-3, where the model of seed 0 degenerates."""
     reached = quality(align(start, objective, examples(kind, count=3200, seed=1), rate))
-    print(f"\n{kind}: {quality(start):.3f} -> {reached:.3f}")
-    assert reached > quality(start) + gain
+    print(f"\n{kind}: {before:.3f} -> {reached:.3f}")
+    assert reached > before + gain
 
 
-def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalLM) -> None:
+def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalLM, before: float) -> None:
     two, four = (
         quality(align(start, rrhf, examples("rankings", count=1600, seed=1, responses=k))) for k in (2, 4)
     )
     print(f"\nrankings of 2: {two:.3f}, of 4: {four:.3f}")
-    assert quality(start) + 0.05 < two < four - 0.05
+    assert before + 0.05 < two < four - 0.05
 
 
-def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM) -> None:
+def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM, before: float) -> None:
     reached = quality(align(start, dpo, examples("pairs", count=1600, seed=1), rate=2e-2))
     print(f"\nlearning rate 0.02: {reached:.3f}")
-    assert reached < quality(start) - 0.3
+    assert reached < before - 0.3
 
 
-def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(start: LlamaForCausalLM) -> None:
+def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(
+    start: LlamaForCausalLM, before: float
+) -> None:
     """Online DPO: the policy's own answers, preferred by the proxy."""
     policy = copy.deepcopy(start)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0.0)
@@ -164,7 +174,7 @@ def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(start: LlamaForC
         step(policy, start, optimizer, dpo, [one for one in judged if one.comparisons])
         if turn in (20, 100):
             seen[turn] = quality(policy), quality(policy, proxy)
-    print(f"\n(gold, proxy): {(quality(start), quality(start, proxy))}, {seen}")
-    assert seen[20][0] > quality(start) + 0.1
+    print(f"\n(gold, proxy): {before, quality(start, proxy)}, {seen}")
+    assert seen[20][0] > before + 0.1
     assert seen[100][1] > seen[20][1] + 0.03
     assert seen[100][0] < seen[20][0] - 0.05
