@@ -14,7 +14,7 @@ from support.page_commands import options
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.cli.app import run
-from trueup.cli.inspect import inspect
+from trueup.cli.feedback_commands import inspect
 from trueup.config.resolve import Resolved, resolve
 from trueup.inspection.kinds import KINDS
 from trueup.methods import METHODS

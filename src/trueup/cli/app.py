@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from trueup import __version__
-from trueup.cli import annotate, condition, convert, demo, inspect, methods, sample, train
+from trueup.cli import commands, feedback_commands
+from trueup.cli.condition_command import condition
 from trueup.errors import Stopped, TrueupError
 
 UNREAD: dict[str, Any] = {
@@ -28,14 +29,14 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("-", "_"),
     },
 )
-app.command("train", **UNREAD)(train.train)
-app.command("methods")(methods.show)
-app.command("sample", **UNREAD)(sample.sample)
-app.command("annotate", **UNREAD)(annotate.annotate)
-app.command("condition")(condition.condition)
-app.command("convert")(convert.convert)
-app.command("inspect")(inspect.inspect)
-app.command("demo")(demo.show)
+app.command(**UNREAD)(commands.train)
+app.command()(commands.methods)
+app.command(**UNREAD)(commands.sample)
+app.command(**UNREAD)(commands.annotate)
+app.command()(condition)
+app.command()(feedback_commands.convert)
+app.command()(feedback_commands.inspect)
+app.command()(commands.demo)
 
 
 @app.callback(invoke_without_command=True)

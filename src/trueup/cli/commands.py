@@ -1,0 +1,235 @@
+"""The commands made of typed settings (`trueup train`, `sample`, `annotate`), `trueup methods` and `trueup demo`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trueup.errors import InputError
+
+if TYPE_CHECKING:
+    from trueup.cli.options import Command, Given
+    from trueup.methods import MethodInfo
+
+OF_TRAIN = {
+    "config": ("FILE", "YAML file with settings; options go over it."),
+    "resume": ("RUN", "Go on with the run in this folder."),
+}
+OF_ANNOTATE = {
+    "show_template": (
+        "NAME",
+        "Print a template of an annotator, to be copied and changed, and do nothing else.",
+    )
+}
+
+
+def train(context: typer.Context) -> None:
+    """Align a model with feedback; `trueup train METHOD --help` lists a method's settings."""
+    from trueup.config.resolve import find_method, unknown
+    from trueup.methods import METHODS
+
+    name, *arguments = context.args or [""]
+    if name in ("-h", "--help"):
+        _print_methods()
+        return
+    if not name or name.startswith("-"):
+        raise InputError(
+            f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
+        )
+    info = find_method(name)
+    command = command_of(info)
+    given = command.read(arguments, lambda name: unknown(name, info))
+    if given.help:
+        _print_help(command, info, given)
+    else:
+        start(info.name, command.layer(given), given.more.get("config"), given.more.get("resume"))
+
+
+def command_of(info: MethodInfo) -> Command:
+    """The options of the command that trains by one method."""
+    from trueup.cli.options import Command
+    from trueup.config.annotator_names import run_settings
+    from trueup.config.trl_options import names_of_trl
+    from trueup.settings.schema import settings_in
+
+    own = [replace(one, heading=f"Method {info.name}", common=True) for one in settings_in(info.settings)]
+    of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
+    settings = {one.path: one for one in (*own, *of_run)}
+    unseen = frozenset(names_of_trl()) - settings.keys()
+    return Command(f"trueup train {info.name}", settings, files="data", more=OF_TRAIN, unseen=unseen)
+
+
+def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
+    """Begin or resume a run; whatever cannot be is refused before torch is imported."""
+    from trueup.config.resolve import changeable, load_run, resolve
+
+    if resume is None:
+        resolved = resolve(method, config_file=config, overrides=given)
+        from trueup.training import api
+
+        api.run(resolved)
+        return
+    resumed = load_run(resume, given, method_name=method, config_file=config)
+    for note in resumed.notes:
+        typer.echo(note, err=True)
+    from trueup.training import api
+
+    api.resume(resume, changeable(resumed))
+
+
+def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
+    """The common settings, or all; those of gathering where the command as it stands gathers."""
+    from trueup.cli.options import print_help
+
+    source = given.settings.get("source", [command.settings["source"].default])[-1]
+    gathers = source == "online" or any(name in given.settings for name in ("prompts", "annotator", "reward"))
+    every = given.help == "--help-all"
+    fitting = {
+        name: setting
+        for name, setting in command.settings.items()
+        if (every or setting.common) and (gathers or not setting.gathers)
+    }
+    if source == "online" and not every:
+        del fitting["data"]
+    shown = [(name, one) for name, one in fitting.items() if len(one.choices) != 1 or one.words]
+    if not every:  # few of each: one box
+        own = f"Method {info.name}"
+        shown = [(name, one if one.heading == own else replace(one, heading="A run")) for name, one in shown]
+    what = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
+    if gathers and not info.needs_scores:
+        what = "--prompts prompts.jsonl --annotator local:models/judge"
+    paper = f" {info.paper}." if info.paper else ""
+    about = [
+        f"{info.title}.{paper} Needs {info.feedback}.",
+        f"{command.name} --model models/sft {what} --output runs/{info.name}",
+    ]
+    print_help(command, about, shown, brief=not every)
+    if not every:
+        typer.echo(f" Every setting: {command.name} --help-all")
+    if not gathers:
+        how = "--source online" if "online" in info.sources else "--prompts FILE"
+        typer.echo(f" Those of sampling and judging: {command.name} {how} {given.help}")
+    typer.echo("")
+
+
+def _print_methods() -> None:
+    from trueup.methods import METHODS
+
+    typer.echo("\n Usage: trueup train METHOD [OPTIONS]\n\n Align a model with feedback.\n")
+    wide = max(map(len, METHODS))
+    for info in METHODS.values():
+        typer.echo(f"   {info.name:{wide}}  {info.title}")
+    typer.echo("\n What each needs: trueup methods. Its settings: trueup train METHOD --help\n")
+
+
+def sample(context: typer.Context) -> None:
+    """Sample responses to prompts from one or several models, and put them together as feedback."""
+    from trueup.cli.options import Command, print_help, typed
+    from trueup.settings.gathering_settings import SampleSettings
+    from trueup.settings.schema import settings_in
+
+    settings = {
+        one.path.removeprefix("sampler."): one
+        for one in settings_in(SampleSettings)
+        if one.path not in ("sampler.models", "sampler.resync")
+    }
+    command = Command("trueup sample", settings, files="data")
+    given = command.read(context.args)
+    if given.help:
+        print_help(command, [sample.__doc__ or ""], settings.items())
+        return
+    typed_settings = typed(SampleSettings, command.layer(given), command, short="sampler")
+    from trueup.display import shown
+    from trueup.gathering import candidates
+
+    with shown():
+        candidates.sample(typed_settings)
+
+
+def annotate(context: typer.Context) -> None:
+    """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
+    from trueup.cli.options import Command, print_help, typed
+    from trueup.settings.gathering_settings import AnnotateSettings
+    from trueup.settings.schema import settings_in
+
+    settings = {one.path: one for one in settings_in(AnnotateSettings)}
+    command = Command("trueup annotate", settings, files="data", more=OF_ANNOTATE)
+    given = command.read(context.args)
+    if given.help:
+        print_help(command, [annotate.__doc__ or ""], settings.items())
+        return
+    if name := given.more.get("show_template"):
+        from trueup.annotators.template import template_source
+
+        typer.echo(template_source(name), nl=False)
+        return
+    typed_settings = typed(AnnotateSettings, command.layer(given), command)
+    from trueup.display import shown
+    from trueup.gathering import annotation
+
+    with shown():
+        annotation.annotate(typed_settings)
+
+
+def methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List every method: formula, paper, the feedback and reference it takes, where examples come from, defaults."""
+    from trueup.cli.options import in_words
+    from trueup.methods import METHODS
+
+    described = [describe(info) for info in METHODS.values()]
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    for entry in described:
+        defaults = {**entry["settings"], **entry["defaults"]}
+        typer.echo(f"{typer.style(entry['name'], bold=True)}  {entry['title']}")
+        if entry["aliases"]:
+            typer.echo(f"  also       {', '.join(entry['aliases'])}")
+        typer.echo(f"  loss       {entry['formula']}")
+        typer.echo(f"  feedback   {entry['feedback']}")
+        typer.echo(f"  reference  {', '.join(entry['reference'])}")
+        typer.echo(f"  sources    {', '.join(entry['sources'])}")
+        if entry["paper"]:
+            typer.echo(f"  paper      {entry['paper']}")
+        given = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
+        typer.echo(f"  defaults   {', '.join(given)}\n")
+
+
+def describe(info: MethodInfo) -> dict[str, Any]:
+    """Return a method as plain values.
+
+    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
+    needs none, `sources` where its examples may come from (`source` of a run).
+    """
+    from trueup.settings.schema import settings_in
+
+    settings = [setting for setting in settings_in(info.settings) if not setting.variants]
+    return {
+        "name": info.name,
+        "title": info.title,
+        "aliases": list(info.aliases),
+        "formula": info.formula,
+        "paper": info.paper,
+        "feedback": info.feedback,
+        "reference": list(info.choices("reference.kind")) or ["none"],
+        "sources": list(info.sources),
+        "settings": {setting.path: setting.default for setting in settings},
+        "defaults": dict(info.defaults),
+    }
+
+
+def demo(
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="For feedback, runs and results.json. Default: runs/demo."),
+    ] = None,
+) -> None:
+    """Make a small language model in the built-in world, align it by every method, and print a table."""
+    from trueup.demo import run
+
+    run(output)
