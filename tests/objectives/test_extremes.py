@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.objective_cases import Case, Rows, every_objective, random_rows, shortened, tokens
+from support.objective_cases import Case, Rows, counted, every_objective, random_rows, shortened, tokens
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 EXTREMES = (0.0, -1e4, -5e3, -1e-30, -80.0, -104.0)
@@ -18,7 +18,7 @@ def is_survived(case: Case, rows: Rows, reference: Rows) -> bool:
     """Whether loss, metrics and gradient are finite, the loss in float32."""
     loss = case.loss(rows, reference, case.groups)
     grads = torch.autograd.grad(loss.per_example.sum(), tokens(rows), materialize_grads=True)
-    found = [loss.per_example, *loss.metrics.values(), *grads]
+    found = [loss.per_example, *map(counted, loss.metrics.values()), *grads]
     return loss.per_example.dtype == torch.float32 and all(values.isfinite().all() for values in found)
 
 

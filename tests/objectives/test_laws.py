@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from support.objective_cases import CASES, Case, every_objective, group_of, random_rows, tokens
+from support.objective_cases import CASES, Case, counted, every_objective, group_of, random_rows, tokens
 from torch import Tensor
 
 import trueup.objectives
@@ -110,7 +110,9 @@ def test_a_batch_may_be_cut_anywhere(case: Case) -> None:
         assert torch.allclose(torch.cat([part.per_example for part in parts]), whole.per_example, rtol=1e-12)
         assert torch.equal(torch.cat([part.weight for part in parts]), whole.weight)
         for name, values in whole.metrics.items():
-            assert torch.allclose(torch.cat([part.metrics[name] for part in parts]), values, rtol=1e-12)
+            assert torch.allclose(
+                torch.cat([counted(part.metrics[name]) for part in parts]), counted(values), rtol=1e-12
+            )
 
 
 @every_objective
@@ -145,7 +147,7 @@ def test_an_empty_class_is_not_nan(case: Case) -> None:
         for grad in torch.autograd.grad(loss.per_example.sum(), tokens(rows), materialize_grads=True):
             assert grad.isfinite().all()
         for values in loss.metrics.values():
-            assert values.isfinite().all()
+            assert counted(values).isfinite().all()
 
 
 @every_objective
@@ -179,5 +181,5 @@ def test_metrics_and_weights_carry_no_graph(case: Case) -> None:
     assert loss.metrics
     assert loss.per_example.requires_grad
     assert not loss.weight.requires_grad
-    assert not any(values.requires_grad for values in loss.metrics.values())
+    assert not any(counted(values).requires_grad for values in loss.metrics.values())
     assert (loss.weight > 0).all()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from support.objective_cases import counted
 
 from trueup.batch.index import Pairs, PairsWithTarget
 from trueup.batch.logprobs import LogProbs
@@ -158,7 +159,7 @@ def test_slic_hf(margin: float, target: int, probability: float, expected: float
     assert loss.per_example.tolist() == pytest.approx([expected])
     assert loss.row.tolist() == [target]
     assert loss.weight.tolist() == [1.0]
-    shown = {name: values.item() for name, values in loss.metrics.items()}
+    shown = {name: counted(values).item() for name, values in loss.metrics.items()}
     assert shown == pytest.approx(
         {
             "loss/calibration": expected - 0.1 * (0.5 if target else 3.0),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from parity.frozen import FOLDER, compare, read_cases
 from parity.trl_cases import CLOSE, FROZEN, cases, log_probs, of_pairs, pairs_of, points_of, reduced
+from support.objective_cases import counted
 from torch import Tensor
 
 from trueup.batch.logprobs import LogProbs
@@ -28,7 +29,7 @@ def check_from_log_probs(loss: Loss, policy: LogProbs, case: dict[str, Any]) -> 
     expected = [value for row in case["gradient"] for value in row]
     assert any(expected)
     assert gradient.tolist() == pytest.approx(expected, **CLOSE)
-    means = {name: values.mean().item() for name, values in loss.metrics.items() if values.numel()}
+    means = {name: counted(one).mean().item() for name, one in loss.metrics.items() if counted(one).numel()}
     # Margins and accuracies are of pairs; points have none, and TRL subtracts two means.
     compared = {
         name

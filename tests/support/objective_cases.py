@@ -39,7 +39,7 @@ from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto
-from trueup.objectives.loss import Loss
+from trueup.objectives.loss import Loss, Selected
 from trueup.objectives.paired_kto import paired_kto
 from trueup.objectives.pointwise_dpo import pointwise_dpo
 from trueup.objectives.ppo import ppo
@@ -130,6 +130,11 @@ def random_rows(groups: Sequence[Group], seed: int, dtype: torch.dtype = torch.f
 
 def tokens(rows: Rows) -> list[Tensor]:
     return [row for group in rows for row in group]
+
+
+def counted(values: Tensor | Selected) -> Tensor:
+    """The values of a metric that count."""
+    return values.values[values.where] if isinstance(values, Selected) else values
 
 
 def group_of(loss: Loss, groups: Sequence[Group]) -> list[int]:

@@ -21,7 +21,7 @@ from trueup.models.reward import RewardModel
 from trueup.references.model_copy import ModelCopy
 from trueup.sources.rollouts import Advantages
 from trueup.training.preprocess import tokens_of
-from trueup.training.whole import needs_mismatched
+from trueup.training.step import needs_mismatched
 
 TOKENIZER = char_tokenizer()
 

@@ -1,5 +1,7 @@
 """AdamW by hand, clipping by value, and what is refused before anything moves."""
 
+import math
+
 import pytest
 import torch
 from references.policies import make_policy, make_source
@@ -32,7 +34,11 @@ class Toy(nn.Module):
 
 
 def step(optimizer: Optimizer, divide_by: float = 1.0, learning_rate: float = 0.1) -> float:
-    return optimizer.step(divide_by=divide_by, learning_rate=learning_rate, rows=["a.jsonl:3"], step=7)
+    norm = optimizer.grad_norm()
+    assert norm is not None
+    grad_norm = norm.item() / divide_by
+    optimizer.step(divide_by=divide_by, grad_norm=grad_norm, learning_rate=learning_rate)
+    return grad_norm
 
 
 def test_two_steps_by_hand() -> None:
@@ -84,16 +90,43 @@ def test_the_learning_rate_is_that_of_the_step() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
+    """Neither the weights nor what the optimizer remembers."""
+    policy = make_policy()
+    optimizer = Optimizer(policy.network, AdamW())
+    batches = make_source(4, 0, batch_size=2).step(1).batches
+
+    def take(step: int) -> None:
+        train_step(policy, NullReference(), methods.sft(), batches, optimizer, step=step, learning_rate=1e-3)
+
+    take(1)
+    before = {key: value.clone() for key, value in [*policy.trainable().items(), *optimizer.state().items()]}
+    policy.network.lm_head.weight.register_hook(lambda grad: grad + bad)
+    with pytest.raises(NumericsError, match=r"step 2: the gradient is not finite"):
+        take(2)
+    after = {**policy.trainable(), **optimizer.state()}
+    assert all(torch.equal(value, before[key]) for key, value in after.items())
+
+
+def test_no_gradient_has_no_norm() -> None:
+    assert Optimizer(Toy(), AdamW()).grad_norm() is None
+
+
+@pytest.mark.parametrize("beta1, beta2", [(0.5, 0.999), (0.9, 0.5), (0.0, 0.25)])
+def test_each_decay_rate_is_that_of_its_moment(beta1: float, beta2: float) -> None:
+    """Gradients 2 and then 1: m = b1 (1 - b1) 2 + (1 - b1), v = b2 (1 - b2) 4 + (1 - b2), and the move by both."""
     toy = Toy()
-    optimizer = Optimizer(toy, AdamW())
-    toy.give(0.5, 0.5)
-    step(optimizer)
-    before, state = toy.values(), {key: value.clone() for key, value in optimizer.state().items()}
-    toy.give(0.5, bad)
-    with pytest.raises(NumericsError, match=r"step 7: the gradient is not finite.*a\.jsonl:3"):
+    optimizer = Optimizer(toy, AdamW(beta1, beta2, max_grad_norm=0.0, epsilon=1e-12))
+    for gradient in (2.0, 1.0):
+        toy.give(gradient, gradient)
+        before = toy.vector.item()
         step(optimizer)
-    assert toy.values() == before
-    assert all(torch.equal(value, state[key]) for key, value in optimizer.state().items())
+    first = beta1 * (1 - beta1) * 2 + (1 - beta1)
+    second = beta2 * (1 - beta2) * 4 + (1 - beta2)
+    state = optimizer.state()
+    assert state["vector.exp_avg"].item() == pytest.approx(first, rel=1e-12)
+    assert state["vector.exp_avg_sq"].item() == pytest.approx(second, rel=1e-12)
+    moved = 0.1 * (first / (1 - beta1**2)) / math.sqrt(second / (1 - beta2**2))
+    assert before - toy.vector.item() == pytest.approx(moved, rel=1e-9)
 
 
 def test_a_restored_state_goes_on_bit_for_bit() -> None:

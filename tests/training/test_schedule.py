@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trueup.training.schedule import FALLS, learning_rate
+from trueup.training.optimizer import FALLS, learning_rate
 
 
 def rates(schedule: str, warmup: int, total: int) -> list[float]:

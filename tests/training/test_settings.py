@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
 
 from trueup.errors import InputError
@@ -144,3 +145,22 @@ def test_a_share_of_the_steps_to_warm_up_in_is_rounded_up(
     run_here("sft", {**values, "warmup_ratio": ratio})
     rates = [line["learning_rate"] for line in metrics_of(tmp_path / "run")]
     assert rates == pytest.approx([3e-3 * min(1, step / max(warmup, 1)) for step in range(1, 13)])
+
+
+@pytest.mark.parametrize("beta1, beta2", [(0.9, 0.999), (0.5, 0.999), (0.9, 0.5)])
+def test_the_optimizer_averages_with_the_rates_given(
+    beta1: float, beta2: float, tiny_model: Path, tmp_path: Path
+) -> None:
+    """After one step the mean of gradients is (1 - beta1) g and that of their squares (1 - beta2) g^2."""
+    rates = {"adam_beta1": beta1, "adam_beta2": beta2, "max_grad_norm": 0.0}
+    output = run("sft", tiny_model, tmp_path, batch_size=100, epochs=1, **rates)
+    state = load_file(output / "checkpoints" / "step-00000001" / "optimizer.safetensors")
+    means = {
+        name.removesuffix(".exp_avg"): value for name, value in state.items() if name.endswith(".exp_avg")
+    }
+    for name, mean in means.items():
+        square = state[f"{name}.exp_avg_sq"]
+        seen = mean.abs() > 1e-6
+        expected = mean[seen] ** 2 * (1 - beta2) / (1 - beta1) ** 2
+        torch.testing.assert_close(square[seen], expected, rtol=1e-4, atol=0)
+    assert len(means) > 10

@@ -1,27 +1,33 @@
 """One step: whatever way the batch is cut, it is the same step, and what is not finite takes none."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from training.batches import cut_into, method_groups, mismatched_of, policy_for, text_policy
 
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Stream
 from trueup.batch.tokens import TokenGroup
-from trueup.errors import NumericsError, Stopped
+from trueup.errors import NumericsError
 from trueup.methods import METHODS, Method
+from trueup.models.attention import grouped
+from trueup.models.attention.grouped import plan_attention
 from trueup.models.causal import CausalModel
-from trueup.objectives.loss import Loss
-from trueup.objectives.step_objective import StepObjective
+from trueup.objectives.loss import Loss, Selected
+from trueup.objectives.step_objective import OfOwnRows, StepObjective
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference
 from trueup.training.optimizer import AdamW, Optimizer
-from trueup.training.step import Means, evaluate, train_step
+from trueup.training.step import Sums, evaluate, train_step
 
 CUTS = ([6], [1, 5], [3, 2, 1], [1] * 6)
 
@@ -215,7 +221,7 @@ def test_a_gradient_that_is_not_finite_names_the_rows_of_the_whole_batch(tmp_pat
 
 
 def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> None:
-    """Gradients summed before the failure, or before a signal, are not added to those of the next step."""
+    """Gradients summed before the failure, or before a second signal, are not added to those of the next step."""
     method, groups = method_groups("sft", tmp_path)
     batches = cut_into(method, groups, [3, 3])
 
@@ -231,21 +237,16 @@ def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> No
         with pytest.raises(NumericsError):
             take_step(policy, NullReference(), spoiled(method, 3, float("nan")), odd, optimizer=optimizer)
 
-    def signalled(policy: CausalModel, optimizer: Optimizer) -> None:
-        heard: list[int] = []
-
-        def poll() -> None:
-            heard.append(1)
-            if len(heard) == 2:
-                raise Stopped("SIGTERM")
-
-        with pytest.raises(Stopped):
-            take_step(policy, NullReference(), method, batches, optimizer=optimizer, poll=poll)
-        assert len(heard) == 2
+    def interrupted(policy: CausalModel, optimizer: Optimizer) -> None:
+        with (
+            mock.patch.object(Optimizer, "grad_norm", side_effect=KeyboardInterrupt),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            take_step(policy, NullReference(), method, batches, optimizer=optimizer)
 
     expected = step_after(lambda policy, optimizer: None)
     assert torch.equal(step_after(not_finite), expected)
-    assert torch.equal(step_after(signalled), expected)
+    assert torch.equal(step_after(interrupted), expected)
 
 
 def test_a_batch_without_weight_is_refused(tmp_path: Path) -> None:
@@ -264,24 +265,32 @@ def log_probs(*rows: float) -> LogProbs:
     return LogProbs(torch.tensor(rows), torch.ones(len(rows), dtype=torch.int64))
 
 
+def selected(values: list[float], where: list[bool]) -> Selected:
+    return Selected(torch.tensor(values), torch.tensor(where))
+
+
 def test_means_by_hand() -> None:
     """Micro-batches of two and one: means over all, each by its own count, never means of means."""
-    means = Means()
+    sums = Sums()
     first = Loss(
         torch.tensor([3.0, 1.0]), torch.tensor([2.0, 2.0]), torch.tensor([0, 1]),
-        {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([])},
+        {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([]), "c": selected([9.0, 2.0], [False, True])},
     )  # fmt: skip
     second = Loss(
         torch.tensor([5.0]), torch.tensor([1.0]), torch.tensor([0]),
-        {"a": torch.tensor([6.0]), "b": torch.tensor([4.0])},
+        {"a": torch.tensor([6.0]), "b": torch.tensor([4.0]), "c": selected([math.nan], [False])},
     )  # fmt: skip
-    means.add_batch(first, log_probs(-1.0, -2.0), log_probs(-1.5, -4.0))
-    means.add_batch(second, log_probs(-3.0), log_probs(-2.0))
-    assert means.means() == pytest.approx(
+    sums.add_batch(first, log_probs(-1.0, -2.0), log_probs(-1.5, -4.0))
+    sums.add_batch(second, log_probs(-3.0), log_probs(-2.0))
+    means, counts, more = sums.fetch(1, torch.tensor(0.25))
+    assert more == [0.25]
+    assert counts == {"loss": 5, "a": 3, "b": 1, "c": 1, "kl": 3}
+    assert means == pytest.approx(
         {
             "loss": (3 + 1 + 5) / (2 + 2 + 1),
             "a": (1 + 2 + 6) / 3,
             "b": 4.0,
+            "c": 2.0,
             "kl": ((-1 + 1.5) + (-2 + 4) + (-3 + 2)) / 3,  # pi over pi_ref, not the other way round
         },
         rel=1e-15,
@@ -289,9 +298,11 @@ def test_means_by_hand() -> None:
 
 
 def test_a_metric_of_nothing_is_left_out() -> None:
-    means = Means()
-    means.add_batch(Loss(*(torch.ones(1),) * 3, {"b": torch.tensor([])}), log_probs(-1.0), None)
-    assert means.means() == {"loss": 1.0}
+    none = {"b": torch.tensor([]), "c": Selected(torch.ones(1), torch.tensor([False]))}
+    sums = Sums()
+    sums.add_batch(Loss(*(torch.ones(1),) * 3, none), log_probs(-1.0), None)
+    means, _, _ = sums.fetch(1)
+    assert means == {"loss": 1.0}
 
 
 def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
@@ -305,3 +316,82 @@ def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
     trained.pop("grad_norm")
     assert evaluated == {f"eval_{name}": value for name, value in trained.items()}
     assert {"eval_loss", "eval_kl", "eval_rewards/accuracies", "eval_logps/chosen"} <= set(evaluated)
+
+
+def test_a_loss_that_depends_on_no_weight_is_refused(tmp_path: Path) -> None:
+    method, groups = method_groups("sft", tmp_path)
+    policy = text_policy()
+
+    def constant(given: LogProbs, reference: None, index: Any) -> Loss:
+        loss = method.objective(given, reference, index)
+        return replace(loss, per_example=loss.per_example.detach())
+
+    def act() -> None:
+        with pytest.raises(NumericsError, match="step 1: no weight that is trained has a gradient"):
+            take_step(
+                policy, NullReference(), replace(method, objective=constant), cut_into(method, groups, [6])
+            )
+
+    assert unmoved(policy, act)
+
+
+class Waits(TorchDispatchMode):
+    """Operations whose result, or the shape of it, the host has to know: on a device they wait for all before them."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "bincount", "is_nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        masked = name in ("index", "index_put", "index_put_") and any(
+            one is not None and one.dtype == torch.bool for one in args[1]
+        )
+        repeated = name == "repeat_interleave" and not (kwargs or {}).get("output_size")
+        if masked or repeated or any(name.startswith(one) for one in self.NAMES):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_waits_for_the_device_until_all_is_brought_over_at_once(name: str, tmp_path: Path) -> None:
+    """With shared prompts: for padded rows the model library looks at the mask itself."""
+    method, groups = method_groups(name, tmp_path)
+    policy = policy_for(method)
+    reference = reference_of(method, policy)
+    batches, others = cut_into(method, groups, [2, 4]), mismatched_of(method, groups, [2, 4])
+    waits, before = Waits(), list[str]()
+    original = Sums.fetch
+
+    def fetch(*arguments: Any) -> Any:
+        before.extend(waits.found)
+        return original(*arguments)
+
+    def plan(stream: Stream) -> grouped.Plan:
+        with _disable_current_modes():  # made on the host
+            return plan_attention(stream)
+
+    with (
+        mock.patch.object(Sums, "fetch", autospec=True, side_effect=fetch) as fetched,
+        mock.patch.object(grouped, "plan_attention", side_effect=plan),
+        waits,
+    ):
+        take_step(policy, reference, method, batches, mismatched=others)
+    assert (before, fetched.call_count) == ([], 1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_how_many_forward_passes_a_step_takes_is_known_before(name: str, tmp_path: Path) -> None:
+    """Whatever its rows say: one a micro-batch, and those of what is measured first, on them or on mismatched ones."""
+    method, groups = method_groups(name, tmp_path)
+    policy = policy_for(method)
+    batches, others = cut_into(method, groups, [1, 3, 2]), mismatched_of(method, groups, [2, 4])
+    called: list[None] = []
+    policy.register_forward_hook(lambda *unused: called.append(None))
+    for _ in range(2):
+        called.clear()
+        take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
+        measured = getattr(method.objective, "measurement", None)
+        assert len(called) == 3 + (3 if isinstance(measured, OfOwnRows) else 0) + len(others)

@@ -39,13 +39,15 @@ class Captured:
     def zero_grad(self) -> None:
         self.network.zero_grad()
 
-    def step(self, *, divide_by: float, **more: Any) -> float:
+    def grad_norm(self) -> torch.Tensor:
+        return torch.ones(())
+
+    def step(self, *, divide_by: float, **more: Any) -> None:
         self.gradient = {
             name: value.grad / divide_by
             for name, value in self.network.named_parameters()
             if value.grad is not None
         }
-        return 0.0
 
 
 def of_rankings(folder: Path, **settings: Any) -> tuple[Method[Any, Any, Any], list[TokenGroup[Any]]]:

@@ -19,6 +19,29 @@ LIMIT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class Selected:
+    """Values of which only some count: how many do is for the device to know."""
+
+    values: Tensor
+    where: Tensor
+    """Of the same shape, True where a value counts."""
+
+    def tolist(self) -> list[float]:
+        """The values that count, for who can wait for them."""
+        found: list[float] = self.values[self.where].tolist()
+        return found
+
+
+def total_of(values: Tensor | Selected) -> tuple[Tensor, Tensor]:
+    """Sum and number of values, both float64 without dimensions."""
+    if isinstance(values, Selected):
+        chosen = torch.where(values.where, values.values.double(), 0.0)
+        return chosen.sum(), values.where.double().sum()
+    total = values.double().sum()
+    return total, torch.full_like(total, values.numel())
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Unreduced: only the training step sums, over the whole batch, and divides.
 
@@ -32,19 +55,19 @@ class Loss:
     """[E] how much each counts in the denominator: 1 for most objectives, its tokens for a per-token mean."""
     row: Tensor
     """[E] int64, a row of each example, so that a bad loss can name where it came from."""
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """Name -> [any number of] detached values, averaged over the whole batch; an empty one is left out."""
+    metrics: Mapping[str, Tensor | Selected] = field(default_factory=dict)
+    """Name -> [any number of] detached values, averaged over the whole batch; one of no values is left out."""
 
     @classmethod
     def of_rows(
-        cls, loss_N: Tensor, metrics: Mapping[str, Tensor], *, weight_N: Tensor | None = None
+        cls, loss_N: Tensor, metrics: Mapping[str, Tensor | Selected], *, weight_N: Tensor | None = None
     ) -> Loss:
         """One example a row, each of weight 1 where none are given."""
         weight_N = torch.ones_like(loss_N) if weight_N is None else weight_N
         return cls(loss_N, weight_N, torch.arange(loss_N.shape[0], device=loss_N.device), metrics)
 
     @classmethod
-    def of_pairs(cls, loss_P: Tensor, pairs: Pairs, metrics: Mapping[str, Tensor]) -> Loss:
+    def of_pairs(cls, loss_P: Tensor, pairs: Pairs, metrics: Mapping[str, Tensor | Selected]) -> Loss:
         """One example a pair, each of weight 1 and named by its chosen response."""
         return cls(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
 
@@ -73,7 +96,7 @@ def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, 
     }
 
 
-def point_metrics(policy: LogProbs, reward_N: Tensor | None, points: Points) -> dict[str, Tensor]:
+def point_metrics(policy: LogProbs, reward_N: Tensor | None, points: Points) -> dict[str, Tensor | Selected]:
     """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
 
     Args:
@@ -86,14 +109,15 @@ def point_metrics(policy: LogProbs, reward_N: Tensor | None, points: Points) -> 
     """
     log_prob_N = policy.sum.detach()
     good_N = points.demonstration_N | (points.label_N > 0.5)
-    metrics = {
-        "logps/chosen": log_prob_N[good_N],
-        "logps/rejected": log_prob_N[~good_N],
-        "logps/demonstrations": log_prob_N[points.demonstration_N],
+    metrics: dict[str, Tensor | Selected] = {
+        "logps/chosen": Selected(log_prob_N, good_N),
+        "logps/rejected": Selected(log_prob_N, ~good_N),
+        "logps/demonstrations": Selected(log_prob_N, points.demonstration_N),
     }
     if reward_N is not None:
         reward_N = reward_N.detach()
-        metrics |= {"rewards/chosen": reward_N[good_N], "rewards/rejected": reward_N[~good_N]}
+        metrics["rewards/chosen"] = Selected(reward_N, good_N)
+        metrics["rewards/rejected"] = Selected(reward_N, ~good_N)
     return metrics
 
 

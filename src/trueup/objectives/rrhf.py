@@ -4,7 +4,7 @@ import torch
 
 from trueup.batch.index import Rankings
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.loss import Loss
+from trueup.objectives.loss import Loss, Selected
 
 
 def rrhf(
@@ -85,11 +85,11 @@ def _ranked(
     best_G = _best_rows(rankings)
     nll_G = nll_N[best_G]
     right_NN = worse_NN & (p_N[:, None] < p_N[None]).detach()
-    metrics = {
+    metrics: dict[str, torch.Tensor | Selected] = {
         "loss/rank": rank_G.detach(),
         "loss/sft": nll_G.detach(),
         "rewards/chosen": p_N.detach()[best_G],
-        "rewards/accuracies": right_NN[worse_NN].to(p_N.dtype),
+        "rewards/accuracies": Selected(right_NN.to(p_N.dtype), worse_NN),
         "logps/chosen": policy.sum.detach()[best_G],
     }
     return Loss(rank_weight * rank_G + sft_weight * nll_G, torch.ones_like(rank_G), best_G, metrics)
@@ -99,5 +99,6 @@ def _best_rows(rankings: Rankings) -> torch.Tensor:
     """[G] int64, the first row with the highest score of each group."""
     order_N = torch.sort(rankings.score_N, descending=True, stable=True).indices
     order_N = order_N[torch.sort(rankings.group_N[order_N], stable=True).indices]
-    size_G = torch.bincount(rankings.group_N, minlength=rankings.num_groups)
+    size_G = torch.zeros(rankings.num_groups, dtype=torch.int64, device=order_N.device)
+    size_G = size_G.index_add(0, rankings.group_N, torch.ones_like(order_N))
     return order_N[size_G.cumsum(0) - size_G]

@@ -53,7 +53,9 @@ class Table:
         """
         token_S = torch.cat([self.entries[group.key] for group in batch.groups])
         stream = batch.stream
-        return LogProbs(token_S.to(stream.token_T.device), stream.length_N, stream.prompt_N)
+        return LogProbs(
+            token_S.to(stream.token_T.device, non_blocking=True), stream.length_N, stream.prompt_N
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All entries as three tensors: keys as bytes, lengths, and values."""

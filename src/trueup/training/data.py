@@ -26,7 +26,7 @@ from trueup.sources.by_name import examples_named, overlap, split
 from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
 from trueup.training.preprocess import Preprocessing, tokens_of
-from trueup.training.whole import needs_mismatched
+from trueup.training.step import needs_mismatched
 from trueup.words import listed
 
 logger = logging.getLogger(__name__)

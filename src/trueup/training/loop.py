@@ -116,7 +116,7 @@ def _take_step(run: Run) -> None:
     step = run.source.step(number)
     values = train_step(
         run.policy, run.loss_reference, run.method, step.batches, run.optimizer,
-        step=number, learning_rate=rate, mismatched=step.mismatched, poll=stop.check,
+        step=number, learning_rate=rate, mismatched=step.mismatched,
     ) if step.batches else {}  # fmt: skip
     run.step, run.random_state, run.update_pending = number, random_state(), True
     values |= run.source.metrics(number)
@@ -186,7 +186,7 @@ def _evaluate(run: Run) -> None:
     with run.policy.without_dropout():
         values = evaluate(
             run.policy, run.loss_reference, run.method, held_out.batches, run.step,
-            mismatched=held_out.mismatched, poll=stop.check,
+            mismatched=held_out.mismatched,
         )  # fmt: skip
     run.metrics.write(run.step, values)
     run.latest |= values

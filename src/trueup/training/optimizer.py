@@ -1,15 +1,18 @@
-"""AdamW on float32 master weights. Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101."""
+"""AdamW on float32 master weights, and the learning rate over a run.
+
+Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from trueup.errors import CheckpointError, NumericsError
-from trueup.words import listed
+from trueup.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +54,30 @@ class Optimizer:
     def zero_grad(self) -> None:
         self.adamw.zero_grad(set_to_none=True)
 
+    def grad_norm(self) -> Tensor | None:
+        """Norm of the gradients as they have been summed, on their device; None where no parameter has any."""
+        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
+        if not grads:
+            return None
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(grads))).double())
+        return norm
+
     @torch.no_grad()
-    def step(self, *, divide_by: float, learning_rate: float, rows: Sequence[str], step: int) -> float:
+    def step(self, *, divide_by: float, grad_norm: float, learning_rate: float) -> None:
         """Scale the accumulated gradients, clip them, and move.
 
         Args:
             divide_by: weight of the whole batch.
+            grad_norm: norm of the gradients once divided; finite.
             learning_rate: of this step.
-            rows: names of the batch's rows, for the message.
-
-        Returns:
-            The gradient's norm before clipping.
-
-        Raises:
-            NumericsError: the norm is not finite; nothing has moved.
         """
-        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norms = torch._foreach_norm(grads)
-        norm = torch.linalg.vector_norm(torch.stack(list(norms)).double()).item() / divide_by
-        if not norm < float("inf"):
-            raise NumericsError(
-                f"step {step}: the gradient is not finite ({norm}); the step was not taken and the last checkpoint is "
-                f"intact. Lower --learning-rate, or look at its rows: {listed(rows)}"
-            )
         limit = self.settings.max_grad_norm
-        clip = min(1.0, limit / (norm + 1e-6)) if limit else 1.0
+        clip = min(1.0, limit / (grad_norm + 1e-6)) if limit else 1.0
+        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
         torch._foreach_mul_(grads, clip / divide_by)
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
         self.adamw.step()
-        return float(norm)
 
     def state(self) -> dict[str, Tensor]:
         """`{parameter}.exp_avg`, `.exp_avg_sq` and `.step` of every parameter that has moved."""
@@ -106,3 +103,22 @@ class Optimizer:
                     f"the saved optimizer state of {name} does not fit the model's parameter"
                 )
             self.adamw.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+
+
+FALLS: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
+"""Fraction of the peak left when a fraction `progress` in [0, 1) of the steps after warm-up is done."""
+
+
+def learning_rate(step: int, *, peak: float, schedule: str, warmup: int, total: int) -> float:
+    """Learning rate of step `step`, counted from 1: a linear warm-up, then a fall.
+
+    Step w of a warm-up of W steps has peak w / W; the first step after it has the peak. The linear and cosine
+    schedules would reach 0 one step after the last.
+    """
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * FALLS[schedule]((step - warmup - 1) / max(total - warmup, 1))

@@ -39,9 +39,8 @@ from trueup.training.data import Parts
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Pace, Run, restore
 from trueup.training.metrics import Metrics
-from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.optimizer import AdamW, Optimizer, learning_rate
 from trueup.training.run_record import asked_as_begun, record_of, refuse_changed, warn_of_versions
-from trueup.training.schedule import learning_rate
 
 logger = logging.getLogger(__name__)
 

@@ -1,38 +1,57 @@
-"""One optimizer step: the only place that reduces a loss."""
+"""One optimizer step: the only place that reduces a loss.
+
+Nothing in it waits for the device until everything is on its way: losses, weights, metrics, the gradient's norm and
+whether all of it is finite are added up where they are computed, and brought over together (`Sums.fetch`). How many
+forward passes a step takes is known before it begins: one for each micro-batch, and those of what is measured first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from trueup import stop
 from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs, Part, Scores
 from trueup.errors import NumericsError
-from trueup.feedback.records import Origin
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
-from trueup.objectives.loss import Loss
+from trueup.objectives.loss import Loss, total_of
+from trueup.objectives.step_objective import StepObjective
 from trueup.references.reference import Reference
-from trueup.training.finite import check_finite
 from trueup.training.optimizer import Optimizer
-from trueup.training.whole import Objective, Rows, objective_of
+from trueup.words import listed
+
+Objective = Callable[[Any, Any, Any], Loss]
+
+
+class Expected(NamedTuple):
+    """Values that have to be finite, and what is said of them otherwise; see `check_finite`."""
+
+    values: Tensor
+    rows: Tensor | None
+    batch: Batch[Any]
+    what: str
 
 
 @dataclass
-class Means:
-    """Sums and counts of metrics over the micro-batches of a step or an evaluation."""
+class Sums:
+    """Sums over the micro-batches of a step or an evaluation, on the device until they are fetched."""
 
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, float] = field(default_factory=dict)
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, Tensor] = field(default_factory=dict)
+    expected: list[Expected] = field(default_factory=list)
+    finite: list[Tensor] = field(default_factory=list)
 
-    def add(self, name: str, total: float, count: float) -> None:
-        """Count `count` values that sum to `total`; nothing is recorded of none."""
-        if count:
-            self.sums[name] = self.sums.get(name, 0.0) + total
-            self.counts[name] = self.counts.get(name, 0.0) + count
+    def add(self, name: str, total: Tensor, count: Tensor) -> None:
+        """Count `count` values that sum to `total`."""
+        if name in self.totals:
+            total, count = self.totals[name] + total, self.counts[name] + count
+        self.totals[name], self.counts[name] = total, count
 
     def add_batch(self, loss: Loss, policy: LogProbs | Scores, reference: LogProbs | None) -> None:
         """Record a micro-batch: loss, the objective's metrics, and the log-ratio of every response.
@@ -40,16 +59,118 @@ class Means:
         `kl` is the mean of log pi(y | x) - log pi_ref(y | x) over the batch's responses: an estimate of the KL
         divergence for responses drawn from the policy, and a measure of drift for any others.
         """
-        self.add("loss", loss.per_example.detach().double().sum().item(), loss.weight.double().sum().item())
+        self.add("loss", loss.per_example.detach().double().sum(), loss.weight.double().sum())
         for name, values in loss.metrics.items():
-            self.add(name, values.double().sum().item(), values.numel())
+            self.add(name, *total_of(values))
         if reference is not None and isinstance(policy, LogProbs):
-            log_ratio_N = policy.sum.detach().double() - reference.sum.double()
-            self.add("kl", log_ratio_N.sum().item(), log_ratio_N.numel())
+            self.add("kl", *total_of(policy.sum.detach().double() - reference.sum.double()))
 
-    def means(self) -> dict[str, float]:
-        """Every metric's mean."""
-        return {name: total / self.counts[name] for name, total in self.sums.items()}
+    def expect(self, values: Tensor, rows: Tensor | None, batch: Batch[Any], what: str) -> None:
+        """Have `fetch` refuse values that are not finite; see `check_finite`."""
+        values = values.detach()
+        self.expected.append(Expected(values, rows, batch, what))
+        self.finite.append(values.isfinite().all())
+
+    def fetch(self, step: int, *more: Tensor) -> tuple[dict[str, float], dict[str, float], list[float]]:
+        """Bring everything over in one transfer.
+
+        Args:
+            step: number of the step, for messages.
+            more: further numbers to bring along, without dimensions.
+
+        Returns:
+            The mean of every metric, leaving out those of which there was none; the count of each; and the numbers.
+
+        Raises:
+            NumericsError: something that was expected to be finite is not; only then is it looked at again.
+        """
+        finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True)
+        names, parts = list(self.totals), [finite, *self.totals.values(), *self.counts.values(), *more]
+        numbers: list[float] = torch.stack([part.detach().double() for part in parts]).tolist()
+        if not numbers[0]:
+            for values, rows, batch, what in self.expected:
+                check_finite(values, rows, batch, step, what)
+        stop_totals, stop_counts = 1 + len(names), 1 + 2 * len(names)
+        counts = dict(zip(names, numbers[stop_totals:stop_counts], strict=True))
+        totals = zip(names, numbers[1:stop_totals], strict=True)
+        means = {name: total / counts[name] for name, total in totals if counts[name]}
+        return means, counts, numbers[stop_counts:]
+
+
+def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int | None, what: str) -> None:
+    """Refuse values that are not finite.
+
+    Args:
+        values: one for each row of the batch, or for each of `rows`.
+        rows: whose values they are, where it is not simply each row's.
+        step: number of the step, for the message; None between steps.
+        what: names the values in the message.
+
+    Raises:
+        NumericsError: the rows are named by file and number.
+    """
+    bad = ~values.isfinite()
+    if not bad.any():
+        return
+    places = bad.nonzero()[:, 0] if rows is None else rows[bad]
+    origins = batch.origins
+    named = sorted({str(origins[place] or "a row without origin") for place in places.tolist()})
+    begin, taken = ("", "") if step is None else (f"step {step}: ", "the step was not taken and ")
+    raise NumericsError(
+        f"{begin}the {what} of {listed(named)} is not finite ({values[bad][0].item()}); {taken}the last checkpoint is "
+        "intact. Look at these rows with a lower --learning-rate in mind"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of all micro-batches of a step, without gradients and dropout; computed where an objective asks.
+
+    Args:
+        sums: told what has to be finite. What is measured goes into the loss of every row, of other micro-batches as
+            well, so that it comes before them in what is looked at.
+    """
+
+    policy: StreamModel
+    reference: Reference
+    batches: Sequence[Batch[Any]]
+    mismatched_batches: Sequence[Batch[Any]]
+    sums: Sums
+
+    def indexes(self) -> Iterator[Any]:
+        for batch in self.batches:
+            yield batch.index.to(self.policy.device)
+
+    def own(self) -> Iterator[tuple[LogProbs, LogProbs | None, Any]]:
+        for batch in self.batches:
+            yield (*self._both(batch), batch.index.to(self.policy.device))
+
+    def mismatched(self) -> Iterator[tuple[LogProbs, LogProbs | None]]:
+        for batch in self.mismatched_batches:
+            yield self._both(batch)
+
+    @torch.no_grad()
+    def _both(self, batch: Batch[Any]) -> tuple[LogProbs, LogProbs | None]:
+        there = batch.to(self.policy.device)
+        with self.policy.without_dropout():
+            log_probs = self.policy.outputs(there.stream)
+        assert isinstance(log_probs, LogProbs)
+        reference = self.reference.log_probs(there)
+        self.sums.expect(log_probs.sum, None, batch, "log-probability")
+        if reference is not None:
+            self.sums.expect(reference.sum, None, batch, "log-probability under the reference")
+        return log_probs, reference
+
+
+def objective_of(method: Method[Any, Any, Any], rows: Rows) -> Objective:
+    """The method's objective for one step, with what it measures over the step already in it."""
+    objective = method.objective
+    return objective.given(rows) if isinstance(objective, StepObjective) else objective
+
+
+def needs_mismatched(method: Method[Any, Any, Any]) -> bool:
+    """Whether a method measures something on prompts with responses to other prompts."""
+    return isinstance(method.objective, StepObjective) and method.objective.measurement.needs_mismatched
 
 
 def forward(
@@ -57,22 +178,19 @@ def forward(
     reference: Reference,
     objective: Objective,
     batch: Batch[Any],
-    step: int,
+    sums: Sums,
     parts: Collection[Part] = (),
-) -> tuple[Loss, LogProbs | Scores, LogProbs | None]:
-    """What the policy says, log-probabilities under the reference, and the loss, all finite.
-
-    Raises:
-        NumericsError: a log-probability of the reference or a loss is not finite; the rows are named.
-    """
-    batch = batch.to(policy.device)
-    reference_log_probs = reference.log_probs(batch)
+) -> Loss:
+    """The loss of a micro-batch; it, what the policy says and what the reference says go into the sums."""
+    there = batch.to(policy.device)
+    reference_log_probs = reference.log_probs(there)
     if reference_log_probs is not None:
-        check_finite(reference_log_probs.sum, None, batch, step, "log-probability under the reference")
-    outputs = policy.outputs(batch.stream, parts)
-    loss = objective(outputs, reference_log_probs, batch.index)
-    check_finite(loss.per_example, loss.row, batch, step, "loss")
-    return loss, outputs, reference_log_probs
+        sums.expect(reference_log_probs.sum, None, batch, "log-probability under the reference")
+    outputs = policy.outputs(there.stream, parts)
+    loss = objective(outputs, reference_log_probs, there.index)
+    sums.expect(loss.per_example, loss.row, batch, "loss")
+    sums.add_batch(loss, outputs, reference_log_probs)
+    return loss
 
 
 def train_step(
@@ -85,7 +203,6 @@ def train_step(
     step: int,
     learning_rate: float,
     mismatched: Sequence[Batch[Any]] = (),
-    poll: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step.
 
@@ -94,28 +211,39 @@ def train_step(
         mismatched: those of prompts with responses to other prompts, where the method asks for them.
         step: number of this step, for messages.
         learning_rate: of this step.
-        poll: called between micro-batches; may raise to give the step up before anything moved.
 
     Returns:
         Means of the metrics over the whole batch, and `grad_norm` before clipping.
 
     Raises:
-        NumericsError: something is not finite; the parameters have not moved.
+        NumericsError: something is not finite, or there is nothing to learn; the parameters have not moved.
     """
-    means = Means()
-    weight = 0.0
-    objective = objective_of(method, Rows(policy, reference, batches, mismatched, step, poll))
+    sums = Sums()
+    objective = objective_of(method, Rows(policy, reference, batches, mismatched, sums))
     optimizer.zero_grad()
     for batch in batches:
-        poll()
-        loss, outputs, reference_log_probs = forward(policy, reference, objective, batch, step, method.parts)
-        loss.per_example.sum().backward()
-        weight += loss.weight.double().sum().item()
-        means.add_batch(loss, outputs, reference_log_probs)
+        loss = forward(policy, reference, objective, batch, sums, method.parts)
+        if loss.per_example.requires_grad:
+            loss.per_example.sum().backward()
+    norm = optimizer.grad_norm()
+    if norm is None:
+        sums.fetch(step)
+        raise NumericsError(
+            f"step {step}: no weight that is trained has a gradient, so the loss does not depend on any of them; the "
+            "step was not taken. Look at what the method's objective returns"
+        )
+    means, counts, (norm_of_sum,) = sums.fetch(step, norm)
+    weight = counts["loss"]
     if not weight:
         raise NumericsError(f"step {step}: the batch holds nothing to learn from")
-    grad_norm = optimizer.step(divide_by=weight, learning_rate=learning_rate, rows=_names(batches), step=step)
-    return {**means.means(), "grad_norm": grad_norm}
+    grad_norm = norm_of_sum / weight
+    if not grad_norm < float("inf"):
+        raise NumericsError(
+            f"step {step}: the gradient is not finite ({grad_norm}); the step was not taken and the last checkpoint is "
+            f"intact. Lower --learning-rate, or look at its rows: {listed(_names(batches))}"
+        )
+    optimizer.step(divide_by=weight, grad_norm=grad_norm, learning_rate=learning_rate)
+    return {**means, "grad_norm": grad_norm}
 
 
 @torch.no_grad()
@@ -127,17 +255,21 @@ def evaluate(
     step: int,
     *,
     mismatched: Sequence[Batch[Any]] = (),
-    poll: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names."""
-    means = Means()
-    objective = objective_of(method, Rows(policy, reference, batches, mismatched, step, poll))
+    """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names.
+
+    Raises:
+        NumericsError: something is not finite.
+        Stopped: the user asked to stop.
+    """
+    sums = Sums()
+    objective = objective_of(method, Rows(policy, reference, batches, mismatched, sums))
     for batch in batches:
-        poll()
-        means.add_batch(*forward(policy, reference, objective, batch, step, method.parts))
-    return {f"eval_{name}": value for name, value in means.means().items()}
+        stop.check()
+        forward(policy, reference, objective, batch, sums, method.parts)
+    means, _, _ = sums.fetch(step)
+    return {f"eval_{name}": value for name, value in means.items()}
 
 
 def _names(batches: Sequence[Batch[Any]]) -> list[str]:
-    origins: list[Origin] = [origin for batch in batches for origin in batch.origins if origin is not None]
-    return sorted({str(origin) for origin in origins})
+    return sorted({str(origin) for batch in batches for origin in batch.origins if origin is not None})
