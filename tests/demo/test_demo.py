@@ -12,7 +12,7 @@ from trueup.errors import InputError
 @pytest.mark.world
 def test_each_kind_of_feedback_improves_the_gold_reward(tmp_path: Path) -> None:
     from trueup.demo import run
-    from trueup.demo.plan import PLAN
+    from trueup.demo.run import PLAN
 
     assert list(PLAN) == ["SFT", "DPO", "TR-DPO", "RRHF", "CA", "KTO", "ULMA", "OAIF", "PPO"]
     names = ("SFT", "RRHF", "OAIF", "PPO")
