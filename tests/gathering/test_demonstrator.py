@@ -1,6 +1,5 @@
 """Demonstrations over a real connection: paid for once, within a budget, and stopped where too many are of no use."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,18 @@ from trueup.annotators.asker import NoAnswer
 from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
-from trueup.gathering.rewriting import rewrite
-from trueup.gathering.rewriting.demonstrator import (
+from trueup.gathering import rewriting
+from trueup.gathering.rewriting import (
     EMPTY,
     REPEATS,
     Demonstrator,
     Pair,
-    load_demonstrator,
+    make_demonstrator,
     pair_of,
+    rewrite,
 )
 from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.gathering_settings import AnnotateSettings
 
 KEY = "canary-7d1f5a"
 
@@ -46,8 +47,11 @@ def pairs(count: int) -> list[Pair]:
 
 def demonstrator(server: FaultyServer, *, temperature: float = 0.0, **settings: Any) -> Demonstrator:
     choice = EndpointAnnotator(server.url, "gpt", **settings)
-    return load_demonstrator(
-        choice, template="answer", max_tokens=99, temperature=temperature, seed=5
+    return make_demonstrator(
+        AnnotateSettings(
+            data=("a.jsonl",), output="out.jsonl", annotator=choice, rewrite=True, rewrite_template="answer",
+            rewrite_tokens=99, rewrite_temperature=temperature, seed=5,
+        )
     )  # fmt: skip
 
 
@@ -157,9 +161,9 @@ def test_too_many_that_are_of_no_use_stop_the_work() -> None:
     assert str(caught.value).endswith("Choose another model, or raise annotator.max_unreadable")
 
 
-def rewritten(output: Path, load: Callable[[], Demonstrator], examples: list[Example]) -> tuple[Example, ...]:
+def rewritten(output: Path, writer: Demonstrator, examples: list[Example]) -> tuple[Example, ...]:
     with work_at(output) as work:
-        return rewrite.rewrite(examples, load, work, model="gpt")
+        return rewrite(examples, writer, work)
 
 
 def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(tmp_path: Path, told: list[str]) -> None:
@@ -171,10 +175,10 @@ def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(tmp_path: Path
     with FaultyServer(reply) as server:
         load = lambda: demonstrator(server, max_unreadable=1)  # noqa: E731
         examples = [*map(example, (1, 2, 3)), alone]
-        found = rewritten(tmp_path / "out", load, examples)
+        found = rewritten(tmp_path / "out", load(), examples)
         assert len(server.asked) == 3
         first = told[:]
-        assert rewritten(tmp_path / "out", load, examples) == found
+        assert rewritten(tmp_path / "out", load(), examples) == found
         assert len(server.asked) == 3 and told == first * 2
     assert [[(one.content, one.label, one.demonstration) for one in made.responses] for made in found] == [
         [("a b c d", None, True), ("bad 1", 0.0, False)],
@@ -191,7 +195,7 @@ def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(tmp_path: Path
 
 def test_work_that_failed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a cache, so that what is kept beside the output is all there is."""
-    monkeypatch.setattr(rewrite, "CHUNK", 2)
+    monkeypatch.setattr(rewriting, "CHUNK", 2)
     down = True
 
     def reply(asked: Asked) -> Reply:
@@ -203,9 +207,9 @@ def test_work_that_failed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: 
     with FaultyServer(reply) as server:
         load = lambda: demonstrator(server, cache=False)  # noqa: E731
         with pytest.raises(AnnotatorError):
-            rewritten(tmp_path / "out", load, examples)
+            rewritten(tmp_path / "out", load(), examples)
         before, down = len(server.asked), False
-        found = rewritten(tmp_path / "out", load, examples)
+        found = rewritten(tmp_path / "out", load(), examples)
         assert len(server.asked) - before == 3
-        whole = rewritten(tmp_path / "other", load, examples)
+        whole = rewritten(tmp_path / "other", load(), examples)
     assert found == whole and len(found) == 5

@@ -11,7 +11,7 @@ from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.feedback.views import points_with_demonstrations
-from trueup.gathering.rewriting.demonstrator import (
+from trueup.gathering.rewriting import (
     CUT_OFF,
     EMPTY,
     REPEATS,

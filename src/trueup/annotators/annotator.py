@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trueup.errors import AnnotatorError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Content, Example
+
+FEWEST = 20
+"""Answers below which a share of them says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,51 @@ class Annotator(Protocol):
                 judged by then is in its cache.
         """
         ...
+
+
+class Unusable:
+    """Counts answers that cannot be used, and stops where they are too many.
+
+    Args:
+        most: share of all that may be.
+        what: are counted: `verdicts`.
+        use: that cannot be made of them: `read`.
+        instead: what to choose where they are too many.
+    """
+
+    def __init__(self, most: float, what: str, use: str, instead: str) -> None:
+        self._most, self._what, self._use, self._instead = most, what, use, instead
+        self._all = 0
+        self._reasons: Counter[str] = Counter()
+
+    def add(self, name: str, reasons: Sequence[str | None]) -> None:
+        """Count some more.
+
+        Args:
+            name: of who gave them.
+            reasons: why each cannot be used; None where it can.
+
+        Raises:
+            AnnotatorError: too many of all so far cannot.
+        """
+        self._all += len(reasons)
+        self._reasons.update(one for one in reasons if one is not None)
+        bad = self._reasons.total()
+        if self._all >= FEWEST and bad > self._most * self._all:
+            common = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
+            raise AnnotatorError(
+                f"{name}: {bad} of {self._all} {self._what} ({bad / self._all:.0%}) cannot be {self._use}, and no more "
+                f"than {self._most:.0%} may: {common}. Choose {self._instead}, or raise annotator.max_unreadable"
+            )
+
+
+def summed(facts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sums by name."""
+    sums: dict[str, float] = {}
+    for one in facts:
+        for name, value in one.items():
+            sums[name] = sums.get(name, 0) + value
+    return sums
 
 
 class Scorer(Protocol):

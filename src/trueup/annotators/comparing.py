@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from trueup.annotators.annotator import Annotated
+from trueup.annotators.annotator import Annotated, Unusable, summed
 from trueup.annotators.judge import Judge, Opinion, Question, Unreadable, Verdict
 from trueup.annotators.question import pose
 from trueup.annotators.template import Template
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, content_key
 
@@ -21,8 +20,6 @@ UNREAD = "a verdict of the annotator cannot be read"
 
 BLOCK = 256
 """Questions asked before it is looked at how many of the answers could be read."""
-FEWEST = 20
-"""Verdicts below which a share of them says nothing."""
 
 Pair = tuple[int, int]
 """Positions of two responses of an example."""
@@ -62,9 +59,7 @@ class ComparingAnnotator:
         self.judge = judge
         self.template = template
         self.instruction = instruction
-        self.max_unreadable = max_unreadable
-        self._verdicts = 0
-        self._reasons: Counter[str] = Counter()
+        self._unusable = Unusable(max_unreadable, "verdicts", "read", "another model or template")
 
     @property
     def name(self) -> str:
@@ -90,7 +85,7 @@ class ComparingAnnotator:
         ]
         answers, facts = self._asked({question for both in posed for two in both for question in two})
         found = [[Opinion(answers[one], answers[other]) for one, other in both] for both in posed]
-        return found, _summed((facts, _counted([opinion for both in found for opinion in both])))
+        return found, summed((facts, _counted([opinion for both in found for opinion in both])))
 
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content
@@ -115,21 +110,10 @@ class ComparingAnnotator:
             readable = [verdict.first for verdict in verdicts if isinstance(verdict, Verdict)]
             own = {"verdicts": len(block), "unreadable": len(block) - len(readable), "first": sum(readable)}
             facts += [heard.facts, own]
-            self._check(verdicts)
-        return answers, _summed(facts)
-
-    def _check(self, verdicts: Sequence[Verdict | Unreadable]) -> None:
-        """Stop where too many verdicts of all so far are unreadable."""
-        self._verdicts += len(verdicts)
-        self._reasons.update(verdict.reason for verdict in verdicts if isinstance(verdict, Unreadable))
-        unreadable = self._reasons.total()
-        if self._verdicts >= FEWEST and unreadable > self.max_unreadable * self._verdicts:
-            reasons = ", ".join(f"{reason} ({count})" for reason, count in self._reasons.most_common(3))
-            raise AnnotatorError(
-                f"{self.name}: {unreadable} of {self._verdicts} verdicts ({unreadable / self._verdicts:.0%}) cannot be "
-                f"read, and no more than {self.max_unreadable:.0%} may: {reasons}. Choose another model or template, "
-                "or raise annotator.max_unreadable"
+            self._unusable.add(
+                self.name, [one.reason if isinstance(one, Unreadable) else None for one in verdicts]
             )
+        return answers, summed(facts)
 
 
 def _distinct(example: Example) -> list[int]:
@@ -168,12 +152,3 @@ def _counted(opinions: Sequence[Opinion]) -> dict[str, float]:
         "ties": sum(opinion.first == 0.5 for opinion in opinions),
         "flipped": sum(opinion.flipped for opinion in opinions),
     }
-
-
-def _summed(facts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sums by name."""
-    sums: dict[str, float] = {}
-    for one in facts:
-        for name, value in one.items():
-            sums[name] = sums.get(name, 0) + value
-    return sums

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Example
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
-from trueup.gathering.rewriting.demonstrator import load_demonstrator
-from trueup.gathering.rewriting.rewrite import rewrite
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.gathering.rewriting import make_demonstrator, rewrite
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.by_name import examples_named
 from trueup.words import counted
@@ -55,15 +52,5 @@ def _judging(settings: AnnotateSettings) -> Make:
 
 
 def _rewriting(settings: AnnotateSettings) -> Make:
-    choice = settings.annotator
-    assert isinstance(choice, EndpointAnnotator)
-    load = partial(
-        load_demonstrator,
-        choice,
-        template=settings.rewrite_template,
-        max_tokens=settings.rewrite_tokens,
-        temperature=settings.rewrite_temperature,
-        seed=settings.seed,
-    )
-    load()  # nothing is sent
-    return lambda examples, work: rewrite(examples, load, work, model=choice.model)
+    demonstrator = make_demonstrator(settings)  # nothing is sent yet
+    return lambda examples, work: rewrite(examples, demonstrator, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +12,7 @@ from itertools import combinations
 from statistics import fmean, pstdev
 from typing import Any
 
-from trueup.annotators.annotator import Annotator
+from trueup.annotators.annotator import Annotator, summed
 from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
 from trueup.evaluate.estimates import mean
@@ -125,15 +125,6 @@ def _read(row: Mapping[str, Any], example: Example) -> Example | Discarded:
     if "dropped" in row:
         return Discarded(row["dropped"], example.origin)
     return example_from_row(row, example.origin or Origin("examples", 1))
-
-
-def summed(facts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The sum of every fact."""
-    total: dict[str, float] = {}
-    for one in facts:
-        for name, value in one.items():
-            total[name] = total.get(name, 0.0) + value
-    return total
 
 
 def left_out(dropped: Sequence[Discarded]) -> str | None:

@@ -7,32 +7,40 @@ budget, and no demonstration is paid for twice.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
+from trueup.annotators.annotator import Unusable, summed
 from trueup.annotators.asker import Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.question import answered, transcript
 from trueup.annotators.template import IMPROVE, load_template
 from trueup.endpoints.client import Refused
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Example, Message, Response, content_key
 from trueup.feedback.turns import message_json
+from trueup.gathering.judging import left_out, spent
+from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import EndpointAnnotator
-from trueup.words import shortened
+from trueup.settings.gathering_settings import AnnotateSettings
+from trueup.words import counted, shortened
+
+logger = logging.getLogger(__name__)
 
 Messages = list[dict[str, Any]]
 
+CHUNK = 32
+"""Pairs rewritten before their demonstrations are kept."""
 ANSWER = "answer"
 """Asks the conversation itself; `improve` and a user's template ask to improve the response that was chosen."""
 VARIABLES = ("prompt", "chosen", "instruction", "boundary")
-FEWEST = 20
-"""Demonstrations below which a share of them says nothing."""
 TURN = re.compile(r"(^|\n)\s*(Human|Assistant|User)\s*:|<\|[^|<>\n]{1,40}\|>")
 """What begins a further turn of a conversation, in HH's form or by a control token."""
 
@@ -162,32 +170,18 @@ def _turns(text: str) -> Messages:
     return turns[:-1] if turns[-1:] == [{"role": "assistant", "content": ""}] else turns
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """How demonstrations are drawn."""
-
-    max_tokens: int
-    temperature: float
-    seed: int
-    """Sent along where the temperature is above 0."""
-
-
 class Demonstrator:
     """Writes a demonstration for each pair.
 
     Args:
         ask: puts a pair to the model.
+        drawing: what else a request says, such as `max_tokens` and `temperature`.
         max_unusable: share of demonstrations that may be unusable before the work stops.
     """
 
-    def __init__(self, asker: Asker, ask: Ask, drawing: Drawing, *, max_unusable: float) -> None:
-        self._asker, self._ask, self._drawing, self._max_unusable = asker, ask, drawing, max_unusable
-        self._asked = 0
-        self._unusable: Counter[str] = Counter()
-
-    @property
-    def name(self) -> str:
-        return self._asker.name
+    def __init__(self, asker: Asker, ask: Ask, drawing: Mapping[str, Any], *, max_unusable: float) -> None:
+        self.asker, self.ask, self.drawing = asker, ask, drawing
+        self.unusable = Unusable(max_unusable, "demonstrations", "used", "another model")
 
     def write(self, pairs: Sequence[Pair]) -> tuple[list[str | Discarded], dict[str, float]]:
         """A demonstration for each pair, or why there is none; and what it took, as sums.
@@ -197,71 +191,42 @@ class Demonstrator:
                 demonstrations are unusable.
             Stopped: the user asked to stop.
         """
-        requests = [self._request(self._ask(pair)) for pair in pairs]
+        requests = [{"model": self.asker.name, "messages": self.ask(pair), **self.drawing} for pair in pairs]
         once = [request for place, request in enumerate(requests) if request not in requests[:place]]
-        recalled = [self._asker.recall(request) for request in once]
+        recalled = [self.asker.recall(request) for request in once]
         missing = [request for request, kept in zip(once, recalled, strict=True) if kept is None]
 
         def read(number: int, reply: Reply) -> str | Discarded:
             found = read_demonstration(reply)
             if isinstance(found, str):
-                self._asker.keep(missing[number], {"text": found})
+                self.asker.keep(missing[number], {"text": found})
             return found
 
-        written, spent = self._asker.ask(missing, read)
+        written, took = self.asker.ask(missing, read)
         new = iter(written)
         found = [next(new) if kept is None else str(kept["text"]) for kept in recalled]
         made = [
             _usable(found[once.index(request)], pair) for request, pair in zip(requests, pairs, strict=True)
         ]
-        self._count(made)
-        return made, self._asker.facts(spent, cached=len(once) - len(missing))
-
-    def _request(self, messages: Messages) -> dict[str, Any]:
-        drawing = self._drawing
-        request = {
-            "model": self.name,
-            "messages": messages,
-            "temperature": drawing.temperature,
-            "max_tokens": drawing.max_tokens,
-        }
-        return request | ({"seed": drawing.seed} if drawing.temperature else {})
-
-    def _count(self, made: Sequence[str | Discarded]) -> None:
-        """Stop where too many of all so far are unusable."""
-        self._asked += len(made)
-        self._unusable.update(one.reason for one in made if isinstance(one, Discarded))
-        unusable = self._unusable.total()
-        if self._asked >= FEWEST and unusable > self._max_unusable * self._asked:
-            reasons = ", ".join(f"{reason} ({number})" for reason, number in self._unusable.most_common(3))
-            raise AnnotatorError(
-                f"{self.name}: {unusable} of {self._asked} demonstrations ({unusable / self._asked:.0%}) cannot be "
-                f"used, and no more than {self._max_unusable:.0%} may: {reasons}. Choose another model, or raise "
-                "annotator.max_unreadable"
-            )
+        self.unusable.add(
+            self.asker.name, [one.reason if isinstance(one, Discarded) else None for one in made]
+        )
+        return made, self.asker.facts(took, cached=len(once) - len(missing))
 
 
-def load_demonstrator(
-    choice: EndpointAnnotator,
-    *,
-    template: str,
-    max_tokens: int,
-    temperature: float,
-    seed: int,
-) -> Demonstrator:
-    """Who writes demonstrations, by the settings of an annotator; nothing is sent yet.
-
-    Args:
-        template: `answer`, `improve`, or a file with a Jinja template.
+def make_demonstrator(settings: AnnotateSettings) -> Demonstrator:
+    """Who writes demonstrations; nothing is sent yet.
 
     Raises:
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
     """
-    ask = make_asking(template, choice.instruction)
+    choice, temperature = settings.annotator, settings.rewrite_temperature
+    assert isinstance(choice, EndpointAnnotator)
+    ask = make_asking(settings.rewrite_template, choice.instruction)
+    drawing = {"temperature": temperature, "max_tokens": settings.rewrite_tokens}
+    drawing |= {"seed": settings.seed} if temperature else {}
     asker = make_asker(choice, cached="demonstrations")
-    return Demonstrator(
-        asker, ask, Drawing(max_tokens, temperature, seed), max_unusable=choice.max_unreadable
-    )
+    return Demonstrator(asker, ask, drawing, max_unusable=choice.max_unreadable)
 
 
 def read_demonstration(reply: Reply) -> str | Discarded:
@@ -287,3 +252,60 @@ def fault(text: str, pair: Pair) -> str | None:
 def _usable(found: str | Discarded, pair: Pair) -> str | Discarded:
     why = fault(found, pair) if isinstance(found, str) else None
     return Discarded(why) if why else found
+
+
+def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work) -> tuple[Example, ...]:
+    """Put a demonstration in place of the chosen response of every pair, keep the rejected ones as points, and say so.
+
+    Raises:
+        AnnotatorError: the endpoint fails, or too many demonstrations are unusable.
+        Stopped: the user asked to stop.
+        InputError: no example was rewritten, or what is done cannot be kept.
+    """
+    model = demonstrator.asker.name
+    found = [pair_of(example) for example in examples]
+    pairs = [one for one in found if isinstance(one, Pair)]
+    dropped = [one for one in found if isinstance(one, Discarded)]
+    parts = work.in_parts(
+        "rewrite", f"rewriting by {model}", pairs, CHUNK, lambda: nullcontext(demonstrator), _written
+    )
+    done: list[tuple[Pair, str]] = []
+    for pair, row in zip(pairs, (row for part in parts for row in part["rows"]), strict=True):
+        if "text" in row:
+            done.append((pair, row["text"]))
+        else:
+            dropped.append(Discarded(row["dropped"], pair.example.origin))
+    for line in (*_lines(done, dropped, model), *spent(summed(part["facts"] for part in parts))):
+        logger.info(line)
+    if not done:
+        raise InputError(
+            f"none of {counted(len(examples), 'example')} was rewritten, for the reasons above; nothing was written. "
+            "Give pairs: examples in which one response is preferred to another"
+        )
+    return tuple(pair.rewritten(text, model) for pair, text in done)
+
+
+def _written(demonstrator: Demonstrator, name: str, chunk: Sequence[Pair]) -> dict[str, Any]:
+    made, facts = demonstrator.write(chunk)
+    rows = [{"dropped": one.reason} if isinstance(one, Discarded) else {"text": one} for one in made]
+    return {"rows": rows, "facts": facts}
+
+
+def _lines(done: Sequence[tuple[Pair, str]], dropped: Sequence[Discarded], model: str) -> Iterator[str]:
+    if done:
+        words = fmean(len(text.split()) for _, text in done)
+        before = fmean(len(spoken(pair.chosen.content).split()) for pair, _ in done)
+        yield (
+            f"{counted(len(done), 'chosen response')} rewritten by {model}: {words:.1f} words on average, where they "
+            f"had {before:.1f}"
+        )
+        same = sum(text.strip() == spoken(pair.chosen.content).strip() for pair, text in done)
+        if same:
+            yield f"{same} of them say what the chosen response said"
+        points = sum(len(pair.rejected) for pair, _ in done)
+        yield f"{counted(points, 'rejected response')} kept as points with the label 0"
+        others = sum(pair.left_out for pair, _ in done)
+        if others:
+            yield f"{counted(others, 'response')} left out, neither replaced nor always rejected"
+    if line := left_out(dropped):
+        yield line
