@@ -4,8 +4,6 @@ A line is on disk before `append` returns. A process that is killed may leave a 
 `keep` cuts it off before anything is written behind it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress

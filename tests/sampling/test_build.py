@@ -16,7 +16,7 @@ import trueup
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
-from trueup.sampling.build import SeveralSamplers, make_sampler
+from trueup.sampling.engines import SeveralSamplers, make_sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampler
@@ -46,7 +46,7 @@ def test_a_file_of_engines_is_offered_under_its_name(tmp_path: Path) -> None:
         "def make(settings, model, encoder, *, name):\n    return f'{name}, {settings.engine}'\n"
     )
     program = (
-        "from trueup.sampling.build import make_engine\n"
+        "from trueup.sampling.engines import make_engine\n"
         "from trueup.settings.gathering_settings import SamplerSettings\n"
         "print(make_engine(SamplerSettings(engine='as-it-was'), None, None, name='policy'))"
     )

@@ -15,7 +15,7 @@ from support.scripted_model import read_model, sampler_of
 
 from trueup.errors import InputError
 from trueup.feedback.records import Prompt
-from trueup.sampling.build import make_sampler
+from trueup.sampling.engines import make_sampler
 from trueup.sampling.engines.server import ServerSampler
 from trueup.settings.gathering_settings import SamplerSettings
 

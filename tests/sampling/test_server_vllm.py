@@ -16,7 +16,7 @@ from trueup.feedback.records import Message, Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.lora import add_lora
 from trueup.paths import cache_folder
-from trueup.sampling.build import make_sampler
+from trueup.sampling.engines import make_sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.engines.server import ServerSampler
 from trueup.sampling.sampler import Sampled

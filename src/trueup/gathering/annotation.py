@@ -1,7 +1,5 @@
 """A file of feedback judged anew by any annotator, or its chosen responses written anew."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path

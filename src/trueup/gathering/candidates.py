@@ -1,7 +1,5 @@
 """Candidates for a file of prompts or of feedback: written by several models, judged if asked, and put together."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

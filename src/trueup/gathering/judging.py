@@ -1,7 +1,5 @@
 """Examples judged a few at a time, each piece kept as soon as it is there, and what the judgements amount to."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

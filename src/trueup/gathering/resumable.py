@@ -9,8 +9,6 @@ it, where the content of all files that they name is the same, too; what cannot 
 are kept as hashes: enough to tell which one differs, and nothing of an address or a path.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Models that write responses to many prompts, one after the other, each piece kept as soon as it is there."""
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import json
@@ -25,7 +23,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.prepare import SMALL, num_parameters, pick_autocast, pick_device
 from trueup.models.tokenizer import load_tokenizer
-from trueup.sampling.build import make_engine
+from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.gathering_settings import SampleSettings
 from trueup.words import counted

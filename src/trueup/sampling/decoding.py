@@ -5,8 +5,6 @@ Prompts are computed once and their cache is copied for each response; responses
 Shape suffixes: N sequences, L tokens of the longest (padded on the left), V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -130,7 +128,7 @@ def generate(
 
 
 def _written(
-    batch: CachedBatch,
+    batch: "CachedBatch",
     room_N: Sequence[int],
     ends: frozenset[int],
     settings: SamplerSettings,

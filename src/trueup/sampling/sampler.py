@@ -5,13 +5,11 @@ it. Counter-based generators (Salmon et al., 2011, Parallel random numbers: as e
 https://doi.org/10.1145/2063384.2063405) need nothing but a key, so every response has its own.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +89,7 @@ class Completion:
     top-p and top-k."""
 
     @classmethod
-    def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: frozenset[int]) -> Completion:
+    def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: frozenset[int]) -> Self:
         """From the tokens a model wrote, of which the last may be an end."""
         if ids and ids[-1] in ends:
             return cls(tuple(ids[:-1]), True, ids[-1], tuple(log_probs))

@@ -4,8 +4,6 @@ Beside what OpenAI's own API takes, everything is said that decides how a respon
 server's decides.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Texts that end a response where they begin, found while it is written and cut off afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 Decode = Callable[[Sequence[int]], str]

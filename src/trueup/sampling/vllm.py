@@ -7,8 +7,6 @@ An adapter: it is written in PEFT's format and loaded under a new name (`/v1/loa
 from then on; the one before is unloaded. vLLM offers this with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
 """
 
-from __future__ import annotations
-
 import shutil
 import uuid
 import weakref

@@ -1,7 +1,5 @@
 """Which weights a sampler in this process writes with: the policy's own, or those it had at the last refresh."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

@@ -6,8 +6,6 @@
 What no line of rounds.jsonl vouches for, as a process that was killed may leave it, is cut off when a run goes on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

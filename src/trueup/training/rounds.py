@@ -29,7 +29,7 @@ from trueup.feedback.read import Prompts, distinct, of_examples
 from trueup.feedback.records import Example, Prompt
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
-from trueup.sampling.build import make_sampler
+from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named, make_annotator, prompts_named
 from trueup.sources.collector import Collector, Penalise

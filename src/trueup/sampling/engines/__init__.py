@@ -1,4 +1,124 @@
-"""What computes responses: each file here is a value of `sampler.engine`, and has a function `make`.
+"""What computes responses, the sampler that settings ask for, and several models that write beside each other.
 
-Its arguments are those of `trueup.sampling.build.make_engine`, and it returns a sampler.
+Each file here is a value of `sampler.engine`, and has a function `make`. Its arguments are those of `make_engine`,
+and it returns a sampler.
 """
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from trueup.batch.encode import Encoder
+from trueup.feedback.records import Prompt
+from trueup.models.causal import CausalModel
+from trueup.models.load import load
+from trueup.sampling.sampler import Sampled, Sampler, another_seed
+from trueup.settings.gathering_settings import SamplerSettings
+
+
+def make_sampler(
+    settings: SamplerSettings,
+    model: CausalModel,
+    encoder: Encoder,
+    *,
+    name: str,
+    trust_remote_code: bool = False,
+) -> Sampler:
+    """A sampler that writes with the policy, and with `settings.models` beside it.
+
+    Args:
+        model: the policy; further models go to its device and compute in its precision.
+        encoder: the policy's.
+        name: of the policy, for `Sampled.source`; further models go by their paths.
+        trust_remote_code: whether further models may bring code of their own.
+
+    Raises:
+        InputError: a further model cannot be loaded, or the server cannot do what is asked of it.
+    """
+    policy = make_engine(settings, model, encoder, name=name)
+    if not settings.models:
+        return policy
+    alone = settings.model_copy(update={"engine": "in-process", "models": (), "resync": 1})
+    others = []
+    for path in settings.models:
+        loaded = load(path, device=model.device, dtype=_dtype(model), trust_remote_code=trust_remote_code)
+        other = CausalModel(loaded.network.requires_grad_(False).eval())
+        its_encoder = Encoder(
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=encoder.limits, condition=loaded.condition
+        )
+        others.append((make_engine(alone, other, its_encoder, name=path), its_encoder))
+    return SeveralSamplers(policy, encoder, others)
+
+
+def make_engine(
+    settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
+) -> Sampler:
+    """A sampler of one model, made by the file here that settings name.
+
+    Args:
+        model: None where a server has it and it is not trained.
+        encoder: the model's; None where a server has it and nothing else is known of it.
+        name: of the model, for `Sampled.source`.
+
+    Raises:
+        InputError: the server's key cannot be used.
+    """
+    module = import_module(f"{__name__}.{settings.engine.replace('-', '_')}")
+    sampler: Sampler = module.make(settings, model, encoder, name=name)
+    return sampler
+
+
+def _dtype(model: CausalModel) -> torch.dtype:
+    """What frozen weights are held in: that which the policy computes in."""
+    return model.autocast or next(model.network.parameters()).dtype
+
+
+class SeveralSamplers:
+    """Asks each, and puts the policy's responses first, as RRHF samples from several models (Yuan et al., 2023,
+    https://arxiv.org/abs/2304.05302).
+
+    Args:
+        policy: the only one that is refreshed and saved.
+        encoder: the policy's.
+        others: further models, each with its encoder; they stay as they are.
+    """
+
+    def __init__(self, policy: Sampler, encoder: Encoder, others: Sequence[tuple[Sampler, Encoder]]) -> None:
+        self.policy = policy
+        self.others = [(sampler, _same_tokens(other, encoder)) for sampler, other in others]
+
+    def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
+        """As many responses of each model; see `trueup.sampling.sampler.Sampler`.
+
+        Token ids of a further model are kept where the policy has the same tokens, log-probabilities never: they are
+        not the policy's.
+        """
+        found = self.policy.sample(prompts, responses, seed=seed)
+        for number, (sampler, same) in enumerate(self.others, start=1):
+            written = sampler.sample(prompts, responses, seed=another_seed(seed, number))
+            for place, several in enumerate(written):
+                found[place] += tuple(
+                    replace(one, ids=one.ids if same else None, log_probs=None) for one in several
+                )
+        return found
+
+    def refresh(self, version: int) -> None:
+        """See `trueup.sampling.sampler.Sampler`."""
+        self.policy.refresh(version)
+
+    def state(self) -> Mapping[str, Tensor]:
+        """See `trueup.sampling.sampler.Sampler`."""
+        return self.policy.state()
+
+    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
+        """See `trueup.sampling.sampler.Sampler`."""
+        self.policy.restore(tensors, version)
+
+
+def _same_tokens(one: Encoder, other: Encoder) -> bool:
+    """Whether ids of the one say the same with the other, and end a response there too."""
+    same = one.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+    return same and set(one.end_ids) <= set(other.end_ids)

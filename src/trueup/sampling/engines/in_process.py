@@ -1,7 +1,5 @@
 """Responses from a model in this process, reproducible by a seed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,6 +14,7 @@ from trueup.sampling.sampler import (
     Completion,
     EncodedPrompt,
     Sampled,
+    Sampler,
     encode_prompt,
     positions_of,
     response_keys,
@@ -31,8 +30,8 @@ BATCH_TOKENS = 32_768
 
 def make(
     settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
-) -> InProcessSampler:
-    """See `trueup.sampling.build.make_engine`."""
+) -> Sampler:
+    """See `trueup.sampling.engines.make_engine`."""
     assert model is not None and encoder is not None
     return InProcessSampler(model, encoder, settings, name=name)
 

@@ -1,7 +1,5 @@
 """Responses from an OpenAI-compatible server."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,7 @@ from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
-from trueup.sampling.sampler import Sampled, positions_of
+from trueup.sampling.sampler import Sampled, Sampler, positions_of
 from trueup.sampling.server_api import VLLM, Dialect, Met, Question, body, meet, question
 from trueup.sampling.stop_texts import StopTexts
 from trueup.sampling.vllm import ServedPolicy, serve_policy
@@ -34,10 +32,20 @@ ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 CUT = frozenset({"length", "max_tokens"})
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response as a server gave it."""
+
+    text: str
+    ids: tuple[int, ...] | None
+    log_probs: tuple[float, ...] | None
+    ended: bool
+
+
 def make(
     settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
-) -> ServerSampler:
-    """See `trueup.sampling.build.make_engine`."""
+) -> Sampler:
+    """See `trueup.sampling.engines.make_engine`."""
     return ServerSampler(settings, encoder, name=name, model=model)
 
 
@@ -234,16 +242,6 @@ class ServerSampler:
             )
         if missing:
             logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response as a server gave it."""
-
-    text: str
-    ids: tuple[int, ...] | None
-    log_probs: tuple[float, ...] | None
-    ended: bool
 
 
 def read(
