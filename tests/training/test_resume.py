@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.small_runs import (
+    break_off,
     is_done,
     kill_after,
     metrics_of,
@@ -23,7 +25,7 @@ from trueup.errors import Stopped
 from trueup.methods import METHODS
 from trueup.objectives.step_objective import StepObjective
 from trueup.references.choices import NoReference, TrustRegion
-from trueup.training import api
+from trueup.training import api, loop
 
 SOFT = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
 HARD = {"reference.kind": "trust-region", "reference.alpha": 1.0, "reference.every": 4}
@@ -183,3 +185,20 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
     assert child.exitcode == 0
     assert model_bytes(stopped) == model_bytes(whole)
     assert metrics_of(stopped) == metrics_of(whole)
+
+
+def test_a_run_that_began_on_a_gpu_goes_on_without_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The random numbers of the GPU are of no use there; all else is as it was saved."""
+    values = settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run")
+    original = loop.random_state
+    monkeypatch.setattr(
+        loop, "random_state", lambda: {**original(), "cuda": torch.zeros(16, dtype=torch.uint8)}
+    )
+    break_off("sft", values, before_step=8)
+    monkeypatch.undo()
+    api.resume(tmp_path / "run", quiet=True)
+    assert [line for line in caplog.messages if "the run began on a GPU and goes on without one" in line]
+    run_here("sft", {**values, "output": str(tmp_path / "whole")})
+    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
