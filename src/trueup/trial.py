@@ -1,7 +1,5 @@
 """Code of others that may never end, such as a template, is tried once in a process of its own."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

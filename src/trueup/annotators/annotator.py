@@ -1,7 +1,5 @@
 """What an annotator is: something that judges the responses of examples."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

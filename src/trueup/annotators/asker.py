@@ -1,7 +1,5 @@
 """Requests to a chat model at an endpoint: within a budget, and none of them paid for twice."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing

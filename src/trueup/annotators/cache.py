@@ -1,7 +1,5 @@
 """Answers on disk, by content, so that none is paid for twice."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

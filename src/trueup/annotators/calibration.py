@@ -4,8 +4,6 @@ The model says that the response with the higher score is preferred, with the pr
 difference of the scores (Bradley and Terry, 1952). Numbers only: no model, no text.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

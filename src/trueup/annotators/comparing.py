@@ -1,7 +1,5 @@
 """Pairs of responses put before a judge in both orders, and what it says of them as comparisons."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations

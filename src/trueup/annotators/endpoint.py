@@ -1,7 +1,5 @@
 """A language model behind an OpenAI-compatible endpoint as a judge."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence

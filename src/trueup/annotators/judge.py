@@ -6,8 +6,6 @@ answers that hold none, such as an answer that was cut off, takes back what it s
 told it to say.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """A language model in this process as a judge, read by how likely it finds each of the two labels as its answer."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Scores that a model in this process gives to responses, computed through the group stream."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Two responses to a prompt as a question to a judge."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import fields
 

@@ -3,8 +3,6 @@
 A user's own is named by its file: `rewards.py:brevity`, where `brevity(prompt, response)` returns a number.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import traceback

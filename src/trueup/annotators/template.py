@@ -10,8 +10,6 @@ show a text in another order than it is read in, and tags and variation selector
 shows.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import traceback

@@ -5,8 +5,6 @@ so that many clients do not come back together, and is never shorter than what `
 Exponential backoff and jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import queue

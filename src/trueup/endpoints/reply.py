@@ -1,7 +1,5 @@
 """What an answer over HTTP means: an object in JSON, or one of three errors."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ to be imitated, and keep the rejected ones as points with the label 0. The model
 budget, and no demonstration is paid for twice.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
