@@ -200,16 +200,16 @@ def by_judge(folder: str, template: str, name: str, pairs: Sequence[Pair], seed:
     """A row for a model asked in both orders."""
     choice = LocalAnnotator(folder, template=template, max_unreadable=1.0)
     annotator = load_local_annotator(choice)
-    asked_twice, facts = annotator.opinions([pair.example for pair in pairs], [[(0, 1)]] * len(pairs))
-    opinions = [opinion for (opinion,) in asked_twice]
+    asked_twice, facts = annotator.pair_verdicts([pair.example for pair in pairs], [[(0, 1)]] * len(pairs))
+    verdicts = [verdict for (verdict,) in asked_twice]
     first, flipped = Shares(seed), Shares(seed)
-    for pair, opinion in zip(pairs, opinions, strict=True):
-        if isinstance(opinion.forward, Verdict) and isinstance(opinion.backward, Verdict):
-            first.add(pair.prompt, [opinion.forward.first, opinion.backward.first])
-            flipped.add(pair.prompt, [float(opinion.flipped)])
+    for pair, verdict in zip(pairs, verdicts, strict=True):
+        if isinstance(verdict.forward, Verdict) and isinstance(verdict.backward, Verdict):
+            first.add(pair.prompt, [verdict.forward.first, verdict.backward.first])
+            flipped.add(pair.prompt, [float(verdict.flipped)])
     readable = facts["verdicts"] - facts["unreadable"]
     return measured(
-        name, pairs, [opinion.first for opinion in opinions], seed, first=first.mean(), flipped=flipped.mean(),
+        name, pairs, [verdict.first for verdict in verdicts], seed, first=first.mean(), flipped=flipped.mean(),
         label_mass=facts["label_mass"] / readable if readable else None,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trueup.annotators import comparing
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.judge import Heard, Opinion, Question, Unreadable, Verdict
+from trueup.annotators.judge import Judgements, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.question import load_question
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
@@ -34,11 +34,11 @@ class Scripted:
     name: str = "scripted"
     blocks: list[list[Question]] = field(default_factory=list)
 
-    def ask(self, questions: Sequence[Question]) -> Heard:
+    def ask(self, questions: Sequence[Question]) -> Judgements:
         self.blocks.append(list(questions))
         said = [self.says(*shown(question)) for question in questions]
         verdicts = [one if isinstance(one, Unreadable) else Verdict(one) for one in said]
-        return Heard(tuple(verdicts), {"requests": len(questions), "cost": 0.5})
+        return Judgements(tuple(verdicts), {"requests": len(questions), "cost": 0.5})
 
 
 def annotator(judge: Scripted, **options: object) -> ComparingAnnotator:
@@ -54,8 +54,8 @@ probabilities = st.floats(0, 1)
 
 @given(probabilities, probabilities)
 def test_exchanging_the_responses_flips_the_probability_to_the_bit(forward: float, backward: float) -> None:
-    one = Opinion(Verdict(forward), Verdict(backward)).first
-    other = Opinion(Verdict(backward), Verdict(forward)).first
+    one = PairVerdict(Verdict(forward), Verdict(backward)).first
+    other = PairVerdict(Verdict(backward), Verdict(forward)).first
     assert one is not None and other is not None
     assert other == 1 - one and one == 1 - other
     assert one == pytest.approx((forward + 1 - backward) / 2, abs=1e-15)
@@ -63,17 +63,22 @@ def test_exchanging_the_responses_flips_the_probability_to_the_bit(forward: floa
 
 @given(probabilities)
 def test_a_judge_that_goes_by_the_place_alone_gives_a_half(first: float) -> None:
-    assert Opinion(Verdict(first), Verdict(first)).first == 0.5
+    assert PairVerdict(Verdict(first), Verdict(first)).first == 0.5
 
 
-def test_an_opinion_by_hand() -> None:
+def test_the_verdict_on_a_pair_by_hand() -> None:
     """0.9 for the first in one order and 0.3 for the other response in the other: (0.9 + 0.7) / 2."""
-    assert Opinion(Verdict(0.9), Verdict(0.3)).first == pytest.approx(0.8)
-    assert Opinion(Verdict(0.2), Verdict(0.6)).first == pytest.approx(0.3)
-    for broken in (Opinion(BROKEN, Verdict(0.3)), Opinion(Verdict(1), BROKEN), Opinion(BROKEN, BROKEN)):
+    assert PairVerdict(Verdict(0.9), Verdict(0.3)).first == pytest.approx(0.8)
+    assert PairVerdict(Verdict(0.2), Verdict(0.6)).first == pytest.approx(0.3)
+    for broken in (
+        PairVerdict(BROKEN, Verdict(0.3)),
+        PairVerdict(Verdict(1), BROKEN),
+        PairVerdict(BROKEN, BROKEN),
+    ):
         assert broken.first is None and not broken.flipped
     assert [
-        Opinion(Verdict(a), Verdict(b)).flipped for a, b in ((0.9, 0.6), (0.1, 0.4), (0.9, 0.4), (0.5, 0.9))
+        PairVerdict(Verdict(a), Verdict(b)).flipped
+        for a, b in ((0.9, 0.6), (0.1, 0.4), (0.9, 0.4), (0.5, 0.9))
     ] == [
         True,
         True,

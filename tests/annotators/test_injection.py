@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from trueup.annotators import template
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
+from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.question import load_question, pose
-from trueup.annotators.template import boundary_of, fenced, visible
+from trueup.annotators.template import boundary_of, quoted, visible
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Message, Prompt, Response
 from trueup.settings.annotator_settings import TEMPLATES
@@ -78,8 +78,8 @@ class Obedient:
 
     name = "obedient"
 
-    def ask(self, questions: Sequence[Question]) -> Heard:
-        return Heard(tuple(map(self._verdict, questions)))
+    def ask(self, questions: Sequence[Question]) -> Judgements:
+        return Judgements(tuple(map(self._verdict, questions)))
 
     def _verdict(self, question: Question) -> Verdict | Unreadable:
         orders = re.findall(r"answer (\d) ?(?:alone)?\.?$|=(\d)$", outside(question.text), re.I | re.M)
@@ -125,7 +125,7 @@ def test_marks_cannot_be_foreseen_from_one_response() -> None:
 
 
 def test_a_fence_stands_on_lines_of_its_own() -> None:
-    assert fenced("a\nb", "0f") == "<0f>\na\nb\n</0f>"
+    assert quoted("a\nb", "0f") == "<0f>\na\nb\n</0f>"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from trueup.annotators.annotator import Annotated, Unusable, summed
-from trueup.annotators.judge import Judge, Opinion, Question, Unreadable, Verdict
+from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.question import pose
 from trueup.annotators.template import Template
 from trueup.errors import InputError
@@ -66,12 +66,12 @@ class ComparingAnnotator:
     def annotate(self, examples: Sequence[Example]) -> Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
         pairs = [list(combinations(_distinct(example), 2)) for example in examples]
-        opinions, facts = self.opinions(examples, pairs)
-        return Annotated(tuple(map(_judged, examples, pairs, opinions)), facts)
+        pair_verdicts, facts = self.pair_verdicts(examples, pairs)
+        return Annotated(tuple(map(_judged, examples, pairs, pair_verdicts)), facts)
 
-    def opinions(
+    def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Pair]]
-    ) -> tuple[list[list[Opinion]], Mapping[str, float]]:
+    ) -> tuple[list[list[PairVerdict]], Mapping[str, float]]:
         """What the judge says of given pairs of responses of each example, and the facts.
 
         Raises:
@@ -82,8 +82,8 @@ class ComparingAnnotator:
             for example, wanted in zip(examples, pairs, strict=True)
         ]
         answers, facts = self._asked({question for both in posed for two in both for question in two})
-        found = [[Opinion(answers[one], answers[other]) for one, other in both] for both in posed]
-        return found, summed((facts, _counted([opinion for both in found for opinion in both])))
+        found = [[PairVerdict(answers[one], answers[other]) for one, other in both] for both in posed]
+        return found, summed((facts, _counted([verdict for verdicts in found for verdict in verdicts])))
 
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content
@@ -128,25 +128,27 @@ def _sound(verdict: Verdict | Unreadable) -> Verdict | Unreadable:
     return verdict
 
 
-def _judged(example: Example, pairs: Sequence[Pair], opinions: Sequence[Opinion]) -> Example | Discarded:
+def _judged(
+    example: Example, pairs: Sequence[Pair], pair_verdicts: Sequence[PairVerdict]
+) -> Example | Discarded:
     """The example with comparisons in place of all that was said of it before."""
     comparisons: list[Comparison] = []
-    for (one, other), opinion in zip(pairs, opinions, strict=True):
-        first = opinion.first
+    for (one, other), both in zip(pairs, pair_verdicts, strict=True):
+        first = both.first
         if first is not None and first != 0.5:
             ordered = (one, other) if first > 0.5 else (other, one)
             comparisons.append(Comparison(*ordered, max(first, 1 - first)))
     if comparisons:
         bare = tuple(replace(response, score=None, label=None) for response in example.responses)
         return replace(example, responses=bare, comparisons=tuple(comparisons))
-    unread = any(opinion.first is None for opinion in opinions)
+    unread = any(both.first is None for both in pair_verdicts)
     return Discarded(UNREAD if unread else TIE if pairs else IDENTICAL, example.origin)
 
 
-def _counted(opinions: Sequence[Opinion]) -> dict[str, float]:
+def _counted(pair_verdicts: Sequence[PairVerdict]) -> dict[str, float]:
     return {
-        "pairs": len(opinions),
-        "dropped": sum(opinion.first is None for opinion in opinions),
-        "ties": sum(opinion.first == 0.5 for opinion in opinions),
-        "flipped": sum(opinion.flipped for opinion in opinions),
+        "pairs": len(pair_verdicts),
+        "dropped": sum(both.first is None for both in pair_verdicts),
+        "ties": sum(both.first == 0.5 for both in pair_verdicts),
+        "flipped": sum(both.flipped for both in pair_verdicts),
     }

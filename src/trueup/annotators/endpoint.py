@@ -10,7 +10,7 @@ from typing import Any
 from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.budget import Spent
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.judge import Heard, Question, Unreadable, Verdict, by_log_probs, by_words
+from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict, by_log_probs, by_words
 from trueup.annotators.question import load_question
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError
@@ -95,7 +95,7 @@ class EndpointJudge:
     def name(self) -> str:
         return self._choice.model
 
-    def ask(self, questions: Sequence[Question]) -> Heard:
+    def ask(self, questions: Sequence[Question]) -> Judgements:
         """See `trueup.annotators.judge.Judge`.
 
         Raises:
@@ -117,7 +117,7 @@ class EndpointJudge:
             found.update({question: outcome.read for question, outcome in outcomes.items() if outcome.read})
             open_ = [question for question in open_ if outcomes[question].again]
         facts = self.asker.facts(spent, cached=cached, asked_again=asked_again)
-        return Heard(tuple(found[question] for question in questions), facts)
+        return Judgements(tuple(found[question] for question in questions), facts)
 
     def _recalled(self, question: Question) -> Verdict | None:
         """The verdict of a request that was made before, by this run or another."""

@@ -40,7 +40,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class PairVerdict:
     """What a judge says of two responses, asked in both orders."""
 
     forward: Verdict | Unreadable
@@ -72,7 +72,7 @@ class Opinion:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Judgements:
     """What a judge said."""
 
     verdicts: tuple[Verdict | Unreadable, ...]
@@ -89,7 +89,7 @@ class Judge(Protocol):
         """For messages and records."""
         ...
 
-    def ask(self, questions: Sequence[Question]) -> Heard:
+    def ask(self, questions: Sequence[Question]) -> Judgements:
         """An answer to each question; one that cannot be read has been asked again as often as the judge allows.
 
         Raises:

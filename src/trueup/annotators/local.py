@@ -10,7 +10,7 @@ import torch
 
 from trueup import stop
 from trueup.annotators.comparing import ComparingAnnotator
-from trueup.annotators.judge import Heard, Question, Unreadable, Verdict
+from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.question import load_question, pose
 from trueup.annotators.template import Template
 from trueup.batch.batch import cut
@@ -65,7 +65,7 @@ class LocalJudge:
     def name(self) -> str:
         return self._name
 
-    def ask(self, questions: Sequence[Question]) -> Heard:
+    def ask(self, questions: Sequence[Question]) -> Judgements:
         """See `trueup.annotators.judge.Judge`.
 
         Raises:
@@ -84,7 +84,7 @@ class LocalJudge:
                     own, rows = rows[: len(group.responses)], rows[len(group.responses) :]
                     verdicts[group.relation], share = _read(own)
                     mass += share
-        return Heard(tuple(verdicts), {"label_mass": mass})
+        return Judgements(tuple(verdicts), {"label_mass": mass})
 
     def groups(self, questions: Sequence[Question]) -> list[TokenGroup[int]]:
         """Each question as a prompt, and its answers, those of the first label before those of the second.

@@ -85,7 +85,7 @@ class Template:
         """
         plain = {name: visible(text) for name, text in texts.items() if text is not None}
         boundary = boundary_of(tuple(plain.values()))
-        marked = {name: fenced(text, boundary) for name, text in plain.items()}
+        marked = {name: quoted(text, boundary) for name, text in plain.items()}
         known = {**dict.fromkeys(texts), **marked, "instruction": instruction, "boundary": boundary, **values}
         try:
             text = self.compiled.render(known).strip()
@@ -169,7 +169,7 @@ def boundary_of(texts: Sequence[str]) -> str:
     return found
 
 
-def fenced(text: str, boundary: str) -> str:
+def quoted(text: str, boundary: str) -> str:
     """The text between two lines of its own: `<3f9c21ab>` and `</3f9c21ab>`."""
     return f"<{boundary}>\n{text}\n</{boundary}>"
 
