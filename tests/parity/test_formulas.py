@@ -1,28 +1,29 @@
-"""Our objectives against the papers' formulas: plain loops (formulas.py), frozen by freeze_formulas.py."""
+"""Our objectives against the papers' formulas, which are plain loops (formulas.py)."""
 
 import math
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from parity.formula_cases import (
-    FROZEN,
+    BATCHES,
+    FORMULAS,
     OURS,
-    Batch,
+    batches_of,
     both,
     classes,
     double,
+    gradient,
     log_probs,
     one_is_shown,
     pairs_of,
     rankings_of,
     reduced,
 )
+from parity.formulas import Answer, Batch
 from parity.formulas import unlikelihood as unlikelihood_formula
-from parity.freeze_formulas import BATCHES, FILES, freeze
-from parity.frozen import compare, read_cases
 
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
@@ -36,44 +37,37 @@ from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
 
 CASES = [
     pytest.param(
-        [
-            each
-            for each in found["outputs"]
-            if (each["formula"], each["settings"]) == (formula.__name__, settings)
-        ],
-        found["batches"],
-        id="-".join([formula.__name__, *(f"{name}={value}" for name, value in settings.items())]),
+        kind, formula, settings, id="-".join([formula.__name__, *(f"{k}={v}" for k, v in settings.items())])
     )
-    for file, found in FROZEN.items()
-    for formula, settings in FILES[file][1]
+    for kind, (_, cases) in FORMULAS.items()
+    for formula, settings in cases
 ]
 
 
-@pytest.mark.parametrize(("outputs", "batches"), CASES)
-def test_equals_its_formula(outputs: list[dict[str, Any]], batches: list[Batch]) -> None:
+@pytest.mark.parametrize(("kind", "formula", "settings"), CASES)
+def test_equals_its_formula(kind: str, formula: Callable[..., Answer], settings: dict[str, Any]) -> None:
     """Each example's loss, the step's, and its gradient in every token, on twenty random batches."""
-    assert len(outputs) == BATCHES
-    for output in outputs:
-        batch = batches[output["batch"]]
-        policy, reference = (log_probs(batch, column) for column in ("policy", "reference"))
+    for batch in batches_of(kind):
+        losses, wanted = formula(batch, **settings)
+        policy, reference = both(batch)
         policy.token_S.requires_grad_()
-        loss = OURS[output["formula"]](policy, reference, batch, **output["settings"])
-        if output["losses"] is not None:
-            assert loss.per_example.tolist() == pytest.approx(output["losses"], rel=1e-9, abs=1e-9)
+        loss = OURS[formula.__name__](policy, reference, batch, **settings)
+        if losses is not None:
+            assert loss.per_example.tolist() == pytest.approx(losses, rel=1e-9, abs=1e-9)
         step = reduced(loss)
-        assert step.item() == pytest.approx(output["step"], rel=1e-9, abs=1e-9)
-        expected = [value for row in output["gradient"] for value in row]
-        gradient = torch.autograd.grad(step, policy.token_S)[0]
-        assert gradient.tolist() == pytest.approx(expected, rel=1e-7, abs=1e-7)
+        assert step.item() == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+        expected = gradient(lambda given: formula(given, **settings)[1], batch)
+        found = torch.autograd.grad(step, policy.token_S)[0]
+        assert found.tolist() == pytest.approx([one for row in expected for one in row], rel=1e-7, abs=1e-7)
 
 
 def test_every_formula_is_compared() -> None:
-    assert {output["formula"] for found in FROZEN.values() for output in found["outputs"]} == set(OURS)
+    assert {formula.__name__ for _, cases in FORMULAS.values() for formula, _ in cases} == set(OURS)
 
 
-def test_the_frozen_batches_reach_what_is_to_be_compared() -> None:
+def test_the_batches_reach_what_is_to_be_compared() -> None:
     """Unsure pairs and rows in several of them, estimates clamped and not, empty classes, equal scores."""
-    pairs, points = FROZEN["pairs"]["batches"], FROZEN["points"]["batches"]
+    pairs, points = batches_of("pairs"), batches_of("points")
     assert {probability == 1 for batch in pairs for *_, probability in batch["pairs"]} == {True, False}
     stand = [[row for pair in batch["pairs"] for row in pair[:2]] for batch in pairs]
     assert any(len(set(rows)) < len(rows) for rows in stand)
@@ -88,27 +82,21 @@ def test_the_frozen_batches_reach_what_is_to_be_compared() -> None:
     assert {1.0} in labels
     assert any(1.0 not in given for given in labels)
     assert any(given - {0.0, 1.0} for given in labels)
-    ranked = FROZEN["rankings"]["batches"]
+    ranked = batches_of("rankings")
     tied = [[batch["scores"][row] for row in group] for batch in ranked for group in batch["groups"]]
     assert any(len(set(scores)) < len(scores) for scores in tied)
-
-
-def test_the_frozen_numbers_are_those_of_the_formulas(tmp_path: Path) -> None:
-    freeze(tmp_path)
-    for name, expected in FROZEN.items():
-        compare(read_cases(tmp_path / f"{name}.json"), expected, relative=1e-12, absolute=1e-8)
 
 
 # Where we differ on purpose: ours is not the authors' number, and is after the correction that is stated.
 
 
-def outputs_of(file: str, formula: str, **settings: Any) -> list[tuple[Batch, float]]:
+def outputs_of(kind: str, name: str, **settings: Any) -> list[tuple[Batch, float]]:
     """(batch, step loss) of a formula."""
-    found = FROZEN[file]
     return [
-        (found["batches"][output["batch"]], output["step"])
-        for output in found["outputs"]
-        if output["formula"] == formula and settings.items() <= output["settings"].items()
+        (batch, formula(batch, **given)[1])
+        for formula, given in FORMULAS[kind][1]
+        if formula.__name__ == name and settings.items() <= given.items()
+        for batch in batches_of(kind)
     ]
 
 
