@@ -1,8 +1,9 @@
 """Freeze what TRL computes: `python tests/parity/freeze_trl.py` writes trl.json beside this file.
 
 TRL's own trainers tokenise and collate made-up texts and compute their loss, in float32 on one thread, with a toy Llama
-for the policy and another one for the reference. The models are only watched: the log-probabilities that TRL
-makes of each token are kept and, after the backward pass, their gradients. Only the toys are the project's.
+for the policy and another one for the reference, or with one under a scalar head. The models are only watched: the
+log-probabilities or scores that TRL makes are kept and, after the backward pass, their gradients. Only the toys are
+the project's.
 """
 
 import os
@@ -31,6 +32,7 @@ import trl
 import typer
 from datasets import Dataset
 from parity.frozen import FOLDER, write_cases
+from parity.reward_network import reward_network
 from support.tiny_models import char_tokenizer, toy_network
 
 BETA = 0.1
@@ -49,6 +51,14 @@ KTO_CASES: tuple[dict[str, Any], ...] = ({}, {"desirable_weight": 1.5, "undesira
 LABELS = (True, False, False, True, False) + BATCH * (True,)
 """Of two batches: a mixed one, and one without undesirable responses."""
 METRICS = ("rewards/", "logps/", "kl")
+REWARD_CASES: tuple[tuple[dict[str, Any], bool], ...] = (
+    ({}, False),
+    ({"center_rewards_coefficient": 0.05}, False),
+    ({}, True),
+    ({"center_rewards_coefficient": 0.05}, True),
+)
+"""TRL's settings, and whether the rows have a margin of their own."""
+REWARD_METRICS = ("min_reward", "mean_reward", "max_reward", "accuracy", "margin")
 
 
 class Watched:
@@ -180,6 +190,52 @@ def case(trainer: Any, settings: dict[str, Any], start: int) -> tuple[dict[str, 
     return batch, found
 
 
+def graded_pairs(margins: bool) -> Dataset:
+    rows = pairs().to_dict()
+    if margins:
+        chance = random.Random(7)
+        rows["margin"] = [round(chance.uniform(0, 3), 2) for _ in rows["prompt"]]
+    return Dataset.from_dict(rows)
+
+
+def reward_trainer_of(settings: dict[str, Any], margins: bool, seed: int, folder: str) -> Any:
+    given = arguments(folder)
+    del given["beta"]
+    return trl.RewardTrainer(
+        model=reward_network(seed),
+        args=trl.RewardConfig(**given, **settings),
+        train_dataset=graded_pairs(margins),
+        processing_class=char_tokenizer(),
+    )
+
+
+def reward_case(
+    settings: dict[str, Any], margins: bool, seed: int, start: int, folder: str
+) -> dict[str, Any]:
+    trainer = reward_trainer_of(settings, margins, seed, folder)
+    inputs = trainer.data_collator([trainer.train_dataset[start + number] for number in range(BATCH)])
+    rows = [
+        ids[mask == 1].tolist()
+        for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+    ]
+    trainer.model.train().zero_grad()
+    margin = inputs["margin"].tolist() if "margin" in inputs else None
+    loss, outputs = trainer.compute_loss(trainer.model, inputs, return_outputs=True)
+    outputs.logits.retain_grad()
+    loss.backward()
+    return {
+        "seed": seed,
+        "settings": settings,
+        "rows": rows,
+        "margin": None if margin is None else [round(value, 2) for value in margin],
+        "scores": [number_of(value) for value in outputs.logits[:, 0]],
+        "loss": number_of(loss),
+        "gradient": [number_of(value) for value in outputs.logits.grad[:, 0]],
+        "parameters": of_parameters(trainer.model),
+        "metrics": {name: trainer._metrics["train"][name][0] for name in REWARD_METRICS},
+    }
+
+
 def batches(kind: str, all_settings: tuple[dict[str, Any], ...], folder: str) -> list[dict[str, Any]]:
     """Two batches under either order of the models, each with all its cases."""
     made = []
@@ -205,6 +261,12 @@ def freeze(path: Annotated[Path, typer.Argument()] = FOLDER / "trl.json") -> Non
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         made = {"DPO": batches("DPO", DPO_CASES, folder), "KTO": batches("KTO", KTO_CASES, folder)}
+        made["Reward"] = [
+            reward_case(settings, margins, seed, start, folder)
+            for seed in SEEDS
+            for start in (0, BATCH)
+            for settings, margins in REWARD_CASES
+        ]
     write_cases(path, facts, **made)
 
 

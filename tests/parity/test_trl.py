@@ -1,24 +1,35 @@
-"""Our objectives, their gradients and their metrics against those of TRL's own trainers, frozen by freeze_trl.py."""
+"""Our objectives, their gradients and their metrics against those of TRL's own trainers, frozen by freeze_trl.py: from
+log-probabilities, and from token ids through our stream, attention and head."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from parity.frozen import FOLDER, compare, read_cases
-from parity.trl_cases import CLOSE, FROZEN, cases, log_probs, of_pairs, pairs_of, points_of, reduced
+from parity.reward_network import reward_network
+from parity.trl_cases import CLOSE, FROZEN, Rows, cases, log_probs, of_pairs, pairs_of, points_of, reduced
 from support.objective_cases import counted
+from support.tiny_models import char_tokenizer, token_group, toy_network
 from torch import Tensor
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.batch import Batch, collate_batch
+from trueup.batch.index import Demonstrations, GradedPairs, Pairs, Points
+from trueup.batch.logprobs import LogProbs, Scores
+from trueup.feedback.groups import DemonstrationRelation, GradedPairRelation, PairRelation, PointRelation
+from trueup.models.causal import CausalModel
+from trueup.models.reward import RewardModel
+from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss
+from trueup.objectives.sft import sft
 
 
 def check_from_log_probs(loss: Loss, policy: LogProbs, case: dict[str, Any]) -> None:
@@ -157,6 +168,151 @@ def test_the_frozen_numbers_are_those_of_trl(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     again = read_cases(path)
     assert again["facts"]["trl"] == FROZEN["facts"]["trl"]
-    for trainer in ("DPO", "KTO"):
+    for trainer in ("DPO", "KTO", "Reward"):
         # A parameter's gradient is a sum of many terms that cancel.
         compare(again[trainer], FROZEN[trainer], relative=1e-4, absolute=1e-5)
+
+
+def causal(seed: int) -> CausalModel:
+    return CausalModel(toy_network("llama", seed, vocab_size=len(char_tokenizer())))
+
+
+def check_from_token_ids(
+    model: CausalModel, batch: Batch[Any], loss: Callable[[LogProbs], Loss], case: Any
+) -> None:
+    """The step's loss, and of each parameter's gradient the length and the product with the parameter."""
+    step = reduced(loss(model.log_probs(batch.stream)))
+    assert step.item() == pytest.approx(case["loss"], rel=3e-5)
+    step.backward()
+    found = {
+        name: [value.grad.norm().item(), (value.grad * value.detach()).sum().item()]
+        for name, value in model.network.named_parameters()
+        if value.grad is not None
+    }
+    assert found.keys() == case["parameters"].keys()
+    for name, (length, product) in case["parameters"].items():
+        size = dict(model.network.named_parameters())[name].norm().item()
+        assert found[name][0] == pytest.approx(length, rel=1e-4), name
+        assert found[name][1] == pytest.approx(product, abs=1e-4 * length * size), name
+
+
+@pytest.mark.parametrize(("batch", "case"), cases("DPO"))
+def test_pairs_from_token_ids(batch: dict[str, Any], case: dict[str, Any]) -> None:
+    """Through our stream, attention and head: a prompt once with its two responses, not two padded rows."""
+    half = len(batch["rows"]) // 2
+    chosen, rejected = batch["rows"][:half], batch["rows"][half:]
+    assert [row["prompt"] for row in chosen] == [row["prompt"] for row in rejected]
+    groups = [
+        token_group(
+            better["prompt"], [better["response"], worse["response"]], relation=PairRelation(((0, 1, 1.0),))
+        )
+        for better, worse in zip(chosen, rejected, strict=True)
+    ]
+    # Chosen first, as `sft_of_chosen` takes them: a group of one response each.
+    if case["settings"]["loss_type"] == "sft":
+        groups = [
+            token_group(row["prompt"], [row["response"]], relation=DemonstrationRelation()) for row in chosen
+        ]
+        made: Batch[Any] = collate_batch(groups, Demonstrations.collate)
+        check_from_token_ids(
+            causal(batch["policy_seed"]), made, lambda policy: sft(policy, None, Demonstrations()), case
+        )
+        return
+    made = collate_batch(groups, Pairs.collate)
+    with torch.no_grad():
+        reference = causal(batch["reference_seed"]).log_probs(made.stream)
+    objective = of_pairs(case["settings"])
+    check_from_token_ids(
+        causal(batch["policy_seed"]), made, lambda policy: objective(policy, reference, made.index), case
+    )
+
+
+def alone(rows: Rows, labels: Sequence[float]) -> Batch[Points]:
+    """A group for each row."""
+    groups = [
+        token_group(row["prompt"], [row["response"]], relation=PointRelation((label,), (False,)))
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    return collate_batch(groups, Points.collate)
+
+
+@pytest.mark.parametrize(("batch", "case"), cases("KTO"))
+def test_kto_from_token_ids(batch: dict[str, Any], case: dict[str, Any]) -> None:
+    model = causal(batch["policy_seed"])
+    own, mismatched = alone(batch["rows"], batch["label"]), alone(batch["KL_rows"], batch["label"])
+    with torch.no_grad():
+        frozen = causal(batch["reference_seed"])
+        reference, other = frozen.log_probs(own.stream), frozen.log_probs(mismatched.stream)
+        measured_M = log_ratios(model.log_probs(mismatched.stream), other)
+    check_from_token_ids(
+        model, own, lambda policy: kto(policy, reference, own.index, measured_M, **case["settings"]), case
+    )
+
+
+every_case = pytest.mark.parametrize("case", FROZEN["Reward"])
+OURS = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "rewards/mean": "mean_reward"}
+
+
+def loss_of(scores: Scores, graded: GradedPairs, case: dict[str, Any]) -> Loss:
+    """TRL's margin column is a difference of grades, of which each unit counts 1."""
+    centring = case["settings"].get("center_rewards_coefficient", 0.0)
+    return bradley_terry(scores, None, graded, margin_per_score=1.0, centring=centring)
+
+
+@every_case
+def test_from_scores(case: dict[str, Any]) -> None:
+    score_N = torch.tensor(case["scores"], dtype=torch.float64, requires_grad=True)
+    half = len(score_N) // 2
+    pairs = Pairs(torch.arange(half), torch.arange(half) + half, torch.ones(half, dtype=torch.float64))
+    gap_P = torch.tensor(case["margin"] or [0.0] * half, dtype=torch.float64)
+    loss = loss_of(Scores(score_N), GradedPairs(pairs, gap_P), case)
+    assert reduced(loss).item() == pytest.approx(case["loss"], **CLOSE)
+    (gradient_N,) = torch.autograd.grad(reduced(loss), score_N)
+    assert gradient_N.tolist() == pytest.approx(case["gradient"], **CLOSE)
+    for ours, theirs in OURS.items():
+        assert loss.metrics[ours].mean().item() == pytest.approx(case["metrics"][theirs], **CLOSE)
+
+
+def batch_of(case: dict[str, Any]) -> Batch[GradedPairs]:
+    """Each pair's common beginning as a prompt that is computed once."""
+    rows, half = case["rows"], len(case["rows"]) // 2
+    groups = []
+    for number, (chosen, rejected) in enumerate(zip(rows[:half], rows[half:], strict=True)):
+        same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))))
+        relation = GradedPairRelation(
+            PairRelation(((0, 1, 1.0),)), ((case["margin"] or [0.0] * half)[number],)
+        )
+        assert same >= 3
+        groups.append(token_group(chosen[:same], [chosen[same:], rejected[same:]], relation=relation))
+    return collate_batch(groups, GradedPairs.collate)
+
+
+@every_case
+def test_from_token_ids(case: dict[str, Any]) -> None:
+    model, batch = RewardModel(reward_network(case["seed"])), batch_of(case)
+    scores = model.outputs(batch.stream)
+    half = len(case["scores"]) // 2
+    expected = [
+        score for pair in zip(case["scores"][:half], case["scores"][half:], strict=True) for score in pair
+    ]
+    assert scores.score_N.tolist() == pytest.approx(expected, abs=1e-4)
+    step = reduced(loss_of(scores, batch.index, case))
+    assert step.item() == pytest.approx(case["loss"], rel=1e-4)
+    step.backward()
+    named = dict(model.network.named_parameters())
+    assert named.keys() == case["parameters"].keys()
+    for name, (length, product) in case["parameters"].items():
+        gradient = named[name].grad
+        assert gradient is not None
+        assert gradient.norm().item() == pytest.approx(length, rel=1e-3), name
+        found = (gradient * named[name].detach()).sum().item()
+        assert found == pytest.approx(product, abs=1e-3 * length * named[name].norm().item()), name
+
+
+def test_the_frozen_cases_reach_what_is_to_be_compared() -> None:
+    cases = FROZEN["Reward"]
+    assert {(bool(case["settings"]), case["margin"] is not None) for case in cases} == {
+        (False, False), (True, False), (False, True), (True, True),
+    }  # fmt: skip
+    assert len({len(case["rows"][0]) for case in cases}) > 1
+    assert any(0 < case["metrics"]["accuracy"] < 1 for case in cases)
