@@ -87,42 +87,18 @@ def test_a_name_becomes_ours(values: dict[str, Any], settings: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (
-            {"use_vllm": True},
-            r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and give vllm_mode s",
-        ),
-        (
-            {"use_vllm": True, "vllm_mode": "sever"},
-            r"^vllm_mode must be one of server, colocate; got 'sever'; did you",
-        ),
-        (
-            {"reward_funcs": ["a", "b"]},
-            r"^reward_funcs \['a', 'b'\] is not offered: give one; a function FILE",
-        ),
+        ({"use_vllm": True}, r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and"),
+        ({"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
+        ({"reward_funcs": ["a", "b"]}, r"^reward_funcs \['a', 'b'\] is not offered: give one; a function"),
         ({"reward_weights": [1, 2]}, r"^reward_weights \[1, 2\] is not offered: give one reward"),
-        (
-            {"max_new_tokens": 3, "response_length": 4},
-            r"max_new_tokens and response_length contradict each other",
-        ),
-        (
-            {"num_mini_batches": 4},
-            r"^num_mini_batches 4 is not offered: give round_prompts, .* and batch_size",
-        ),
+        ({"max_new_tokens": 3, "response_length": 4}, r"max_new_tokens and response_length contradict each"),
+        ({"num_mini_batches": 4}, r"^num_mini_batches 4 is not offered: give round_prompts, .* and"),
         ({"total_episodes": 1000}, r"^total_episodes 1000 is not offered: give epochs, or steps$"),
         ({"kl_estimator": "k3"}, r"^kl_estimator 'k3' is not offered"),
-        (
-            {"reward_clip_range": [0, 5]},
-            r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to -c and c",
-        ),
+        ({"reward_clip_range": [0, 5]}, r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to"),
         ({"reward_clip_range": 5}, r"^reward_clip_range must be two numbers; got 5$"),
-        (
-            {"min_p": 0.1, "repetition_penalty": 1.2},
-            r"^min_p 0\.1 is not offered.*; repetition_penalty 1\.2 is not",
-        ),
-        (
-            {"center_rewards_coefficient": 0.1},
-            r"^center_rewards_coefficient is refused: method ppo has no such term",
-        ),
+        ({"min_p": 0.1, "repetition_penalty": 1.2}, r"^min_p 0\.1 is not offered.*; repetition_penalty"),
+        ({"center_rewards_coefficient": 0.1}, r"^center_rewards_coefficient is refused: method ppo has no"),
     ],
 )
 def test_a_name_is_refused(values: dict[str, Any], message: str) -> None:

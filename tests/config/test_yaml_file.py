@@ -47,10 +47,7 @@ def test_an_empty_file_gives_nothing(yaml: Write, text: str) -> None:
     [
         ("beta: 1\nseed: 2\nbeta: 3\n", r":3: beta is given twice, first in line 1$"),
         ("reference: {alpha: 1, alpha: 2}", r":1: reference.alpha is given twice"),
-        (
-            "a: 1\nb: !!python/object/apply:os.system [ls]\n",
-            r":2: the tag !!python/object/apply:os.system is not",
-        ),
+        ("a: 1\nb: !!python/object/apply:os.system [ls]\n", r":2: the tag !!python/object/apply:os.system"),
         ("b: [1, !mine 2]", r":1: the tag !mine is not allowed; give a plain value$"),
         ("a: !!binary aGk=", r":1: the tag !!binary is not allowed"),
         ("a: &x {b: 1}\nc: *x\n", r":2: not YAML: aliases are not read; write the value out$"),

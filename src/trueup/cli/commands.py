@@ -85,7 +85,8 @@ def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
     from trueup.cli.options import print_help
 
     source = given.settings.get("source", [command.settings["source"].default])[-1]
-    gathers = source == "online" or any(name in given.settings for name in ("prompts", "annotator", "reward"))
+    asked = source == "online" or any(name in given.settings for name in ("prompts", "annotator", "reward"))
+    gathers = asked and "online" in info.sources
     every = given.help == "--help-all"
     fitting = {
         name: setting
@@ -109,9 +110,8 @@ def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
     print_help(command, about, shown, brief=not every)
     if not every:
         typer.echo(f" Every setting: {command.name} --help-all")
-    if not gathers:
-        how = "--source online" if "online" in info.sources else "--prompts FILE"
-        typer.echo(f" Those of sampling and judging: {command.name} {how} {given.help}")
+    if not gathers and "online" in info.sources:
+        typer.echo(f" Those of sampling and judging: {command.name} --source online {given.help}")
     typer.echo("")
 
 

@@ -202,10 +202,13 @@ def _table(swept: Sweep) -> Table:
     for trial in sorted(swept.trials, key=lambda trial: trial.condition.reward):
         marks = ["best"] * (trial == swept.best) + ["now"] * (trial == swept.trials[0])
         made.add_row(
-            f"{trial.condition.reward:.4g}", repr(trial.condition.words()), _shown(trial.score, 3),
-            _shown(trial.length, 1), ", ".join(marks),
+            f"{trial.condition.reward:.4g}",
+            repr(trial.condition.words()),
+            _shown(trial.score, 3),
+            _shown(trial.length, 1),
+            ", ".join(marks),
             style="bold" if trial == swept.best else None,
-        )  # fmt: skip
+        )
     return made
 
 

@@ -100,10 +100,16 @@ def inspect(
 ) -> None:
     """Say what feedback was taken for, what is wrong with it, and what training will see of it."""
     needs_model = {
-        "--max-length": max_length, "--max-prompt-length": max_prompt_length, "--turns": turns,
-        "--eos-token": eos_token, "--chat-template": chat_template,
-        "--trust-remote-code": trust_remote_code or None, "--show": show, "--row": row, "--ids": ids or None,
-    }  # fmt: skip
+        "--max-length": max_length,
+        "--max-prompt-length": max_prompt_length,
+        "--turns": turns,
+        "--eos-token": eos_token,
+        "--chat-template": chat_template,
+        "--trust-remote-code": trust_remote_code or None,
+        "--show": show,
+        "--row": row,
+        "--ids": ids or None,
+    }
     if model is None and (given := [option for option, value in needs_model.items() if value is not None]):
         raise InputError(f"{given[0]} is about tokens; give the folder of a model with --model")
     from trueup.display import Display, shown
@@ -116,16 +122,25 @@ def inspect(
         from trueup.inspection.coding import load_coding
 
         coding = load_coding(
-            model, max_length=max_length, max_prompt_length=max_prompt_length,
-            turns="all" if turns is Turns.all else "last", eos_token=eos_token, chat_template=chat_template,
+            model,
+            max_length=max_length,
+            max_prompt_length=max_prompt_length,
+            turns="all" if turns is Turns.all else "last",
+            eos_token=eos_token,
+            chat_template=chat_template,
             trust_remote_code=trust_remote_code,
-        )  # fmt: skip
+        )
     display = Display()
     with shown():
         inspection = inspected(
-            files, eval_data or [], min_visible=min_visible, coding=coding, show=2 if show is None else show,
-            rows=row or [], track=lambda examples: display.track(examples, "tokenizing"),
-        )  # fmt: skip
+            files,
+            eval_data or [],
+            min_visible=min_visible,
+            coding=coding,
+            show=2 if show is None else show,
+            rows=row or [],
+            track=lambda examples: display.track(examples, "tokenizing"),
+        )
     if not inspection.training.files and not as_json:
         raise InputError("; ".join(inspection.training.unreadable))
     if as_json:

@@ -81,7 +81,7 @@ class RunSettings(BaseModel):
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
     source: Annotated[Source, Role("Gathering feedback", common=True, affects="examples")] = "offline"
     """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
-    prompts: Annotated[Texts, EXAMPLES] = ()
+    prompts: Annotated[Texts, GATHERING] = ()
     """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
     annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), GATHERING] = None
     """Who judges the responses sampled."""
