@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.small_runs import write_feedback
 
+from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.read import read_prompts
 from trueup.feedback.records import Message, Origin, Prompt
@@ -32,7 +33,8 @@ def test_a_file_of_prompts(tmp_path: Path) -> None:
         {"prompt": [USER]},
         {"prompt": "b"},
     )
-    found = read_prompts([path])
+    with collected() as lines:
+        found = read_prompts([path])
     hello = (Message("user", "Hello"),)
     assert found.prompts == (
         Prompt("a", origin=Origin(str(path), 1)),
@@ -41,9 +43,9 @@ def test_a_file_of_prompts(tmp_path: Path) -> None:
         Prompt(hello, origin=Origin(str(path), 5)),
         Prompt("b", origin=Origin(str(path), 6)),
     )
-    assert found.lines == (
+    assert lines == [
         f"{path}: prompts, 6 rows", f"{path}: keys not used: id", "1 duplicate prompt left out",
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 def test_other_containers(tmp_path: Path) -> None:
@@ -58,22 +60,24 @@ def test_other_containers(tmp_path: Path) -> None:
 def test_the_prompts_of_feedback(kind: str, tmp_path: Path) -> None:
     path = write_feedback(tmp_path, count=4)[kind]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    found = read_prompts([path])
+    with collected() as lines:
+        found = read_prompts([path])
     assert [prompt.content for prompt in found.prompts] == [row["prompt"] for row in rows]
     assert [prompt.origin for prompt in found.prompts] == [Origin(str(path), at) for at in range(1, 5)]
-    assert found.lines[0].startswith(f"{path}: ") and "4 rows" in found.lines[0]
+    assert lines[0].startswith(f"{path}: ") and "4 rows" in lines[0]
 
 
 def test_the_world_comes_first_and_feedback_of_it_counts_too(tmp_path: Path) -> None:
     path = write(tmp_path / "asked.jsonl", {"prompt": "a"})
-    found = prompts_named([str(path), "world:prompts?count=3&seed=5", "world:pairs?count=4&seed=5"])
+    with collected() as lines:
+        found = prompts_named([str(path), "world:prompts?count=3&seed=5", "world:pairs?count=4&seed=5"])
     assert len(found.prompts) == 5 and found.prompts[-1].content == "a"
-    assert found.lines == (
+    assert lines == [
         "world:prompts?count=3&seed=5: 3 prompts of the built-in world",
         "world:pairs?count=4&seed=5: 4 prompts of the built-in world",
         f"{path}: prompts, 1 row",
         "3 duplicate prompts left out",
-    )
+    ]
 
 
 @pytest.mark.parametrize(

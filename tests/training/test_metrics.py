@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -22,18 +22,16 @@ from support.small_runs import (
     write_feedback,
 )
 
+from trueup.display import collected
 from trueup.errors import CheckpointError, InputError
-from trueup.training import trackers
-from trueup.training.metrics import Metrics, read_lines
-from trueup.training.trackers import check_installed, open_trackers
+from trueup.training import metrics as module
+from trueup.training.metrics import Metrics, Tracker, check_installed, open_trackers, read_lines
 
 
-def no_warning(line: str) -> None:
-    raise AssertionError(f"an unexpected warning: {line}")
-
-
-def metrics(path: Path, keep_until: int = 0, **more: Any) -> Metrics:
-    return Metrics(path, **{"keep_until": keep_until, "trackers": (), "warn": no_warning, **more})
+def metrics(path: Path, keep_until: int = 0, trackers: Sequence[Tracker] = ()) -> Metrics:
+    made = Metrics(path, keep_until=keep_until)
+    made.trackers = list(trackers)
+    return made
 
 
 def test_one_line_a_step(tmp_path: Path) -> None:
@@ -73,12 +71,12 @@ def test_a_line_that_does_not_fit_is_left_out_whole(tmp_path: Path) -> None:
     path, said = tmp_path / "metrics.jsonl", tmp_path / "said"
 
     def body() -> None:
-        warnings: list[str] = []
-        written = metrics(path, warn=warnings.append)
-        for step in range(1, 10):
-            room = 100 if step < 7 else resource.RLIM_INFINITY
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
-            written.write(step, {"loss": 0.5, "eval_loss": 0.5})
+        with collected(module.logger) as warnings:
+            written = metrics(path)
+            for step in range(1, 10):
+                room = 100 if step < 7 else resource.RLIM_INFINITY
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+                written.write(step, {"loss": 0.5, "eval_loss": 0.5})
         said.write_text(json.dumps([warnings, sorted(written.evaluated)]))
 
     assert in_child(body) == 0
@@ -123,14 +121,15 @@ class Fragile:
             raise ConnectionError("still down")
 
 
-def test_a_tracker_that_fails_is_reported_once_and_left_out(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_tracker_that_fails_is_reported_once_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     fails, works, sticks = Fragile(3), Fragile(99), Fragile(99, closes=False)
-    written = metrics(tmp_path / "metrics.jsonl", trackers=(fails, works, sticks), warn=said.append)
+    written = metrics(tmp_path / "metrics.jsonl", trackers=(fails, works, sticks))
     for step in range(1, 6):
         written.write(step, {"loss": 0.5})
     written.close()
-    assert said == [
+    assert caplog.messages == [
         "tracker fragile failed and is left out from now on: the service is down",
         "tracker fragile failed while closing: still down",
     ]
@@ -145,8 +144,8 @@ def test_a_tracker_that_cannot_start_is_left_out(
     def refused(*_: object) -> Fragile:
         raise OSError("no account")
 
-    monkeypatch.setitem(trackers.KINDS, "wandb", refused)
-    monkeypatch.setitem(trackers.KINDS, "trackio", lambda *_: Fragile(9))
+    monkeypatch.setitem(module.KINDS, "wandb", refused)
+    monkeypatch.setitem(module.KINDS, "trackio", lambda *_: Fragile(9))
     (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, 0)
     assert opened.name == "fragile"
     assert caplog.messages == ["tracker wandb could not start and is left out: no account"]
@@ -239,7 +238,7 @@ def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -
 def test_a_failing_tracker_does_not_stop_a_run(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(trackers.KINDS, "tensorboard", lambda *_: Fragile(4))
+    monkeypatch.setitem(module.KINDS, "tensorboard", lambda *_: Fragile(4))
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
     assert command("train", "dpo", *options(values)) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "fragile" in line]
@@ -256,7 +255,7 @@ def test_a_resumed_run_tells_trackers_only_what_is_new(
         opened.append(Fragile(99))
         return opened[-1]
 
-    monkeypatch.setitem(trackers.KINDS, "tensorboard", open_one)
+    monkeypatch.setitem(module.KINDS, "tensorboard", open_one)
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
     break_off("dpo", values, before_step=8)
     assert command("train", "dpo", "--resume", tmp_path / "run") == 0

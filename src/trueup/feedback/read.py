@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
 from trueup.feedback.containers import Opened, opened
@@ -195,14 +196,12 @@ class Prompts:
     """The prompts of some sources, each once, in order."""
 
     prompts: tuple[Prompt, ...]
-    lines: tuple[str, ...]
-    """For people: what each source was taken for."""
     examples: tuple[Example, ...] = ()
     """Those of the sources that hold feedback: what is known of these prompts already."""
 
 
 def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
-    """Read the prompts of files of any kind that feedback is read from.
+    """Read the prompts of files of any kind that feedback is read from, and say what each file was taken for.
 
     A file whose rows hold `prompt`, as text or messages, and no feedback of any known layout, is a file of
     prompts; of any other the prompts of its examples are taken. What is equal to the letter is asked once.
@@ -214,15 +213,13 @@ def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
         InputError: a file cannot be read, a row is malformed, or a layout is unknown.
     """
     found: list[Prompt] = []
-    lines: list[str] = []
     examples: list[Example] = []
     for path in paths:
-        made, more, said, skipped = _of_file(path, skip_bad)
+        made, more, skipped = _of_file(path, skip_bad)
         skip_bad -= skipped
         found += made
         examples += more
-        lines += said
-    return Prompts(*distinct(found, lines), tuple(examples))
+    return Prompts(distinct(found), tuple(examples))
 
 
 def of_examples(examples: Iterable[Example]) -> list[Prompt]:
@@ -230,20 +227,18 @@ def of_examples(examples: Iterable[Example]) -> list[Prompt]:
     return [example.prompt for example in examples]
 
 
-def distinct(
-    prompts: Sequence[Prompt], lines: Sequence[str] = ()
-) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
-    """Each prompt once, where it first stands; and the lines, with one more where some were left out."""
+def distinct(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """Each prompt once, where it first stands; it is told how many were left out."""
     kept: dict[object, Prompt] = {}
     for prompt in prompts:
         kept.setdefault(prompt.key, prompt)
-    twice = len(prompts) - len(kept)
-    more = [f"{counted(twice, 'duplicate prompt')} left out"] if twice else []
-    return tuple(kept.values()), (*lines, *more)
+    if twice := len(prompts) - len(kept):
+        data_logger.info(f"{counted(twice, 'duplicate prompt')} left out")
+    return tuple(kept.values())
 
 
-def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Example], list[str], int]:
-    """The prompts of a file, its examples where it holds feedback, lines for people, and how many rows were skipped."""
+def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Example], int]:
+    """The prompts of a file, its examples where it holds feedback, and how many rows were skipped."""
     source = opened(path)
     first = next(source.rows)
     if first.error and not skip_bad:
@@ -254,7 +249,9 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
         examples, report = read_source(source, skip_bad=skip_bad)
         if not examples:
             raise InputError(f"no row can be used: {'; '.join(report.lines())}")
-        return of_examples(examples), examples, report.lines(), len(report.skipped)
+        for line in report.lines():
+            data_logger.info(line)
+        return of_examples(examples), examples, len(report.skipped)
     made = []
     unused: dict[str, None] = {}
     for row in source.rows:
@@ -262,10 +259,10 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
             raise InputError(row.error)
         made.append(_prompt(row.value, Place(Origin(source.name, row.number))))
         unused |= dict.fromkeys(key for key in row.value if key not in PROMPT_KEYS)
-    lines = [f"{source.name}: prompts, {counted(len(made), 'row')}"]
+    data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
     if unused:
-        lines.append(f"{source.name}: keys not used: {', '.join(unused)}")
-    return made, [], lines, 0
+        data_logger.info(f"{source.name}: keys not used: {', '.join(unused)}")
+    return made, [], 0
 
 
 def _prompt(row: RowValue, place: Place) -> Prompt:

@@ -87,7 +87,7 @@ def _asked(settings: SampleSettings) -> Prompts:
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
     also = [one for one in found.examples if settings.merge and one.prompt.key in keys]
-    return Prompts(prompts, found.lines, tuple(also))
+    return Prompts(prompts, tuple(also))
 
 
 def _candidates(settings: SampleSettings, asked: Prompts, work: Work) -> tuple[Example, ...]:

@@ -87,22 +87,17 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
         InputError: a file is absent or malformed, or a name of the world is unknown.
     """
     found: list[Prompt] = []
-    lines: list[str] = []
     examples: list[Example] = []
     for name in (name for name in names if name.startswith(WORLD)):
         made, more = _of_world(name)
         found += made
         examples += more
-        lines.append(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
+        data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD)]:
         read = read_prompts(files, skip_bad=skip_bad)
         found += read.prompts
-        lines += read.lines
         examples += read.examples
-    prompts, lines_of_all = distinct(found, lines)
-    for line in lines_of_all:
-        data_logger.info(line)
-    return Prompts(prompts, lines_of_all, tuple(examples))
+    return Prompts(distinct(found), tuple(examples))
 
 
 def _of_world(name: str) -> tuple[Sequence[Prompt], Sequence[Example]]:

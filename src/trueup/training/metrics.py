@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import logging
 import os
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Protocol
 
-from trueup.errors import CheckpointError
+from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_whole
-from trueup.training.trackers import Tracker
 from trueup.words import reason
+
+logger = logging.getLogger(__name__)
+
+WANDB = "wandb.id"
+"""In the run's folder."""
 
 
 class Metrics:
-    """Writes metrics to RUN/metrics.jsonl and to trackers.
+    """Writes metrics to RUN/metrics.jsonl, and to `trackers`, of which one that fails is reported and left out.
 
     Args:
         path: the file; lines after step `keep_until` are removed, so that a resumed run's file equals that of
             an uninterrupted one.
-        trackers: further places; one that fails is reported once and left out from then on.
-        warn: shows a line to the user.
 
     Raises:
         CheckpointError: lines cannot be removed.
     """
 
-    def __init__(
-        self, path: Path, *, keep_until: int, trackers: Sequence[Tracker], warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
-        self.trackers = list(trackers)
-        self.warn = warn
+        self.trackers: list[Tracker] = []
         self.evaluated: set[int] = set()
         self.latest: dict[str, float] = {}
         self._failed = False
@@ -51,7 +55,7 @@ class Metrics:
             self._append(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
             if not self._failed:
-                self.warn(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
+                logger.warning(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
             self._failed = True
         if any(key.startswith("eval_") for key in values):
             self.evaluated.add(step)
@@ -60,7 +64,7 @@ class Metrics:
                 tracker.log(step, values)
             except Exception as error:  # whatever an outside service raises must not stop a run
                 self.trackers.remove(tracker)
-                self.warn(f"tracker {tracker.name} failed and is left out from now on: {error}")
+                logger.warning(f"tracker {tracker.name} failed and is left out from now on: {error}")
 
     def _append(self, line: str) -> None:
         """Add a whole line or, on a full disk, nothing: half of one would hide those that follow."""
@@ -88,7 +92,7 @@ class Metrics:
             try:
                 tracker.close()
             except Exception as error:  # as above
-                self.warn(f"tracker {tracker.name} failed while closing: {error}")
+                logger.warning(f"tracker {tracker.name} failed while closing: {error}")
 
 
 def read_lines(path: Path) -> list[dict[str, object]]:
@@ -105,3 +109,104 @@ def read_lines(path: Path) -> list[dict[str, object]]:
             break
         lines.append(line)
     return lines
+
+
+class Tracker(Protocol):
+    """A place for metrics; its failures are reported and otherwise ignored."""
+
+    name: str
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record a step's values."""
+        ...
+
+    def close(self) -> None:
+        """Finish."""
+        ...
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard."""
+
+    name = "tensorboard"
+
+    def __init__(self, folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # A resumed run writes the steps after its checkpoint again.
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class _Module:
+    """W&B, and trackio which speaks its dialect: `init`, `log`, `finish`."""
+
+    def __init__(self, name: str, run_name: str, settings: Mapping[str, Any], **more: Any) -> None:
+        self.name = name
+        self.module = importlib.import_module(name)
+        self.module.init(project="trueup", name=run_name, config=dict(settings), **more)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.module.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self.module.finish()
+
+
+def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """W&B knows a run by its id, which is kept in the run's folder so that a resumed run goes on with its own."""
+    file = folder / WANDB
+    if not file.exists():
+        with replaced_whole(file) as opened:
+            opened.write(f"{uuid.uuid4().hex[:12]}\n".encode())
+    number = file.read_text(encoding="utf-8").strip()
+    return _Module("wandb", run_name, settings, dir=str(folder), id=number, resume="allow")
+
+
+def _trackio(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """trackio knows a run by its name."""
+    return _Module("trackio", run_name, settings, **({"resume": "allow"} if step else {}))
+
+
+KINDS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+}
+
+
+def check_installed(names: tuple[str, ...]) -> None:
+    """Refuse a tracker whose package is missing, before any work is done.
+
+    Raises:
+        InputError: naming the package.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"tracker {name} needs the package {name}, which is not installed. Install trueup[{name}], or leave "
+                "the tracker out: metrics.jsonl is always written"
+            )
+
+
+def open_trackers(
+    names: tuple[str, ...],
+    folder: Path,
+    run_name: str,
+    settings: Mapping[str, Any],
+    step: int,
+) -> list[Tracker]:
+    """Start the trackers asked for, after `step` steps; one that cannot start is reported and left out."""
+    opened = []
+    for name in names:
+        try:
+            opened.append(KINDS[name](folder, run_name, settings, step))
+        except Exception as error:  # a service that is down, an account that is missing
+            logger.warning(f"tracker {name} could not start and is left out: {error}")
+    return opened

@@ -65,9 +65,7 @@ def collected(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
         data = examples_named(settings.data, skip_bad=settings.skip_bad)
         also, fingerprints = data.examples, {**fingerprints, **data.fingerprints}
         data_logger.info("their responses join those sampled, and are judged with them")
-        prompts, lines = distinct([*prompts, *of_examples(also)])
-        for line in lines:
-            data_logger.info(line)
+        prompts = distinct([*prompts, *of_examples(also)])
 
     def source(parts: Parts) -> Source:
         texts = view_all(settings, method, _collect(parts, prompts, also))

@@ -20,9 +20,9 @@ from trueup.training.data import read_data
 from trueup.training.export import export
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, train
+from trueup.training.metrics import check_installed, open_trackers
 from trueup.training.reward_report import reward_report
 from trueup.training.setup import load_parts, make_run
-from trueup.training.trackers import check_installed, open_trackers
 
 logger = logging.getLogger(__name__)
 

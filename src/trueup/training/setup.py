@@ -131,7 +131,7 @@ def _assemble(parts: Parts, source: Source, step: int) -> Run:
         Optimizer(parts.policy.trainable(), adamw),
         partial(learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total),
         parts.folder,
-        Metrics(parts.folder.metrics, keep_until=step, trackers=(), warn=logger.warning),
+        Metrics(parts.folder.metrics, keep_until=step),
         Pace(
             settings.eval_every or 0,
             settings.save_every or max(1, math.ceil(total / 10)),
