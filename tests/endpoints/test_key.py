@@ -5,7 +5,6 @@ import logging
 import traceback
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,7 +83,7 @@ def test_a_401_names_where_the_key_is_from() -> None:
             (None, "no key was sent; give one, or look at the server"),
         ):
             with pytest.raises(AnnotatorError) as raised:
-                Endpoint(server.url, key=key, timeout=5, deadline=1, concurrency=1).get("/x")
+                Endpoint(server.url, key=key, timeout=5, deadline=1, concurrency=1).post("/x", {})
             assert str(raised.value).endswith(f"; {said}")
         assert ["authorization" in asked.headers for asked in server.asked] == [True, False, False]
 
@@ -97,25 +96,12 @@ def test_an_address_with_a_secret_is_refused_without_showing_it(url: str) -> Non
     assert str(raised.value).startswith("base_url of localhost holds a user")
 
 
-def test_it_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_KEY", f" {CANARY}\n")
     assert Key.from_environment("TEST_KEY").header() == {"Authorization": f"Bearer {CANARY}"}
     monkeypatch.delenv("TEST_KEY")
     empty = Key.from_environment("TEST_KEY")
     assert not empty and empty.header() == {}
-    file = tmp_path / "key"
-    file.write_text(CANARY + "\n")
-    assert Key.from_file(file).header() == {"Authorization": f"Bearer {CANARY}"}
-
-
-@pytest.mark.parametrize("content", [b"", b" \n", b"\xff\xfe", None, b"two\nlines canary"])
-def test_a_file_that_holds_no_key_is_named(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "key"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(InputError, match=str(file)) as raised:
-        Key.from_file(file)
-    assert "canary" not in str(raised.value)
 
 
 def test_what_no_header_can_carry_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

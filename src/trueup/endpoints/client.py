@@ -116,10 +116,6 @@ class Endpoint:
         """
         return self._one("POST", path, body, read_json)
 
-    def get(self, path: str) -> dict[str, Any]:
-        """As `post`, for a request without a body."""
-        return self._one("GET", path, None, read_json)
-
     def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
         """As `post`, for a request whose answer is its status alone; a server that fails over it is not asked again."""
         self._one("POST", path, body, read_status)

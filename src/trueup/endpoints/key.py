@@ -6,7 +6,6 @@ import html
 import json
 import os
 import re
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -51,22 +50,6 @@ class Key:
             InputError: no HTTP header can carry it.
         """
         return cls(os.environ.get(variable, ""), f"environment variable {variable}")
-
-    @classmethod
-    def from_file(cls, path: Path) -> Key:
-        """The key that is all of a file.
-
-        Raises:
-            InputError: the file cannot be read, or is not a key.
-        """
-        try:
-            value = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise InputError(f"{path}: the key cannot be read: {reason}") from None
-        if not value:
-            raise InputError(f"{path}: the file is empty, but should hold the key of an endpoint")
-        return cls(value, str(path))
 
     def __bool__(self) -> bool:
         return bool(self._value)
