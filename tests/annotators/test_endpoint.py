@@ -210,13 +210,6 @@ def test_each_fault_of_an_answer_has_its_reason(reply: Reply, reason: str, judgi
     assert heard.verdicts == (Unreadable(reason),)
 
 
-def test_log_probs_that_are_no_numbers_are_unreadable(judging: Judging) -> None:
-    reply = likely(_1=0.5, _2=0.5)
-    reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"][0]["logprob"] = math.nan
-    heard = judging(Answering(lambda body: reply)).ask(QUESTIONS[:1])
-    assert heard.verdicts == (Unreadable("the log-probabilities are not numbers"),)
-
-
 def test_a_refused_request_is_not_asked_again(judging: Judging) -> None:
     refused = Refused("This model's maximum context length is 512 tokens. You asked for 600.")
     server = Answering(lambda body: refused if "0" in body["messages"][0]["content"] else said("1"))

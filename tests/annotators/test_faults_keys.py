@@ -2,12 +2,11 @@
 
 import logging
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.faulty_server import Answer, Asked, FaultyServer, Reply
-from support.judge_answers import first_with, said, shown
+from support.faulty_server import Answer, FaultyServer, Reply
+from support.judge_answers import first_with, said
 
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError, InputError
@@ -99,14 +98,6 @@ def test_a_key_in_an_answer_that_is_kept(tmp_path: Path) -> None:
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
-def test_a_key_that_is_not_accepted_is_named_by_its_variable() -> None:
-    with FaultyServer([Reply(401, ECHO)]) as server:
-        with pytest.raises(AnnotatorError, match="environment variable JUDGE_KEY") as caught:
-            load_endpoint_annotator(choice(server.url)).annotate(EXAMPLES)
-        assert len(server.asked) <= 3
-    assert "401" in str(caught.value)
-
-
 def test_a_key_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """On this machine none may be needed; elsewhere it is said before anything is sampled."""
     monkeypatch.delenv("JUDGE_KEY")
@@ -154,24 +145,3 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(InputError, match="judgements cannot be kept there"):
         load_endpoint_annotator(choice("http://127.0.0.1:9/v1"))
     load_endpoint_annotator(choice("http://127.0.0.1:9/v1", cache=False))
-
-
-def longest(asked: Asked) -> Answer:
-    first, second = shown(asked)
-    return first_with(0.9 if len(first) > len(second) else 0.1)
-
-
-@pytest.mark.parametrize("rule", [longest, lambda asked: said("1" if len(shown(asked)[0]) > 9 else "2")])
-def test_exchanging_the_responses_turns_the_probability_round(rule: Callable[[Asked], Answer]) -> None:
-    exchanged = [Example(example.prompt, example.responses[::-1]) for example in EXAMPLES]
-    with FaultyServer(rule) as server:
-        there = load_endpoint_annotator(choice(server.url)).annotate(EXAMPLES).examples
-        requests = len(server.asked)
-        back = load_endpoint_annotator(choice(server.url)).annotate(exchanged).examples
-        assert len(server.asked) == requests  # the same questions in another order
-    for one, other in zip(there, back, strict=True):
-        assert isinstance(one, Example)
-        assert isinstance(other, Example)
-        assert [(c.better, c.worse, c.probability) for c in one.comparisons] == [
-            (1 - c.better, 1 - c.worse, c.probability) for c in other.comparisons
-        ]

@@ -197,9 +197,7 @@ def example(first: str, second: str) -> Example:
 
 def test_an_annotator_from_a_folder(tiny_model: Path, template: str) -> None:
     before = torch.get_rng_state()
-    choice = LocalAnnotator(
-        str(tiny_model), template=template, instruction="Prefer the green one.", max_unreadable=0.5
-    )
+    choice = LocalAnnotator(str(tiny_model), template=template, instruction="Prefer the green one.")
     made = load_local_annotator(choice, device="cpu")
     pairs = [("a pear", "an apple"), ("yes", "no"), ("", "something")]
     forward = made.annotate([example(*pair) for pair in pairs]).examples
@@ -211,11 +209,7 @@ def test_an_annotator_from_a_folder(tiny_model: Path, template: str) -> None:
         assert ours.probability == theirs.probability  # to the bit
         assert 0.5 < ours.probability < 1
     assert made.name == str(tiny_model) and made.gives == "comparisons"
-    assert (made.instruction, made.max_unreadable, made.template.name) == (
-        "Prefer the green one.",
-        0.5,
-        template,
-    )
+    assert (made.instruction, made.template.name) == ("Prefer the green one.", template)
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.requires_grad for parameter in made.judge.model.network.parameters())  # type: ignore[attr-defined]
 
@@ -275,6 +269,8 @@ def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> No
         f"{tiny_model}: 20 of 20 verdicts (100%) cannot be read, and no more than 10% may: the question is longer than "
         "the 512 tokens that the model can read (20). "
     )
+    patient = load_local_annotator(LocalAnnotator(str(tiny_model), max_unreadable=1.0))
+    assert patient.annotate([example(str(n), "b") for n in range(10)]).facts["unreadable"] == 20
 
 
 def test_what_cannot_judge_is_refused_with_its_name(tmp_path: Path, tiny_model: Path) -> None:

@@ -157,11 +157,6 @@ def test_a_template_of_the_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{{ prompt ", ":1: unexpected end of template"),
-        (
-            "{{ promt }}",
-            ":1: a template knows no promt; did you mean 'prompt'?; it may use prompt, chosen, instruction",
-        ),
         ("{{ chosen }}", ": the template never shows {{ prompt }}, so that nothing can be written to it"),
         (
             "{{ prompt }}",
@@ -196,15 +191,8 @@ def reply(text: object, finish: str = "stop", **message: object) -> dict[str, An
         (reply("x", refusal="No."), NoAnswer.DECLINED),
         (reply("x", "content_filter"), NoAnswer.FILTERED),
         (reply("half an ans", "length"), CUT_OFF),
-        (reply(" \n"), EMPTY),
         (reply(""), EMPTY),
         (reply(None), NoAnswer.ABSENT),
-        (reply(["x"]), NoAnswer.ABSENT),
-        ({"choices": []}, NoAnswer.ABSENT),
-        ({"choices": None}, NoAnswer.ABSENT),
-        ({"choices": [{"message": None}]}, NoAnswer.ABSENT),
-        ({"choices": ["x"]}, NoAnswer.ABSENT),
-        ({}, NoAnswer.ABSENT),
     ],
 )
 def test_what_a_reply_says(given: dict[str, Any], expected: str) -> None:
