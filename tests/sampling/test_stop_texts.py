@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_model import read_model
 
-from trueup.sampling.stop_texts import StopTexts
+from trueup.sampling.sampler import StopTexts
 
 PIECES = ("a", "b", "ab", " a", "", "ba", "aab", "c")
 

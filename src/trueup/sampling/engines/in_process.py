@@ -15,12 +15,12 @@ from trueup.sampling.sampler import (
     EncodedPrompt,
     Sampled,
     Sampler,
+    StopTexts,
     encode_prompt,
     positions_of,
     response_keys,
     uniforms,
 )
-from trueup.sampling.stop_texts import StopTexts
 from trueup.sampling.weights import SamplingWeights
 from trueup.settings.gathering_settings import SamplerSettings
 
