@@ -16,7 +16,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from trueup.cli.app import run
 from trueup.cli.feedback_commands import inspect
 from trueup.config.resolve import Resolved, resolve
-from trueup.inspection.kinds import KINDS
+from trueup.inspection.problems import KINDS
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
 from trueup.settings.run_settings import RunSettings

@@ -2,6 +2,7 @@
 
 import pytest
 
+from trueup.display import collected
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 from trueup.feedback.turns import every_turn, is_learned, turns_in_loss
 
@@ -73,9 +74,9 @@ def test_nothing_else_of_the_example_changes() -> None:
 
 def test_the_last_turns_alone_leave_examples_as_they_are() -> None:
     examples = (Example(Prompt((ASK, SO, AGAIN)), (Response((NO,)),)),)
-    spoken = turns_in_loss(examples, "last")
-    assert spoken.examples == examples
-    assert spoken.lines == ()
+    with collected() as lines:
+        assert turns_in_loss(examples, "last", tell=True) == examples
+    assert lines == []
 
 
 def test_it_is_said_how_many_examples_have_earlier_turns_or_that_none_has() -> None:
@@ -83,9 +84,14 @@ def test_it_is_said_how_many_examples_have_earlier_turns_or_that_none_has() -> N
         Example(Prompt((ASK, SO, AGAIN)), (Response("No."),)),
         Example(Prompt((ASK,)), (Response("No."),)),
     )
-    spoken = turns_in_loss([with_turns, without, Example(Prompt("text"), (Response("No."),))], "all")
-    assert spoken.lines == ("turns all: earlier turns of the assistant are learned in 1 of 3 examples",)
-    assert spoken.examples[0].prompt.content == (ASK,)
-    assert spoken.examples[1] is without
-    (line,) = turns_in_loss([without], "all").lines
+    text = Example(Prompt("text"), (Response("No."),))
+    with collected() as lines:
+        made = turns_in_loss([with_turns, without, text], "all", tell=True)
+    assert lines == ["turns all: earlier turns of the assistant are learned in 1 of 3 examples"]
+    assert made[0].prompt.content == (ASK,)
+    assert made[1] is without
+    with collected() as lines:
+        turns_in_loss([without], "all")
+        turns_in_loss([without], "all", tell=True)
+    (line,) = lines
     assert line.startswith("turns all changes nothing: no prompt holds an earlier turn of the assistant")

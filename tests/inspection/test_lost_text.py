@@ -10,9 +10,9 @@ from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from trueup.inspection.coding import Coding, load_coding
+from trueup.inspection.encoded import Coding, load_coding
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.lost_text import dropped, excerpt
+from trueup.inspection.unread import dropped, excerpt
 
 
 def coding_of(tokenizer: Any, folder: Path) -> Coding:
@@ -28,9 +28,9 @@ def without_z(**options: Any) -> PreTrainedTokenizerFast:
 
 def lost(inspection: Inspection) -> list[tuple[tuple[int, ...], tuple[str, ...], str]]:
     return [
-        (tuple(origin.row for origin in one.origins), one.details, one.part)
+        (tuple(row for rows in one.rows.values() for row in rows), one.details, one.part)
         for one in inspection.problems
-        if one.kind.name == "lost-text"
+        if one.kind == "lost-text"
     ]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from support.faulty_feedback import write
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
-from trueup.inspection.coding import load_coding
+from trueup.inspection.encoded import load_coding
 from trueup.inspection.inspection import inspect
-from trueup.inspection.message_keys import TRIES
+from trueup.inspection.unread import TRIES
 
 PLAIN = "<bos>" + CHATML.replace("<|im_end|>", "<eos>")
 NAMED = PLAIN.replace("{{ m.role }}", "{{ m.role }}{{ m.name or '' }}")
@@ -26,9 +26,11 @@ def unused(folder: Path, template: str, rows: list[dict[str, Any]]) -> dict[str,
     coding = load_coding(str(folder / "model"), max_length=None, max_prompt_length=None)
     inspection = inspect([str(write(folder / "a.jsonl", rows))], coding=coding, show=0)
     return {
-        one.about: tuple(origin.row for origin in one.origins)
+        one.what.partition("the key ")[2].partition(" ")[0]: tuple(
+            row for rows in one.rows.values() for row in rows
+        )
         for one in inspection.problems
-        if one.kind.name == "unused-message-key"
+        if one.kind == "unused-message-key"
     }
 
 

@@ -9,8 +9,8 @@ from support.faulty_feedback import canonical, pair, point, ranked, write
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.kinds import Severity
-from trueup.inspection.unused_keys import kind_of_key
+from trueup.inspection.problems import Severity
+from trueup.inspection.unread import kind_of_key
 from trueup.sources.by_name import examples_named
 
 SOUND = {
@@ -61,7 +61,8 @@ PLANTED: dict[str, tuple[str, list[Any], int]] = {
 def kinds_of(inspection: Inspection) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Kind -> how many, and at which rows."""
     found = {
-        one.kind.name: (one.count, tuple(origin.row for origin in one.origins)) for one in inspection.problems
+        one.kind: (one.count, tuple(row for rows in one.rows.values() for row in rows))
+        for one in inspection.problems
     }
     assert len(found) == len(inspection.problems)
     return found
@@ -98,7 +99,7 @@ def test_details_name_the_other_place(tmp_path: Path) -> None:
     data = write(tmp_path / "a.jsonl", [*SOUND["pairs"], again])
     more = write(tmp_path / "b.jsonl", [against])
     inspection = inspect([str(data), str(more)])
-    details = {one.kind.name: one.details for one in inspection.problems}
+    details = {one.kind: one.details for one in inspection.problems}
     assert details == {
         "duplicate": (f"{data}:7 repeats row 4",),
         "contradicting-rows": (f"{more}:1 contradicts {data}:5",),
@@ -141,7 +142,7 @@ def test_a_graded_label_that_says_nothing_contradicts_nothing(tmp_path: Path) ->
 def test_labels_of_one_class(label: float, word: str, tmp_path: Path) -> None:
     rows = [point(label, f"point {n}:") for n in range(2)]
     (problem,) = inspect([str(write(tmp_path / "a.jsonl", rows))]).problems
-    assert (problem.kind.name, problem.what) == ("one-class", f"all labels are {word}")
+    assert (problem.kind, problem.what) == ("one-class", f"all labels are {word}")
     rows.append(point(1 - label, "other:"))
     assert not inspect([str(write(tmp_path / "a.jsonl", rows))]).problems
 
@@ -179,14 +180,14 @@ def test_every_malformed_row_is_there_with_its_error(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [*bad, *SOUND["pairs"]])
     (problem,) = inspect([str(file)]).problems
     assert problem.count == 30 and len(problem.details) == 30
-    assert [origin.row for origin in problem.origins] == list(range(1, 31))
+    assert problem.rows == {str(file): list(range(1, 31))}
     assert all(f"a.jsonl:{row}:" in detail for row, detail in enumerate(problem.details, 1))
 
 
 def test_files_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair("say:", " same", " same")])
     inspection = inspect([str(tmp_path / "none.jsonl"), str(file)])
-    assert [one.kind.name for one in inspection.problems] == ["unreadable-file", "identical-responses"]
+    assert [one.kind for one in inspection.problems] == ["unreadable-file", "identical-responses"]
     assert inspection.problems[0].details[0].startswith(f"{tmp_path / 'none.jsonl'}: no such file")
     assert inspection.unreadable
     assert inspect([str(file)], [str(tmp_path / "none.jsonl")]).unreadable
@@ -201,7 +202,7 @@ def test_data_of_which_no_row_is_left(tmp_path: Path) -> None:
     inspection = inspect([str(write(tmp_path / "a.jsonl", [pair(chosen=""), pair(rejected="")]))])
     assert kinds_of(inspection) == {"no-examples": (1, ()), "unusable-row": (2, (1, 2))}
     assert inspection.unreadable
-    assert inspection.problems[0].kind.severity is Severity.error
+    assert inspection.problems[0].severity is Severity.error
 
 
 def test_prompts_in_both_parts(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_prompts_in_both_parts(tmp_path: Path) -> None:
     held_out = write(tmp_path / "b.jsonl", rows)
     inspection = inspect([str(training)], [str(held_out)])
     assert kinds_of(inspection) == {"prompt-overlap": (2, (2, 4))}
-    assert [one.evaluation.origin.row for one in inspection.overlap if one.evaluation.origin] == [2, 4]
+    assert [int(one.evaluation.rpartition(":")[2]) for one in inspection.overlap] == [2, 4]
     assert inspection.problems[0].details == (
         f"{held_out}:2 asks what is asked at {training}:3, {training}:7",
         f"{held_out}:4 asks what is asked at {training}:6",
@@ -271,8 +272,8 @@ def test_unused_keys_are_found_by_kind_with_their_rows(tmp_path: Path) -> None:
     assert kinds_of(inspection) == {
         "unused-request-key": (1, (4,)), "unused-judgement-key": (1, (5,)), "unused-key": (3, (1, 3, 4)),
     }  # fmt: skip
-    assert [one.about for one in inspection.problems] == ["images", "rating", "id, note"]
-    assert [one.kind.severity for one in inspection.problems] == [*[Severity.warning] * 2, Severity.note]
+    assert [one.what.rpartition(": ")[2] for one in inspection.problems] == ["images", "rating", "id, note"]
+    assert [one.severity for one in inspection.problems] == [*[Severity.warning] * 2, Severity.note]
 
 
 def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:
@@ -283,7 +284,7 @@ def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:
     inspection = inspect([str(file)])
     found = kinds_of(inspection)
     assert found == {"demonstrated-by-score": (3, (1, 2, 3)), "single-response": (4, (1, 2, 3, 4))}
-    assert inspection.problems[0].about == "1 to 5"
+    assert inspection.problems[0].what.endswith(": 1 to 5")
     assert inspection.views["demonstrations"].units == 4
     same = write(tmp_path / "b.jsonl", [{**row, "responses": [{**A, "score": 5}]} for row in rows])
     assert set(kinds_of(inspect([str(same)]))) == {"single-response"}
@@ -292,6 +293,6 @@ def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:
 def test_problems_know_their_part(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [*SOUND["pairs"], pair(rejected="")])
     inspection = inspect([str(file)], [str(file)])
-    assert [(one.kind.name, one.part) for one in inspection.problems] == [
+    assert [(one.kind, one.part) for one in inspection.problems] == [
         ("unusable-row", "training"), ("unusable-row", "evaluation"), ("prompt-overlap", "evaluation"),
     ]  # fmt: skip

@@ -1,13 +1,15 @@
 """Places of problems, in words."""
 
 from trueup.feedback.records import Origin
-from trueup.inspection.problem import rows_of, short_names
-from trueup.inspection.screen import wrapped
+from trueup.inspection.screen import rows_of, short_names, wrapped
 
 
 def said(origins: list[Origin], *files: str) -> list[str]:
     names = short_names(files or [origin.file for origin in dict.fromkeys(origins)])
-    return [" ".join(words) for words in rows_of(origins, names)]
+    rows: dict[str, list[int]] = {}
+    for origin in origins:
+        rows.setdefault(origin.file, []).append(origin.row)
+    return [" ".join(words) for words in rows_of(rows, names)]
 
 
 def test_rows_by_file() -> None:

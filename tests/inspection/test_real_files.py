@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from trueup.inspection.coding import load_coding
+from trueup.inspection.encoded import load_coding, tokenize
 from trueup.inspection.inspection import inspect
-from trueup.inspection.problem import Problem
+from trueup.inspection.problems import Problem
+from trueup.inspection.statistics import character_lengths, lengths_by_kind
 
 Shared = Callable[[str], Path]
 HH = ("hh_rlhf/harmless-base-test.jsonl.gz", "hh_rlhf/helpful-base-test.jsonl.gz")
@@ -24,7 +25,7 @@ def hh_rows(path: Path) -> list[dict[str, str]]:
 
 
 def places(problem: Problem) -> list[tuple[str, int]]:
-    return [(origin.file, origin.row) for origin in problem.origins]
+    return [(file, row) for file, rows in problem.rows.items() for row in rows]
 
 
 def test_hh(shared: Shared) -> None:
@@ -54,8 +55,7 @@ def test_hh(shared: Shared) -> None:
             rejected_lengths.append(len(rejected[-1]))
             longer += len(chosen[-1]) > len(rejected[-1])
     found = {
-        one.kind.name + (f": {one.about}" if one.kind.what == "{}" else ""): one
-        for one in inspection.problems
+        one.kind + (f": {one.what}" if one.kind == "unusable-row" else ""): one for one in inspection.problems
     }
     assert places(found.pop("unusable-row: the two sides have different prompts")) == expected["different"]
     assert places(found.pop("unusable-row: a response is empty")) == expected["empty"]
@@ -65,12 +65,13 @@ def test_hh(shared: Shared) -> None:
     assert {name: len(rows) for name, rows in expected.items()} == {
         "different": 14, "empty": 8, "identical": 2, "near": 3,
     }  # fmt: skip
-    lengths = inspection.lengths
-    assert lengths is not None
-    assert lengths.kinds["prompts"] == tuple(prompt_lengths)
-    assert lengths.kinds["chosen"] == tuple(chosen_lengths)
-    assert lengths.kinds["rejected"] == tuple(rejected_lengths)
-    assert (lengths.pairs, lengths.longer) == (4642, longer)
+    examples = inspection.training.examples
+    lengths, preferred = lengths_by_kind(examples, [character_lengths(one) for one in examples])
+    assert len(lengths.pop("other_responses")) == 2 * 2  # of identical responses
+    expected_lengths = {"prompts": prompt_lengths, "chosen": chosen_lengths, "rejected": rejected_lengths}
+    assert lengths == expected_lengths
+    assert preferred == inspection.longer_chosen
+    assert (preferred.pairs, preferred.longer) == (4642, longer)
     assert {name: seen.units for name, seen in inspection.views.items()} == {
         "pairs": 4642, "rankings": 4642, "points": 9284, "demonstrations": 4642,
     }  # fmt: skip
@@ -80,7 +81,7 @@ def test_hh_prompts_in_both_files(shared: Shared) -> None:
     """A file against itself and against the other one."""
     harmless, helpful = (shared(f"data/{name}") for name in HH)
     inspection = inspect([str(harmless)], [str(harmless), str(helpful)])
-    (overlap,) = (one for one in inspection.problems if one.kind.name == "prompt-overlap")
+    (overlap,) = (one for one in inspection.problems if one.kind == "prompt-overlap")
     assert overlap.count == len(inspection.training.examples) == 2303
     assert {file for file, _ in places(overlap)} == {str(harmless)}
     used = {example.origin.row for example in inspection.training.examples if example.origin}
@@ -101,17 +102,18 @@ def test_hh_as_tokens(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
     finally:
         library.removeHandler(caplog.handler)
     assert caplog.messages == []  # the library warns of long texts
-    assert inspection.tokenized is not None and inspection.lengths is not None
+    assert inspection.tokens is not None and inspection.lengths is not None
     prompts = [example.prompt.content for example in inspection.training.examples]
     ids = coding.tokenizer(prompts).input_ids
-    assert inspection.lengths.unit == "tokens"
-    assert inspection.lengths.kinds["prompts"] == tuple(len(one) for one in ids)
+    assert inspection.lengths["unit"] == "tokens"
+    lengths = [one and one.prompt for one in tokenize(inspection.training.examples, coding).lengths]
+    assert lengths == [len(one) for one in ids]
     too_long = [len(one) >= 256 for one in ids]
-    assert inspection.tokenized.left_out == sum(too_long)
-    (left_out,) = (one for one in inspection.problems if one.kind.name == "left-out")
+    assert inspection.tokens.left_out == sum(too_long)
+    (left_out,) = (one for one in inspection.problems if one.kind == "left-out")
     named = [one.origin for one, out in zip(inspection.training.examples, too_long, strict=True) if out]
-    assert list(left_out.origins) == named
-    assert {one.kind.name for one in inspection.problems} == {
+    assert places(left_out) == [(one.file, one.row) for one in named if one]
+    assert {one.kind for one in inspection.problems} == {
         "unusable-row", "near-empty-response", "left-out", "cut-response",
     }  # fmt: skip
 
@@ -142,7 +144,7 @@ def test_other_data_sets(shared: Shared, name: str, rows: int, kinds: set[str]) 
     inspection = inspect([str(shared(f"data/{name}"))])
     (report,) = inspection.training.files
     assert report.rows == rows
-    assert {one.kind.name for one in inspection.problems} == kinds
+    assert {one.kind for one in inspection.problems} == kinds
 
 
 def test_formats_that_users_bring(shared: Shared) -> None:
@@ -155,7 +157,7 @@ def test_formats_that_users_bring(shared: Shared) -> None:
         inspection = inspect([str(path)])
         (report,) = inspection.training.files
         assert report.rows == sum(bool(row) for row in rows)
-        named = [one for one in inspection.problems if one.kind.name in ("malformed-row", "unusable-row")]
+        named = [one for one in inspection.problems if one.kind in ("malformed-row", "unusable-row")]
         assert report.rows == report.examples + sum(one.count for one in named)
 
 
@@ -163,7 +165,7 @@ def test_several_annotators_repeat_and_contradict_each_other(shared: Shared) -> 
     """Counted from the raw rows: a judgement of the same two answers to the same question."""
     path = shared("data/open_instruct_human_eval/annotations_first575.jsonl")
     inspection = inspect([str(path)])
-    found = {one.kind.name: one for one in inspection.problems}
+    found = {one.kind: one for one in inspection.problems}
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     said: set[tuple[str, str, str]] = set()
     against = []

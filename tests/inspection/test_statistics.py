@@ -10,12 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.faulty_feedback import canonical, pair, point, ranked, write
 
+from trueup.inspection import statistics as numbers
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.statistics import QUANTILES, Labels, Seen, bins, distribution
+from trueup.inspection.statistics import (
+    QUANTILES,
+    Distribution,
+    Labels,
+    LongerChosen,
+    Seen,
+    bins,
+    distribution,
+)
 
 
 def inspected(folder: Path, *rows: Any) -> Inspection:
     return inspect([str(write(folder / "data.jsonl", rows))])
+
+
+def lengths_of(inspection: Inspection) -> dict[str, list[int]]:
+    examples = inspection.training.examples
+    return numbers.lengths_by_kind(examples, [numbers.character_lengths(one) for one in examples])[0]
 
 
 def test_views(tmp_path: Path) -> None:
@@ -33,34 +47,36 @@ def test_views(tmp_path: Path) -> None:
 
 
 def test_lengths_of_pairs(tmp_path: Path) -> None:
-    lengths = inspected(
-        tmp_path,
+    rows = (
         pair("12", "123", "1"),
         pair("abcd", "12345", "1234567"),
         pair("1", "12", "ab"),
         pair("9", "5", "5"),
-    ).lengths
-    assert lengths is not None
-    assert lengths.unit == "characters"
-    assert lengths.kinds == {
-        "prompts": (2, 4, 1, 1), "chosen": (3, 5, 2), "rejected": (1, 7, 2), "other responses": (1, 1),
-    }  # fmt: skip
-    assert (lengths.pairs, lengths.longer, lengths.equal) == (3, 1, 1)
+    )
+    inspection = inspected(tmp_path, *rows)
+    kinds = {"prompts": [2, 4, 1, 1], "chosen": [3, 5, 2], "rejected": [1, 7, 2], "other_responses": [1, 1]}
+    assert lengths_of(inspection) == kinds
+    assert inspection.longer_chosen == LongerChosen(pairs=3, longer=1, equal=1)
+    table = inspection.lengths
+    assert table is not None and list(table) == ["unit", *kinds] and table["unit"] == "characters"
+    assert (table["rejected"]["count"], table["rejected"]["minimum"], table["rejected"]["maximum"]) == (
+        3,
+        1,
+        7,
+    )
 
 
 def test_a_response_in_the_middle_of_a_ranking_counts_on_both_sides(tmp_path: Path) -> None:
     row = {"prompt": "p", "responses": ["a", "bb", "ccc", "dddd"], "scores": [3, 2, 1, 1]}
-    lengths = inspected(tmp_path, row).lengths
-    assert lengths is not None
-    assert lengths.kinds == {"prompts": (1,), "chosen": (1, 2), "rejected": (2, 3, 4)}
-    assert (lengths.pairs, lengths.longer) == (5, 0)
+    inspection = inspected(tmp_path, row)
+    assert lengths_of(inspection) == {"prompts": [1], "chosen": [1, 2], "rejected": [2, 3, 4]}
+    assert inspection.longer_chosen == LongerChosen(pairs=5, longer=0, equal=0)
 
 
 def test_lengths_of_messages_are_of_what_was_written(tmp_path: Path) -> None:
     prompt = [{"role": "system", "content": "12345"}, {"role": "user", "content": "123"}]
     row = {"prompt": prompt, "completion": [{"role": "assistant", "content": "1234567"}]}
-    lengths = inspected(tmp_path, row).lengths
-    assert lengths is not None and lengths.kinds == {"prompts": (8,), "other responses": (7,)}
+    assert lengths_of(inspected(tmp_path, row)) == {"prompts": [8], "other_responses": [7]}
 
 
 def test_labels_and_scores(tmp_path: Path) -> None:
@@ -71,7 +87,7 @@ def test_labels_and_scores(tmp_path: Path) -> None:
     scores = inspected(tmp_path, ranked(1, 2, 3), ranked(-4, 8, prompt="q")).scores
     assert scores is not None
     assert (scores.count, scores.minimum, scores.mean, scores.maximum) == (5, -4, 2, 8)
-    assert scores.quantiles == pytest.approx((-3, 1, 2, 3, 7))
+    assert list(scores.quantiles.values()) == pytest.approx([-3, 1, 2, 3, 7])
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2))
@@ -79,12 +95,13 @@ def test_quantiles_are_those_of_the_standard_library(values: list[float]) -> Non
     made = distribution(values)
     assert made is not None
     cuts = statistics.quantiles(values, n=20, method="inclusive")
-    assert made.quantiles == pytest.approx([cuts[round(part * 20) - 1] for part in QUANTILES])
+    assert made.quantiles == pytest.approx({str(part): cuts[round(part * 20) - 1] for part in QUANTILES})
     assert made.mean == pytest.approx(statistics.fmean(values))
 
 
-def test_numbers_of_nothing() -> None:
+def test_numbers_of_nothing_and_of_one() -> None:
     assert distribution([]) is None
+    assert distribution([7.0]) == Distribution(1, 7.0, 7.0, {str(part): 7.0 for part in QUANTILES}, 7.0)
 
 
 @given(st.lists(st.integers(0, 100_000), min_size=1))

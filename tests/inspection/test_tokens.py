@@ -14,9 +14,10 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.inspection.coding import Coding, load_coding, whole_group, world_tokenizer
+from trueup.inspection.encoded import Coding, load_coding, tokenize, whole_group, world_tokenizer
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.shown import show, token_text
+from trueup.inspection.shown import show_example, token_text
+from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
 from trueup.training.preprocess import tokens_of
 
@@ -54,9 +55,11 @@ def inspected(folder: Path, coding: Coding, *rows: Any, **options: Any) -> Inspe
 
 
 def kinds_of(inspection: Inspection) -> dict[str, tuple[int, ...]]:
-    found = {one.kind.name: tuple(origin.row for origin in one.origins) for one in inspection.problems}
+    found = {
+        one.kind: tuple(row for rows in one.rows.values() for row in rows) for one in inspection.problems
+    }
     assert len(found) == len(inspection.problems)
-    assert all(one.count == max(len(one.origins), 1) for one in inspection.problems)
+    assert all(one.count == max(sum(map(len, one.rows.values())), 1) for one in inspection.problems)
     return found
 
 
@@ -200,7 +203,7 @@ def test_conversations_that_cannot_be_encoded(name: str, make: Make, tmp_path: P
     inspection = inspected(tmp_path, make(chat_template=text), *CHAT[:3], show=2)
     assert kinds_of(inspection) == {"cannot-encode": (1, 2, 3)}
     assert re.search(message, inspection.problems[0].what)
-    assert inspection.tokenized is not None and inspection.tokenized.left_out == 3
+    assert inspection.tokens is not None and inspection.tokens.left_out == 3
     assert inspection.lengths is None
     assert [one.left_out for one in inspection.shown] == [inspection.problems[0].what] * 2
 
@@ -212,7 +215,7 @@ def test_a_template_that_loops_is_tried_once(
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     inspection = inspected(tmp_path, make(chat_template=loop), *CHAT, show=0)
     assert kinds_of(inspection) == {"cannot-encode": (1,)}
-    assert inspection.tokenized is not None and inspection.tokenized.left_out == 6
+    assert inspection.tokens is not None and inspection.tokens.left_out == 6
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_the_account_is_that_of_training(
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
     with collected() as lines:
         groups = tokens_of(map(whole_group, examples), encoder, what="training")
-    tokenized = inspection.tokenized
+    tokenized = inspection.tokens
     assert tokenized is not None
     assert len(groups) == len(examples) - tokenized.left_out
     said = " ".join(lines)
@@ -242,9 +245,10 @@ def test_the_account_is_that_of_training(
     )
     assert (f"{tokenized.prompts_cut} of {len(groups)} prompts lost" in said) == bool(tokenized.prompts_cut)
     assert inspection.lengths is not None
-    assert inspection.lengths.kinds["prompts"] == tuple(len(str(one.prompt.content)) + 1 for one in examples)
+    lengths = [one for one in tokenize(examples, coding).lengths if one is not None]
+    assert [one.prompt for one in lengths] == [len(str(one.prompt.content)) + 1 for one in examples]
     uncut = [len(str(response.content)) + 1 for one in examples for response in one.responses]
-    counted = sum(len(numbers) for kind, numbers in inspection.lengths.kinds.items() if kind != "prompts")
+    counted = sum(inspection.lengths[kind]["count"] for kind in KINDS[1:] if kind in inspection.lengths)
     assert tokenized.responses == len(uncut) <= counted
 
 
@@ -314,11 +318,9 @@ def test_a_row_of_one_of_several_files(make: Make, tmp_path: Path) -> None:
 def test_the_world_needs_no_model(tmp_path: Path) -> None:
     coding = load_coding("world", max_length=None, max_prompt_length=None)
     inspection = inspect(["world:pairs?count=20"], coding=coding, rows=["world:pairs:3"])
-    assert inspection.tokenized is not None
+    assert inspection.tokens is not None
     assert (
-        inspection.tokenized.responses
-        == sum(len(one.responses) for one in inspection.training.examples)
-        == 40
+        inspection.tokens.responses == sum(len(one.responses) for one in inspection.training.examples) == 40
     )
     assert inspection.shown[0].origin == "world:pairs:3"
     assert not {"unknown-tokens", "cut-response", "no-beginning"} & set(kinds_of(inspection))
@@ -377,4 +379,4 @@ def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
 def test_show_gives_a_reason_where_nothing_is_left(make: Make, tmp_path: Path) -> None:
     coding = make(max_length=10)
     (example,) = inspected(tmp_path, coding, pair("p" * 30)).training.examples
-    assert show(example, coding).left_out == "prompt as long as max_length, 10 tokens"
+    assert show_example(example, coding).left_out == "prompt as long as max_length, 10 tokens"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from trueup.errors import InputError
 if TYPE_CHECKING:
     from trueup.feedback.convert.conversion import Target
     from trueup.feedback.records import Example
-    from trueup.inspection.coding import Coding
+    from trueup.inspection.encoded import Coding
 
 
 class Turns(StrEnum):
@@ -112,14 +111,14 @@ def inspect(
     }
     if model is None and (given := [option for option, value in needs_model.items() if value is not None]):
         raise InputError(f"{given[0]} is about tokens; give the folder of a model with --model")
-    from trueup.display import Display, shown
+    from trueup.display import shown
     from trueup.inspection.inspection import inspect as inspected
-    from trueup.inspection.kinds import Severity
+    from trueup.inspection.problems import Severity
     from trueup.words import counted
 
     coding: Coding | None = None
     if model is not None:
-        from trueup.inspection.coding import load_coding
+        from trueup.inspection.encoded import load_coding
 
         coding = load_coding(
             model,
@@ -130,7 +129,6 @@ def inspect(
             chat_template=chat_template,
             trust_remote_code=trust_remote_code,
         )
-    display = Display()
     with shown():
         inspection = inspected(
             files,
@@ -139,14 +137,11 @@ def inspect(
             coding=coding,
             show=2 if show is None else show,
             rows=row or [],
-            track=lambda examples: display.track(examples, "tokenizing"),
         )
     if not inspection.training.files and not as_json:
         raise InputError("; ".join(inspection.training.unreadable))
     if as_json:
-        from trueup.inspection.as_json import as_json as plain
-
-        typer.echo(json.dumps(plain(inspection)))
+        typer.echo(inspection.as_json())
     else:
         from trueup.inspection.screen import print_inspection
 

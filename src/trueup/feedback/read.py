@@ -53,6 +53,11 @@ class FileReport:
         """Keys that mean nothing in this layout -> how many rows have them."""
         return {key: len(rows) for key, rows in self.unused_rows.items()}
 
+    def tell(self) -> None:
+        """Say what the report says."""
+        for line in self.lines():
+            data_logger.info(line)
+
     def lines(self) -> list[str]:
         """The report for people.
 
@@ -249,8 +254,7 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
         examples, report = read_source(source, skip_bad=skip_bad)
         if not examples:
             raise InputError(f"no row can be used: {'; '.join(report.lines())}")
-        for line in report.lines():
-            data_logger.info(line)
+        report.tell()
         return of_examples(examples), examples, len(report.skipped)
     made = []
     unused: dict[str, None] = {}

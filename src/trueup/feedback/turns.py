@@ -4,15 +4,16 @@ import ast
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from trueup.display import data_logger
 from trueup.feedback.fields import Place, described, fields, items, needed, text
 from trueup.feedback.records import Content, Example, Message
 from trueup.words import counted, did_you_mean
 
 Turns = Literal["last", "all"]
-"""Which turns of the assistant are learned: those of the response, or the earlier ones of its prompt too."""
+"""Which turns of the assistant are learned: those of the response alone, or the earlier ones of its prompt too."""
 ROLES = ("system", "user", "assistant", "tool", "developer")
 RESPONSE_ROLES = ("assistant", "tool")
 OTHER_NAMES = {
@@ -201,32 +202,31 @@ def is_turn(value: object) -> bool:
     } <= value.keys()
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedTurns:
-    """Examples whose responses hold the turns that are learned.
+def turns_in_loss(examples: Sequence[Example], turns: Turns, *, tell: bool = False) -> tuple[Example, ...]:
+    """The examples as they are, or with every turn of the assistant in the responses.
 
-    Where all turns of the assistant are, the prompt ends before the first of them, and everything after it becomes part
+    Where all are learned, the prompt ends before the first turn of the assistant, and everything after it becomes part
     of each response. What users, tools and the system say in between is read but not scored. Both sides of a pair begin
     with the same turns, so that the difference between the sums of their log-probabilities stays as it was; a mean over
     tokens does not.
+
+    Args:
+        tell: say what was done.
     """
-
-    examples: tuple[Example, ...]
-    lines: tuple[str, ...] = ()
-    """For people: what was done."""
-
-
-def turns_in_loss(examples: Sequence[Example], turns: Turns) -> LearnedTurns:
-    """The examples as they are, or with every turn of the assistant in the responses."""
     if turns == "last":
-        return LearnedTurns(tuple(examples))
+        return tuple(examples)
     made = tuple(every_turn(example) for example in examples)
-    changed = sum(new is not old for new, old in zip(made, examples, strict=True))
+    if tell:
+        data_logger.info(what_turns_did(examples, made))
+    return made
+
+
+def what_turns_did(before: Sequence[Example], after: Sequence[Example]) -> str:
+    """What learning all turns changed, for people."""
+    changed = sum(new is not old for new, old in zip(after, before, strict=True))
     if not changed:
-        line = "turns all changes nothing: no prompt holds an earlier turn of the assistant (text counts as one turn)"
-    else:
-        line = f"turns all: earlier turns of the assistant are learned in {changed} of {counted(len(made), 'example')}"
-    return LearnedTurns(made, (line,))
+        return "turns all changes nothing: no prompt holds an earlier turn of the assistant (text counts as one turn)"
+    return f"turns all: earlier turns of the assistant are learned in {changed} of {counted(len(after), 'example')}"
 
 
 def every_turn(example: Example) -> Example:

@@ -1,24 +1,26 @@
-"""Faults that the text alone shows, all of them at once."""
+"""Faults that the text alone shows: where examples repeat or contradict themselves or each other, or say nothing."""
 
-from __future__ import annotations
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 
-from collections.abc import Iterator, Sequence
-
-from trueup.feedback.orders import contradicts_scores
-from trueup.feedback.records import Content, Example
-from trueup.inspection import kinds
-from trueup.inspection.judgements import (
-    Clash,
-    Shared,
-    contradicts_itself,
-    duplicates,
-    identical,
-    opposite_labels,
-    opposite_pairs,
-)
-from trueup.inspection.kinds import Kind
-from trueup.inspection.problem import Problem, found
+from trueup.feedback.groups import Discarded
+from trueup.feedback.orders import beaten, contradicts_scores, distinct
+from trueup.feedback.records import Content, Example, content_key
+from trueup.feedback.views import ordered_pairs
+from trueup.inspection import problems as kinds
+from trueup.inspection.problems import Kind, Problem, found
 from trueup.inspection.statistics import label_counts
+
+Clash = tuple[Example, Example]
+"""Two examples that do not go together, the earlier one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Where an evaluation prompt stands, and where it is trained on."""
+
+    evaluation: str
+    training: tuple[str, ...]
 
 
 def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> Iterator[Problem]:
@@ -40,17 +42,92 @@ def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> It
     yield from found(kinds.NO_FEEDBACK, [one for one in examples if not _has_feedback(one)])
     labels = label_counts(examples)
     if labels and max(labels.good, labels.bad) >= 2 and not min(labels.good, labels.bad):
-        yield Problem(kinds.ONE_CLASS, 1, about="good" if labels.good else "bad")
+        yield kinds.problem(kinds.ONE_CLASS, about="good" if labels.good else "bad")
 
 
-def problems_of_overlap(shared: Sequence[Shared]) -> list[Problem]:
-    """Evaluation prompts that are trained on."""
+def prompt_overlap(
+    training: Sequence[Example], evaluation: Sequence[Example]
+) -> tuple[tuple[Overlap, ...], list[Problem]]:
+    """Evaluation prompts that are also those of training data, and the problem that this is."""
+    known: dict[str, list[str]] = {}
+    for example in training:
+        known.setdefault(example.prompt.key, []).append(str(example.origin))
+    shared = [example for example in evaluation if example.prompt.key in known]
+    overlap = tuple(Overlap(str(one.origin), tuple(known[one.prompt.key])) for one in shared)
     details = [
-        f"{one.evaluation.origin} asks what is asked at {', '.join(str(same.origin) for same in one.training[:3])}"
+        f"{one.evaluation} asks what is asked at {', '.join(one.training[:3])}"
         + ("" if len(one.training) <= 3 else f" and {len(one.training) - 3} more")
-        for one in shared
+        for one in overlap
     ]
-    return found(kinds.PROMPT_OVERLAP, [one.evaluation for one in shared], details)
+    return overlap, found(kinds.PROMPT_OVERLAP, shared, details)
+
+
+def duplicates(examples: Sequence[Example]) -> list[Clash]:
+    """Examples that repeat an earlier one: the same prompt, responses and feedback, in whatever order."""
+    first: dict[Hashable, Example] = {}
+    clashes = []
+    for example in examples:
+        earlier = first.setdefault(_whole_key(example), example)
+        if earlier is not example:
+            clashes.append((earlier, example))
+    return clashes
+
+
+def _whole_key(example: Example) -> Hashable:
+    keys = [content_key(one.content) for one in example.responses]
+    judged = zip(keys, example.responses, strict=True)
+    responses = [(key, one.score, one.label, one.demonstration) for key, one in judged]
+    comparisons = [(keys[one.better], keys[one.worse], one.probability) for one in example.comparisons]
+    return example.prompt.key, tuple(sorted(responses, key=repr)), tuple(sorted(comparisons, key=repr))
+
+
+def identical(example: Example) -> bool:
+    """Whether two of the responses are the same."""
+    keys = [content_key(one.content) for one in example.responses]
+    return len(set(keys)) < len(keys)
+
+
+def contradicts_itself(example: Example) -> bool:
+    """Whether its comparisons go in a circle; the shortest is A over B and B over A."""
+    return any(position in under for position, under in beaten(distinct(example)).items())
+
+
+def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
+    """Examples of one prompt of which one prefers A to B and a later one B to A; each later one once."""
+    said: dict[object, Example] = {}
+    clashes = []
+    for example in examples:
+        prompt, keys = example.prompt.key, [content_key(one.content) for one in example.responses]
+        pairs = ordered_pairs(example)
+        here = (
+            []
+            if isinstance(pairs, Discarded)
+            else [(keys[better], keys[worse]) for better, worse, _ in pairs]
+        )
+        against = (said.get((prompt, worse, better)) for better, worse in here)
+        if (earlier := next((one for one in against if one is not None), None)) is not None:
+            clashes.append((earlier, example))
+        for better, worse in here:
+            said.setdefault((prompt, better, worse), example)
+    return clashes
+
+
+def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
+    """Examples that label a response above 0.5 where an earlier one, or they themselves, label it below, or the
+    other way round."""
+    said: dict[object, Example] = {}
+    clashes = []
+    for example in examples:
+        earlier: Example | None = None
+        for one in example.responses:
+            if one.label is None or one.label == 0.5:
+                continue
+            key = (example.prompt.key, content_key(one.content))
+            earlier = earlier or said.get((key, one.label < 0.5))
+            said.setdefault((key, one.label > 0.5), example)
+        if earlier is not None:
+            clashes.append((earlier, example))
+    return clashes
 
 
 def visible(content: Content) -> int:
@@ -61,13 +138,13 @@ def visible(content: Content) -> int:
 
 
 def _clashes(kind: Kind, clashes: Sequence[Clash], verb: str) -> list[Problem]:
-    details = [f"{one.second.origin} {verb} {_seen_from(one)}" for one in clashes]
-    return found(kind, [one.second for one in clashes], details)
+    details = [f"{later.origin} {verb} {_seen_from(later, first)}" for first, later in clashes]
+    return found(kind, [later for _, later in clashes], details)
 
 
-def _seen_from(clash: Clash) -> str:
-    """The first example, as briefly as the second allows."""
-    first, second = clash.first.origin, clash.second.origin
+def _seen_from(later: Example, earlier: Example) -> str:
+    """The earlier example, as briefly as the later one allows."""
+    first, second = earlier.origin, later.origin
     if first == second:
         return "itself"
     return f"row {first.row}" if first and second and first.file == second.file else str(first)

@@ -1,67 +1,95 @@
-"""The whole inspection, and what it is for a program."""
+"""The whole inspection: everything is read, no malformed row stops it, and all that is wrong is found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
+from trueup import display
 from trueup.errors import InputError
-from trueup.feedback.records import Example
-from trueup.feedback.turns import turns_in_loss
-from trueup.inspection.checks import problems_of_examples, problems_of_overlap
-from trueup.inspection.collected import Part, collect, problems_of_reading
-from trueup.inspection.judgements import Shared, shared_prompts
-from trueup.inspection.kinds import Severity
-from trueup.inspection.problem import Problem, in_part
-from trueup.inspection.statistics import (
-    Distribution,
-    Labels,
-    Lengths,
-    LengthTable,
-    Seen,
-    character_lengths,
-    label_counts,
-    length_table,
-    score_distribution,
-    seen_by_views,
-)
+from trueup.feedback.containers import opened
+from trueup.feedback.read import FileReport, read_source
+from trueup.feedback.records import Example, Origin
+from trueup.feedback.turns import turns_in_loss, what_turns_did
+from trueup.feedback.viewed import count
+from trueup.inspection import problems as kinds
+from trueup.inspection import statistics
+from trueup.inspection.checks import Overlap, problems_of_examples, prompt_overlap
+from trueup.inspection.problems import PARTS, Kind, Problem, Severity, in_part, problem
+from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
+from trueup.inspection.unread import kind_of_key
+from trueup.sources.by_name import WORLD, examples_of_world
+from trueup.words import listed, printable
 
 if TYPE_CHECKING:
-    from trueup.inspection.coding import Coding
+    from trueup.inspection.encoded import Coding, TokenCounts
     from trueup.inspection.shown import Shown
-    from trueup.inspection.tokens import Tokenized
 
-Track = Callable[[Sequence[Example]], Iterable[Example]]
+
+FOR_PEOPLE = ("training", "evaluation", "coding", "turns")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The training data or the evaluation data, as read."""
+
+    examples: tuple[Example, ...] = ()
+    files: tuple[FileReport, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    """Errors of files that could not be read at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a file was taken for."""
+
+    path: str
+    part: str
+    layout: str
+    rows: int
+    examples: int
+    sha256: str
+    report: Sequence[str]
+    """Lines for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All that was found."""
+    """All that was found; docs/inspect.md tells what the fields are to a program, but for those of `FOR_PEOPLE`."""
 
     training: Part
     evaluation: Part
+    files: Sequence[File]
     views: Mapping[str, Seen]
-    lengths: LengthTable | None
+    lengths: Mapping[str, Any] | None
+    longer_chosen: LongerChosen | None
     labels: Labels | None
     scores: Distribution | None
-    overlap: tuple[Shared, ...]
-    problems: tuple[Problem, ...]
+    overlap: Sequence[Overlap]
+    tokens: TokenCounts | None
+    problems: Sequence[Problem]
+    shown: Sequence[Shown]
     coding: Coding | None = None
-    """What encoded, where a model was given; so with the next two."""
-    tokenized: Tokenized | None = None
-    shown: tuple[Shown, ...] = ()
-    turns: tuple[str, ...] = ()
+    """What encoded, where a model was given."""
+    turns: Sequence[str] = ()
     """What was done so that earlier turns of the assistant are learned."""
 
     def count(self, severity: Severity) -> int:
         """How many kinds of problem of this severity there are."""
-        return sum(problem.kind.severity is severity for problem in self.problems)
+        return sum(one.severity is severity for one in self.problems)
 
     @property
     def unreadable(self) -> bool:
         """Whether a file could not be read at all, or nothing is left to train on."""
         return bool(self.training.unreadable or self.evaluation.unreadable or not self.training.examples)
+
+    def as_json(self) -> str:
+        """One JSON object."""
+        told = (one.name for one in fields(self) if one.name not in FOR_PEOPLE)
+        return json.dumps({name: getattr(self, name) for name in told}, default=asdict)
 
 
 def inspect(
@@ -72,7 +100,6 @@ def inspect(
     coding: Coding | None = None,
     show: int = 2,
     rows: Sequence[str] = (),
-    track: Track = lambda examples: examples,
 ) -> Inspection:
     """Look at feedback from every side; nothing that is wrong with it stops this.
 
@@ -83,7 +110,6 @@ def inspect(
         coding: what encodes; None looks at the text alone.
         show: how many examples to show as tokens.
         rows: which ones, instead of the first.
-        track: shows progress over the examples to encode.
 
     Raises:
         InputError: no file is named, or a row to show is not there.
@@ -92,46 +118,127 @@ def inspect(
         raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data), collect(eval_data)
     examples = training.examples
-    overlap = shared_prompts(examples, evaluation.examples)
+    overlap, overlapping = prompt_overlap(examples, evaluation.examples)
+    parts = tuple(zip(PARTS, (training, evaluation), strict=True))
     problems = in_part(problems_of_reading(training), "training")
     if eval_data:
         problems += in_part(problems_of_reading(evaluation), "evaluation")
-    for name, part in (("training", training), ("evaluation", evaluation)):
+    for name, part in parts:
         problems += in_part(problems_of_examples(part.examples, min_visible=min_visible), name)
-    problems += in_part(problems_of_overlap(overlap), "evaluation")
-    unit, lengths = "characters", tuple[Lengths | None, ...](character_lengths(one) for one in examples)
-    tokenized: Tokenized | None = None
+    problems += in_part(overlapping, "evaluation")
+    unit, lengths = "characters", tuple[Lengths | None, ...](map(statistics.character_lengths, examples))
+    tokens: TokenCounts | None = None
     shown: tuple[Shown, ...] = ()
-    turns: tuple[str, ...] = ()
+    turns: list[str] = []
     if coding is not None:
-        from trueup.inspection.shown import choose
-        from trueup.inspection.shown import show as as_tokens
-        from trueup.inspection.tokens import tokenize
+        from trueup.inspection import encoded
+        from trueup.inspection.shown import choose, show_example
         from trueup.models.tokenizer import quiet
 
         learned = turns_in_loss(examples, coding.turns)
-        held_out = turns_in_loss(evaluation.examples, coding.turns).examples
-        part = replace(training, examples=learned.examples)
-        chosen = choose(part, rows, show) if training.files else []
+        turns = [what_turns_did(examples, learned)] if coding.turns == "all" else []
+        held_out = turns_in_loss(evaluation.examples, coding.turns)
+        chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
         with quiet():  # the library warns of long texts, which are counted here
-            tokenized = tokenize(
-                track([*learned.examples, *held_out]), coding, training=len(learned.examples)
-            )
-            shown = tuple(as_tokens(one, coding) for one in chosen)
+            everything = display.track([*learned, *held_out], "tokenizing")
+            tokenized = encoded.tokenize(everything, coding, training=len(learned))
+            shown = tuple(show_example(one, coding) for one in chosen)
         problems += tokenized.problems
+        tokens = tokenized.counts
         unit, lengths = "tokens", tokenized.lengths[: len(examples)]
-        turns = learned.lines
+    by_kind, longer = statistics.lengths_by_kind(examples, lengths)
     return Inspection(
         training=training,
         evaluation=evaluation,
-        views=seen_by_views(examples),
-        lengths=length_table(unit, examples, lengths),
-        labels=label_counts(examples),
-        scores=score_distribution(examples),
-        overlap=tuple(overlap),
-        problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.kind.severity))),
-        coding=coding,
-        tokenized=tokenized,
+        files=[_file(report, name) for name, part in parts for report in part.files],
+        views=statistics.seen_by_views(examples),
+        lengths=statistics.length_table(unit, by_kind),
+        longer_chosen=longer if longer.pairs else None,
+        labels=statistics.label_counts(examples),
+        scores=statistics.score_distribution(examples),
+        overlap=overlap,
+        tokens=tokens,
+        problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.severity))),
         shown=shown,
+        coding=coding,
         turns=turns,
     )
+
+
+def _file(report: FileReport, part: str) -> File:
+    lines = report.lines()
+    return File(report.path, part, report.layout, report.rows, report.examples, report.sha256, lines)
+
+
+def collect(names: Sequence[str]) -> Part:
+    """Read every source, in the order given; files that cannot be read are kept as errors.
+
+    Args:
+        names: whatever training takes for data: files, names such as `world:pairs?count=500`, data sets of the hub.
+    """
+    examples: list[Example] = []
+    reports: list[FileReport] = []
+    unreadable: list[str] = []
+    for name in names:
+        try:
+            world = name.startswith(WORLD)
+            found, report = _world(name) if world else read_source(opened(name), skip_bad=sys.maxsize)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        examples += found
+        reports.append(report)
+    return Part(tuple(examples), tuple(reports), tuple(unreadable))
+
+
+def _world(name: str) -> tuple[list[Example], FileReport]:
+    made, digest = examples_of_world(name)
+    report = FileReport(
+        path=name,
+        layout="the built-in world",
+        rows=len(made),
+        examples=len(made),
+        unusable={},
+        skipped={},
+        unused_rows={},
+        near_keys={},
+        sha256=digest,
+        counts=count(made),
+    )
+    return list(made), report
+
+
+def problems_of_reading(part: Part) -> list[Problem]:
+    """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
+    problems = [problem(kinds.UNREADABLE_FILE, details=[error]) for error in part.unreadable]
+    bad = [
+        (Origin(report.path, row), error) for report in part.files for row, error in report.skipped.items()
+    ]
+    if bad:
+        problems.append(problem(kinds.MALFORMED_ROW, [at for at, _ in bad], [error for _, error in bad]))
+    reasons: dict[str, list[Origin]] = {}
+    for report in part.files:
+        for reason, numbers in report.unusable.items():
+            reasons.setdefault(reason, []).extend(Origin(report.path, row) for row in numbers)
+    problems += [problem(kinds.UNUSABLE_ROW, origins, about=reason) for reason, origins in reasons.items()]
+    for report in part.files:
+        problems += _of_keys(report)
+    if not part.examples and not part.unreadable:
+        problems.append(problem(kinds.NO_EXAMPLES))
+    return problems
+
+
+def _of_keys(report: FileReport) -> list[Problem]:
+    """Keys of a file that nothing reads."""
+    problems = []
+    by_kind: dict[tuple[Kind, str], list[str]] = {}
+    for key in report.near_keys:
+        by_kind[kinds.MISSPELT_KEY, key] = [key]
+    for key in report.unused_rows:
+        if key not in report.near_keys:
+            by_kind.setdefault((kind_of_key(key), ""), []).append(key)
+    for (kind, near), keys in by_kind.items():
+        rows = sorted({row for key in keys for row in report.unused_rows[key]})
+        about = listed(map(printable, keys), 12) + report.near_keys.get(near, "")
+        problems.append(problem(kind, [Origin(report.path, row) for row in rows], about=about))
+    return problems

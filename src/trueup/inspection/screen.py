@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.cells import cell_len
@@ -15,9 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.inspection.inspection import Inspection
-from trueup.inspection.kinds import Severity
-from trueup.inspection.problem import ALL_OF_THEM, Problem, rows_of, short_names
-from trueup.inspection.statistics import QUANTILES, LengthTable, bins, distribution
+from trueup.inspection.problems import Problem, Severity
+from trueup.inspection.statistics import QUANTILES
 from trueup.words import counted
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask."""
 BAR = 16
 """Columns of the longest bar of a histogram."""
+ALL_OF_THEM = "(--json lists all)"
+"""Where all is to be found that is not shown."""
 MOST_DETAILS = {Severity.error: 20, Severity.warning: 5, Severity.note: 5}
 
 
@@ -43,7 +44,7 @@ def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
     screen = _Screen(console)
     screen.files(inspection)
     screen.views(inspection)
-    screen.lengths(inspection.lengths)
+    screen.lengths(inspection)
     screen.values(inspection)
     screen.tokens(inspection)
     screen.problems(inspection)
@@ -97,28 +98,32 @@ class _Screen:
             table.add_row(name, str(seen.units), str(seen.examples), Text(why))
         self.console.print(table)
 
-    def lengths(self, lengths: LengthTable | None) -> None:
-        if lengths is None:
+    def lengths(self, inspection: Inspection) -> None:
+        if inspection.lengths is None:
             return
-        self.heading(f"Lengths in {lengths.unit}")
+        unit = inspection.lengths["unit"]
+        kinds = {
+            kind.replace("_", " "): brief for kind, brief in inspection.lengths.items() if kind != "unit"
+        }
+        self.heading(f"Lengths in {unit}")
         names = ("count", "mean", "least", *(f"{part:.0%}" for part in QUANTILES), "most")
         table = self.table("", *names, right=names)
-        for kind, numbers in lengths.kinds.items():
-            brief = distribution(numbers)
-            assert brief is not None
-            values = (brief.mean, brief.minimum, *brief.quantiles, brief.maximum)
-            table.add_row(kind, str(brief.count), *(f"{value:.0f}" for value in values))
+        for kind, brief in kinds.items():
+            values = (brief["mean"], brief["minimum"], *brief["quantiles"].values(), brief["maximum"])
+            table.add_row(kind, str(brief["count"]), *(f"{value:.0f}" for value in values))
         self.console.print(table)
-        self.histogram(lengths)
-        if lengths.pairs:
+        self.histogram(unit, kinds)
+        if longer := inspection.longer_chosen:
             self.line(
-                f"chosen longer than rejected in {share(lengths.longer, lengths.pairs)} of "
-                f"{counted(lengths.pairs, 'pair')}, as long in {share(lengths.equal, lengths.pairs)}"
+                f"chosen longer than rejected in {share(longer.longer, longer.pairs)} of "
+                f"{counted(longer.pairs, 'pair')}, as long in {share(longer.equal, longer.pairs)}"
             )
 
-    def histogram(self, lengths: LengthTable) -> None:
-        table = self.table(lengths.unit, *lengths.kinds, right=(lengths.unit,))
-        histograms = [bins(numbers) for numbers in lengths.kinds.values()]
+    def histogram(self, unit: str, kinds: Mapping[str, Any]) -> None:
+        table = self.table(unit, *kinds, right=(unit,))
+        histograms = [
+            {(one["from"], one["to"]): one["count"] for one in brief["histogram"]} for brief in kinds.values()
+        ]
         for first, last in sorted({one for histogram in histograms for one in histogram}):
             cells = []
             for histogram in histograms:
@@ -140,30 +145,24 @@ class _Screen:
             parts += [f"{labels.graded} of them neither 0 nor 1"] if labels.graded else []
             self.line(f"{counted(total, 'label')}: {', '.join(parts)}")
         if scores:
-            at = zip(QUANTILES, scores.quantiles, strict=True)
-            quantiles = ", ".join(f"{part:.0%} {value:.4g}" for part, value in at)
+            quantiles = ", ".join(f"{float(at):.0%} {value:.4g}" for at, value in scores.quantiles.items())
             self.line(
                 f"{counted(scores.count, 'score')}: least {scores.minimum:.4g}, {quantiles}, most "
                 f"{scores.maximum:.4g}, mean {scores.mean:.4g}"
             )
 
     def tokens(self, inspection: Inspection) -> None:
-        coding, tokenized = inspection.coding, inspection.tokenized
-        if coding is None or tokenized is None:
+        coding, found = inspection.coding, inspection.tokens
+        if coding is None or found is None:
             return
-        limits, total = coding.encoder.limits, len(tokenized.lengths)
-        self.heading(f"As tokens of {coding.model}, all data")
+        self.heading(f"As tokens of {found.model}, all data")
+        self.line(f"max_length {found.max_length}, max_prompt_length {found.max_prompt_length or 'not set'}")
         self.line(
-            f"max_length {limits.max_length}, max_prompt_length {limits.max_prompt_length or 'not set'}"
+            f"{share(found.responses_cut, found.responses)} of {counted(found.responses, 'response')} lose their end, "
+            f"{share(found.prompts_cut, found.examples)} of {counted(found.examples, 'prompt')} their beginning; "
+            f"{counted(found.left_out, 'example')} left out"
         )
-        self.line(
-            f"{share(tokenized.responses_cut, tokenized.responses)} of {counted(tokenized.responses, 'response')} "
-            f"lose their end, {share(tokenized.prompts_cut, total)} of {counted(total, 'prompt')} their beginning; "
-            f"{counted(tokenized.left_out, 'example')} left out"
-        )
-        ends = ", ".join(
-            str(coding.tokenizer.convert_ids_to_tokens(token)) for token in coding.loaded.end_ids
-        )
+        ends = ", ".join(str(coding.tokenizer.convert_ids_to_tokens(token)) for token in found.end_ids)
         self.line(f"a response ends with {ends}")
         for line in inspection.turns:
             self.line(line)
@@ -176,17 +175,16 @@ class _Screen:
             self.heading("No problems found")
             return
         self.heading("Problems")
-        files = [origin.file for one in problems for origin in one.origins]
-        reports = (*inspection.training.files, *inspection.evaluation.files)
-        names = short_names(list(dict.fromkeys([*(report.path for report in reports), *files])))
+        files = [*(one.path for one in inspection.files), *(file for one in problems for file in one.rows)]
+        names = short_names(list(dict.fromkeys(files)))
         for one in problems:
             self.problem(
                 one, names, both=bool(inspection.evaluation.files or inspection.evaluation.unreadable)
             )
         for one in problems:
             if one.details:
-                self.heading(f"{one.kind.name}:")
-                most = MOST_DETAILS[one.kind.severity]
+                self.heading(f"{one.kind}:")
+                most = MOST_DETAILS[one.severity]
                 for detail in one.details[:most]:
                     self.line(detail)
                 if len(one.details) > most:
@@ -198,8 +196,8 @@ class _Screen:
         Args:
             both: whether there is evaluation data, so that it must be said which part a problem is of.
         """
-        severity = problem.kind.severity
-        rows = counted(problem.count, "row") if problem.origins else ""
+        severity = problem.severity
+        rows = counted(problem.count, "row") if problem.rows else ""
         of = f"{problem.part} data" if both and problem.part else ""
         where = " of the ".join(one for one in (rows, of) if one)
         head = [f"{severity.value}:", *problem.what.split(), *(f"({where})".split() if where else ())]
@@ -208,7 +206,7 @@ class _Screen:
             if not at:
                 text.stylize(STYLES[severity], 2, 3 + len(severity.value))
             self.console.print(text, soft_wrap=True)
-        for words in (*rows_of(problem.origins, names), ["->", *problem.kind.remedy.split()]):
+        for words in (*rows_of(problem.rows, names), ["->", *problem.remedy.split()]):
             for line in wrapped(words, self.console.width, 4):
                 self.console.print(Text(line), soft_wrap=True)
 
@@ -263,3 +261,32 @@ def share(part: int, whole: int) -> str:
         return "0 %"
     per_cent = 100 * part / whole
     return f"{per_cent:.1f} %" if per_cent >= 0.1 else "under 0.1 %"
+
+
+def rows_of(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: int = 5) -> list[list[str]]:
+    """The first few rows of each file, as words between which a line may break.
+
+    Example: `["a.jsonl:", "rows", "3,", "8,", "12"], ["b.jsonl:1"]`.
+
+    Args:
+        names: file -> what to call it.
+        most: how many rows of a file to name; how many more there are is said.
+    """
+    made = []
+    for file, rows in files.items():
+        name = names.get(file, file)
+        shown = [str(row) for row in rows[:most]]
+        more = f"and {len(rows) - most} more {ALL_OF_THEM}".split() if len(rows) > most else []
+        if len(rows) == 1:
+            made.append([f"{name}:{rows[0]}"])
+            continue
+        listed = [*(f"{row}," for row in shown[:-1]), shown[-1] + ("," if more else "")]
+        made.append([f"{name}:", "rows", *listed, *more])
+    return made
+
+
+def short_names(files: Sequence[str]) -> dict[str, str]:
+    """The last part of each path, or all of it where two would look the same."""
+    last = {file: file if ":" in file else file.rstrip("/").rpartition("/")[2] for file in files}
+    seen = list(last.values())
+    return {file: file if seen.count(name) > 1 else name for file, name in last.items()}

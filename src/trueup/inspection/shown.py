@@ -1,7 +1,5 @@
 """Single examples exactly as training gets them: their tokens, and which of them are scored."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +8,9 @@ from typing import Any, Literal
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example
-from trueup.inspection.coding import Coding, whole_group
-from trueup.inspection.collected import Part
-from trueup.inspection.judgements import judged_pairs
+from trueup.inspection.encoded import Coding, whole_group
+from trueup.inspection.inspection import Part
+from trueup.inspection.statistics import judged_pairs
 from trueup.sources.by_name import WORLD
 
 Role = Literal["prompt", "scored", "masked"]
@@ -34,10 +32,10 @@ class ShownResponse:
 
     said: str
     """What the feedback says of it: `chosen`, `score 0.5, rejected`."""
-    runs: tuple[Run, ...]
-    """None of them is of the prompt."""
     cut: bool
     """Whether it lost its end."""
+    runs: tuple[Run, ...]
+    """None of them is of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +43,11 @@ class Shown:
     """An example as tokens."""
 
     origin: str
-    prompt: Run | None
-    prompt_cut: bool
-    responses: tuple[ShownResponse, ...]
     left_out: str | None = None
     """Why training leaves it out; there are no tokens then."""
+    prompt: Run | None = None
+    prompt_cut: bool = False
+    responses: tuple[ShownResponse, ...] = ()
 
 
 def choose(part: Part, rows: Sequence[str], count: int) -> list[Example]:
@@ -65,25 +63,25 @@ def choose(part: Part, rows: Sequence[str], count: int) -> list[Example]:
     return [_named(part, row) for row in rows] if rows else list(part.examples[:count])
 
 
-def show(example: Example, coding: Coding) -> Shown:
+def show_example(example: Example, coding: Coding) -> Shown:
     """The tokens of one example."""
     origin = str(example.origin)
     try:
         encoded = coding.encoder.encode(whole_group(example))
         uncut = coding.uncut.encode(whole_group(example))
     except InputError as error:
-        return Shown(origin, None, False, (), str(error))
+        return Shown(origin, str(error))
     if isinstance(encoded, Discarded) or isinstance(uncut, Discarded):
         reason = encoded.reason if isinstance(encoded, Discarded) else ""
-        return Shown(origin, None, False, (), reason)
+        return Shown(origin, reason)
     tokenizer = coding.tokenizer
     prompt = _run("prompt", [int(token) for token in encoded.tokens.prompt], tokenizer)
     judged = judged_pairs(example)
     responses = []
     for at, (row, whole) in enumerate(zip(encoded.tokens.responses, uncut.tokens.responses, strict=True)):
         runs = _runs([int(token) for token in row.ids], [bool(one) for one in row.scored], tokenizer)
-        responses.append(ShownResponse(_said(example, at, judged), runs, len(row.ids) < len(whole.ids)))
-    return Shown(origin, prompt, encoded.prompt_cut, tuple(responses))
+        responses.append(ShownResponse(_said(example, at, judged), len(row.ids) < len(whole.ids), runs))
+    return Shown(origin, None, prompt, encoded.prompt_cut, tuple(responses))
 
 
 def _named(part: Part, name: str) -> Example:

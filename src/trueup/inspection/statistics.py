@@ -1,16 +1,14 @@
 """What feedback looks like in numbers: how much there is for each kind of method, lengths, labels, scores."""
 
-from __future__ import annotations
-
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trueup.feedback import views
 from trueup.feedback.groups import Discarded, View, units_of
 from trueup.feedback.records import Content, Example
-from trueup.inspection.judgements import judged_pairs
 
 VIEWS: Mapping[str, View[Any]] = {
     "pairs": views.pairs,
@@ -19,6 +17,8 @@ VIEWS: Mapping[str, View[Any]] = {
     "demonstrations": views.demonstrations,
 }
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+KINDS = ("prompts", "chosen", "rejected", "other_responses")
+"""Of texts, by what the feedback says of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Distribution:
     count: int
     mean: float
     minimum: float
-    quantiles: tuple[float, ...]
+    quantiles: Mapping[str, float]
     """At `QUANTILES`, interpolated."""
     maximum: float
 
@@ -54,17 +54,13 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
-class LengthTable:
-    """Lengths by what a text is; a response that wins some pairs and loses others counts on both sides."""
+class LongerChosen:
+    """How lengths and preferences go together."""
 
-    unit: str
-    """`characters` or `tokens`."""
-    kinds: Mapping[str, tuple[int, ...]]
-    """`prompts`, `chosen`, `rejected`, `other responses` -> lengths; no kind is empty."""
+    pairs: int
     longer: int
     """Pairs whose chosen response is the longer one."""
     equal: int
-    pairs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +79,14 @@ class Labels:
 
 def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
     """What each kind of method would find."""
-    return {name: _seen(view, name, examples) for name, view in VIEWS.items()}
+    return {name: _seen(view, examples) for name, view in VIEWS.items()}
 
 
-def _seen(view: View[Any], name: str, examples: Sequence[Example]) -> Seen:
-    units = used = 0
-    reasons: Counter[str] = Counter()
-    for example in examples:
-        made = view(example)
-        if isinstance(made, Discarded):
-            reasons[made.reason] += 1
-            continue
-        used += 1
-        units += sum(units_of(made).values())
-    return Seen(units, used, dict(reasons))
+def _seen(view: View[Any], examples: Sequence[Example]) -> Seen:
+    made = [view(example) for example in examples]
+    groups = [one for one in made if not isinstance(one, Discarded)]
+    reasons = Counter(one.reason for one in made if isinstance(one, Discarded))
+    return Seen(sum(sum(units_of(one).values()) for one in groups), len(groups), dict(reasons))
 
 
 def characters(content: Content) -> int:
@@ -112,15 +102,23 @@ def character_lengths(example: Example) -> Lengths:
     )
 
 
-def length_table(
-    unit: str, examples: Sequence[Example], lengths: Sequence[Lengths | None]
-) -> LengthTable | None:
-    """Lengths of all texts of the examples; None where there are none.
+def judged_pairs(example: Example) -> list[tuple[int, int]]:
+    """(better, worse) of every pair that training by pairs would use, positions among the example's responses."""
+    found = views.ordered_pairs(example)
+    return [] if isinstance(found, Discarded) else [(better, worse) for better, worse, _ in found]
+
+
+def lengths_by_kind(
+    examples: Sequence[Example], lengths: Sequence[Lengths | None]
+) -> tuple[dict[str, list[int]], LongerChosen]:
+    """Lengths of all texts by what they are, without kinds of which there are none, and how they go with preferences.
+
+    A response that wins some pairs and loses others counts on both sides.
 
     Args:
         lengths: of each example; None for one that has none and is left out.
     """
-    kinds: dict[str, list[int]] = {"prompts": [], "chosen": [], "rejected": [], "other responses": []}
+    kinds: dict[str, list[int]] = {kind: [] for kind in KINDS}
     longer = equal = pairs = 0
     for example, length in zip(examples, lengths, strict=True):
         if length is None:
@@ -131,33 +129,45 @@ def length_table(
         for at, number in enumerate(length.responses):
             kinds["chosen"] += [number] if at in better else []
             kinds["rejected"] += [number] if at in worse else []
-            kinds["other responses"] += [number] if at not in better | worse else []
+            kinds["other_responses"] += [number] if at not in better | worse else []
         pairs += len(judged)
         longer += sum(length.responses[good] > length.responses[bad] for good, bad in judged)
         equal += sum(length.responses[good] == length.responses[bad] for good, bad in judged)
-    found = {kind: tuple(numbers) for kind, numbers in kinds.items() if numbers}
-    return LengthTable(unit, found, longer, equal, pairs) if found else None
+    found = {kind: numbers for kind, numbers in kinds.items() if numbers}
+    return found, LongerChosen(pairs, longer, equal)
+
+
+def length_table(unit: str, kinds: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """Lengths in brief, as docs/inspect.md lists the keys; None where there are none.
+
+    Args:
+        unit: `characters` or `tokens`.
+        kinds: as `lengths_by_kind` gives them.
+    """
+    table: dict[str, Any] = {"unit": unit}
+    for kind, numbers in kinds.items():
+        brief = distribution(numbers)
+        assert brief is not None
+        histogram = [
+            {"from": first, "to": last, "count": count} for (first, last), count in bins(numbers).items()
+        ]
+        table[kind] = {**asdict(brief), "histogram": histogram}
+    return table if kinds else None
 
 
 def distribution(values: Sequence[float]) -> Distribution | None:
     """Numbers in brief; None where there are none."""
     if not values:
         return None
-    ordered = sorted(values)
+    # Of one number alone there are no quantiles but itself.
+    cuts = statistics.quantiles([*values, *values[: len(values) == 1]], n=20, method="inclusive")
     return Distribution(
-        count=len(ordered),
-        mean=sum(ordered) / len(ordered),
-        minimum=ordered[0],
-        quantiles=tuple(_quantile(ordered, part) for part in QUANTILES),
-        maximum=ordered[-1],
+        count=len(values),
+        mean=statistics.fmean(values),
+        minimum=min(values),
+        quantiles={str(part): cuts[round(20 * part) - 1] for part in QUANTILES},
+        maximum=max(values),
     )
-
-
-def _quantile(ordered: Sequence[float], part: float) -> float:
-    place = part * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def bins(lengths: Sequence[int]) -> dict[tuple[int, int], int]:

@@ -57,8 +57,7 @@ def examples_named(names: Sequence[str], *, skip_bad: int = 0) -> NamedExamples:
         feedback = read_feedback(files, skip_bad=skip_bad)
         examples += feedback.examples
         for report in feedback.files:
-            for line in report.lines():
-                data_logger.info(line)
+            report.tell()
             fingerprints[report.path] = report.sha256
     return NamedExamples(tuple(examples), fingerprints)
 

@@ -102,11 +102,11 @@ def view_all(settings: RunSettings, method: Method[Any, Any, Any], examples: Seq
         _check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)
     preprocessing.fitted.log()
-    spoken = preprocessing.rewrite(training)
+    rewritten = preprocessing.rewrite(training, tell=True)
     for check in method.checks:
-        check(spoken.examples)
-    viewed = apply(method.view, spoken.examples)
-    for line in (*spoken.lines, *viewed.lines()):
+        check(rewritten)
+    viewed = apply(method.view, rewritten)
+    for line in viewed.lines():
         data_logger.info(line)
     return Texts(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
@@ -119,7 +119,7 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
     """
     if not examples:
         return ()
-    rewritten = preprocessing.rewrite(examples).examples
+    rewritten = preprocessing.rewrite(examples)
     if not rewritten:
         raise InputError(
             f"evaluation data: none of the {len(examples)} examples holds the rewards that the training data was "

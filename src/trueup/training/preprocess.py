@@ -22,7 +22,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.records import Example, Origin, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
-from trueup.feedback.turns import LearnedTurns, turns_in_loss
+from trueup.feedback.turns import turns_in_loss
 from trueup.feedback.viewed import Viewed, look
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
@@ -61,14 +61,18 @@ class Preprocessing:
         fitted = fit_all(method.transforms, examples)
         return cls(method, settings, fitted, [example.prompt for example in examples[:SHOWN_TO_CHECK]])
 
-    def rewrite(self, examples: Sequence[Example]) -> LearnedTurns:
-        """Examples, training or held out, as the view is shown them."""
+    def rewrite(self, examples: Sequence[Example], *, tell: bool = False) -> tuple[Example, ...]:
+        """Examples, training or held out, as the view is shown them.
+
+        Args:
+            tell: say which turns are learned.
+        """
         # The turns come after the transforms: two conversations that only begin alike are not one prompt.
-        return turns_in_loss(self.fitted.rewrite(examples), self.settings.turns)
+        return turns_in_loss(self.fitted.rewrite(examples), self.settings.turns, tell=tell)
 
     def view(self, examples: Sequence[Example]) -> Viewed[Any]:
         """The groups of text that the method makes of examples; maybe none."""
-        return look(self.method.view, self.rewrite(examples).examples)
+        return look(self.method.view, self.rewrite(examples))
 
     def encoder(self, loaded: Loaded) -> Encoder:
         """What makes tokens of the groups; prompts get the model's own condition unless the method wrote another.

@@ -1,7 +1,13 @@
-"""Every kind of problem that an inspection can find."""
+"""Every kind of problem that an inspection can find, and a problem that was found, with every place where it stands."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from trueup.feedback.records import Example, Origin
+
+PARTS = ("training", "evaluation")
+"""The parts of the data."""
 
 
 class Severity(StrEnum):
@@ -215,3 +221,58 @@ ENCODING = Kind("encoding", N, "{}", "look at an example below")
 
 KINDS: tuple[Kind, ...] = tuple(value for value in globals().values() if isinstance(value, Kind))
 """All of them, gravest of each stage first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A kind of problem and where it is; docs/inspect.md tells what the fields are to a program."""
+
+    kind: str
+    severity: Severity
+    part: str | None
+    """`training` or `evaluation`; None where it concerns neither alone."""
+    what: str
+    """A clause that names it."""
+    remedy: str
+    count: int
+    """How many rows have it; 1 where it concerns a file or the data as a whole."""
+    rows: Mapping[str, Sequence[int]]
+    """File -> the rows of it."""
+    details: Sequence[str] = ()
+    """A line on each place, where there is more to say of it."""
+
+
+def problem(
+    kind: Kind,
+    origins: Iterable[Origin | None] = (),
+    details: Iterable[str] = (),
+    about: object = "",
+    part: str | None = None,
+    count: int | None = None,
+) -> Problem:
+    """A problem of the rows that come from some places.
+
+    Args:
+        about: what is said of the case at hand: the number, the reason, the key.
+        count: None counts the places; 1 where there are none.
+    """
+    places = list(origins)
+    rows: dict[str, list[int]] = {}
+    for origin in places:
+        if origin is not None:
+            rows.setdefault(origin.file, []).append(origin.row)
+    what = kind.what.replace("{}", str(about))
+    number = (len(places) or 1) if count is None else count
+    return Problem(kind.name, kind.severity, part, what, kind.remedy, number, rows, tuple(details))
+
+
+def found(
+    kind: Kind, examples: Sequence[Example], details: Iterable[str] = (), about: object = ""
+) -> list[Problem]:
+    """The problem of some examples; nothing where there are none."""
+    return [problem(kind, [one.origin for one in examples], details, about)] if examples else []
+
+
+def in_part(problems: Iterable[Problem], part: str) -> list[Problem]:
+    """The problems, each said to be of a part of the data."""
+    return [replace(one, part=part) for one in problems]

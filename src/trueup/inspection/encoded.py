@@ -1,43 +1,146 @@
-"""What becomes of examples as tokens, and every fault that shows only then."""
-
-from __future__ import annotations
+"""What becomes of examples as tokens, and every fault that shows only then; the model's weights are not loaded."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from trueup.batch.chat import render
-from trueup.batch.encode import EncodedGroup
+from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Content, Example, Message
-from trueup.inspection import kinds
-from trueup.inspection.coding import Coding, whole_group
-from trueup.inspection.kinds import Kind
-from trueup.inspection.lost_text import lost_of
-from trueup.inspection.message_keys import MessageKeys
-from trueup.inspection.problem import PARTS, Problem, found
+from trueup.feedback.groups import Discarded, Group
+from trueup.feedback.records import Example
+from trueup.feedback.turns import Turns, as_messages
+from trueup.inspection import problems as kinds
+from trueup.inspection.problems import PARTS, Kind, Problem, problem
 from trueup.inspection.statistics import Lengths
+from trueup.inspection.unread import MessageKeys, lost_of
+from trueup.model_folder import WORLD, check_model
+from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 from trueup.words import printable
+
+DEFAULT_LENGTH = 1024
+"""As in training, where neither a limit is given nor the model is made for less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """What encodes."""
+
+    model: str
+    loaded: LoadedTokenizer
+    encoder: Encoder
+    """As training encodes, with its limits."""
+    uncut: Encoder
+    """The same without limits."""
+    adds_beginning: bool
+    """Whether the tokenizer puts a beginning-of-sequence token before a text."""
+    turns: Turns = "last"
+    """Which turns of the assistant are learned."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.loaded.tokenizer
+
+
+def load_coding(
+    model: str,
+    *,
+    max_length: int | None,
+    max_prompt_length: int | None,
+    turns: Turns = "last",
+    trust_remote_code: bool = False,
+    eos_token: str | None = None,
+    chat_template: str | None = None,
+) -> Coding:
+    """Load what encodes for a model.
+
+    Args:
+        model: folder with at least a configuration and a tokenizer, or `world`.
+        max_length: None takes what training would take.
+
+    Raises:
+        InputError: the folder has no tokenizer that can be loaded, or the model is not made for such lengths.
+    """
+    if model == WORLD:
+        loaded = world_tokenizer()
+    else:
+        check_model(model, trust_remote_code=trust_remote_code, weights=False)
+        loaded = load_tokenizer(
+            model, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
+        )
+    limits = Limits(_length(model, loaded.positions, max_length), max_prompt_length)
+    if max_prompt_length is not None and max_prompt_length >= limits.max_length:
+        raise InputError(
+            f"max_prompt_length {max_prompt_length} leaves no room for a response within max_length "
+            f"{limits.max_length}; give a smaller one"
+        )
+    tokenizer = loaded.tokenizer
+    encoders = [
+        Encoder(tokenizer, end_ids=loaded.end_ids, limits=limit, condition=loaded.condition)
+        for limit in (limits, Limits(sys.maxsize))
+    ]
+    begin = tokenizer.bos_token_id
+    adds = begin is not None and list(tokenizer("a").input_ids)[:1] == [begin]
+    return Coding(model, loaded, encoders[0], encoders[1], adds, turns)
+
+
+def world_tokenizer() -> LoadedTokenizer:
+    """That of the built-in world's model, which need not be made for it."""
+    from trueup.world.model import MAX_LENGTH, make_tokenizer
+
+    tokenizer: Any = make_tokenizer()
+    return LoadedTokenizer(tokenizer, (tokenizer.eos_token_id,), MAX_LENGTH, len(tokenizer))
+
+
+def whole_group(example: Example) -> Group[None]:
+    """All responses of an example, whatever relates them."""
+    contents = tuple(response.content for response in example.responses)
+    return Group(example.prompt, contents, None)
+
+
+def _length(model: str, positions: int | None, asked: int | None) -> int:
+    if asked is None:
+        return min(DEFAULT_LENGTH, positions or DEFAULT_LENGTH)
+    if positions is not None and asked > positions:
+        raise InputError(
+            f"max_length {asked} is more than the {positions} positions {model} was made for. Give --max-length "
+            f"{positions} or less"
+        )
+    return asked
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """What encoding does to the data; docs/inspect.md tells what the fields are to a program."""
+
+    model: str
+    max_length: int
+    max_prompt_length: int | None
+    turns: Turns
+    end_ids: Sequence[int]
+    examples: int
+    left_out: int
+    """Examples of which nothing is left within the limits, or that cannot be encoded."""
+    prompts_cut: int
+    responses: int
+    """How many responses could be encoded."""
+    responses_cut: int
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """All examples of one part as tokens."""
+    """All examples as tokens."""
 
+    counts: TokenCounts
     lengths: tuple[Lengths | None, ...]
     """Of each example, before anything is cut, in tokens with those that end a response; None where it cannot be
     encoded."""
-    responses: int
-    """How many responses could be encoded."""
-    responses_cut: int
-    prompts_cut: int
-    left_out: int
-    """Examples of which nothing is left within the limits, or that cannot be encoded."""
     problems: tuple[Problem, ...]
 
 
@@ -67,14 +170,20 @@ class _Tokenizing:
     def run(self, examples: Iterable[Example]) -> Tokenized:
         for example in examples:
             self.lengths.append(None if self.hopeless else self._tried(example))
-        return Tokenized(
-            lengths=tuple(self.lengths),
+        coding, limits = self.coding, self.coding.encoder.limits
+        counts = TokenCounts(
+            model=coding.model,
+            max_length=limits.max_length,
+            max_prompt_length=limits.max_prompt_length,
+            turns=coding.turns,
+            end_ids=coding.loaded.end_ids,
+            examples=len(self.lengths),
+            left_out=self.too_long + self.lengths.count(None),
+            prompts_cut=self.prompts_cut,
             responses=self.responses,
             responses_cut=self.responses_cut,
-            prompts_cut=self.prompts_cut,
-            left_out=self.too_long + self.lengths.count(None),
-            problems=(*self._of_tokenizer(), *self._problems()),
         )
+        return Tokenized(counts, tuple(self.lengths), (*self._of_tokenizer(), *self._problems()))
 
     @property
     def part(self) -> str:
@@ -185,7 +294,7 @@ class _Tokenizing:
         tokenizer = self.coding.tokenizer
         asked, tools = example.prompt.content, example.prompt.tools
         assert not isinstance(asked, str)
-        turns = _turns(example.responses[0].content)
+        turns = as_messages(example.responses[0].content)
         last = render(tokenizer, asked, turns, tools=tools, special=self.coding.uncut.special).response[-1]
         ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
         if not set(ids) & set(self.coding.loaded.end_ids):
@@ -194,15 +303,14 @@ class _Tokenizing:
     def _of_tokenizer(self) -> Iterator[Problem]:
         loaded, tokenizer = self.coding.loaded, self.coding.tokenizer
         if loaded.vocabulary is not None and len(tokenizer) > loaded.vocabulary:
-            yield Problem(
-                kinds.VOCABULARY, 1, about=f"{len(tokenizer)} tokens, but the model {loaded.vocabulary}"
-            )
+            about = f"{len(tokenizer)} tokens, but the model {loaded.vocabulary}"
+            yield problem(kinds.VOCABULARY, about=about)
         if tokenizer.pad_token_id in loaded.end_ids:
-            yield Problem(kinds.PADDING_IS_END, 1)
+            yield problem(kinds.PADDING_IS_END)
 
     def _problems(self) -> Iterator[Problem]:
         for (message, part), examples in self.failed.items():
-            yield from found(kinds.CANNOT_ENCODE, examples, about=message, part=part)
+            yield problem(kinds.CANNOT_ENCODE, [one.origin for one in examples], about=message, part=part)
         for part, keys in self.keys.items():
             self.found |= {
                 (kinds.UNUSED_MESSAGE_KEY, printable(key), part): rows for key, rows in keys.unused()
@@ -213,7 +321,7 @@ class _Tokenizing:
             key=lambda item: (order[item[0][0].name], PARTS.index(item[0][2] or PARTS[0]), item[0][1]),
         ):
             details = self.lost.get(part, []) if kind is kinds.LOST_TEXT else []
-            yield from found(kind, examples, details, about, part) or [Problem(kind, 1, about=about)]
+            yield problem(kind, [one.origin for one in examples], details, about, part or None)
 
     def _add(self, kind: Kind, example: Example, about: str = "") -> None:
         self.found.setdefault((kind, about, self.part), []).append(example)
@@ -223,7 +331,3 @@ def _after_ends(row: TokenRow, ends: tuple[int, ...]) -> list[int]:
     """Ids that are learned right after a learned end of sequence."""
     ended = np.isin(row.ids[:-1], ends) & row.scored[:-1] & row.scored[1:]
     return [int(token) for token in row.ids[1:][ended]]
-
-
-def _turns(content: Content) -> tuple[Message, ...]:
-    return (Message("assistant", content),) if isinstance(content, str) else content
