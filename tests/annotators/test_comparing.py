@@ -70,21 +70,11 @@ def test_the_verdict_on_a_pair_by_hand() -> None:
     """0.9 for the first in one order and 0.3 for the other response in the other: (0.9 + 0.7) / 2."""
     assert PairVerdict(Verdict(0.9), Verdict(0.3)).first == pytest.approx(0.8)
     assert PairVerdict(Verdict(0.2), Verdict(0.6)).first == pytest.approx(0.3)
-    for broken in (
-        PairVerdict(BROKEN, Verdict(0.3)),
-        PairVerdict(Verdict(1), BROKEN),
-        PairVerdict(BROKEN, BROKEN),
-    ):
-        assert broken.first is None and not broken.flipped
-    assert [
-        PairVerdict(Verdict(a), Verdict(b)).flipped
-        for a, b in ((0.9, 0.6), (0.1, 0.4), (0.9, 0.4), (0.5, 0.9))
-    ] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    for one, other in ((BROKEN, Verdict(0.3)), (Verdict(1), BROKEN), (BROKEN, BROKEN)):
+        assert PairVerdict(one, other).first is None and not PairVerdict(one, other).flipped
+    pairs = ((0.9, 0.6), (0.1, 0.4), (0.9, 0.4), (0.5, 0.9))
+    flipped = [PairVerdict(Verdict(one), Verdict(other)).flipped for one, other in pairs]
+    assert flipped == [True, True, False, False]
 
 
 def test_comparisons_of_two_responses_by_hand() -> None:
@@ -270,15 +260,6 @@ def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
         ComparingAnnotator(judge, template, instruction="Prefer the green one.")
 
 
-def test_tools_reach_the_judge() -> None:
-    judge = Scripted(lambda first, second: 1.0)
-    talk = (Message("user", "p"),)
-    annotator(judge).annotate(
-        [Example(Prompt(talk, tools=({"name": "look"},)), (Response("a"), Response("b")))]
-    )
-    assert all('Tools: [{"name": "look"}]' in question.text for question in judge.blocks[0])
-
-
 def test_a_template_that_fails_on_an_example_names_it(tmp_path: Path) -> None:
     cuts = tmp_path / "cuts.jinja"
     cuts.write_text("{{ first[:2000] }}\n{{ second[:2000] }}\nAnswer=")
@@ -288,11 +269,3 @@ def test_a_template_that_fails_on_an_example_names_it(tmp_path: Path) -> None:
         ComparingAnnotator(Scripted(soft), load_question(str(cuts))).annotate(
             [example("a" * 3000, "b", row=5)]
         )
-
-
-@pytest.mark.parametrize(("first", "share"), [(1.0, 1.0), (0.7, 0.7), (0.5, 0.5)])
-def test_a_liking_for_a_place_cancels_and_is_reported(first: float, share: float) -> None:
-    found = annotator(Scripted(lambda one, other: first)).annotate(numbered(15))
-    assert found.facts["first"] / found.facts["verdicts"] == pytest.approx(share)
-    assert found.facts["ties"] == found.facts["pairs"] == 15
-    assert all(isinstance(one, Discarded) for one in found.examples)

@@ -1,17 +1,11 @@
 """A judge on a real server: `transformers serve` with a model that is made to answer 1, whatever it is asked."""
 
-import importlib.util
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 import torch
+from support.real_server import NEEDED, serving
 from support.tiny_models import CHARACTERS, CHATML, EOS, SPECIAL, char_tokenizer, save_tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -21,17 +15,11 @@ from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
-STARTING = 180
 EXAMPLES = [
     Example(Prompt(f"Prompt {number}"), (Response("Short"), Response("A longer response")))
     for number in range(3)
 ]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("uvicorn") is None, reason="transformers[serving] is not installed"
-    ),
-]
+pytestmark = NEEDED
 
 
 def save_judge(folder: Path) -> Path:
@@ -54,38 +42,8 @@ def save_judge(folder: Path) -> Path:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The folder of the judge and the address of a server that has it."""
     folder = save_judge(tmp_path_factory.mktemp("judge"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("served") / "log"
-    command = [
-        str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--host", "127.0.0.1",
-        "--port", str(port), "--device", "cpu", "--dtype", "float32",
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(log.parent)}
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    try:
-        until = time.monotonic() + STARTING
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.2)
-        yield folder, f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx2.get(url, trust_env=False).status_code == 200
-    except httpx2.TransportError:
-        return False
+    with serving(folder, tmp_path_factory.mktemp("served") / "log") as url:
+        yield folder, url
 
 
 def test_a_judge_that_always_says_first_gives_a_half(

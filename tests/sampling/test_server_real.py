@@ -1,16 +1,10 @@
 """A real server on this machine's processor: `transformers serve` with a real, small model."""
 
-import importlib.util
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
+from support.real_server import NEEDED, serving
 from support.scripted_model import read_model, sampler_of
 
 from trueup.errors import InputError
@@ -21,13 +15,7 @@ from trueup.settings.gathering_settings import SamplerSettings
 
 MODEL = "models/tinystories-656k-bf16"
 PROMPTS = [Prompt("Once upon a time"), Prompt("The dog was"), Prompt("One day, a girl named Lily")]
-STARTING = 180
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("uvicorn") is None, reason="transformers[serving] is not installed"
-    ),
-]
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -36,39 +24,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
     folder = Path(__file__).parents[3] / "shared" / MODEL
     if not folder.exists():
         pytest.skip(f"not here: {folder}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("served") / "log"
-    command = [
-        str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--host", "127.0.0.1",
-        "--port", str(port), "--device", "cpu", "--dtype", "float32",
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(log.parent)}
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    try:
-        _wait(process, f"http://127.0.0.1:{port}/health", log)
-        yield folder, f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    until = time.monotonic() + STARTING
-    while time.monotonic() < until:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx2.get(url, trust_env=False).status_code == 200:
-                return
-        except httpx2.TransportError:
-            time.sleep(0.2)
-    raise AssertionError(f"no server after {STARTING} seconds: {log.read_text()}")
+    with serving(folder, tmp_path_factory.mktemp("served") / "log") as url:
+        yield folder, url
 
 
 def settings_of(served: tuple[Path, str], **changes: object) -> SamplerSettings:
