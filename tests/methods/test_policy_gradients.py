@@ -1,5 +1,6 @@
 """What policy-gradient methods are given as settings is what they compute with, and where they learn from."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,6 +73,11 @@ def test_a_setting_of_the_objective_arrives() -> None:
     for other in others:
         changed = ppo(POLICY, None, INDEX, **{"clip": 0.25, "value_clip": 0.35, "value_weight": 0.6, **other})
         assert not torch.equal(changed.per_example, wanted.per_example)
+    explored = replace(POLICY, entropy_S=torch.ones_like(POLICY.token_S))
+    made = METHODS["ppo"].build(entropy_coef=0.2)
+    wanted = ppo(explored, None, INDEX, entropy_coef=0.2)
+    assert torch.equal(made.objective(explored, None, INDEX).per_example, wanted.per_example)  # type: ignore[call-arg, union-attr]
+    assert made.parts == ("values", "entropy")
     made = METHODS["reinforce"].build(value_weight=0.6)
     wanted = reinforce(POLICY, None, INDEX, value_weight=0.6)
     assert torch.equal(made.objective(POLICY, None, INDEX).per_example, wanted.per_example)  # type: ignore[call-arg, union-attr]

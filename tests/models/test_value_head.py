@@ -1,14 +1,18 @@
-"""The value head: where it stands, what it says before anything is learned, and what it trains."""
+"""What a model gives beside log-probabilities: values by a head of its own, and entropies."""
 
 import pytest
 import torch
 from support.tiny_models import token_group, toy_network
+from torch import nn
 
+from trueup.batch.index import Rollouts
+from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel
+from trueup.objectives.ppo import ppo
 
 GROUPS = [token_group(4, [3, 2], 0), token_group(5, [1], 1)]
 STREAM = build_stream(GROUPS)
@@ -63,8 +67,8 @@ def test_a_value_is_read_where_its_token_is_predicted(layout: str) -> None:
 def test_it_is_trained_with_the_body_it_shares() -> None:
     model = valued()
     assert model.value_head is not None
-    names = model.trainable().keys()
-    assert names - dict(model.network.named_parameters()).keys() == {"value_head.weight", "value_head.bias"}
+    trained = model.trainable().keys()
+    assert trained - dict(model.network.named_parameters()).keys() == {"value_head.weight", "value_head.bias"}
     with torch.no_grad():
         model.value_head.weight.fill_(0.1)
     value_S = model.outputs(STREAM, model.parts).value_S
@@ -85,8 +89,8 @@ def test_it_stands_beside_an_adapter() -> None:
     network = lora.add_lora(toy_network(), rank=2, alpha=4.0, dropout=0.0, targets="all-linear", base="toy")
     model = CausalModel(network)
     model.add_value_head()
-    names = {name for name in model.trainable() if "lora" not in name}
-    assert names == {"value_head.weight", "value_head.bias"}
+    trained = {name for name in model.trainable() if "lora" not in name}
+    assert trained == {"value_head.weight", "value_head.bias"}
     value_S = model.outputs(STREAM, model.parts).value_S
     assert value_S is not None and value_S.shape == (6,)
 
@@ -111,3 +115,43 @@ def test_a_model_without_a_plain_head_is_refused_in_one_line() -> None:
         InputError, match=r"a value head cannot be put on this LlamaForCausalLM: .* such as rloo"
     ):
         CausalModel(network).add_value_head()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "cohere"])
+@pytest.mark.parametrize("attention", names())
+def test_entropies_are_those_of_the_model_and_so_is_their_gradient(attention: str, name: str) -> None:
+    """A PPO loss with values and an entropy bonus, against a plain computation from the library's own logits."""
+    found: list[dict[str, torch.Tensor]] = []
+    index = Rollouts(*(torch.linspace(start, start + 1, 6) for start in (-3.0, -0.5, 0.2, 0.1)))
+    for plain in (False, True):
+        model = valued(name)
+        model.set_attention(attention)
+        assert model.value_head is not None
+        nn.init.constant_(model.value_head.weight, 0.1)
+        given = plainly(model) if plain else model.outputs(STREAM, ("values", "entropy"))
+        loss = ppo(given, None, index, entropy_coef=0.7)
+        assert loss.metrics["policy/entropy"].shape == (6,)
+        loss.per_example.sum().backward()
+        values = dict(model.named_parameters())
+        found.append({key: value.grad for key, value in values.items() if value.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for key, gradient in found[0].items():
+        assert (gradient - found[1][key]).norm() <= 1e-4 * (1 + found[1][key].norm()), key
+
+
+def plainly(model: CausalModel) -> LogProbs:
+    """The same by all logits of each response in a row of its own."""
+    assert model.value_head is not None
+    tokens, values, entropies = [], [], []
+    with model.plain() as network:
+        for group in GROUPS:
+            for row in group.responses:
+                ids = torch.tensor([[*group.prompt, *row.ids]]).long()
+                output = network(input_ids=ids, output_hidden_states=True)
+                log_p = output.logits[0, len(group.prompt) - 1 : -1].float().log_softmax(-1)
+                tokens.append(log_p.gather(-1, torch.from_numpy(row.ids).long()[:, None])[:, 0])
+                entropies.append(-(log_p.exp() * log_p).sum(-1))
+                values.append(model.value_head(output.hidden_states[-1][0, len(group.prompt) - 1 : -1])[:, 0])
+    return LogProbs(
+        torch.cat(tokens), STREAM.length_N, STREAM.prompt_N, torch.cat(values), torch.cat(entropies)
+    )

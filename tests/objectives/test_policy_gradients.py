@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -169,3 +170,25 @@ def test_the_approximate_kl_is_never_below_0() -> None:
         kl_S = rloo(policy(ratio(moved, 1, 1)), None, rollouts()).metrics["policy/approxkl"]
         assert kl_S[0] >= 0
         assert kl_S[0].item() == pytest.approx(moved - 1 - math.log(moved), abs=1e-12)
+
+
+def test_an_entropy_bonus_by_hand() -> None:
+    """-0.1 H a token: 0.1 (2 + 1) off the first response, 0.1 0.5 off the second, and 0.1 off every slope by H."""
+    entropy_S = vector(2.0, 1.0, 0.5).requires_grad_()
+    given = replace(policy(vector(*OLD)), entropy_S=entropy_S)
+    plain = ppo(policy(vector(*OLD)), None, rollouts())
+    loss = ppo(given, None, rollouts(), entropy_coef=0.1)
+    assert (plain.per_example - loss.per_example).tolist() == pytest.approx([0.3, 0.05], rel=1e-12)
+    assert loss.weight.tolist() == plain.weight.tolist() == [2.0, 1.0]
+    assert loss.metrics["policy/entropy"].tolist() == [2.0, 1.0, 0.5]
+    (slope_S,) = torch.autograd.grad(loss.per_example.sum(), entropy_S)
+    assert slope_S.tolist() == pytest.approx([-0.1] * 3, rel=1e-12)
+
+
+def test_no_bonus_is_the_same_to_the_bit_and_asks_for_no_entropy() -> None:
+    index = rollouts(target=vector(0.3, 0.7, -0.2))
+    moved = policy(vector(-1.2, -1.9, -0.4), vector(0.1, 0.2, 0.3))
+    plain, without = ppo(moved, None, index), ppo(moved, None, index, entropy_coef=0.0)
+    assert torch.equal(plain.per_example, without.per_example)
+    assert plain.metrics.keys() == without.metrics.keys()
+    assert "policy/entropy" not in plain.metrics

@@ -84,6 +84,13 @@ def as_valued(log_probs: LogProbs) -> LogProbs:
     return replace(log_probs, value_S=0.25 + 0.001 * token_S)
 
 
+def as_explored(log_probs: LogProbs) -> LogProbs:
+    """With entropies, too."""
+    valued = as_valued(log_probs)
+    assert valued.value_S is not None
+    return replace(valued, entropy_S=1.5 - 2 * valued.value_S)
+
+
 @dataclass(frozen=True)
 class Case:
     """An objective and groups for it; the last of them holds a class that is empty."""
@@ -277,6 +284,7 @@ CASES = [
         BINARY,
     ),
     Case("ppo", ppo, Rollouts.collate, ROLLOUTS, False, as_valued),
+    Case("ppo that explores", partial(ppo, entropy_coef=0.1), Rollouts.collate, ROLLOUTS, False, as_explored),
     Case(
         "ppo that trusts less",
         partial(ppo, clip=0.15, value_clip=0.1, value_weight=0.1),

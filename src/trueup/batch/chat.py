@@ -9,13 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from trueup.batch.placeholders import Marked, marked, spelled, unmarked
-from trueup.batch.time_limit import within
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
 from trueup.feedback.turns import is_learned
-
-SECONDS = 10.0
-"""How long a template may take over one conversation."""
 
 
 class Template(Protocol):
@@ -82,8 +78,7 @@ def render(
         special: texts of special tokens, so that it is known where somebody spells one.
 
     Raises:
-        InputError: the template fails on this conversation or does not come to an end, or rewrites contents so
-            that they cannot be found.
+        InputError: the template fails on this conversation, or rewrites contents so that they cannot be found.
     """
     pieces = _pieces(template, [*prompt, *response], tools, special)
     place = 2 * len(prompt)
@@ -172,17 +167,9 @@ def _apply(template: Template, messages: list[dict[str, Any]], tools: Tools, gen
     roles = ", ".join(str(message["role"]) for message in messages)
     remedy = "give another template with --chat-template FILE"
     try:
-        return within(
-            SECONDS,
-            lambda: template.apply_chat_template(
-                messages, tools=declared, tokenize=False, add_generation_prompt=generate
-            ),
+        return template.apply_chat_template(
+            messages, tools=declared, tokenize=False, add_generation_prompt=generate
         )
-    except TimeoutError as error:
-        raise InputError(
-            f"the chat template was stopped after {SECONDS:g} seconds, still at work on a conversation of {roles}: it "
-            f"seems to loop for ever. Mend it, or {remedy}"
-        ) from error
     except Exception as error:  # the template is a program of the model's author and may raise anything
         raise InputError(
             f"the chat template refuses a conversation of {roles}: {str(error) or type(error).__name__}. "

@@ -41,6 +41,12 @@ Clip = Annotated[
 ValueClip = Annotated[
     float, Field(gt=0, description="How far a value may move within a round before it earns nothing more.")
 ]
+EntropyCoef = Annotated[
+    float,
+    Field(
+        ge=0, description="Weight of a bonus for the entropy of every token's distribution; 0 computes none."
+    ),
+]
 ScaleScores = Annotated[
     bool, Field(description="Divide scores by the standard deviation of all of the run so far.")
 ]
@@ -58,7 +64,8 @@ WhitenAdvantages = Annotated[
 @method(
     name="ppo",
     title="Proximal policy optimization",
-    formula="max(-A rho, -A clip(rho, 1 +- clip)) + value_weight/2 (V - R)^2 a token, rho = pi / pi_old, A by GAE",
+    formula="max(-A rho, -A clip(rho, 1 +- clip)) + value_weight/2 (V - R)^2 - entropy_coef H a token, "
+    "rho = pi / pi_old, A by GAE",
     paper="Schulman et al., 2017, https://arxiv.org/abs/1707.06347",
     feedback=FEEDBACK,
     defaults={
@@ -85,6 +92,7 @@ def ppo(
     clip: Clip = 0.2,
     value_clip: ValueClip = 0.2,
     value_weight: ValueWeight = 1.0,
+    entropy_coef: EntropyCoef = 0.0,
     scale_scores: ScaleScores = True,
     clip_reward: ClipReward = 10.0,
     missing_end_penalty: MissingEndPenalty = 0.0,
@@ -108,13 +116,15 @@ def ppo(
         whiten_rewards=whiten_rewards,
         whiten_advantages=whiten_advantages,
     )
-    loss = partial(objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight)
+    loss = partial(
+        objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
+    )
     return Method(
         views.scored,
         Rollouts.collate,
         loss,
         reference,
-        parts=("values",),
+        parts=("values", "entropy") if entropy_coef else ("values",),
         reference_in_loss=False,
         rollout=rollout,
     )

@@ -15,6 +15,7 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.model_folder import base_folder, is_adapter, scores_text
+from trueup.models.foreign_code import check_folder
 from trueup.models.tokenizer import find_end_ids, read_tokenizer
 from trueup.models.tokenizer import quiet as quiet
 from trueup.words import listed, one_line
@@ -59,6 +60,7 @@ def load(
             vocabulary does not fit the tokenizer, or there is no end of sequence.
     """
     base = base_folder(path)
+    check_folder(path, base, chat_template)
     network = _network(base, dtype, trust_remote_code)
     tokenizer = read_tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
     ends = find_end_ids(getattr(network, "generation_config", None), tokenizer, eos_token, path)

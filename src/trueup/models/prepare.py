@@ -12,6 +12,7 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
+from trueup.models.foreign_code import check_targets
 from trueup.models.load import Loaded, load, quiet
 from trueup.models.reward import HEAD, RewardModel
 from trueup.models.reward_load import load_reward
@@ -64,6 +65,7 @@ def load_policy(
         InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
     """
     autocast = pick_autocast(precision, device)
+    _check_targets(path, adapter)
     loaded = load(path, device=device, dtype=_held_in(adapter, autocast, device), **options)
     network = _adapted(loaded, path, adapter, device)
     _ready(network, adapter, gradient_checkpointing)
@@ -91,10 +93,16 @@ def load_reward_policy(
     """
     autocast = pick_autocast(precision, device)
     held_in = _held_in(adapter, autocast, device)
+    _check_targets(path, adapter)
     loaded = load_reward(path, device=device, dtype=held_in, seed=seed, **options)
     network = _adapted(loaded, path, adapter, device, head=HEAD)
     _ready(network, adapter, gradient_checkpointing)
     return RewardModel(network, autocast=autocast), loaded
+
+
+def _check_targets(path: str, adapter: AdapterSettings | None) -> None:
+    if adapter is not None:
+        check_targets(adapter.targets, path)
 
 
 def _held_in(

@@ -10,6 +10,7 @@ from torch import nn
 
 from trueup.errors import InputError
 from trueup.model_folder import base_folder, is_adapter, scores_text
+from trueup.models.foreign_code import check_folder
 from trueup.models.load import (
     Loaded,
     check_vocabulary,
@@ -67,6 +68,7 @@ def load_reward(
     read = load_tokenizer(
         path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
     )
+    check_folder(path, base, chat_template)
     network = _network(base, trained, dtype, trust_remote_code)
     if not trained:
         draw_head(network, seed or 0)

@@ -12,6 +12,7 @@ from typing import Any
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.model_folder import base_folder, context_length
+from trueup.models.foreign_code import TOKENIZERS, check_chat_template
 from trueup.words import one_line
 
 
@@ -65,11 +66,11 @@ def read_tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_templa
     """The tokenizer in the folder given, or else in that of the base model, with another template where asked.
 
     Raises:
-        InputError: neither can be loaded, or the file of the template cannot be read.
+        InputError: neither can be loaded, the file of the template cannot be read, or the template never ends.
     """
     from transformers import AutoTokenizer
 
-    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    own = any((Path(path) / name).is_file() for name in TOKENIZERS)
     with quiet():
         try:
             tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -85,6 +86,10 @@ def read_tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_templa
             tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             raise InputError(f"--chat-template {chat_template}: not a text file in UTF-8: {error}") from error
+    templates = tokenizer.chat_template
+    for template in templates.values() if isinstance(templates, dict) else [templates]:
+        if isinstance(template, str):
+            check_chat_template(template)
     return tokenizer
 
 

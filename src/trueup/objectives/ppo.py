@@ -18,19 +18,21 @@ def ppo(
     clip: float = 0.2,
     value_clip: float = 0.2,
     value_weight: float = 1.0,
+    entropy_coef: float = 0.0,
 ) -> Loss:
-    """max(-A rho, -A clip(rho, 1 +- e)) + c/2 max((V - R)^2, (clip(V, V_old +- e_v) - R)^2) a token, rho = pi / pi_old.
+    """max(-A rho, -A clip(rho, 1 +- e)) + c/2 max((V - R)^2, (clip(V, V_old +- e_v) - R)^2) - c_H H a token.
 
-    The policy's part is Eq. 7 of the paper; clipped values are those of its authors' code. The mean is over all
-    tokens of the batch.
+    rho = pi / pi_old, and H is the entropy of what the token could have been. The policy's part is Eq. 7 of the paper,
+    the bonus that of Eq. 9; clipped values are those of its authors' code. The mean is over all tokens of the batch.
 
     Args:
-        policy: N responses, with a value for every token.
+        policy: N responses, with a value for every token, and its entropy where there is a bonus for it.
         reference: not used; it has gone into the rewards.
         rollouts: of every token, its log-probability and value when the round began, its advantage A and target R.
         clip: e, how far a ratio may move before it earns nothing more.
         value_clip: e_v, the same for values, in reward.
         value_weight: c.
+        entropy_coef: c_H, in the loss per nat; 0 asks for no entropies.
 
     Returns:
         Loss over [N] responses, each weighing its tokens; -A a token in the policy's part where nothing has moved.
@@ -47,7 +49,7 @@ def ppo(
     near_S = old_S + (value_S - old_S).clamp(-value_clip, value_clip)
     error_S, clipped_error_S = (value_S - target_S) ** 2, (near_S - target_S) ** 2
     worst_S = 0.5 * torch.maximum(error_S, clipped_error_S)
-    loss_N = row_sums(policy_S + value_weight * worst_S, policy.length_N)
+    token_loss_S = policy_S + value_weight * worst_S
     metrics = {
         "loss/policy": policy_S.detach(),
         "loss/value": worst_S.detach(),
@@ -56,4 +58,10 @@ def ppo(
         "policy/approxkl": approximate_kl(log_ratio_S),
         "val/clipfrac": (clipped_error_S > error_S).to(dtype),
     }
+    if entropy_coef:
+        assert policy.entropy_S is not None
+        entropy_S = policy.entropy_S.to(dtype)
+        token_loss_S = token_loss_S - entropy_coef * entropy_S
+        metrics["policy/entropy"] = entropy_S.detach()
+    loss_N = row_sums(token_loss_S, policy.length_N)
     return Loss.of_rows(loss_N, metrics, weight_N=policy.length_N.to(dtype))
