@@ -11,15 +11,13 @@ from trueup.batch.index import Pairs, PairsWithTarget, Points, Rankings
 from trueup.batch.logprobs import LogProbs
 from trueup.errors import InputError
 from trueup.methods import METHODS
-from trueup.objectives.dpo import dpo
+from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
-from trueup.objectives.robust_dpo import robust_dpo
 from trueup.objectives.rrhf import rrhf, rrhf_padded
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
-from trueup.objectives.unlikelihood import unlikelihood
-from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 Objective = Callable[..., Loss]
 

@@ -13,9 +13,8 @@ from support.objective_cases import counted
 
 from trueup.batch.index import Pairs, PairsWithTarget
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.dpo import dpo
+from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
-from trueup.objectives.robust_dpo import robust_dpo
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
 

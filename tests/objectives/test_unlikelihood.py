@@ -8,9 +8,7 @@ import torch
 
 from trueup.batch.index import Points
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.log1mexp import NEAREST, log1mexp
-from trueup.objectives.unlikelihood import unlikelihood
-from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
+from trueup.objectives.unlikelihood import NEAREST, log1mexp, unlikelihood, unlikelihood_ascent
 
 
 def log_probs(*rows: Sequence[float]) -> LogProbs:

@@ -14,10 +14,9 @@ from trueup.batch.logprobs import LogProbs
 from trueup.feedback.groups import PairRelation, PointRelation, WeightRelation
 from trueup.objectives.kto import estimate, kto, log_ratios
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
+from trueup.objectives.sft import effective_sample_size, weighted_sft, weights
 from trueup.objectives.step_objective import Measurement, OfIndex, OfMismatched, OfOwnRows, StepObjective
-from trueup.objectives.ulma import ulma
-from trueup.objectives.ulma_group_means import imitated, ulma_group_means
-from trueup.objectives.weighted_sft import effective_sample_size, weighted_sft, weights
+from trueup.objectives.ulma import imitated, ulma, ulma_group_means
 
 
 def rows(*values: float, lengths: tuple[int, ...] | None = None) -> LogProbs:

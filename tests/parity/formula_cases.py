@@ -18,22 +18,18 @@ from trueup.batch.logprobs import LogProbs, Scores
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights
 from trueup.objectives.bradley_terry import bradley_terry
-from trueup.objectives.dpo import dpo
+from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
 from trueup.objectives.pointwise_dpo import pointwise_dpo
-from trueup.objectives.robust_dpo import robust_dpo
 from trueup.objectives.rrhf import rrhf, rrhf_padded
-from trueup.objectives.sft import sft
+from trueup.objectives.sft import sft, weighted_sft, weights
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
-from trueup.objectives.ulma import ulma
-from trueup.objectives.ulma_group_means import imitated, ulma_group_means
-from trueup.objectives.unlikelihood import unlikelihood
-from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
-from trueup.objectives.weighted_sft import weighted_sft, weights
+from trueup.objectives.ulma import imitated, ulma, ulma_group_means
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 BATCHES = 20
 STEP = 2e-4

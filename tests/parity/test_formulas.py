@@ -32,8 +32,7 @@ from trueup.objectives.kto import log_ratios
 from trueup.objectives.paired_kto import pair_log_ratios
 from trueup.objectives.rrhf import rrhf, rrhf_padded
 from trueup.objectives.ulma import ulma
-from trueup.objectives.unlikelihood import unlikelihood
-from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 CASES = [
     pytest.param(

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from trueup.batch.index import Demonstrations, Pairs, Points
 from trueup.batch.logprobs import LogProbs
-from trueup.objectives.dpo import dpo
+from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
-from trueup.objectives.robust_dpo import robust_dpo
 from trueup.objectives.sft import sft
 from trueup.objectives.slic import slic
 

@@ -36,7 +36,7 @@ from trueup.feedback.groups import (
     WeightRelation,
 )
 from trueup.objectives.bradley_terry import bradley_terry
-from trueup.objectives.dpo import dpo
+from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto
 from trueup.objectives.loss import Loss, Selected
@@ -45,16 +45,12 @@ from trueup.objectives.pointwise_dpo import pointwise_dpo
 from trueup.objectives.ppo import ppo
 from trueup.objectives.reinforce import reinforce
 from trueup.objectives.rloo import rloo
-from trueup.objectives.robust_dpo import robust_dpo
 from trueup.objectives.rrhf import rrhf, rrhf_padded
-from trueup.objectives.sft import sft
+from trueup.objectives.sft import sft, weighted_sft
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
-from trueup.objectives.ulma import ulma
-from trueup.objectives.ulma_group_means import ulma_group_means
-from trueup.objectives.unlikelihood import unlikelihood
-from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent
-from trueup.objectives.weighted_sft import weighted_sft
+from trueup.objectives.ulma import ulma, ulma_group_means
+from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 
 @dataclass(frozen=True)

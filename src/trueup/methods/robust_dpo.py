@@ -37,7 +37,7 @@ def robust_dpo(
 ) -> Method[PairRelation, Pairs, LogProbs]:
     """DPO for pairs of which a known share is in the wrong order."""
     from trueup.batch.index import Pairs
-    from trueup.objectives import robust_dpo as objective
+    from trueup.objectives import dpo as objective
 
     loss = partial(objective.robust_dpo, beta=beta, label_smoothing=label_smoothing)
     return Method(views.pairs, Pairs.collate, loss, reference)

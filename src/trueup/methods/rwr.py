@@ -48,8 +48,8 @@ def rwr(
 ) -> Method[WeightRelation, Weighted, None]:
     """Imitate every response, the better the more."""
     from trueup.batch.index import Weighted
+    from trueup.objectives.sft import weighted_sft, weights
     from trueup.objectives.step_objective import OfIndex, StepObjective
-    from trueup.objectives.weighted_sft import weighted_sft, weights
 
     return Method(
         views.weighted_demonstrations,

@@ -63,7 +63,6 @@ def ulma(
     """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows."""
     from trueup.batch.index import Points
     from trueup.objectives import ulma as objective
-    from trueup.objectives import ulma_group_means as summed
     from trueup.objectives.step_objective import OfIndex, StepObjective
 
     given: dict[str, Any] = {
@@ -73,8 +72,8 @@ def ulma(
         "log_z": log_z,
     }
     means: StepObjective[LogProbs, Points] = StepObjective(
-        OfIndex(partial(summed.imitated, continuous=continuous)),
-        partial(summed.ulma_group_means, **given),
+        OfIndex(partial(objective.imitated, continuous=continuous)),
+        partial(objective.ulma_group_means, **given),
     )
     return Method(
         views.points_with_demonstrations,

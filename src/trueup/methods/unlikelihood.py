@@ -39,7 +39,7 @@ def unlikelihood(*, weight: Weight = 1.0, ascent: Ascent = False) -> Method[Poin
     """Imitate desirable responses, and make the tokens of undesirable ones less likely; no reference."""
     from trueup.batch.index import Points
     from trueup.objectives.unlikelihood import unlikelihood as by_token
-    from trueup.objectives.unlikelihood_ascent import unlikelihood_ascent as by_ascent
+    from trueup.objectives.unlikelihood import unlikelihood_ascent as by_ascent
 
     loss = partial(by_ascent if ascent else by_token, weight=weight)
     return Method(views.points, Points.collate, loss, NoReference(), checks=(check_classes,))

@@ -1,8 +1,9 @@
-"""Maximum likelihood on demonstrations."""
+"""Maximum likelihood on demonstrations, all alike or each with a weight."""
 
 import torch
+from torch import Tensor
 
-from trueup.batch.index import Demonstrations
+from trueup.batch.index import Demonstrations, Weighted
 from trueup.batch.logprobs import LogProbs
 from trueup.objectives.loss import Loss
 
@@ -23,3 +24,41 @@ def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, pe
     nll_N = -policy.sum
     weight_N = (policy.length_N if per_token else torch.ones_like(policy.length_N)).to(nll_N.dtype)
     return Loss.of_rows(nll_N, {"logps/demonstrations": policy.sum.detach()}, weight_N=weight_N)
+
+
+def weighted_sft(
+    policy: LogProbs, reference: None, weighted: Weighted, weights_M: Tensor, *, per_token: bool = True
+) -> Loss:
+    """-w log p(y | x), divided by the sum of the weights of the whole batch.
+
+    Args:
+        policy: N responses.
+        reference: not used.
+        weighted: a weight per row, at least 0; no gradient flows through it.
+        weights_M: [M, 1] the weights of the whole step (`weights`), for the effective sample size.
+        per_token: weigh every token of a response and divide by the weighted number of tokens; False takes the sum
+            over the tokens of a response and divides by the weights of the responses.
+
+    Returns:
+        Loss over [N] responses.
+    """
+    weight_N = weighted.weight_N.to(policy.sum.dtype)
+    counted_N = weight_N * policy.length_N if per_token else weight_N
+    size = effective_sample_size(weights_M[:, 0])
+    metrics = {
+        "logps/demonstrations": policy.sum.detach(),
+        "weights/mean": weight_N,
+        "weights/effective_sample_size": size.reshape(1),
+        "weights/effective_share": (size / weights_M.numel()).reshape(1),
+    }
+    return Loss.of_rows(-weight_N * policy.sum, metrics, weight_N=counted_N)
+
+
+def weights(weighted: Weighted) -> Tensor:
+    """[N, 1] the weights of N rows."""
+    return weighted.weight_N[:, None]
+
+
+def effective_sample_size(weight_M: Tensor) -> Tensor:
+    """(sum w)^2 / sum w^2: how many equally weighted responses would tell as much; Kish, 1965."""
+    return weight_M.sum() ** 2 / (weight_M**2).sum()
