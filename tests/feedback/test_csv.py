@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.malformed_rows import SOUND
+from support.layout_rows import SOUND
 
 from trueup.errors import InputError
 from trueup.feedback.containers import load, rows_of

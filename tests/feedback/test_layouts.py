@@ -1,179 +1,120 @@
-"""Every layout by value, and every fault of a field by its message."""
+"""Rows of every layout: the example each holds, the fault each is told, or why it is of no use; see
+`support/layout_rows.py`."""
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from support.layout_rows import EXAMPLES, FIRST, Row, cases, rows_of
 
-from trueup.feedback.layouts.known import LAYOUTS
+from trueup.errors import InputError
+from trueup.feedback import views
+from trueup.feedback.canonical import example_to_row
+from trueup.feedback.groups import Discarded, Group, PairRelation, RankRelation
+from trueup.feedback.layouts import frameworks
+from trueup.feedback.layouts.known import DATA_SETS, LAYOUTS
+from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Example, Message, Origin, Response
+from trueup.feedback.records import Example, Origin
 
 Write = Callable[..., Path]
 Convert = Callable[..., Example]
 
-ASK = {"role": "user", "content": "2 + 2 ="}
-RIGHT = {"role": "assistant", "content": "4"}
-WRONG = {"role": "assistant", "content": "5"}
-CALL = {"role": "assistant", "content": None, "tool_calls": [{"name": "add"}]}
-RESULT = {"role": "tool", "content": "4", "name": "add"}
-ask, right, wrong = (Message(one["role"], one["content"]) for one in (ASK, RIGHT, WRONG))
-call = Message("assistant", "", {"tool_calls": [{"name": "add"}]})
-result = Message("tool", "4", {"name": "add"})
-H, A = "\n\nHuman:", "\n\nAssistant:"
-FIRST = (Comparison(0, 1),)
+PAGE = Path(__file__).parents[2] / "docs" / "feedback.md"
 
 
-def made(example: Example) -> tuple[object, ...]:
-    """An example without its origin."""
-    return example.prompt.content, example.responses, example.comparisons
+def named(case: Row) -> str:
+    return json.dumps(case.get("row", case.get("rows", case.get("at"))))[:50]
 
 
-def texts(*contents: object) -> tuple[Response, ...]:
-    """Responses of which nothing is known."""
-    return tuple(Response(content) for content in contents)  # type: ignore[arg-type]
+@pytest.mark.parametrize("case", EXAMPLES, ids=named)
+def test_a_row_holds_its_example(case: Row, write: Write) -> None:
+    feedback = read_feedback([write(case["row"])])
+    (example,), (report,) = feedback.examples, feedback.files
+    assert report.layout == case["layout"]
+    assert list(report.unused_keys) == case.get("unused", [])
+    assert json.dumps(example_to_row(example)) == json.dumps(case["example"])
+    assert example.origin == Origin(report.path, 1)
 
 
-def test_canonical(convert: Convert) -> None:
-    example = convert(
-        prompt="2 + 2 =",
-        responses=[
-            {"content": "4", "score": 1, "label": 0.75, "source": "ann", "demonstration": True},
-            {"content": "5", "score": None, "label": False, "demonstration": False},
-        ],
-        comparisons=[{"better": 0, "worse": 1, "probability": 0.8}],
-    )
-    first = Response("4", score=1.0, label=0.75, demonstration=True, source="ann")
-    assert made(example) == ("2 + 2 =", (first, Response("5", label=0.0)), (Comparison(0, 1, 0.8),))
+@pytest.mark.parametrize("case", cases("faults"), ids=named)
+def test_a_fault_is_one_line_with_the_path_of_the_key(case: Row, write: Write) -> None:
+    path = write(*rows_of(case))
+    with pytest.raises(InputError) as caught:
+        read_feedback([path])
+    said = str(caught.value)
+    assert said.startswith(f"{path}:{case['says']}")
+    assert "\n" not in said and len(said) < 600
+    assert ("no known layout" in said) == said.endswith("; docs/feedback.md lists the layouts")
 
 
-def test_canonical_text_after_messages_is_the_assistants(convert: Convert) -> None:
-    example = convert(prompt=[ASK], responses=[{"content": "4"}, {"content": [WRONG]}])
-    assert made(example) == ((ask,), texts((right,), (wrong,)), ())
+@pytest.mark.parametrize("case", cases("useless"), ids=named)
+def test_rows_of_no_use_are_counted_not_fatal(case: Row, write: Write) -> None:
+    rows = [case["after"], case["row"]] if "after" in case else [case["row"], case["row"]]
+    useful = write({"prompt": "p", "completion": "a"}, name="useful.jsonl")
+    report = read_feedback([useful, write(*rows)]).files[1]
+    assert dict(report.unusable) == {case["reason"]: (2,) if "after" in case else (1, 2)}
 
 
-def test_trl_pairs_of_text(convert: Convert) -> None:
-    example = convert(prompt="2 + 2 =", chosen=" 4", rejected=" 5")
-    assert made(example) == ("2 + 2 =", texts(" 4", " 5"), FIRST)
-    assert example.origin is not None and example.origin.row == 1
+every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
 
-def test_trl_pairs_keep_scores_and_source(convert: Convert) -> None:
-    example = convert(
-        prompt="p",
-        chosen="a",
-        rejected="b",
-        score_chosen=8,
-        score_rejected=7.5,
-        source="sharegpt",
-        margin=0.5,
-    )
-    expected = (Response("a", score=8.0, source="sharegpt"), Response("b", score=7.5, source="sharegpt"))
-    assert made(example) == ("p", expected, FIRST)
-
-
-def test_trl_pairs_null_in_an_optional_key_is_absence(convert: Convert) -> None:
-    example = convert(prompt="p", chosen="a", rejected="b", score_chosen=None, source=None)
-    assert example.responses == texts("a", "b")
+def test_no_layout_is_missing() -> None:
+    assert {layout.name for layout in LAYOUTS} == set(FIRST)
+    assert len({id(layout) for layout in LAYOUTS}) == len(LAYOUTS)
 
 
 @pytest.mark.parametrize(
-    ("prompt", "chosen", "rejected"),
-    [
-        ([ASK], [RIGHT], [WRONG]),
-        ([ASK], "4", "5"),
-        ([ASK], [ASK, RIGHT], [ASK, WRONG]),
-        ("2 + 2 =", [ASK, RIGHT], [ASK, WRONG]),
-    ],
-    ids=["messages", "text-after-messages", "prompt-repeated", "ultrafeedback"],
+    ("tried", "own"),
+    [(LAYOUTS, DATA_SETS), (frameworks.LAYOUTS, frameworks.LAYOUTS)],
+    ids=["data sets", "frameworks"],
 )
-def test_trl_pairs_of_messages(convert: Convert, prompt: object, chosen: object, rejected: object) -> None:
-    example = convert(prompt=prompt, chosen=chosen, rejected=rejected)
-    assert made(example) == ((ask,), texts((right,), (wrong,)), FIRST)
+def test_no_other_layout_takes_the_row(tried: Sequence[Layout], own: Sequence[Layout]) -> None:
+    """So that the order in which these are tried does not matter."""
+    names = {layout.name for layout in own}
+    for case in EXAMPLES:
+        if case["layout"] in names:
+            assert {layout.name for layout in tried if layout.recognises(case["row"])} == {case["layout"]}
 
 
-def test_trl_pairs_ultrafeedback_with_a_system_turn(convert: Convert) -> None:
-    system = {"role": "system", "content": "Be short."}
-    example = convert(
-        prompt="2 + 2 =", chosen=[system, ASK, RIGHT], rejected=[system, ASK, WRONG], messages=[]
+@every_layout
+def test_every_key_of_a_layout_is_demanded_of_every_row(write: Write, layout: Layout) -> None:
+    """Which an example has; a later row that lacks one is refused, and so is one that is then of another layout."""
+    row = next(
+        one["row"] for one in EXAMPLES if one["layout"] == layout.name and set(layout.keys) <= set(one["row"])
     )
-    assert made(example) == ((Message("system", "Be short."), ask), texts((right,), (wrong,)), FIRST)
+    assert layout.recognises(row)
+    for key in layout.keys:
+        less = {name: value for name, value in row.items() if name != key}
+        with pytest.raises(InputError, match=rf"data\.jsonl:2: {re.escape(key)}: the key is missing"):
+            read_feedback([write(row, less)])
 
 
-def test_implied_prompt(convert: Convert) -> None:
-    example = convert(chosen=[ASK, WRONG, ASK, RIGHT], rejected=[ASK, WRONG, ASK, WRONG])
-    assert made(example) == ((ask, wrong, ask), texts((right,), (wrong,)), FIRST)
+def test_a_call_that_never_closes(convert: Convert) -> None:
+    turns = [{"from": "human", "value": "2 + 2 ="}, {"from": "function_call", "value": "[" * 100_000}]
+    with pytest.raises(
+        InputError, match=r"conversations\[1\].value: found text '\[\[.*, expected the call of a"
+    ):
+        convert(conversations=turns)
 
 
-def test_implied_prompt_of_identical_sides_leaves_each_its_response(convert: Convert) -> None:
-    example = convert(chosen=[ASK, RIGHT], rejected=[ASK, RIGHT])
-    assert made(example) == ((ask,), texts((right,), (right,)), FIRST)
+def test_ranks_are_scores_and_ties_stay_ties(convert: Convert) -> None:
+    """Nectar's rank 1 is the best; both best answers beat the worst."""
+    example = convert(**FIRST["Nectar"])
+    ranked, paired = views.rankings(example), views.pairs(example)
+    assert isinstance(ranked, Group) and isinstance(ranked.relation, RankRelation)
+    assert ranked.relation.scores == (-3.0, -1.0, -1.0)
+    assert isinstance(paired, Group) and isinstance(paired.relation, PairRelation)
+    assert sorted(pair[:2] for pair in paired.relation.pairs) == [(1, 0), (2, 0)]
 
 
-def test_implied_prompt_of_sides_that_begin_alike(convert: Convert) -> None:
-    example = convert(chosen=[ASK, RIGHT], rejected=[ASK, RIGHT, WRONG])
-    assert made(example) == ((ask,), texts((right,), (right, wrong)), FIRST)
-
-
-def test_implied_prompt_ends_before_the_call_of_a_tool(convert: Convert) -> None:
-    other = {**RESULT, "content": "5"}
-    example = convert(chosen=[ASK, CALL, RESULT, RIGHT], rejected=[ASK, CALL, other, WRONG])
-    five = Message("tool", "5", {"name": "add"})
-    assert made(example) == ((ask,), texts((call, result, right), (call, five, wrong)), FIRST)
-
-
-def test_hh_transcripts(convert: Convert) -> None:
-    prompt = f"{H} Hi{A} Hello{H} 2 + 2 ={A}"
-    example = convert(chosen=prompt + " 4\n\n", rejected=prompt + " 5")
-    assert made(example) == (prompt, texts(" 4\n\n", " 5"), FIRST)
-
-
-@pytest.mark.parametrize(("prompt", "completion"), [([ASK], [RIGHT]), ([ASK], "4")], ids=["messages", "text"])
-def test_completion_of_messages(convert: Convert, prompt: object, completion: object) -> None:
-    example = convert(prompt=prompt, completion=completion)
-    assert made(example) == ((ask,), (Response((right,), demonstration=True),), ())
-
-
-def test_completion_of_text(convert: Convert) -> None:
-    example = convert(prompt="2 + 2 =", completion=" 4", source="ann", messages=[ASK])
-    assert made(example) == ("2 + 2 =", (Response(" 4", demonstration=True, source="ann"),), ())
-
-
-@pytest.mark.parametrize(("label", "value"), [(True, 1.0), (False, 0.0), (1, 1.0), (0.25, 0.25)])
-def test_labelled_completion(convert: Convert, label: object, value: float) -> None:
-    example = convert(prompt="2 + 2 =", completion=" 4", label=label)
-    assert made(example) == ("2 + 2 =", (Response(" 4", label=value),), ())
-
-
-def test_messages(convert: Convert) -> None:
-    example = convert(messages=[ASK, WRONG, ASK, CALL, RESULT, RIGHT], prompt="as in UltraChat")
-    assert made(example) == ((ask, wrong, ask), (Response((call, result, right), demonstration=True),), ())
-
-
-def test_messages_with_a_label(convert: Convert) -> None:
-    example = convert(messages=[ASK, RIGHT], label=True, source="ann")
-    assert made(example) == ((ask,), (Response((right,), label=1.0, source="ann"),), ())
-
-
-@pytest.mark.parametrize("key", ["prompt", "query"])
-def test_scored_responses(convert: Convert, key: str) -> None:
-    example = convert(**{key: "2 + 2 ="}, responses=["4", "5"], scores=[1, -0.5], sources=["ann", None])
-    assert made(example) == (
-        "2 + 2 =",
-        (Response("4", score=1.0, source="ann"), Response("5", score=-0.5)),
-        (),
-    )
-
-
-def test_scored_responses_to_messages(convert: Convert) -> None:
-    example = convert(prompt=[ASK], responses=["4", [WRONG]], scores=[1, 0])
-    assert made(example) == ((ask,), (Response((right,), score=1.0), Response((wrong,), score=0.0)), ())
-
-
-def test_parts_of_text_are_joined_and_further_keys_kept(convert: Convert) -> None:
-    parts = [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2 =", "image_url": None}]
-    example = convert(messages=[{"role": "user", "content": parts, "name": "ann"}, RIGHT])
-    assert example.prompt.content == (Message("user", "2 + 2 =", {"name": "ann"}),)
+def test_a_tie_compares_nothing_though_one_side_alone_is_acceptable(convert: Convert) -> None:
+    example = convert(**{**FIRST["open-instruct human evaluation"], "preference": "tie"})
+    assert isinstance(views.pairs(example), Discarded) and isinstance(views.rankings(example), Discarded)
+    group = views.points(example)
+    assert isinstance(group, Group) and len(group.responses) == 2
 
 
 def test_array_rows_are_numbered_by_item(write: Write) -> None:
@@ -184,11 +125,11 @@ def test_array_rows_are_numbered_by_item(write: Write) -> None:
     ]
 
 
-def test_a_call_of_a_tool_is_not_an_empty_response(convert: Convert) -> None:
-    assert convert(messages=[ASK, CALL]).responses == (Response((call,), demonstration=True),)
-
-
-PAGE = Path(__file__).parents[2] / "docs" / "feedback.md"
+def test_what_is_neither_a_key_nor_used_is_named(write: Write) -> None:
+    path = write({"instruction": "a", "output": "b", "images": ["cat.png"], "inputs": "x"})
+    (report,) = read_feedback([path]).files
+    assert dict(report.unused_keys) == {"images": 1, "inputs": 1}
+    assert report.near_keys == {"inputs": "; did you mean 'input'?"}
 
 
 def test_docs_list_every_layout() -> None:

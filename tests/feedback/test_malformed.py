@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.malformed_rows import SOUND, Row, spoiled
+from support.layout_rows import SOUND, Row
+from support.malformed_rows import spoiled
 
 from trueup.cli.app import run
 from trueup.errors import InputError
@@ -23,7 +24,7 @@ from trueup.methods import METHODS
 pytestmark = pytest.mark.slow
 
 many = hypothesis_settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=32, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 few = hypothesis_settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -1,4 +1,4 @@
-"""A sound row of every layout, and what can go wrong with one."""
+"""What can go wrong with a row."""
 
 import copy
 import json
@@ -7,49 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from support import framework_rows
-from support.dataset_rows import ROWS
-
 Row = dict[str, Any]
 Path = tuple[str | int, ...]
 
 ASK = {"role": "user", "content": "2 + 2 ="}
 RIGHT = {"role": "assistant", "content": "4"}
 WRONG = {"role": "assistant", "content": "5"}
-CALLING: Row = {
-    "role": "assistant",
-    "content": "",
-    "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}],
-}
 H, A = "\n\nHuman:", "\n\nAssistant:"
-
-GENERAL: list[Row] = [
-    {
-        "prompt": "2 + 2 =",
-        "responses": [
-            {"content": "4", "score": 1.5, "label": 0.75, "source": "ann", "demonstration": True},
-            {"content": "5", "score": None, "label": False},
-        ],
-        "comparisons": [{"better": 0, "worse": 1, "probability": 0.8}],
-    },
-    {"prompt": [ASK], "responses": [{"content": [RIGHT]}, {"content": "5"}], "tools": [{"name": "add"}]},
-    {"prompt": "p", "responses": ["a", "b"], "scores": [1, 0.5], "sources": ["ann", None]},
-    {"query": "p", "responses": ["a", "b"], "scores": [1, 0.5]},
-    {"prompt": "2 + 2 =", "chosen": " 4", "rejected": " 5", "score_chosen": 8, "source": "ann"},
-    {"prompt": [ASK], "chosen": [ASK, RIGHT], "rejected": [ASK, WRONG], "tools": [{"name": "add"}]},
-    {"chosen": f"{H} 2 + 2 ={A} 4", "rejected": f"{H} 2 + 2 ={A} 5"},
-    {"chosen": [ASK, RIGHT], "rejected": [ASK, WRONG]},
-    {"prompt": "p", "completion": "a", "label": True},
-    {"prompt": "p", "completion": "a"},
-    {"prompt": [ASK], "completion": [RIGHT]},
-    {"prompt": [ASK], "completion": "4", "reward": -0.5, "system": "Be short."},
-    {"messages": [ASK, RIGHT], "label": 0.5},
-    {"messages": [ASK, RIGHT], "rating": 4},
-    {"messages": [ASK, CALLING, {"role": "tool", "content": "4", "name": "add"}, RIGHT], "tools": "[]"},
-    {"messages": [{"role": "user", "content": [{"type": "text", "text": "2 + 2 ="}]}, RIGHT]},
-]
-SOUND: list[Row] = [*GENERAL, *ROWS.values(), *(row for _, row, _ in framework_rows.CASES)]
-"""One row or more of every layout."""
 
 
 def places(value: object, path: Path = ()) -> Iterator[Path]:
