@@ -1,7 +1,5 @@
 """A model's folder in Hugging Face format: what it holds and whether it is whole, from names, sizes and JSON alone."""
 
-from __future__ import annotations
-
 import json
 import re
 import struct

@@ -1,7 +1,5 @@
 """The command `trueup`: what it offers, and how every error ends in one line and an exit code."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

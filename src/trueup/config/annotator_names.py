@@ -3,8 +3,6 @@
 A name stands for `annotator.kind` and the kind's main setting; what else the kind has is given beside it.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

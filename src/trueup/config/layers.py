@@ -4,8 +4,6 @@ A layer is flat: dotted name -> plain value. A file holds plain values only, eve
 named with its line.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """docs/settings.md, made from the settings themselves: `python -m trueup.config.page > docs/settings.md`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any

@@ -4,8 +4,6 @@ Everything wrong with them is found here, before torch is imported. A run's own 
 it starts, read when it resumes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ Of files and folders only names, sizes and JSON headers are read; rows of feedba
 used.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path

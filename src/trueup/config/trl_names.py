@@ -4,8 +4,6 @@ Names that are ours too, with the same meaning (`learning_rate`, `seed`, ...), a
 TRL 1.12.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 RENAMED = {

@@ -5,8 +5,6 @@ instead. What a file leaves out takes our defaults, not TRL's, unless it names t
 loss has another default there (`LOSS_DEFAULTS`). `trl_names` holds the names that need no rule of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Settings shared by the methods that train on labels."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import Field

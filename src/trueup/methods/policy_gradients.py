@@ -1,7 +1,5 @@
 """Settings that policy-gradient methods share."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """What the methods that put rewards on one scale share. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

@@ -4,10 +4,8 @@ A kind of annotator is one class here, in `AnnotatorChoice`, that says in its `a
 know of it. `trueup.sources.by_name.make_annotator` turns a choice into a running annotator.
 """
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -100,7 +98,7 @@ class EndpointAnnotator:
     """Keep judgements on disk, by content, so that none is paid for twice."""
 
     @model_validator(mode="after")
-    def _relations(self) -> EndpointAnnotator:
+    def _relations(self) -> Self:
         if self.max_cost is not None and None in (self.input_price, self.output_price):
             raise ValueError(
                 f"annotator.max_cost {self.max_cost:g} needs annotator.input_price and annotator.output_price, what a "

@@ -1,10 +1,8 @@
 """How responses are gathered, and what `trueup sample` and `annotate` are told: plain values, nothing loads a model."""
 
-from __future__ import annotations
-
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -86,7 +84,7 @@ class SamplerSettings(BaseModel):
     """Optimizer steps after which the sampling policy becomes the one that is trained (OP-k of the RRHF paper)."""
 
     @model_validator(mode="after")
-    def _relations(self) -> SamplerSettings:
+    def _relations(self) -> Self:
         if self.engine == "server" and self.base_url is None:
             raise ValueError("sampler.engine server needs sampler.base_url, as in http://localhost:8000/v1")
         if self.server_model is not None and self.engine != "server":
@@ -159,7 +157,7 @@ class SampleSettings(BaseModel):
     """File with a Jinja chat template. Left out: the tokenizer's."""
 
     @model_validator(mode="after")
-    def _relations(self) -> SampleSettings:
+    def _relations(self) -> Self:
         server = self.sampler.engine == "server"
         if not self.data:
             raise ValueError("data is required: files with prompts or feedback, or world:prompts")
@@ -223,7 +221,7 @@ class AnnotateSettings(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _relations(self) -> AnnotateSettings:
+    def _relations(self) -> Self:
         if not self.data:
             raise ValueError("data is required: files with responses to judge")
         if not self.rewrite:

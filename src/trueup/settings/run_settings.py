@@ -1,8 +1,6 @@
 """The settings of a training run that do not belong to its method."""
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -173,7 +171,7 @@ class RunSettings(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _relations(self) -> RunSettings:
+    def _relations(self) -> Self:
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} are both given; give one")
         if self.warmup_steps and self.warmup_ratio:

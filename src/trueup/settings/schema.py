@@ -4,8 +4,6 @@ First the types and marks of fields: nothing unknown, nothing that is not finite
 the settings of a type as a flat list of dotted paths, for help, documentation and near misses.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import re
