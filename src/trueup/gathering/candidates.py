@@ -18,16 +18,14 @@ from trueup.feedback.viewed import places
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
 from trueup.gathering.writing import (
-    WORLD,
     Written,
-    folder_of,
     make_writers,
     share_a_tokenizer,
     write_responses,
 )
-from trueup.model_folder import check_model, scores_text
+from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.gathering_settings import SampleSettings
-from trueup.sources.by_name import prompts_named
+from trueup.sources.by_name import model_named, prompts_named
 from trueup.words import counted, numbered
 
 logger = logging.getLogger(__name__)
@@ -92,7 +90,7 @@ def _asked(settings: SampleSettings) -> Prompts:
 
 def _candidates(settings: SampleSettings, asked: Prompts, work: Work) -> tuple[Example, ...]:
     if WORLD in settings.model:
-        folder_of(WORLD)  # made before the bar over what is asked of it
+        model_named(WORLD)  # made before the bar over what is asked of it
     writers = make_writers(settings, len(asked.prompts))
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:

@@ -26,12 +26,12 @@ from trueup.models.tokenizer import load_tokenizer
 from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.gathering_settings import SampleSettings
+from trueup.sources.by_name import model_named
 from trueup.words import counted
 
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
-WORLD = "world"
 
 logger = logging.getLogger(__name__)
 
@@ -136,15 +136,6 @@ def make_writers(settings: SampleSettings, prompts: int) -> list[Writer]:
     return [Writer(name, partial(_in_process, settings, name, prompts)) for name in settings.model]
 
 
-def folder_of(name: str) -> str:
-    """A model's folder; that of the built-in one is made where it is not there yet."""
-    if name != WORLD:
-        return name
-    from trueup.world.model import world_model_path
-
-    return str(world_model_path())
-
-
 def share_a_tokenizer(settings: SampleSettings) -> bool:
     """Whether all models split text in the same way, so that the ids one of them wrote are those of the others."""
     if len(settings.model) < 2:
@@ -160,7 +151,7 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
             "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
         )
     loaded = load(
-        folder_of(name),
+        model_named(name),
         device=device,
         trust_remote_code=settings.trust_remote_code,
         eos_token=settings.eos_token,
@@ -193,7 +184,7 @@ def _server(settings: SampleSettings, name: str) -> Iterator[Sampler]:
 
 def _tokenizer(settings: SampleSettings, name: str) -> Any:
     return load_tokenizer(
-        folder_of(name),
+        model_named(name),
         trust_remote_code=settings.trust_remote_code,
         eos_token=settings.eos_token,
         chat_template=settings.chat_template,

@@ -148,6 +148,15 @@ def overlap(training: Sequence[Example], evaluation: Sequence[Example]) -> list[
     return [example for example in evaluation if example.prompt.key in known]
 
 
+def model_named(name: str) -> str:
+    """The folder of a model; that of the built-in one is made where it is not there yet."""
+    if name != model_folder.WORLD:
+        return name
+    from trueup.world.model import world_model_path
+
+    return str(world_model_path())
+
+
 def make_annotator(
     choice: AnnotatorChoice,
     *,
@@ -170,10 +179,8 @@ def make_annotator(
     """
     about = choice.about
     settings: Any = choice
-    if about.weights == "language model" and vars(settings)[about.main] == model_folder.WORLD:
-        from trueup.world.model import world_model_path
-
-        settings = replace(settings, **{about.main: str(world_model_path())})
+    if about.weights == "language model":
+        settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
     module, _, name = about.maker.partition(":")
     maker = getattr(import_module(module), name)
     given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "spent": spent}

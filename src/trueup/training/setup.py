@@ -33,6 +33,7 @@ from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
+from trueup.sources.by_name import model_named
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.data import Parts
@@ -180,7 +181,7 @@ def make_policy(
         "eos_token": settings.eos_token,
         "chat_template": settings.chat_template,
     }
-    path = _model_folder(settings)
+    path = model_named(settings.model)
     policy: CausalModel | RewardModel
     if output == "scores":
         policy, loaded = load_reward_policy(path, seed=settings.seed, **options)
@@ -195,14 +196,6 @@ def make_policy(
         + (", products in bfloat16" if policy.autocast else "")
     )
     return policy, loaded
-
-
-def _model_folder(settings: RunSettings) -> str:
-    if settings.model != "world":
-        return settings.model
-    from trueup.world.model import world_model_path
-
-    return str(world_model_path())
 
 
 def _adapter(settings: RunSettings) -> AdapterSettings | None:
