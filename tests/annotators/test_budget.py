@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trueup.annotators.budget import Budget, Spent, Usage
-from trueup.errors import AnnotatorError, CheckpointError, InputError
+from trueup.errors import AnnotatorError, CheckpointError
 
 QUESTION = "x" * 300
 """100 tokens by its length."""
@@ -68,18 +68,8 @@ def test_cost_is_that_of_questions_and_answers() -> None:
     assert budget.reserve("x" * 60, 5).expected.question_tokens == 60  # a smaller one still fits
 
 
-@pytest.mark.parametrize(
-    ("prices", "missing"),
-    [
-        ({}, "annotator.input_price and annotator.output_price are not given"),
-        ({"input_price": 1.0}, "annotator.output_price is not given"),
-        ({"output_price": 0.0}, "annotator.input_price is not given"),
-    ],
-)
-def test_a_cost_without_prices_is_refused(prices: dict[str, float], missing: str) -> None:
-    with pytest.raises(InputError, match=missing):
-        Budget(max_cost=1.0, **prices)
-    assert not Budget(**prices).priced
+def test_a_cost_is_known_where_both_prices_are() -> None:
+    assert not any(Budget(**prices).priced for prices in ({}, {"input_price": 1.0}, {"output_price": 0.0}))
     assert Budget(max_cost=1.0, input_price=0.0, output_price=0.0).priced
 
 

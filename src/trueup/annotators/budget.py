@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 
-from trueup.errors import AnnotatorError, CheckpointError, InputError
+from trueup.errors import AnnotatorError, CheckpointError
 from trueup.files import replaced_whole
 
 BYTES_A_TOKEN = 3
@@ -81,26 +81,17 @@ class Budget:
         Args:
             max_requests: requests that are answered.
             max_tokens: tokens of questions and answers together.
-            max_cost: in the currency of the prices.
+            max_cost: in the currency of the prices, which go with it.
             input_price: of a million tokens of questions.
             output_price: of a million tokens of answers.
             file: keeps what was spent, and what it says already counts. It is written after every request that was
                 answered, so that a process that is killed forgets only what was under way.
 
         Raises:
-            InputError: a cost is limited and a price is missing.
             CheckpointError: the file is damaged or cannot be read.
         """
-        prices = {"annotator.input_price": input_price, "annotator.output_price": output_price}
-        missing = [name for name, price in prices.items() if price is None]
-        if max_cost is not None and missing:
-            raise InputError(
-                f"annotator.max_cost is {max_cost:g}, but {' and '.join(missing)} "
-                f"{'is' if len(missing) == 1 else 'are'} not given; give the price of a million tokens, or limit "
-                "annotator.max_tokens instead"
-            )
         self._limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
-        self._priced = not missing
+        self._priced = input_price is not None and output_price is not None
         self._prices = (input_price or 0.0, output_price or 0.0)
         self._tokens_a_byte: float | None = None
         self._file = file
