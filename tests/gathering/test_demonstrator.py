@@ -107,26 +107,6 @@ def test_a_budget_is_kept_to_and_what_was_paid_for_is_kept() -> None:
         assert len(made) == 5 and facts["cached"] == 2.0
 
 
-def test_what_it_costs() -> None:
-    """20 tokens of a question and 7 of an answer."""
-    with FaultyServer(echo) as server:
-        _, facts = demonstrator(server, max_cost=1.0, input_price=100.0, output_price=1000.0).write(pairs(3))
-    assert facts["cost"] == pytest.approx(3 * (20 * 100 + 7 * 1000) / 1e6)
-
-
-@pytest.mark.parametrize(
-    ("reply", "message"),
-    [
-        (Reply(401, {"error": {"message": f"Incorrect API key {KEY}"}}), "OPENAI_API_KEY"),
-        (Reply(404, {}), "/v1"),
-    ],
-)
-def test_what_stops_the_work_names_no_key(reply: Reply, message: str) -> None:
-    with FaultyServer([reply]) as server, pytest.raises(AnnotatorError) as caught:
-        demonstrator(server).write(pairs(3))
-    assert message in str(caught.value) and KEY not in str(caught.value) and "\n" not in str(caught.value)
-
-
 def test_a_request_that_is_refused_is_dropped_alone() -> None:
     def reply(asked: Asked) -> Reply:
         if asked.body["messages"][0]["content"] == "p2":
