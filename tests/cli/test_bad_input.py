@@ -36,17 +36,10 @@ Trueup = Callable[..., tuple[int, str]]
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("dpo", "--beta", "-1"), r"beta must be greater than 0.*-1"),
-        (("dpo", "--bta", "0.1"), r"bta.*did you mean beta"),
-        (("ddpo",), r"ddpo is not a method.*did you mean.*dpo"),
-        (("sft", "--reference.alpha", "0.5"), r"reference.*sft"),
-        (("dpo", "--reference.kind", "adapter-off"), r"no adapter to switch off|adapter"),
-        (("tr-dpo", "--reference.alpha", "1.5"), r"reference\.alpha.*at most 1.*1\.5"),
         (("dpo", "--max-length", "100000"), r"max_length 100000.*512"),
         (("dpo", "--data", "absent.jsonl"), r"absent\.jsonl"),
         (("dpo", "--model", "absent"), r"absent"),
         (("dpo", "--lora.rank", "4", "--lora.targets", "nowhere"), r"nowhere.*q_proj"),
-        (("dpo", "--trackers", "mlflow"), r"trackers.*tensorboard"),
         (("dpo", "--eval-fraction", "0.001"), r"eval_fraction"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -62,46 +55,14 @@ def test_bad_settings(
     assert not (tmp_path / "run").exists()
 
 
-def spoil(model: Path, folder: Path, how: str) -> Path:
-    shutil.copytree(model, folder)
-    weights = folder / "model.safetensors"
-    if how == "half of the weights":
-        weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    elif how == "no weights":
-        weights.unlink()
-    elif how == "only a pickle":
-        weights.rename(folder / "pytorch_model.bin")
-    elif how == "no tokenizer":
-        for file in folder.glob("tokenizer*"):
-            file.unlink()
-    elif how == "a torn config":
-        (folder / "config.json").write_text('{"model_type": "lla')
-    elif how == "code in the folder":
-        config = json.loads((folder / "config.json").read_text())
-        config |= {"model_type": "mine", "auto_map": {"AutoModelForCausalLM": "mine.Mine"}}
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-@pytest.mark.parametrize(
-    "how, message",
-    [
-        ("half of the weights", r"model\.safetensors"),
-        ("no weights", r"safetensors"),
-        ("only a pickle", r"pytorch_model\.bin|\.bin"),
-        ("no tokenizer", r"tokenizer"),
-        ("a torn config", r"config\.json"),
-        ("code in the folder", r"trust_remote_code|trust-remote-code"),
-    ],
-)
-def test_a_half_written_model(
-    how: str, message: str, trueup: Trueup, tiny_model: Path, tmp_path: Path
-) -> None:
-    model = spoil(tiny_model, tmp_path / "model", how)
+def test_a_half_written_model(trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:
+    """What else a model's folder can lack is tested where the folder is read."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     data = write_feedback(tmp_path)["pairs"]
     code, said = trueup("train", "dpo", "--model", model, "--data", data, "--output", tmp_path / "run")
-    assert code == 2
-    assert re.search(message, said), said
+    assert code == 2 and "model.safetensors is cut short" in said
     assert not (tmp_path / "run").exists()
 
 

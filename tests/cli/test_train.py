@@ -149,19 +149,6 @@ class TestRefused:
                 ["dpo", *GIVEN, "--bta", "1"],
                 "bta is not a setting of method dpo or of a run; did you mean beta?",
             ),
-            (
-                ["dpo", *GIVEN, "--lr", "1"],
-                "lr is not a setting of method dpo or of a run; did you mean learning_rate?",
-            ),
-            (
-                ["tr-dpo", *GIVEN, "--reference.alhpa", "1"],
-                "reference.alhpa is not a setting of method tr-dpo or of a run; "
-                "did you mean reference.alpha?",
-            ),
-            (
-                ["sft", *GIVEN, "--reference.kind", "frozen"],
-                "reference.kind is refused: method sft needs no reference; leave it out",
-            ),
             (["dpo", *GIVEN, "--beta"], "Option '--beta' requires an argument."),
             (["tr-dop", *GIVEN], "tr-dop is not a method; did you mean tr-dpo?"),
             (["dpo"], f"model is required; output is required; {NO_DATA}"),

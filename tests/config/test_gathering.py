@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml as pyyaml
+from support.refusals import refused
 
 from trueup.config.resolve import Resolved, changeable, dump, load_run, resolve
 from trueup.errors import InputError
@@ -91,17 +92,14 @@ class TestShortNames:
     )
     def test_refused(self, settle: Settle, text: str, message: str) -> None:
         above = {"annotator": None} if text.startswith(("annotator", "seed")) else {}
-        with pytest.raises(InputError, match=message) as refusal:
+        with refused(message):
             settle("oaif", text, **above)
-        assert "\n" not in str(refusal.value)
 
     def test_a_name_over_a_file_is_not_blamed_on_the_file(self, settle: Settle) -> None:
-        with pytest.raises(
-            InputError, match=r"^annotator\.base_url is required; annotator\.model is required$"
-        ):
+        with refused(r"^annotator\.base_url is required; annotator\.model is required$"):
             settle("oaif", "annotator: world:gold\n", annotator="openai")
         for text in ("annotator: world:gold\n", "reward: world:gold\n", "annotator: {kind: world}\n"):
-            with pytest.raises(InputError, match=r"^annotator\.noise must be at most 1; got 3$"):
+            with refused(r"^annotator\.noise must be at most 1; got 3$"):
                 settle("oaif", text, annotator=None, annotator__noise=3)
 
 
@@ -128,9 +126,8 @@ class TestSources:
         ],
     )  # fmt: skip
     def test_refused(self, settle: Settle, method: str, given: dict[str, Any], message: str) -> None:
-        with pytest.raises(InputError, match=message) as refusal:
+        with refused(message):
             settle(method, **given)
-        assert "\n" not in str(refusal.value)
 
     def test_each_source_says_what_it_needs(self, settle: Settle) -> None:
         with pytest.raises(InputError) as refusal:
@@ -172,7 +169,7 @@ class TestSampler:
         ],
     )  # fmt: skip
     def test_refused(self, settle: Settle, given: dict[str, Any], message: str) -> None:
-        with pytest.raises(InputError, match=message):
+        with refused(message):
             settle("oaif", sampler=given)
 
     def test_one_stop_or_several(self, settle: Settle) -> None:
@@ -233,9 +230,7 @@ class TestSecrets:
             "annotator.base_url": URL,
             "annotator.max_cost": 5,
         }
-        with pytest.raises(
-            InputError, match=r"^annotator\.max_cost 5 needs annotator\.input_price and annotator\.out"
-        ):
+        with refused(r"^annotator\.max_cost 5 needs annotator\.input_price and annotator\.out"):
             settle("oaif", **given, **{"annotator.input_price": 1})
 
 
@@ -278,7 +273,7 @@ class TestAgain:
     def test_what_could_change_the_result_is_refused(
         self, run: Path, given: dict[str, Any], name: str
     ) -> None:
-        with pytest.raises(InputError, match=rf"^{name} cannot change when a run is resumed"):
+        with refused(rf"^{name} cannot change when a run is resumed"):
             load_run(run, given)
 
     def test_what_it_may_spend_can_change(self, run: Path) -> None:

@@ -10,6 +10,7 @@ import yaml as pyyaml
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.refusals import refused
 
 from trueup.config.layers import flatten, nest
 from trueup.config.resolve import Resolved, dump, load_run, read_facts, resolve
@@ -105,9 +106,8 @@ class TestPrecedence:
 def test_refused(
     settle: Settle, method: str, text: str | None, overrides: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(InputError, match=message) as refusal:
+    with refused(message):
         settle(method, text, **overrides)
-    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -151,28 +151,21 @@ def test_what_yaml_takes_for_something_else(settle: Settle, text: str, made: obj
 )
 def test_a_fault_of_a_file_names_its_line(settle: Settle, text: str, message: str) -> None:
     line = text.count("\n") + 2
-    with pytest.raises(InputError, match=rf"^\S+run\.yaml:{line}: {message}") as refusal:
+    with refused(rf"^\S+run\.yaml:{line}: {message}"):
         settle("dpo", f"seed: 1\n{text}\n")
-    assert "\n" not in str(refusal.value)
 
 
 def test_what_is_required_is_named() -> None:
-    with pytest.raises(
-        InputError, match=r"^model is required; output is required; data is required: give a file"
-    ):
+    with refused(r"^model is required; output is required; data is required: give a file"):
         resolve("dpo")
-    with pytest.raises(
-        InputError, match=r"^data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, or"
-    ):
+    with refused(r"^data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, or"):
         resolve("dpo", overrides={"model": "m", "output": "o"})
 
 
 def test_a_method_without_a_learning_rate_needs_one(settle: Settle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "bare", replace(METHODS["dpo"], name="bare", defaults={}))
     assert settle("bare", learning_rate=1e-6).settings.learning_rate == 1e-6
-    with pytest.raises(
-        InputError, match=r"^learning_rate is required, as method bare has no default for it$"
-    ):
+    with refused(r"^learning_rate is required, as method bare has no default for it$"):
         settle("bare")
 
 
@@ -288,24 +281,20 @@ class TestResume:
     def test_what_could_change_the_result_is_refused(
         self, run: Path, overrides: dict[str, Any], message: str
     ) -> None:
-        with pytest.raises(InputError, match=message):
+        with refused(message):
             load_run(run, overrides)
 
     def test_another_method_is_refused(self, run: Path) -> None:
-        with pytest.raises(
-            InputError, match=r"is a run of method tr-dpo; resume it with trueup train tr-dpo$"
-        ):
+        with refused(r"is a run of method tr-dpo; resume it with trueup train tr-dpo$"):
             load_run(run, method_name="dpo")
 
     def test_a_file_given_again(self, run: Path, yaml: Write) -> None:
         assert load_run(run, config_file=yaml("log_every: 7\nbeta: 0.05\n")).settings.log_every == 7
-        with pytest.raises(InputError, match="beta cannot change"):
+        with refused("beta cannot change"):
             load_run(run, config_file=yaml("beta: 0.06\n"))
 
     def test_no_run(self, tmp_path: Path) -> None:
-        with pytest.raises(
-            InputError, match=r"is not a run, as it has no run.yaml; give the folder that was the out"
-        ):
+        with refused(r"is not a run, as it has no run.yaml; give the folder that was the out"):
             load_run(tmp_path / "none")
 
     @pytest.mark.parametrize(
@@ -321,5 +310,5 @@ class TestResume:
     )
     def test_a_damaged_record(self, run: Path, text: str, message: str) -> None:
         (run / "run.yaml").write_text(text)
-        with pytest.raises(InputError, match=message):
+        with refused(message):
             load_run(run)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.refusals import refused
 
 from trueup.config.layers import read_yaml
 from trueup.errors import InputError
@@ -72,17 +73,17 @@ def test_a_fault_is_named(yaml: Write, text: str, message: str) -> None:
 
 
 def test_an_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none.yaml: no such file$"):
+    with refused(r"none.yaml: no such file$"):
         read_yaml(tmp_path / "none.yaml")
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot be read: Is a directory$"):
+    with refused(r"cannot be read: Is a directory$"):
         read_yaml(tmp_path)
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"run_name: caf\xe9\n")
-    with pytest.raises(InputError, match=r"latin.yaml: not UTF-8 \(byte 13\); save it as UTF-8$"):
+    with refused(r"latin.yaml: not UTF-8 \(byte 13\); save it as UTF-8$"):
         read_yaml(path)

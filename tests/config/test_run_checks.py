@@ -1,0 +1,401 @@
+"""Models, files, annotators and folders that settings name are looked at before torch is imported."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.refusals import refused
+
+from trueup.config.run_checks import check_inputs
+from trueup.model_folder import check_model
+from trueup.settings.annotator_settings import (
+    AnnotatorChoice,
+    EndpointAnnotator,
+    FunctionAnnotator,
+    LikelihoodAnnotator,
+    LocalAnnotator,
+    RewardAnnotator,
+    WorldAnnotator,
+)
+from trueup.settings.run_settings import RunSettings
+
+
+def check_folder(model: Path | str, *, trusted: bool = False) -> None:
+    check_model(str(model), trust_remote_code=trusted)
+
+
+def model_refused(message: str, model: Path | str) -> None:
+    with refused(message):
+        check_folder(model)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content))
+
+
+class TestModel:
+    def test_a_whole_folder(self, model: Path) -> None:
+        check_folder(model)
+
+    def test_real_ones(self, shared: Any) -> None:
+        check_folder(shared("models/stories260K"))
+        check_folder(shared("models/tinystories-656k-bf16"))
+
+    def test_a_hub_id_with_a_point(self) -> None:
+        model_refused(r"hf download Qwen/Qwen2.5-0.5B --local-dir Qwen2.5-0.5B, then", "Qwen/Qwen2.5-0.5B")
+
+    def test_a_hub_id(self) -> None:
+        model_refused(
+            r"^model org/some-7b is not a folder; if it is a hub id, download it first: "
+            r"hf download org/some-7b --local-dir some-7b, then give some-7b$",
+            "org/some-7b",
+        )
+
+    @pytest.mark.parametrize("name", ["../models/none", "none", "/none", "./a/b", "wrold"])
+    def test_no_folder(self, name: str) -> None:
+        model_refused(r"is not a folder; give a folder in Hugging Face format, or world$", name)
+
+    def test_a_file(self, model: Path) -> None:
+        model_refused(r"config.json is a file; give the folder it lies in$", model / "config.json")
+
+    def test_no_model_s_folder(self, tmp_path: Path) -> None:
+        model_refused(
+            r"has neither config.json nor adapter_config.json, so it is no model's folder$", tmp_path
+        )
+
+    @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": '])
+    def test_half_a_config(self, model: Path, text: str) -> None:
+        (model / "config.json").write_text(text)
+        model_refused(
+            r"config.json (is not whole JSON .*; copy it again|must hold a JSON object; found)", model
+        )
+
+    def test_no_weights(self, model: Path) -> None:
+        (model / "model.safetensors").unlink()
+        model_refused(r"has no weights: model.safetensors is missing$", model)
+
+    def test_a_pickle(self, model: Path) -> None:
+        (model / "model.safetensors").rename(model / "pytorch_model.bin")
+        model_refused(
+            r"has its weights in pytorch_model.bin alone, a pickle, which can run code when it is read; if",
+            model,
+        )
+
+    def test_no_tokenizer(self, model: Path) -> None:
+        (model / "tokenizer.json").unlink()
+        model_refused(r"has no tokenizer \(tokenizer.json, tokenizer.model, .*\); copy it there$", model)
+
+    def test_code_in_the_folder(self, model: Path) -> None:
+        config = {"model_type": "made_up", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
+        write_json(model / "config.json", config)
+        model_refused(
+            r"names Python code to run \(auto_map\), and trust_remote_code is off; read the code, then give",
+            model,
+        )
+        check_folder(model, trusted=True)
+
+    @pytest.mark.parametrize("kind", [None, "../llama", "made-up", 3])
+    def test_code_beside_no_known_architecture(self, model: Path, kind: object) -> None:
+        write_json(model / "config.json", {"model_type": kind, "auto_map": {}})
+        model_refused("names Python code", model)
+
+    def test_code_that_is_not_run_as_the_architecture_is_known(self, model: Path) -> None:
+        write_json(
+            model / "config.json", {"model_type": "phi3", "auto_map": {"AutoConfig": "configuration.Phi3"}}
+        )
+        check_folder(model)
+
+
+class TestWeights:
+    @pytest.mark.parametrize("cut", [0, 4, 8, 30, -1])
+    def test_a_file_cut_short(self, model: Path, cut: int) -> None:
+        path = model / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:cut])
+        model_refused(r"model.safetensors is cut short.*; copy it again$", model)
+
+    def test_a_file_with_more_than_it_says(self, model: Path) -> None:
+        with (model / "model.safetensors").open("ab") as file:
+            file.write(b"more")
+        model_refused(r"is too long: \d+ bytes of \d+; copy it again$", model)
+
+    @pytest.mark.parametrize(
+        "header", [b"not json", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": "x"}}', b"\xff\xfe"]
+    )
+    def test_a_damaged_header(self, model: Path, header: bytes) -> None:
+        (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        model_refused(r"has a damaged header; copy it again$", model)
+
+    def test_shards(self, model: Path, weights: bytes) -> None:
+        names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+        (model / "model.safetensors").rename(model / names[0])
+        write_json(model / "model.safetensors.index.json", {"weight_map": {"a": names[0], "b": names[1]}})
+        model_refused(
+            r"lacks model-00002-of-00002.safetensors, named in model.safetensors.index.json; copy it again$",
+            model,
+        )
+        (model / names[1]).write_bytes(weights)
+        check_folder(model)
+        (model / names[1]).write_bytes(weights[:-1])
+        model_refused(r"model-00002-of-00002.safetensors is cut short", model)
+
+    @pytest.mark.parametrize("shard", ["../other/model.safetensors", "/etc/model.safetensors", "a/b"])
+    def test_a_shard_elsewhere(self, model: Path, shard: str) -> None:
+        write_json(model / "model.safetensors.index.json", {"weight_map": {"a": shard}})
+        model_refused(
+            rf"index.json names {shard}, which is no file in its own folder; copy the model again$", model
+        )
+
+    @pytest.mark.parametrize("index", [{}, {"weight_map": ["a"]}, {"weight_map": {"a": 1}}])
+    def test_an_index_of_nothing(self, model: Path, index: object) -> None:
+        write_json(model / "model.safetensors.index.json", index)
+        model_refused(r"index.json has no weight_map from names to files; copy it again$", model)
+
+
+class TestAdapter:
+    @pytest.fixture
+    def adapter(self, tmp_path: Path, model: Path, weights: bytes) -> Path:
+        folder = tmp_path / "adapter"
+        folder.mkdir()
+        write_json(folder / "adapter_config.json", {"base_model_name_or_path": str(model)})
+        (folder / "adapter_model.safetensors").write_bytes(weights)
+        return folder
+
+    def test_a_whole_one(self, adapter: Path) -> None:
+        check_folder(adapter)
+        write_json(adapter / "adapter_config.json", {"base_model_name_or_path": "../model"})
+        check_folder(adapter)
+
+    @pytest.mark.parametrize("base", [None, "", "org/base", 3])
+    def test_its_base_is_not_here(self, adapter: Path, base: object) -> None:
+        write_json(adapter / "adapter_config.json", {"base_model_name_or_path": base})
+        model_refused(
+            r"the adapter's base model is '.*', which is no folder here. Set base_model_name",
+            adapter,
+        )
+
+    def test_its_base_is_half_written(self, adapter: Path, model: Path) -> None:
+        (model / "model.safetensors").write_bytes(b"")
+        model_refused(r"model.safetensors is cut short", adapter)
+
+    def test_no_weights(self, adapter: Path) -> None:
+        (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+        model_refused(r"has its weights in adapter_model.bin alone, a pickle", adapter)
+
+
+class TestOffline:
+    @pytest.fixture
+    def given(self, tmp_path: Path) -> dict[str, Any]:
+        data = tmp_path / "pairs.jsonl"
+        data.write_text("{}\n")
+        return {"model": "world", "data": ["world:pairs", str(data)], "output": str(tmp_path / "runs" / "x")}
+
+    def check(self, given: dict[str, Any], **changed: Any) -> None:
+        check_inputs(RunSettings(**{**given, **changed}))
+
+    def test_nothing_is_made(self, given: dict[str, Any]) -> None:
+        self.check(given)
+        assert not Path(given["output"]).parent.exists()
+
+    @pytest.mark.parametrize("key", ["data", "eval_data"])
+    def test_feedback_that_is_not_there(self, given: dict[str, Any], key: str, tmp_path: Path) -> None:
+        with refused(r"none.jsonl: no such file; give a file with feedback, hub:OWNER/NAME, or world:pairs"):
+            self.check(given, **{key: [str(tmp_path / "none.jsonl")]})
+        with refused(r"is a folder; name a file in it: pairs.jsonl$"):
+            self.check(given, **{key: [str(tmp_path)]})
+
+    def test_a_data_set_of_the_hub(self, given: dict[str, Any]) -> None:
+        """The hub is asked when the data set is read; what can be told from the name alone is told here."""
+        self.check(given, data=["trl-lib/pairs", "hub:trl-lib/pairs?split=test"])
+        with refused(r"^'trl-lib/pairs\?spilt=test': unknown key 'spilt'; did you mean"):
+            self.check(given, data="trl-lib/pairs?spilt=test")
+
+    @pytest.mark.parametrize("key", ["data", "eval_data"])
+    def test_a_package_that_is_not_there(
+        self, given: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "datasets", None)
+        with refused(r"^trl-lib/pairs: .*package datasets.*; pip install 'trueup\[data\]'$"):
+            self.check(given, **{key: ["trl-lib/pairs"]})
+
+    def test_a_data_set_in_a_folder(self, given: dict[str, Any], tmp_path: Path) -> None:
+        folder = tmp_path / "saved"
+        for part in ("train", "test"):
+            (folder / part).mkdir(parents=True)
+            for name in ("state.json", "dataset_info.json"):
+                (folder / part / name).touch()
+        self.check(given, data=str(folder / "train"))
+        (folder / "dataset_dict.json").touch()
+        with refused(r"saved: this folder holds the splits test, train; name one of them, as"):
+            self.check(given, data=str(folder))
+
+    def test_a_file_in_a_folder_is_no_hub_id(
+        self, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with refused(r"^data/pairs.jsonl: no such file; the folder data does not exist; give"):
+            self.check(given, data="data/pairs.jsonl")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "paris").touch()
+        with refused(r"^data/pairs: no such file; did you mean data/paris\?; give a file"):
+            self.check(given, data="data/pairs")
+
+    def test_a_template_that_is_not_there(self, given: dict[str, Any]) -> None:
+        with refused(r"^none.jinja: no such file; give a file with a Jinja chat template$"):
+            self.check(given, chat_template="none.jinja")
+
+    def test_a_folder_with_a_run(self, given: dict[str, Any]) -> None:
+        folder = Path(given["output"])
+        folder.mkdir(parents=True)
+        self.check(given)
+        (folder / "run.yaml").write_text("")
+        with refused(r"x holds a run already: go on with it by --resume \S+x, or give another"):
+            self.check(given)
+
+    def test_a_file_in_the_way(self, given: dict[str, Any]) -> None:
+        for output in (given["data"][1], given["data"][1] + "/x/y"):
+            with refused(r"pairs.jsonl is a file, not a folder$"):
+                self.check(given, output=output)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_folder_of_somebody_else(self, given: dict[str, Any], tmp_path: Path) -> None:
+        tmp_path.chmod(0o500)
+        with refused(r"cannot be written by this user$"):
+            self.check(given)
+
+
+@pytest.fixture
+def online(tmp_path: Path) -> dict[str, Any]:
+    """An online run whose inputs are there."""
+    return {
+        "model": "world",
+        "output": str(tmp_path / "run"),
+        "source": "online",
+        "prompts": ["world:prompts?count=8"],
+        "annotator": WorldAnnotator(),
+    }
+
+
+@pytest.fixture
+def reward_model(model: Path) -> Path:
+    config = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
+    (model / "config.json").write_text(json.dumps(config))
+    return model
+
+
+def check(online: dict[str, Any], **changed: Any) -> None:
+    check_inputs(RunSettings(**{**online, **changed}))
+
+
+def refuses(online: dict[str, Any], message: str, **changed: Any) -> None:
+    with refused(message):
+        check(online, **changed)
+
+
+def test_whole_ones(online: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{{ prompt }}")
+    (tmp_path / "rewards.py").write_text("")
+    (tmp_path / "p.jsonl").write_text("{}\n")
+    known: list[AnnotatorChoice] = [
+        LocalAnnotator(str(model)),
+        LocalAnnotator("world", template=str(tmp_path / "mine.jinja")),
+        EndpointAnnotator("http://localhost/v1", "J", template="summary"),
+        LikelihoodAnnotator(str(model)),
+        FunctionAnnotator(f"{tmp_path / 'rewards.py'}:brevity"),
+        WorldAnnotator("proxy"),
+    ]
+    for annotator in known:
+        check(
+            online,
+            annotator=annotator,
+            prompts=[str(tmp_path / "p.jsonl")],
+            sampler={"models": [str(model), "world"]},
+        )
+
+
+class TestAnnotator:
+    def test_a_reward_model(self, online: dict[str, Any], reward_model: Path) -> None:
+        check(online, annotator=RewardAnnotator(str(reward_model)))
+        for annotator in (LocalAnnotator(str(reward_model)), LikelihoodAnnotator(str(reward_model))):
+            message = rf"^annotator\.kind {annotator.kind} needs a causal language model, and .* give reward:.*model$"
+            refuses(online, message, annotator=annotator)
+
+    def test_a_language_model_is_none(self, online: dict[str, Any], model: Path) -> None:
+        message = (
+            r"model is a language model, no reward model \(a sequence classifier with one output\); give "
+            r"likelihood:\S+model to score by its log-likelihood, or make one by trueup train reward-model$"
+        )
+        for config in (
+            {"model_type": "llama"},
+            {"architectures": ["LlamaForCausalLM"]},
+            {"architectures": 3},
+        ):
+            (model / "config.json").write_text(json.dumps(config))
+            refuses(online, message, annotator=RewardAnnotator(str(model)))
+
+    def test_an_adapter_says_what_it_is(
+        self, online: dict[str, Any], model: Path, tmp_path: Path, weights: bytes
+    ) -> None:
+        folder = tmp_path / "adapter"
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(weights)
+        settings = {"base_model_name_or_path": str(model), "task_type": "SEQ_CLS"}
+        (folder / "adapter_config.json").write_text(json.dumps(settings))
+        check(online, annotator=RewardAnnotator(str(folder)))
+        (folder / "adapter_config.json").write_text(json.dumps(settings | {"task_type": "CAUSAL_LM"}))
+        refuses(online, "is a language model, no reward model", annotator=RewardAnnotator(str(folder)))
+
+    def test_folders_that_are_not_there(self, online: dict[str, Any], model: Path) -> None:
+        refuses(
+            online,
+            r"^reward model rm is not a folder; give a reward model's FOLDER",
+            annotator=RewardAnnotator("rm"),
+        )
+        message = (
+            r"^annotator\.kind local: model org/judge is not a folder; if it is a hub id, download it first"
+        )
+        refuses(online, message, annotator=LocalAnnotator("org/judge"))
+        (model / "model.safetensors").unlink()
+        message = r"^annotator\.kind likelihood: \S+ has no weights"
+        refuses(online, message, annotator=LikelihoodAnnotator(str(model)))
+        refuses(online, "the world has no reward model of its own", annotator=RewardAnnotator("world"))
+
+    def test_the_folder_of_a_run(self, online: dict[str, Any], reward_model: Path) -> None:
+        message = r"so it is no model's folder; did you mean \S+/model\?$"
+        refuses(online, message, annotator=RewardAnnotator(str(reward_model.parent)))
+
+    @pytest.mark.parametrize("name", ["helpfullness", "mine.jinja"])
+    def test_a_template_that_is_not_there(self, online: dict[str, Any], name: str) -> None:
+        close = r"; did you mean helpfulness\?" if name.startswith("help") else ""
+        message = (
+            rf"^{name}: no such file; give one of helpfulness, harmlessness, summary, or a file .*{close}$"
+        )
+        refuses(online, message, annotator=EndpointAnnotator("http://localhost/v1", "J", template=name))
+        refuses(online, message, annotator=LocalAnnotator("world", template=name))
+
+    def test_a_function(self, online: dict[str, Any], tmp_path: Path) -> None:
+        message = r"^none\.py: no such file; give a file with the function, as FILE\.py:FUNCTION"
+        refuses(online, message, annotator=FunctionAnnotator("none.py:f"))
+        refuses(online, r"^annotator\.function 'none' names no function", annotator=FunctionAnnotator("none"))
+
+
+class TestSampling:
+    def test_prompts_that_are_not_there(self, online: dict[str, Any], tmp_path: Path) -> None:
+        message = r"^none\.jsonl: no such file; give a file with prompts or feedback, hub:OWNER/NAME, or world:prompts$"
+        refuses(online, message, prompts="none.jsonl")
+        refuses(online, message, prompts=["world:prompts", "none.jsonl"], source="offline")
+        refuses(online, "is a folder; name a file", prompts=str(tmp_path))
+
+    def test_models(self, online: dict[str, Any], reward_model: Path) -> None:
+        refuses(online, r"^sampler\.models: model none is not a folder", sampler={"models": "none"})
+        message = r"^sampler\.models: \S+model is a reward model, and writes nothing; leave it out$"
+        refuses(online, message, sampler={"models": str(reward_model)})
+
+    def test_a_replay_needs_none_of_it(self, online: dict[str, Any], tmp_path: Path) -> None:
+        data = tmp_path / "examples.jsonl"
+        data.write_text("{}\n")
+        gone = {"prompts": "none.jsonl", "annotator": RewardAnnotator("rm"), "sampler": {"models": "none"}}
+        check(online, source="replay", data=str(data), **gone)
+        refuses(online, "no such file", source="replay", data="none.jsonl", **gone)
