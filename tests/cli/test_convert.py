@@ -4,14 +4,12 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.small_runs import command, write_feedback
 
-from trueup.cli.app import run
 from trueup.feedback.read import read_feedback
 
 Captured = pytest.CaptureFixture[str]
@@ -153,7 +151,7 @@ def test_a_file_can_be_converted_in_place(files: dict[str, Path]) -> None:
         (("--to", "trl", "--threshold", "1.5"), "--threshold must be greater than 0 and at most 1; got 1.5"),
         (("--to", "trl", "--threshold", "0"), "--threshold must be greater than 0 and at most 1; got 0.0"),
         (("--to", "trl", "--threshold", "nan"), "--threshold must be greater than 0 and at most 1; got nan"),
-        (("--to", "nothing"), "Invalid value for '--to'"),
+        (("--to", "foo"), "Invalid value for '--to': 'foo' is not one of 'canonical', 'pairs', 'rank"),
         (("--to", "canonical", "--skip-bad", "-1"), "Invalid value for '--skip-bad'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -174,16 +172,6 @@ def test_what_is_refused(
     assert said[-1].startswith(f"trueup: {message}")
     assert sum(line.startswith("trueup: ") for line in said) == 1
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_what_holds_nothing_of_the_kind(files: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
-    name = files["demonstrations"]
-    assert command("convert", name, "--to", "pairs", "--output", tmp_path / "o.jsonl") == 2
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "trueup: no pairs can be made of 4 examples with 4 demonstrations (dropped: 4 for nothing compares two "
-        f"responses ({name}:1, {name}:2, {name}:3, ...)); convert to another form"
-    )
-    assert not (tmp_path / "o.jsonl").exists()
 
 
 def test_a_full_disk_is_one_line(
@@ -215,38 +203,3 @@ def test_text_is_utf8_wherever_it_goes(tmp_path: Path) -> None:
     row = {"prompt": "caf\u00e9", "responses": [{"content": "\u4e2d", "demonstration": True}]}
     assert done.stdout == json.dumps(row, ensure_ascii=False).encode() + b"\n"
     assert done.stderr.splitlines()[-1] == b"0"
-
-
-HH = ("hh_rlhf/harmless-base-test.jsonl.gz", "hh_rlhf/helpful-base-test.jsonl.gz")
-
-
-@pytest.mark.slow
-def test_hh(shared: Callable[[str], Path], tmp_path: Path, capsys: Captured) -> None:
-    """4,666 rows: 22 are of no use, 2 are pairs of identical responses, and all others come back the same."""
-    paths = [shared(f"data/{name}") for name in HH]
-    for target in ("trl", "pairs"):
-        output = tmp_path / f"{target}.jsonl.gz"
-        assert command("convert", *paths, "--to", target, "--output", output) == 0
-        lines = capsys.readouterr().err.splitlines()
-        assert lines[-1] == f"4644 examples read, 4642 rows written to {output}"
-        assert lines[-4:-1] == [
-            f"dropped 2 examples: 2 for identical pair ({paths[1]}:722, {paths[1]}:2169)",
-            "dropped 4 responses: 4 with their example",
-            "dropped 2 comparisons: 2 with their example",
-        ]
-    trl, own = (rows_of(tmp_path / f"{target}.jsonl.gz") for target in ("trl", "pairs"))
-    transcripts = [row for path in paths for row in rows_of(path)]
-    whole = {(row["prompt"] + row["chosen"], row["prompt"] + row["rejected"]) for row in trl}
-    assert whole <= {(row["chosen"], row["rejected"]) for row in transcripts}
-    assert [(row["prompt"], row["chosen"], row["rejected"]) for row in trl] == [
-        (row["prompt"], *(one["content"] for one in row["responses"])) for row in own
-    ]
-
-
-def test_a_form_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    """In the words of this program, without those of the library that checks options."""
-    assert run(["convert", "world:pairs", "--to", "foo", "--output", "-"]) == 2
-    said = capsys.readouterr().err
-    assert said == (
-        "trueup: Invalid value for '--to': 'foo' is not one of 'canonical', 'pairs', 'rankings', 'points', 'trl'.\n"
-    )

@@ -248,33 +248,12 @@ def test_options_about_tokens_need_a_model(option: tuple[str, ...], trueup: True
     assert err == f"trueup: {option[0]} is about tokens; give the folder of a model with --model\n"
 
 
-def without(*names: str) -> Callable[[Path], object]:
-    return lambda folder: [(folder / name).unlink() for name in names]
-
-
-MODELS = {
-    "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "has no tokenizer"),
-    "a torn tokenizer": (
-        lambda folder: (folder / "tokenizer.json").write_text('{"torn'),
-        "no tokenizer that can be loaded",
-    ),
-    "no configuration": (without("config.json"), "neither config.json nor adapter_config.json"),
-    "code of its own": (
-        lambda folder: (folder / "config.json").write_text('{"model_type": "x", "auto_map": {}}'),
-        "trust_remote_code is off",
-    ),
-    "no folder": (shutil.rmtree, "is not a folder"),
-}
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_models_that_are_refused(name: str, model: str, trueup: Trueup, tmp_path: Path) -> None:
-    damage, message = MODELS[name]
+def test_a_model_whose_tokenizer_is_torn_is_refused(model: str, trueup: Trueup, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(model, tmp_path / "model"))
-    damage(folder)
+    (folder / "tokenizer.json").write_text('{"torn')
     code, out, err = trueup(write(tmp_path / "data.jsonl", SOUND), "--model", folder)
     assert (code, out) == (2, "")
-    assert err.startswith("trueup: ") and message in err and err.count("\n") == 1
+    assert err.startswith("trueup: ") and "no tokenizer that can be loaded" in err and err.count("\n") == 1
 
 
 def test_turns_as_in_training(trueup: Trueup, model: str, tmp_path: Path) -> None:
@@ -309,20 +288,3 @@ def test_nothing_heavy_without_a_model(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "[0, 0, 0] []\n"
-
-
-@pytest.mark.slow
-def test_hh(trueup: Trueup, shared: Callable[[str], Path]) -> None:
-    files = [shared(f"data/hh_rlhf/{name}-base-test.jsonl.gz") for name in ("harmless", "helpful")]
-    code, out, _ = trueup(*files, "--model", shared("models/tinystories-656k-bf16"), "--json", "--show", 0)
-    assert code == 0
-    made = json.loads(out)
-    counts = {one["what"]: one["count"] for one in made["problems"] if one["kind"] != "left-out"}
-    assert counts.pop("the two sides have different prompts") == 14
-    assert counts.pop("a response is empty") == 8
-    assert counts.pop("two responses to one prompt are identical") == 2
-    assert counts.pop("a response has fewer than 3 visible characters") == 3
-    assert made["tokens"]["examples"] == 4644
-    assert made["tokens"]["responses"] == 2 * 4644
-    assert counts.pop("the tokenizer drops characters of the text") > 1000
-    assert len(counts) == 1  # responses that are cut

@@ -29,6 +29,12 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of its own, so that errors and reports name plain files."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def convert(write: Write) -> Convert:
     """The one example that one row gives."""
 

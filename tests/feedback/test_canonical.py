@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,10 +15,15 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
+from trueup.feedback.groups import Discarded, View
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
 
 PAIR = Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
+
+VIEWS: tuple[View[Any], ...] = (
+    *(views.pairs, views.pairs_with_demonstration, views.rankings, views.points, views.demonstrations),
+)
 
 letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 json_values = st.recursive(
@@ -50,8 +56,10 @@ def examples(draw: st.DrawFn, content: st.SearchStrategy[Content] = contents) ->
         lambda one: one[0] != one[1]
     )
     comparisons = draw(st.lists(compared, max_size=3)) if len(listed) > 1 else []
+    asked = draw(content)
+    tools = () if isinstance(asked, str) else draw(st.sampled_from([(), ({"type": "function", "n": [1]},)]))
     return Example(
-        Prompt(draw(content), origin=Origin("x", 1)),
+        Prompt(asked, tools, Origin("x", 1)),
         tuple(listed),
         tuple(Comparison(*one) for one in comparisons),
     )
@@ -63,8 +71,10 @@ def test_round_trip(example: Example) -> None:
     row = json.loads(json.dumps(example_to_row(example), allow_nan=False))
     again = example_from_row(row, Origin("x", 1))
     assert again == example
-    for view in (views.pairs, views.rankings, views.points, views.demonstrations):
-        assert view(again) == view(example)
+    for view in VIEWS:
+        made = view(again)
+        assert made == view(example)
+        assert isinstance(made, Discarded) or made.prompt == example.prompt
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

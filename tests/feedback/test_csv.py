@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.files_of_rows import is_read_or_refused, quiet, values
 from support.layout_rows import SOUND
 
 from trueup.errors import InputError
@@ -18,24 +19,13 @@ from trueup.feedback.layouts.known import recognise
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Origin
 
+pytestmark = pytest.mark.usefixtures("here")
+
 Write = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder of its own, so that errors name plain files."""
-    monkeypatch.chdir(tmp_path)
-
-
-def values(raw: bytes, name: str = "a.csv") -> list[tuple[int, object]]:
-    """Line and content of every row; a bad row raises."""
-    Path(name).write_bytes(raw)
-    found: list[tuple[int, object]] = []
-    for row in rows_of(load(name)):
-        if row.error:
-            raise InputError(row.error)
-        found.append((row.number, row.value))
-    return found
+def read_rows(raw: bytes, name: str = "a.csv") -> list[tuple[int, object]]:
+    return values(raw, name)
 
 
 PLAIN = [(2, {"prompt": "p", "chosen": "a b", "rejected": "c"})]
@@ -68,41 +58,41 @@ PLAIN = [(2, {"prompt": "p", "chosen": "a b", "rejected": "c"})]
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_tolerated(raw: bytes, packed: bool) -> None:
-    assert values(gzip.compress(raw) if packed else raw, "a.CSV.gz" if packed else "a.tsv") == PLAIN
+    assert read_rows(gzip.compress(raw) if packed else raw, "a.CSV.gz" if packed else "a.tsv") == PLAIN
 
 
 def test_quotes_hold_delimiters_quotes_and_line_breaks() -> None:
     raw = b'prompt,chosen\n"a, ""b""\r\nc\n\nd",x\n\nlast,y\n'
-    assert values(raw) == [
+    assert read_rows(raw) == [
         (2, {"prompt": 'a, "b"\r\nc\n\nd', "chosen": "x"}),
         (7, {"prompt": "last", "chosen": "y"}),
     ]
 
 
 def test_blank_lines_before_the_header() -> None:
-    assert values(b"\n\r\nprompt;chosen\np;a,b\n") == [(4, {"prompt": "p", "chosen": "a,b"})]
+    assert read_rows(b"\n\r\nprompt;chosen\np;a,b\n") == [(4, {"prompt": "p", "chosen": "a,b"})]
 
 
 def test_spaces_of_a_text_are_kept() -> None:
-    assert values(b"prompt,chosen\n p , a\n") == [(2, {"prompt": " p ", "chosen": " a"})]
+    assert read_rows(b"prompt,chosen\n p , a\n") == [(2, {"prompt": " p ", "chosen": " a"})]
 
 
 def test_an_empty_field_is_a_key_that_is_not_there() -> None:
-    assert values(b'prompt,chosen,label\np,,""\n,a,1\n') == [
+    assert read_rows(b'prompt,chosen,label\np,,""\n,a,1\n') == [
         (2, {"prompt": "p"}),
         (3, {"chosen": "a", "label": 1}),
     ]
 
 
 def test_a_row_of_empty_fields_is_no_blank_line(write: Write) -> None:
-    assert values(b"prompt,completion\n,\n\np,a\n") == [(2, {}), (4, {"prompt": "p", "completion": "a"})]
+    assert read_rows(b"prompt,completion\n,\n\np,a\n") == [(2, {}), (4, {"prompt": "p", "completion": "a"})]
     write(raw=b"prompt,completion\np,a\n,\n", name="a.csv")
     with pytest.raises(InputError, match=r"^a\.csv:3: prompt: the key is missing; the row has none"):
         read_feedback(["a.csv"])
 
 
 def test_a_column_without_a_name_is_named_by_its_place() -> None:
-    assert values(b",prompt,\n0,p,\n1,q,x\n") == [
+    assert read_rows(b",prompt,\n0,p,\n1,q,x\n") == [
         (2, {"column 1": 0, "prompt": "p"}),
         (3, {"column 1": 1, "prompt": "q", "column 3": "x"}),
     ]
@@ -113,7 +103,7 @@ def column(name: str, *fields: str) -> list[object]:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerows([("id", name), *(("x", field) for field in fields)])
-    return [row.get(name) for _, row in values(out.getvalue().encode())]  # type: ignore[attr-defined]
+    return [row.get(name) for _, row in read_rows(out.getvalue().encode())]  # type: ignore[attr-defined]
 
 
 def test_numbers() -> None:
@@ -249,13 +239,13 @@ FAULTS = {
 @pytest.mark.parametrize(("raw", "message"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults(raw: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        values(raw)
+        read_rows(raw)
     assert "\n" not in str(caught.value)
 
 
 def test_json_by_another_name_is_json() -> None:
-    assert values(b'{"prompt": "a"}\n') == [(1, {"prompt": "a"})]
-    assert values(b'[{"prompt": "a"}]') == [(1, {"prompt": "a"})]
+    assert read_rows(b'{"prompt": "a"}\n') == [(1, {"prompt": "a"})]
+    assert read_rows(b'[{"prompt": "a"}]') == [(1, {"prompt": "a"})]
 
 
 def test_bad_rows_do_not_stop_the_others() -> None:
@@ -270,7 +260,7 @@ def test_a_long_text_is_read_and_the_limit_of_others_left_alone() -> None:
     before = csv.field_size_limit(1000)
     try:
         long = "x" * 10_000_000
-        assert values(f"prompt,chosen\n{long},a\n".encode()) == [(2, {"prompt": long, "chosen": "a"})]
+        assert read_rows(f"prompt,chosen\n{long},a\n".encode()) == [(2, {"prompt": long, "chosen": "a"})]
         assert csv.field_size_limit() == 1000
     finally:
         csv.field_size_limit(before)
@@ -294,7 +284,6 @@ def test_the_real_one(shared: Callable[[str], Path]) -> None:
     assert found[0].number == 2
 
 
-quiet = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 fields = st.text(st.sampled_from('ab1[]{}",;\t\n\r \0\u00e9\ufeff\u2028'), max_size=6) | st.sampled_from(
     ["1", "true", "[1]", "null", "1e999", '{"a": 1}', '[{"role": "user", "content": "x"}]', "[" * 3000, ""]
 )
@@ -316,27 +305,21 @@ headers = st.lists(
     cut=st.integers(0, 60),
 )
 def test_any_table_whole_or_torn(
-    tmp_path: Path, header: list[str], table: list[list[str]], quoting: int, ending: str, cut: int
+    header: list[str], table: list[list[str]], quoting: int, ending: str, cut: int
 ) -> None:
     """Every table is read or refused in one line."""
     out = io.StringIO()
     csv.writer(out, quoting=quoting, lineterminator=ending).writerows([header, *table])  # type: ignore[arg-type]
     raw = out.getvalue().encode()
-    (tmp_path / "a.csv").write_bytes(raw[: len(raw) - cut])
-    try:
-        read_feedback(["a.csv"], skip_bad=2)
-    except InputError as error:
-        assert len(str(error).splitlines()) == 1, str(error)
+    Path("a.csv").write_bytes(raw[: len(raw) - cut])
+    is_read_or_refused("a.csv", skip_bad=2)
 
 
 @quiet
 @given(raw=st.binary(max_size=60) | st.text(st.sampled_from('pc,;"\n\r\t 1'), max_size=40).map(str.encode))
-def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / "a.tsv").write_bytes(raw)
-    try:
-        read_feedback(["a.tsv"], skip_bad=1)
-    except InputError as error:
-        assert len(str(error).splitlines()) == 1, str(error)
+def test_any_bytes(raw: bytes) -> None:
+    Path("a.tsv").write_bytes(raw)
+    is_read_or_refused("a.tsv")
 
 
 @quiet
@@ -346,11 +329,11 @@ def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
     ),
     delimiter=st.sampled_from(",;\t|"),
 )
-def test_text_comes_back_as_it_was_written(tmp_path: Path, table: list[list[str]], delimiter: str) -> None:
+def test_text_comes_back_as_it_was_written(table: list[list[str]], delimiter: str) -> None:
     names = ["prompt", "chosen", "rejected"]
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([names, *table])
-    found = values(out.getvalue().encode())
+    found = read_rows(out.getvalue().encode())
     assert [row for _, row in found] == [dict(zip(names, fields, strict=True)) for fields in table]
 
 

@@ -3,28 +3,19 @@
 import gzip
 import hashlib
 import json
-import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.files_of_rows import is_read_or_refused, quiet, values
 
 from trueup.errors import InputError
 from trueup.feedback.containers import load, rows_of
-from trueup.feedback.read import read_feedback
+
+pytestmark = pytest.mark.usefixtures("here")
 
 GOOD = b'{"prompt": "a", "completion": "b"}'
-
-
-def values(path: Path) -> list[tuple[int, object]]:
-    """Number and content of every row; a bad row raises."""
-    found: list[tuple[int, object]] = []
-    for row in rows_of(load(path)):
-        if row.error:
-            raise InputError(row.error)
-        found.append((row.number, row.value))
-    return found
 
 
 @pytest.mark.parametrize(
@@ -40,16 +31,14 @@ def values(path: Path) -> list[tuple[int, object]]:
     ids=["lines", "no-last-newline", "bom-crlf-blank", "bom-inside", "array", "array-bom-crlf"],
 )
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
-def test_tolerated(tmp_path: Path, raw: bytes, numbers: list[int], packed: bool) -> None:
-    path = tmp_path / "name-says-nothing"
-    path.write_bytes(gzip.compress(raw) if packed else raw)
-    assert values(path) == [(numbers[0], {"a": 1}), (numbers[1], {"a": 2})]
+def test_tolerated(raw: bytes, numbers: list[int], packed: bool) -> None:
+    given = gzip.compress(raw) if packed else raw
+    assert values(given, "name-says-nothing") == [(numbers[0], {"a": 1}), (numbers[1], {"a": 2})]
 
 
-def test_other_line_separators_are_text(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes('{"a": "x\u2028y\u0085z\x7f"}\n'.encode())
-    assert values(path) == [(1, {"a": "x\u2028y\u0085z\x7f"})]
+def test_other_line_separators_are_text() -> None:
+    raw = '{"a": "x\u2028y\u0085z\x7f"}\n'.encode()
+    assert values(raw, "a.jsonl") == [(1, {"a": "x\u2028y\u0085z\x7f"})]
 
 
 def test_a_line_of_ten_megabytes(tmp_path: Path) -> None:
@@ -151,11 +140,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("raw", "message"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, message: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("a.jsonl").write_bytes(raw)
+def test_faults(raw: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        values(Path("a.jsonl"))
+        values(raw, "a.jsonl")
     assert "\n" not in str(caught.value)
 
 
@@ -207,7 +194,6 @@ def test_bad_rows_do_not_stop_the_others(tmp_path: Path) -> None:
     assert found == [(1, True), (2, False), (3, False), (4, True)]
 
 
-quiet = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -225,48 +211,44 @@ turns = st.lists(
 likely_rows = st.dictionaries(names, json_values | turns, max_size=5)
 
 
-def survives(path: Path) -> None:
-    """Reading either works or raises InputError with a message of one line."""
-    try:
-        read_feedback([path], skip_bad=1)
-    except InputError as error:
-        assert len(re.split("[\r\n]", str(error))) == 1, str(error)
-
-
 @quiet
 @given(raw=st.binary(max_size=60) | st.text(alphabet='[]{}":,\\ntu\n 0e', max_size=40).map(str.encode))
-def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
-    (tmp_path / "a").write_bytes(raw)
-    survives(tmp_path / "a")
+def test_any_bytes(raw: bytes) -> None:
+    Path("a").write_bytes(raw)
+    is_read_or_refused("a")
 
 
 @quiet
 @given(found=st.lists(likely_rows, min_size=1, max_size=3), as_array=st.booleans(), data=st.data())
-def test_any_rows_whole_or_torn(
-    tmp_path: Path, found: list[object], as_array: bool, data: st.DataObject
-) -> None:
+def test_any_rows_whole_or_torn(found: list[object], as_array: bool, data: st.DataObject) -> None:
     raw = json.dumps(found) if as_array else "\n".join(json.dumps(row) for row in found)
     kept = data.draw(st.integers(0, len(raw)) | st.just(len(raw)))
-    (tmp_path / "a").write_text(raw[:kept])
-    survives(tmp_path / "a")
+    Path("a").write_text(raw[:kept])
+    is_read_or_refused("a")
 
 
-@pytest.mark.parametrize("before", ["", "\n\n"])
-def test_rows_wrapped_in_an_object_over_several_lines(before: str, tmp_path: Path) -> None:
-    path = tmp_path / "rows.json"
-    path.write_text(before + json.dumps({"version": 1, "data": [json.loads(GOOD)]}, indent=1))
-    with pytest.raises(
-        InputError, match=r"rows\.json: the rows are wrapped in 'data': write that list alone, or one"
-    ):
-        values(path)
+WRAPPED = {"version": 1, "data": [json.loads(GOOD)]}
+SEVERAL = {
+    "rows in a list": (
+        json.dumps(WRAPPED, indent=1),
+        r"rows\.json: the rows are wrapped in 'data': write that list",
+    ),
+    "after blank lines": ("\n\n" + json.dumps(WRAPPED, indent=1), "the rows are wrapped in 'data'"),
+    **{
+        f"one row, {number}": (json.dumps(whole, indent=1), "put one whole JSON object on each line")
+        for number, whole in enumerate(
+            [
+                {"messages": [{"role": "user", "content": "a"}]},
+                {"prompt": "a", "completion": "b"},
+                {"data": []},
+            ]
+        )
+    },
+}
 
 
-@pytest.mark.parametrize(
-    "whole",
-    [{"messages": [{"role": "user", "content": "a"}]}, {"prompt": "a", "completion": "b"}, {"data": []}],
-)
-def test_one_row_over_several_lines_is_not_wrapped(whole: object, tmp_path: Path) -> None:
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps(whole, indent=1))
-    with pytest.raises(InputError, match="put one whole JSON object on each line"):
-        values(path)
+@pytest.mark.parametrize(("written", "message"), SEVERAL.values(), ids=SEVERAL)
+def test_an_object_over_several_lines(written: str, message: str) -> None:
+    """It is refused; where it holds the rows as a list, it is said so."""
+    with pytest.raises(InputError, match=message):
+        values(written.encode(), "rows.json")

@@ -15,22 +15,19 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.files_of_rows import is_read_or_refused, quiet, values
 
 from trueup.errors import InputError
 from trueup.feedback.containers import load, opened, rows_of
 from trueup.feedback.read import read_feedback
 
+pytestmark = pytest.mark.usefixtures("here")
+
 Write = Callable[..., Path]
 
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder of its own, so that errors name plain files."""
-    monkeypatch.chdir(tmp_path)
 
 
 def packed(table: pa.Table, **options: object) -> bytes:
@@ -40,21 +37,16 @@ def packed(table: pa.Table, **options: object) -> bytes:
     return out.getvalue()
 
 
-def values(raw: bytes, name: str = "a.parquet") -> list[object]:
+def contents(raw: bytes, name: str = "a.parquet") -> list[object]:
     """Content of every row, after a look at their numbers; a bad row raises."""
-    Path(name).write_bytes(raw)
-    found: list[object] = []
-    for number, row in enumerate(rows_of(load(name)), start=1):
-        if row.error:
-            raise InputError(row.error)
-        assert row.number == number
-        found.append(row.value)
-    return found
+    found = values(raw, name)
+    assert [number for number, _ in found] == list(range(1, len(found) + 1))
+    return [value for _, value in found]
 
 
 def one(kind: pa.DataType, value: object) -> object:
     """What a value of an Arrow type becomes."""
-    (row,) = values(packed(pa.table({"a": pa.array([value], kind)})))
+    (row,) = contents(packed(pa.table({"a": pa.array([value], kind)})))
     assert isinstance(row, dict)
     return row["a"]
 
@@ -65,7 +57,7 @@ def test_rows_are_what_they_are_in_json(write: Write, options: dict[str, object]
         {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1.5, "score_rejected": None},
         {"prompt": "q", "chosen": "c", "rejected": "d", "score_chosen": 3.0, "score_rejected": -2.0},
     ]
-    assert values(packed(pa.Table.from_pylist(found), **options)) == found
+    assert contents(packed(pa.Table.from_pylist(found), **options)) == found
     write(*found, name="a.jsonl")
     by_table, by_json = (read_feedback([name]) for name in ("a.parquet", "a.jsonl"))
     assert [(o.prompt.content, o.responses, o.comparisons) for o in by_table.examples] == [
@@ -77,7 +69,9 @@ def test_rows_are_what_they_are_in_json(write: Write, options: dict[str, object]
 
 def test_the_content_tells_not_the_name(tmp_path: Path) -> None:
     raw = packed(pa.table({"a": [1]}))
-    assert values(raw, "a.jsonl") == values(raw, "a.csv") == values(gzip.compress(raw), "b") == [{"a": 1}]
+    assert (
+        contents(raw, "a.jsonl") == contents(raw, "a.csv") == contents(gzip.compress(raw), "b") == [{"a": 1}]
+    )
     assert load("b").sha256 == hashlib.sha256(Path("b").read_bytes()).hexdigest()
     assert opened("a.csv").sha256() == hashlib.sha256(raw).hexdigest()
 
@@ -106,7 +100,7 @@ def test_nested_values() -> None:
     assert one(pa.large_list(pa.list_(pa.int8())), [[1], [], None]) == [[1], [], None]
     assert one(pa.map_(pa.string(), pa.int8()), [("x", 1), ("y", None)]) == {"x": 1, "y": None}
     kinds = pa.DictionaryArray.from_arrays([0, None, 0], pa.array([decimal.Decimal("1.5")]))
-    assert values(packed(pa.table({"a": kinds}))) == [{"a": 1.5}, {"a": None}, {"a": 1.5}]
+    assert contents(packed(pa.table({"a": kinds}))) == [{"a": 1.5}, {"a": None}, {"a": 1.5}]
 
 
 def test_a_column_of_json() -> None:
@@ -115,7 +109,7 @@ def test_a_column_of_json() -> None:
     def column(*texts: str) -> bytes:
         return packed(pa.table({"a": pa.ExtensionArray.from_storage(kind, pa.array(texts))}))
 
-    assert values(column(' {"x": [1, null]} ', '"y"')) == [{"a": {"x": [1, None]}}, {"a": "y"}]
+    assert contents(column(' {"x": [1, null]} ', '"y"')) == [{"a": {"x": [1, None]}}, {"a": "y"}]
     for text, message in {
         "{": "^a.parquet:2: a column holds JSON that is not sound: expecting property name",
         "1 2": "^a.parquet:2: a column holds JSON that is not sound: more text after the end",
@@ -123,7 +117,7 @@ def test_a_column_of_json() -> None:
         "[NaN]": r"^a.parquet:2: a\[0\]: found nan; numbers must be finite",
     }.items():
         with pytest.raises(InputError, match=message):
-            values(column("1", text))
+            contents(column("1", text))
 
 
 def test_messages_keep_only_what_they_say(write: Write) -> None:
@@ -156,7 +150,7 @@ BAD_VALUES = {
 def test_a_bad_value_spoils_its_row_alone(kind: pa.DataType, value: object, message: str) -> None:
     raw = packed(pa.table({"a": pa.array([None, value, None], kind)}))
     with pytest.raises(InputError, match=f"^a.parquet:2: {message}") as caught:
-        values(raw)
+        contents(raw)
     assert "\n" not in str(caught.value)
     assert [not row.error for row in rows_of(load("a.parquet"))] == [True, False, True]
 
@@ -166,7 +160,7 @@ def test_text_that_is_not_utf_8_spoils_its_row_alone() -> None:
         3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffb")
     )
     with pytest.raises(InputError, match=r"^a.parquet:2: the row cannot be read: .*utf-8"):
-        values(packed(pa.table({"a": texts})))
+        contents(packed(pa.table({"a": texts})))
     assert [row.number for row in rows_of(load("a.parquet")) if not row.error] == [1, 3]
 
 
@@ -185,7 +179,7 @@ def test_bad_rows_may_be_skipped() -> None:
 
 def test_an_empty_file() -> None:
     with pytest.raises(InputError, match=r"^a.parquet: the file holds no rows$"):
-        values(packed(pa.table({"prompt": pa.array([], pa.string())})))
+        contents(packed(pa.table({"prompt": pa.array([], pa.string())})))
 
 
 def test_columns_of_one_name() -> None:
@@ -193,7 +187,7 @@ def test_columns_of_one_name() -> None:
     with pytest.raises(
         InputError, match=r"^a.parquet: the column 'prompt' stands twice; rename or leave out"
     ):
-        values(packed(table))
+        contents(packed(table))
 
 
 def test_every_cut_is_found() -> None:
@@ -202,7 +196,7 @@ def test_every_cut_is_found() -> None:
         with pytest.raises(
             InputError, match=r"^a.parquet: the Parquet file is cut short: copy or download it again$"
         ):
-            values(raw[:end])
+            contents(raw[:end])
 
 
 def test_a_damaged_footer() -> None:
@@ -210,7 +204,7 @@ def test_a_damaged_footer() -> None:
     with pytest.raises(
         InputError, match=r"^a.parquet: the Parquet file is damaged \(.*\); copy or download"
     ) as caught:
-        values(raw[:-8] + b"\xff\xff\xff\x7fPAR1")
+        contents(raw[:-8] + b"\xff\xff\xff\x7fPAR1")
     assert "\n" not in str(caught.value)
 
 
@@ -224,7 +218,7 @@ def test_checksums_are_looked_at() -> None:
     )
     at = raw.index(b"a red fox")
     with pytest.raises(InputError, match=r"^a.parquet: the Parquet file is damaged \(.*(CRC|checksum)"):
-        values(raw[:at] + b"a bad fox" + raw[at + 9 :])
+        contents(raw[:at] + b"a bad fox" + raw[at + 9 :])
 
 
 def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +229,9 @@ def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         match=r"^a.parquet: reading this needs the package pyarrow, which is not installed; "
         r"pip install 'trueup\[data\]'$",
     ):
-        values(raw)
+        contents(raw)
 
 
-quiet = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 json_values = st.recursive(
     st.none()
     | st.booleans()
@@ -267,10 +260,7 @@ def test_any_rows_whole_or_damaged(found: list[dict[str, object]], data: st.Data
     for place, byte in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=3)):
         raw[place] = byte
     Path("a.parquet").write_bytes(raw[: data.draw(places | st.just(len(raw)))])
-    try:
-        read_feedback(["a.parquet"], skip_bad=1)
-    except InputError as error:
-        assert len(str(error).splitlines()) == 1, str(error)
+    is_read_or_refused("a.parquet")
 
 
 @quiet
@@ -291,7 +281,7 @@ def test_rows_come_back_as_they_were_written(found: list[dict[str, object]]) -> 
     schema = pa.schema(
         [("prompt", pa.string()), ("scores", pa.list_(pa.float64())), ("turns", pa.list_(turn))]
     )
-    assert values(packed(pa.Table.from_pylist(found, schema))) == found
+    assert contents(packed(pa.Table.from_pylist(found, schema))) == found
 
 
 class TestSaved:

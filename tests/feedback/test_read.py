@@ -15,18 +15,14 @@ from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Origin
 from trueup.feedback.viewed import Counts
 
+pytestmark = pytest.mark.usefixtures("here")
+
 Write = Callable[..., Path]
 
 PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
 DEMONSTRATION = {"prompt": "p", "completion": "a"}
 RANKING = {"query": "p", "responses": ["a", "b", "c"], "scores": [2, 1, 1]}
 POINT = {"prompt": "p", "completion": "a", "label": False}
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a folder of its own, so that reports name plain files."""
-    monkeypatch.chdir(tmp_path)
 
 
 def test_files_of_different_kinds_in_one_call(write: Write) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from trueup.errors import InputError
-from trueup.feedback import views
-from trueup.feedback.canonical import example_to_row, write_examples
-from trueup.feedback.groups import Group
+from trueup.feedback.canonical import example_to_row
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
 
@@ -58,28 +56,6 @@ def test_no_tools_are_no_tools(convert: Convert, row: dict[str, Any], nothing: o
 def test_tools_are_not_reported_as_an_unused_key(write: Write) -> None:
     (report,) = read_feedback([write({**ROWS["pairs"], "tools": [ADD]})]).files
     assert report.unused_keys == {}
-
-
-def test_tools_survive_the_canonical_form(write: Write, tmp_path: Path) -> None:
-    (example,) = read_feedback([write({**ROWS["canonical"], "tools": [ADD]})]).examples
-    assert example_to_row(example)["tools"] == [ADD]
-    write_examples(tmp_path / "again.jsonl", [example])
-    (again,) = read_feedback([tmp_path / "again.jsonl"]).examples
-    assert (again.prompt.key, again.responses) == (example.prompt.key, example.responses)
-
-
-@pytest.mark.parametrize("view", [views.pairs, views.rankings, views.points, views.demonstrations])
-def test_views_pass_tools_on(convert: Convert, view: Callable[[Example], object]) -> None:
-    group = view(convert(**ROWS["canonical"], tools=[ADD]))
-    assert isinstance(group, Group)
-    assert group.prompt.tools == (ADD,)
-
-
-def test_the_view_of_pairs_with_a_demonstration_passes_tools_on(convert: Convert) -> None:
-    row = {**ROWS["canonical"], "responses": [{"content": "4", "demonstration": True}, {"content": "5"}]}
-    group = views.pairs_with_demonstration(convert(**row, tools=[ADD]))
-    assert isinstance(group, Group)
-    assert group.prompt.tools == (ADD,)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from trueup.display import collected
 from trueup.errors import InputError
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.problems import Severity
-from trueup.inspection.unread import kind_of_key
 from trueup.sources.by_name import examples_named
 
 SOUND = {
@@ -243,25 +242,6 @@ def test_every_run_says_that_scores_contradict(tmp_path: Path) -> None:
     with collected() as said:
         examples_named([str(file)])
     assert said[1:] == [f"{file}: the scores or labels of 2 rows (rows 7, 8) contradict their comparison"]
-
-
-KEYS = {
-    "unused-request-key": ("system_prompt", "history", "Question", "userInput", "images"),
-    "unused-judgement-key": (
-        "score_chosen",
-        "chosen_score",
-        "Rating",
-        "meanRewards",
-        "rank_1",
-        "score_ratio",
-    ),
-    "unused-key": ("prompt_id", "score_source", "input_length", "model", "id", "", "7", "chosen_model", "b"),
-}
-
-
-@pytest.mark.parametrize("kind", KEYS)
-def test_what_a_key_was_meant_to_say(kind: str) -> None:
-    assert {key: kind_of_key(key).name for key in KEYS[kind]} == dict.fromkeys(KEYS[kind], kind)
 
 
 def test_unused_keys_are_found_by_kind_with_their_rows(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Characters that a tokenizer drops are found; what normalisers change in form only is not."""
+"""What rows say and nobody reads: keys without a meaning, keys that a template leaves out, dropped characters."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trueup.inspection.encoded import Coding, load_coding
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.unread import dropped, excerpt
+from trueup.inspection.unread import TRIES, dropped, excerpt, kind_of_key
 
 
 def coding_of(tokenizer: Any, folder: Path) -> Coding:
@@ -165,3 +165,69 @@ def test_real_text(shared: Callable[[str], Path]) -> None:
             assert example.origin is not None
             expected.append(example.origin.row)
     assert len(expected) > 100 and set(expected) <= set(rows)
+
+
+KEYS = {
+    "unused-request-key": ("system_prompt", "history", "Question", "userInput", "images"),
+    "unused-judgement-key": (
+        "score_chosen",
+        "chosen_score",
+        "Rating",
+        "meanRewards",
+        "rank_1",
+        "score_ratio",
+    ),
+    "unused-key": ("prompt_id", "score_source", "input_length", "model", "id", "", "7", "chosen_model", "b"),
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_what_a_key_was_meant_to_say(kind: str) -> None:
+    assert {key: kind_of_key(key).name for key in KEYS[kind]} == dict.fromkeys(KEYS[kind], kind)
+
+
+PLAIN = "<bos>" + CHATML.replace("<|im_end|>", "<eos>")
+NAMED = PLAIN.replace("{{ m.role }}", "{{ m.role }}{{ m.name or '' }}")
+
+
+def talk(asked: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": "ask", **asked}],
+        "completion": [{"role": "assistant", "content": "it is", **answered}],
+    }
+
+
+def unused(folder: Path, template: str, rows: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
+    coding = coding_of(char_tokenizer(chat_template=template), folder)
+    inspection = inspect([str(write(folder / "a.jsonl", rows))], coding=coding, show=0)
+    return {
+        one.what.partition("the key ")[2].partition(" ")[0]: tuple(
+            row for rows in one.rows.values() for row in rows
+        )
+        for one in inspection.problems
+        if one.kind == "unused-message-key"
+    }
+
+
+ROWS = [
+    talk({}, {}),
+    talk({"name": "ann"}, {"reasoning_content": "let me see"}),
+    talk({"name": "bo"}, {"reasoning_content": ""}),
+    talk({}, {"reasoning_content": "well", "loss": True}),
+]
+
+
+def test_keys_that_a_template_leaves_out(tmp_path: Path) -> None:
+    assert NAMED != PLAIN
+    assert unused(tmp_path / "a", PLAIN, ROWS) == {"name": (2, 3), "reasoning_content": (2, 4)}
+    assert unused(tmp_path / "b", NAMED, ROWS) == {"reasoning_content": (2, 4)}
+
+
+def test_a_key_that_is_used_late_is_used(tmp_path: Path) -> None:
+    late = PLAIN.replace(
+        "{{ m.content }}",
+        "{{ m.content }}{{ m.mood if m.mood == 'odd' }}",
+    )
+    assert late != PLAIN
+    rows = [talk({"mood": "calm"}, {})] * (TRIES - 1) + [talk({"mood": "odd"}, {})]
+    assert unused(tmp_path, late, rows) == {}
