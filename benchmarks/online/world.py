@@ -39,7 +39,7 @@ ONLINE = {
     "sampler.responses": 2, "sampler.temperature": 1.0, "sampler.max_new_tokens": 40,
 }  # fmt: skip
 
-Made = tuple[Method[Any, Any, Any], Mapping[str, Any]]
+Made = tuple[Method, Mapping[str, Any]]
 """A method, and the settings that say where its feedback is from."""
 
 

@@ -22,7 +22,7 @@ __all__ = ["__version__", "methods", "train"]
 
 
 def train(
-    method: Method[Any, Any, Any],
+    method: Method,
     *,
     model: str | Path,
     data: str | Path | Sequence[str | Path] | None = None,

@@ -26,9 +26,7 @@ from trueup.training.step import needs_mismatched
 TOKENIZER = char_tokenizer()
 
 
-def method_groups(
-    name: str, folder: Path, count: int = 6
-) -> tuple[Method[Any, Any, Any], list[TokenGroup[Any]]]:
+def method_groups(name: str, folder: Path, count: int = 6) -> tuple[Method, list[TokenGroup[Any]]]:
     """A method with its default settings, and groups of the feedback that suits it."""
     method = METHODS[name].build()
     examples = read_feedback([write_feedback(folder, count)[KIND[name]]]).examples
@@ -46,7 +44,7 @@ def method_groups(
     return method, groups
 
 
-def policy_for(method: Method[Any, Any, Any], double: bool = False) -> Any:
+def policy_for(method: Method, double: bool = False) -> Any:
     """A toy policy of which the method reads what it needs: log-probabilities, values or scores."""
     if method.output != "scores":
         return text_policy(double)
@@ -62,9 +60,7 @@ def policy_for(method: Method[Any, Any, Any], double: bool = False) -> Any:
     return RewardModel(network.double().train() if double else network.train())
 
 
-def cut_into(
-    method: Method[Any, Any, Any], groups: list[TokenGroup[Any]], sizes: list[int]
-) -> list[Batch[Any]]:
+def cut_into(method: Method, groups: list[TokenGroup[Any]], sizes: list[int]) -> list[Batch[Any]]:
     """Micro-batches of so many groups each, in order."""
     assert sum(sizes) == len(groups)
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
@@ -74,9 +70,7 @@ def cut_into(
     ]
 
 
-def mismatched_of(
-    method: Method[Any, Any, Any], groups: list[TokenGroup[Any]], sizes: list[int]
-) -> list[Batch[Any]]:
+def mismatched_of(method: Method, groups: list[TokenGroup[Any]], sizes: list[int]) -> list[Batch[Any]]:
     """Micro-batches of so many prompts each with the responses to the next one, for methods that ask for them."""
     if not needs_mismatched(method):
         return []

@@ -43,9 +43,7 @@ def write(policy: CausalModel, responses: int, generator: torch.Generator) -> li
     return groups
 
 
-def train(
-    method: Method[Any, Any, Any], *, responses: int, passes: int, rounds: int
-) -> tuple[float, float, list[Any]]:
+def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[float, float, list[Any]]:
     """Expected reward before and after, and the metrics of every round."""
     policy = CausalModel(toy_network(num_hidden_layers=1))
     with torch.no_grad():
@@ -80,7 +78,7 @@ def train(
     ],
     ids=["ppo", "reinforce", "rloo"],
 )
-def test_reward_rises(method: Method[Any, Any, Any], responses: int, passes: int) -> None:
+def test_reward_rises(method: Method, responses: int, passes: int) -> None:
     """From chance, 0, towards 1, the reward of the best token, in 75 steps."""
     before, after, told = train(method, responses=responses, passes=passes, rounds=75 // passes)
     assert abs(before) < 0.2

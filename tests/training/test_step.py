@@ -35,7 +35,7 @@ CUTS = ([6], [1, 5], [3, 2, 1], [1] * 6)
 def take_step(
     policy: CausalModel,
     reference: Reference,
-    method: Method[Any, Any, Any],
+    method: Method,
     batches: list[Batch[Any]],
     **more: Any,
 ) -> dict[str, float]:
@@ -43,7 +43,7 @@ def take_step(
     return train_step(policy, reference, method, batches, optimizer, step=1, learning_rate=1e-2, **more)
 
 
-def reference_of(method: Method[Any, Any, Any], policy: CausalModel) -> Reference:
+def reference_of(method: Method, policy: CausalModel) -> Reference:
     """A frozen one, of other weights than the policy's: at equal weights every log-ratio would be 0."""
     if isinstance(method.reference, NoReference):
         return NullReference()
@@ -92,7 +92,7 @@ def test_a_step_does_not_depend_on_the_order_of_its_groups(name: str, tmp_path: 
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-8)  # as above
 
 
-def spoiled(method: Method[Any, Any, Any], row: int, value: float) -> Method[Any, Any, Any]:
+def spoiled(method: Method, row: int, value: float) -> Method:
     """The method with the loss of one row replaced, in the micro-batches that have as many."""
 
     def objective(policy: LogProbs, reference: Any, index: Any, *measured: Any) -> Loss:

@@ -50,7 +50,7 @@ class Captured:
         }
 
 
-def of_rankings(folder: Path, **settings: Any) -> tuple[Method[Any, Any, Any], list[TokenGroup[Any]]]:
+def of_rankings(folder: Path, **settings: Any) -> tuple[Method, list[TokenGroup[Any]]]:
     """RWR and its groups: three responses to each prompt, with scores 0.5, 1 and 0."""
     method = METHODS["rwr"].build(**settings)
     examples = read_feedback([write_feedback(folder, COUNT)["rankings"]]).examples

@@ -161,8 +161,8 @@ class Encoder:
         """The ids a policy wrote, all of them scored; None where they are not known or say something else here."""
         if not tokens:
             return None
-        said = response if isinstance(response, str) else _one_turn(response)
-        if said is not None and max(tokens) < len(self.tokenizer) and self.text(tokens) == said:
+        text = response if isinstance(response, str) else _one_turn(response)
+        if text is not None and max(tokens) < len(self.tokenizer) and self.text(tokens) == text:
             return list(tokens), [True] * len(tokens)
         notes.add(
             "token ids that stand with responses say something else in this tokenizer; their text was encoded"

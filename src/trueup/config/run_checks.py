@@ -130,7 +130,7 @@ def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
         )
 
 
-def refuse_annotator(settings: RunSettings, method: Method[Any, Any, Any]) -> None:
+def refuse_annotator(settings: RunSettings, method: Method) -> None:
     """Refuse an annotator of whose judgements the method can use none, tried out on an example.
 
     Raises:
@@ -155,7 +155,7 @@ def as_judged(gives: str) -> Iterator[Example]:
         yield Example(Prompt("a"), (Response("b", score=better), Response("c", score=worse)))
 
 
-def _reason(example: Example, method: Method[Any, Any, Any]) -> str | None:
+def _reason(example: Example, method: Method) -> str | None:
     """Why the example is left out; None where it is used, or that depends on what other examples say."""
     try:
         rewritten = fit_all(method.transforms, [example]).rewrite([example])

@@ -36,7 +36,7 @@ HELD_OUT = 512
 class Entry:
     """One row of the demo's table."""
 
-    method: Callable[[], Method[Any, Any, Any]]
+    method: Callable[[], Method]
     feedback: tuple[str, ...]
     """Names of files made by `write_feedback`; none for what gathers its own while it trains."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -12,9 +12,10 @@ import inspect
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
+from typing_extensions import TypeVar
 
 from trueup.feedback.groups import View
 from trueup.feedback.records import Example
@@ -36,11 +37,11 @@ Beta = Annotated[
 ]
 """A finite number greater than 0."""
 
-R = TypeVar("R")
+R = TypeVar("R", default=Any)
 R_contra = TypeVar("R_contra", contravariant=True)
 I_co = TypeVar("I_co", covariant=True)
-Index = TypeVar("Index")
-Ref = TypeVar("Ref")
+Index = TypeVar("Index", default=Any)
+Ref = TypeVar("Ref", default=Any)
 P = ParamSpec("P")
 
 
@@ -53,6 +54,8 @@ class Collate(Protocol[R_contra, I_co]):
 @dataclass(frozen=True)
 class Method(Generic[R, Index, Ref]):
     """What the training loop needs to know of a method.
+
+    Plain `Method` is one of any kind.
 
     Example: `Method(views.pairs, Pairs.collate, partial(dpo, beta=0.1), Frozen())`.
     """
@@ -106,9 +109,9 @@ class MethodInfo:
     """Defaults of run settings (`trueup.settings.run_settings`) that differ for this method, from its paper."""
     trl_loss: str
     """TRL's `loss_type` for the same objective; empty where there is none."""
-    build: Callable[..., Method[Any, Any, Any]]
+    build: Callable[..., Method]
     """The decorated function: settings by keyword, which are validated -> Method."""
-    configure: Callable[[Any], Method[Any, Any, Any]]
+    configure: Callable[[Any], Method]
     """Settings that are typed already -> Method."""
     settings: type[BaseModel]
     """The typed settings, derived from the function's signature."""

@@ -33,7 +33,7 @@ class Result:
 
 
 def train(
-    method: Method[Any, Any, Any],
+    method: Method,
     *,
     model: str | Path,
     data: str | Path | Sequence[str | Path] | None = None,

@@ -37,7 +37,7 @@ class Parts:
     """The rest of a run, as far as its source may need it."""
 
     settings: RunSettings
-    method: Method[Any, Any, Any]
+    method: Method
     policy: CausalModel | RewardModel
     loaded: Loaded
     reference: Reference
@@ -58,7 +58,7 @@ class Data:
     """
 
 
-def read_data(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+def read_data(settings: RunSettings, method: Method) -> Data:
     """Read what a run's examples are, or will be made of, and say what it was taken for.
 
     Raises:
@@ -88,7 +88,7 @@ class Texts:
     preprocessing: Preprocessing
 
 
-def view_all(settings: RunSettings, method: Method[Any, Any, Any], examples: Sequence[Example]) -> Texts:
+def view_all(settings: RunSettings, method: Method, examples: Sequence[Example]) -> Texts:
     """View examples as the method does, a part of them or other data held out, and say what became of them.
 
     Raises:
@@ -163,7 +163,7 @@ def offline_source(texts: Texts, parts: Parts) -> OfflineSource:
     )
 
 
-def batching_of(settings: RunSettings, method: Method[Any, Any, Any], encoder: Encoder) -> Batching:
+def batching_of(settings: RunSettings, method: Method, encoder: Encoder) -> Batching:
     """How steps are cut into micro-batches, with mismatched groups where the method measures something on them."""
     pairing = partial(mismatched, max_length=encoder.limits.max_length) if needs_mismatched(method) else None
     return Batching(method.collate, settings.micro_batch_tokens, pairing)

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -44,7 +43,7 @@ class Run:
 
     policy: StreamModel
     reference: Reference
-    method: Method[Any, Any, Any]
+    method: Method
     source: Source
     optimizer: Optimizer
     learning_rate: Callable[[int], float]

@@ -44,15 +44,13 @@ class Preprocessing:
         prompts: a few of the prompts they were fitted on, as they were given.
     """
 
-    method: Method[Any, Any, Any]
+    method: Method
     settings: RunSettings
     fitted: Fitted
     prompts: Sequence[Prompt] = ()
 
     @classmethod
-    def fit(
-        cls, method: Method[Any, Any, Any], settings: RunSettings, examples: Sequence[Example]
-    ) -> Preprocessing:
+    def fit(cls, method: Method, settings: RunSettings, examples: Sequence[Example]) -> Preprocessing:
         """Fit the transforms of a method to training examples.
 
         Raises:
@@ -177,7 +175,7 @@ def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> l
 class RoundEncoder:
     """Makes of a round's examples what the method trains on; transforms see this round alone."""
 
-    method: Method[Any, Any, Any]
+    method: Method
     settings: RunSettings
     encoder: Encoder
 

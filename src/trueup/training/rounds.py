@@ -47,7 +47,7 @@ CHUNK = 64
 """Prompts sampled and judged before they are written: what a run that is killed may have to do again."""
 
 
-def collected(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+def collected(settings: RunSettings, method: Method) -> Data:
     """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them.
 
     Raises:
@@ -74,7 +74,7 @@ def collected(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
     return Data(fingerprints, source)
 
 
-def online(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+def online(settings: RunSettings, method: Method) -> Data:
     """Prompts whose responses are sampled and judged round by round, while training.
 
     Raises:
@@ -106,7 +106,7 @@ def online(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
     return Data({**fingerprints, **more}, source)
 
 
-def replay(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
+def replay(settings: RunSettings, method: Method) -> Data:
     """The log of an online run: the same rounds in the same order, nothing sampled, nobody asked.
 
     Raises:
@@ -142,9 +142,7 @@ def replay(settings: RunSettings, method: Method[Any, Any, Any]) -> Data:
     return Data({path: digest, **more}, source)
 
 
-def _of_rounds(
-    settings: RunSettings, method: Method[Any, Any, Any], prompts: Sequence[Prompt]
-) -> Preprocessing:
+def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> Preprocessing:
     """Fitted to an example as the run's annotator would judge it, before there are any.
 
     A method that measures something over all examples takes no rounds, so that there is nothing to find but what kind

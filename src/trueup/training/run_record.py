@@ -94,7 +94,7 @@ def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
             )
 
 
-def warn_of_departures(log: Path, settings: RunSettings, method: Method[Any, Any, Any]) -> None:
+def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None:
     """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
     try:
         began = load_run(log.parent)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import torch
 import yaml
@@ -37,7 +36,7 @@ class Session:
 
     def __init__(self, resolved: Resolved, folder: RunFolder) -> None:
         self.resolved, self.settings, self.folder = resolved, resolved.settings, folder
-        self.method: Method[Any, Any, Any] = resolved.info.configure(resolved.method_settings)
+        self.method: Method = resolved.info.configure(resolved.method_settings)
 
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
         """Train to the end; the number of steps and the last metrics."""

@@ -51,7 +51,7 @@ ROUNDING = 1e-4
 
 def load_parts(
     resolved: Resolved,
-    method: Method[Any, Any, Any],
+    method: Method,
     folder: RunFolder,
     fingerprints: Mapping[str, str],
     *,
@@ -243,9 +243,7 @@ def choose_attention(
         logger.warning(check.message)
 
 
-def make_reference(
-    method: Method[Any, Any, Any], settings: RunSettings, policy: StreamModel, loaded: Loaded
-) -> Reference:
+def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: Loaded) -> Reference:
     """What the policy is measured against, by the objective or by the penalty in the reward."""
     choice = method.reference
     if settings.reward_kl and isinstance(choice, NoReference):

@@ -162,13 +162,13 @@ class Rows:
         return log_probs, reference
 
 
-def objective_of(method: Method[Any, Any, Any], rows: Rows) -> Objective:
+def objective_of(method: Method, rows: Rows) -> Objective:
     """The method's objective for one step, with what it measures over the step already in it."""
     objective = method.objective
     return objective.given(rows) if isinstance(objective, StepObjective) else objective
 
 
-def needs_mismatched(method: Method[Any, Any, Any]) -> bool:
+def needs_mismatched(method: Method) -> bool:
     """Whether a method measures something on prompts with responses to other prompts."""
     return isinstance(method.objective, StepObjective) and method.objective.measurement.needs_mismatched
 
@@ -196,7 +196,7 @@ def forward(
 def train_step(
     policy: StreamModel,
     reference: Reference,
-    method: Method[Any, Any, Any],
+    method: Method,
     batches: Sequence[Batch[Any]],
     optimizer: Optimizer,
     *,
@@ -250,7 +250,7 @@ def train_step(
 def evaluate(
     policy: StreamModel,
     reference: Reference,
-    method: Method[Any, Any, Any],
+    method: Method,
     batches: Sequence[Batch[Any]],
     step: int,
     *,
