@@ -19,7 +19,7 @@ from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.shown import show_example, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
-from trueup.training.preprocess import tokens_of
+from trueup.training.data import tokens_of
 
 SOUND = [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)]
 CHAT = [

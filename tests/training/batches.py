@@ -20,7 +20,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
 from trueup.references.model_copy import ModelCopy
 from trueup.sources.rollouts import Advantages
-from trueup.training.preprocess import tokens_of
+from trueup.training.data import tokens_of
 from trueup.training.step import needs_mismatched
 
 TOKENIZER = char_tokenizer()

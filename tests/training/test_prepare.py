@@ -13,7 +13,7 @@ from trueup.display import collected
 from trueup.errors import InputError, Stopped
 from trueup.feedback.groups import DemonstrationRelation, Group
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.training.preprocess import tokens_of
+from trueup.training.data import tokens_of
 
 TOKENIZER = char_tokenizer()
 END = TOKENIZER.eos_token_id

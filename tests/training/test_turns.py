@@ -12,8 +12,7 @@ from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.sources.by_name import examples_named
-from trueup.training.data import Texts, view_all
-from trueup.training.preprocess import refuse_hidden
+from trueup.training.data import Texts, refuse_hidden, view_all
 
 
 def turn(role: str, content: str) -> dict[str, str]:

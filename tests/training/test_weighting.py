@@ -23,7 +23,7 @@ from trueup.feedback.viewed import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.references.reference import NullReference
-from trueup.training.preprocess import tokens_of
+from trueup.training.data import tokens_of
 from trueup.training.step import train_step
 
 COUNT = 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,12 @@ from trueup.feedback.canonical import example_to_row
 from trueup.feedback.read import Prompts, distinct, of_examples, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings.annotator_settings import AnnotatorChoice
-from trueup.words import counted
+from trueup.words import counted, listed
 
 if TYPE_CHECKING:
     from trueup.annotators.annotator import Annotator
+
+logger = logging.getLogger(__name__)
 
 WORLD = "world:"
 
@@ -146,6 +149,25 @@ def overlap(training: Sequence[Example], evaluation: Sequence[Example]) -> list[
     """The evaluation examples whose prompt is also in the training data."""
     known = {example.prompt.key for example in training}
     return [example for example in evaluation if example.prompt.key in known]
+
+
+def check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> None:
+    """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed.
+
+    Raises:
+        InputError: there are some, and they are not allowed.
+    """
+    shared = overlap(training, held_out)
+    if not shared:
+        return
+    where = listed([str(example.origin) for example in shared if example.origin])
+    found = f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on ({where})"
+    if not allowed:
+        raise InputError(
+            f"{found}; what is measured on them says little of new prompts. Leave them out of one side, or allow it "
+            "with --allow-overlap"
+        )
+    logger.warning(f"{found}; what is measured on them says little of new prompts")
 
 
 def model_named(name: str) -> str:

@@ -1,7 +1,5 @@
 """One round of online feedback: responses sampled, made distinct, judged, and counted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean

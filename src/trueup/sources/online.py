@@ -1,7 +1,5 @@
 """Feedback gathered while training, round by round, or read from the log of a run that gathered it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

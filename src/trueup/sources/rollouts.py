@@ -3,8 +3,6 @@
 Shape suffixes: N rows (responses), S scored tokens of all rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import fmean

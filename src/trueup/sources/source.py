@@ -5,8 +5,6 @@ function of the seed alone, and a step's batches one of the seed and the step: t
 resumes at a step, not at a file position.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence

@@ -6,8 +6,6 @@ under the final name whose manifest holds is whole. What the manifest does not n
 nothing is ever unpickled.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,35 +1,253 @@
-"""What a run learns from: read before a model is loaded, and made into a source once it is there."""
+"""What a run learns from: read before a model is loaded, made into token groups and a source once it is there.
 
-from __future__ import annotations
+There is one way from examples to token groups, for offline, sampled, replayed and held-out examples: `Preprocessing`.
+Transforms are fitted, and what they found is kept: it rewrites whatever comes this way later, and what they wrote into
+the prompts goes with the model. The view makes groups of text, which no model is needed for; the encoder makes
+tokens of them.
+"""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from trueup import display
-from trueup.batch.encode import Encoder
+from trueup import display, stop
+from trueup.batch.condition_check import check_condition
+from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback.groups import Group
-from trueup.feedback.records import Example
-from trueup.feedback.viewed import apply
+from trueup.feedback.condition import Condition
+from trueup.feedback.groups import Discarded, Group
+from trueup.feedback.records import Example, Origin, Prompt
+from trueup.feedback.transforms.transform import Fitted, fit_all
+from trueup.feedback.turns import turns_in_loss
+from trueup.feedback.viewed import Viewed, apply, look
 from trueup.methods.method import Method
+from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded
 from trueup.models.reward import RewardModel
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import examples_named, overlap, split
+from trueup.sources.by_name import check_overlap, examples_named, split
 from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
-from trueup.training.preprocess import Preprocessing, tokens_of
 from trueup.training.step import needs_mismatched
 from trueup.words import listed
 
-logger = logging.getLogger(__name__)
+SHOWN_TO_CHECK = 8
+"""Prompts on which it is checked that a condition is not glued to what stands beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """A method's way from examples to groups, with its transforms fitted.
+
+    Args:
+        settings: the run's.
+        fitted: the method's transforms.
+        prompts: a few of the prompts they were fitted on, as they were given.
+    """
+
+    method: Method
+    settings: RunSettings
+    fitted: Fitted
+    prompts: Sequence[Prompt] = ()
+
+    @classmethod
+    def fit(cls, method: Method, settings: RunSettings, examples: Sequence[Example]) -> "Preprocessing":
+        """Fit the transforms of a method to training examples.
+
+        Raises:
+            InputError: the examples do not hold what a transform needs.
+        """
+        fitted = fit_all(method.transforms, examples)
+        return cls(method, settings, fitted, [example.prompt for example in examples[:SHOWN_TO_CHECK]])
+
+    def rewrite(self, examples: Sequence[Example], *, tell: bool = False) -> tuple[Example, ...]:
+        """Examples, training or held out, as the view is shown them.
+
+        Args:
+            tell: say which turns are learned.
+        """
+        # The turns come after the transforms: two conversations that only begin alike are not one prompt.
+        return turns_in_loss(self.fitted.rewrite(examples), self.settings.turns, tell=tell)
+
+    def view(self, examples: Sequence[Example]) -> Viewed[Any]:
+        """The groups of text that the method makes of examples; maybe none."""
+        return look(self.method.view, self.rewrite(examples))
+
+    def encoder(self, loaded: Loaded) -> Encoder:
+        """What makes tokens of the groups; prompts get the model's own condition unless the method wrote another.
+
+        Raises:
+            InputError: a condition would be cut off, or read differently than it was written.
+        """
+        written = self.fitted.condition
+        if written is None:
+            return asking_encoder(loaded, self.settings)
+        refuse_hidden(written, self.settings)
+        check_condition(written, loaded.tokenizer, self.prompts)
+        return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits_of(loaded, self.settings))
+
+
+def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
+    """As the model is asked: with its own condition, if it has one.
+
+    Raises:
+        InputError: the condition would be cut off.
+    """
+    refuse_hidden(loaded.condition, settings)
+    limits = limits_of(loaded, settings)
+    return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=loaded.condition)
+
+
+@dataclass(slots=True)
+class Tokenized:
+    """Groups as tokens, and what happened on the way."""
+
+    groups: list[TokenGroup[Any]] = field(default_factory=list)
+    dropped: dict[str, list[Origin | None]] = field(default_factory=dict)
+    """Why groups were left out -> where they came from."""
+    responses: int = 0
+    responses_cut: int = 0
+    """Responses that lost their end."""
+    prompts_cut: int = 0
+    notes: dict[str, None] = field(default_factory=dict)
+    """What the user should know of the groups, each once, in order."""
+
+
+def tokenize(groups: Iterable[Group[Any]], encoder: Encoder) -> Tokenized:
+    """Encode groups, counting what is cut or left out.
+
+    Raises:
+        InputError: a group cannot be expressed.
+        Stopped: the user asked to stop.
+    """
+    made = Tokenized()
+    for group in groups:
+        stop.check()
+        try:
+            encoded = encoder.encode(group)
+        except InputError as error:
+            raise InputError(f"{group.origin}: {error}" if group.origin else str(error)) from error
+        if isinstance(encoded, Discarded):
+            made.dropped.setdefault(encoded.reason, []).append(encoded.origin)
+            continue
+        made.groups.append(encoded.tokens)
+        made.responses += len(group.responses)
+        made.prompts_cut += encoded.prompt_cut
+        made.responses_cut += encoded.responses_cut
+        made.notes.update(dict.fromkeys(sorted(encoded.notes)))
+    return made
+
+
+def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> list[TokenGroup[Any]]:
+    """As `tokenize`, for a whole data set: what was cut or left out is told.
+
+    Args:
+        what: names the data in messages: `training` or `evaluation`.
+
+    Raises:
+        InputError: a group cannot be expressed, or none is left.
+    """
+    made = tokenize(groups, encoder)
+    limits = encoder.limits
+    lines = [f"{what} data left out: {reason}, {_rows(origins)}" for reason, origins in made.dropped.items()]
+    if not made.groups:
+        raise InputError(
+            f"nothing of the {what} data is left to train on: {'; '.join(lines)}. Raise --max-length, or set "
+            "--max-prompt-length so that long prompts lose their beginning"
+        )
+    if made.dropped and limits.max_prompt_length is None:
+        lines.append("long prompts can be kept, without their beginning, by --max-prompt-length")
+    if made.responses_cut:
+        lines.append(
+            f"{what} data: {made.responses_cut} of {made.responses} responses lost their end to max_length "
+            f"{limits.max_length} (no end of sequence is put there)"
+        )
+    if made.prompts_cut:
+        lines.append(
+            f"{what} data: {made.prompts_cut} of {len(made.groups)} prompts lost their beginning to max_prompt_length "
+            f"{limits.max_prompt_length}"
+        )
+    for line in (*lines, *(f"note: {note}" for note in made.notes)):
+        data_logger.info(line)
+    return made.groups
+
+
+@dataclass(frozen=True, slots=True)
+class RoundEncoder:
+    """Makes of a round's examples what the method trains on; transforms see this round alone."""
+
+    method: Method
+    settings: RunSettings
+    encoder: Encoder
+
+    def __call__(self, examples: Sequence[Example]) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
+        if not examples:
+            return [], {}
+        viewed = Preprocessing.fit(self.method, self.settings, examples).view(examples)
+        made = tokenize(viewed.groups, self.encoder)
+        lost = {
+            "online/not_used": sum(map(len, viewed.discarded.values())),
+            "online/too_long": sum(map(len, made.dropped.values())),
+            "online/cut": made.responses_cut,
+        }
+        return made.groups, {name: float(count) for name, count in lost.items() if count}
+
+    def condition(self, examples: Sequence[Example]) -> Condition | None:
+        """What was written into the prompts of a run that learned from these examples."""
+        if not examples:
+            return None
+        return Preprocessing.fit(self.method, self.settings, examples).fitted.condition
+
+
+def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
+    """Refuse a condition that training would not show where it stands when the model is asked.
+
+    Raises:
+        InputError: earlier turns are learned without it, or it is cut off.
+    """
+    if condition and condition.position == "end" and settings.turns == "all":
+        raise InputError(
+            f"turns is all, but the model is asked with the condition {condition.words()!r} after the last message, "
+            "and the earlier turns would be learned without it. Leave turns at last"
+        )
+    if condition and condition.position == "start" and settings.max_prompt_length is not None:
+        raise InputError(
+            f"max_prompt_length {settings.max_prompt_length} cuts the beginning of long prompts, where the condition "
+            f"{condition.words()!r} stands. Put the condition at the end, or leave max_prompt_length out"
+        )
+
+
+def limits_of(loaded: Loaded, settings: RunSettings) -> Limits:
+    """How long sequences may be: as asked for, or what the model was made for where nothing was.
+
+    Raises:
+        InputError: more was asked for than the model was made for.
+    """
+    most = context_length(loaded.network.config)
+    if most is None or settings.max_length <= most:
+        return Limits(settings.max_length, settings.max_prompt_length)
+    if "max_length" in settings.model_fields_set:
+        raise InputError(
+            f"max_length {settings.max_length} is more than the {most} positions {settings.model} was made for. "
+            f"Give --max-length {most} or less"
+        )
+    return Limits(most, settings.max_prompt_length)
+
+
+def _rows(origins: Sequence[Origin | None]) -> str:
+    """`3 examples (a.jsonl rows 1, 5; b.jsonl row 2)`."""
+    files: dict[str, list[str]] = {}
+    for origin in origins:
+        if origin is not None:
+            files.setdefault(origin.file, []).append(str(origin.row))
+    places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
+    count = f"{len(origins)} example{'s' * (len(origins) != 1)}"
+    return f"{count} ({'; '.join(places)})" if places else count
 
 
 @dataclass(frozen=True)
@@ -99,7 +317,7 @@ def view_all(settings: RunSettings, method: Method, examples: Sequence[Example])
     if settings.eval_data:
         other = examples_named(settings.eval_data, skip_bad=settings.skip_bad)
         held_out, fingerprints = other.examples, other.fingerprints
-        _check_overlap(training, held_out, allowed=settings.allow_overlap)
+        check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)
     preprocessing.fitted.log()
     rewritten = preprocessing.rewrite(training, tell=True)
@@ -176,18 +394,3 @@ def _check_prompts_differ(groups: Sequence[TokenGroup[Any]], what: str) -> None:
             f"the {what} data holds one prompt only, but this method measures how likely responses to other prompts "
             "are. Give feedback on at least two prompts, or choose a method that does without (`trueup methods`)"
         )
-
-
-def _check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> None:
-    """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed."""
-    shared = overlap(training, held_out)
-    if not shared:
-        return
-    where = listed([str(example.origin) for example in shared if example.origin])
-    found = f"{len(shared)} of {len(held_out)} evaluation examples have a prompt that is also trained on ({where})"
-    if not allowed:
-        raise InputError(
-            f"{found}; what is measured on them says little of new prompts. Leave them out of one side, or allow it "
-            "with --allow-overlap"
-        )
-    logger.warning(f"{found}; what is measured on them says little of new prompts")

@@ -1,7 +1,5 @@
 """The loop: steps, evaluations, checkpoints. It knows no method and no kind of feedback."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Mapping

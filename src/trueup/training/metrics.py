@@ -1,7 +1,5 @@
 """metrics.jsonl: one line a step, always, and the trackers beside it that may fail without stopping a run."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import json

@@ -5,8 +5,6 @@ model, filter, weight or condition), and of Yuan et al., 2023, https://arxiv.org
 policies, scored, ranked).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -37,9 +35,19 @@ from trueup.sources.log import ReplayedLog, RoundLog, read_log
 from trueup.sources.online import OnlineSource, RoundPlan, Rounds
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
-from trueup.training.data import Data, Parts, batching_of, offline_source, view_all, view_held_out
-from trueup.training.preprocess import Preprocessing, RoundEncoder, asking_encoder, tokens_of
-from trueup.training.run_record import warn_of_departures
+from trueup.training.data import (
+    Data,
+    Parts,
+    Preprocessing,
+    RoundEncoder,
+    asking_encoder,
+    batching_of,
+    offline_source,
+    tokens_of,
+    view_all,
+    view_held_out,
+)
+from trueup.training.folder import warn_of_departures
 
 logger = logging.getLogger(__name__)
 

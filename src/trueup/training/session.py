@@ -1,7 +1,5 @@
 """One sitting of a run: read, build, train, write."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,11 +14,10 @@ from trueup.methods.method import Method
 from trueup.models.load import Loaded
 from trueup.sources.log import EXAMPLES
 from trueup.training.data import read_data
-from trueup.training.export import export
+from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, train
 from trueup.training.metrics import check_installed, open_trackers
-from trueup.training.reward_report import reward_report
 from trueup.training.setup import load_parts, make_run
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,9 @@
 """What a run is made of before its first step: policy, reference, optimizer, and what an earlier sitting saved."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,16 +16,10 @@ from trueup.batch.tokens import TokenGroup
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
 from trueup.methods.method import Method
+from trueup.models import prepare
 from trueup.models.causal import CausalModel, StreamModel
+from trueup.models.identity import model_identity
 from trueup.models.load import Loaded
-from trueup.models.prepare import (
-    SMALL,
-    AdapterSettings,
-    load_policy,
-    load_reward_policy,
-    num_parameters,
-    pick_device,
-)
 from trueup.models.reward import RewardModel
 from trueup.models.selfcheck import check_attention
 from trueup.references.build import build
@@ -36,12 +29,12 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
+from trueup.training import folder as folders
 from trueup.training.data import Parts
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Pace, Run, restore
 from trueup.training.metrics import Metrics
 from trueup.training.optimizer import AdamW, Optimizer, learning_rate
-from trueup.training.run_record import asked_as_begun, record_of, refuse_changed, warn_of_versions
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +61,11 @@ def load_parts(
     settings = resolved.settings
     policy, loaded = make_policy(settings, output=method.output, parts=method.parts)
     if resume:
-        loaded = asked_as_begun(folder.path, loaded)
-    record = record_of(policy, fingerprints, loaded)
+        loaded = replace(loaded, condition=folders.condition_as_begun(folder.path, loaded.condition))
+    record = folders.record_of(model_identity(policy.network), fingerprints, loaded.condition)
     if resume:
-        refuse_changed(folder.path, settings.model, record)
-        warn_of_versions(folder.path, record)
+        folders.refuse_changed(folder.path, settings.model, record)
+        folders.warn_of_versions(folder.path, record)
     threads_for_sampling(policy, settings)
     reference = make_reference(method, settings, policy, loaded)
     return Parts(settings, method, policy, loaded, reference, folder), record
@@ -94,7 +87,7 @@ def make_run(
     settings, policy, folder = parts.settings, parts.policy, parts.folder
     record["tokens_identity"] = source.identity()
     if resume:
-        refuse_changed(folder.path, settings.model, record)
+        folders.refuse_changed(folder.path, settings.model, record)
     saved = checkpoints.load_newest(folder.checkpoints) if resume else None
     choose_threads(policy, source.first_groups(), settings)
     choose_attention(policy, source.first_groups(), settings)
@@ -167,7 +160,7 @@ def make_policy(
         InputError: the model cannot be loaded or adapted as asked, or the device is not there.
     """
     torch.manual_seed(settings.seed)
-    device = pick_device(settings.device)
+    device = prepare.pick_device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
             "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
@@ -184,12 +177,12 @@ def make_policy(
     path = model_named(settings.model)
     policy: CausalModel | RewardModel
     if output == "scores":
-        policy, loaded = load_reward_policy(path, seed=settings.seed, **options)
+        policy, loaded = prepare.load_reward_policy(path, seed=settings.seed, **options)
     else:
-        policy, loaded = load_policy(path, **options)
+        policy, loaded = prepare.load_policy(path, **options)
         if "values" in parts:
             policy.add_value_head()
-    size = num_parameters(policy.network)
+    size = prepare.num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
     logger.info(
         f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
@@ -198,11 +191,11 @@ def make_policy(
     return policy, loaded
 
 
-def _adapter(settings: RunSettings) -> AdapterSettings | None:
+def _adapter(settings: RunSettings) -> prepare.AdapterSettings | None:
     lora = settings.lora
     if lora is None:
         return None
-    return AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
+    return prepare.AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
 
 
 def choose_threads(policy: StreamModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
@@ -211,15 +204,15 @@ def choose_threads(policy: StreamModel, groups: Sequence[TokenGroup[Any]], setti
     Args:
         groups: those of the first step, which stand for all.
     """
-    work = num_parameters(policy.network) * sum(group.num_tokens for group in groups)
-    if settings.threads or (policy.device.type == "cpu" and work < SMALL):
+    work = prepare.num_parameters(policy.network) * sum(group.num_tokens for group in groups)
+    if settings.threads or (policy.device.type == "cpu" and work < prepare.SMALL):
         torch.set_num_threads(settings.threads or 1)
 
 
 def threads_for_sampling(policy: StreamModel, settings: RunSettings) -> None:
     """Set the CPU threads where something is sampled before the first batch is known."""
-    work = num_parameters(policy.network) * settings.micro_batch_tokens
-    if settings.prompts and (settings.threads or (policy.device.type == "cpu" and work < SMALL)):
+    work = prepare.num_parameters(policy.network) * settings.micro_batch_tokens
+    if settings.prompts and (settings.threads or (policy.device.type == "cpu" and work < prepare.SMALL)):
         torch.set_num_threads(settings.threads or 1)
 
 
