@@ -212,16 +212,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
-class Display:
-    """The functions of this module, for what still hands a display down."""
-
-    def say(self, line: str) -> None:
-        logger.info(line)
-
-    def warn(self, line: str) -> None:
-        logger.warning(line)
-
-    track = staticmethod(track)
-    bar = staticmethod(bar)

@@ -12,8 +12,7 @@ from trueup.feedback.records import Prompt
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines.in_process import InProcessSampler
-from trueup.sampling.sampler import Sampler
-from trueup.sampling.weights import SamplingWeights
+from trueup.sampling.sampler import Sampler, SamplingWeights
 
 PROMPTS = [Prompt("abc"), Prompt("hello world")]
 Values = dict[str, torch.Tensor]

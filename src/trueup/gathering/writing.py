@@ -15,7 +15,6 @@ import torch
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
 from trueup.gathering.resumable import Work
 from trueup.model_folder import context_length
@@ -161,8 +160,7 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
     network.eval()
     if device.type == "cpu" and num_parameters(network) * prompts < SMALL:
         torch.set_num_threads(1)
-    positions = context_length(network.config)
-    encoder = _encoder(settings, loaded.tokenizer, loaded.end_ids, positions, loaded.condition)
+    encoder = _encoder(settings, loaded, context_length(network.config))
     model = CausalModel(network, autocast=pick_autocast(settings.precision, device))
     try:
         yield make_engine(settings.sampler, model, encoder, name=name)
@@ -178,7 +176,7 @@ def _server(settings: SampleSettings, name: str) -> Iterator[Sampler]:
     encoder = None
     if settings.model:
         found = _tokenizer(settings, settings.model[0])
-        encoder = _encoder(settings, found.tokenizer, found.end_ids, found.positions, found.condition)
+        encoder = _encoder(settings, found, found.positions)
     yield make_engine(settings.sampler, None, encoder, name=name)
 
 
@@ -191,15 +189,10 @@ def _tokenizer(settings: SampleSettings, name: str) -> Any:
     )
 
 
-def _encoder(
-    settings: SampleSettings,
-    tokenizer: Any,
-    end_ids: Sequence[int],
-    positions: int | None,
-    condition: Condition | None,
-) -> Encoder:
+def _encoder(settings: SampleSettings, of: Any, positions: int | None) -> Encoder:
+    """As a model is asked; `of` is it or its tokenizer, as loaded."""
     limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
-    return Encoder(tokenizer, end_ids=end_ids, limits=limits, condition=condition)
+    return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition)
 
 
 def _vocabulary(tokenizer: Any) -> str:

@@ -8,20 +8,10 @@ from torch import Tensor, nn
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
+from trueup.sampling import sampler
 from trueup.sampling.beam import beam_search
 from trueup.sampling.decoding import BATCH_SIZE, generate
-from trueup.sampling.sampler import (
-    Completion,
-    EncodedPrompt,
-    Sampled,
-    Sampler,
-    StopTexts,
-    encode_prompt,
-    positions_of,
-    response_keys,
-    uniforms,
-)
-from trueup.sampling.weights import SamplingWeights
+from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled, Sampler
 from trueup.settings.gathering_settings import SamplerSettings
 
 BATCH_TOKENS = 32_768
@@ -51,14 +41,14 @@ class InProcessSampler:
 
     def __init__(self, model: CausalModel, encoder: Encoder, settings: SamplerSettings, *, name: str) -> None:
         self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
-        self.stops = StopTexts(settings.stop, encoder.text) if settings.stop else None
-        self.weights = SamplingWeights(model, keeps=settings.resync > 1)
+        self.stops = sampler.StopTexts(settings.stop, encoder.text) if settings.stop else None
+        self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """See `trueup.sampling.sampler.Sampler`."""
-        positions, longest = positions_of(self.model), self.settings.max_new_tokens
+        positions, longest = sampler.positions_of(self.model), self.settings.max_new_tokens
         encoded = [
-            encode_prompt(prompt, self.encoder, positions=positions, max_new_tokens=longest)
+            sampler.encode_prompt(prompt, self.encoder, positions=positions, max_new_tokens=longest)
             for prompt in prompts
         ]
         asked = [one for one in encoded if one is not None]
@@ -115,7 +105,7 @@ class InProcessSampler:
                 batch_size=batch_size,
             )
         copies = responses if settings.decode == "sample" else 1  # what is not drawn is the same each time
-        keys = response_keys(seed, ids, copies)
+        keys = sampler.response_keys(seed, ids, copies)
         written = generate(
             network,
             ids,
@@ -123,7 +113,7 @@ class InProcessSampler:
             end_ids=self.encoder.end_ids,
             settings=settings,
             rooms=rooms,
-            streams=lambda place, copy: uniforms(keys[place][copy], rooms[place]),
+            streams=lambda place, copy: sampler.uniforms(keys[place][copy], rooms[place]),
             watch=self.stops.watch if self.stops else None,
             batch_size=batch_size,
         )

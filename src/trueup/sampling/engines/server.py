@@ -14,10 +14,9 @@ from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
-from trueup.sampling.sampler import Sampled, Sampler, StopTexts, positions_of
+from trueup.sampling.sampler import Sampled, Sampler, SamplingWeights, StopTexts, positions_of
 from trueup.sampling.server_api import VLLM, Dialect, Met, Question, body, meet, question
 from trueup.sampling.vllm import ServedPolicy, serve_policy
-from trueup.sampling.weights import SamplingWeights
 from trueup.settings.gathering_settings import SamplerSettings
 
 logger = logging.getLogger(__name__)
