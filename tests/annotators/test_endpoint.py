@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.judge_answers import first_with, said
 
 from trueup.annotators.asker import Asker
 from trueup.annotators.budget import Budget
@@ -18,19 +19,6 @@ from trueup.settings.annotator_settings import EndpointAnnotator
 
 QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
 Reply = dict[str, Any] | Refused
-USAGE = {"prompt_tokens": 30, "completion_tokens": 1}
-
-
-def said(text: str | None, finish: str = "stop", **usage: int) -> dict[str, Any]:
-    return {"choices": [{"message": {"content": text}, "finish_reason": finish}], "usage": usage or USAGE}
-
-
-def likely(**probabilities: float) -> dict[str, Any]:
-    """A reply with log-probabilities: `likely(_1=0.75, _2=0.25)`."""
-    top = [{"token": name.lstrip("_"), "logprob": math.log(value)} for name, value in probabilities.items()]
-    reply = said(top[0]["token"], "length")
-    reply["choices"][0]["logprobs"] = {"content": [{"token": top[0]["token"], "top_logprobs": top}]}
-    return reply
 
 
 class Answering:
@@ -85,7 +73,7 @@ def by_number(body: Mapping[str, Any]) -> float:
 
 
 def test_log_probs_are_asked_for_and_read(judging: Judging, warned: list[str]) -> None:
-    server = Answering(lambda body: likely(_1=by_number(body), _2=1 - by_number(body)))
+    server = Answering(lambda body: first_with(by_number(body)))
     heard = judging(server, read="auto").ask(QUESTIONS)
     assert [verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)] == (
         pytest.approx([0.1, 0.3, 0.5, 0.7])
@@ -99,7 +87,7 @@ def test_log_probs_are_asked_for_and_read(judging: Judging, warned: list[str]) -
         "top_logprobs": 20,
     }
     assert server.batches == [1, 3]  # one finds out what the endpoint gives
-    assert heard.facts == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 124, "estimated": 0}
+    assert heard.facts == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 1204, "estimated": 0}
     assert not warned
 
 
@@ -136,7 +124,7 @@ def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, w
 
     def answer(body: Mapping[str, Any]) -> Reply:
         bare = "2" in body["messages"][0]["content"]
-        return said("2") if bare or "logprobs" not in body else likely(_1=0.75, _2=0.25)
+        return said("2") if bare or "logprobs" not in body else first_with(0.75)
 
     server = Answering(answer)
     judge = judging(server, read="auto")
@@ -163,7 +151,7 @@ def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, warned: list
 
 
 def test_answers_alone_are_wanted(judging: Judging, warned: list[str]) -> None:
-    server = Answering(lambda body: likely(_1=0.9, _2=0.1) if "logprobs" in body else said("(2)"))
+    server = Answering(lambda body: first_with(0.9) if "logprobs" in body else said("(2)"))
     assert judging(server, read="answer").ask(QUESTIONS).verdicts == (Verdict(0.0),) * 4
     assert server.batches == [4]
     assert not warned
@@ -219,18 +207,18 @@ def test_a_refused_request_is_not_asked_again(judging: Judging) -> None:
         Verdict(1.0),
     )
     assert len(server.asked) == 2
-    assert heard.facts["tokens"] == 31  # nothing is counted for what was refused
+    assert heard.facts["tokens"] == 301  # nothing is counted for what was refused
 
 
 def test_the_same_request_twice_is_one_call(judging: Judging, cache: JudgementCache) -> None:
-    server = Answering(lambda body: likely(_1=0.75, _2=0.25))
+    server = Answering(lambda body: first_with(0.75))
     heard = judging(server, cache).ask((*QUESTIONS[:2], QUESTIONS[0]))
     assert len(server.asked) == 2
     assert heard.verdicts[0] == heard.verdicts[2]
     again = judging(server, cache).ask(QUESTIONS[:3])
     assert len(server.asked) == 3
     assert again.verdicts[:2] == heard.verdicts[:2]
-    assert again.facts == {"requests": 1, "cached": 2, "asked_again": 0, "tokens": 31, "estimated": 0}
+    assert again.facts == {"requests": 1, "cached": 2, "asked_again": 0, "tokens": 301, "estimated": 0}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +227,7 @@ def test_the_same_request_twice_is_one_call(judging: Judging, cache: JudgementCa
 def test_a_changed_request_is_a_new_one(
     changed: dict[str, str], judging: Judging, cache: JudgementCache
 ) -> None:
-    server = Answering(lambda body: likely(_1=0.75, _2=0.25) if "logprobs" in body else said("1"))
+    server = Answering(lambda body: first_with(0.75) if "logprobs" in body else said("1"))
     judging(server, cache, read="log-probs").ask(QUESTIONS[:1])
     settings = {"base_url": "http://localhost:1/v1", "model": "J", "read": "log-probs", **changed}
     server.base_url = settings["base_url"]
@@ -253,7 +241,7 @@ def test_a_changed_request_is_a_new_one(
 
 def test_an_answer_is_kept_whole_but_for_secrets(judging: Judging, cache: JudgementCache) -> None:
     """Probabilities of 0 and broken characters too."""
-    reply = likely(_1=0.75, _2=0.25)
+    reply = first_with(0.75)
     top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
     top += [{"token": "a secret", "logprob": -math.inf}, {"token": "\ud800", "logprob": -9.0}]
     reply["choices"][0]["message"]["content"] = "secret"
@@ -308,7 +296,7 @@ def test_a_budget_is_used_up_and_no_more(judging: Judging, cache: JudgementCache
 
 def test_a_budget_in_tokens_is_used_up_although_estimates_are_high(judging: Judging) -> None:
     """Each question is estimated at 20 tokens and takes 5, so that more than the first batch of them fits."""
-    server = Answering(lambda body: said("1", prompt_tokens=4, completion_tokens=1))
+    server = Answering(lambda body: said("1") | {"usage": {"prompt_tokens": 4, "completion_tokens": 1}})
     questions = [Question(f"Question {number:4}") for number in range(20)]
     with pytest.raises(AnnotatorError, match="max_tokens 60 does not allow"):
         judging(server, None, Budget(max_tokens=60), read="answer").ask(questions)
@@ -319,7 +307,7 @@ def test_a_budget_in_tokens_is_used_up_although_estimates_are_high(judging: Judg
 def test_cost_is_reported_where_there_are_prices(judging: Judging) -> None:
     server = Answering(lambda body: said("1"))
     heard = judging(server, None, Budget(input_price=1.0, output_price=10.0), read="answer").ask(QUESTIONS)
-    assert heard.facts["cost"] == pytest.approx(4 * (30 + 10) / 1e6)
+    assert heard.facts["cost"] == pytest.approx(4 * (300 + 10) / 1e6)
     assert "cost" not in judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).facts
 
 
