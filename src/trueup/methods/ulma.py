@@ -11,16 +11,7 @@ from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
 from trueup.feedback.label_checks import check_classes
 from trueup.feedback.transforms.graded_labels import GradedLabels
-from trueup.methods.labels import (
-    Continuous,
-    DemonstrationFrom,
-    LabelScale,
-    LogZ,
-    PerTokenRatio,
-    ScoreHigh,
-    ScoreLow,
-    measured,
-)
+from trueup.methods import labels
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -45,19 +36,19 @@ GroupMeans = Annotated[
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades; scores with --scale) and demonstrations, mixed",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
-    measures=measured,
+    measures=labels.measured,
 )
 def ulma(
     *,
     beta: Beta = 0.1,
-    continuous: Continuous = False,
-    scale: LabelScale = "none",
-    score_low: ScoreLow = None,
-    score_high: ScoreHigh = None,
-    demonstration_from: DemonstrationFrom = None,
+    continuous: labels.Continuous = False,
+    scale: labels.LabelScale = "none",
+    score_low: labels.ScoreLow = None,
+    score_high: labels.ScoreHigh = None,
+    demonstration_from: labels.DemonstrationFrom = None,
     group_means: GroupMeans = False,
-    per_token: PerTokenRatio = False,
-    log_z: LogZ = 0.0,
+    per_token: labels.PerTokenRatio = False,
+    log_z: labels.LogZ = 0.0,
     reference: AnyReference = Frozen(),
 ) -> Method[PointRelation, Points, LogProbs]:
     """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows."""

@@ -9,19 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, EndpointAnnotator
-from trueup.settings.schema import (
-    RESUMES,
-    SAME_RESULT,
-    STRICT,
-    Amount,
-    Count,
-    Named,
-    Role,
-    Text,
-    Texts,
-    Url,
-    Variable,
-)
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 ENGINES = tuple(
@@ -70,11 +58,11 @@ class SamplerSettings(BaseModel):
     """Further models whose responses join those of the policy, each writing as many."""
     engine: Annotated[Engine, BeforeValidator(_offered)] = "in-process"
     """What computes them: this process, or a server."""
-    base_url: Url | None = None
+    base_url: schema.Url | None = None
     """Address of the server, as in http://localhost:8000/v1."""
     server_model: Text | None = None
     """The name the server knows the model by. Left out: the only one it has."""
-    key_variable: Annotated[Variable, RESUMES] = "TRUEUP_API_KEY"
+    key_variable: Annotated[schema.Variable, RESUMES] = "TRUEUP_API_KEY"
     """Environment variable that holds the server's key, if it wants one."""
     concurrency: Annotated[Count, RESUMES] = 16
     """Requests to the server at a time."""

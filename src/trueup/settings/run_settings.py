@@ -4,21 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.schema import (
-    RESUMES,
-    SAME_RESULT,
-    STRICT,
-    Amount,
-    Count,
-    Named,
-    Role,
-    Text,
-    Texts,
-    one_or_several,
-    settings_in,
-)
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -158,7 +147,7 @@ class RunSettings(BaseModel):
     """How many of the newest checkpoints to keep."""
     log_every: Annotated[Count, RESUMES] = 1
     """Optimizer steps between lines of metrics."""
-    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(one_or_several), RESUMES] = ()
+    trackers: Annotated[tuple[Tracker, ...], BeforeValidator(schema.one_or_several), RESUMES] = ()
     """Where metrics go beside metrics.jsonl."""
     save_dtype: Annotated[Dtype, SAME_RESULT] = "float32"
     """Precision of the weights of the finished model."""
@@ -263,6 +252,6 @@ class RunSettings(BaseModel):
             )
 
 
-RESUME_MAY_CHANGE = frozenset(setting.path for setting in settings_in(RunSettings) if setting.resume)
+RESUME_MAY_CHANGE = frozenset(setting.path for setting in schema.settings_in(RunSettings) if setting.resume)
 """What may change when a run is resumed: what cannot change its result, and what decides whether it goes on at all.
 Everything else is as the run began."""
