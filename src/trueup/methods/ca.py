@@ -11,8 +11,8 @@ from trueup.feedback import views
 from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
+from trueup.methods.shared import REWARD_DEFAULTS, RewardMean, RewardStd, measured_of_rewards
 from trueup.references.choices import NoReference
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ AskFor = Annotated[
 
 def measured_with_condition(settings: Any) -> str:
     """What is measured over all of the training data (`MethodInfo.measures`)."""
-    found = measured(settings)
+    found = measured_of_rewards(settings)
     if settings.ask_for is None:
         return f"{found} and ask_for" if found else "the 99th percentile of all rewards; give ask_for"
     return found
@@ -49,7 +49,7 @@ def measured_with_condition(settings: Any) -> str:
     paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
     aliases=("dt", "decision-transformer"),
-    defaults=DEFAULTS,
+    defaults=REWARD_DEFAULTS,
     measures=measured_with_condition,
 )
 def ca(

@@ -13,8 +13,8 @@ from trueup.feedback.groups import DemonstrationRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
+from trueup.methods.shared import REWARD_DEFAULTS, RewardMean, RewardStd, measured_of_rewards
 from trueup.references.choices import NoReference
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ BestOfN = Annotated[
     paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
     aliases=("mle-filtering",),
-    defaults=DEFAULTS,
-    measures=measured,
+    defaults=REWARD_DEFAULTS,
+    measures=measured_of_rewards,
 )
 def fa(
     *,

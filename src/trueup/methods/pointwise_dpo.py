@@ -9,7 +9,7 @@ from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
 from trueup.feedback.label_checks import check_classes
 from trueup.feedback.transforms.graded_labels import GradedLabels
-from trueup.methods.labels import Continuous, LabelScale, LogZ, PerTokenRatio, ScoreHigh, ScoreLow, measured
+from trueup.methods import shared
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades); scores with --scale; pairs count as one of each",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
-    measures=measured,
+    measures=shared.measured_of_labels,
 )
 def pointwise_dpo(
     *,
     beta: Beta = 0.1,
-    continuous: Continuous = False,
-    scale: LabelScale = "none",
-    score_low: ScoreLow = None,
-    score_high: ScoreHigh = None,
-    per_token: PerTokenRatio = False,
-    log_z: LogZ = 0.0,
+    continuous: shared.Continuous = False,
+    scale: shared.LabelScale = "none",
+    score_low: shared.ScoreLow = None,
+    score_high: shared.ScoreHigh = None,
+    per_token: shared.PerTokenRatio = False,
+    log_z: shared.LogZ = 0.0,
     reference: AnyReference = Frozen(),
 ) -> Method[PointRelation, Points, LogProbs]:
     """Move the implicit reward of every response towards its label."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from trueup.feedback import views
+from trueup.methods import shared
 from trueup.methods.method import Method, method
-from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, MissingEndPenalty, ValueWeight
 from trueup.references.choices import AnyReference, Frozen
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ WhitenAdvantages = Annotated[
     formula="max(-A rho, -A clip(rho, 1 +- clip)) + value_weight/2 (V - R)^2 - entropy_coef H a token, "
     "rho = pi / pi_old, A by GAE",
     paper="Schulman et al., 2017, https://arxiv.org/abs/1707.06347",
-    feedback=FEEDBACK,
+    feedback=shared.ROLLOUT_FEEDBACK,
     defaults={
         "source": "online",
         "sampler.responses": 1,
@@ -79,23 +79,23 @@ WhitenAdvantages = Annotated[
         "adam_beta2": 0.95,
         "weight_decay": 1e-6,
     },
-    sources=SOURCES,
+    sources=shared.ROLLOUT_SOURCES,
     needs_scores=True,
 )
 def ppo(
     *,
-    kl_coef: KLCoef = 0.05,
+    kl_coef: shared.KLCoef = 0.05,
     kl_target: KLTarget = 6.0,
     kl_horizon: KLHorizon = 10_000.0,
-    gamma: Gamma = 1.0,
+    gamma: shared.Gamma = 1.0,
     gae_lambda: GaeLambda = 0.95,
     clip: Clip = 0.2,
     value_clip: ValueClip = 0.2,
-    value_weight: ValueWeight = 1.0,
+    value_weight: shared.ValueWeight = 1.0,
     entropy_coef: EntropyCoef = 0.0,
     scale_scores: ScaleScores = True,
     clip_reward: ClipReward = 10.0,
-    missing_end_penalty: MissingEndPenalty = 0.0,
+    missing_end_penalty: shared.MissingEndPenalty = 0.0,
     whiten_rewards: WhitenRewards = False,
     whiten_advantages: WhitenAdvantages = True,
     reference: AnyReference = Frozen(),

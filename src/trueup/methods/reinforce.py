@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trueup.feedback import views
+from trueup.methods import shared
 from trueup.methods.method import Method, method
-from trueup.methods.policy_gradients import FEEDBACK, SOURCES, Gamma, KLCoef, MissingEndPenalty, ValueWeight
 from trueup.references.choices import AnyReference, Frozen
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     title="REINFORCE with a value baseline",
     formula="sum over tokens of -(Z - V) log pi + value_weight (Z - V)^2, Z the rewards to come, Z - V held fixed",
     paper="Lee et al., 2023, https://arxiv.org/abs/2309.00267",
-    feedback=FEEDBACK,
+    feedback=shared.ROLLOUT_FEEDBACK,
     defaults={
         "source": "online",
         "sampler.responses": 1,
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
         "learning_rate": 1e-5,
         "epochs": 8.0,
     },
-    sources=SOURCES,
+    sources=shared.ROLLOUT_SOURCES,
     needs_scores=True,
 )
 def reinforce(
     *,
-    kl_coef: KLCoef = 0.05,
-    gamma: Gamma = 1.0,
-    value_weight: ValueWeight = 0.1,
-    missing_end_penalty: MissingEndPenalty = 0.0,
+    kl_coef: shared.KLCoef = 0.05,
+    gamma: shared.Gamma = 1.0,
+    value_weight: shared.ValueWeight = 0.1,
+    missing_end_penalty: shared.MissingEndPenalty = 0.0,
     reference: AnyReference = Frozen(),
 ) -> Method[Any, Rollouts, LogProbs]:
     """Make responses likelier by how much more they earned than a value head expected."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.feedback import views
 from trueup.methods.method import Method, method
-from trueup.methods.policy_gradients import FEEDBACK, SOURCES, KLCoef, MissingEndPenalty
+from trueup.methods.shared import ROLLOUT_FEEDBACK, ROLLOUT_SOURCES, KLCoef, MissingEndPenalty
 from trueup.references.choices import AnyReference, Frozen
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     title="REINFORCE with a leave-one-out baseline",
     formula="-A log pi(y | x), A = R - mean R of the other responses, R = score - kl_coef log pi / pi_ref",
     paper="Ahmadian et al., 2024, https://arxiv.org/abs/2402.14740",
-    feedback=FEEDBACK,
+    feedback=ROLLOUT_FEEDBACK,
     defaults={
         "source": "online",
         "sampler.responses": 4,
         "learning_rate": 1e-6,
     },
-    sources=SOURCES,
+    sources=ROLLOUT_SOURCES,
     needs_scores=True,
     least_responses=2,
 )

@@ -11,8 +11,8 @@ from trueup.feedback import views
 from trueup.feedback.groups import WeightRelation
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
 from trueup.methods.method import Method, method
-from trueup.methods.rewards import DEFAULTS, RewardMean, RewardStd, measured
 from trueup.methods.sft import PerToken
+from trueup.methods.shared import REWARD_DEFAULTS, RewardMean, RewardStd, measured_of_rewards
 from trueup.references.choices import NoReference
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to thi
     formula="-w log p(response | prompt) / sum of w, w = min(exp(r / beta), max_weight), r the standardised reward",
     paper="Hu et al., 2023, https://arxiv.org/abs/2308.12050",
     feedback="responses with scores; or with labels; or pairs, chosen 1 and rejected 0",
-    defaults=DEFAULTS,
-    measures=measured,
+    defaults=REWARD_DEFAULTS,
+    measures=measured_of_rewards,
 )
 def rwr(
     *,

@@ -11,7 +11,7 @@ from trueup.feedback import views
 from trueup.feedback.groups import PointRelation
 from trueup.feedback.label_checks import check_classes
 from trueup.feedback.transforms.graded_labels import GradedLabels
-from trueup.methods import labels
+from trueup.methods import shared
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 
@@ -36,19 +36,19 @@ GroupMeans = Annotated[
     paper="Cai et al., 2023, https://arxiv.org/abs/2312.02554",
     feedback="labelled responses (thumbs or grades; scores with --scale) and demonstrations, mixed",
     defaults={"learning_rate": 1e-5, "schedule": "cosine", "batch_size": 64, "epochs": 3.0},
-    measures=labels.measured,
+    measures=shared.measured_of_labels,
 )
 def ulma(
     *,
     beta: Beta = 0.1,
-    continuous: labels.Continuous = False,
-    scale: labels.LabelScale = "none",
-    score_low: labels.ScoreLow = None,
-    score_high: labels.ScoreHigh = None,
-    demonstration_from: labels.DemonstrationFrom = None,
+    continuous: shared.Continuous = False,
+    scale: shared.LabelScale = "none",
+    score_low: shared.ScoreLow = None,
+    score_high: shared.ScoreHigh = None,
+    demonstration_from: shared.DemonstrationFrom = None,
     group_means: GroupMeans = False,
-    per_token: labels.PerTokenRatio = False,
-    log_z: labels.LogZ = 0.0,
+    per_token: shared.PerTokenRatio = False,
+    log_z: shared.LogZ = 0.0,
     reference: AnyReference = Frozen(),
 ) -> Method[PointRelation, Points, LogProbs]:
     """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows."""
