@@ -121,30 +121,6 @@ def test_the_form_is_the_documented_one() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ("[1]", "responses[1].tokens: found text '[1]', expected a list of token ids"),
-        (7, "responses[1].tokens: found the number 7, expected a list of token ids"),
-        ({"0": 1}, "responses[1].tokens: found an object with the keys 0, expected a list of token ids"),
-        ([3, -1], "responses[1].tokens[1]: found the number -1, expected a token id, a whole number from 0"),
-        ([2.0], "responses[1].tokens[0]: found the number 2.0, expected a token id, a whole number from 0"),
-        ([True], "responses[1].tokens[0]: found true, expected a token id, a whole number from 0"),
-        ([None], "responses[1].tokens[0]: found null, expected a token id, a whole number from 0"),
-        (["1"], "responses[1].tokens[0]: found text '1', expected a token id, a whole number from 0"),
-    ],
-)
-def test_what_is_no_token_id_is_refused(tmp_path: Path, given: object, said: str) -> None:
-    file = tmp_path / "a.jsonl"
-    responses = [{"content": "4", "tokens": [1]}, {"content": "5", "tokens": given}]
-    rows = [{"prompt": "p", "responses": responses[:1]}, {"prompt": "p", "responses": responses}]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(InputError) as refusal:
-        read_feedback([file])
-    assert str(refusal.value).startswith(f"{file}:2: {said}")
-    assert "\n" not in str(refusal.value)
-
-
 def test_token_ids_may_be_left_out() -> None:
     row = {"prompt": "p", "responses": [{"content": "4", "tokens": None}, {"content": "5"}]}
     assert [one.tokens for one in example_from_row(row, Origin("x", 1)).responses] == [None, None]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.layout_rows import EXAMPLES, FIRST, Row, cases, rows_of
 
+from trueup.cli.app import run
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_to_row
@@ -128,6 +129,20 @@ def test_what_is_neither_a_key_nor_used_is_named(write: Write) -> None:
     (report,) = read_feedback([path]).files
     assert dict(report.unused_keys) == {"images": 1, "inputs": 1}
     assert report.near_keys == {"inputs": "; did you mean 'input'?"}
+
+
+@pytest.mark.parametrize("name", [layout.name for layout in LAYOUTS if layout.not_kept])
+def test_what_an_example_does_not_hold_is_said(
+    name: str, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(FIRST[name])
+    (report,) = read_feedback([path]).files
+    line = f"{path}: not kept: {report.not_kept}"
+    assert report.not_kept and line in report.lines()
+    assert run(["convert", str(path), "--to", "canonical", "--output", "-"]) == 0
+    assert line in capsys.readouterr().err.splitlines()
+    assert run(["inspect", str(path)]) in (0, 2)
+    assert "  " + line in capsys.readouterr().out.splitlines()
 
 
 def test_docs_list_every_layout() -> None:

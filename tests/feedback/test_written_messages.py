@@ -28,29 +28,6 @@ WRITTEN = [json.dumps([U]), json.dumps([U], indent=1), str([U]), f" {[HUMAN]} ",
            "'content': 'a'}\n {'content': 'b', 'role': 'user'}]"]  # fmt: skip
 
 
-@pytest.mark.parametrize("written", WRITTEN)
-@pytest.mark.parametrize(
-    ("row", "place"),
-    [
-        (lambda text: {"prompt": text, "chosen": "a", "rejected": "b"}, "prompt"),
-        (lambda text: {"prompt": "p", "chosen": "a", "rejected": text}, "rejected"),
-        (lambda text: {"chosen": text, "rejected": text}, "chosen"),
-        (lambda text: {"prompt": text, "completion": "a"}, "prompt"),
-        (lambda text: {"messages": text}, "messages"),
-        (lambda text: {"instruction": "i", "output": text}, "output"),
-        (lambda text: {"query": text, "response": "r"}, "query"),
-        (lambda text: {"prompt": "p", "responses": ["a", text], "scores": [1, 2]}, "responses[1]"),
-        (lambda text: {"prompt": "p", "responses": [{"content": text}]}, "responses[0].content"),
-    ],
-)
-def test_messages_written_as_text_are_refused(
-    convert: Convert, row: Callable[[str], Row], place: str, written: str
-) -> None:
-    with pytest.raises(InputError) as caught:
-        convert(**row(written))
-    assert str(caught.value).endswith(f":1: {place}: found messages written as text; write them as a list")
-
-
 @pytest.mark.parametrize(
     "text",
     [
