@@ -9,7 +9,7 @@ def said(origins: list[Origin], *files: str) -> list[str]:
     rows: dict[str, list[int]] = {}
     for origin in origins:
         rows.setdefault(origin.file, []).append(origin.row)
-    return [" ".join(words) for words in rows_of(rows, names)]
+    return rows_of(rows, names)
 
 
 def test_rows_by_file() -> None:
@@ -35,5 +35,6 @@ def test_names_that_look_the_same_are_written_out() -> None:
 
 
 def test_lines_break_between_words_only() -> None:
-    assert wrapped(["a name.jsonl:", "rows", "28,", "256"], 20, 2) == ["  a name.jsonl: rows", "    28, 256"]
-    assert wrapped(["longer than that", "28"], 5, 2) == ["  longer than that", "    28"]
+    (rows,) = rows_of({"a name.jsonl": [28, 256]}, {})
+    assert wrapped(rows, 20, 2) == "  a name.jsonl: rows\n    28, 256"
+    assert wrapped("longer-than-that 28", 5, 2) == "  longer-than-that\n    28"

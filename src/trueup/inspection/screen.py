@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +28,8 @@ PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask."""
 BAR = 16
 """Columns of the longest bar of a histogram."""
+BLANK = "\u00a0"
+"""A space at which no line breaks."""
 ALL_OF_THEM = "(--json lists all)"
 """Where all is to be found that is not shown."""
 MOST_DETAILS = {Severity.error: 20, Severity.warning: 5, Severity.note: 5}
@@ -200,15 +202,12 @@ class _Screen:
         rows = counted(problem.count, "row") if problem.rows else ""
         of = f"{problem.part} data" if both and problem.part else ""
         where = " of the ".join(one for one in (rows, of) if one)
-        head = [f"{severity.value}:", *problem.what.split(), *(f"({where})".split() if where else ())]
-        for at, line in enumerate(wrapped(head, self.console.width, 2)):
-            text = Text(line)
-            if not at:
-                text.stylize(STYLES[severity], 2, 3 + len(severity.value))
-            self.console.print(text, soft_wrap=True)
-        for words in (*rows_of(problem.rows, names), ["->", *problem.remedy.split()]):
-            for line in wrapped(words, self.console.width, 4):
-                self.console.print(Text(line), soft_wrap=True)
+        head = f"{severity.value}: {problem.what}" + (f" ({where})" if where else "")
+        text = Text(wrapped(head, self.console.width, 2))
+        text.stylize(STYLES[severity], 2, 3 + len(severity.value))
+        self.console.print(text, soft_wrap=True)
+        for said in (*rows_of(problem.rows, names), f"-> {problem.remedy}"):
+            self.console.print(Text(wrapped(said, self.console.width, 4)), soft_wrap=True)
 
     def shown(self, examples: Sequence[Shown], *, ids: bool) -> None:
         if not examples:
@@ -244,15 +243,21 @@ class _Screen:
         self.console.print(line, soft_wrap=True)
 
 
-def wrapped(words: Sequence[str], width: int, indent: int) -> list[str]:
-    """Words as indented lines of at most `width` columns, where no word is longer; later lines stand further in."""
-    lines = [" " * indent + words[0]]
-    for word in words[1:]:
-        if cell_len(lines[-1]) + 1 + cell_len(word) <= width:
-            lines[-1] += " " + word
-        else:
-            lines.append(" " * (indent + 2) + word)
-    return lines
+def wrapped(text: str, width: int, indent: int) -> str:
+    """Words as indented lines of at most `width` columns, where no word is longer; later lines stand further in.
+
+    A word that holds spaces, such as the name of a file, has them as `BLANK`.
+    """
+    first, later = " " * indent, " " * (indent + 2)
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace(BLANK, " ")
 
 
 def share(part: int, whole: int) -> str:
@@ -263,10 +268,8 @@ def share(part: int, whole: int) -> str:
     return f"{per_cent:.1f} %" if per_cent >= 0.1 else "under 0.1 %"
 
 
-def rows_of(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: int = 5) -> list[list[str]]:
-    """The first few rows of each file, as words between which a line may break.
-
-    Example: `["a.jsonl:", "rows", "3,", "8,", "12"], ["b.jsonl:1"]`.
+def rows_of(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: int = 5) -> list[str]:
+    """The first few rows of each file: `a.jsonl: rows 3, 8, 12`, `b.jsonl:1`.
 
     Args:
         names: file -> what to call it.
@@ -274,14 +277,10 @@ def rows_of(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: 
     """
     made = []
     for file, rows in files.items():
-        name = names.get(file, file)
-        shown = [str(row) for row in rows[:most]]
-        more = f"and {len(rows) - most} more {ALL_OF_THEM}".split() if len(rows) > most else []
-        if len(rows) == 1:
-            made.append([f"{name}:{rows[0]}"])
-            continue
-        listed = [*(f"{row}," for row in shown[:-1]), shown[-1] + ("," if more else "")]
-        made.append([f"{name}:", "rows", *listed, *more])
+        name = names.get(file, file).replace(" ", BLANK)
+        more = f", and {len(rows) - most} more {ALL_OF_THEM}" if len(rows) > most else ""
+        listed = ", ".join(map(str, rows[:most])) + more
+        made.append(f"{name}:{rows[0]}" if len(rows) == 1 else f"{name}: rows {listed}")
     return made
 
 
