@@ -112,7 +112,7 @@ def units_of(group: Group[Relation]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """A view found nothing to use in an example."""
+    """Nothing in an example, or in a row of a file, is of use; it is counted, and the run goes on."""
 
     reason: str
     """A short noun phrase, the same for every example with this fault: `identical pair`."""

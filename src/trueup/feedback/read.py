@@ -13,8 +13,9 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
 from trueup.feedback.containers import Opened, opened
 from trueup.feedback.fields import Place, needed
+from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts.known import LAYOUTS, recognise
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Example, Origin, Prompt
 from trueup.feedback.turns import content
@@ -161,7 +162,7 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
             continue
         for key in layout.unused(row.value):
             unused.setdefault(key, []).append(row.number)
-        reason = made.reason if isinstance(made, Unusable) else unusable_because(made)
+        reason = made.reason if isinstance(made, Discarded) else unusable_because(made)
         if reason:
             unusable.setdefault(reason, []).append(row.number)
         elif isinstance(made, Example):

@@ -10,6 +10,7 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, needed, number, optional_text, text
+from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import ms_swift, shapes
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
 from trueup.feedback.layouts.layout import (
@@ -19,7 +20,6 @@ from trueup.feedback.layouts.layout import (
     Draft,
     Layout,
     RowValue,
-    Unusable,
 )
 from trueup.feedback.layouts.trl import repeated_text
 from trueup.feedback.records import Content, Response
@@ -35,14 +35,14 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 #     {"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short.", "history": [["Hello", "Hi"]]}
 
 
-def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Unusable:
+def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Discarded:
     """Earlier rounds, and the request."""
     parts = (text(row[key], place.key(key)), optional_text(row, "input", place))
     asked = "\n".join(part for part in parts if part)
     return (
         (*shapes.history(row, place), *shapes.request(asked))
         if asked.strip()
-        else Unusable("the instruction is empty")
+        else Discarded("the instruction is empty")
     )
 
 
@@ -207,7 +207,7 @@ NEMO_PAIRS = shapes.pairs(
 #      "completions": [{"rank": 0, "completion": [{"role": "assistant", "content": "4"}]}, ...]}
 
 
-def ranked_completions(row: RowValue, place: Place) -> Draft | Unusable:
+def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
     """Every completion with the score -rank."""
     prompt = messages(row["context"], place.key("context"))
     responses = []
@@ -290,7 +290,7 @@ def context(*responses: str) -> shapes.Form:
     )
 
 
-def turbo_answers(row: RowValue, place: Place) -> Draft | Unusable:
+def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
     """Every answer with its reward, where it has one, as its score."""
     prompt = turbo_turns(row["messages"], place.key("messages"))
     if prompt and prompt[-1].role == "assistant":
@@ -308,7 +308,7 @@ def turbo_answers(row: RowValue, place: Place) -> Draft | Unusable:
     return shapes.candidates(prompt, responses, "answers")
 
 
-def turbo_chat(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
+def turbo_chat(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
     """The turns of the bot after the last one of the user; a class is no label of them."""
     if isinstance(row.get("label"), int | float):
         raise place.key("label").fault(TURBO_CLASS)

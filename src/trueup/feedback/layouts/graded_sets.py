@@ -4,8 +4,9 @@ import math
 from dataclasses import replace
 
 from trueup.feedback.fields import Place, fields, label, needed, number, optional_number, optional_text, text
+from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import Draft, Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import Draft, Layout, RowValue
 from trueup.feedback.records import Response
 
 # UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
@@ -17,7 +18,7 @@ from trueup.feedback.records import Response
 # them. Every completion had a system prompt of its own (`custom_system_prompt`), which is not kept.
 
 
-def ultrafeedback(row: RowValue, place: Place) -> Draft | Unusable:
+def ultrafeedback(row: RowValue, place: Place) -> Draft | Discarded:
     """Every completion with its score and its model."""
     prompt = shapes.user_turn(row["instruction"], place.key("instruction"))
     given = shapes.objects(row, "completions", place)
@@ -29,7 +30,7 @@ def ultrafeedback(row: RowValue, place: Place) -> Draft | Unusable:
     ]
     scores = scores_of(given)
     if responses and not scores:
-        return Unusable("no kind of score is given to all completions")
+        return Discarded("no kind of score is given to all completions")
     scored = [replace(one, score=score) for one, score in zip(responses, scores, strict=True)]
     return shapes.candidates(prompt, scored, "completions")
 
@@ -92,7 +93,7 @@ ULTRAFEEDBACK = Layout(
 # The space that ends the prompt is moved to the answers, as HH transcripts have it: together they read the same.
 
 
-def nectar(row: RowValue, place: Place) -> Draft | Unusable:
+def nectar(row: RowValue, place: Place) -> Draft | Discarded:
     """Every answer with the score -rank and its model; answers of the same rank tie."""
     given = text(row["prompt"], place.key("prompt"))
     prompt = given.rstrip(" ")
@@ -120,7 +121,7 @@ NECTAR = Layout(
 ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 
-def truthful_qa(row: RowValue, place: Place) -> Draft | Unusable:
+def truthful_qa(row: RowValue, place: Place) -> Draft | Discarded:
     """Right and wrong answers; an answer that the table calls both stands twice."""
     prompt = shapes.user_turn(row["Question"], place.key("Question"))
     right, wrong = (
@@ -131,7 +132,7 @@ def truthful_qa(row: RowValue, place: Place) -> Draft | Unusable:
     if best:
         right = shapes.demonstrated(right, shapes.answer(best), label=1.0)
     responses = right + wrong
-    return Draft(prompt, responses) if responses else Unusable("there is no answer")
+    return Draft(prompt, responses) if responses else Discarded("there is no answer")
 
 
 def parts(value: object, place: Place) -> list[str]:

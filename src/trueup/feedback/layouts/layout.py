@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Place, needed, optional_text
+from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
 from trueup.feedback.turns import WRITTEN, ends_with_assistant, holds_messages
 
@@ -38,14 +39,6 @@ TWICE = "differs from the system prompt with which the messages begin; keep one 
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """A row that is well formed but of no use; it is counted, and the run goes on."""
-
-    reason: str
-    """A clause that is the same for every row with this fault: `a response is empty`."""
-
-
-@dataclass(frozen=True, slots=True)
 class Draft:
     """What a row says, before the keys that mean the same in every layout: `system`, `source` and `tools`."""
 
@@ -64,7 +57,7 @@ class Layout:
     """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
-    convert: Callable[[RowValue, Place], Draft | Unusable]
+    convert: Callable[[RowValue, Place], Draft | Discarded]
     """Row, and its place -> what it says; raises InputError for a field that is missing, of the wrong type or out of
     range."""
     optional: tuple[str, ...] = ()
@@ -89,7 +82,7 @@ class Layout:
         keys_fit = all(key in row for key in self.keys) and not any(key in row for key in self.foreign)
         return keys_fit and self.fits(row)
 
-    def example(self, row: RowValue, origin: Origin) -> Example | Unusable:
+    def example(self, row: RowValue, origin: Origin) -> Example | Discarded:
         """Convert a row, after making sure that its keys are those of this layout.
 
         Raises:
@@ -98,7 +91,7 @@ class Layout:
         place = Place(origin)
         self._check_keys(row, place)
         draft = self.convert(row, place)
-        if isinstance(draft, Unusable):
+        if isinstance(draft, Discarded):
             return draft
         prompt, responses = draft.prompt, draft.responses
         if "source" in self.optional and (source := optional_text(row, "source", place)) is not None:
@@ -107,7 +100,7 @@ class Layout:
             prompt = with_system(prompt, row, place)
         asked = prompt_from(prompt, row, place, self.optional)
         if ends_with_assistant(prompt) and not self.further:
-            return Unusable(PROMPT_ANSWERED)
+            return Discarded(PROMPT_ANSWERED)
         return Example(asked, responses, draft.comparisons)
 
     def _check_keys(self, row: RowValue, place: Place) -> None:

@@ -3,9 +3,10 @@
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items
+from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.dialects import MS_SWIFT, spoken_by, turns
-from trueup.feedback.layouts.layout import Layout, RowValue, Unusable, after_system
+from trueup.feedback.layouts.layout import Layout, RowValue, after_system
 from trueup.feedback.layouts.trl import after_shared_turns
 from trueup.feedback.records import Message
 from trueup.feedback.turns import as_response
@@ -20,14 +21,14 @@ swift_turns = partial(turns, dialect=MS_SWIFT)
 #      "rejected_response": "5"}
 
 
-def rejected_instead(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
+def rejected_instead(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
     """The last response, and `rejected_response` in place of its last turn, or of all of it where it is a list."""
     at = place.key("rejected_response")
     given = row["rejected_response"]
     if not isinstance(given, str | list):
         raise at.unexpected(given, "text or a list of messages")
     found = shapes.last_exchange(swift_turns(row["messages"], place.key("messages")), place.key("messages"))
-    if isinstance(found, Unusable):
+    if isinstance(found, Discarded):
         return found
     prompt, chosen = found
     if isinstance(given, str):
@@ -35,14 +36,14 @@ def rejected_instead(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     return prompt, (chosen, as_response(swift_turns(given, at), prompt, at))
 
 
-def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
+def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
     """The turns that both conversations share, with the system prompt of the row, are the prompt."""
     keys = ("messages", "rejected_messages")
     chosen, rejected = (after_system(swift_turns(row[key], place.key(key)), row, place) for key in keys)
     if not chosen or not rejected:
-        return Unusable("a response is empty")
+        return Discarded("a response is empty")
     if any(side[-1].role != "assistant" for side in (chosen, rejected)):
-        return Unusable(shapes.UNANSWERED)
+        return Discarded(shapes.UNANSWERED)
     return after_shared_turns(chosen, rejected, place, keys)
 
 

@@ -15,8 +15,9 @@ from trueup.feedback.fields import (
     position,
     text,
 )
+from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue, Unusable
+from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Message, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
 
@@ -132,7 +133,7 @@ def summary(one: RowValue, place: Place) -> Response:
     return Response(shapes.text_under(one, "text", place), source=optional_text(one, "policy", place))
 
 
-def compared_summaries(row: RowValue, place: Place) -> Draft | Unusable:
+def compared_summaries(row: RowValue, place: Place) -> Draft | Discarded:
     """Two summaries, one of them chosen."""
     given = [summary(one, at) for one, at in shapes.objects(row, "summaries", place)]
     if len(given) != 2:
@@ -141,7 +142,7 @@ def compared_summaries(row: RowValue, place: Place) -> Draft | Unusable:
     return shapes.judged(to_summarise(row, place), tuple(given), choice)
 
 
-def rated_summary(row: RowValue, place: Place) -> Draft | Unusable:
+def rated_summary(row: RowValue, place: Place) -> Draft | Discarded:
     """A summary with its overall score."""
     at = place.key("summary")
     one = fields(row["summary"], at)
@@ -149,7 +150,7 @@ def rated_summary(row: RowValue, place: Place) -> Draft | Unusable:
     axes = fields(needed(one, "axes", at), at.key("axes"))
     score = optional_number(axes, "overall", at.key("axes"))
     if score is None:
-        return Unusable("the summary has no overall score")
+        return Discarded("the summary has no overall score")
     return Draft(prompt, (replace(response, score=score),))
 
 
@@ -185,7 +186,7 @@ PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
 PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 
-def fine_grained(row: RowValue, place: Place) -> Draft | Unusable:
+def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
     prompt = shapes.request(with_passages(row, place))
     responses = tuple(Response(shapes.answer(text(row[key], place.key(key)))) for key in PREDICTIONS)
@@ -203,7 +204,7 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Unusable:
     if corrected:
         responses = shapes.demonstrated(responses, shapes.answer(corrected))
     if not comparisons and not corrected:
-        return Unusable("all responses tie")
+        return Discarded("all responses tie")
     return Draft(prompt, responses, tuple(comparisons))
 
 

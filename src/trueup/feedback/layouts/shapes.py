@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items, label, needed, number, optional_number, text
-from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue, Unusable
+from trueup.feedback.groups import Discarded
+from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Message, Response
 from trueup.feedback.turns import as_response, content, split_at_last_request
 
@@ -22,7 +23,7 @@ TIE = "the two responses tie"
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
 """A prompt, and the responses to it."""
-Ask = Callable[[RowValue, Place, str], Content | Unusable]
+Ask = Callable[[RowValue, Place, str], Content | Discarded]
 """Row, its place, and a key -> the prompt."""
 Answer = Callable[[object, Place, Content], Content]
 """The value of a key, its place, and the prompt -> a response."""
@@ -35,7 +36,7 @@ class Form:
     """How rows write a prompt and the responses to it, whatever is said of these."""
 
     keys: tuple[str, ...]
-    read: Callable[[RowValue, Place], Exchange | Unusable]
+    read: Callable[[RowValue, Place], Exchange | Discarded]
     text: tuple[str, ...] = ()
     """As `Layout.text`; so are the fields below as those of a layout."""
     optional: tuple[str, ...] = COMMON
@@ -139,14 +140,14 @@ def written(
         text, optional, request, further, fits: as of `Form`; all keys hold text where `text` does not say which.
     """
 
-    def read(row: RowValue, place: Place) -> Exchange | Unusable:
+    def read(row: RowValue, place: Place) -> Exchange | Discarded:
         asked = ask(row, place, prompt)
-        known: Content = () if isinstance(asked, Unusable) else asked
+        known: Content = () if isinstance(asked, Discarded) else asked
         contents = tuple(answer(row[key], place.key(key), known) for key in responses)
-        if isinstance(asked, Unusable):
+        if isinstance(asked, Discarded):
             return asked
         if before and not isinstance(asked, str) and asked and asked[-1].role == "assistant":
-            return Unusable(f"the conversation ends with a turn of the assistant, before {before}")
+            return Discarded(f"the conversation ends with a turn of the assistant, before {before}")
         return asked, contents
 
     keys = (prompt, *responses)
@@ -164,20 +165,20 @@ def conversation(
     `counted` says that `read` makes one turn of each item of the list, so that a fault can name the item.
     """
 
-    def split(row: RowValue, place: Place) -> Exchange | Unusable:
+    def split(row: RowValue, place: Place) -> Exchange | Discarded:
         found = last_exchange(read(row[key], place.key(key)), place.key(key), counted)
-        return found if isinstance(found, Unusable) else (found[0], (found[1],))
+        return found if isinstance(found, Discarded) else (found[0], (found[1],))
 
     return Form((key,), split, fits=fits)
 
 
-def last_exchange(turns: Turns, at: Place, counted: bool = False) -> tuple[Turns, Turns] | Unusable:
+def last_exchange(turns: Turns, at: Place, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
     """The conversation up to the last turn that is neither the assistant's nor a tool's, and what follows it."""
     if not any(turn.role == "assistant" for turn in turns):
-        return Unusable("the conversation has no turn of the assistant")
+        return Discarded("the conversation has no turn of the assistant")
     prompt, response = split_at_last_request(turns)
     if not response or response[-1].role != "assistant":
-        return Unusable(UNANSWERED)
+        return Discarded(UNANSWERED)
     if response[0].role == "assistant":
         return prompt, response
     if counted:
@@ -225,11 +226,11 @@ def shape(
         keys, optional: those beside the keys of the form.
     """
 
-    def convert(row: RowValue, place: Place) -> Draft | Unusable:
+    def convert(row: RowValue, place: Place) -> Draft | Discarded:
         read = form.read(row, place)
         told = said(row, place)
         better = choose(row, place) if choose else None
-        if isinstance(read, Unusable):
+        if isinstance(read, Discarded):
             return read
         prompt, contents = read
         responses = tuple(replace(one, content=what) for one, what in zip(told, contents, strict=True))
@@ -300,7 +301,7 @@ def scored_by(*keys: str) -> Said:
     return lambda row, place: tuple(Response("", score=optional_number(row, key, place)) for key in keys)
 
 
-def judged(prompt: Content, pair: tuple[Response, ...], better: int | None) -> Draft | Unusable:
+def judged(prompt: Content, pair: tuple[Response, ...], better: int | None) -> Draft | Discarded:
     """Two responses and which was preferred; None is a tie, which is nothing to learn from on its own.
 
     Where a tie has two labels that differ, both get the score 0: the tie compares them, not the labels.
@@ -308,15 +309,15 @@ def judged(prompt: Content, pair: tuple[Response, ...], better: int | None) -> D
     if better is not None:
         return Draft(prompt, pair, (Comparison(better, 1 - better),))
     if all(one.score is None and one.label is None for one in pair):
-        return Unusable(TIE)
+        return Discarded(TIE)
     if None not in (labels := [one.label for one in pair]) and labels[0] != labels[1]:
         pair = tuple(replace(one, score=0.0) for one in pair)
     return Draft(prompt, pair)
 
 
-def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Draft | Unusable:
+def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Draft | Discarded:
     """A prompt and what the list under `key` holds, which may be nothing."""
-    return Draft(prompt, tuple(responses)) if responses else Unusable(f"the list of {key} is empty")
+    return Draft(prompt, tuple(responses)) if responses else Discarded(f"the list of {key} is empty")
 
 
 def demonstrated(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
+from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import (
     LABELS,
@@ -13,7 +14,6 @@ from trueup.feedback.layouts.layout import (
     Draft,
     Layout,
     RowValue,
-    Unusable,
 )
 from trueup.feedback.records import Content, Message, Response
 from trueup.feedback.turns import (
@@ -68,7 +68,7 @@ CANONICAL = Layout(
 def scored_responses(prompt_key: str) -> Layout:
     """The layout with the prompt under the given key."""
 
-    def convert(row: RowValue, place: Place) -> Draft | Unusable:
+    def convert(row: RowValue, place: Place) -> Draft | Discarded:
         prompt = content(row[prompt_key], place.key(prompt_key))
         at = place.key("responses")
         contents = [
@@ -165,7 +165,7 @@ PAIRS = shapes.pairs(
 # black.' become the prompt 'The sky is bl' with the responses 'ue.' and 'ack.'; that is refused.
 
 
-def transcripts(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
+def transcripts(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
     """Both sides, split after the last mark of the assistant."""
     splits = []
     for key in SIDES:
@@ -175,12 +175,12 @@ def transcripts(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
             expected = f"a transcript with {HUMAN!r} and {ASSISTANT!r}, as in the first row"
             raise place.key(key).unexpected(transcript, expected)
         if not mark:
-            return Unusable("the transcript has no turn of the assistant")
+            return Discarded("the transcript has no turn of the assistant")
         if HUMAN in response:
-            return Unusable("the transcript does not end with a turn of the assistant")
+            return Discarded("the transcript does not end with a turn of the assistant")
         splits.append((before + mark, response))
     (prompt, chosen), (other, rejected) = splits
-    return (prompt, (chosen, rejected)) if prompt == other else Unusable(shapes.DIFFERENT_PROMPTS)
+    return (prompt, (chosen, rejected)) if prompt == other else Discarded(shapes.DIFFERENT_PROMPTS)
 
 
 def are_transcripts(row: RowValue) -> bool:
@@ -206,7 +206,7 @@ The prompt is raw text, and the response has its leading space.
 """
 
 
-def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
+def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
     """The turns that both sides share are the prompt; the rest of each is its response."""
     for key in SIDES:
         if isinstance(row[key], str):
@@ -214,7 +214,7 @@ def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
     sides = [messages(row[key], place.key(key)) for key in SIDES]
     for key, side in zip(SIDES, sides, strict=True):
         if not side:
-            return Unusable("a response is empty")
+            return Discarded("a response is empty")
         if side[-1].role != "assistant":
             at = place.key(key).item(len(side) - 1).key("role")
             raise at.unexpected(side[-1].role, "an assistant turn: a side ends with its response")
@@ -223,11 +223,11 @@ def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Unusable:
 
 def after_shared_turns(
     chosen: shapes.Turns, rejected: shapes.Turns, place: Place, keys: tuple[str, str]
-) -> shapes.Exchange | Unusable:
+) -> shapes.Exchange | Discarded:
     """The turns that two conversations share as the prompt, and what follows them in each."""
     shared = shared_turns(chosen, rejected)
     if any(turn.role not in RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
-        return Unusable(shapes.DIFFERENT_PROMPTS)
+        return Discarded(shapes.DIFFERENT_PROMPTS)
     prompt = chosen[:shared]
     better = as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
     worse = as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
