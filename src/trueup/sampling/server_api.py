@@ -25,7 +25,7 @@ Extra = Callable[[SamplerSettings, Sequence[int], int], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a kind of server is asked."""
+    """How a kind of server is request."""
 
     name: str
     extra: Extra
@@ -69,7 +69,7 @@ TRANSFORMERS = Dialect("transformers serve", _of_transformers, one_at_a_time=Tru
 
 
 @dataclass(frozen=True, slots=True)
-class Met:
+class Server:
     """What a server says of itself."""
 
     dialect: Dialect
@@ -79,7 +79,7 @@ class Met:
     """Tokens of prompt and response together, where it says."""
 
 
-def meet(endpoint: Endpoint, root: Endpoint, model: str | None) -> Met:
+def identify(endpoint: Endpoint, root: Endpoint, model: str | None) -> Server:
     """Ask a server what it is and which model it has.
 
     Args:
@@ -103,11 +103,11 @@ def meet(endpoint: Endpoint, root: Endpoint, model: str | None) -> Met:
     card = next((card for card in cards if card.get("id") == chosen), {})
     length = card.get("max_model_len")
     if any(card.get("owned_by") == "vllm" for card in cards):
-        return Met(VLLM, chosen, length if isinstance(length, int) else None)
+        return Server(VLLM, chosen, length if isinstance(length, int) else None)
     paths = (root.probe("/openapi.json") or {}).get("paths") or {}
     if {"/v1/completions", "/load_model", "/reset"} <= set(paths):
-        return Met(TRANSFORMERS, chosen, None)
-    return Met(OPENAI, chosen, None)
+        return Server(TRANSFORMERS, chosen, None)
+    return Server(OPENAI, chosen, None)
 
 
 def _cards(listed: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def _cards(listed: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Request:
     """One prompt as it is sent, but for its seed."""
 
     path: str
@@ -132,9 +132,9 @@ class Question:
     """Whether the server reads the tokens that the policy is asked with."""
 
 
-def question(
-    prompt: Prompt, encoder: Encoder | None, settings: SamplerSettings, met: Met, positions: int | None
-) -> Question | None:
+def request_for(
+    prompt: Prompt, encoder: Encoder | None, settings: SamplerSettings, server: Server, positions: int | None
+) -> Request | None:
     """A prompt as a server is asked it; None where it leaves no room for a response.
 
     With an encoder it is completed as the policy would complete it; without one, a conversation is left to the server.
@@ -149,15 +149,15 @@ def question(
         fields = _unencoded(prompt)
         path = COMPLETIONS if "prompt" in fields else CHAT
         spelled = json.dumps(fields, sort_keys=True, default=str)
-        return Question(path, fields, spelled, longest_response(settings.max_new_tokens, positions))
+        return Request(path, fields, spelled, longest_response(settings.max_new_tokens, positions))
     encoded = encode_prompt(prompt, encoder, positions=positions, max_new_tokens=settings.max_new_tokens)
     if encoded is None:
         return None
     ids, room = list(encoded.ids), encoded.room
-    if met.dialect.takes_ids:
-        return Question(COMPLETIONS, {"prompt": ids}, json.dumps(ids), room)
+    if server.dialect.takes_ids:
+        return Request(COMPLETIONS, {"prompt": ids}, json.dumps(ids), room)
     text, exact = text_of(ids, prompt, encoder)
-    return Question(COMPLETIONS, {"prompt": text}, json.dumps(ids), room, exact)
+    return Request(COMPLETIONS, {"prompt": text}, json.dumps(ids), room, exact)
 
 
 def _unencoded(prompt: Prompt) -> dict[str, Any]:
@@ -195,7 +195,13 @@ def _rendered(prompt: Prompt, encoder: Encoder) -> str:
 
 
 def body(
-    asked: Question, copy: int, settings: SamplerSettings, met: Met, end_ids: Sequence[int], *, seed: int
+    request: Request,
+    copy: int,
+    settings: SamplerSettings,
+    server: Server,
+    end_ids: Sequence[int],
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     """A whole request: everything that decides how a response is drawn is said, as servers have defaults of their own.
 
@@ -205,15 +211,15 @@ def body(
     """
     drawn = settings.decode == "sample"
     return {
-        "model": met.model,
-        **asked.fields,
-        "max_tokens": asked.room,
+        "model": server.model,
+        **request.fields,
+        "max_tokens": request.room,
         "temperature": settings.temperature if drawn else 0.0,
         "top_p": settings.top_p if drawn else 1.0,
         "n": 1,
         "stop": list(settings.stop) or None,
-        "seed": request_seed(seed, copy, asked.spelled),
-        **met.dialect.extra(settings, end_ids, asked.room),
+        "seed": request_seed(seed, copy, request.spelled),
+        **server.dialect.extra(settings, end_ids, request.room),
     }
 
 

@@ -15,7 +15,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.sampler import Sampled, Sampler, SamplingWeights, StopTexts, positions_of
-from trueup.sampling.server_api import VLLM, Dialect, Met, Question, body, meet, question
+from trueup.sampling.server_api import VLLM, Dialect, Request, Server, body, identify, request_for
 from trueup.sampling.vllm import ServedPolicy, serve_policy
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -24,8 +24,6 @@ PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
 TIMES = 2
 """How often a server is asked before a response that cannot be read is left out."""
-
-
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 CUT = frozenset({"length", "max_tokens"})
 
@@ -80,7 +78,7 @@ class ServerSampler:
         self._behind = False
         """Whether the policy has other weights than the server."""
         self._served: ServedPolicy | None = None
-        self._met: Met | None = None
+        self._server: Server | None = None
         self._said = False
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
@@ -91,20 +89,17 @@ class ServerSampler:
             AnnotatorError: also where all responses are empty or cannot be read.
             Stopped: the user asked to stop.
         """
-        met = self._ready()
-        positions = self._positions(met)
-        asked = [question(prompt, self.encoder, self.settings, met, positions) for prompt in prompts]
-        self._say_inexact(asked)
+        server = self._ready()
+        known = [one for one in (positions_of(self._model), server.positions) if one is not None]
+        positions = min(known, default=None)
+        requests = [request_for(prompt, self.encoder, self.settings, server, positions) for prompt in prompts]
+        self._say_inexact(requests)
         drawn = self.settings.decode == "sample"
         copies = responses if drawn else 1  # what is not drawn is the same each time
-        written = self._written(asked, copies, met, seed)
+        written = self._written(requests, copies, server, seed)
         version = self._weights.version if self._weights is not None else 0
         return [
-            tuple(
-                Sampled(one.text, one.ids, one.log_probs, one.ended, self.name, version)
-                for one in several
-                if one is not None
-            )
+            tuple(Sampled(one.text, one.ids, one.log_probs, one.ended, self.name, version) for one in several)
             * (responses // copies)
             for several in written
         ]
@@ -135,94 +130,81 @@ class ServerSampler:
             concurrency=concurrency,
         )
 
-    def _ready(self) -> Met:
+    def _ready(self) -> Server:
         """The server as it is to be asked now: with the weights that are to write."""
-        if self._met is None:
-            self._met = self._meet()
+        if self._server is None:
+            self._server = self._identified()
         if self._behind:
             assert self._model is not None and self._weights is not None
             if self._served is None:
-                vllm = self._met.dialect is VLLM
+                vllm = self._server.dialect is VLLM
                 self._served = serve_policy(
-                    self._endpoint, self._root, self._model, self._met.model, vllm=vllm
+                    self._endpoint, self._root, self._model, self._server.model, vllm=vllm
                 )
             with self._weights.in_place():
                 name = self._served.put(self._model, self._weights.version)
-            self._met = Met(self._met.dialect, name, self._met.positions)
+            self._server = Server(self._server.dialect, name, self._server.positions)
             self._behind = False
-        return self._met
+        return self._server
 
-    def _meet(self) -> Met:
-        met = meet(self._endpoint, self._root, self.settings.server_model)
-        if self.settings.top_k and not met.dialect.takes_top_k:
+    def _identified(self) -> Server:
+        server = identify(self._endpoint, self._root, self.settings.server_model)
+        if self.settings.top_k and not server.dialect.takes_top_k:
             raise InputError(
                 f"sampler.top_k {self.settings.top_k}: {self.base_url} is no server that is known to take it; leave it "
                 "out, and give sampler.top_p"
             )
-        if met.dialect.one_at_a_time:
+        if server.dialect.one_at_a_time:
             self._endpoint = self._connect(self.base_url, 1)
-        return met
+        return server
 
-    def _say_inexact(self, asked: Sequence[Question | None]) -> None:
+    def _say_inexact(self, requests: Sequence[Request | None]) -> None:
         """Say once that a server does not read prompts as the policy does."""
-        if not self._said and any(one is not None and not one.exact for one in asked):
+        if not self._said and any(one is not None and not one.exact for one in requests):
             self._said = True
             logger.warning(
                 f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
                 "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
             )
 
-    def _positions(self, met: Met) -> int | None:
-        """Tokens of prompt and response together that model and server were made for, where that is known."""
-        known = [positions_of(self._model), met.positions]
-        return min((one for one in known if one is not None), default=None)
-
     def _written(
-        self, asked: Sequence[Question | None], copies: int, met: Met, seed: int
-    ) -> list[list[Answer | None]]:
-        """`copies` responses to each question, each None where there is none."""
+        self, requests: Sequence[Request | None], copies: int, server: Server, seed: int
+    ) -> list[list[Answer]]:
+        """The responses to each prompt that could be read, at most `copies`."""
         found: dict[tuple[int, int], Answer] = {}
+        waiting: dict[tuple[int, int], tuple[Request, dict[str, Any]]] = {}
         seen: Counter[str] = Counter()
-        open_: dict[tuple[int, int], tuple[Question, dict[str, Any]]] = {}
         end_ids = self.encoder.end_ids if self.encoder else ()
-        for place, one in enumerate(asked):
-            for copy in range(copies if one else 0):
-                assert one is not None
-                number = seen[one.spelled] + copy  # a prompt that comes again has further responses
-                open_[place, copy] = one, body(one, number, self.settings, met, end_ids, seed=seed)
+        for place, one in enumerate(requests):
             if one is not None:
+                for copy in range(copies):
+                    number = seen[one.spelled] + copy  # a prompt that comes again has further responses
+                    content = body(one, number, self.settings, server, end_ids, seed=seed)
+                    waiting[place, copy] = one, content
                 seen[one.spelled] += copies
-        total = len(open_)
-        faults, refused = Counter[str](), Counter[str]()
+        total = len(waiting)
+        unreadable, refused = Counter[str](), Counter[str]()
         for _ in range(TIMES):
-            faults.clear()
-            for at, what in self._asked(open_, met):
-                if isinstance(what, str):
-                    faults[what] += 1
-                    continue
-                del open_[at]
-                if isinstance(what, Refused):
-                    refused[f"refused, {what.reason}"] += 1
-                else:
-                    found[at] = what
-        self._judge(total, found, faults + refused)
-        return [[found.get((place, copy)) for copy in range(copies)] for place in range(len(asked))]
-
-    def _asked(
-        self, open_: Mapping[tuple[int, int], tuple[Question, dict[str, Any]]], met: Met
-    ) -> list[tuple[tuple[int, int], Answer | Refused | str]]:
-        """What became of each request; a text is why its answer is no response."""
-        outcomes: list[tuple[tuple[int, int], Answer | Refused | str]] = []
-        for path in dict.fromkeys(one.path for one, _ in open_.values()):
-            places = [at for at, (one, _) in open_.items() if one.path == path]
-            for number, reply in self._endpoint.each(path, [open_[at][1] for at in places]):
-                one = open_[places[number]][0]
-                if not isinstance(reply, Refused):
-                    what = read(reply, one.room, self.encoder, self._stops, met.dialect)
-                    outcomes.append((places[number], what))
-                else:
-                    outcomes.append((places[number], reply))
-        return outcomes
+            unreadable.clear()
+            for path in dict.fromkeys(one.path for one, _ in waiting.values()):
+                places = [at for at, (one, _) in waiting.items() if one.path == path]
+                for number, reply in self._endpoint.each(path, [waiting[at][1] for at in places]):
+                    at = places[number]
+                    if isinstance(reply, Refused):
+                        refused[f"refused, {reply.reason}"] += 1
+                        del waiting[at]
+                        continue
+                    answer = read(reply, waiting[at][0].room, self.encoder, self._stops, server.dialect)
+                    if isinstance(answer, str):
+                        unreadable[answer] += 1
+                    else:
+                        found[at] = answer
+                        del waiting[at]
+        self._judge(total, found, unreadable + refused)
+        return [
+            [found[place, copy] for copy in range(copies) if (place, copy) in found]
+            for place in range(len(requests))
+        ]
 
     def _judge(self, total: int, found: Mapping[Any, Answer], faults: Counter[str]) -> None:
         """Say what is missing, and stop where nothing is there."""
