@@ -52,10 +52,13 @@ def test_a_whole_model(tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> None:
-    weights = {name: value.bfloat16() for name, value in load_file(folder / "model.safetensors").items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+def store_in_bfloat16(folder: Path) -> None:
+    rewrite(folder, lambda all: all.update({name: value.bfloat16() for name, value in all.items()}))
     edit(folder / "config.json", dtype="bfloat16")
+
+
+def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> None:
+    store_in_bfloat16(folder)
     assert {value.dtype for value in read(folder).network.parameters()} == {torch.float32}
     assert {value.dtype for value in read(folder, dtype=torch.bfloat16).network.parameters()} == {
         torch.bfloat16
@@ -64,10 +67,7 @@ def test_the_parameters_are_held_in_the_precision_asked_for(folder: Path) -> Non
 
 def test_log_probabilities_of_a_bfloat16_checkpoint_are_those_of_float64(folder: Path) -> None:
     """The weights are as coarse as they were stored; nothing after them is."""
-    rewrite(
-        folder, lambda weights: weights.update({name: value.bfloat16() for name, value in weights.items()})
-    )
-    edit(folder / "config.json", dtype="bfloat16")
+    store_in_bfloat16(folder)
     found = log_probs(read(folder).network)
     exact = log_probs(read(folder).network.double())
     assert found.dtype == torch.float32
@@ -76,58 +76,25 @@ def test_log_probabilities_of_a_bfloat16_checkpoint_are_those_of_float64(folder:
     assert (log_probs(read(folder, dtype=torch.bfloat16).network) - exact).abs().max() > 1e-3
 
 
-def test_a_missing_weight_is_not_made_up(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    for layer in (0, 1):
-        for name in ("q_proj", "k_proj"):
-            del weights[f"model.layers.{layer}.self_attn.{name}.weight"]
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(
-        InputError,
-        match=r"lack model.layers.0.self_attn.k_proj.weight, .* and 1 more, which would be filled with",
-    ):
-        read(folder)
-
-
 def test_a_tied_head_is_not_missing(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "tied", tie_word_embeddings=True)
     assert "lm_head.weight" not in load_file(folder / "model.safetensors")
     assert read(folder).network.lm_head.weight.shape[0] == len(char_tokenizer())
 
 
-def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+def rewrite(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "model.safetensors"
+) -> None:
     """Change the weights in the file."""
-    weights = load_file(folder / "model.safetensors")
+    weights = load_file(folder / name)
     change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize(
-    "name, shape",
-    [("model.layers.0.self_attn.q_proj.bias", [32]), ("model.layers.2.mlp.up_proj.weight", [64, 32])],
-)
-def test_a_weight_without_a_place_in_the_model_is_refused(folder: Path, name: str, shape: list[int]) -> None:
-    """A bias that the configuration denies, a layer more than it counts: another function would be trained."""
-    rewrite(folder, lambda weights: weights.update({name: torch.ones(shape)}))
-    with pytest.raises(
-        InputError, match=rf"the weights hold {name}, for which the model that config.json"
-    ) as caught:
-        read(folder)
-    assert str(caught.value).startswith(f"{folder}: ")
+    save_file(weights, folder / name, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("name", ["v_head.summary.weight", "score.weight", "model.rotary_emb.inv_freq"])
 def test_a_part_for_other_purposes_is_left_alone(folder: Path, tiny_model: Path, name: str) -> None:
     rewrite(folder, lambda weights: weights.update({name: torch.ones(1, 32)}))
     assert torch.equal(log_probs(read(folder).network), log_probs(read(tiny_model).network))
-
-
-def test_a_head_that_is_missing_and_not_tied_is_refused(folder: Path) -> None:
-    rewrite(folder, lambda weights: weights.pop("lm_head.weight"))
-    with pytest.raises(
-        InputError, match=r"the weights lack lm_head.weight, which would be filled with random"
-    ):
-        read(folder)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -174,12 +141,6 @@ def test_a_tokenizer_with_code_of_its_own_is_refused(folder: Path, monkeypatch: 
     assert not (folder / "was_here").exists()
 
 
-def other_shape(folder: Path) -> None:
-    weights = load_file(folder / "model.safetensors")
-    weights["model.norm.weight"] = torch.ones(31)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
 def half_written(folder: Path) -> None:
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -196,48 +157,75 @@ def code_of_its_own(folder: Path) -> None:
     edit(folder / "config.json", model_type="evil", auto_map=names)
 
 
-DAMAGES: dict[str, Callable[[Path], object]] = {
-    "no configuration": lambda folder: (folder / "config.json").unlink(),
-    "torn configuration": lambda folder: (folder / "config.json").write_text('{"model_type": "lla'),
-    "configuration not in UTF-8": lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"),
-    "unknown kind of model": lambda folder: edit(folder / "config.json", model_type="no-such-model"),
-    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
-    "half the weights": half_written,
-    "a weight of another shape": other_shape,
-    "weights in a pickle": only_a_pickle,
-    "code of its own": code_of_its_own,
-    "no folder": shutil.rmtree,
-}
+def without(*names: str) -> Callable[[Path], object]:
+    return lambda folder: rewrite(folder, lambda weights: [weights.pop(name) for name in names])
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def with_weight(name: str, *shape: int) -> Callable[[Path], object]:
+    return lambda folder: rewrite(folder, lambda weights: weights.update({name: torch.ones(shape)}))
+
+
+def without_tokenizer(folder: Path) -> None:
+    for path in [*folder.glob("tokenizer*"), *folder.glob("chat_template*")]:
+        path.unlink()
+
+
+UNREADABLE = "not a causal language model that can be loaded: ."
+ATTENTION = [f"model.layers.{layer}.self_attn.{name}_proj.weight" for layer in (0, 1) for name in "qk"]
+BIAS, LAYER = "model.layers.0.self_attn.q_proj.bias", "model.layers.2.mlp.up_proj.weight"
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no configuration": (lambda folder: (folder / "config.json").unlink(), UNREADABLE),
+    "torn configuration": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "lla'), UNREADABLE,
+    ),
+    "configuration not in UTF-8": (
+        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"), UNREADABLE,
+    ),
+    "unknown kind of model": (
+        lambda folder: edit(folder / "config.json", model_type="no-such-model"), UNREADABLE,
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), UNREADABLE),
+    "half the weights": (half_written, UNREADABLE),
+    "a weight of another shape": (with_weight("model.norm.weight", 31), UNREADABLE),
+    "weights in a pickle": (only_a_pickle, UNREADABLE),
+    "code of its own": (code_of_its_own, UNREADABLE),
+    "no folder": (shutil.rmtree, UNREADABLE),
+    "no tokenizer": (without_tokenizer, "no tokenizer that can be loaded"),
+    # A weight that is missing would be made up; one without a place means that another function would be trained.
+    "missing weights": (
+        without(*ATTENTION),
+        r"lack model.layers.0.self_attn.k_proj.weight, .* and 1 more, which would be filled with",
+    ),
+    "a head that is missing and not tied": (
+        without("lm_head.weight"), "the weights lack lm_head.weight, which would be filled with random",
+    ),
+    "a bias that the configuration denies": (
+        with_weight(BIAS, 32), f"the weights hold {BIAS}, for which the model that config.json",
+    ),
+    "a layer more than it counts": (
+        with_weight(LAYER, 64, 32), f"the weights hold {LAYER}, for which the model that config.json",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage, message", DAMAGES.values(), ids=DAMAGES)
 def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
-    folder: Path, damage: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+    folder: Path, damage: Callable[[Path], object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nobody is asked anything: at a terminal, the library asks whether to run the code it finds."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     damage(folder)
-    with pytest.raises(InputError, match=r"not a causal language model that can be loaded: .") as caught:
+    with pytest.raises(InputError, match=message) as caught:
         read(folder)
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
     assert not (folder / "was_here").exists()
 
 
-def test_a_model_without_tokenizer_is_refused(folder: Path) -> None:
-    for path in [*folder.glob("tokenizer*"), *folder.glob("chat_template*")]:
-        path.unlink()
-    with pytest.raises(InputError, match="no tokenizer that can be loaded"):
-        read(folder)
-
-
-def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused_and_fewer_are_as_usual(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "small", vocab_size=50)
     with pytest.raises(InputError, match=r"tokenizer knows 103 tokens but the model has embeddings for 50"):
         read(folder)
-
-
-def test_more_embeddings_than_tokens_are_as_usual(tmp_path: Path) -> None:
     assert len(read(save_tiny_model(tmp_path / "padded", vocab_size=128)).tokenizer) == 103
 
 
@@ -322,46 +310,37 @@ def test_the_base_model_may_be_named_relative_to_the_adapter(
     assert torch.equal(log_probs(read(path).network), expected)
 
 
-@pytest.mark.parametrize("base", ["/no/such/folder", "some-owner/some-model", "", None])
-def test_an_adapter_whose_base_model_is_absent_is_refused(
-    adapter: tuple[Path, torch.Tensor], base: str | None
+def adapter_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], object]:
+    return lambda path: rewrite(path, change, "adapter_model.safetensors")
+
+
+def names_base(base: str | None) -> Callable[[Path], object]:
+    return lambda path: edit(path / "adapter_config.json", base_model_name_or_path=base)
+
+
+def configured(content: bytes) -> Callable[[Path], object]:
+    return lambda path: (path / "adapter_config.json").write_bytes(content)
+
+
+ABSENT = "base model is '.*', which is no folder here. Set base_model_name_or_path"
+TORN = "adapter_config.json: not a PEFT adapter's configuration"
+NOWHERE = "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight"
+REFUSED: list[tuple[Callable[[Path], object], str]] = [
+    *((names_base(base), ABSENT) for base in ("/no/such/folder", "some-owner/some-model", "", None)),
+    *((configured(content), TORN) for content in (b'{"r": ', b"\xff\xfe", b"[1]", b"7")),
+    (lambda path: (path / "adapter_model.safetensors").unlink(), "not an adapter that can be loaded"),
+    (adapter_weights(lambda all: all.pop(next(name for name in all if ".lora_B." in name))), "lack"),
+    (
+        adapter_weights(lambda all: all.update({NOWHERE: torch.ones(4, 32)})),
+        f"the adapter holds {NOWHERE}, for which its base model or its own",
+    ),
+]
+
+
+@pytest.mark.parametrize("damage, message", REFUSED)
+def test_an_adapter_that_is_not_whole_is_refused(
+    adapter: tuple[Path, torch.Tensor], damage: Callable[[Path], object], message: str
 ) -> None:
-    edit(adapter[0] / "adapter_config.json", base_model_name_or_path=base)
-    with pytest.raises(
-        InputError, match=r"base model is '.*', which is no folder here. Set base_model_name_or_path"
-    ):
-        read(adapter[0])
-
-
-@pytest.mark.parametrize("content", [b'{"r": ', b"\xff\xfe", b"[1]", b"7"])
-def test_a_torn_adapter_configuration_is_refused(adapter: tuple[Path, torch.Tensor], content: bytes) -> None:
-    (adapter[0] / "adapter_config.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"adapter_config.json: not a PEFT adapter's configuration"):
-        read(adapter[0])
-
-
-def test_an_adapter_without_weights_is_refused(adapter: tuple[Path, torch.Tensor]) -> None:
-    (adapter[0] / "adapter_model.safetensors").unlink()
-    with pytest.raises(InputError, match="not an adapter that can be loaded"):
-        read(adapter[0])
-
-
-def test_a_missing_weight_of_an_adapter_is_not_made_up(adapter: tuple[Path, torch.Tensor]) -> None:
-    weights = load_file(adapter[0] / "adapter_model.safetensors")
-    (name, *_) = [name for name in weights if ".lora_B." in name]
-    del weights[name]
-    save_file(weights, adapter[0] / "adapter_model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="lack"):
-        read(adapter[0])
-
-
-def test_a_weight_of_an_adapter_without_a_place_is_refused(adapter: tuple[Path, torch.Tensor]) -> None:
-    weights = load_file(adapter[0] / "adapter_model.safetensors")
-    name = "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight"
-    save_file(
-        {**weights, name: torch.ones(4, 32)},
-        adapter[0] / "adapter_model.safetensors",
-        metadata={"format": "pt"},
-    )
-    with pytest.raises(InputError, match=rf"the adapter holds {name}, for which its base model or its own"):
+    damage(adapter[0])
+    with pytest.raises(InputError, match=message):
         read(adapter[0])
