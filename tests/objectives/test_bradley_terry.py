@@ -1,7 +1,5 @@
 """The loss of a reward model: values worked by hand, what moves it and what does not."""
 
-import math
-
 import pytest
 import torch
 
@@ -62,47 +60,6 @@ def test_a_pair_may_be_told_the_other_way_round() -> None:
     )
     one, other = (bradley_terry(scores(0.3, -1.1), None, index, **settings) for index in (given, turned))
     assert one.per_example.tolist() == pytest.approx(other.per_example.tolist())
-
-
-@pytest.mark.parametrize("probability", [0.6, 0.75, 0.99])
-def test_it_is_lowest_where_the_scores_are_log_odds(probability: float) -> None:
-    """Without margin the difference that minimises it is ln(p / (1 - p)): scores become calibrated."""
-    apart = torch.tensor(math.log(probability / (1 - probability)), dtype=torch.float64, requires_grad=True)
-    loss = bradley_terry(Scores(torch.stack([apart, apart.new_zeros(())])), None, pair(probability))
-    (slope,) = torch.autograd.grad(loss.per_example.sum(), apart)
-    assert slope.item() == pytest.approx(0.0, abs=1e-9)
-    assert loss.per_example.item() < math.log(2)
-
-
-def test_only_centring_sees_the_level() -> None:
-    """Adding a number to all scores changes nothing without it, and what it says with it."""
-    given = (0.3, -1.1)
-    moved = tuple(score + 5.0 for score in given)
-    for margin in (0.0, 0.7):
-        one, other = (bradley_terry(scores(*each), None, pair(0.9), margin=margin) for each in (given, moved))
-        assert one.per_example.item() == pytest.approx(other.per_example.item(), rel=1e-12)
-    one, other = (bradley_terry(scores(*each), None, pair(), centring=0.02) for each in (given, moved))
-    more = 0.02 * (sum(moved) ** 2 - sum(given) ** 2)
-    assert other.per_example.item() - one.per_example.item() == pytest.approx(more)
-
-
-def test_centring_pulls_the_level_to_zero_and_not_the_scores_together() -> None:
-    score_N = torch.tensor([3.0, 1.0], dtype=torch.float64, requires_grad=True)
-    plain, centred = (
-        bradley_terry(Scores(score_N), None, pair(), centring=c).per_example.sum() for c in (0.0, 0.1)
-    )
-    (pull_N,) = torch.autograd.grad(centred - plain, score_N)
-    assert pull_N.tolist() == pytest.approx([0.8, 0.8])  # 2 c (3 + 1), on both alike
-
-
-def test_a_margin_wants_more() -> None:
-    """d = 1: the gradient in d is -sigmoid(m - d)."""
-    score_N = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-    for margin in (0.0, 1.0, 4.0):
-        loss = bradley_terry(Scores(score_N), None, pair(), margin=margin)
-        (slope_N,) = torch.autograd.grad(loss.per_example.sum(), score_N)
-        expected = 1 / (1 + math.exp(1 - margin))
-        assert slope_N.tolist() == pytest.approx([-expected, expected])
 
 
 def test_scores_far_apart_stay_finite() -> None:

@@ -102,70 +102,12 @@ def test_kto_by_hand() -> None:
     assert loss.metrics["rewards/rejected"].tolist() == [-0.25]
 
 
-def test_the_reference_point_of_kto_is_never_below_zero() -> None:
-    below, zero = torch.tensor([[-3.0], [-1.0]]).double(), torch.zeros(1, 1).double()
-    both = [kto(rows(-1.0), rows(-2.0), points((1.0,)), given) for given in (below, zero)]
-    assert torch.equal(both[0].per_example, both[1].per_example)
-    assert both[0].per_example.item() == pytest.approx(1 - sigmoid(0.1))
-
-
-def test_a_graded_label_is_both_in_part() -> None:
-    given = torch.tensor([[0.4]]).double()
-    policy, reference = rows(-1.0), rows(-2.0)
-    good, bad, half = (
-        kto(policy, reference, points((z,)), given, undesirable_weight=2.0).per_example.item()
-        for z in (1.0, 0.0, 0.25)
-    )
-    assert half == pytest.approx(0.25 * good + 0.75 * bad, rel=1e-14)
-
-
 def test_a_single_value_has_no_standard_error() -> None:
     mean, error = estimate(torch.tensor([[0.7]]))
     assert (mean.item(), error.numel()) == (pytest.approx(0.7), 0)
 
 
 PAIRS = Pairs.collate([PairRelation(((0, 1, 1.0),)), PairRelation(((1, 0, 1.0),))], [0, 2])
-WIDE = Pairs.collate([PairRelation(((0, 1, 1.0), (0, 2, 1.0), (1, 2, 1.0)))], [0])
-
-
-def paired_loops(policy: list[float], reference: list[float], pairs: Pairs, beta: float) -> float:
-    """The authors' loss of a whole batch, in plain loops."""
-    ratio = [one - other for one, other in zip(policy, reference, strict=True)]
-    chosen = [ratio[row] for row in pairs.chosen_P.tolist()]
-    rejected = [ratio[row] for row in pairs.rejected_P.tolist()]
-    z_w, z_l = (max(0.0, sum(side) / len(side)) for side in (chosen, rejected))
-    terms = [1 - sigmoid(beta * (one - z_l)) for one in chosen]
-    terms += [1 - sigmoid(beta * (z_w - one)) for one in rejected]
-    return sum(terms) / len(terms)
-
-
-@pytest.mark.parametrize("pairs, shift", [(PAIRS, 0.8), (PAIRS, -0.8), (WIDE, 0.5), (PAIRS, 0.0)])
-def test_paired_kto_and_its_gradient_are_those_of_the_plain_formula(pairs: Pairs, shift: float) -> None:
-    """Also where a mean is above 0, so that the gradient flows through it."""
-    count = int(max(pairs.chosen_P.max(), pairs.rejected_P.max())) + 1
-    generator = torch.Generator().manual_seed(count)
-    reference = torch.randn(count, generator=generator, dtype=torch.float64) - 3
-    policy = reference + shift + 0.7 * torch.randn(count, generator=generator, dtype=torch.float64)
-    ones = torch.ones(count, dtype=torch.int64)
-
-    def ours(values: Tensor) -> Tensor:
-        given = LogProbs(values, ones)
-        measured = pair_log_ratios(given.detach(), LogProbs(reference, ones), pairs)
-        return paired_kto(given, LogProbs(reference, ones), pairs, measured, beta=0.6).per_example.mean()
-
-    leaf = policy.clone().requires_grad_()
-    loss = ours(leaf)
-    assert loss.item() == pytest.approx(
-        paired_loops(policy.tolist(), reference.tolist(), pairs, 0.6), rel=1e-12
-    )
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    for place in range(count):
-        step = 1e-6
-        moved = [policy.clone() for _ in range(2)]
-        moved[0][place] += step
-        moved[1][place] -= step
-        high, low = (paired_loops(one.tolist(), reference.tolist(), pairs, 0.6) for one in moved)
-        assert gradient[place].item() == pytest.approx((high - low) / (2 * step), abs=1e-9)
 
 
 def test_paired_kto_lets_the_gradient_through_means_of_exactly_0() -> None:
@@ -187,21 +129,6 @@ def test_paired_kto_lets_the_gradient_through_means_of_exactly_0() -> None:
     (found,) = torch.autograd.grad(loss.per_example.mean(), leaf)
     (expected,) = torch.autograd.grad(theirs, other)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
-
-
-def test_the_authors_sum_of_two_means() -> None:
-    """Imitated: a demonstration and a label of 1; the others: two labels of 0. Log-probabilities per token."""
-    policy = rows(-1.0, -3.0, -2.0, -4.0, -1.0, lengths=(2, 1, 1, 1))
-    reference = rows(-2.0, -2.0, -2.5, -3.0, -2.0, lengths=(2, 1, 1, 1))
-    given = points((1.0, 0.0, 1.0, 0.0), (True, False, False, False))
-    measured = imitated(given, continuous=False)
-    loss = ulma_group_means(policy, reference, given, measured, beta=0.5)
-    good = (2.0 + 4.0) / 2
-    bad = (-math.log(sigmoid(-0.5 * 0.5)) - math.log(sigmoid(-0.5 * 1.0))) / 2
-    total = (loss.per_example.sum() / loss.weight.sum()).item()
-    assert total == pytest.approx(good + bad, rel=1e-14)
-    plain = ulma(policy, reference, given, beta=0.5, per_token=True)
-    assert (plain.per_example.sum() / plain.weight.sum()).item() == pytest.approx((good + bad) / 2, rel=1e-14)
 
 
 def test_the_authors_groups_with_grades() -> None:
