@@ -1,0 +1,92 @@
+"""What is asked for next is a change of few files: made in a copy of the package, and seen to reach its end."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+Changes = dict[str, list[tuple[str, str]]]
+"""File of the package -> what stands there, and what is to stand there."""
+
+RUBRIC: Changes = {
+    "feedback/records.py": [
+        (
+            "    origin: Origin | None = None\n\n    @property\n    def key",
+            "    origin: Origin | None = None\n    rubric: str | None = None\n\n    @property\n    def key",
+        )
+    ],
+    "feedback/canonical.py": [
+        ('PROMPT_KEYS = ("prompt", "tools")', 'PROMPT_KEYS = ("prompt", "tools", "rubric")'),
+        (
+            "    return Prompt(asked, tools, place.origin)",
+            '    rubric = fields.optional_text(row, "rubric", place) if "rubric" in keys else None\n'
+            "    return Prompt(asked, tools, place.origin, rubric)",
+        ),
+        (
+            '        row["tools"] = [dict(one) for one in prompt.tools]\n',
+            '        row["tools"] = [dict(one) for one in prompt.tools]\n'
+            '    if prompt.rubric is not None:\n        row["rubric"] = prompt.rubric\n',
+        ),
+    ],
+    "annotators/templates/helpfulness.jinja": [
+        (
+            "Conversation:\n{{ prompt }}",
+            "{% if rubric %}\nWhat counts here:\n{{ rubric }}\n\n{% endif %}\nConversation:\n{{ prompt }}",
+        )
+    ],
+}
+ASK = """
+import sys
+from trueup.annotators.question import load_question, pose
+from trueup.feedback.canonical import write_examples
+from trueup.feedback.read import read_feedback
+from trueup.feedback.transforms.merge_prompts import merged
+feedback = read_feedback([sys.argv[1]])
+write_examples(sys.argv[2], feedback.examples)
+template = load_question("helpfulness")
+print(len(merged(feedback.examples)), feedback.files[0].unused_keys)
+for example in feedback.examples:
+    print(pose(template, example.prompt, "4", "5").text)
+"""
+
+
+def changed(folder: Path, changes: Changes) -> Path:
+    """A copy of the package with these changes, in no more than three files."""
+    assert len(changes) <= 3
+    copy = Path(shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    for name, pairs in changes.items():
+        file = copy / "trueup" / name
+        text = file.read_text()
+        for old, new in pairs:
+            assert text.count(old) == 1, f"{name} is not as this test has it: {old}"
+            text = text.replace(old, new)
+        file.write_text(text)
+    return copy
+
+
+def run(copy: Path, script: str, *arguments: str | Path) -> str:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(copy)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_rubric_of_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
+    """It is read, kept, told apart and written again, and stands between marks in the question."""
+    row = {"prompt": "2 + 2 =", "responses": [{"content": "4"}, {"content": "5"}]}
+    given, written = tmp_path / "given.jsonl", tmp_path / "written.jsonl"
+    given.write_text(
+        "".join(json.dumps(one) + "\n" for one in (row, {**row, "rubric": "the right sum"}, row))
+    )
+    said = run(changed(tmp_path, RUBRIC), ASK, given, written)
+    assert said.startswith("2 {}\n")  # the same words with another rubric are another prompt
+    assert written.read_text() == given.read_text()
+    assert said.count("What counts here:\n<") == said.count(">\nthe right sum\n</") == 1
