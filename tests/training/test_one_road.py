@@ -11,6 +11,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from support.tiny_models import char_tokenizer
 from training.test_online import LORA
 
+from trueup.errors import InputError
 from trueup.feedback.condition import read_condition
 from trueup.sources.by_name import examples_named, split
 from trueup.training import loop
@@ -88,6 +89,23 @@ def test_a_model_that_has_a_condition_is_taught_another_alone(
         run_here("ca", replay(model, tmp_path / "run", tmp_path / "again", values))
     assert trained
     assert not [prompt for prompt in trained if " was " in prompt or prompt.count(" score ") != 1]
+
+
+@pytest.mark.parametrize("source", ["online", "offline"])
+def test_a_condition_that_would_be_cut_off_is_refused(source: str, tiny_model: Path, tmp_path: Path) -> None:
+    write_reward(tmp_path)
+    data = {"points": write_feedback(tmp_path)["rankings"]}
+    at_start = {**GIVEN, "position": "start", "epochs": 1}
+    run_here("ca", settings("ca", tiny_model, data, tmp_path / "conditional", **at_start))
+    model, more = tmp_path / "conditional" / "model", {"max_prompt_length": 20}
+    values = online(model, tmp_path, tmp_path / "run", **more)
+    if source == "offline":
+        values = settings("rrhf", model, {"rankings": data["points"]}, tmp_path / "run", **more)
+    with pytest.raises(
+        InputError, match=r"max_prompt_length 20 cuts the beginning .* the condition ' score 1\.5'"
+    ):
+        run_here("rrhf", values)
+    assert not (tmp_path / "run").exists()
 
 
 THUMBS = [{"prompt": f"say {word}:", "completion": f" {word}", "label": True} for word in ("red", "blue")]

@@ -85,9 +85,9 @@ class Preprocessing:
             InputError: a condition would be cut off, or read differently than it was written.
         """
         written = self.fitted.condition
+        refuse_hidden(written or loaded.condition, self.settings)
         if written is None:
             return asking_encoder(loaded, self.settings)
-        refuse_hidden(written, self.settings)
         check_condition(written, loaded.tokenizer, self.prompts)
         return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits_of(loaded, self.settings))
 
@@ -96,9 +96,8 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
     """As the model is asked: with its own condition, if it has one.
 
     Raises:
-        InputError: the condition would be cut off.
+        InputError: longer sequences were asked for than the model was made for.
     """
-    refuse_hidden(loaded.condition, settings)
     limits = limits_of(loaded, settings)
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=loaded.condition)
 

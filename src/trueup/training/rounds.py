@@ -35,18 +35,8 @@ from trueup.sources.log import ReplayedLog, RoundLog, read_log
 from trueup.sources.online import OnlineSource, RoundPlan, Rounds
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
-from trueup.training.data import (
-    Data,
-    Parts,
-    Preprocessing,
-    RoundEncoder,
-    asking_encoder,
-    batching_of,
-    offline_source,
-    tokens_of,
-    view_all,
-    view_held_out,
-)
+from trueup.training import data
+from trueup.training.data import Data, Parts, Preprocessing
 from trueup.training.folder import warn_of_departures
 
 logger = logging.getLogger(__name__)
@@ -70,14 +60,14 @@ def collected(settings: RunSettings, method: Method) -> Data:
     read, fingerprints = _read_prompts(settings)
     prompts, also = read.prompts, tuple[Example, ...]()
     if settings.data:
-        data = examples_named(settings.data, skip_bad=settings.skip_bad)
-        also, fingerprints = data.examples, {**fingerprints, **data.fingerprints}
+        given = examples_named(settings.data, skip_bad=settings.skip_bad)
+        also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
         data_logger.info("their responses join those sampled, and are judged with them")
         prompts = distinct([*prompts, *of_examples(also)])
 
     def source(parts: Parts) -> Source:
-        texts = view_all(settings, method, _collect(parts, prompts, also))
-        return offline_source(texts, parts)
+        texts = data.view_all(settings, method, _collect(parts, prompts, also))
+        return data.offline_source(texts, parts)
 
     return Data(fingerprints, source)
 
@@ -95,7 +85,7 @@ def online(settings: RunSettings, method: Method) -> Data:
     held_out, more = _held_out(preprocessing)
 
     def source(parts: Parts) -> Source:
-        asking = asking_encoder(parts.loaded, settings)
+        asking = data.asking_encoder(parts.loaded, settings)
         prompts, known = asked(read.prompts, asking)
         penalise = None
         if settings.reward_kl:
@@ -141,7 +131,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
         )
 
     def source(parts: Parts) -> Source:
-        _, known = asked(of_examples(examples), asking_encoder(parts.loaded, settings))
+        _, known = asked(of_examples(examples), data.asking_encoder(parts.loaded, settings))
         return _source_of_rounds(
             parts, Rounds(_plan_of_log(settings, log), log), preprocessing, known, held_out
         )
@@ -181,7 +171,7 @@ def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mappi
             "Leave it out; online/score and objective/kl say how the run goes"
         )
     read = examples_named(settings.eval_data, skip_bad=settings.skip_bad)
-    return view_held_out(preprocessing, read.examples), read.fingerprints
+    return data.view_held_out(preprocessing, read.examples), read.fingerprints
 
 
 def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
@@ -296,14 +286,14 @@ def _source_of_rounds(
     """The source of rounds, whoever gathers them."""
     settings, method = parts.settings, parts.method
     encoder = preprocessing.encoder(parts.loaded)
-    kept = tokens_of(held_out, encoder, what="evaluation") if held_out else []
+    kept = data.tokens_of(held_out, encoder, what="evaluation") if held_out else []
     advantages = None
     if method.rollout is not None:
         advantages = Advantages(
             method.rollout, parts.policy, parts.reference, parts.loaded.end_ids, settings.micro_batch_tokens
         )
-    encode = RoundEncoder(method, settings, encoder)
-    return OnlineSource(rounds, encode, batching_of(settings, method, encoder), known, kept, advantages)
+    encode = data.RoundEncoder(method, settings, encoder)
+    return OnlineSource(rounds, encode, data.batching_of(settings, method, encoder), known, kept, advantages)
 
 
 def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -> list[Example]:
@@ -316,7 +306,7 @@ def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -
     chunks = [prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK)]
     missing = [number for number in range(1, len(chunks) + 1) if log.known(number) is None]
     if missing:
-        collector = _collector(parts, asking_encoder(parts.loaded, parts.settings))
+        collector = _collector(parts, data.asking_encoder(parts.loaded, parts.settings))
         collector.sampler.refresh(0)
         for number in display.track(missing, "sampling and judging"):
             stop.check()
