@@ -32,7 +32,7 @@ def opened(path: Path) -> Callable[[], JudgementCache]:
     return lambda: JudgementCache(path)
 
 
-def test_an_answer_is_found_again(opened: Callable[[], JudgementCache], warned: list[str]) -> None:
+def test_an_answer_is_found_again(opened: Callable[[], JudgementCache], told: list[str]) -> None:
     cache = opened()
     assert cache.get("k") is None
     cache.put("k", ANSWER)
@@ -45,7 +45,7 @@ def test_an_answer_is_found_again(opened: Callable[[], JudgementCache], warned: 
     again.put("k", {**ANSWER, "text": "2"})
     assert again.get("k") == {**ANSWER, "text": "2"}
     assert len(again) == 2
-    assert not warned
+    assert not told
 
 
 def test_a_key_is_made_of_all_that_an_answer_depends_on() -> None:
@@ -86,7 +86,7 @@ def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
 
 
 def test_several_processes_write_at_once(
-    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+    path: Path, opened: Callable[[], JudgementCache], told: list[str]
 ) -> None:
     """They also make the file at once."""
     processes = [writer(path, name, 50) for name in "abc"]
@@ -97,25 +97,25 @@ def test_several_processes_write_at_once(
     for name in "abc":
         for number in range(50):
             assert cache.get(f"{name}-{number}") == {"text": name, "number": number}
-    assert not warned
+    assert not told
 
 
 def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(
-    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+    path: Path, opened: Callable[[], JudgementCache], told: list[str]
 ) -> None:
     process = writer(path, "a", 1_000_000)
     assert process.stdout is not None
-    told = 0
-    while told < 40:
-        told = int(process.stdout.readline())
+    number_told = 0
+    while number_told < 40:
+        number_told = int(process.stdout.readline())
     os.kill(process.pid, signal.SIGKILL)
-    told = max([told, *map(int, process.stdout.read().split())])
+    number_told = max([number_told, *map(int, process.stdout.read().split())])
     process.wait(timeout=300)
     process.stdout.close()
     cache = opened()
-    assert told <= len(cache) <= told + 1
-    assert all(cache.get(f"a-{number}") == {"text": "a", "number": number} for number in range(told))
-    assert not warned
+    assert number_told <= len(cache) <= number_told + 1
+    assert all(cache.get(f"a-{number}") == {"text": "a", "number": number} for number in range(number_told))
+    assert not told
 
 
 def filled(opened: Callable[[], JudgementCache]) -> None:
@@ -136,7 +136,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_named_and_moved_aside(
-    damage: str, path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+    damage: str, path: Path, opened: Callable[[], JudgementCache], told: list[str]
 ) -> None:
     filled(opened)
     damaged = DAMAGE[damage](path.read_bytes())
@@ -145,10 +145,10 @@ def test_a_damaged_file_is_named_and_moved_aside(
     assert all(cache.get(f"{number:064d}") is None for number in range(200))
     cache.put("k", ANSWER)
     assert cache.get("k") == ANSWER
-    assert len(warned) == 1
-    assert warned[0].startswith(f"{path} is damaged (")
-    assert "and is now judgements.sqlite.damaged-1; judgements are kept in a new file" in warned[0]
-    assert "\n" not in warned[0]
+    assert len(told) == 1
+    assert told[0].startswith(f"{path} is damaged (")
+    assert "and is now judgements.sqlite.damaged-1; judgements are kept in a new file" in told[0]
+    assert "\n" not in told[0]
     cache.close()
     path.write_bytes(b"Lorem ipsum " * 400)
     opened().close()
@@ -160,7 +160,7 @@ def test_a_damaged_file_is_named_and_moved_aside(
 
 
 def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(
-    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+    path: Path, opened: Callable[[], JudgementCache], told: list[str]
 ) -> None:
     filled(opened)
     first, second = opened(), opened()
@@ -176,7 +176,7 @@ def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(
 
 
 def test_a_changed_byte_of_an_answer_is_seen(
-    path: Path, opened: Callable[[], JudgementCache], warned: list[str]
+    path: Path, opened: Callable[[], JudgementCache], told: list[str]
 ) -> None:
     cache = opened()
     cache.put("k", ANSWER)
@@ -188,7 +188,7 @@ def test_a_changed_byte_of_an_answer_is_seen(
     assert cache.get("k") is None
     cache.put("k", ANSWER)
     assert cache.get("k") == ANSWER
-    assert not warned
+    assert not told
 
 
 def test_no_file_can_be_there(tmp_path: Path) -> None:

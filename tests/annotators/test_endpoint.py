@@ -72,7 +72,7 @@ def by_number(body: Mapping[str, Any]) -> float:
     return 0.1 + 0.2 * int(body["messages"][0]["content"].split()[1])
 
 
-def test_log_probs_are_asked_for_and_read(judging: Judging, warned: list[str]) -> None:
+def test_log_probs_are_asked_for_and_read(judging: Judging, told: list[str]) -> None:
     server = Answering(lambda body: first_with(by_number(body)))
     heard = judging(server, read="auto").ask(QUESTIONS)
     assert [verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)] == (
@@ -88,10 +88,10 @@ def test_log_probs_are_asked_for_and_read(judging: Judging, warned: list[str]) -
     }
     assert server.batches == [1, 3]  # one finds out what the endpoint gives
     assert heard.facts == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 1204, "estimated": 0}
-    assert not warned
+    assert not told
 
 
-def test_answers_are_read_where_there_are_no_log_probs(judging: Judging, warned: list[str]) -> None:
+def test_answers_are_read_where_there_are_no_log_probs(judging: Judging, told: list[str]) -> None:
     server = Answering(lambda body: said("2" if body["messages"][0]["content"].endswith("1") else "1"))
     judge = judging(server, read="auto")
     heard = judge.ask(QUESTIONS)
@@ -105,21 +105,21 @@ def test_answers_are_read_where_there_are_no_log_probs(judging: Judging, warned:
         "max_tokens": 16,
     }
     judge.ask([Question("Another 1")])
-    assert warned == [
+    assert told == [
         "annotator J: localhost:1/v1 gives no log-probabilities; verdicts are read from its answers, each of them "
         "wholly for one response"
     ]
     assert server.batches == [1, 1, 3, 1]
 
 
-def test_log_probs_that_are_refused_are_done_without(judging: Judging, warned: list[str]) -> None:
+def test_log_probs_that_are_refused_are_done_without(judging: Judging, told: list[str]) -> None:
     refused = Refused("400: logprobs are not supported with this model")
     server = Answering(lambda body: refused if "logprobs" in body else said("1"))
     assert judging(server, read="auto").ask(QUESTIONS[:2]).verdicts == (Verdict(1.0),) * 2
-    assert len(warned) == 1
+    assert len(told) == 1
 
 
-def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, warned: list[str]) -> None:
+def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, told: list[str]) -> None:
     """An endpoint that passes questions on to several others need not be alike for all."""
 
     def answer(body: Mapping[str, Any]) -> Reply:
@@ -135,10 +135,10 @@ def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, w
     assert server.batches == [1, 3, 1]
     judge.ask([Question("Question 7"), Question("Question 2, once more")])
     assert server.batches == [1, 3, 1, 2, 1]
-    assert len(warned) == 1
+    assert len(told) == 1
 
 
-def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, warned: list[str]) -> None:
+def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, told: list[str]) -> None:
     server = Answering(lambda body: said("1"))
     with pytest.raises(AnnotatorError) as caught:
         judging(server, read="log-probs").ask(QUESTIONS)
@@ -147,14 +147,14 @@ def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, warned: list
         "answer, or auto"
     )
     assert server.batches == [1]
-    assert not warned
+    assert not told
 
 
-def test_answers_alone_are_wanted(judging: Judging, warned: list[str]) -> None:
+def test_answers_alone_are_wanted(judging: Judging, told: list[str]) -> None:
     server = Answering(lambda body: first_with(0.9) if "logprobs" in body else said("(2)"))
     assert judging(server, read="answer").ask(QUESTIONS).verdicts == (Verdict(0.0),) * 4
     assert server.batches == [4]
-    assert not warned
+    assert not told
 
 
 AGAIN = "\n\nAnswer with one label alone, 1 or 2, and nothing else."

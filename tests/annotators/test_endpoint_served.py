@@ -47,7 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
 
 
 def test_a_judge_that_always_says_first_gives_a_half(
-    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     """This server gives no log-probabilities, which is said, and counts tokens, which is believed."""
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
@@ -59,8 +59,8 @@ def test_a_judge_that_always_says_first_gives_a_half(
     assert facts["requests"] == 7  # one found out that there are no log-probabilities
     assert facts["estimated"] == 0
     assert facts["tokens"] > 6 * 1000  # a token a character
-    assert len(warned) == 1
-    assert "gives no log-probabilities" in warned[0]
+    assert len(told) == 1
+    assert "gives no log-probabilities" in told[0]
     again = load_endpoint_annotator(choice).annotate(EXAMPLES)
     assert (again.facts["cached"], again.facts["requests"], again.facts["first"]) == (6, 0, 6)
 

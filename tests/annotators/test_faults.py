@@ -97,14 +97,14 @@ def is_sound(annotated: Annotated) -> None:
         assert comparison.probability == pytest.approx(0.8)
 
 
-def test_a_sound_endpoint(loaded: Loading, server: FaultyServer, warned: list[str]) -> None:
+def test_a_sound_endpoint(loaded: Loading, server: FaultyServer, told: list[str]) -> None:
     annotated = loaded().annotate(EXAMPLES)
     is_sound(annotated)
     assert annotated.facts["requests"] == annotated.facts["verdicts"] == QUESTIONS == len(server.asked)
     assert annotated.facts["first"] == pytest.approx(QUESTIONS / 2)
     assert annotated.facts["tokens"] == 301 * QUESTIONS
     assert server.most_at_once <= 3
-    assert not warned
+    assert not told
     assert "authorization" not in server.asked[0].headers
 
 
@@ -131,14 +131,14 @@ LASTING: dict[str, tuple[Answer, str]] = {
 
 @pytest.mark.parametrize("fault", LASTING)
 def test_a_fault_that_lasts_stops_with_one_line(
-    fault: str, loaded: Loading, server: FaultyServer, warned: list[str], capsys: pytest.CaptureFixture[str]
+    fault: str, loaded: Loading, server: FaultyServer, told: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And once it is mended, what is missing is asked for, and nothing else."""
     answer, words = LASTING[fault]
     failing = server.answers = Failing(9, answer)
     with pytest.raises(AnnotatorError, match=words) as caught:
         loaded().annotate(EXAMPLES)
-    for line in (str(caught.value), *warned):
+    for line in (str(caught.value), *told):
         assert "\n" not in line
         assert server.url in line
     assert len(failing.answered) == 9

@@ -16,7 +16,7 @@ from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_
 from trueup.annotators.question import pose
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
-from trueup.errors import AnnotatorError, InputError, Stopped
+from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.settings.annotator_settings import LocalAnnotator
@@ -249,15 +249,6 @@ def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Pat
         assert isinstance(verdict, Verdict)
         expected, _ = plain_first(network, tokenizer(question.text).input_ids, *labels)
         assert verdict.first == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_run_that_is_stopped_stops_judging(
-    tiny_model: Path, template: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = load_local_annotator(LocalAnnotator(str(tiny_model), template=template))
-    monkeypatch.setattr("trueup.stop._asked", "SIGTERM")
-    with pytest.raises(Stopped):
-        made.annotate([example("a", "b")])
 
 
 def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> None:

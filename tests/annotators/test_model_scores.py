@@ -16,7 +16,7 @@ from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Example, Message, Origin, Prompt, Response
 from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a": (" b", " c")}
@@ -92,19 +92,6 @@ def test_a_score_depends_on_its_own_example_alone(
     shared = scores(annotator, EXAMPLES)
     for some, others in zip(shared, alone, strict=True):
         assert some == pytest.approx(others, abs=1e-4)
-
-
-def test_what_was_said_before_is_replaced(folder: Path) -> None:
-    judged = Example(
-        Prompt("a", origin=Origin("a.jsonl", 1)),
-        (Response(" b", score=9.0, label=1.0, source="m"), Response(" c")),
-        (Comparison(0, 1),),
-    )
-    (made,) = reward(folder).annotate([judged]).examples
-    assert isinstance(made, Example)
-    plain = scores(reward(folder), [example("a", " b", " c")])[0]
-    assert [one.score for one in made.responses] == plain
-    assert made.comparisons == () and made.responses[0].label is None and made.responses[0].source == "m"
 
 
 def test_ids_of_a_policy_are_not_its_own(folder: Path) -> None:
