@@ -1,7 +1,6 @@
 """`trueup annotate`: any feedback judged by any annotator, or its chosen responses written anew."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ FUNCTIONS = """
 import os, pathlib, signal
 
 def words(prompt, response):
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        if prompt == "p200" and pathlib.Path(number.name).exists():
-            pathlib.Path(number.name).unlink()
-            os.kill(os.getpid(), number)
+    if prompt == "p200" and pathlib.Path("stop").exists():
+        pathlib.Path("stop").unlink()
+        os.kill(os.getpid(), signal.SIGTERM)
     return len(response.split())
 
 def nan(prompt, response):
@@ -53,6 +51,10 @@ def judge(
     *more: object, data: object = "pairs.jsonl", by: str = "rewards.py:words", output: str = "out.jsonl"
 ) -> int:
     return command("annotate", data, "--annotator", by, "--output", output, *more)
+
+
+def endpoint_of(server: FaultyServer) -> tuple[str, ...]:
+    return "--annotator.base_url", server.url, "--annotator.model", "big"
 
 
 def read(name: str = "out.jsonl") -> tuple[Example, ...]:
@@ -108,14 +110,12 @@ def longer(asked: Asked) -> dict[str, Any]:
 
 def test_an_endpoint_compares_in_both_orders(folder: Path, capsys: Captured) -> None:
     with FaultyServer(longer) as server:
-        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "judge")
+        endpoint = endpoint_of(server)
         assert judge(*endpoint, by="openai") == 0
         assert len(server.asked) == 4
         examples = read()
-        assert [[(one.better, one.worse) for one in made.comparisons] for made in examples] == [
-            [(0, 1)],
-            [(1, 0)],
-        ]
+        found = [[(one.better, one.worse) for one in made.comparisons] for made in examples]
+        assert found == [[(0, 1)], [(1, 0)]]
         assert [made.comparisons[0].probability for made in examples] == pytest.approx([0.9, 0.9])
         said = capsys.readouterr().err
         assert (
@@ -139,14 +139,7 @@ def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Capture
         return Reply(401, {"error": "no"}) if down and "p66" in asked.text else longer(asked)
 
     with FaultyServer(reply) as server:
-        endpoint = (
-            "--annotator.base_url",
-            server.url,
-            "--annotator.model",
-            "judge",
-            "--annotator.cache",
-            "false",
-        )
+        endpoint = (*endpoint_of(server), "--annotator.cache", "false")
         assert judge(*endpoint, data="many.jsonl", by="openai") == 6
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("trueup: ") and "OPENAI_API_KEY" in error
@@ -159,26 +152,11 @@ def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Capture
     assert len(read()) == 70
 
 
-def test_a_process_that_is_killed_goes_on_bit_for_bit(folder: Path) -> None:
-    write(
-        folder / "many.jsonl",
-        *({"prompt": f"p{at}", "chosen": "a b", "rejected": f"c {at}"} for at in range(230)),
-    )
-    assert judge(data="many.jsonl", output="whole.jsonl") == 0
-    (folder / "SIGKILL").touch()
-    assert in_child(lambda: judge(data="many.jsonl")) == -signal.SIGKILL
-    assert len(Path("out.jsonl.part").read_text().splitlines()) == 1 + 3
-    assert judge(data="many.jsonl") == 0
-    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
-
-
 def test_a_process_that_is_asked_to_stop_ends_the_piece_at_hand(folder: Path) -> None:
     """The fourth piece is the last one, so the signal comes in the third."""
-    write(
-        folder / "many.jsonl",
-        *({"prompt": f"p{70 + at}", "chosen": "a b", "rejected": f"c {at}"} for at in range(230)),
-    )
-    (folder / "SIGTERM").touch()
+    rows = [{"prompt": f"p{70 + at}", "chosen": "a b", "rejected": f"c {at}"} for at in range(230)]
+    write(folder / "many.jsonl", *rows)
+    (folder / "stop").touch()
     errors = folder / "errors.txt"
     assert in_child(lambda: judge(data="many.jsonl"), errors) == 0
     assert errors.read_text().splitlines()[-1] == (
@@ -191,11 +169,8 @@ def test_a_process_that_is_asked_to_stop_ends_the_piece_at_hand(folder: Path) ->
 
 def test_a_model_in_this_process(folder: Path, tiny_model: Path) -> None:
     """Log-likelihoods are below 0, and the same each time."""
-    assert (
-        judge(by=f"likelihood:{tiny_model}")
-        == judge(by=f"likelihood:{tiny_model}", output="again.jsonl")
-        == 0
-    )
+    for output in ("out.jsonl", "again.jsonl"):
+        assert judge(by=f"likelihood:{tiny_model}", output=output) == 0
     scores = [one.score for example in read() for one in example.responses]
     assert all(score is not None and -20 < score < 0 for score in scores)
     assert len(set(scores)) > 3 and Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
@@ -209,7 +184,7 @@ def test_chosen_responses_written_anew(folder: Path, capsys: Captured) -> None:
         return chat(f"Better: {asked.body['messages'][-1]['content']}")
 
     with FaultyServer(reply) as server:
-        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "big")
+        endpoint = endpoint_of(server)
         assert judge(*endpoint, "--rewrite", by="openai", output="golden.jsonl") == 0
         assert judge(
             *endpoint, "--rewrite", "--rewrite-template", "improve", "--rewrite-tokens", 64,
@@ -240,7 +215,7 @@ def test_a_template_is_shown_and_can_be_given_back(name: str, folder: Path, caps
     assert "boundary" in text
     (folder / "mine.jinja").write_text(text)
     with FaultyServer(lambda asked: chat("Better.") if name == "improve" else longer(asked)) as server:
-        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "m")
+        endpoint = endpoint_of(server)
         option = ("--rewrite", "--rewrite-template") if name == "improve" else ("--annotator.template",)
         assert judge(*endpoint, *option, "mine.jinja", by="openai") == 0
         if name != "improve":
@@ -255,20 +230,14 @@ URL = "http://localhost:9/v1"
     ("arguments", "code", "message"),
     [
         (("none.jsonl", "--annotator", "world:gold"), 2, "none.jsonl: no such file"),
-        (("--annotator", "world:gold"), 2, "data is required: files with responses to judge"),
         (("pairs.jsonl",), 2, "annotator is required, to say who judges: give openai, local:FOLDER, reward:FOLDER"),
         (("pairs.jsonl", "--annotator", "word:gold"), 2, "annotator 'word:gold' is not known; give openai"),
-        (("pairs.jsonl", "--annotator.kind", "wrold"), 2, "annotator.kind must be one of local, openai"),
-        (("pairs.jsonl", "--annotator.noise", 1), 2, "annotator.kind is missing: it must be one of local, openai"),
-        (("pairs.jsonl", "--annotator", "world:gold", "--annotator.noise", 2), 2, "annotator.noise must be at most 1"),
-        (("pairs.jsonl", "--annotator", "world:gold", "--annotator.model", "m"), 2, "annotator.model is a setting of"),
         (("pairs.jsonl", "--annotator", "world:gold", "--annotator.instruction", "be polite"), 2, "know 'polite'"),
         (("pairs.jsonl", "--annotator", "none.py:f"), 2, "none.py: no such file"),
         (("pairs.jsonl", "--annotator", "reward:none"), 2, "reward model none is not a folder"),
         (("pairs.jsonl", "--annotator", "world:gold"), 2, "pairs.jsonl:1: prompt 1: not a prompt of the world: 'p1'"),
         (("pairs.jsonl", "--annotator", "rewards.py:nan"), 2, "pairs.jsonl:1: rewards.py:nan: prompt 1, 'p1': the fun"),
         (("there.jsonl", "--annotator", "world:gold", "--output", "there.jsonl"), 2, "the file is there already; give"),
-        (("pairs.jsonl", "--annotator", "world:gold", "--output", "out.csv"), 2, "only JSON lines are written"),
         (("pairs.jsonl", "--annotatr", "world:gold"), 2, "annotatr is not an option of trueup annotate; did you mean"),
         (("pairs.jsonl", "--annotator", "world:gold", "--rewrite"), 2, "rewrite needs a model at an endpoint, and"),
         (("pairs.jsonl", "--annotator", "world:gold", "--rewrite-tokens", 9), 2, "rewrite_tokens says how demonstrat"),
@@ -310,7 +279,7 @@ def test_mistakes_in_one_line(
 def test_nothing_that_could_be_judged(folder: Path, capsys: Captured) -> None:
     write(folder / "same.jsonl", {"prompt": "p", "chosen": "same", "rejected": "same"})
     with FaultyServer(longer) as server:
-        endpoint = ("--annotator.base_url", server.url, "--annotator.model", "judge")
+        endpoint = endpoint_of(server)
         assert judge(*endpoint, data="same.jsonl", by="openai") == 2
         assert not server.asked
     assert (
@@ -322,8 +291,5 @@ def test_nothing_that_could_be_judged(folder: Path, capsys: Captured) -> None:
 def test_what_is_there_is_replaced_where_that_is_asked_for(folder: Path) -> None:
     assert judge(output="pairs.jsonl") == 2
     assert judge("--overwrite", output="pairs.jsonl") == 0
-    assert [[one.score for one in example.responses] for example in read("pairs.jsonl")] == [
-        [3, 1],
-        [1, 2],
-        [1, 1],
-    ]
+    scores = [[one.score for one in example.responses] for example in read("pairs.jsonl")]
+    assert scores == [[3, 1], [1, 2], [1, 1]]

@@ -86,21 +86,16 @@ def test_several_models_several_responses(folder: Path, capsys: Captured) -> Non
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(folder: Path) -> None:
-    assert (
-        ask("--seed", 1)
-        == ask("--seed", 1, output="again.jsonl")
-        == ask("--seed", 2, output="other.jsonl")
-        == 0
-    )
+    for seed, output in ((1, "out.jsonl"), (1, "again.jsonl"), (2, "other.jsonl")):
+        assert ask("--seed", seed, output=output) == 0
     assert Path("out.jsonl").read_bytes() == Path("again.jsonl").read_bytes()
     assert Path("out.jsonl").read_bytes() != Path("other.jsonl").read_bytes()
 
 
 def test_greedy_beams_and_a_longest_length(folder: Path) -> None:
     assert ask("--decode", "greedy", "--responses", 1) == 0
-    assert (
-        ask("--decode", "diverse-beam", "--responses", 3, "--diversity-penalty", 5, output="beams.jsonl") == 0
-    )
+    beams = ("--decode", "diverse-beam", "--responses", 3, "--diversity-penalty", 5)
+    assert ask(*beams, output="beams.jsonl") == 0
     assert [len(one.responses) for one in read()] == [1, 1, 1]
     assert [len(one.responses) for one in read("beams.jsonl")] == [3, 3, 3]
 
@@ -129,9 +124,7 @@ def test_what_the_data_hold_is_kept_or_not(folder: Path, capsys: Captured) -> No
     new = [[one.content for one in example.responses[2:]] for example in merged]
     assert [[one.content for one in example.responses] for example in read()] == new
     assert ask("--count", 1, data="pairs.jsonl", output="one.jsonl") == 0
-    assert [one.prompt.content for one in read("one.jsonl")] == ["say 1:"] and len(
-        read("one.jsonl")[0].responses
-    ) == 4
+    assert [(one.prompt.content, len(one.responses)) for one in read("one.jsonl")] == [("say 1:", 4)]
 
 
 def test_judged_right_away_and_the_best_alone(folder: Path, capsys: Captured) -> None:
@@ -217,24 +210,18 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
         ({"data": "empty.jsonl"}, "empty.jsonl: the file is empty"),
         ({"data": "blank.jsonl"}, "blank.jsonl:2: prompt: the prompt is empty; leave the row out"),
         ({"model": "none"}, "model none is not a folder"),
-        ({"model": "asked.jsonl"}, "model asked.jsonl is a file; give the folder it lies in"),
         ({"output": "there.jsonl"}, "there.jsonl: the file is there already; give another output, or --overwrite"),
         ({"output": "."}, ".: this is a folder; name a file in it"),
-        ({"output": "none/out.jsonl"}, "none/out.jsonl: the folder none does not exist; make it first"),
-        ({"output": "out.csv"}, "out.csv: only JSON lines are written"),
         ({"output": "-"}, "output: give a file, as work that is stopped goes on beside it; not the standard output"),
         ({"more": ("--model", "A")}, "a model is given twice; give it once, and more responses"),
-        ({"more": ("--temperature", "0")}, "temperature must be greater than 0; got 0"),
         ({"more": ("--decode", "beams")}, "decode must be one of sample, greedy, beam, diverse-beam; got 'beams'"),
         ({"more": ("--decode", "greedy")}, "decode greedy gives one response to a prompt, not 2; give --responses 1"),
         ({"more": ("--temperatur", "1")}, "temperatur is not an option of trueup sample; did you mean temperature?"),
         ({"more": ("--best",)}, "best needs somebody who judges: give an annotator"),
-        ({"more": ("--annotator", "rewards.py:brevty")}, "rewards.py has no function brevty; did you mean 'brevity'?"),
         ({"more": ("--annotator", "world:golden")}, "'world:golden' is not known; the world has gold and proxy"),
         ({"more": ("--annotator", "reward:A")}, "A is a language model, no reward model"),
         ({"more": ("--annotator", "world:gold")}, "asked.jsonl:1: prompt 1: not a prompt of the world: 'say 1:'"),
         ({"more": ("--annotator", "rewards.py:fails")}, "asked.jsonl:1: rewards.py:fails: prompt 1, 'say 1:': the"),
-        ({"more": ("--base-url", "http://h/v1")}, "base_url is given, but engine is in-process; give --engine server"),
         ({"more": ("--engine", "server")}, "engine server needs base_url, as in http://localhost:8000/v1"),
         ({"more": ("--chat-template", "none.jinja")}, "none.jinja: no such file"),
     ],
@@ -282,10 +269,8 @@ def test_a_server(folder: Path) -> None:
 
     with FaultyServer(reply) as server:
         served = ("--engine", "server", "--base-url", server.url, "--server-model", "served")
-        assert (
-            command("sample", "--data", "asked.jsonl", "--output", "out.jsonl", "--responses", 1, *served)
-            == 0
-        )
+        alone = ("--data", "asked.jsonl", "--output", "out.jsonl", "--responses", 1)
+        assert command("sample", *alone, *served) == 0
         assert ask(*served, output="with.jsonl") == 0
     assert [[one.content for one in example.responses] for example in read()] == [[" red 0"]] * 3
     assert {one.source for example in read() for one in example.responses} == {"served"}
