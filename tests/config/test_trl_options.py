@@ -10,6 +10,7 @@ from support.refusals import refused
 
 from trueup.config.resolve import Resolved, resolve
 from trueup.config.trl_options import TABLE, Translated, handled_names, translate
+from trueup.display import collected, logger
 from trueup.methods import METHODS
 from trueup.references.choices import Cached, Frozen, TrustRegion
 from trueup.settings.annotator_settings import RewardAnnotator, WorldAnnotator
@@ -62,7 +63,8 @@ seed: 42
 
 
 def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
-    resolved = resolve("dpo", config_file=yaml(RECIPE))
+    with collected(logger) as said:
+        resolved = resolve("dpo", config_file=yaml(RECIPE))
     settings = resolved.settings.model_dump(exclude_unset=True, exclude_none=True)
     assert settings == {
         "model": "models/sft",
@@ -89,7 +91,7 @@ def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
         "label_smoothing": 0.0,
         "reference": TrustRegion(alpha=0.9, every=64),
     }
-    assert sorted(note.partition(" ")[0].rstrip(":") for note in resolved.notes) == [
+    assert sorted(note.partition(" ")[0].rstrip(":") for note in said) == [
         "attn_implementation",
         "batch_size",
         "dataset_train_split",
@@ -225,20 +227,22 @@ class TestDefaultsOfALoss:
     def test_left_out(
         self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle
     ) -> None:
-        for resolved in (settle(method, f"loss_type: {loss}"), settle(method, loss_type=loss)):
-            assert dict(resolved.method_settings)[name] == value
-            assert resolved.notes == (f"loss_type {loss} is taken with {name} {value}, as in TRL",)
+        with collected(logger) as said:
+            made = (settle(method, f"loss_type: {loss}"), settle(method, loss_type=loss))
+        assert [dict(resolved.method_settings)[name] for resolved in made] == [value] * 2
+        assert said == [f"loss_type {loss} is taken with {name} {value}, as in TRL"] * 2
         assert dict(settle(method).method_settings)[name] == ours
 
     def test_given(
         self, method: str, loss: str, name: str, value: float, ours: float, settle: Settle
     ) -> None:
-        both_in_file = settle(method, f"{name}: 0.3\nloss_type: {loss}\n")
-        over_the_file = settle(method, f"loss_type: {loss}", **{name: "0.3"})
-        below_the_loss = settle(method, f"{name}: 0.3", loss_type=loss)
+        with collected(logger) as said:
+            both_in_file = settle(method, f"{name}: 0.3\nloss_type: {loss}\n")
+            over_the_file = settle(method, f"loss_type: {loss}", **{name: "0.3"})
+            below_the_loss = settle(method, f"{name}: 0.3", loss_type=loss)
         for resolved in (both_in_file, over_the_file, below_the_loss):
             assert dict(resolved.method_settings)[name] == 0.3
-            assert resolved.notes == ()
+        assert said == []
 
 
 def test_a_moving_reference_keeps_its_own_beta(settle: Settle) -> None:
@@ -332,7 +336,8 @@ log_completions: true
 
 
 def test_an_online_recipe_by_value(settle: Settle) -> None:
-    resolved = settle("oaif", ONLINE_DPO, model=None, output=None, prompts=None, annotator=None)
+    with collected(logger) as said:
+        resolved = settle("oaif", ONLINE_DPO, model=None, output=None, prompts=None, annotator=None)
     settings = resolved.settings
     assert (settings.model, settings.output, settings.prompts) == (
         "models/sft",
@@ -347,7 +352,7 @@ def test_an_online_recipe_by_value(settle: Settle) -> None:
     )
     assert dict(resolved.method_settings)["objective"] == "ipo"
     assert dict(resolved.method_settings)["beta"] == 0.1
-    assert "log_completions has no effect: every response is written to examples.jsonl" in resolved.notes
+    assert "log_completions has no effect: every response is written to examples.jsonl" in said
 
 
 @pytest.mark.parametrize(

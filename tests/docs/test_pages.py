@@ -16,6 +16,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from trueup.cli.app import run
 from trueup.cli.feedback_commands import inspect
 from trueup.config.resolve import Resolved, resolve
+from trueup.display import collected, logger
 from trueup.inspection.problems import KINDS
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
@@ -287,9 +288,10 @@ def test_settings_of_one_paper_have_their_own() -> None:
 
 @every_paper
 def test_a_paper_loads_and_says_how_it_is_run(path: Path) -> None:
-    resolved = loaded(path)
+    with collected(logger) as said:
+        resolved = loaded(path)
     assert resolved.info.name == resolved.method
-    assert not resolved.notes  # names of ours, all of which have an effect
+    assert not said  # names of ours, all of which have an effect
     head = path.read_text().partition("\nmethod:")[0]
     assert f"trueup train {resolved.method} --config {path.name}" in head
     assert "https://" in head

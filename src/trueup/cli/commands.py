@@ -64,20 +64,16 @@ def command_of(info: MethodInfo) -> Command:
 
 def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
     """Begin or resume a run; whatever cannot be is refused before torch is imported."""
+    from trueup import display
     from trueup.config.resolve import changeable, load_run, resolve
-
-    if resume is None:
-        resolved = resolve(method, config_file=config, overrides=given)
-        from trueup.training import api
-
-        api.run(resolved)
-        return
-    resumed = load_run(resume, given, method_name=method, config_file=config)
-    for note in resumed.notes:
-        typer.echo(note, err=True)
     from trueup.training import api
 
-    api.resume(resume, changeable(resumed))
+    with display.shown():
+        if resume is None:
+            api.run(resolve(method, config_file=config, overrides=given))
+        else:
+            resumed = load_run(resume, given, method_name=method, config_file=config)
+            api.resume(resume, changeable(resumed))
 
 
 def _print_help(command: Command, info: MethodInfo, given: Given) -> None:

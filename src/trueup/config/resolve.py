@@ -4,8 +4,9 @@ Everything wrong with them is found here, before torch is imported. A run's own 
 it starts, read when it resumes.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, Problem, Problems, validate
 from trueup.words import did_you_mean, named
+
+logger = logging.getLogger(__name__)
 
 SHORT_NAMES = {
     "lr": "learning_rate",
@@ -44,8 +47,6 @@ class Resolved:
     info: MethodInfo
     method_settings: BaseModel
     settings: RunSettings
-    notes: tuple[str, ...] = ()
-    """What the user should know: names that had no effect, settings that were taken differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ class Given:
     origins: dict[str, str]
     """Name -> where it was given, for messages: `run.yaml:3`; empty for what goes over the file."""
     notes: tuple[str, ...]
+    """Names that had no effect, settings that were taken differently; said once all is settled."""
+
+    def say_notes(self) -> None:
+        for note in self.notes:
+            logger.info(note)
 
 
 def resolve(
@@ -77,7 +83,8 @@ def resolve(
     info = find_method(method_name)
     given = read_layers(info, config_file, overrides or {})
     settled = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
-    return Resolved(info.name, info, *settled, given.notes)
+    given.say_notes()
+    return Resolved(info.name, info, *settled)
 
 
 def find_method(name: str) -> MethodInfo:
@@ -263,9 +270,9 @@ def load_run(
 
     given = read_layers(info, config_file, overrides or {})
     again = {name: value for name, value in given.layer.items() if not _same_folder(name, value, run)}
-    resumed = replace(began, notes=given.notes)
+    resumed = began
     if again:
-        resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins), given.notes)
+        resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins))
     changed = [
         *_changed(began.method_settings, resumed.method_settings),
         *_changed(began.settings, resumed.settings),
@@ -275,6 +282,7 @@ def load_run(
             f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
             f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
         )
+    given.say_notes()
     return resumed
 
 

@@ -60,7 +60,8 @@ def train(
     given: dict[str, Any] = {"model": str(model), "output": str(output), **settings}
     if data is not None:
         given["data"] = [str(file) for file in ([data] if isinstance(data, str | Path) else data)]
-    return run(resolve(method.name, overrides={**method.settings, **given}), quiet=quiet)
+    with display.shown(quiet=quiet):
+        return run(resolve(method.name, overrides={**method.settings, **given}), quiet=quiet)
 
 
 def run(resolved: Resolved, *, quiet: bool = False) -> Result:
@@ -71,8 +72,6 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         CheckpointError, NumericsError, Stopped: as for `train`.
     """
     with display.shown(quiet=quiet):
-        for note in resolved.notes:
-            logger.info(note)
         check_inputs(resolved.settings)
         folder = RunFolder(Path(resolved.settings.output))
         lock = folder.lock()
