@@ -109,7 +109,7 @@ def test_topical_chat(shared: Shared) -> None:
     for row, example in zip(rows, found.values(), strict=True):
         (response,) = example.responses
         assert (response.content, response.source) == (row["system_output"], row["system_id"])
-        assert isinstance(example.prompt.content, str) and example.prompt.endswith(row["source"])
+        assert isinstance(example.prompt.content, str) and example.prompt.content.endswith(row["source"])
         assert "_nofact" not in example.prompt.content
         assert (row["context"].strip() in example.prompt.content) == (row["context"] != "_nofact\n")
         by_prompt.setdefault(example.prompt.content, {})[response.source] = response.score
