@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.small_runs import write_feedback
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -41,6 +42,16 @@ RUBRIC: Changes = {
         )
     ],
 }
+CLIPPED: Changes = {
+    "training/step.py": [
+        (
+            '    return {**means, "grad_norm": grad_norm}',
+            "    limit = optimizer.settings.max_grad_norm\n"
+            '    return {**means, "grad_norm": grad_norm, "clipped": float(bool(limit) and grad_norm > limit)}',
+        )
+    ],
+    "display.py": [('SHOWN = ("loss", ', 'SHOWN = ("loss", "clipped", ')],
+}
 ASK = """
 import sys
 from trueup.annotators.question import load_question, pose
@@ -70,12 +81,12 @@ def changed(folder: Path, changes: Changes) -> Path:
     return copy
 
 
-def run(copy: Path, script: str, *arguments: str | Path) -> str:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+def run(copy: Path, module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(("-c", module) if "\n" in module else ("-m", module)), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done
 
 
 @pytest.mark.slow
@@ -86,7 +97,22 @@ def test_a_rubric_of_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
     given.write_text(
         "".join(json.dumps(one) + "\n" for one in (row, {**row, "rubric": "the right sum"}, row))
     )
-    said = run(changed(tmp_path, RUBRIC), ASK, given, written)
+    said = run(changed(tmp_path, RUBRIC), ASK, given, written).stdout
     assert said.startswith("2 {}\n")  # the same words with another rubric are another prompt
     assert written.read_text() == given.read_text()
     assert said.count("What counts here:\n<") == said.count(">\nthe right sum\n</") == 1
+
+
+@pytest.mark.slow
+def test_a_new_metric_is_written_and_shown(tiny_model: Path, tmp_path: Path) -> None:
+    """Whether a step's gradient was clipped: in metrics.jsonl, beside the bar and on the model card."""
+    data = write_feedback(tmp_path)["pairs"]
+    copy = changed(tmp_path, CLIPPED)
+    for limit, expected in ((1e-6, 1.0), (1e6, 0.0)):
+        output = tmp_path / str(limit)
+        settings = {"model": tiny_model, "data": data, "output": output, "steps": 2, "max_grad_norm": limit}
+        done = run(copy, "trueup", "train", "dpo", *(f"--{key}={value}" for key, value in settings.items()))
+        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+        assert [line["clipped"] for line in lines] == [expected, expected]
+        assert f"clipped {expected:g}" in done.stderr
+        assert f"- clipped: {expected:g}" in (output / "model" / "README.md").read_text()
