@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,22 @@ print(len(merged(feedback.examples)), feedback.files[0].unused_keys)
 for example in feedback.examples:
     print(pose(template, example.prompt, "4", "5").text)
 """
+
+
+def test_the_places_that_the_design_names_are_there() -> None:
+    table = (
+        (SOURCE.parent / "docs" / "design.md")
+        .read_text()
+        .partition("## To change this")[2]
+        .partition("\n## ")[0]
+    )
+    named = [path for path in re.findall(r"`([a-z_/]+(?:\.py|/))`", table.replace("NAME.py", ""))]
+    folders = dict.fromkeys(named)
+    assert len(folders) > 20
+    layouts = SOURCE / "trueup" / "feedback" / "layouts"
+    assert [
+        path for path in folders if not ((SOURCE / "trueup" / path).exists() or (layouts / path).exists())
+    ] == ["src/trueup/"]
 
 
 def changed(folder: Path, changes: Changes) -> Path:
