@@ -62,15 +62,6 @@ READINGS = {"auto": (LOG_PROBS, WORDS), "log-probs": (LOG_PROBS,), "answer": (WO
 """`annotator.read` -> readings, the first of which is tried first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one request."""
-
-    read: Read
-    again: bool = True
-    """Whether asking again in other words may help."""
-
-
 class EndpointJudge:
     """Asks each question in a request of its own, several at a time.
 
@@ -114,8 +105,12 @@ class EndpointJudge:
             asked_again += len(open_) if attempt else 0
             outcomes, took = self._attempt(open_, attempt)
             spent += took
-            found.update({question: outcome.read for question, outcome in outcomes.items() if outcome.read})
-            open_ = [question for question in open_ if outcomes[question].again]
+            found.update({question: read for question, read in outcomes.items() if read})
+            open_ = [
+                question
+                for question, read in outcomes.items()
+                if isinstance(read, Unreadable) and not read.final
+            ]
         facts = self.asker.facts(spent, cached=cached, asked_again=asked_again)
         return Judgements(tuple(found[question] for question in questions), facts)
 
@@ -129,12 +124,12 @@ class EndpointJudge:
                     return verdict
         return None
 
-    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Outcome], Spent]:
+    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Read], Spent]:
         """Ask each question once, by the first reading that the endpoint can answer.
 
         Where nothing is known of the endpoint yet, one question alone finds out what it gives.
         """
-        outcomes: dict[Question, Outcome] = {}
+        outcomes: dict[Question, Read] = {}
         spent = Spent()
         alone = 0 if self._known else 1
         for part in (questions[:alone], questions[alone:]):
@@ -143,7 +138,7 @@ class EndpointJudge:
                 made, took = self._exchange(open_, reading, attempt)
                 outcomes.update(zip(open_, made, strict=True))
                 spent += took
-                open_ = [question for question in open_ if outcomes[question].read is None]
+                open_ = [question for question in open_ if outcomes[question] is None]
                 if not open_:
                     break
                 self._fall_back(reading)
@@ -169,27 +164,26 @@ class EndpointJudge:
 
     def _exchange(
         self, questions: Sequence[Question], reading: Reading, attempt: int
-    ) -> tuple[list[Outcome], Spent]:
+    ) -> tuple[list[Read], Spent]:
         """Ask questions by one reading; each verdict is kept as soon as it is there."""
         requests = [self._request(question, reading, attempt) for question in questions]
 
-        def read(number: int, reply: Reply) -> Outcome:
+        def read(number: int, reply: Reply) -> Read:
             labels = questions[number].labels
             if isinstance(reply, Refused):
                 if reading is LOG_PROBS and "logprob" in reply.reason.lower():
-                    return Outcome(None)
+                    return None
                 first, *_ = SENTENCE.split(reply.reason)  # what follows often counts this question's tokens
                 reason = f"the endpoint refused the question: {first[:LONGEST_REASON]}"
-                return Outcome(Unreadable(reason), again=False)
+                return Unreadable(reason, final=True)
             if isinstance(reply, NoAnswer):
                 declined = reply is NoAnswer.DECLINED
-                return Outcome(Unreadable("the judge refused to answer" if declined else reply.value))
+                return Unreadable("the judge refused to answer" if declined else reply.value)
             self._gave_log_probs = self._gave_log_probs or reply.top is not None
             verdict = reading.read(reply, labels)
             if isinstance(verdict, Verdict):
                 self.asker.keep(requests[number], _kept(reply, self.asker.endpoint.redact), labels)
-                return Outcome(verdict, again=False)
-            return Outcome(verdict)
+            return verdict
 
         return self.asker.ask(requests, read, remedy=KEPT)
 

@@ -37,6 +37,8 @@ class Unreadable:
 
     reason: str
     """A short phrase, the same for every answer with this fault: `the answer is neither label`."""
+    final: bool = field(default=False, compare=False)
+    """Whether asking again in other words cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
