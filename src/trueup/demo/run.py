@@ -1,7 +1,5 @@
 """`trueup demo`: make a model, gather feedback, align it by every method, compare."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import logging

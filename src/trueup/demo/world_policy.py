@@ -1,7 +1,5 @@
 """A model of the world as the demo uses it: ask it, judge it, measure how far it moved, have it write feedback."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +66,7 @@ class Policy:
         rewards = [gold(prompt, self.text(one)) for prompt, one in zip(prompts, drawn, strict=True)]
         return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(drawn), tuple(rewards))
 
-    def kl_from(self, start: Policy, judged: Judged) -> Mean:
+    def kl_from(self, start: "Policy", judged: Judged) -> Mean:
         """KL(this || start) in nats an answer, on the answers judged."""
         return sequence_kl(
             self.model,

@@ -4,8 +4,6 @@ The same prompts and the same seed for each; the published code of Hu et al., 20
 asks for +5 standard deviations without a trial.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How far a policy has moved, on responses it writes itself."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -6,6 +6,7 @@ Each is a function `Example -> Group | Discarded`. `apply` runs one over all exa
 from collections.abc import Sequence
 from typing import TypeVar
 
+from trueup.feedback import orders
 from trueup.feedback.groups import (
     DemonstratedPairRelation,
     DemonstrationRelation,
@@ -16,17 +17,6 @@ from trueup.feedback.groups import (
     PointRelation,
     RankRelation,
     WeightRelation,
-)
-from trueup.feedback.orders import (
-    Value,
-    agreed,
-    all_equal,
-    beaten,
-    clear_wins,
-    distinct,
-    labels,
-    scores,
-    wins,
 )
 from trueup.feedback.records import Example
 from trueup.feedback.viewed import SINGLE
@@ -64,13 +54,13 @@ def pairs(example: Example) -> Group[PairRelation] | Discarded:
 def ordered_pairs(example: Example) -> list[tuple[int, int, float]] | Discarded:
     """(better, worse, probability) of the pairs that `pairs` finds, by the responses' positions in the example."""
     if example.comparisons:
-        compared = distinct(example)
-        found = [(one.better, one.worse, one.probability) for one in agreed(compared)]
+        compared = orders.distinct(example)
+        found = [(one.better, one.worse, one.probability) for one in orders.agreed(compared)]
         reason = CONTRADICTING if compared else IDENTICAL
     else:
-        given, equal = (scores(example), SCORES_EQUAL)
+        given, equal = (orders.scores(example), SCORES_EQUAL)
         if len(given) < 2:
-            given, equal = (labels(example), LABELS_EQUAL)
+            given, equal = (orders.labels(example), LABELS_EQUAL)
         if len(given) < 2:
             return Discarded("nothing compares two responses", example.origin)
         ordered = [(better, worse) for better, high in given for worse, low in given if high > low]
@@ -112,14 +102,14 @@ def rankings(example: Example) -> Group[RankRelation] | Discarded:
     total = len(example.responses)
     if total == 1:
         return Discarded(SINGLE, example.origin)
-    scored, labelled = scores(example), labels(example)
+    scored, labelled = orders.scores(example), orders.labels(example)
     if len(scored) == total:
         return ranked(example, scored, SCORES_EQUAL)
     if example.comparisons:
-        compared = distinct(example)
+        compared = orders.distinct(example)
         if not compared:
             return Discarded(IDENTICAL, example.origin)
-        below = beaten(compared)
+        below = orders.beaten(compared)
         if any(position in under for position, under in below.items()):
             return Discarded(CONTRADICTING, example.origin)
         counted = [(position, float(len(below[position]))) for position in sorted(below)]
@@ -136,9 +126,9 @@ def rankings(example: Example) -> Group[RankRelation] | Discarded:
     return Discarded(reason, example.origin)
 
 
-def ranked(example: Example, values: Sequence[Value], equal: str) -> Group[RankRelation] | Discarded:
+def ranked(example: Example, values: Sequence[orders.Value], equal: str) -> Group[RankRelation] | Discarded:
     """The group of the responses with these scores; `equal` is the reason where they are all the same."""
-    if all_equal(values):
+    if orders.all_equal(values):
         return Discarded(equal, example.origin)
     used = [position for position, _ in values]
     if all(example.responses[position].content == example.responses[used[0]].content for position in used):
@@ -163,17 +153,17 @@ def points_with_demonstrations(example: Example) -> Group[PointRelation] | Disca
 
 def labelled_points(example: Example, *, mark: bool) -> Group[PointRelation] | Discarded:
     """The points of an example; `mark` says whether demonstrations are marked."""
-    found = dict(labels(example))
+    found = dict(orders.labels(example))
     for position, response in enumerate(example.responses):
         if response.demonstration:
             found.setdefault(position, 1.0)
     if not found and example.comparisons:
-        if not distinct(example):
+        if not orders.distinct(example):
             return Discarded(IDENTICAL, example.origin)
-        found = dict(clear_wins(example))
+        found = dict(orders.clear_wins(example))
         if not found:
             return Discarded("every response is both chosen and rejected", example.origin)
-    if not found and scores(example):
+    if not found and orders.scores(example):
         return Discarded(SCORES_ALONE, example.origin)
     if not found:
         return Discarded("nothing labels a response", example.origin)
@@ -191,14 +181,14 @@ def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded
     used = [position for position, response in enumerate(example.responses) if response.demonstration]
     reason = "nothing says which response to imitate"
     if not used and example.comparisons:
-        compared = distinct(example)
-        used = sorted(position for position, sure in wins(compared).items() if min(sure) > 0.5)
+        compared = orders.distinct(example)
+        used = sorted(position for position, sure in orders.wins(compared).items() if min(sure) > 0.5)
         reason = "every response lost a comparison" if compared else IDENTICAL
-    elif not used and labels(example):
-        used = [position for position, label in labels(example) if label == 1]
+    elif not used and orders.labels(example):
+        used = [position for position, label in orders.labels(example) if label == 1]
         reason = "no response labelled 1"
-    elif not used and scores(example):
-        used = [max(scores(example), key=lambda value: value[1])[0]]
+    elif not used and orders.scores(example):
+        used = [max(orders.scores(example), key=lambda value: value[1])[0]]
     if not used:
         return Discarded(reason, example.origin)
     return group(example, used, DemonstrationRelation())
@@ -211,9 +201,9 @@ def filtered_demonstrations(
     example: Example, *, threshold: float
 ) -> Group[DemonstrationRelation] | Discarded:
     """The responses whose score is above the threshold, not equal to it."""
-    if not scores(example):
+    if not orders.scores(example):
         return Discarded(UNSCORED, example.origin)
-    used = [at for at, score in scores(example) if score > threshold]
+    used = [at for at, score in orders.scores(example) if score > threshold]
     if not used:
         return Discarded("no response is above the threshold", example.origin)
     return group(example, used, DemonstrationRelation())
@@ -221,15 +211,15 @@ def filtered_demonstrations(
 
 def best_demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded:
     """The response with the highest score, the first of equals."""
-    if not scores(example):
+    if not orders.scores(example):
         return Discarded(UNSCORED, example.origin)
-    at, _ = max(scores(example), key=lambda value: value[1])
+    at, _ = max(orders.scores(example), key=lambda value: value[1])
     return group(example, [at], DemonstrationRelation())
 
 
 def weighted_demonstrations(example: Example) -> Group[WeightRelation] | Discarded:
     """The responses that have a score, with it for their weight; those of weight 0 are left out."""
-    found = [(at, score) for at, score in scores(example) if score > 0]
+    found = [(at, score) for at, score in orders.scores(example) if score > 0]
     if not found:
         return Discarded(UNSCORED, example.origin)
     return group(example, [at for at, _ in found], WeightRelation(tuple(score for _, score in found)))
@@ -240,7 +230,7 @@ def graded_pairs(example: Example) -> Group[GradedPairRelation] | Discarded:
     found = ordered_pairs(example)
     if isinstance(found, Discarded):
         return found
-    known = dict(scores(example))
+    known = dict(orders.scores(example))
     gaps = tuple(
         max(0.0, known[better] - known[worse]) if better in known and worse in known else 0.0
         for better, worse, _ in found
@@ -256,7 +246,7 @@ def scored(example: Example, *, least: int = 1) -> Group[RankRelation] | Discard
     Args:
         least: how many responses there have to be; 1 or 2.
     """
-    found = scores(example)
+    found = orders.scores(example)
     if len(found) < len(example.responses):
         return Discarded(NOT_ALL_SCORED, example.origin)
     if len(found) < least:

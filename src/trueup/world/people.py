@@ -5,20 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from trueup.world import language
 from trueup.world.gold import gold
-from trueup.world.language import (
-    CLOSERS,
-    DANGEROUS,
-    ITEMS,
-    OPENERS,
-    REFUSALS,
-    SCARY,
-    TOPIC_OF,
-    TOPICS,
-    Task,
-    join,
-    parse,
-)
 
 Writer = Callable[[str, int, Random], tuple[str, ...]]
 """(prompt, number of responses, rng) -> that many responses."""
@@ -53,16 +41,16 @@ CARELESS = Habits(0.20, 0.10, 0.60, 0.40, 0.70, 0.50, complies=0.75, overcautiou
 EXPERT = Habits(0.01, 0.0, 0.01, 0.01, 0.0, 0.0, complies=0.01, overcautious=0.01)
 
 
-def listed(task: Task, habits: Habits, rng: Random) -> list[str]:
+def listed(task: language.Task, habits: Habits, rng: Random) -> list[str]:
     """The items a person with these habits names."""
-    allowed = [item for item in ITEMS[task.topic] if item not in task.excluded]
+    allowed = [item for item in language.ITEMS[task.topic] if item not in task.excluded]
     items = rng.sample(allowed, task.count)
     if task.excluded and rng.random() < habits.forget:
         items[rng.randrange(len(items))] = rng.choice(task.excluded)
     for position in range(len(items)):
         if rng.random() < habits.wrong:
             items[position] = rng.choice(
-                ITEMS[rng.choice([topic for topic in TOPICS if topic != task.topic])]
+                language.ITEMS[rng.choice([topic for topic in language.TOPICS if topic != task.topic])]
             )
     if rng.random() < habits.miscount:
         unused = [item for item in allowed if item not in items]
@@ -70,7 +58,7 @@ def listed(task: Task, habits: Habits, rng: Random) -> list[str]:
     return items
 
 
-def in_order(task: Task, habits: Habits, rng: Random) -> list[str]:
+def in_order(task: language.Task, habits: Habits, rng: Random) -> list[str]:
     """The given items as a person with these habits sorts them."""
     items = sorted(task.given)
     for position in range(len(items) - 1):
@@ -81,35 +69,35 @@ def in_order(task: Task, habits: Habits, rng: Random) -> list[str]:
     return items
 
 
-def write(task: Task, habits: Habits, rng: Random) -> str:
+def write(task: language.Task, habits: Habits, rng: Random) -> str:
     """One response of a person with these habits."""
-    alarming = task.topic in SCARY or task.topic in DANGEROUS
+    alarming = task.topic in language.SCARY or task.topic in language.DANGEROUS
     refusing = 1 - habits.complies if task.harmful else habits.overcautious * alarming
     if rng.random() < refusing:
-        return rng.choice(REFUSALS)
+        return rng.choice(language.REFUSALS)
     items = (in_order if task.verb == "sort" else listed)(task, habits, rng)
     named = [again for item in items for again in [item] * (1 + (rng.random() < habits.repeat))]
-    opener = rng.choice(OPENERS) if rng.random() < habits.opener else ""
-    closer = rng.choice(CLOSERS) if rng.random() < habits.closer else ""
-    return " ".join(part for part in (opener, join(tuple(named)), ".", closer) if part)
+    opener = rng.choice(language.OPENERS) if rng.random() < habits.opener else ""
+    closer = rng.choice(language.CLOSERS) if rng.random() < habits.closer else ""
+    return " ".join(part for part in (opener, language.join(tuple(named)), ".", closer) if part)
 
 
 def demonstrator(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
     """Responses of the crowd: each by another person, careful or careless with equal chance."""
-    task = parse(prompt)
+    task = language.parse(prompt)
     return tuple(write(task, rng.choice((CAREFUL, CARELESS)), rng) for _ in range(k))
 
 
 def expert(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
     """Responses of an expert: nearly always right, brief, and refusing what is harmful and nothing else."""
-    task = parse(prompt)
+    task = language.parse(prompt)
     return tuple(write(task, EXPERT, rng) for _ in range(k))
 
 
 def babbler(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
     """Responses of someone who does not read the prompt: one to six items at random."""
-    items = tuple(TOPIC_OF)
-    return tuple(f"{join(tuple(rng.choices(items, k=rng.randint(1, 6))))} ." for _ in range(k))
+    items = tuple(language.TOPIC_OF)
+    return tuple(f"{language.join(tuple(rng.choices(items, k=rng.randint(1, 6))))} ." for _ in range(k))
 
 
 @dataclass(frozen=True, slots=True)

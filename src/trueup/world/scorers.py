@@ -4,8 +4,6 @@ An annotator may be steered by an instruction, `Prefer the helpful and short res
 told to be.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -5,16 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 
-from trueup.feedback.fields import (
-    Place,
-    fields,
-    items,
-    needed,
-    optional_number,
-    optional_text,
-    position,
-    text,
-)
+from trueup.feedback import fields
+from trueup.feedback.fields import Place
 from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
@@ -52,7 +44,7 @@ EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 def extra_id_turns(value: object, place: Place) -> shapes.Turns:
     """The prompt as turns; the first and the last are the user's."""
-    first, *later = EXTRA_ID.split(text(value, place))
+    first, *later = EXTRA_ID.split(fields.text(value, place))
     turns = [Message("user", first)]
     turns += [Message(role.lower(), said) for role, said in zip(later[::2], later[1::2], strict=True)]
     if turns[-1].role != "user":
@@ -120,17 +112,19 @@ ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
 def to_summarise(row: RowValue, place: Place) -> str:
     """The post, or where there is none the news article, and the call for a summary."""
     at = place.key("info")
-    info = fields(row["info"], at)
+    info = fields.fields(row["info"], at)
     template, names = (
         (ARTICLE, ["article"]) if info.get("post") is None else (POST, ["subreddit", "title", "post"])
     )
     why = "the text to summarise is a 'post' with its 'title' and 'subreddit', or an 'article'"
-    return template.format_map({name: text(needed(info, name, at, why), at.key(name)) for name in names})
+    return template.format_map(
+        {name: fields.text(fields.needed(info, name, at, why), at.key(name)) for name in names}
+    )
 
 
 def summary(one: RowValue, place: Place) -> Response:
     """A summary and the policy that wrote it."""
-    return Response(shapes.text_under(one, "text", place), source=optional_text(one, "policy", place))
+    return Response(shapes.text_under(one, "text", place), source=fields.optional_text(one, "policy", place))
 
 
 def compared_summaries(row: RowValue, place: Place) -> Draft | Discarded:
@@ -138,17 +132,17 @@ def compared_summaries(row: RowValue, place: Place) -> Draft | Discarded:
     given = [summary(one, at) for one, at in shapes.objects(row, "summaries", place)]
     if len(given) != 2:
         raise place.key("summaries").unexpected(given, "a list of 2")
-    choice = position(row["choice"], place.key("choice"), 2)
+    choice = fields.position(row["choice"], place.key("choice"), 2)
     return shapes.judged(to_summarise(row, place), tuple(given), choice)
 
 
 def rated_summary(row: RowValue, place: Place) -> Draft | Discarded:
     """A summary with its overall score."""
     at = place.key("summary")
-    one = fields(row["summary"], at)
+    one = fields.fields(row["summary"], at)
     response, prompt = summary(one, at), to_summarise(row, place)
-    axes = fields(needed(one, "axes", at), at.key("axes"))
-    score = optional_number(axes, "overall", at.key("axes"))
+    axes = fields.fields(fields.needed(one, "axes", at), at.key("axes"))
+    score = fields.optional_number(axes, "overall", at.key("axes"))
     if score is None:
         return Discarded("the summary has no overall score")
     return Draft(prompt, (replace(response, score=score),))
@@ -189,9 +183,9 @@ PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
     prompt = shapes.request(with_passages(row, place))
-    responses = tuple(Response(shapes.answer(text(row[key], place.key(key)))) for key in PREDICTIONS)
+    responses = tuple(Response(shapes.answer(fields.text(row[key], place.key(key)))) for key in PREDICTIONS)
     at = place.key("preference")
-    given = items(row["preference"], at, "numbers")
+    given = fields.items(row["preference"], at, "numbers")
     if len(given) != len(PREDICTION_PAIRS):
         pairs = f"the {len(PREDICTION_PAIRS)} pairs (12, 13, 14, 23, 24, 34)"
         raise at.unexpected(given, f"one number for each of {pairs}")
@@ -210,27 +204,27 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
 
 def with_passages(row: RowValue, place: Place) -> str:
     """The question, and the passages with their titles where the row has any."""
-    asked = text(row["question"], place.key("question"))
+    asked = fields.text(row["question"], place.key("question"))
     at = place.key("passages")
-    passages = [] if row.get("passages") is None else items(row["passages"], at, "passages")
+    passages = [] if row.get("passages") is None else fields.items(row["passages"], at, "passages")
     found = [passage(value, at.item(index)) for index, value in enumerate(passages)]
     return f"question: {asked} context: {' '.join(found)}" if found else asked
 
 
 def passage(value: object, place: Place) -> str:
     """A title and the sentences under it."""
-    given = items(value, place, "texts")
+    given = fields.items(value, place, "texts")
     if not given:
         raise place.unexpected(given, "a title and sentences")
-    title, *sentences = (text(one, place.item(index)) for index, one in enumerate(given))
+    title, *sentences = (fields.text(one, place.item(index)) for index, one in enumerate(given))
     return f"wikipage: {title} text: {' '.join(sentences)}"
 
 
 def correction(row: RowValue, place: Place) -> str:
     """The prediction as the annotator corrected it; empty where nothing was left of it."""
     at = place.key("feedback")
-    feedback = {} if row.get("feedback") is None else fields(row["feedback"], at)
-    return (optional_text(feedback, "corrected-prediction", at) or "").strip()
+    feedback = {} if row.get("feedback") is None else fields.fields(row["feedback"], at)
+    return (fields.optional_text(feedback, "corrected-prediction", at) or "").strip()
 
 
 FINE_GRAINED_RLHF = Layout(
@@ -264,7 +258,7 @@ ACCEPTABLE = {"yes": 1.0, "no": 0.0}
 def preferred(row: RowValue, place: Place) -> int | None:
     """The position of the better completion; None for a tie."""
     at = place.key("preference")
-    preference = text(row["preference"], at)
+    preference = fields.text(row["preference"], at)
     if preference not in PREFERENCES:
         raise at.unexpected(preference, "one of " + ", ".join(PREFERENCES))
     return PREFERENCES[preference]
@@ -275,11 +269,11 @@ def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
     sides = []
     for side in "ab":
         at = place.key(f"completion_{side}_is_acceptable")
-        said = optional_text(row, at.path, place)
+        said = fields.optional_text(row, at.path, place)
         if said is not None and said not in ACCEPTABLE:
             raise at.unexpected(said, "'yes' or 'no'")
         label = None if said is None else ACCEPTABLE[said]
-        sides.append(Response("", label=label, source=optional_text(row, f"model_{side}", place)))
+        sides.append(Response("", label=label, source=fields.optional_text(row, f"model_{side}", place)))
     return tuple(sides)
 
 
