@@ -116,39 +116,20 @@ class TestProcess:
 
     def test_nothing_heavy_is_imported(self, tmp_path: Path) -> None:
         """One process runs every light command, and whatever is refused, and tells what it has imported."""
-        commands = [
-            ["--help"],
-            ["--version"],
-            ["methods"],
-            ["train", "--help"],
-            ["train", "dpo", "--help"],
-            ["train", "dpo", "--beta", "-1"],
-            ["train", "dpo", "--resume", str(tmp_path)],
-            [
-                "train",
-                "oaif",
-                "--model",
-                "world",
-                "--prompts",
-                "world:prompts",
-                "--reward",
-                "org/rm",
-                "--output",
-                "o",
-            ],
-            ["train", "oaif", "--model", "world", "--prompts", "p", "--annotator", "openai", "--output", "o"],
-            ["train", "ulma", "--model", "org/m", "--data", "x", "--output", str(tmp_path / "o")],
-            [
-                "train",
-                "dpo",
-                "--model",
-                str(SOURCE),
-                "--data",
-                "world:pairs",
-                "--output",
-                str(tmp_path / "o"),
-            ],
-        ]
+        lines = (
+            "--help",
+            "--version",
+            "methods",
+            "train --help",
+            "train dpo --help",
+            "train dpo --beta -1",
+            f"train dpo --resume {tmp_path}",
+            "train oaif --model world --prompts world:prompts --reward org/rm --output o",
+            "train oaif --model world --prompts p --annotator openai --output o",
+            f"train ulma --model org/m --data x --output {tmp_path / 'o'}",
+            f"train dpo --model {SOURCE} --data world:pairs --output {tmp_path / 'o'}",
+        )
+        commands = [line.split() for line in lines]
         script = (
             "import sys, trueup\n"
             "from trueup.cli.app import run\n"

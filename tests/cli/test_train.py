@@ -75,19 +75,11 @@ class TestArguments:
         assert (begun.resolved.settings.lora, begun.resolved.settings.gradient_checkpointing) == (None, False)
 
     def test_names_of_trl(self, begun: Begun) -> None:
-        options = ["--model_name_or_path", "m", "--output_dir", "o", "--dataset_name", "d.jsonl"]
-        more = [
-            "--bf16",
-            "--use_peft",
-            "--lora_r",
-            "4",
-            "--lora_target_modules",
-            "q",
-            "--lora_target_modules",
-        ]
-        train(
-            "dpo", *options, *more, "v", "--sync_ref_model", "--ref_model_sync_steps", "8", "--max_steps", "9"
+        given = (
+            "--model_name_or_path m --output_dir o --dataset_name d.jsonl --bf16 --use_peft --lora_r 4 "
+            "--lora_target_modules q --lora_target_modules v --sync_ref_model --ref_model_sync_steps 8 --max_steps 9"
         )
+        train("dpo", *given.split())
         settings = begun.resolved.settings
         assert (settings.model, settings.data, settings.output) == ("m", ("d.jsonl",), "o")
         assert (settings.precision, settings.steps) == ("bf16", 9)

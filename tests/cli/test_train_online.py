@@ -41,67 +41,39 @@ def train(*arguments: str) -> int:
 
 
 class TestArguments:
+    @pytest.mark.parametrize(
+        ("method", "more", "annotator"),
+        [
+            ("oaif", "--annotator local --annotator.model models/j", LocalAnnotator("models/j")),
+            ("oaif", "--annotator world:gold --annotator.noise 0.1", WorldAnnotator("gold", noise=0.1)),
+            ("ca", "--reward rewards.py:brevity", FunctionAnnotator("rewards.py:brevity")),
+            ("rrhf", "--reward runs/rm/model --source online", RewardAnnotator("runs/rm/model")),
+        ],
+    )
+    def test_an_annotator(self, begun: Begun, method: str, more: str, annotator: object) -> None:
+        assert train(method, *GIVEN, *more.split()) == 0
+        settings = begun.resolved.settings
+        assert settings.annotator == annotator and settings.prompts == ("prompts.jsonl",)
+        assert settings.source == ("offline" if method == "ca" else "online")
+
     def test_an_endpoint(self, begun: Begun) -> None:
         judge = ["--annotator", "openai", "--annotator.base_url", URL, "--annotator.model", "J"]
-        more = [
-            "--annotator.instruction",
-            "Prefer the helpful and short response.",
-            "--annotator.max-requests=100",
-        ]
-        assert train("oaif", "--objective", "dpo", *GIVEN, *judge, *more, "--annotator.cache", "false") == 0
+        more = ["--annotator.instruction", "Prefer the short one.", "--annotator.max-requests=100"]
+        assert train("oaif", "--objective", "ipo", *GIVEN, *judge, *more, "--annotator.cache", "false") == 0
         assert begun.resolved.settings.annotator == EndpointAnnotator(
-            URL, "J", instruction="Prefer the helpful and short response.", max_requests=100, cache=False
+            URL, "J", instruction="Prefer the short one.", max_requests=100, cache=False
         )
-
-    def test_a_local_judge(self, begun: Begun) -> None:
-        assert (
-            train(
-                "oaif", "--objective", "ipo", *GIVEN, "--annotator", "local", "--annotator.model", "models/j"
-            )
-            == 0
-        )
-        assert begun.resolved.settings.annotator == LocalAnnotator("models/j")
         assert dict(begun.resolved.method_settings)["objective"] == "ipo"
 
-    def test_the_world(self, begun: Begun) -> None:
-        given = ["--model", "world", "--prompts", "world:prompts", "--output", "o"]
-        assert (
-            train(
-                "oaif", "--objective", "slic", *given, "--annotator", "world:gold", "--annotator.noise", "0.1"
-            )
-            == 0
-        )
-        assert begun.resolved.settings.annotator == WorldAnnotator("gold", noise=0.1)
-        assert begun.resolved.settings.prompts == ("world:prompts",)
-
     def test_rrhf_resynchronised(self, begun: Begun) -> None:
-        reward = ["--reward", "runs/rm/model", "--source", "online", "--sampler.resync", "32"]
-        assert train("rrhf", *GIVEN, *reward, "--sampler.models", "a", "--sampler.models", "b") == 0
-        settings = begun.resolved.settings
-        assert settings.annotator == RewardAnnotator("runs/rm/model")
-        assert (settings.source, settings.sampler.resync, settings.sampler.models) == (
-            "online",
-            32,
-            ("a", "b"),
-        )
-
-    def test_a_whole_pipeline(self, begun: Begun) -> None:
-        assert train("ca", *GIVEN, "--reward", "rewards.py:brevity") == 0
-        assert begun.resolved.settings.source == "offline"
-        assert begun.resolved.settings.annotator == FunctionAnnotator("rewards.py:brevity")
+        more = "--reward rm --source online --sampler.resync 32 --sampler.models a --sampler.models b"
+        assert train("rrhf", *GIVEN, *more.split()) == 0
+        sampler = begun.resolved.settings.sampler
+        assert (sampler.resync, sampler.models) == (32, ("a", "b"))
 
     def test_names_of_trl(self, begun: Begun) -> None:
-        options = [
-            "--reward_model_path",
-            "rm",
-            "--max_new_tokens",
-            "53",
-            "--num-generations",
-            "4",
-            "--dataset_name",
-            "d",
-        ]
-        assert train("oaif", "--model", "m", "--output", "o", *options) == 0
+        options = "--reward_model_path rm --max_new_tokens 53 --num-generations 4 --dataset_name d"
+        assert train("oaif", "--model", "m", "--output", "o", *options.split()) == 0
         settings = begun.resolved.settings
         assert (settings.annotator, settings.prompts) == (RewardAnnotator("rm"), ("d",))
         assert (settings.sampler.max_new_tokens, settings.sampler.responses) == (53, 4)
@@ -131,17 +103,8 @@ class TestArguments:
         first = begun.resolved
         path = tmp_path / "run.yaml"
         path.write_text(yaml.safe_dump(dump(first)))
-        again = [
-            "--config",
-            str(path),
-            "--source",
-            "replay",
-            "--data",
-            "runs/x/examples.jsonl",
-            "--output",
-            "y",
-        ]
-        assert train("oaif", *again) == 0
+        again = f"--config {path} --source replay --data runs/x/examples.jsonl --output y"
+        assert train("oaif", *again.split()) == 0
         replayed = begun.resolved
         assert (replayed.settings.source, replayed.settings.data) == ("replay", ("runs/x/examples.jsonl",))
         assert replayed.method_settings == first.method_settings
@@ -172,15 +135,8 @@ class TestHelp:
 
     def test_what_gathers_is_one_group(self, shown: str) -> None:
         group = shown.partition("Gathering feedback")[2].partition("Length and batches")[0]
-        for name in (
-            "source",
-            "prompts",
-            "annotator",
-            "reward",
-            "annotator.model",
-            "annotator.noise",
-            "sampler.stop",
-        ):
+        names = "source prompts annotator reward annotator.model annotator.noise sampler.stop"
+        for name in names.split():
             assert len(re.findall(rf"--{re.escape(name)} ", group)) == 1
 
     def test_an_option_says_for_which_kinds(self, shown: str) -> None:
