@@ -145,8 +145,11 @@ def test_objectives_see_tensors_and_batches_only() -> None:
     assert seen <= {"batch", "objectives"}
 
 
-@pytest.mark.parametrize("package", ["methods", "config", "references", "training", "sources"])
-def test_only_models_and_sampling_know_the_model_library(package: str) -> None:
+@pytest.mark.parametrize(
+    "package",
+    ["methods", "config", "references", "training", "sources", "sampling", "annotators", "gathering"],
+)
+def test_only_models_and_the_world_know_the_model_library(package: str) -> None:
     """A change of transformers or peft is mended in one place."""
     assert not third_parties(package) & {"transformers", "peft", "tokenizers"}
 
