@@ -92,6 +92,16 @@ def test_every_parameter_is_one_of_the_root() -> None:
     assert set(model.trainable()) == own | {name for name, _ in model.network.named_parameters()}
 
 
+def test_no_module_is_another_one_after_the_first_forward_pass() -> None:
+    """Whoever shards or compiles it has seen all of it."""
+    model = full()
+    before = dict(model.named_modules())
+    model.log_probs(STREAM)
+    assert {name: id(module) for name, module in model.named_modules()} == {
+        name: id(module) for name, module in before.items()
+    }
+
+
 def test_every_way_to_read_it_calls_the_root() -> None:
     model, called = full(), []
     model.register_forward_hook(lambda module, *unused: called.append(module))

@@ -6,7 +6,7 @@ This is the only door between the rest of trueup and a model's insides.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -128,6 +128,8 @@ class CausalModel(StreamModel):
     ) -> None:
         super().__init__(network, attention=attention, autocast=autocast)
         self.value_head: nn.Linear | None = None
+        with suppress(UnsupportedHead):  # which whoever reads it is told
+            head_of(self.inner)  # now, as whoever shards or compiles the module has to see it as it stays
 
     @property
     def parts(self) -> tuple[Part, ...]:
