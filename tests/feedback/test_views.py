@@ -1,7 +1,7 @@
 """Every view by value, and the laws of views."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,8 +12,18 @@ from hypothesis import strategies as st
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.groups import Discarded, Group, PairRelation, PointRelation, RankRelation, View
+from trueup.feedback.groups import (
+    DemonstratedPairRelation,
+    Discarded,
+    Group,
+    PairRelation,
+    PointRelation,
+    RankRelation,
+    View,
+)
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
+from trueup.feedback.viewed import apply
+from trueup.feedback.views import graded_pairs, pairs
 
 SAID = {"A": Response("A"), "B": Response("B"), "C": Response("C"), "D": Response("D")}
 ALL = (views.pairs, views.rankings, views.points, views.points_with_demonstrations, views.demonstrations)
@@ -313,3 +323,149 @@ def test_apply_to_nothing() -> None:
     )
     with pytest.raises(InputError, match=re.escape(message)):
         views.apply(views.pairs, with_origin([DEMONSTRATION] * 2))
+
+
+PLACE = Origin("examples.jsonl", 4)
+
+
+def drawn(*scores: float | None, **more: object) -> Example:
+    responses = tuple(Response("yes", score=score, tokens=(5, 2)) for score in scores)
+    return Example(Prompt("say:", origin=PLACE), responses, **more)  # type: ignore[arg-type]
+
+
+def test_all_responses_stay_with_their_scores_and_tokens() -> None:
+    """Identical responses with equal scores too: they are draws."""
+    found = views.scored(drawn(1.0, 1.0, -2.5))
+    assert not isinstance(found, Discarded)
+    assert found.relation == RankRelation((1.0, 1.0, -2.5))
+    assert found.responses == ("yes", "yes", "yes")
+    assert found.tokens == ((5, 2),) * 3
+    assert found.origin == PLACE
+
+
+def test_one_response_does_where_none_is_compared() -> None:
+    found = views.scored(drawn(0.0))
+    assert not isinstance(found, Discarded) and found.relation.scores == (0.0,)
+    assert views.scored(drawn(0.0), least=2) == Discarded(views.ALONE, PLACE)
+    assert not isinstance(views.scored(drawn(0.0, 0.0), least=2), Discarded)
+
+
+def test_a_response_without_a_score_discards_the_example() -> None:
+    assert views.scored(drawn(1.0, None)) == Discarded(views.NOT_ALL_SCORED, PLACE)
+    compared = drawn(None, None, comparisons=(Comparison(0, 1),))
+    assert views.scored(compared) == Discarded(views.NOT_ALL_SCORED, PLACE)
+    assert views.scored(compared, least=2) == Discarded(views.NOT_ALL_SCORED, PLACE)
+
+
+def graded(scores: Sequence[float | None], *compared: tuple[int, int]) -> Example:
+    responses = tuple(Response(f"r{number}", score=score) for number, score in enumerate(scores))
+    return Example(Prompt("p"), responses, tuple(Comparison(*each, 0.9) for each in compared))
+
+
+def gaps(given: Example) -> dict[tuple[str, str], float]:
+    made = graded_pairs(given)
+    assert isinstance(made, Group)
+    named = [
+        (made.responses[chosen], made.responses[rejected])
+        for chosen, rejected, _ in made.relation.pairs.pairs
+    ]
+    return {(str(one), str(other)): gap for (one, other), gap in zip(named, made.relation.gaps, strict=True)}
+
+
+def test_of_scores_every_difference() -> None:
+    found = gaps(graded([0.5, 3.0, None, -1.0]))
+    assert found == {("r1", "r0"): 2.5, ("r1", "r3"): 4.0, ("r0", "r3"): 1.5}
+
+
+def test_comparisons_take_it_from_scores_beside_them() -> None:
+    """None where a response has none, or where the scores say the opposite."""
+    assert gaps(graded([None, 3.0, 1.0, 2.0], (1, 2), (2, 3), (0, 1))) == {
+        ("r1", "r2"): 2.0, ("r2", "r3"): 0.0, ("r0", "r1"): 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        graded([0.5, 3.0, None, -1.0]),
+        graded([None, None, None], (2, 0), (0, 1)),
+        graded([1.0, 2.0, None, 4.0], (1, 3), (0, 2)),
+        graded([None, None], (0, 1), (1, 0)),
+        graded([1.0, 1.0]),
+        graded([None]),
+    ],
+)
+def test_otherwise_they_are_the_pairs_of_every_pairwise_method(given: Example) -> None:
+    made, expected = graded_pairs(given), pairs(given)
+    if isinstance(expected, Discarded):
+        assert made == expected
+    else:
+        assert isinstance(made, Group)
+        assert made.relation.pairs == expected.relation
+        assert (made.prompt, made.responses, made.tokens) == (
+            expected.prompt,
+            expected.responses,
+            expected.tokens,
+        )
+
+
+def test_they_are_counted_as_pairs() -> None:
+    viewed = apply(graded_pairs, [graded([0.5, 3.0, None, -1.0]), graded([None, None], (0, 1))])
+    assert viewed.lines()[0] == "graded pairs: 2 examples gave 2 groups, 5 responses, 4 pairs"
+
+
+ORIGIN = Origin("a.jsonl", 3)
+A, B, C = Response("A"), Response("B"), Response("C")
+MARKED = Response("M", demonstration=True)
+
+
+@pytest.mark.parametrize(
+    ("responses", "comparisons", "expected"),
+    [
+        ((A, B, MARKED), (Comparison(1, 0, 0.8),), ("ABM", ((1, 0, 0.8),), 2)),
+        ((MARKED, A, B), (Comparison(1, 2),), ("ABM", ((0, 1, 1.0),), 2)),
+        ((MARKED, A, B), (Comparison(0, 2),), ("MB", ((0, 1, 1.0),), 0)),
+        ((A, Response("A", demonstration=True), B), (Comparison(2, 0),), ("AB", ((1, 0, 1.0),), 0)),
+        ((A, B, MARKED, Response("N", demonstration=True)), (Comparison(0, 1),), ("ABM", ((0, 1, 1.0),), 2)),
+        ((A, B, C), (Comparison(0, 1),), "no demonstration beside the pairs"),
+        ((A, MARKED), (), "nothing compares two responses"),
+        ((Response("A", score=1.0), Response("B", score=0.0), MARKED), (), ("ABM", ((0, 1, 1.0),), 2)),
+    ],
+)
+def test_by_value(
+    responses: tuple[Response, ...], comparisons: tuple[Comparison, ...], expected: tuple[object, ...] | str
+) -> None:
+    made = views.pairs_with_demonstration(Example(Prompt("p", origin=ORIGIN), responses, comparisons))
+    if isinstance(expected, str):
+        assert made == Discarded(expected, ORIGIN)
+        return
+    assert isinstance(made, Group)
+    relation = made.relation
+    assert ("".join(map(str, made.responses)), relation.pairs.pairs, relation.demonstration) == expected
+    assert made.prompt == Prompt("p", origin=ORIGIN)
+
+
+def test_a_group_by_value() -> None:
+    example = Example(Prompt("p", origin=ORIGIN), (A, B, MARKED), (Comparison(0, 1),))
+    relation = DemonstratedPairRelation(PairRelation(((0, 1, 1.0),)), 2)
+    assert views.pairs_with_demonstration(example) == Group(
+        Prompt("p", origin=ORIGIN), ("A", "B", "M"), relation
+    )
+
+
+def test_what_it_makes_and_leaves_out_is_counted() -> None:
+    whole = Example(
+        Prompt("p", origin=ORIGIN), (A, B, C, MARKED), (Comparison(0, 1), Comparison(0, 2), Comparison(2, 0))
+    )
+    without = Example(Prompt("p", origin=ORIGIN), (A, B), (Comparison(0, 1),))
+    made = views.apply(views.pairs_with_demonstration, [whole, without])
+    assert made.lines() == [
+        "pairs with demonstration: 2 examples gave 1 group, 3 responses, 1 pair, 1 demonstration; "
+        "discarded: 1 for no demonstration beside the pairs (a.jsonl:3)",
+        "pairs with demonstration: 1 response and 2 comparisons of these examples not used",
+    ]
+    message = (
+        "no pairs with demonstration can be made of that (discarded: 1 for no demonstration beside the pairs)"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
+        views.apply(views.pairs_with_demonstration, [without])

@@ -1,5 +1,6 @@
-"""Rewards are put on one scale, measured on the training examples alone."""
+"""Rewards on one scale, measured on the training examples alone; weights, and conditions in prompts, made of them."""
 
+import math
 import statistics
 
 import pytest
@@ -8,9 +9,13 @@ from hypothesis import strategies as st
 
 from trueup.errors import InputError
 from trueup.feedback.orders import scores
-from trueup.feedback.records import Comparison, Example, Prompt, Response
+from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
-from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
+from trueup.feedback.transforms.standardized_rewards import (
+    ExponentialWeights,
+    StandardizedRewards,
+    WrittenReward,
+)
 from trueup.feedback.transforms.transform import fit_all
 
 
@@ -32,7 +37,7 @@ def test_standardised_rewards_have_mean_0_and_standard_deviation_1(values: list[
     assert [found[at] for at in order] == sorted(found)
 
 
-def test_by_hand() -> None:
+def test_standardised_by_hand() -> None:
     """1, 2 and 6: mean 3, unbiased standard deviation sqrt(7)."""
     fitted = StandardizedRewards().fit([scored(1.0, 2.0), scored(6.0, None)])
     assert fitted.found == ("rewards: scores of 3 responses, mean 3, standard deviation 2.646; standardised",)
@@ -99,3 +104,88 @@ def test_a_transform_is_fitted_on_what_the_one_before_it_made() -> None:
     assert any("scores of 2 responses, mean 1," in line for line in fitted.found)
     found = [one.score for example in fitted.rewrite(examples) for one in example.responses]
     assert found == pytest.approx([0.5**0.5, -(0.5**0.5)])
+
+
+RAW = StandardizedRewards(0.0, 1.0)
+
+
+def test_weights_by_hand() -> None:
+    """exp(0), exp(1/2), and exp(10/2) clipped to 20."""
+    fitted = ExponentialWeights(2.0, 20.0, RAW).fit([scored(0.0, 1.0, 10.0)])
+    (made,) = fitted.rewrite([scored(0.0, 1.0, 10.0, None, -4.0)])
+    expected = [1.0, math.exp(0.5), 20.0, None, math.exp(-2.0)]
+    assert [response.score for response in made.responses] == pytest.approx(expected)
+    total, squares = 1 + math.exp(0.5) + 20, 1 + math.exp(1) + 400
+    assert fitted.found[-1] == (
+        f"weights exp(r / 2): effective sample size {total**2 / squares:.1f} of 3 responses (42 %), 1 clipped to 20"
+    )
+    assert len(fitted.warnings) == 1 and fitted.warnings[0].startswith(
+        "1 of 3 weights are clipped to 20 and so alike"
+    )
+    assert ExponentialWeights(2.0, 200.0, RAW).fit([scored(0.0, 1.0, 10.0)]).warnings == ()
+
+
+def test_a_small_beta_is_survived_and_warned_of() -> None:
+    """exp(1 / 0.001) overflows; one of twenty responses carries everything."""
+    examples = [scored(*[-1.0] * 19, 1.0)]
+    fitted = ExponentialWeights(0.001, 20.0, RAW).fit(examples)
+    (made,) = fitted.rewrite(examples)
+    assert [response.score for response in made.responses] == [0.0] * 19 + [20.0]
+    assert "equivalent of 1.0 of 20 responses; a larger --beta" in fitted.warnings[-1]
+
+
+def test_rewards_are_standardised_first() -> None:
+    fitted = ExponentialWeights(1.0, 20.0).fit([scored(10.0, 20.0)])
+    (made,) = fitted.rewrite([scored(15.0)])
+    assert made.responses[0].score == pytest.approx(1.0)
+
+
+def compared_scores(*values: float | None) -> Example:
+    responses = tuple(Response(f"r{at}", score=value) for at, value in enumerate(values))
+    pair = (Comparison(0, 1),) if len(values) > 1 else ()
+    return Example(Prompt("p", origin=Origin("a.jsonl", 1)), responses, pair)
+
+
+def test_conditions_by_hand() -> None:
+    example = compared_scores(1.25, -2.0, None)
+    fitted = WrittenReward(" [{reward}]", 1, "end", rewards=RAW).fit([example])
+    made = fitted.rewrite([example])
+    assert [(one.prompt.content, one.responses, one.comparisons, one.origin) for one in made] == [
+        ("p [1.2]", (Response("r0", score=1.25, demonstration=True),), (), example.origin),
+        ("p [-2.0]", (Response("r1", score=-2.0, demonstration=True),), (), example.origin),
+    ]
+    assert fitted.condition is not None
+    assert (fitted.condition.reward, fitted.condition.highest) == (1.25, 1.25)
+    assert fitted.found[-2:] == (
+        "condition at the end of the prompt, from ' [-2.0]' to ' [1.2]'; the finished model is asked with ' [1.2]'",
+        "condition: 1 response without a reward not used",
+    )
+
+
+def test_the_finished_model_is_asked_for_the_99th_percentile() -> None:
+    """Of 200 rewards the 198th: the two highest are left out."""
+    examples = [compared_scores(float(value)) for value in range(200)]
+    condition = WrittenReward("{reward}", 0, "end", rewards=RAW).fit(examples).condition
+    assert condition is not None
+    assert (condition.reward, condition.highest) == (197.0, 199.0)
+
+
+def test_the_scale_of_training_is_kept_and_used_for_what_is_held_out() -> None:
+    fitted = WrittenReward("{reward}", 2, "start").fit([compared_scores(0.0, 2.0)])
+    assert fitted.condition is not None
+    assert (fitted.condition.mean, fitted.condition.std) == pytest.approx((1.0, 2**0.5))
+    assert fitted.rewrite([compared_scores(1.0)])[0].prompt.content == "0.00p"
+
+
+def test_asking_for_more_than_was_ever_seen_is_warned_of() -> None:
+    def warnings(ask_for: float) -> tuple[str, ...]:
+        return WrittenReward("{reward}", 1, "end", ask_for, RAW).fit([compared_scores(1.0, 2.0)]).warnings
+
+    assert warnings(2.0) == ()
+    assert "5, is above every reward of training (2 at most)" in warnings(5.0)[0]
+
+
+@pytest.mark.parametrize("text", ["good", "{reward} of {reward}"])
+def test_a_text_without_one_place_for_the_reward_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"holds \{reward\} once; got"):
+        WrittenReward(text, 1, "end", rewards=RAW).fit([compared_scores(1.0, 2.0)])
