@@ -26,6 +26,7 @@ from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.log import EXAMPLES, ROUNDS
+from trueup.training.metrics import WANDB
 from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ class RunFolder:
     def discard(self) -> None:
         """Undo what a run wrote that has nothing worth going on from; nothing that was gathered is touched."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for file in (self.settings, self.status, self.metrics):
+        for file in (self.settings, self.status, self.metrics, self.path / WANDB):
             file.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
