@@ -71,7 +71,8 @@ class TestArguments:
         settings = begun.resolved.settings
         assert (settings.trust_remote_code, settings.gradient_checkpointing) == (True, True)
         assert settings.lora == LoraSettings()
-        train("dpo", *GIVEN, "--lora", "false", "--gradient_checkpointing=false", "--seed", "1")
+        train("dpo", *GIVEN, "--no-lora", "--gradient_checkpointing=false", "--seed", "1", "--", "--b")
+        assert begun.resolved.settings.data == ("a.jsonl", "--b")
         assert (begun.resolved.settings.lora, begun.resolved.settings.gradient_checkpointing) == (None, False)
 
     def test_names_of_trl(self, begun: Begun) -> None:
@@ -141,6 +142,7 @@ class TestRefused:
                 ["dpo", *GIVEN, "--bta", "1"],
                 "bta is not a setting of method dpo or of a run; did you mean beta?",
             ),
+            (["dpo", *GIVEN, "-x"], "x is not a setting of method dpo or of a run"),
             (["dpo", *GIVEN, "--beta"], "Option '--beta' requires an argument."),
             (["tr-dop", *GIVEN], "tr-dop is not a method; did you mean tr-dpo?"),
             (["dpo"], f"model is required; output is required; {NO_DATA}"),

@@ -1,5 +1,7 @@
 """Typed settings from plain values, and the line that says what does not fit."""
 
+import sys
+
 import pytest
 
 import trueup.methods
@@ -183,6 +185,11 @@ class TestMethods:
     def test_settings_are_keywords(self) -> None:
         with pytest.raises(TypeError, match="positional"):
             trueup.methods.dpo(0.1)  # type: ignore[call-arg]
+
+    def test_typed_settings_are_not_validated_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        typed = validate(METHODS["dpo"].settings, {"beta": "0.2"}, where="method dpo")
+        monkeypatch.setattr(sys.modules["trueup.methods.method"], "validate", None)
+        assert METHODS["dpo"].configure(typed).settings["beta"] == 0.2
 
     def test_a_name_is_registered_once(self) -> None:
         with pytest.raises(ValueError, match="a method named dpo is registered already"):

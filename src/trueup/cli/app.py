@@ -14,7 +14,11 @@ from trueup.errors import Stopped, TrueupError
 
 UNREAD: dict[str, Any] = {
     "add_help_option": False,
-    "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True},
+    "context_settings": {
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
 }
 """Of a command that reads its arguments itself, by `trueup.cli.options`."""
 
