@@ -3,177 +3,107 @@
 import json
 import random
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.small_runs import run_here
-from support.tiny_models import char_tokenizer
 
-from trueup.config.resolve import resolve
-from trueup.display import collected
 from trueup.errors import InputError
+from trueup.feedback.records import Example, Prompt, Response
+from trueup.feedback.transforms.transform import fit_all
+from trueup.feedback.viewed import apply
 from trueup.methods import METHODS
-from trueup.models.load import load
-from trueup.training.data import Parts, read_data
 
-Row = dict[str, Any]
-TOKENIZER = char_tokenizer()
+Row = tuple[str, dict[str, float]]
+"""A prompt, and the score of each response."""
+Kept = list[tuple[str, tuple[str, ...]]]
 
 
 def rows(count: int, seed: int) -> list[Row]:
     """Prompts with two to four responses that name themselves and have scores of a lopsided distribution."""
     chance = random.Random(seed)
-    made = []
-    for number in range(count):
-        responses = [f" r{number}.{place}" for place in range(chance.randint(2, 4))]
-        scores = [round(chance.expovariate(1.0), 3) for _ in responses]
-        made.append({"prompt": f"p{number}", "responses": responses, "scores": scores})
-    return made
+    return [
+        (f"p{n}", {f"r{n}.{at}": round(chance.expovariate(1.0), 3) for at in range(chance.randint(2, 4))})
+        for n in range(count)
+    ]
 
 
-def write(path: Path, content: list[Row]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in content))
-    return path
-
-
-def trained_on(model: Path, files: list[Path], output: Path, **more: Any) -> tuple[Any, list[str]]:
-    """The source of an FA run on these files, and what is said of the data."""
-    import torch
-
-    given = {"model": str(model), "data": [str(file) for file in files], "output": str(output), **more}
-    resolved = resolve("fa", overrides=given)
-    method = METHODS["fa"].build(**dict(resolved.method_settings))
-    loaded = load(str(model), device=torch.device("cpu"))
-    unused: Any = None
-    with collected() as lines:
-        parts = Parts(resolved.settings, method, unused, loaded, unused, unused)
-        source = read_data(resolved.settings, method).source(parts)
-    return source, list(lines)
-
-
-def texts(groups: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """Prompt and responses of each group, without beginning and end."""
-
-    def text(ids: Any) -> str:
-        return str(TOKENIZER.decode(ids.tolist(), skip_special_tokens=True))
-
-    return [(text(group.prompt), tuple(text(row.ids) for row in group.responses)) for group in groups]
+def kept(training: Sequence[Row], held_out: Sequence[Row] = (), **settings: Any) -> Kept:
+    """What FA trains on, or evaluates on where something is held out: prompts and responses."""
+    method = METHODS["fa"].build(**settings)
+    examples, held = (
+        [Example(Prompt(one), tuple(Response(a, score=b) for a, b in said.items())) for one, said in some]
+        for some in (training, held_out)
+    )
+    fitted = fit_all(method.transforms, examples)
+    groups = apply(method.view, fitted.rewrite(held or examples)).groups
+    return [(str(group.prompt.content), tuple(map(str, group.responses))) for group in groups]
 
 
 @pytest.mark.parametrize("threshold", [-0.5, 0.0, 1.0])
-def test_exactly_the_responses_above_the_threshold_are_kept(
-    threshold: float, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_exactly_the_responses_above_the_threshold_are_kept(threshold: float) -> None:
     content = rows(60, seed=0)
-    source, _ = trained_on(
-        tiny_model, [write(tmp_path / "a.jsonl", content)], tmp_path / "run", threshold=threshold
-    )
-    values = [score for row in content for score in row["scores"]]
+    values = [score for _, said in content for score in said.values()]
     mean, deviation = statistics.mean(values), statistics.stdev(values)
-    expected = []
-    for row in content:
-        pairs = zip(row["responses"], row["scores"], strict=True)
-        kept = tuple(text for text, score in pairs if (score - mean) / deviation > threshold)
-        if kept:
-            expected.append((row["prompt"], kept))
-    assert texts(source.groups) == expected
-    assert 0 < sum(len(kept) for _, kept in expected) < len(values)
-
-
-def test_what_equals_the_threshold_is_left_out(tiny_model: Path, tmp_path: Path) -> None:
-    """0, 1 and 2: the middle one is the mean, exactly."""
-    file = write(
-        tmp_path / "a.jsonl", [{"prompt": "p", "responses": [" a", " b", " c"], "scores": [0, 1, 2]}]
-    )
-    source, _ = trained_on(tiny_model, [file], tmp_path / "run")
-    assert texts(source.groups) == [("p", (" c",))]
-    source, _ = trained_on(
-        tiny_model, [file], tmp_path / "run", reward_mean=0.0, reward_std=1.0, threshold=1.0
-    )
-    assert texts(source.groups) == [("p", (" c",))]
-
-
-def test_the_standard_deviation_is_unbiased(tiny_model: Path, tmp_path: Path) -> None:
-    """Of 0, 1 and 2 it is 1, so that 2 is not above 1; the biased one is 0.82."""
-    file = write(
-        tmp_path / "a.jsonl", [{"prompt": "p", "responses": [" a", " b", " c"], "scores": [0, 1, 2]}]
-    )
-    with pytest.raises(InputError, match="no response is above the threshold"):
-        trained_on(tiny_model, [file], tmp_path / "run", threshold=1.0)
-    source, _ = trained_on(tiny_model, [file], tmp_path / "run", threshold=0.99)
-    assert texts(source.groups) == [("p", (" c",))]
-
-
-def test_a_threshold_that_nothing_reaches_is_refused(tiny_model: Path, tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", rows(10, seed=1))
-    with pytest.raises(InputError, match="no response is above the threshold"):
-        trained_on(tiny_model, [file], tmp_path / "run", threshold=50.0)
-
-
-def test_held_out_responses_are_measured_by_the_scale_of_training(tiny_model: Path, tmp_path: Path) -> None:
-    """By their own mean of 10 one of three would be above 0; by that of training, which is 1, all are above 2."""
-    file = write(
-        tmp_path / "a.jsonl", [{"prompt": "p", "responses": [" a", " b", " c"], "scores": [0, 1, 2]}]
-    )
-    held = write(
-        tmp_path / "b.jsonl", [{"prompt": "q", "responses": [" d", " e", " f"], "scores": [3, 4, 23]}]
-    )
-    more: Any = {"eval_data": [str(held)], "threshold": 0.5}
-    source, _ = trained_on(tiny_model, [file], tmp_path / "run", **more)
-    assert texts(source.groups) == [("p", (" c",))]
-    assert texts(source.held_out_groups) == [("q", (" d", " e", " f"))]
-    more["threshold"] = 2.5
-    with pytest.raises(InputError, match="no response is above the threshold"):
-        trained_on(tiny_model, [file], tmp_path / "run", **more)
-
-
-def test_the_best_of_each_prompt_over_two_files(tiny_model: Path, tmp_path: Path) -> None:
-    """Equal prompts of both files are one, ties go to the first, and a duplicate counts with the mean of its scores."""
-    first = write(
-        tmp_path / "a.jsonl",
-        [
-            {"prompt": "spread", "responses": [" a", " b"], "scores": [1, 3]},
-            {"prompt": "tied", "responses": [" a", " b", " c"], "scores": [1, 5, 5]},
-            {"prompt": "twice", "responses": [" a", " b"], "scores": [9, 6]},
-        ],
-    )
-    second = write(
-        tmp_path / "b.jsonl",
-        [
-            {"prompt": "twice", "responses": [" a"], "scores": [1]},
-            {"prompt": "tied", "responses": [" d"], "scores": [5]},
-            {"prompt": "spread", "responses": [" d", " e"], "scores": [7, 2]},
-            {"prompt": "spread ", "responses": [" f"], "scores": [0]},
-        ],
-    )
-    source, lines = trained_on(tiny_model, [first, second], tmp_path / "run", best_of_n=True)
-    assert texts(source.groups) == [
-        ("spread", (" d",)), ("tied", (" b",)), ("twice", (" b",)), ("spread ", (" f",)),
-    ]  # fmt: skip
-    said = "merged by prompt: 7 examples gave 4; 1 duplicate response removed, 1 of them judged differently"
-    assert any(line.startswith(said) for line in lines)
-
-
-def test_the_best_of_many_is_the_best(tiny_model: Path, tmp_path: Path) -> None:
-    content = rows(40, seed=2)
-    halves = [
-        [
-            {**row, "responses": row["responses"][part::2], "scores": row["scores"][part::2]}
-            for row in (content if part else content[::-1])
-        ]
-        for part in (0, 1)
+    expected = [
+        (prompt, tuple(text for text, score in said.items() if (score - mean) / deviation > threshold))
+        for prompt, said in content
     ]
-    files = [write(tmp_path / f"{part}.jsonl", half) for part, half in enumerate(halves)]
-    source, _ = trained_on(tiny_model, files, tmp_path / "run", best_of_n=True)
-    expected = {row["prompt"]: max(zip(row["scores"], row["responses"], strict=True))[1] for row in content}
-    assert {prompt: kept for prompt, (kept,) in texts(source.groups)} == expected
-    assert len(source.groups) == 40
+    assert kept(content, threshold=threshold) == [one for one in expected if one[1]]
+    assert 0 < sum(len(some) for _, some in expected) < len(values)
+
+
+ABC: list[Row] = [("p", {"a": 0.0, "b": 1.0, "c": 2.0})]
+"""Mean 1, unbiased standard deviation 1; the biased one is 0.82."""
+HELD: list[Row] = [("q", {"d": 3.0, "e": 4.0, "f": 23.0})]
+
+
+@pytest.mark.parametrize(
+    ("held", "settings", "expected"),
+    [
+        ([], {}, [("p", ("c",))]),  # the middle one is the mean, exactly, and so is left out
+        ([], {"reward_mean": 0.0, "reward_std": 1.0, "threshold": 1.0}, [("p", ("c",))]),
+        ([], {"threshold": 0.99}, [("p", ("c",))]),
+        ([], {"threshold": 1.0}, None),
+        ([], {"threshold": 50.0}, None),
+        (HELD, {"threshold": 0.5}, [("q", ("d", "e", "f"))]),  # by their own mean of 10 one would be above
+        (HELD, {"threshold": 4.0}, [("q", ("f",))]),
+    ],
+)
+def test_by_hand(held: list[Row], settings: dict[str, Any], expected: Kept | None) -> None:
+    if expected is not None:
+        assert kept(ABC, held, **settings) == expected
+        return
+    with pytest.raises(InputError, match="no response is above the threshold"):
+        kept(ABC, held, **settings)
+
+
+def test_the_best_of_each_prompt() -> None:
+    """Equal prompts are one, ties go to the first, and a duplicate counts with the mean of its scores."""
+    content: list[Row] = [
+        ("spread", {"a": 1, "b": 3}), ("tied", {"a": 1, "b": 5, "c": 5}), ("twice", {"a": 9, "b": 6}),
+        ("twice", {"a": 1}), ("tied", {"d": 5}), ("spread", {"d": 7, "e": 2}), ("spread ", {"f": 0}),
+    ]  # fmt: skip
+    best = kept(content, best_of_n=True)
+    assert best == [("spread", ("d",)), ("tied", ("b",)), ("twice", ("b",)), ("spread ", ("f",))]
+
+
+def test_the_best_of_many_is_the_best() -> None:
+    content = rows(40, seed=2)
+    parts = [(prompt, dict(list(said.items())[part::2])) for part in (0, 1) for prompt, said in content]
+    expected = {prompt: max(said, key=lambda text: said[text]) for prompt, said in content}
+    assert {
+        prompt: text for prompt, (text,) in kept([one for one in parts if one[1]], best_of_n=True)
+    } == expected
 
 
 def test_a_run_by_its_first_name_is_the_same_run(tiny_model: Path, tmp_path: Path) -> None:
     """The paper's first version calls it MLE with filtering."""
-    file = write(tmp_path / "a.jsonl", rows(8, seed=3))
+    file = tmp_path / "a.jsonl"
+    content = [{"prompt": p, "responses": [*said], "scores": [*said.values()]} for p, said in rows(8, seed=3)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in content))
     common = {
         "model": str(tiny_model),
         "data": [str(file)],
@@ -208,5 +138,4 @@ def test_the_gold_reward_rises(method: str, more: dict[str, Any], tmp_path: Path
     before = Policy(world_model_path()).judge(asked, seed=0)
     after = Policy(tmp_path / "run/model").judge(asked, seed=0)
     gain = mean([new - old for new, old in zip(after.rewards, before.rewards, strict=True)])
-    print(method, more, before.gold, after.gold)
     assert gain.value > 0.1 and gain.value > 4 * gain.error
