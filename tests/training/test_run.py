@@ -351,20 +351,6 @@ def test_a_model_that_could_not_be_written_is_written_on_resuming_without_anothe
     assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
 
 
-def test_prompts_shared_by_training_and_evaluation_are_refused_unless_allowed(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pairs = write_feedback(tmp_path)["pairs"]
-    few = tmp_path / "few.jsonl"
-    few.write_text("".join(pairs.read_text().splitlines(keepends=True)[:3]))
-    arguments = options(settings("dpo", tiny_model, {"pairs": pairs}, tmp_path / "run"))
-    assert command("train", "dpo", *arguments, "--eval_data", few) == 2
-    assert not (tmp_path / "run" / "run.yaml").exists()
-    assert command("train", "dpo", *arguments, "--eval_data", few, "--allow_overlap") == 0
-    said = "3 of 3 evaluation examples have a prompt that is also trained on"
-    assert capsys.readouterr().err.count(said) == 2
-
-
 def test_evaluation_data_that_cannot_be_used_is_named_as_such(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
