@@ -27,7 +27,7 @@ import typer
 
 from trueup.annotators.judge import Verdict
 from trueup.annotators.local import load_local_annotator
-from trueup.annotators.question import answered, transcript
+from trueup.annotators.template import answered, transcript
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.errors import TrueupError

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trueup.annotators import comparing
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, PairVerdict, Question, Unreadable, Verdict
-from trueup.annotators.question import load_question
+from trueup.annotators.template import load_question
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response

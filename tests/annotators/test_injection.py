@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from trueup.annotators import template
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
-from trueup.annotators.question import load_question, pose
-from trueup.annotators.template import boundary_of, quoted, visible
+from trueup.annotators.template import boundary_of, load_question, pose, quoted, visible
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Example, Message, Prompt, Response
 from trueup.settings.annotator_settings import TEMPLATES

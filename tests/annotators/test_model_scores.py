@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from support.tiny_models import char_tokenizer
 from support.tiny_reward_models import library_scores, save_causal, save_reward
 
-from trueup.annotators.model_scores import ModelAnnotator, load_likelihood_annotator, load_reward_annotator
+from trueup.annotators.local import ModelAnnotator, load_likelihood_annotator, load_reward_annotator
 from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from trueup.annotators import template as template_module
-from trueup.annotators.question import load_question, pose
-from trueup.annotators.template import boundary_of, template_source
+from trueup.annotators.template import boundary_of, load_question, pose, template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Prompt
 from trueup.settings.annotator_settings import TEMPLATES

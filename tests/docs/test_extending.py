@@ -55,7 +55,7 @@ CLIPPED: Changes = {
 }
 ASK = """
 import sys
-from trueup.annotators.question import load_question, pose
+from trueup.annotators.template import load_question, pose
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.read import read_feedback
 from trueup.feedback.transforms.merge_prompts import merged

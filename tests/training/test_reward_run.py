@@ -13,7 +13,7 @@ from support.tiny_models import save_tiny_model
 from support.tiny_reward_models import library_scores, save_causal, scores_of
 from transformers import AutoTokenizer
 
-from trueup.annotators.model_scores import load_likelihood_annotator, load_reward_annotator
+from trueup.annotators.local import load_likelihood_annotator, load_reward_annotator
 from trueup.errors import InputError, NumericsError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example

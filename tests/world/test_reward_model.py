@@ -7,7 +7,7 @@ from statistics import correlation
 import pytest
 from support.small_runs import metrics_of, run_here
 
-from trueup.annotators.model_scores import load_reward_annotator
+from trueup.annotators.local import load_reward_annotator
 from trueup.feedback.records import Example
 from trueup.settings.annotator_settings import RewardAnnotator
 from trueup.world.generate import from_name

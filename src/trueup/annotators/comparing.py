@@ -6,8 +6,7 @@ from itertools import combinations
 
 from trueup.annotators.annotator import Annotated, Unusable, summed
 from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
-from trueup.annotators.question import pose
-from trueup.annotators.template import Template
+from trueup.annotators.template import Template, pose
 from trueup.errors import InputError
 from trueup.feedback.groups import Discarded
 from trueup.feedback.records import Comparison, Example, content_key

@@ -1,39 +1,73 @@
-"""A language model in this process as a judge, read by how likely it finds each of the two labels as its answer."""
+"""Models in this process as annotators: a language model as a judge, and models that give each response a score.
 
+A judge is read by how likely it finds each of the two labels as its answer. A score is what a reward model gives, or a
+language model's own likelihood. All of it is computed through the group stream, a prompt once for all its responses.
+"""
+
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trueup import stop
+from trueup.annotators.annotator import Annotated
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
-from trueup.annotators.question import load_question, pose
-from trueup.annotators.template import Template
+from trueup.annotators.scoring import with_scores
+from trueup.annotators.template import load_question, pose
 from trueup.batch.batch import cut
-from trueup.batch.encode import Encoder, Limits
+from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
-from trueup.batch.stream import build_stream
+from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.errors import InputError
-from trueup.feedback.records import Message, Prompt
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.condition import Condition
+from trueup.feedback.groups import DemonstrationRelation, Discarded, Group
+from trueup.feedback.records import Example, Message, Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
-from trueup.models.load import load, quiet
+from trueup.models.load import Loaded, load, quiet
 from trueup.models.prepare import pick_autocast, pick_device
+from trueup.models.reward import RewardModel
+from trueup.models.reward_load import load_reward
 from trueup.models.selfcheck import check_attention
-from trueup.settings.annotator_settings import LocalAnnotator
+from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 
-BATCH_TOKENS = 8192
+JUDGE_TOKENS = 8192
 """Tokens of questions computed at a time."""
-PROBE = 256
-"""Tokens of a question with which a model is tried out."""
+SCORE_TOKENS = 16_384
+"""Tokens that are scored at a time on a GPU."""
+TRIED = ("2 + 2 =", ("4", "5.")), ("Name a fruit.", ("A pear.", "No"))
+"""Prompts and responses that a model is tried out on."""
+LONGEST_TRIED = 256
+"""Tokens of a question with which a judge is tried out."""
 LEADS = ("", " ")
 """What a model may write before a label: it is the same answer."""
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
+
+Read = Callable[[Stream], Tensor]
+"""A stream -> [N] one number for each of its responses."""
+Model = CausalModel | RewardModel
+
+
+def read_groups(
+    model: Model, read: Read, parts: Iterable[Sequence[TokenGroup[int]]]
+) -> list[tuple[TokenGroup[int], list[float]]]:
+    """Every group with what is read of its responses, one part after the other."""
+    found = []
+    with torch.no_grad(), model.without_dropout():
+        for part in parts:
+            stop.check()
+            values = iter(read(build_stream(part).to(model.device)).tolist())
+            found += [(group, list(islice(values, len(group.responses)))) for group in part]
+    return found
 
 
 class LocalJudge:
@@ -54,16 +88,10 @@ class LocalJudge:
     """
 
     def __init__(
-        self, model: CausalModel, encoder: Encoder, *, name: str, batch_tokens: int = BATCH_TOKENS
+        self, model: CausalModel, encoder: Encoder, *, name: str, batch_tokens: int = JUDGE_TOKENS
     ) -> None:
-        self.model = model
-        self.encoder = encoder
-        self.batch_tokens = batch_tokens
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        return self._name
+        self.model, self.encoder = model, encoder
+        self.name, self.batch_tokens = name, batch_tokens
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
         """See `trueup.annotators.judge.Judge`.
@@ -76,14 +104,12 @@ class LocalJudge:
         verdicts: list[Verdict | Unreadable] = [too_long] * len(questions)
         groups = [group for group in self.groups(questions) if len(group.prompt) < longest]
         mass = 0.0
-        with torch.no_grad(), self.model.without_dropout():
-            for part in cut(groups, self.batch_tokens):
-                stop.check()
-                rows = self.model.log_probs(build_stream(part).to(self.model.device)).sum.tolist()
-                for group in part:
-                    own, rows = rows[: len(group.responses)], rows[len(group.responses) :]
-                    verdicts[group.relation], share = _read(own)
-                    mass += share
+        parts = cut(groups, self.batch_tokens)
+        for group, log_probs in read_groups(
+            self.model, lambda stream: self.model.log_probs(stream).sum, parts
+        ):
+            verdicts[group.relation], share = _read(log_probs)
+            mass += share
         return Judgements(tuple(verdicts), {"label_mass": mass})
 
     def groups(self, questions: Sequence[Question]) -> list[TokenGroup[int]]:
@@ -93,17 +119,16 @@ class LocalJudge:
             InputError: the labels are not tokens of this model.
         """
         known = {question.labels for question in questions}
-        tokens = {labels: sum(answer_tokens(self.encoder.pieces, labels), ()) for labels in known}
+        rows = {
+            labels: tuple(
+                TokenRow(np.array([token], np.int32), np.ones(1, np.bool_))
+                for token in sum(answer_tokens(self.encoder.pieces, labels), ())
+            )
+            for labels in known
+        }
         with quiet():  # the library speaks up where a text is long, and here that has a verdict of its own
             return [
-                TokenGroup(
-                    np.array(self._ids(question.text), np.int32),
-                    tuple(
-                        TokenRow(np.array([one], np.int32), np.ones(1, np.bool_))
-                        for one in tokens[question.labels]
-                    ),
-                    number,
-                )
+                TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)
                 for number, question in enumerate(questions)
             ]
 
@@ -126,8 +151,11 @@ def answer_tokens(pieces: PieceEncoder, labels: tuple[str, str]) -> tuple[tuple[
     Raises:
         InputError: the tokenizer writes a label in several tokens, or both in the same.
     """
-    found = [_alike(pieces, lead, labels) for lead in LEADS]
-    kept = list(dict.fromkeys(pair for pair in found if pair is not None))
+    kept: list[list[int]] = []
+    for lead in LEADS:
+        pair = [token for label in labels if (token := _single(pieces, lead, label)) is not None]
+        if len(pair) == len(labels) and pair not in kept:
+            kept.append(pair)
     first, second = (tuple(pair[place] for pair in kept) for place in range(2))
     if not kept or set(first) & set(second):
         raise InputError(
@@ -137,18 +165,11 @@ def answer_tokens(pieces: PieceEncoder, labels: tuple[str, str]) -> tuple[tuple[
     return first, second
 
 
-def _alike(pieces: PieceEncoder, lead: str, labels: tuple[str, str]) -> tuple[int, int] | None:
-    one, other = (_single(pieces, lead, label) for label in labels)
-    return None if one is None or other is None else (one, other)
-
-
 def _single(pieces: PieceEncoder, lead: str, label: str) -> int | None:
     """The one token that a label is in the middle of a text; None where there is no such token."""
     tokenizer: Any = pieces.tokenizer
     ids = pieces.raw(lead + label, literal=True)
-    if len(ids) != 1:
-        return None
-    return ids[0] if str(tokenizer.decode(ids)).strip() == label else None
+    return ids[0] if len(ids) == 1 and str(tokenizer.decode(ids)).strip() == label else None
 
 
 def _read(log_probs: Sequence[float]) -> tuple[Verdict | Unreadable, float]:
@@ -163,6 +184,83 @@ def _read(log_probs: Sequence[float]) -> tuple[Verdict | Unreadable, float]:
     return Verdict(float(torch.sigmoid(label_L[0] - label_L[1]))), float(label_L.exp().sum())
 
 
+class ModelAnnotator:
+    """Gives every response the number that a model reads of it, its prompt being computed once.
+
+    A text that is longer than the model's positions is read without the beginning of its prompt, behind the token that
+    begins a sequence; its facts count those (`prompts_cut`) and the responses scored (`scores`).
+
+    Args:
+        model: on its device, its layout chosen.
+        read: a stream -> [N] one number for each of its responses.
+        encoder: the model's own; its `max_length` is what the model has positions for.
+        name: for messages and records.
+        batch_tokens: tokens computed at a time. None, the default on a CPU, takes one example at a time, so that a
+            score depends on nothing else to the last bit.
+    """
+
+    gives = "scores"
+
+    def __init__(
+        self, model: Model, read: Read, encoder: Encoder, *, name: str, batch_tokens: int | None = None
+    ) -> None:
+        self.model, self.read, self.encoder = model, read, encoder
+        self.name, self.batch_tokens = name, batch_tokens
+
+    def annotate(self, examples: Sequence[Example]) -> Annotated:
+        """Score every response of each example by its text.
+
+        Raises:
+            InputError: the model's tokenizer or chat template cannot express an example; it is named.
+            AnnotatorError: a score is not finite; its example is named.
+        """
+        made: list[Example | Discarded] = []
+        groups: list[TokenGroup[int]] = []
+        prompts_cut = 0
+        for place, example in enumerate(examples):
+            stop.check()
+            encoded = self._encoded(example, place)
+            made.append(encoded if isinstance(encoded, Discarded) else example)
+            if not isinstance(encoded, Discarded):
+                groups.append(encoded.tokens)
+                prompts_cut += encoded.prompt_cut
+        parts = [[group] for group in groups] if self.batch_tokens is None else cut(groups, self.batch_tokens)
+        for group, scores in read_groups(self.model, self.read, parts):
+            made[group.relation] = with_scores(examples[group.relation], scores, self.name)
+        responses = sum(len(group.responses) for group in groups)
+        return Annotated(tuple(made), {"scores": float(responses), "prompts_cut": float(prompts_cut)})
+
+    def _encoded(self, example: Example, place: int) -> EncodedGroup[int] | Discarded:
+        """An example's ids, marked with its place; of its prompt what there is room for."""
+        group = Group(example.prompt, tuple(response.content for response in example.responses), place)
+        where = f"{example.origin}: " if example.origin else ""
+        if not isinstance(example.prompt.content, str) and self.encoder.tokenizer.chat_template is None:
+            raise InputError(
+                f"{where}the prompt is a conversation, but {self.name} has no chat template. Put the file "
+                "chat_template.jinja into its folder, or give prompts in raw text"
+            )
+        positions = self.encoder.limits.max_length
+        try:
+            with quiet():  # the library speaks up where a text is long, which is seen to here
+                whole = self._with(Limits(sys.maxsize)).encode(group)
+                if isinstance(whole, Discarded):
+                    return whole
+                room = positions - max(len(row.ids) for row in whole.tokens.responses)
+                if len(whole.tokens.prompt) <= room:
+                    return whole
+                if room < 1:
+                    reason = f"response longer than the {positions} tokens that {self.name} can read"
+                    return Discarded(reason, example.origin)
+                return self._with(Limits(positions, room)).encode(group)
+        except InputError as error:
+            raise InputError(f"{where}{self.name}: {error}") from error
+
+    def _with(self, limits: Limits) -> Encoder:
+        encoder = copy(self.encoder)
+        encoder.limits = limits
+        return encoder
+
+
 def load_local_annotator(
     choice: LocalAnnotator, *, device: str = "auto", trust_remote_code: bool = False
 ) -> ComparingAnnotator:
@@ -173,34 +271,91 @@ def load_local_annotator(
             log-probabilities cannot be reproduced.
     """
     template = load_question(choice.template)
-    placed = pick_device(device)
-    precision = pick_autocast("auto", placed)
-    loaded = load(
-        choice.model, device=placed, dtype=precision or torch.float32, trust_remote_code=trust_remote_code
-    )
-    loaded.network.requires_grad_(False)
+    loaded = _loaded(load, choice.model, device, trust_remote_code)
     model = CausalModel(loaded.network)
-    positions = context_length(model.inner.config)
-    limits = Limits(max_length=positions or sys.maxsize)
-    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
-    judge = LocalJudge(model, encoder, name=choice.model)
-    _choose_layout(judge, template)
+    judge = LocalJudge(model, _encoder(model, loaded, condition=None), name=choice.model)
+    try:
+        asked = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
+    except InputError as error:
+        raise InputError(f"{choice.model}: {error}") from error
+    longest = min(judge.encoder.limits.max_length - 1, LONGEST_TRIED)
+    short = [replace(group, prompt=group.prompt[:longest]) for group in asked]
+    model.set_attention(check_attention(model, short, None).attention)
     return ComparingAnnotator(
         judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
     )
 
 
-def _choose_layout(judge: LocalJudge, template: Template) -> None:
-    """Compute questions in a way that gives what the model's own forward pass gives."""
-    name, longest = judge.name, judge.encoder.limits.max_length
-    try:
-        asked = judge.groups(
-            [
-                pose(template, Prompt("2 + 2 ="), "4", "5"),
-                pose(template, Prompt("Name a fruit."), "A pear.", "Yes."),
-            ]
+def load_reward_annotator(
+    choice: RewardAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+) -> ModelAnnotator:
+    """The annotator that a reward model is, loaded and tried out.
+
+    Raises:
+        InputError: the folder cannot be used, holds a causal language model, or one whose scores cannot be reproduced.
+    """
+    loaded = _loaded(load_reward, choice.model, device, trust_remote_code)
+    model = RewardModel(loaded.network)
+    return _scoring(model, lambda stream: model.outputs(stream).score_N, loaded, f"reward:{choice.model}")
+
+
+def load_likelihood_annotator(
+    choice: LikelihoodAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+) -> ModelAnnotator:
+    """The annotator that a language model's own log-likelihood per token is, loaded and tried out.
+
+    The score is (1 / |y|) log pi(y | x) in nats, over the response and the token that ends it. A model that was trained
+    to be asked with a condition is asked with it. RRHF's policy is read as a reward model in this way: Yuan et al.,
+    2023, https://arxiv.org/abs/2304.05302, Table 5.
+
+    Raises:
+        InputError: the folder cannot be used, or the model's log-probabilities cannot be reproduced.
+    """
+    loaded = _loaded(load, choice.model, device, trust_remote_code)
+    model = CausalModel(loaded.network)
+    return _scoring(model, lambda stream: model.log_probs(stream).mean, loaded, f"likelihood:{choice.model}")
+
+
+def _loaded(loader: Callable[..., Loaded], path: str, device: str, trust_remote_code: bool) -> Loaded:
+    """A model that is not trained, in the precision that pays on its device."""
+    placed = pick_device(device)
+    precision = pick_autocast("auto", placed) or torch.float32
+    loaded = loader(path, device=placed, dtype=precision, trust_remote_code=trust_remote_code)
+    loaded.network.requires_grad_(False).eval()
+    return loaded
+
+
+def _encoder(model: Model, loaded: Loaded, condition: Condition | None) -> Encoder:
+    """A model's own, with as many tokens as it has positions."""
+    limits = Limits(context_length(model.inner.config) or sys.maxsize)
+    return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
+
+
+def _scoring(model: Model, read: Read, loaded: Loaded, name: str) -> ModelAnnotator:
+    """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact.
+
+    Raises:
+        InputError: what is read of the model cannot be reproduced.
+        AnnotatorError: it is not finite.
+    """
+    encoder = _encoder(model, loaded, loaded.condition)
+    tried = [encoder.encode(Group(Prompt(prompt), pair, DemonstrationRelation())) for prompt, pair in TRIED]
+    groups = [one.tokens for one in tried if not isinstance(one, Discarded)]
+    if groups:
+        with torch.no_grad():
+            _check_finite(read(build_stream(groups).to(model.device)).tolist(), name)
+        try:
+            model.set_attention(check_attention(model, groups, None).attention)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    batch_tokens = None if model.device.type == "cpu" else SCORE_TOKENS
+    return ModelAnnotator(model, read, encoder, name=name, batch_tokens=batch_tokens)
+
+
+def _check_finite(scores: Sequence[float], name: str) -> None:
+    bad = [score for score in scores if not math.isfinite(score)]
+    if bad:
+        raise AnnotatorError(
+            f"{name} gives plain short responses the score {bad[0]}, which is not a finite number, so its weights are "
+            "damaged or too large for their precision. Train or download it again"
         )
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    short = [replace(group, prompt=group.prompt[: min(longest - 1, PROBE)]) for group in asked]
-    judge.model.set_attention(check_attention(judge.model, short, None).attention)

@@ -15,8 +15,7 @@ from typing import Any
 
 from trueup.annotators.annotator import Unusable, summed
 from trueup.annotators.asker import Asker, NoAnswer, Reply, make_asker
-from trueup.annotators.question import answered, transcript
-from trueup.annotators.template import IMPROVE, load_template
+from trueup.annotators.template import IMPROVE, answered, load_template, transcript
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
 from trueup.feedback import views

@@ -116,7 +116,7 @@ class RewardAnnotator:
     kind: Literal["reward"] = "reward"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[Kind] = Kind(
-        "trueup.annotators.model_scores:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
+        "trueup.annotators.local:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
     )
 
 
@@ -129,7 +129,7 @@ class LikelihoodAnnotator:
     kind: Literal["likelihood"] = "likelihood"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[Kind] = Kind(
-        "trueup.annotators.model_scores:load_likelihood_annotator",
+        "trueup.annotators.local:load_likelihood_annotator",
         "model",
         ("likelihood:FOLDER",),
         "language model",
