@@ -15,6 +15,7 @@ import trueup
 LAYERS = (
     ("errors", "words"),
     ("display", "files", "journal", "paths", "stop", "trial"),
+    ("trackers",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),
     ("objectives", "models"),

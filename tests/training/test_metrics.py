@@ -24,8 +24,9 @@ from support.small_runs import (
 
 from trueup.display import collected
 from trueup.errors import CheckpointError, InputError
+from trueup.trackers import TRACKERS, Tracker, check_installed, open_trackers
 from trueup.training import metrics as module
-from trueup.training.metrics import Metrics, Tracker, check_installed, open_trackers, read_lines
+from trueup.training.metrics import Metrics, read_lines
 
 
 def metrics(path: Path, keep_until: int = 0, trackers: Sequence[Tracker] = ()) -> Metrics:
@@ -144,8 +145,8 @@ def test_a_tracker_that_cannot_start_is_left_out(
     def refused(*_: object) -> Fragile:
         raise OSError("no account")
 
-    monkeypatch.setitem(module.KINDS, "wandb", refused)
-    monkeypatch.setitem(module.KINDS, "trackio", lambda *_: Fragile(9))
+    monkeypatch.setitem(TRACKERS, "wandb", refused)
+    monkeypatch.setitem(TRACKERS, "trackio", lambda *_: Fragile(9))
     (opened,) = open_trackers(("wandb", "trackio"), tmp_path, "run", {}, 0)
     assert opened.name == "fragile"
     assert caplog.messages == ["tracker wandb could not start and is left out: no account"]
@@ -238,7 +239,7 @@ def test_a_run_writes_what_tensorboard_reads(tiny_model: Path, tmp_path: Path) -
 def test_a_failing_tracker_does_not_stop_a_run(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(module.KINDS, "tensorboard", lambda *_: Fragile(4))
+    monkeypatch.setitem(TRACKERS, "tensorboard", lambda *_: Fragile(4))
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
     assert command("train", "dpo", *options(values)) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "fragile" in line]
@@ -255,7 +256,7 @@ def test_a_resumed_run_tells_trackers_only_what_is_new(
         opened.append(Fragile(99))
         return opened[-1]
 
-    monkeypatch.setitem(module.KINDS, "tensorboard", open_one)
+    monkeypatch.setitem(TRACKERS, "tensorboard", open_one)
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", trackers="tensorboard")
     break_off("dpo", values, before_step=8)
     assert command("train", "dpo", "--resume", tmp_path / "run") == 0

@@ -14,8 +14,9 @@ from trueup.config import trl_names as table
 from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
-from trueup.settings.run_settings import RunSettings, Schedule, Tracker
+from trueup.settings.run_settings import RunSettings, Schedule
 from trueup.settings.validation import Problem, Problems, convert
+from trueup.trackers import TRACKERS
 from trueup.words import as_given, one_of
 
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
@@ -261,7 +262,7 @@ def _cached_reference(given: Given, method: MethodInfo) -> Translated:
 @_rule("report_to")
 def _trackers(given: Given, method: MethodInfo) -> Translated:
     """`trackers`: their names, none or all"""
-    known = get_args(Tracker)
+    known = tuple(TRACKERS)
     names = _several(given["report_to"])
     if names in (["none"], ["all"], []):
         return Translated({"trackers": list(known) if names == ["all"] else []})

@@ -1,6 +1,6 @@
 """The settings of a training run that do not belong to its method."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
@@ -8,6 +8,7 @@ from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
+from trueup.trackers import TRACKERS
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -19,9 +20,12 @@ def _mapping_or_switch(value: Any) -> Any:
 Schedule = Literal["linear", "cosine", "constant"]
 Source = Literal["offline", "online", "replay"]
 Precision = Literal["auto", "fp32", "bf16"]
-Tracker = Literal["tensorboard", "wandb", "trackio"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Positive = Annotated[float, Field(gt=0)]
+if TYPE_CHECKING:
+    Tracker = str
+else:
+    Tracker = Literal[tuple(TRACKERS)]
 COMMON = Role(common=True)
 EXAMPLES = Role(common=True, affects="examples")
 GATHERING = Role(common=True, affects="examples", gathers=True)

@@ -26,7 +26,7 @@ from trueup.methods.method import Method
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.log import EXAMPLES, ROUNDS
-from trueup.training.metrics import WANDB
+from trueup.trackers import WANDB
 from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
