@@ -31,9 +31,8 @@ from trueup.annotators.template import answered, transcript
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.errors import TrueupError
-from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Example, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Group, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.models.load import load, quiet
 from trueup.settings.annotator_settings import LocalAnnotator

@@ -29,7 +29,7 @@ from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.models.causal import CausalModel
 from trueup.models.selfcheck import naive_log_probs
 from trueup.objectives.dpo import dpo

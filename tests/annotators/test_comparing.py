@@ -13,8 +13,7 @@ from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Origin, Prompt, Response
 
 BROKEN = Unreadable("the answer is neither label")
 

@@ -6,8 +6,7 @@ from support.judge_answers import first_with, said, shown
 
 from trueup.annotators.annotator import Annotated
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 PAIRS = 20

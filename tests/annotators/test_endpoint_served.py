@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 EXAMPLES = [

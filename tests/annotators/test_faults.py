@@ -21,8 +21,7 @@ from trueup.annotators.cache import JudgementCache
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 PAIRS = 10

@@ -11,8 +11,7 @@ from trueup.annotators import template
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import boundary_of, load_question, pose, quoted, visible
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Message, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Message, Prompt, Response
 from trueup.settings.annotator_settings import TEMPLATES
 
 CANARIES = (

@@ -15,8 +15,7 @@ from trueup.annotators.local import ModelAnnotator, load_likelihood_annotator, l
 from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
 from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a": (" b", " c")}

@@ -10,8 +10,7 @@ import pytest
 
 from trueup.annotators.scoring import NO_TEXT, ScoringAnnotator, load_scorer
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Prompt, Response
 
 
 def words(prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:

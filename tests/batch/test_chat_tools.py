@@ -9,8 +9,7 @@ from trueup.batch.chat import Piece, leaves_out_tools, render
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import contents_that_spell, special_texts
 from trueup.errors import InputError
-from trueup.feedback.groups import Group
-from trueup.feedback.records import Content, Message, Prompt, Tools
+from trueup.feedback.records import Content, Group, Message, Prompt, Tools
 
 IM_START, IM_END = 4, 5
 TURN = "<|im_end|>\n<|im_start|>"

@@ -10,8 +10,7 @@ from tokenizers import AddedToken
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Content, Message, Origin, Prompt
+from trueup.feedback.records import Content, Discarded, Group, Message, Origin, Prompt
 
 IM_END = 5
 ASK = (Message("user", "Why?"),)

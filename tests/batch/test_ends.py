@@ -4,8 +4,7 @@ import pytest
 from support.tiny_models import BOS, CHATML, EOS, char_tokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
-from trueup.feedback.groups import Group
-from trueup.feedback.records import Content, Message, Prompt
+from trueup.feedback.records import Content, Group, Message, Prompt
 
 IM_END = 5
 ASK = (Message("user", "Why?"),)

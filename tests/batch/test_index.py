@@ -3,7 +3,7 @@
 import torch
 
 from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings
-from trueup.feedback.groups import (
+from trueup.feedback.records import (
     DemonstratedPairRelation,
     DemonstrationRelation,
     PairRelation,

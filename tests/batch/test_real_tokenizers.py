@@ -8,8 +8,7 @@ from support.tiny_models import CHATML
 from transformers import AutoTokenizer
 
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
-from trueup.feedback.groups import Group
-from trueup.feedback.records import Message, Prompt
+from trueup.feedback.records import Group, Message, Prompt
 
 MODELS = ("tinystories-656k-bf16", "stories260K")
 PAIRS = [

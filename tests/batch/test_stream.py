@@ -8,8 +8,7 @@ from trueup.batch.batch import collate_batch
 from trueup.batch.index import Pairs
 from trueup.batch.stream import GroupSpan, build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.feedback.groups import PairRelation
-from trueup.feedback.records import Origin
+from trueup.feedback.records import Origin, PairRelation
 
 
 def row(ids: list[int], scored: list[bool]) -> TokenRow:

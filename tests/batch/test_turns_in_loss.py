@@ -13,8 +13,7 @@ from transformers import AutoTokenizer
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
-from trueup.feedback.groups import Group, PairRelation
-from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
+from trueup.feedback.records import Comparison, Example, Group, Message, PairRelation, Prompt, Response
 from trueup.feedback.turns import every_turn
 from trueup.feedback.views import pairs
 from trueup.models.causal import CausalModel

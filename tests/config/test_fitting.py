@@ -8,8 +8,7 @@ import pytest
 from support.refusals import refused
 
 from trueup.config.resolve import Resolved
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.methods import METHODS
 
 Settle = Callable[..., Resolved]

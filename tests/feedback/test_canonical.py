@@ -15,9 +15,18 @@ from hypothesis import strategies as st
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row, write_examples
-from trueup.feedback.groups import Discarded, View
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import (
+    Comparison,
+    Content,
+    Discarded,
+    Example,
+    Message,
+    Origin,
+    Prompt,
+    Response,
+    View,
+)
 
 PAIR = Example(Prompt("2 + 2 ="), (Response("4"), Response("5")), (Comparison(0, 1, 0.8),))
 

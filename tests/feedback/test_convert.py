@@ -16,9 +16,18 @@ from trueup.feedback import views
 from trueup.feedback.canonical import write_examples, write_rows
 from trueup.feedback.convert import targets
 from trueup.feedback.convert.conversion import NOUNS, Conversion, Target, convert, look
-from trueup.feedback.groups import Discarded, Group
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import (
+    Comparison,
+    Content,
+    Discarded,
+    Example,
+    Group,
+    Message,
+    Origin,
+    Prompt,
+    Response,
+)
 from trueup.feedback.viewed import count
 
 pytestmark = pytest.mark.slow

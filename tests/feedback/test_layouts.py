@@ -13,12 +13,11 @@ from trueup.cli.app import run
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.groups import Discarded, Group, PairRelation, RankRelation
 from trueup.feedback.layouts import frameworks
 from trueup.feedback.layouts.known import DATA_SETS, LAYOUTS
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.records import Discarded, Example, Group, Origin, PairRelation, RankRelation
 
 Write = Callable[..., Path]
 Convert = Callable[..., Example]

@@ -12,16 +12,21 @@ from hypothesis import strategies as st
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.groups import (
+from trueup.feedback.records import (
+    Comparison,
     DemonstratedPairRelation,
     Discarded,
+    Example,
     Group,
+    Message,
+    Origin,
     PairRelation,
     PointRelation,
+    Prompt,
     RankRelation,
+    Response,
     View,
 )
-from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 from trueup.feedback.viewed import apply
 from trueup.feedback.views import graded_pairs, pairs
 

@@ -9,8 +9,7 @@ from support.gathering_work import work_at
 
 from trueup.annotators.asker import NoAnswer
 from trueup.errors import AnnotatorError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
 from trueup.gathering import rewriting
 from trueup.gathering.rewriting import (
     EMPTY,

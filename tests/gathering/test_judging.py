@@ -8,8 +8,7 @@ from support.gathering_work import work_at
 
 from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
 from trueup.gathering import judging
 from trueup.gathering.judging import Judged, agreement, judge, left_out, preferences, summary
 

@@ -8,8 +8,7 @@ import pytest
 from trueup.annotators.asker import NoAnswer, read_reply
 from trueup.annotators.template import template_source
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Origin, Prompt, Response
 from trueup.feedback.views import points_with_demonstrations
 from trueup.gathering.rewriting import (
     CUT_OFF,

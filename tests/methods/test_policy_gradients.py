@@ -9,8 +9,7 @@ import torch
 from trueup.batch.index import Rollouts
 from trueup.batch.logprobs import LogProbs
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Prompt, Response
+from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.methods import METHODS
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.ppo import ppo

@@ -12,7 +12,7 @@ SNIPPET = """\
 from trueup.batch.index import Pairs, PairsWithTarget, Points, Rankings
 from trueup.batch.logprobs import LogProbs
 from trueup.feedback import views
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.methods.method import Method
 from trueup.objectives.dpo import dpo
 from trueup.objectives.slic_hf import slic_hf

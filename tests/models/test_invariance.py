@@ -14,7 +14,7 @@ from trueup.batch.batch import collate_batch, cut
 from trueup.batch.index import Demonstrations, Pairs, Rankings
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup
-from trueup.feedback.groups import DemonstrationRelation, PairRelation, RankRelation
+from trueup.feedback.records import DemonstrationRelation, PairRelation, RankRelation
 from trueup.models.causal import CausalModel
 from trueup.objectives.dpo import dpo
 from trueup.objectives.loss import Loss

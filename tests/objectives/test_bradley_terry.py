@@ -5,7 +5,7 @@ import torch
 
 from trueup.batch.index import GradedPairs, Pairs
 from trueup.batch.logprobs import Scores
-from trueup.feedback.groups import GradedPairRelation, PairRelation
+from trueup.feedback.records import GradedPairRelation, PairRelation
 from trueup.objectives.bradley_terry import bradley_terry
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trueup.batch.index import Pairs, Points, Weighted
 from trueup.batch.logprobs import LogProbs
-from trueup.feedback.groups import PairRelation, PointRelation, WeightRelation
+from trueup.feedback.records import PairRelation, PointRelation, WeightRelation
 from trueup.objectives.kto import estimate, kto, log_ratios
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
 from trueup.objectives.sft import effective_sample_size, weighted_sft, weights

@@ -12,7 +12,7 @@ from support.objective_cases import counted
 
 from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings
 from trueup.batch.logprobs import LogProbs
-from trueup.feedback.groups import RankRelation
+from trueup.feedback.records import RankRelation
 from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.rrhf import padded_length, rrhf, rrhf_padded

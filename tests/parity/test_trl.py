@@ -21,7 +21,7 @@ from torch import Tensor
 from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import Demonstrations, GradedPairs, Pairs, Points
 from trueup.batch.logprobs import LogProbs, Scores
-from trueup.feedback.groups import DemonstrationRelation, GradedPairRelation, PairRelation, PointRelation
+from trueup.feedback.records import DemonstrationRelation, GradedPairRelation, PairRelation, PointRelation
 from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
 from trueup.objectives.bradley_terry import bradley_terry

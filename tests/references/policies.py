@@ -11,7 +11,7 @@ from support.tiny_models import token_group, toy_network
 from trueup import methods
 from trueup.batch.batch import Batch
 from trueup.batch.index import Pairs
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.references.build import build

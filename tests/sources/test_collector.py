@@ -8,8 +8,7 @@ from torch import Tensor
 
 from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
 from trueup.sampling.sampler import Sampled
 from trueup.sources.collector import Collector
 

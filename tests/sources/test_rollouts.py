@@ -18,8 +18,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, Stopped
-from trueup.feedback.groups import RankRelation
-from trueup.feedback.records import Example, Origin, Prompt, Response
+from trueup.feedback.records import Example, Origin, Prompt, RankRelation, Response
 from trueup.models.causal import CausalModel
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round

@@ -26,7 +26,7 @@ from trueup.batch.index import (
     Weighted,
 )
 from trueup.batch.logprobs import LogProbs, Scores
-from trueup.feedback.groups import (
+from trueup.feedback.records import (
     DemonstratedPairRelation,
     DemonstrationRelation,
     GradedPairRelation,

@@ -15,9 +15,8 @@ from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.condition import FILE, Condition, read_condition
-from trueup.feedback.groups import Discarded
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Content, Example, Message, Prompt, Response
+from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.training import api
 from trueup.training import data as training_data

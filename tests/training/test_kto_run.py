@@ -21,7 +21,7 @@ from torch import Tensor
 from trueup import methods
 from trueup.batch.index import Points
 from trueup.batch.tokens import TokenGroup, mismatched
-from trueup.feedback.groups import PointRelation, by_label
+from trueup.feedback.records import PointRelation, by_label
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.references.build import build

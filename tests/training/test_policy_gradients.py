@@ -10,7 +10,7 @@ from support.tiny_models import EOS, VOCABULARY, toy_network
 from trueup import methods
 from trueup.batch.batch import collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.feedback.groups import RankRelation
+from trueup.feedback.records import RankRelation
 from trueup.methods import Method
 from trueup.models.causal import CausalModel
 from trueup.references.build import build

@@ -11,8 +11,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import TokenGroup
 from trueup.display import collected
 from trueup.errors import InputError, Stopped
-from trueup.feedback.groups import DemonstrationRelation, Group
-from trueup.feedback.records import Message, Origin, Prompt
+from trueup.feedback.records import DemonstrationRelation, Group, Message, Origin, Prompt
 from trueup.training.data import tokens_of
 
 TOKENIZER = char_tokenizer()

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from trueup.errors import AnnotatorError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Content, Example
+from trueup.feedback.records import Content, Discarded, Example
 
 FEWEST = 20
 """Answers below which a share of them says nothing."""

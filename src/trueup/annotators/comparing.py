@@ -8,8 +8,7 @@ from trueup.annotators.annotator import Annotated, Unusable, summed
 from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.template import Template, pose
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Example, content_key
+from trueup.feedback.records import Comparison, Discarded, Example, content_key
 
 IDENTICAL = "fewer than two different responses"
 TIE = "the annotator finds the responses equal"

@@ -29,8 +29,7 @@ from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.groups import DemonstrationRelation, Discarded, Group
-from trueup.feedback.records import Example, Message, Prompt
+from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load, quiet

@@ -15,8 +15,7 @@ from typing import Any
 from trueup.annotators.annotator import Annotated, Scorer
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.containers import read_bytes
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Content, Example
+from trueup.feedback.records import Content, Discarded, Example
 from trueup.feedback.turns import message_json
 from trueup.settings.annotator_settings import FunctionAnnotator
 from trueup.words import did_you_mean, one_line, printable, shortened

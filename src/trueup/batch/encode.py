@@ -15,8 +15,7 @@ from trueup.batch.pieces import PieceEncoder, Row, contents_that_spell, spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Content, Message, Prompt
+from trueup.feedback.records import Content, Discarded, Group, Message, Prompt
 
 R = TypeVar("R", covariant=True)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trueup.feedback.groups import (
+from trueup.feedback.records import (
     DemonstratedPairRelation,
     DemonstrationRelation,
     GradedPairRelation,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trueup.batch.chat import Piece
-from trueup.feedback.groups import Group
+from trueup.feedback.records import Group
 
 Row = tuple[list[int], list[bool]]
 """Token ids, and which of them are scored."""

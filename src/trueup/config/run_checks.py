@@ -15,9 +15,8 @@ from trueup.config.annotator_names import is_function
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
-from trueup.feedback.groups import Discarded
 from trueup.feedback.hub import is_hub
-from trueup.feedback.records import Comparison, Example, Prompt, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example
+from trueup.feedback.records import Discarded, Example
 
 logger = logging.getLogger(__name__)
 

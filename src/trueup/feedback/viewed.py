@@ -7,8 +7,7 @@ from functools import partial
 from typing import Generic
 
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded, Group, Relation, View, units_of
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.records import Discarded, Example, Group, Origin, Relation, View, units_of
 from trueup.words import counted
 
 SINGLE = "a single response cannot be ranked"

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from trueup.feedback import orders
-from trueup.feedback.groups import (
+from trueup.feedback.records import (
     DemonstratedPairRelation,
     DemonstrationRelation,
     Discarded,
+    Example,
     GradedPairRelation,
     Group,
     PairRelation,
@@ -18,7 +19,6 @@ from trueup.feedback.groups import (
     RankRelation,
     WeightRelation,
 )
-from trueup.feedback.records import Example
 from trueup.feedback.viewed import SINGLE
 from trueup.feedback.viewed import Viewed as Viewed
 from trueup.feedback.viewed import apply as apply

@@ -8,10 +8,9 @@ from pathlib import Path
 from trueup.config.run_checks import check_file
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_examples
-from trueup.feedback.groups import Discarded
 from trueup.feedback.orders import Value, scores, wins
 from trueup.feedback.read import Prompts
-from trueup.feedback.records import Content, Example, Message, Prompt, Response, content_key
+from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.feedback.turns import says_nothing
 from trueup.feedback.viewed import places

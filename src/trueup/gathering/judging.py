@@ -16,8 +16,7 @@ from trueup.errors import InputError
 from trueup.evaluate.estimates import mean
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Origin, content_key
+from trueup.feedback.records import Discarded, Example, Origin, content_key
 from trueup.feedback.viewed import places
 from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import AnnotatorChoice

@@ -19,9 +19,8 @@ from trueup.annotators.template import IMPROVE, answered, load_template, transcr
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
-from trueup.feedback.records import Content, Example, Message, Response, content_key
+from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.feedback.turns import message_json
 from trueup.gathering.judging import left_out, spent
 from trueup.gathering.resumable import Work

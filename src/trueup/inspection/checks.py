@@ -3,9 +3,8 @@
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from trueup.feedback.groups import Discarded
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Example, content_key
+from trueup.feedback.records import Content, Discarded, Example, content_key
 from trueup.feedback.views import ordered_pairs
 from trueup.inspection import problems as kinds
 from trueup.inspection.problems import Kind, Problem, found

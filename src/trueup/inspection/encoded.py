@@ -12,8 +12,7 @@ from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Example
+from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
 from trueup.inspection import problems as kinds
 from trueup.inspection.problems import PARTS, Kind, Problem, problem

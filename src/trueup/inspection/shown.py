@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example
+from trueup.feedback.records import Discarded, Example
 from trueup.inspection.encoded import Coding, whole_group
 from trueup.inspection.inspection import Part
 from trueup.inspection.statistics import judged_pairs

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trueup.feedback import views
-from trueup.feedback.groups import Discarded, View, units_of
-from trueup.feedback.records import Content, Example
+from trueup.feedback.records import Content, Discarded, Example, View, units_of
 
 VIEWS: Mapping[str, View[Any]] = {
     "pairs": views.pairs,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import DemonstrationRelation
+from trueup.feedback.records import DemonstrationRelation
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.methods.method import Method, method
 from trueup.methods.sft import PerToken

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.groups import DemonstrationRelation
+from trueup.feedback.records import DemonstrationRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.methods.method import Method, method

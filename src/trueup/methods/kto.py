@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import PointRelation, by_label
 from trueup.feedback.label_checks import check_class_balance
+from trueup.feedback.records import PointRelation, by_label
 from trueup.feedback.transforms.graded_labels import Thumbs
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen

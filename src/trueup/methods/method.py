@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, P
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from typing_extensions import TypeVar
 
-from trueup.feedback.groups import View
-from trueup.feedback.records import Example
+from trueup.feedback.records import Example, View
 from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import ReferenceChoice
 from trueup.settings.run_settings import RunSettings

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.methods.dpo import dpo
 from trueup.methods.ipo import ipo
 from trueup.methods.method import Method, method

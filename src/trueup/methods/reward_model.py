@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import GradedPairRelation
+from trueup.feedback.records import GradedPairRelation
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import RankRelation
+from trueup.feedback.records import RankRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference

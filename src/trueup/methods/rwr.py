@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import WeightRelation
+from trueup.feedback.records import WeightRelation
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
 from trueup.methods.method import Method, method
 from trueup.methods.sft import PerToken

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trueup.feedback import views
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import AnyReference, Frozen
 

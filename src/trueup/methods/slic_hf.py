@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import DemonstratedPairRelation, PairRelation
+from trueup.feedback.records import DemonstratedPairRelation, PairRelation
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trueup.feedback.groups import PairRelation
+from trueup.feedback.records import PairRelation
 from trueup.methods.dpo import dpo
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import TrustRegion

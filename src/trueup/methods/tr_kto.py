@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trueup.feedback.groups import PointRelation
+from trueup.feedback.records import PointRelation
 from trueup.methods.kto import DesirableFrom, DesirableWeight, UndesirableWeight, kto
 from trueup.methods.method import Beta, Method, method
 from trueup.references.choices import TrustRegion

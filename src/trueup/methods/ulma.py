@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import PointRelation
 from trueup.feedback.label_checks import check_classes
+from trueup.feedback.records import PointRelation
 from trueup.feedback.transforms.graded_labels import GradedLabels
 from trueup.methods import shared
 from trueup.methods.method import Beta, Method, method

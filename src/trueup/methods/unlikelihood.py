@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.groups import PointRelation
 from trueup.feedback.label_checks import check_classes
+from trueup.feedback.records import PointRelation
 from trueup.methods.method import Method, method
 from trueup.references.choices import NoReference
 

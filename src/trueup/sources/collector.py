@@ -6,8 +6,7 @@ from statistics import fmean
 
 from trueup.annotators.annotator import Annotator
 from trueup.errors import AnnotatorError
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Example, Prompt, Response, content_key
+from trueup.feedback.records import Discarded, Example, Prompt, Response, content_key
 from trueup.sampling.sampler import Sampled, Sampler
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]

@@ -20,8 +20,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views
-from trueup.feedback.groups import DemonstrationRelation, Discarded, RankRelation
-from trueup.feedback.records import Example
+from trueup.feedback.records import DemonstrationRelation, Discarded, Example, RankRelation
 from trueup.models.causal import StreamModel
 from trueup.objectives.rollout import Rollout, Round
 from trueup.references.reference import Reference

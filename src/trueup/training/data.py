@@ -18,8 +18,7 @@ from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.groups import Discarded, Group
-from trueup.feedback.records import Example, Origin, Prompt
+from trueup.feedback.records import Discarded, Example, Group, Origin, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
 from trueup.feedback.turns import turns_in_loss
 from trueup.feedback.viewed import Viewed, apply, look

@@ -22,9 +22,8 @@ from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
-from trueup.feedback.groups import Group
 from trueup.feedback.read import Prompts, distinct, of_examples
-from trueup.feedback.records import Example, Prompt
+from trueup.feedback.records import Example, Group, Prompt
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from trueup.errors import InputError
-from trueup.feedback.groups import Discarded, View
-from trueup.feedback.records import Example, Origin, Response
+from trueup.feedback.records import Discarded, Example, Origin, Response, View
 from trueup.feedback.viewed import count, places
 from trueup.words import counted
 

@@ -13,10 +13,9 @@ from typing import TypeVar
 from trueup.feedback import views
 from trueup.feedback.canonical import content_json, example_to_row, prompt_json
 from trueup.feedback.convert.conversion import Because, Piece, Pieces, Target, bare, look
-from trueup.feedback.groups import Discarded, View
 from trueup.feedback.layouts.layout import PROMPT_ANSWERED
 from trueup.feedback.layouts.trl import repeated_prompt
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Discarded, Example, Response, View
 from trueup.feedback.turns import ends_with_assistant, split_at_last_request
 from trueup.feedback.viewed import count
 

@@ -10,7 +10,6 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, needed, number, optional_text, text
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import ms_swift, shapes
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
 from trueup.feedback.layouts.layout import (
@@ -22,7 +21,7 @@ from trueup.feedback.layouts.layout import (
     RowValue,
 )
 from trueup.feedback.layouts.trl import repeated_text
-from trueup.feedback.records import Content, Response
+from trueup.feedback.records import Content, Discarded, Response
 from trueup.feedback.turns import as_response, content, message, messages
 
 TWO_SIDES = "the two sides"

@@ -4,10 +4,9 @@ import math
 from dataclasses import replace
 
 from trueup.feedback.fields import Place, fields, label, needed, number, optional_number, optional_text, text
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import Draft, Layout, RowValue
-from trueup.feedback.records import Response
+from trueup.feedback.records import Discarded, Response
 
 # UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
 #

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Place, needed, optional_text
-from trueup.feedback.groups import Discarded
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Response
+from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Response
 from trueup.feedback.turns import WRITTEN, ends_with_assistant, holds_messages
 
 RowValue = Mapping[str, object]

@@ -3,12 +3,11 @@
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.dialects import MS_SWIFT, spoken_by, turns
 from trueup.feedback.layouts.layout import Layout, RowValue, after_system
 from trueup.feedback.layouts.trl import after_shared_turns
-from trueup.feedback.records import Message
+from trueup.feedback.records import Discarded, Message
 from trueup.feedback.turns import as_response
 
 swift_turns = partial(turns, dialect=MS_SWIFT)

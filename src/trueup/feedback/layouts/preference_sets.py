@@ -7,10 +7,9 @@ from itertools import combinations
 
 from trueup.feedback import fields
 from trueup.feedback.fields import Place
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Message, Response
+from trueup.feedback.records import Comparison, Discarded, Message, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items, label, needed, number, optional_number, text
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Content, Message, Response
+from trueup.feedback.records import Comparison, Content, Discarded, Message, Response
 from trueup.feedback.turns import as_response, content, split_at_last_request
 
 COMMON = ("source", "system", "tools")

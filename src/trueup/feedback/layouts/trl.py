@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
-from trueup.feedback.groups import Discarded
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import (
     LABELS,
@@ -15,7 +14,7 @@ from trueup.feedback.layouts.layout import (
     Layout,
     RowValue,
 )
-from trueup.feedback.records import Content, Message, Response
+from trueup.feedback.records import Content, Discarded, Message, Response
 from trueup.feedback.turns import (
     RESPONSE_ROLES,
     as_response,
