@@ -25,9 +25,9 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import Pairs
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import PairRelation
 from trueup.models.causal import CausalModel

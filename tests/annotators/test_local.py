@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from trueup.annotators.judge import Question, Unreadable, Verdict
 from trueup.annotators.local import NOT_FINITE, LocalJudge, answer_tokens, load_local_annotator
 from trueup.annotators.template import pose
-from trueup.batch.encode import Encoder, Limits
-from trueup.batch.pieces import PieceEncoder
+from trueup.batch.encode import Encoder, Limits, PieceEncoder
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel

@@ -6,8 +6,7 @@ import pytest
 from support.tiny_models import CHATML, EOS, char_tokenizer
 
 from trueup.batch.chat import Piece, leaves_out_tools, render
-from trueup.batch.encode import EncodedGroup, Encoder, Limits
-from trueup.batch.pieces import contents_that_spell, special_texts
+from trueup.batch.encode import EncodedGroup, Encoder, Limits, contents_that_spell, special_texts
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Group, Message, Prompt, Tools
 

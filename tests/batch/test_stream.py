@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from support.tiny_models import token_group
 
-from trueup.batch.batch import collate_batch
 from trueup.batch.index import Pairs
-from trueup.batch.stream import GroupSpan, build_stream
+from trueup.batch.stream import GroupSpan, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import Origin, PairRelation
 

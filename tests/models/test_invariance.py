@@ -10,9 +10,9 @@ import torch
 from support.tiny_models import gradients, token_group, toy_network
 from torch import Tensor
 
-from trueup.batch.batch import collate_batch, cut
 from trueup.batch.index import Demonstrations, Pairs, Rankings
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import collate_batch, cut
 from trueup.batch.tokens import TokenGroup
 from trueup.feedback.records import DemonstrationRelation, PairRelation, RankRelation
 from trueup.models.causal import CausalModel

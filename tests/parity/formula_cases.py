@@ -225,7 +225,8 @@ def plain(objective: Ours, index: Callable[[Batch], Any]) -> Ours:
 
 def paired(policy: LogProbs, reference: LogProbs, batch: Batch, *, beta: float) -> Loss:
     pairs = pairs_of(batch)
-    measured_M = pair_log_ratios(policy.detach(), reference, pairs)
+    with torch.no_grad():
+        measured_M = pair_log_ratios(LogProbs(policy.token_S, policy.length_N), reference, pairs)
     return paired_kto(policy, reference, pairs, measured_M, beta=beta)
 
 

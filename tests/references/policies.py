@@ -9,8 +9,8 @@ import torch
 from support.tiny_models import token_group, toy_network
 
 from trueup import methods
-from trueup.batch.batch import Batch
 from trueup.batch.index import Pairs
+from trueup.batch.stream import Batch
 from trueup.feedback.records import PairRelation
 from trueup.models import lora
 from trueup.models.causal import CausalModel

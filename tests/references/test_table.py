@@ -7,8 +7,8 @@ import pytest
 import torch
 from references.policies import disturb, forwards, make_policy, make_source, token_log_probs
 
-from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.index import Pairs
+from trueup.batch.stream import Batch, collate_batch
 from trueup.references.table import Table
 
 GROUPS = make_source().groups

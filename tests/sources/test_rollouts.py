@@ -11,11 +11,10 @@ from references.policies import make_policy
 from support.small_runs import stopping_at
 from support.tiny_models import BOS, EOS, char_tokenizer, token_group, toy_network
 
-from trueup.batch.batch import Batch, collate_batch
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.index import Rollouts
 from trueup.batch.logprobs import LogProbs
-from trueup.batch.stream import build_stream
+from trueup.batch.stream import Batch, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, Stopped
 from trueup.feedback.records import Example, Origin, Prompt, RankRelation, Response

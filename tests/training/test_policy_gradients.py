@@ -8,7 +8,7 @@ import torch
 from support.tiny_models import EOS, VOCABULARY, toy_network
 
 from trueup import methods
-from trueup.batch.batch import collate_batch
+from trueup.batch.stream import collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import RankRelation
 from trueup.methods import Method

@@ -2,29 +2,29 @@
 
 The spans come from a second rendering whose contents are placeholders: what stands around the placeholders is
 the template's own text. Nothing is found by subtracting one rendering from another.
+
+There is a placeholder for what each message says, and for every special token spelled elsewhere. What a message says
+is its content. A message that only calls a tool has none, and many templates then write none; its placeholder stands
+for the name of the first tool it calls.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from trueup.batch.placeholders import Marked, marked, spelled, unmarked
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
 from trueup.feedback.turns import is_learned
 
-
-class Template(Protocol):
-    """The one method of a tokenizer that rendering needs."""
-
-    def apply_chat_template(
-        self,
-        conversation: list[dict[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None,
-        tokenize: bool,
-        add_generation_prompt: bool,
-    ) -> str: ...
+MARK = "\ue000{}\ue001"
+"""In place of what the message of that number says."""
+SPELLED = "\ue002{}\ue003"
+"""In place of the special token of that number, where a tool or a key beside the content spells it."""
+CALLED = "\ue004{}\ue005"
+"""In place of the name of the first tool called by the message of that number, where the message has a content too."""
+SPELLED_PATTERN = re.compile("\ue002([0-9]+)\ue003")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,25 @@ class Rendered:
     """Something the user should know of this template, the same text for every example it concerns."""
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A conversation with its placeholders, ready for a template."""
+
+    messages: list[dict[str, Any]]
+    tools: Tools
+    marks: tuple[str, ...]
+    """The placeholder of each message."""
+    names: tuple[str | None, ...]
+    """What the placeholder stands for where that is the name of a tool, special tokens in it as placeholders; None
+    for a content."""
+    contents: tuple[str, ...]
+    """What each placeholder stands for."""
+    called: dict[str, str]
+    """Placeholders of tools that are called beside a content, and their names, as in `names`."""
+
+
 def render(
-    template: Template,
+    tokenizer: Any,
     prompt: Sequence[Message],
     response: Sequence[Message],
     opening: tuple[Piece, ...] | None = None,
@@ -80,15 +97,15 @@ def render(
     Raises:
         InputError: the template fails on this conversation, or rewrites contents so that they cannot be found.
     """
-    pieces = _pieces(template, [*prompt, *response], tools, special)
+    pieces = _pieces(tokenizer, [*prompt, *response], tools, special)
     place = 2 * len(prompt)
     *earlier, last = pieces[: place + 1]
     rest = pieces[place + 1 :]
-    opening = opening or render_prompt(template, prompt, tools=tools, special=special)
+    opening = opening or render_prompt(tokenizer, prompt, tools=tools, special=special)
     asked = "".join(piece.text for piece in opening)
     start = "".join(piece.text for piece in earlier)
     if sum(turn.role == "assistant" for turn in response) > 1:
-        whole = "".join(piece.text for piece in _pieces(template, prompt, tools, special))
+        whole = "".join(piece.text for piece in _pieces(tokenizer, prompt, tools, special))
         rest = _headed(rest, asked.removeprefix(whole) if asked.startswith(whole) else "")
     if (start + last.text).startswith(asked) and len(asked) >= len(start):
         # The template may write something the model has to produce itself at inference, e.g. an empty thought.
@@ -105,21 +122,21 @@ def render(
 
 
 def render_prompt(
-    template: Template, prompt: Sequence[Message], *, tools: Tools = (), special: Sequence[str] = ()
+    tokenizer: Any, prompt: Sequence[Message], *, tools: Tools = (), special: Sequence[str] = ()
 ) -> tuple[Piece, ...]:
     """The prompt as a model is given it at inference, up to where it starts to speak; none of it to be learned.
 
     Raises:
         InputError: as `render`.
     """
-    pieces = _pieces(template, prompt, tools, special, generate=True)
+    pieces = _pieces(tokenizer, prompt, tools, special, generate=True)
     return tuple(replace(piece, assistant=False) for piece in pieces)
 
 
-def leaves_out_tools(template: Template, prompt: Sequence[Message], tools: Tools) -> bool:
+def leaves_out_tools(tokenizer: Any, prompt: Sequence[Message], tools: Tools) -> bool:
     """Whether the template writes the same prompt with the tools as without them."""
     messages = [_plain(message) for message in prompt]
-    return _apply(template, messages, tools, True) == _apply(template, messages, (), True)
+    return _apply(tokenizer, messages, tools, True) == _apply(tokenizer, messages, (), True)
 
 
 def _headed(pieces: Sequence[Piece], heading: str) -> list[Piece]:
@@ -138,7 +155,7 @@ def _headed(pieces: Sequence[Piece], heading: str) -> list[Piece]:
 
 
 def _pieces(
-    template: Template,
+    tokenizer: Any,
     messages: Sequence[Message],
     tools: Tools,
     special: Sequence[str],
@@ -146,8 +163,8 @@ def _pieces(
 ) -> list[Piece]:
     """What the template makes of the messages: its own text and their contents in turn, its own first and last."""
     shown = marked(messages, tools, special)
-    text = _apply(template, [_plain(message) for message in messages], tools, generate)
-    frame = _frame(_apply(template, shown.messages, shown.tools, generate), shown)
+    text = _apply(tokenizer, [_plain(message) for message in messages], tools, generate)
+    frame = _frame(_apply(tokenizer, shown.messages, shown.tools, generate), shown)
     own = [spelled(between, special) for between in frame]
     contents = _match(text, [between for between, _ in own], shown.contents)
     pieces = [Piece(own[0][0], content=False, assistant=False, spelled=own[0][1])]
@@ -162,13 +179,15 @@ def _plain(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": message.content, **message.extra}
 
 
-def _apply(template: Template, messages: list[dict[str, Any]], tools: Tools, generate: bool) -> str:
+def _apply(tokenizer: Any, messages: list[dict[str, Any]], tools: Tools, generate: bool) -> str:
     declared = [dict(tool) for tool in tools] or None
     roles = ", ".join(str(message["role"]) for message in messages)
     remedy = "give another template with --chat-template FILE"
     try:
-        return template.apply_chat_template(
-            messages, tools=declared, tokenize=False, add_generation_prompt=generate
+        return str(
+            tokenizer.apply_chat_template(
+                messages, tools=declared, tokenize=False, add_generation_prompt=generate
+            )
         )
     except Exception as error:  # the template is a program of the model's author and may raise anything
         raise InputError(
@@ -223,3 +242,80 @@ def _match(text: str, frame: Sequence[str], given: Sequence[str]) -> list[str]:
 
 def _tail(text: str, length: int = 40) -> str:
     return repr(text if len(text) <= length else "..." + text[-length:])
+
+
+def marked(messages: Sequence[Message], tools: Tools, special: Sequence[str]) -> Marked:
+    """Put placeholders into a conversation. `special` holds the texts of special tokens."""
+
+    def hide(text: str) -> str:
+        for number, one in by_length(special):
+            text = text.replace(one, SPELLED.format(number))
+        return text
+
+    rows: list[dict[str, Any]] = []
+    names: list[str | None] = []
+    contents: list[str] = []
+    called: dict[str, str] = {}
+    marks = tuple(MARK.format(number) for number in range(len(messages)))
+    for number, message in enumerate(messages):
+        extra = everywhere(message.extra, hide)
+        name, mark = first_name(extra), marks[number]
+        if name is not None and message.content:
+            called[CALLED.format(number)] = name
+            name, mark = None, CALLED.format(number)
+        if first_name(extra) is not None:
+            extra["tool_calls"][0] = named(extra["tool_calls"][0], mark)
+        rows.append({"role": message.role, "content": marks[number] if name is None else "", **extra})
+        contents.append(message.content if name is None else first_name(message.extra) or "")
+        names.append(name)
+    hidden = tuple(everywhere(tool, hide) for tool in tools)
+    return Marked(rows, hidden, marks, tuple(names), tuple(contents), called)
+
+
+def by_length(special: Sequence[str]) -> list[tuple[int, str]]:
+    """Special tokens with their numbers, the longest first: one may be a part of another."""
+    return sorted(enumerate(special), key=lambda one: -len(one[1]))
+
+
+def everywhere(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every text and every key in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(key): everywhere(one, change) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [everywhere(one, change) for one in value]
+    return value
+
+
+def first_name(extra: Mapping[str, Any]) -> str | None:
+    """The name of the first tool that a message calls; None where it calls none, or the call has no name."""
+    calls = extra.get("tool_calls")
+    call = calls[0] if isinstance(calls, list | tuple) and calls else None
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) and name else None
+
+
+def named(call: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A call of a tool under another name."""
+    if "function" in call:
+        return {**call, "function": {**call["function"], "name": name}}
+    return {**call, "name": name}
+
+
+def spelled(text: str, special: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """The text with its special tokens spelled out again, and where they stand."""
+    made, spans = "", []
+    for number, part in enumerate(SPELLED_PATTERN.split(text)):
+        if number % 2:
+            part = special[int(part)] if int(part) < len(special) else SPELLED.format(part)
+            spans.append((len(made), len(made) + len(part)))
+        made += part
+    return made, tuple(spans)
+
+
+def unmarked(content: str) -> tuple[str, ...]:
+    """What a template may write for a content without changing what it says: itself, stripped, or as JSON has it."""
+    quoted = json.dumps(content, ensure_ascii=False)[1:-1]
+    return content, content.strip(), content.rstrip(), content.lstrip(), quoted

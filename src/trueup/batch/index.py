@@ -7,8 +7,7 @@ Shape suffixes: N rows, P pairs, G groups, S scored tokens of all rows, R scored
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -25,29 +24,7 @@ from trueup.feedback.records import (
     WeightRelation,
 )
 
-Moved = TypeVar("Moved")
 Floats = npt.NDArray[np.float32]
-
-
-class Index(Protocol):
-    """What every index offers."""
-
-    def to(self: Moved, device: torch.device) -> Moved:
-        """The same index with its tensors on `device`."""
-        ...
-
-
-def on_device(value: Moved, device: torch.device) -> Moved:
-    """An index with its tensors, and those of the indexes in it, on a device, which nobody waits for."""
-    moved: Any = value
-    if isinstance(moved, Tensor):
-        moved = moved.to(device, non_blocking=True)
-    elif is_dataclass(moved) and not isinstance(moved, type):
-        moved = replace(
-            moved, **{one.name: on_device(getattr(moved, one.name), device) for one in fields(moved)}
-        )
-    result: Moved = moved
-    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +50,6 @@ class Pairs:
             torch.tensor([pair[1] for pair in pairs], dtype=torch.int64),
             torch.tensor([pair[2] for pair in pairs], dtype=torch.float32),
         )
-
-    def to(self, device: torch.device) -> "Pairs":
-        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +81,6 @@ class PairsWithTarget:
         pairs = Pairs.collate(relations, first_rows)
         return cls(pairs, pairs.chosen_P)
 
-    def to(self, device: torch.device) -> "PairsWithTarget":
-        return on_device(self, device)
-
 
 @dataclass(frozen=True, slots=True)
 class GradedPairs:
@@ -124,9 +95,6 @@ class GradedPairs:
         pairs = Pairs.collate([relation.pairs for relation in relations], first_rows)
         gaps = [gap for relation in relations for gap in relation.gaps]
         return cls(pairs, torch.tensor(gaps, dtype=torch.float32))
-
-    def to(self, device: torch.device) -> "GradedPairs":
-        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +114,6 @@ class Rankings:
         group_N = torch.repeat_interleave(torch.arange(len(relations)), sizes)
         return cls(torch.tensor(scores, dtype=torch.float32), group_N, len(relations))
 
-    def to(self, device: torch.device) -> "Rankings":
-        return on_device(self, device)
-
 
 @dataclass(frozen=True, slots=True)
 class Points:
@@ -165,9 +130,6 @@ class Points:
         demonstrations = [flag for relation in relations for flag in relation.demonstrations]
         return cls(torch.tensor(labels, dtype=torch.float32), torch.tensor(demonstrations, dtype=torch.bool))
 
-    def to(self, device: torch.device) -> "Points":
-        return on_device(self, device)
-
 
 @dataclass(frozen=True, slots=True)
 class Demonstrations:
@@ -178,9 +140,6 @@ class Demonstrations:
         cls, relations: Sequence[DemonstrationRelation], first_rows: Sequence[int]
     ) -> "Demonstrations":
         return cls()
-
-    def to(self, device: torch.device) -> "Demonstrations":
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +153,6 @@ class Weighted:
     def collate(cls, relations: Sequence[WeightRelation], first_rows: Sequence[int]) -> "Weighted":
         weights = [weight for relation in relations for weight in relation.weights]
         return cls(torch.tensor(weights, dtype=torch.float32))
-
-    def to(self, device: torch.device) -> "Weighted":
-        return on_device(self, device)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,6 +198,3 @@ class Rollouts:
                 for field in fields(RolloutRow)
             )
         )
-
-    def to(self, device: torch.device) -> "Rollouts":
-        return on_device(self, device)

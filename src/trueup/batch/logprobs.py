@@ -52,16 +52,6 @@ class LogProbs:
         """[N] log p(y | x) per scored token; 0 for a row without any."""
         return self.sum / self.length_N.clamp(min=1)
 
-    @property
-    def num_rows(self) -> int:
-        return self.length_N.shape[0]
-
-    def detach(self) -> "LogProbs":
-        parts = (self.token_S, self.value_S, self.entropy_S)
-        token_S, value_S, entropy_S = (None if part is None else part.detach() for part in parts)
-        assert token_S is not None
-        return LogProbs(token_S, self.length_N, self.prompt_N, value_S, entropy_S)
-
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -69,10 +59,3 @@ class Scores:
 
     score_N: Tensor
     """[N] float32, on a scale of the model's own."""
-
-    @property
-    def num_rows(self) -> int:
-        return self.score_N.shape[0]
-
-    def detach(self) -> "Scores":
-        return Scores(self.score_N.detach())

@@ -1,4 +1,4 @@
-"""The group stream: every prompt is computed once.
+"""The group stream, in which every prompt is computed once, and the micro-batches that are laid out as one.
 
     [prompt][response 1]...[response K] [prompt][response 1]...    positions restart at |prompt| for each response
 
@@ -7,17 +7,20 @@ A response token sees its prompt and the earlier tokens of its own response; not
 Shape suffixes: T tokens of the stream, N rows (responses), S scored tokens.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trueup.batch.tokens import TokenGroup
+from trueup.feedback.records import Origin
 
 Plan = TypeVar("Plan")
+Moved = TypeVar("Moved")
+I = TypeVar("I")  # noqa: E741
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,19 @@ class Stream:
 
     def to(self, device: torch.device) -> "Stream":
         """The stream on a device, which nobody waits for; without its plans."""
-        tensors = (self.token_T, self.position_T, self.source_S, self.target_S, self.length_N, self.prompt_N)
-        token_T, position_T, source_S, target_S, length_N, prompt_N = (
-            one.to(device, non_blocking=True) for one in tensors
-        )
-        return Stream(token_T, position_T, source_S, target_S, length_N, prompt_N, self.spans)
+        return on_device(self, device)
+
+
+def on_device(value: Moved, device: torch.device) -> Moved:
+    """A value with its tensors, and those of the dataclasses in it, on a device, which nobody waits for."""
+    moved: Any = value
+    if isinstance(moved, Tensor):
+        moved = moved.to(device, non_blocking=True)
+    elif is_dataclass(moved) and not isinstance(moved, type):
+        parts = {one.name: getattr(moved, one.name) for one in fields(moved) if one.init}
+        moved = replace(moved, **{name: on_device(part, device) for name, part in parts.items()})
+    result: Moved = moved
+    return result
 
 
 def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
@@ -112,3 +123,54 @@ def build_stream(groups: Sequence[TokenGroup[object]]) -> Stream:
 
 def _tensor(pieces: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.concatenate(pieces).astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Generic[I]):
+    """What one forward pass sees."""
+
+    stream: Stream
+    index: I
+    groups: tuple[TokenGroup[Any], ...]
+    """The groups of the stream, in its order."""
+
+    @property
+    def origins(self) -> list[Origin | None]:
+        """Where each of the N rows came from."""
+        return [group.origin for group in self.groups for _ in group.responses]
+
+    def to(self, device: torch.device) -> "Batch[I]":
+        return on_device(self, device)
+
+
+def collate_batch(groups: Sequence[TokenGroup[Any]], collate: Callable[..., I]) -> Batch[I]:
+    """Lay groups out as one stream and index their rows.
+
+    Args:
+        groups: one or more groups.
+        collate: `collate(relations, first_rows)` of the method's index type.
+    """
+    first_rows, row = [], 0
+    for group in groups:
+        first_rows.append(row)
+        row += len(group.responses)
+    index = collate([group.relation for group in groups], first_rows)
+    return Batch(build_stream(groups), index, tuple(groups))
+
+
+def cut(groups: Sequence[TokenGroup[Any]], budget: int) -> Iterator[list[TokenGroup[Any]]]:
+    """Cut groups into micro-batches of at most `budget` stream tokens.
+
+    Groups are taken in order of length, so that those computed together are of similar size. A group is never
+    split: one that is longer than the budget is a micro-batch by itself. The loss does not depend on the cut.
+    """
+    part: list[TokenGroup[Any]] = []
+    tokens = 0
+    for group in sorted(groups, key=lambda group: group.num_tokens):
+        if part and tokens + group.num_tokens > budget:
+            yield part
+            part, tokens = [], 0
+        part.append(group)
+        tokens += group.num_tokens
+    if part:
+        yield part

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from trueup.batch.batch import cut
-from trueup.batch.stream import build_stream
+from trueup.batch.stream import build_stream, cut
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.evaluate.estimates import Mean, mean
 from trueup.models.causal import CausalModel

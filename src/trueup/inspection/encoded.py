@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from trueup.batch.chat import render
-from trueup.batch.encode import EncodedGroup, Encoder, Limits
-from trueup.batch.pieces import spells
+from trueup.batch.encode import EncodedGroup, Encoder, Limits, spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group

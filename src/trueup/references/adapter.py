@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.identity import identity_of, moved_identity

@@ -11,8 +11,8 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save
 
-from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch
 from trueup.errors import InputError
 from trueup.files import replaced_whole
 from trueup.models.causal import CausalModel

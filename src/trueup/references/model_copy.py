@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch
 from trueup.models.causal import CausalModel
 from trueup.models.identity import model_identity, moved_identity
 from trueup.references.choices import TrustRegion

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch
 from trueup.models.causal import CausalModel
 
 

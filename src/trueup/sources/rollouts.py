@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.encode import Encoder
 from trueup.batch.index import Demonstrations, RolloutRelation, RolloutRow
 from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views

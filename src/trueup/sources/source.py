@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
-from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations
+from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.feedback.condition import Condition
 from trueup.references.reference import BatchSource, State

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from trueup.batch.batch import Batch, collate_batch, cut
 from trueup.batch.index import Demonstrations
 from trueup.batch.logprobs import LogProbs, Part
+from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError

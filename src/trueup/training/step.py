@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.batch.batch import Batch
 from trueup.batch.logprobs import LogProbs, Part, Scores
+from trueup.batch.stream import Batch
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
