@@ -10,8 +10,8 @@ from support.gathering_work import work_at
 from trueup.annotators.asker import NoAnswer
 from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
-from trueup.gathering import rewriting
-from trueup.gathering.rewriting import (
+from trueup.gathering import annotating
+from trueup.gathering.annotating import (
     EMPTY,
     REPEATS,
     Demonstrator,
@@ -174,7 +174,7 @@ def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(tmp_path: Path
 
 def test_work_that_failed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a cache, so that what is kept beside the output is all there is."""
-    monkeypatch.setattr(rewriting, "CHUNK", 2)
+    monkeypatch.setattr(annotating, "CHUNK", 2)
     down = True
 
     def reply(asked: Asked) -> Reply:

@@ -10,7 +10,7 @@ from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
 from trueup.gathering import judging
-from trueup.gathering.judging import Judged, agreement, judge, left_out, preferences, summary
+from trueup.gathering.judging import agreement, judge, left_out, preferences, summary
 
 
 class Counter:
@@ -50,7 +50,7 @@ def three_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "CHUNK", 3)
 
 
-def judged(output: Path, annotator: Counter) -> Judged:
+def judged(output: Path, annotator: Counter) -> Annotated:
     with work_at(output) as work:
         return judge(EXAMPLES, lambda: annotator, work)
 
@@ -93,7 +93,7 @@ def compared(*pairs: tuple[int, int, float], count: int = 3) -> Example:
 
 
 def test_scores_in_words() -> None:
-    found = Judged((scored(1.0, 3.0), scored(2.0, 2.0, 4.0)), {"scores": 5.0})
+    found = Annotated((scored(1.0, 3.0), scored(2.0, 2.0, 4.0)), {"scores": 5.0})
     assert summary([compared(count=2), compared()], found) == [
         "5 scores: mean 2.4, standard deviation 1.02, from 1 to 4",
         "ties: 1 of 4 pairs of responses to one prompt have equal scores",
@@ -106,7 +106,7 @@ def test_comparisons_and_what_they_took_in_words() -> None:
         "requests": 10.0, "cached": 2.0, "asked_again": 0.0, "tokens": 1234567.0, "estimated": 3.0, "cost": 0.125,
         "label_mass": 9.5,
     }  # fmt: skip
-    found = Judged((compared((0, 1, 0.75), (2, 1, 0.95)), Discarded("a tie", Origin("a", 2))), facts)
+    found = Annotated((compared((0, 1, 0.75), (2, 1, 0.95)), Discarded("a tie", Origin("a", 2))), facts)
     assert summary([compared(), compared()], found) == [
         "2 comparisons: the preferred response has probability 0.85 on average",
         "of 6 pairs: 1 found equal, 1 dropped, as a verdict could not be read, 2 preferred the other way round in the "

@@ -10,17 +10,17 @@ from trueup.annotators.template import template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Origin, Prompt, Response
 from trueup.feedback.views import points_with_demonstrations
-from trueup.gathering.rewriting import (
+from trueup.gathering.annotating import (
     CUT_OFF,
     EMPTY,
     REPEATS,
     TURNS,
     WITH_TOOLS,
     Pair,
-    fault,
     make_asking,
     pair_of,
     read_demonstration,
+    usable,
 )
 
 
@@ -205,7 +205,6 @@ def test_what_a_reply_says(given: dict[str, Any], expected: str) -> None:
         ("Better.", None),
         ("good", None),
         ("bad", REPEATS),
-        (" bad\n", REPEATS),
         ("Better.\n\nHuman: thanks", TURNS),
         ("Assistant: Better.", TURNS),
         ("Better.<|im_end|>", TURNS),
@@ -214,4 +213,4 @@ def test_what_a_reply_says(given: dict[str, Any], expected: str) -> None:
     ],
 )
 def test_what_cannot_be_imitated(text: str, reason: str | None) -> None:
-    assert fault(text, pair()) == reason
+    assert usable(text, pair(rejected="\nbad ")) == (Discarded(reason) if reason else text)

@@ -22,6 +22,16 @@ class Annotated:
     facts: Mapping[str, float] = field(default_factory=dict)
     """What it took, as sums: `verdicts` asked for, `unreadable`, `cached`, `requests`, `tokens`, `cost`, ..."""
 
+    @property
+    def kept(self) -> tuple[Example, ...]:
+        """The examples that were judged."""
+        return tuple(one for one in self.examples if isinstance(one, Example))
+
+    @property
+    def dropped(self) -> tuple[Discarded, ...]:
+        """Those that were not, and why."""
+        return tuple(one for one in self.examples if isinstance(one, Discarded))
+
 
 class Annotator(Protocol):
     """Judges responses, by scores (higher is better, on one scale for all prompts) or by comparisons.

@@ -42,9 +42,8 @@ class ScoringAnnotator:
             InputError: a response cannot be scored; its example is named.
             AnnotatorError: a score is not a finite number; its example is named.
         """
-        made = tuple(self._scored(example) for example in examples)
-        scored = sum(len(one.responses) for one in made if isinstance(one, Example))
-        return Annotated(made, {"scores": float(scored)})
+        made = Annotated(tuple(map(self._scored, examples)))
+        return replace(made, facts={"scores": float(sum(len(one.responses) for one in made.kept))})
 
     def _scored(self, example: Example) -> Example | Discarded:
         texts = [spoken(one.content) for one in example.responses]

@@ -164,10 +164,10 @@ def annotate(context: typer.Context) -> None:
         return
     typed_settings = typed(AnnotateSettings, command.layer(given), command)
     from trueup.display import shown
-    from trueup.gathering import annotation
+    from trueup.gathering import annotating
 
     with shown():
-        annotation.annotate(typed_settings)
+        annotating.annotate(typed_settings)
 
 
 def methods(

@@ -16,12 +16,7 @@ from trueup.feedback.turns import says_nothing
 from trueup.feedback.viewed import places
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
-from trueup.gathering.writing import (
-    Written,
-    make_writers,
-    share_a_tokenizer,
-    write_responses,
-)
+from trueup.gathering.writing import Written, make_writers, share_a_tokenizer, write_responses
 from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.gathering_settings import SampleSettings
 from trueup.sources.by_name import model_named, prompts_named
@@ -39,14 +34,7 @@ def sample(settings: SampleSettings) -> Path:
         Stopped: the user asked to stop.
     """
     _check(settings)
-    load = None
-    if settings.annotator is not None:
-        load = annotator_loader(
-            settings.annotator,
-            seed=settings.seed,
-            device=settings.device,
-            trust_remote_code=settings.trust_remote_code,
-        )
+    load = annotator_loader(settings, settings.annotator) if settings.annotator is not None else None
     output = Path(settings.output)
     asked = _asked(settings)
     with resumable(output, "trueup sample", of_sampling(settings, asked.prompts, asked.examples)) as work:

@@ -4,13 +4,12 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from statistics import fmean, pstdev
 from typing import Any
 
-from trueup.annotators.annotator import Annotator, summed
+from trueup.annotators.annotator import Annotated, Annotator, summed
 from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
 from trueup.evaluate.estimates import mean
@@ -20,6 +19,7 @@ from trueup.feedback.records import Discarded, Example, Origin, content_key
 from trueup.feedback.viewed import places
 from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import make_annotator
 from trueup.words import counted
 
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 def annotator_loader(
-    choice: AnnotatorChoice, *, seed: int, device: str, trust_remote_code: bool
+    settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice
 ) -> Callable[[], Annotator]:
     """Check an annotator as far as it can be without loading a model, and hand out what loads it.
 
@@ -54,36 +54,24 @@ def annotator_loader(
     Raises:
         InputError: a file, a folder, a template, a function, an instruction or a price is not as it should be.
     """
-    check_annotator(choice, trust_remote_code=trust_remote_code)
-    make = partial(make_annotator, choice, seed=seed, device=device, trust_remote_code=trust_remote_code)
+    check_annotator(choice, trust_remote_code=settings.trust_remote_code)
+    make = partial(
+        make_annotator,
+        choice,
+        seed=settings.seed,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+    )
     if choice.about.weights is not None:
         return make
     ready = make()
     return lambda: ready
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What an annotator made of examples."""
-
-    examples: tuple[Example | Discarded, ...]
-    """In the order given."""
-    facts: Mapping[str, float]
-    """What it took, as sums over all of it, by earlier processes too."""
-
-    @property
-    def kept(self) -> tuple[Example, ...]:
-        """The examples that were judged."""
-        return tuple(one for one in self.examples if isinstance(one, Example))
-
-    @property
-    def dropped(self) -> tuple[Discarded, ...]:
-        """Those that were not, and why."""
-        return tuple(one for one in self.examples if isinstance(one, Discarded))
-
-
-def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work) -> Judged:
+def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
+
+    What it took counts what earlier processes asked for, too.
 
     Args:
         load: the annotator; called only where something is left to judge.
@@ -95,7 +83,7 @@ def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work
     """
     parts = work.in_parts("judge", "judging", examples, CHUNK, lambda: nullcontext(load()), _judged)
     rows = [row for part in parts for row in part["rows"]]
-    judged = Judged(
+    judged = Annotated(
         tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)),
         summed(part["facts"] for part in parts),
     )
@@ -135,7 +123,7 @@ def left_out(dropped: Sequence[Discarded]) -> str | None:
     return f"{counted(len(dropped), 'example')} left out: {', '.join(reasons)}"
 
 
-def summary(before: Sequence[Example], judged: Judged) -> list[str]:
+def summary(before: Sequence[Example], judged: Annotated) -> list[str]:
     """Lines on the judgements of some examples.
 
     Args:
@@ -162,7 +150,7 @@ def _scores(examples: Sequence[Example]) -> Iterator[str]:
         yield f"ties: {sum(pairs)} of {counted(len(pairs), 'pair')} of responses to one prompt have equal scores"
 
 
-def _comparisons(judged: Judged) -> Iterator[str]:
+def _comparisons(judged: Annotated) -> Iterator[str]:
     sure = [one.probability for example in judged.kept for one in example.comparisons]
     if sure:
         yield f"{counted(len(sure), 'comparison')}: the preferred response has probability {fmean(sure):.3g} on average"

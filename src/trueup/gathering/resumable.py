@@ -77,7 +77,7 @@ class Work:
         self.path = output.with_name(output.name + SUFFIX)
         self.parts: dict[str, Any] = {}
         self.of = of
-        self.settings = {name: _short_digest(value) for name, value in settings.items()}
+        self.settings = {name: _digest(value)[:16] for name, value in settings.items()}
         self._journal = Journal(self.path)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"))
         try:
@@ -157,12 +157,19 @@ class Work:
         self._lock.release()
 
     def _begin(self) -> None:
+        """Read what is kept, unless it is somebody else's, and cut off a torn last line."""
         header = json.dumps({"of": self.of, "settings": self.settings})
-        lines = self._kept_lines(header)
+        try:
+            lines, torn = self._journal.read()
+            if lines:
+                self._compare(_read(lines[0]))
+            elif not header.encode().startswith(torn):
+                raise self._foreign()
+            self._journal.keep(lines)
+        except OSError as error:
+            raise self._unwritable(error) from None
         if not lines:
             self._append(header)
-            return
-        self._compare(_read(lines[0]))
         for number, line in enumerate(lines[1:], start=2):
             row = _read(line)
             if not isinstance(row, dict) or row.keys() != {"part", "value"}:
@@ -171,17 +178,6 @@ class Work:
                     "which are done again, or the file"
                 )
             self.parts[str(row["part"])] = row["value"]
-
-    def _kept_lines(self, header: str) -> list[bytes]:
-        """The lines that end; a torn last one is cut off, unless the file is somebody else's."""
-        try:
-            lines, torn = self._journal.read()
-            if not lines and not header.encode().startswith(torn):
-                raise self._foreign()
-            self._journal.keep(lines)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        return lines
 
     def _compare(self, header: Any) -> None:
         theirs = header.get("settings") if isinstance(header, dict) else None
@@ -303,13 +299,8 @@ def _content(file: str | None) -> str | None:
 
 
 def _digest(value: object) -> str:
+    """A hash of a JSON-ready value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _short_digest(value: object) -> str:
-    """A short hash of a JSON-ready value."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def _read(line: bytes) -> Any:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError
 from trueup.feedback.records import Prompt
 from trueup.gathering.resumable import Work
 from trueup.model_folder import context_length
@@ -114,13 +114,12 @@ def _refuse_silence(name: str, made: Sequence[Sequence[Sampled]]) -> None:
 
 def _kept(one: Sampled) -> dict[str, Any]:
     """As it is kept; log-probabilities are of no use later."""
-    ids = None if one.ids is None else list(one.ids)
-    return {"text": one.text, "ids": ids, "ended": one.ended, "source": one.source, "version": one.version}
+    return {name: value for name, value in asdict(one).items() if name != "log_probs"}
 
 
 def _sampled(kept: dict[str, Any]) -> Sampled:
     ids = None if kept["ids"] is None else tuple(kept["ids"])
-    return Sampled(kept["text"], ids, None, kept["ended"], kept["source"], kept["version"])
+    return Sampled(**{**kept, "ids": ids, "log_probs": None})
 
 
 def make_writers(settings: SampleSettings, prompts: int) -> list[Writer]:
@@ -145,10 +144,6 @@ def share_a_tokenizer(settings: SampleSettings) -> bool:
 @contextmanager
 def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[Sampler]:
     device = pick_device(settings.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
-        )
     loaded = load(
         model_named(name),
         device=device,

@@ -32,10 +32,20 @@ class AdapterSettings:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
-    return torch.device(
-        "cuda" if name == "auto" and torch.cuda.is_available() else "cpu" if name == "auto" else name
-    )
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        InputError: a GPU is asked for, and there is none.
+    """
+    found = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if found else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not found:
+        raise InputError(
+            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
+        )
+    return device
 
 
 def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:

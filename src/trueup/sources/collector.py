@@ -6,7 +6,7 @@ from statistics import fmean
 
 from trueup.annotators.annotator import Annotator
 from trueup.errors import AnnotatorError
-from trueup.feedback.records import Discarded, Example, Prompt, Response, content_key
+from trueup.feedback.records import Example, Prompt, Response, content_key
 from trueup.sampling.sampler import Sampled, Sampler
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
@@ -65,7 +65,7 @@ class Collector:
         asked = [one for one in examples if len(one.responses) > 1] if self._compares else examples
         judged = self.annotator.annotate(asked)
         facts |= {f"annotator/{name}": float(value) for name, value in judged.facts.items()}
-        made: Sequence[Example] = [one for one in judged.examples if not isinstance(one, Discarded)]
+        made: Sequence[Example] = judged.kept
         facts["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
         if alone:
             facts["online/one_response"] = len(alone) / len(prompts)

@@ -14,7 +14,7 @@ from trueup.batch.logprobs import LogProbs, Part
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup
 from trueup.config.resolve import Resolved, dump
-from trueup.errors import InputError, NumericsError
+from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models import prepare
 from trueup.models.causal import CausalModel, StreamModel
@@ -161,10 +161,6 @@ def make_policy(
     """
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            "device cuda was asked for, but torch finds no GPU here. Leave --device out, or use cpu"
-        )
     options: dict[str, Any] = {
         "device": device,
         "precision": settings.precision,

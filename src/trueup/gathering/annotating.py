@@ -1,8 +1,9 @@
-"""Demonstrations from a stronger model in place of chosen responses, as in the golden data of the ULMA paper.
+"""A file of feedback judged anew by any annotator, or its chosen responses written anew by a stronger model.
 
-Cai et al., 2023, https://arxiv.org/abs/2312.02554, have the chosen responses of pairs written anew by a stronger model,
-to be imitated, and keep the rejected ones as points with the label 0. The model is asked through an endpoint, within a
-budget, and no demonstration is paid for twice.
+Demonstrations in place of chosen responses are as in the golden data of the ULMA paper: Cai et al., 2023,
+https://arxiv.org/abs/2312.02554, have the chosen responses of pairs written anew by a stronger model, to be imitated,
+and keep the rejected ones as points with the label 0. The model is asked through an endpoint, within a budget, and no
+demonstration is paid for twice.
 """
 
 import logging
@@ -10,22 +11,25 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from trueup.annotators.annotator import Unusable, summed
-from trueup.annotators.asker import Asker, NoAnswer, Reply, make_asker
+from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.template import IMPROVE, answered, load_template, transcript
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
 from trueup.feedback import views
+from trueup.feedback.canonical import write_examples
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.feedback.turns import message_json
-from trueup.gathering.judging import left_out, spent
-from trueup.gathering.resumable import Work
+from trueup.gathering.judging import annotator_loader, judge, left_out, spent
+from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
 from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
+from trueup.sources.by_name import examples_named
 from trueup.words import counted, shortened
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,29 @@ EMPTY = "the demonstration is empty"
 TURNS = "the demonstration goes on with turns of a conversation"
 REPEATS = "the demonstration repeats a rejected response"
 WITH_TOOLS = "the prompt declares tools, which a demonstration in words does not call"
+
+
+def annotate(settings: AnnotateSettings) -> Path:
+    """Write the examples as they are judged or rewritten now; what an earlier call did already is not done again.
+
+    Raises:
+        InputError: something that was given cannot be used, or nothing came of it.
+        AnnotatorError: the annotator cannot be reached or afforded, or too many of its verdicts cannot be read.
+        Stopped: the user asked to stop.
+    """
+    check_place(settings.output, overwrite=settings.overwrite)
+    demonstrator = make_demonstrator(settings) if settings.rewrite else None  # nothing is sent yet
+    load = None if settings.rewrite else annotator_loader(settings, settings.annotator)
+    output = Path(settings.output)
+    given = examples_named(settings.data, skip_bad=settings.skip_bad).examples
+    with resumable(output, "trueup annotate", of_annotating(settings, given)) as work:
+        examples = rewrite(given, demonstrator, work) if demonstrator else given
+        if load is not None:
+            examples = judge(examples, load, work).kept
+        number = write_examples(output, examples)
+        work.finish()
+    logger.info(f"{counted(number, 'example')} written to {output}")
+    return output
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +229,7 @@ class Demonstrator:
         new = iter(written)
         found = [next(new) if kept is None else str(kept["text"]) for kept in recalled]
         made = [
-            _usable(found[once.index(request)], pair) for request, pair in zip(requests, pairs, strict=True)
+            usable(found[once.index(request)], pair) for request, pair in zip(requests, pairs, strict=True)
         ]
         self.unusable.add(
             self.asker.name, [one.reason if isinstance(one, Discarded) else None for one in made]
@@ -229,25 +256,17 @@ def read_demonstration(reply: Reply) -> str | Discarded:
     """What a reply says, or why that is nothing to imitate."""
     if isinstance(reply, Refused):
         return Discarded(f"the endpoint refused the request: {shortened(reply.reason)}")
-    if isinstance(reply, NoAnswer):
-        return Discarded(CUT_OFF if reply is NoAnswer.CUT_OFF else reply.value)
-    if reply.cut_off:
+    if reply is NoAnswer.CUT_OFF or (isinstance(reply, Answer) and reply.cut_off):
         return Discarded(CUT_OFF)
-    return reply.text.strip() or Discarded(EMPTY)
+    return Discarded(reply.value) if isinstance(reply, NoAnswer) else reply.text.strip() or Discarded(EMPTY)
 
 
-def fault(text: str, pair: Pair) -> str | None:
-    """Why a demonstration cannot take the place of a pair's chosen response; None where it can."""
-    if TURN.search(text):
-        return TURNS
-    if any(text.strip() == spoken(one.content).strip() for one in pair.rejected):
-        return REPEATS
-    return None
-
-
-def _usable(found: str | Discarded, pair: Pair) -> str | Discarded:
-    why = fault(found, pair) if isinstance(found, str) else None
-    return Discarded(why) if why else found
+def usable(found: str | Discarded, pair: Pair) -> str | Discarded:
+    """A demonstration that can take the place of a pair's chosen response, or why there is none."""
+    if isinstance(found, str) and TURN.search(found):
+        return Discarded(TURNS)
+    repeats = any(found == spoken(one.content).strip() for one in pair.rejected)
+    return Discarded(REPEATS) if repeats else found
 
 
 def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work) -> tuple[Example, ...]:
