@@ -1,12 +1,17 @@
-"""The layout of the group stream, as its docstrings give it."""
+"""The layout of the group stream, as its docstrings give it; micro-batches by a budget; mismatched rows."""
+
+from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.tiny_models import token_group
 
 from trueup.batch.index import Pairs
-from trueup.batch.stream import GroupSpan, build_stream, collate_batch
-from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.batch.stream import GroupSpan, build_stream, collate_batch, cut
+from trueup.batch.tokens import TokenGroup, TokenRow, mismatched
 from trueup.feedback.records import Origin, PairRelation
 
 
@@ -91,3 +96,74 @@ def test_the_key_of_a_group_tells_where_its_parts_end() -> None:
     several = TokenGroup(np.array([5], np.int32), (row([6, 7, 8, 9], flags), row([3, 4, 5, 6], flags)), None)
     one = TokenGroup(np.array([5, 6, 7, 8, 9, 1], np.int32), (row([3, 4, 5, 6], flags),), None)
     assert several.key != one.key
+
+
+def group(length: int) -> TokenGroup[None]:
+    return token_group(1, [length - 1], seed=length)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(2, 60), max_size=12), st.integers(1, 200))
+def test_every_group_once_whole_and_within_the_budget(lengths: list[int], budget: int) -> None:
+    groups = [group(length) for length in lengths]
+    parts = list(cut(groups, budget))
+    together = [one for part in parts for one in part]
+    assert sorted(map(id, together)) == sorted(map(id, groups))
+    assert [one.num_tokens for one in together] == sorted(lengths)
+    for part in parts:
+        assert part
+        assert len(part) == 1 or sum(one.num_tokens for one in part) <= budget
+    for part, following in pairwise(parts):
+        # No part could have taken the next group in.
+        assert sum(one.num_tokens for one in [*part, following[0]]) > budget
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes"), [(10, [[4, 5], [9], [40]]), (9, [[4, 5], [9], [40]]), (1000, [[4, 5, 9, 40]])]
+)
+def test_short_groups_go_together_and_a_long_one_alone(budget: int, sizes: list[list[int]]) -> None:
+    parts = cut([group(9), group(40), group(4), group(5)], budget)
+    assert [[one.num_tokens for one in part] for part in parts] == sizes
+
+
+def test_groups_of_one_length_keep_their_order() -> None:
+    groups = [token_group([3, number], [[2]]) for number in range(5, 9)]
+    assert [part[0] for part in cut(groups, 3)] == groups
+
+
+def test_prompt_of_one_and_responses_of_the_other() -> None:
+    one, other = token_group(3, [2, 4], 0), token_group(5, [1, 2, 3], 1)
+    made = mismatched(one, other, max_length=64)
+    assert made is not None
+    assert made.prompt.tolist() == one.prompt.tolist()
+    assert [row.ids.tolist() for row in made.responses] == [row.ids.tolist() for row in other.responses]
+    assert made.origin is one.origin
+
+
+def test_responses_are_cut_to_what_fits() -> None:
+    one, other = token_group(3, [2], 0), token_group(5, [4, 1], 1)
+    made = mismatched(one, other, max_length=5)
+    assert made is not None
+    assert [row.ids.tolist() for row in made.responses] == [
+        other.responses[0].ids[:2].tolist(),
+        other.responses[1].ids.tolist(),
+    ]
+    assert mismatched(one, other, max_length=3) is None
+
+
+def test_the_same_prompt_is_no_other_prompt() -> None:
+    one = token_group(3, [2], 0)
+    twin = TokenGroup(one.prompt.copy(), token_group(3, [4], 5).responses, None)
+    assert mismatched(one, twin, max_length=64) is None
+
+
+def test_a_response_without_a_scored_token_within_reach_is_left_out() -> None:
+    ids = np.array([7, 8, 9], np.int32)
+    late = TokenRow(ids, np.array([False, False, True]))
+    early = TokenRow(ids, np.array([True, True, True]))
+    one = token_group(3, [2], 0)
+    other = TokenGroup(np.array([1, 2], np.int32), (late, early), None)
+    made = mismatched(one, other, max_length=5)
+    assert made is not None
+    assert [row.scored.tolist() for row in made.responses] == [[True, True]]
+    assert mismatched(one, TokenGroup(other.prompt, (late,), None), max_length=5) is None
