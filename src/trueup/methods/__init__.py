@@ -12,8 +12,9 @@ from trueup.methods.ca import ca as ca
 from trueup.methods.dpo import dpo as dpo
 from trueup.methods.fa import fa as fa
 from trueup.methods.ipo import ipo as ipo
+from trueup.methods.kinds import Beta
 from trueup.methods.kto import kto as kto
-from trueup.methods.method import METHODS, Beta, Method, MethodInfo, method
+from trueup.methods.method import METHODS, Method, MethodInfo, method
 from trueup.methods.oaif import oaif as oaif
 from trueup.methods.paired_kto import paired_kto as paired_kto
 from trueup.methods.pointwise_dpo import pointwise_dpo as pointwise_dpo

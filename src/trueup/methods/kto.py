@@ -1,22 +1,14 @@
 """Kahneman-Tversky optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
-from trueup.feedback import views
 from trueup.feedback.label_checks import check_class_balance
-from trueup.feedback.records import PointRelation, by_label
+from trueup.feedback.records import by_label
 from trueup.feedback.transforms.graded_labels import Thumbs
-from trueup.methods.method import Beta, Method, method
-from trueup.references.choices import AnyReference, Frozen
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Points
-    from trueup.batch.logprobs import LogProbs
+from trueup.methods.kinds import THUMBS, AnyReference, Beta, Frozen, Method, method, pointwise
 
 DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable responses.")]
 UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
@@ -33,7 +25,7 @@ DesirableFrom = Annotated[
     title="Kahneman-Tversky optimization",
     formula="w (1 - sigmoid(+-beta (rho - z0))), + on desirable and - on others, z0 = max(0, mean of mismatched rho)",
     paper="Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306",
-    feedback="labelled responses (thumbs up and down); pairs count as one of each",
+    feedback=THUMBS,
     defaults={"learning_rate": 1e-6},
     trl_loss="kto",
 )
@@ -44,9 +36,8 @@ def kto(
     undesirable_weight: UndesirableWeight = 1.0,
     desirable_from: DesirableFrom = None,
     reference: AnyReference = Frozen(),
-) -> Method[PointRelation, Points, LogProbs]:
+) -> Method:
     """Raise responses with a thumb up and lower the others, with less and less to gain from each."""
-    from trueup.batch.index import Points
     from trueup.objectives import kto as objective
     from trueup.objectives.step_objective import OfMismatched, StepObjective
 
@@ -56,12 +47,10 @@ def kto(
     check = partial(
         check_class_balance, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
     )
-    return Method(
-        views.points,
-        Points.collate,
+    return pointwise(
         StepObjective(OfMismatched(objective.log_ratios), loss),
         reference,
-        transforms=(Thumbs(desirable_from),),
-        checks=(check,),
+        transform=Thumbs(desirable_from),
+        check=check,
         stratum=by_label,
     )

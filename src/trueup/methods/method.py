@@ -12,9 +12,9 @@ import inspect
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 from typing_extensions import TypeVar
 
 from trueup.feedback.records import Example, View
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from trueup.objectives.rollout import Rollout
     from trueup.objectives.step_objective import StepObjective
 
-Beta = Annotated[
-    float,
-    Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
-]
-"""A finite number greater than 0."""
-
 R = TypeVar("R", default=Any)
 R_contra = TypeVar("R_contra", contravariant=True)
 I_co = TypeVar("I_co", covariant=True)
 Index = TypeVar("Index", default=Any)
 Ref = TypeVar("Ref", default=Any)
 P = ParamSpec("P")
+
+Objective: TypeAlias = "Callable[[Any, Ref, Index], Loss] | StepObjective[Ref, Index]"
+"""Pure function of what is read of the policy (`Method.output`, `Method.parts`), the reference's log-probabilities, and
+the index; or one that is also given something measured over the whole step."""
+Check = Callable[[Sequence[Example]], None]
+"""What is asked of all of the training examples after the transforms; it may warn or raise InputError."""
 
 
 class Collate(Protocol[R_contra, I_co]):
@@ -54,7 +54,7 @@ class Collate(Protocol[R_contra, I_co]):
 class Method(Generic[R, Index, Ref]):
     """What the training loop needs to know of a method.
 
-    Plain `Method` is one of any kind.
+    Plain `Method` is one of any kind; `trueup.methods.kinds` puts together those of the common ones.
 
     Example: `Method(views.pairs, Pairs.collate, partial(dpo, beta=0.1), Frozen())`.
     """
@@ -63,15 +63,12 @@ class Method(Generic[R, Index, Ref]):
     """Example -> group, or the reason why nothing in it can be used."""
     collate: Collate[R, Index]
     """Relations of the groups of a batch -> index."""
-    objective: Callable[[Any, Ref, Index], Loss] | StepObjective[Ref, Index]
-    """Pure function of what is read of the policy (`output`, `parts`), the reference's log-probabilities, and the
-    index; or one that is also given something measured over the whole step."""
+    objective: Objective[Ref, Index]
     reference: ReferenceChoice[Ref]
     """What the policy is measured against."""
     transforms: tuple[Transform, ...] = ()
     """What is done to the examples before the view sees them, in this order."""
-    checks: tuple[Callable[[Sequence[Example]], None], ...] = ()
-    """What is asked of all of the training examples after the transforms; each may warn or raise InputError."""
+    checks: tuple[Check, ...] = ()
     stratum: Callable[[R], Hashable] | None = None
     """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
     output: Literal["log-probs", "scores"] = "log-probs"
@@ -166,14 +163,14 @@ def method(
     needs_scores: bool = False,
     least_responses: int = 1,
     measures: Callable[[Any], str] = nothing,
-) -> Callable[[Callable[P, Method[R, Index, Ref]]], Callable[P, Method[R, Index, Ref]]]:
+) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
     """Register a method under `name` and validate its settings whenever it is called.
 
     Raises (from the decorated function):
         InputError: a setting is unknown or out of range.
     """
 
-    def register(build: Callable[P, Method[R, Index, Ref]]) -> Callable[P, Method[R, Index, Ref]]:
+    def register(build: Callable[P, Method]) -> Callable[P, Method]:
         for taken in (name, *aliases):
             if any(taken in (info.name, *info.aliases) for info in METHODS.values()):
                 raise ValueError(f"a method named {taken} is registered already; choose another name")
@@ -183,13 +180,13 @@ def method(
                 f"{', '.join(sorted(shared))} of method {name} is a setting of every run; rename it"
             )
 
-        def configure(checked: BaseModel, *args: Any) -> Method[R, Index, Ref]:
+        def configure(checked: BaseModel, *args: Any) -> Method:
             typed: dict[str, Any] = {key: getattr(checked, key) for key in settings.model_fields}
             made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
             return replace(made, name=name, settings=checked.model_dump(mode="json"))
 
         @functools.wraps(build)
-        def validated(*args: P.args, **kwargs: P.kwargs) -> Method[R, Index, Ref]:
+        def validated(*args: P.args, **kwargs: P.kwargs) -> Method:
             return configure(validate(settings, kwargs, where=f"method {name}"), *args)
 
         METHODS[name] = MethodInfo(

@@ -1,21 +1,13 @@
 """Online AI feedback: DPO, IPO or SLiC on the policy's own responses. Guo et al., 2024, arXiv 2402.04792."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trueup.feedback.records import PairRelation
 from trueup.methods.dpo import dpo
 from trueup.methods.ipo import ipo
-from trueup.methods.method import Method, method
+from trueup.methods.kinds import GATHERED, AnyReference, Frozen, Method, method
 from trueup.methods.slic import slic
-from trueup.references.choices import AnyReference, Frozen
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Pairs
-    from trueup.batch.logprobs import LogProbs
 
 Objective = Annotated[
     Literal["dpo", "ipo", "slic"], Field(description="What is learned from the annotator's preferences.")
@@ -42,12 +34,12 @@ BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
         "sampler.temperature": 0.9,
     },
     aliases=("online-dpo",),
-    sources=("online", "replay"),
+    sources=GATHERED,
     least_responses=2,
 )
 def oaif(
     *, objective: Objective = "dpo", beta: OnlineBeta = None, reference: AnyReference = Frozen()
-) -> Method[PairRelation, Pairs, LogProbs]:
+) -> Method:
     """Sample two responses with the policy as it is, ask which is better, and learn from the answer at once."""
     strength = BETA[objective] if beta is None else beta
     if objective == "ipo":

@@ -1,18 +1,8 @@
 """KTO on pairs. Ethayarajh et al., 2024, arXiv 2402.01306; Gorbatovski et al., 2024, arXiv 2404.09656."""
 
-from __future__ import annotations
-
 from functools import partial
-from typing import TYPE_CHECKING
 
-from trueup.feedback import views
-from trueup.feedback.records import PairRelation
-from trueup.methods.method import Beta, Method, method
-from trueup.references.choices import AnyReference, Frozen
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Pairs
-    from trueup.batch.logprobs import LogProbs
+from trueup.methods.kinds import PAIRS, AnyReference, Beta, Frozen, Method, method, pairwise
 
 
 @method(
@@ -20,18 +10,15 @@ if TYPE_CHECKING:
     title="KTO on pairs",
     formula="(1 - sigmoid(beta (rho_w - z_l)) + 1 - sigmoid(beta (z_w - rho_l))) / 2, z = max(0, mean of rho)",
     paper="Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656",
-    feedback="pairs, or anything that orders two responses to one prompt",
+    feedback=PAIRS,
     defaults={"learning_rate": 1e-6},
     trl_loss="kto_pair",
     least_responses=2,
 )
-def paired_kto(
-    *, beta: Beta = 0.1, reference: AnyReference = Frozen()
-) -> Method[PairRelation, Pairs, LogProbs]:
+def paired_kto(*, beta: Beta = 0.1, reference: AnyReference = Frozen()) -> Method:
     """Measure each side of a pair against how far the other side has moved on average."""
-    from trueup.batch.index import Pairs
     from trueup.objectives import paired_kto as objective
     from trueup.objectives.step_objective import OfOwnRows, StepObjective
 
     loss = StepObjective(OfOwnRows(objective.pair_log_ratios), partial(objective.paired_kto, beta=beta))
-    return Method(views.pairs, Pairs.collate, loss, reference)
+    return pairwise(loss, reference)

@@ -1,20 +1,10 @@
 """Proximal policy optimization. Schulman et al., 2017, https://arxiv.org/abs/1707.06347."""
 
-from __future__ import annotations
-
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
-from trueup.feedback import views
-from trueup.methods import shared
-from trueup.methods.method import Method, method
-from trueup.references.choices import AnyReference, Frozen
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Rollouts
-    from trueup.batch.logprobs import LogProbs
+from trueup.methods import kinds
 
 AtLeast0 = Annotated[float, Field(ge=0)]
 KLTarget = Annotated[
@@ -61,13 +51,13 @@ WhitenAdvantages = Annotated[
 ]
 
 
-@method(
+@kinds.method(
     name="ppo",
     title="Proximal policy optimization",
     formula="max(-A rho, -A clip(rho, 1 +- clip)) + value_weight/2 (V - R)^2 - entropy_coef H a token, "
     "rho = pi / pi_old, A by GAE",
     paper="Schulman et al., 2017, https://arxiv.org/abs/1707.06347",
-    feedback=shared.ROLLOUT_FEEDBACK,
+    feedback=kinds.REWARDED_PROMPTS,
     defaults={
         "source": "online",
         "sampler.responses": 1,
@@ -79,29 +69,28 @@ WhitenAdvantages = Annotated[
         "adam_beta2": 0.95,
         "weight_decay": 1e-6,
     },
-    sources=shared.ROLLOUT_SOURCES,
+    sources=kinds.GATHERED,
     needs_scores=True,
 )
 def ppo(
     *,
-    kl_coef: shared.KLCoef = 0.05,
+    kl_coef: kinds.KLCoef = 0.05,
     kl_target: KLTarget = 6.0,
     kl_horizon: KLHorizon = 10_000.0,
-    gamma: shared.Gamma = 1.0,
+    gamma: kinds.Gamma = 1.0,
     gae_lambda: GaeLambda = 0.95,
     clip: Clip = 0.2,
     value_clip: ValueClip = 0.2,
-    value_weight: shared.ValueWeight = 1.0,
+    value_weight: kinds.ValueWeight = 1.0,
     entropy_coef: EntropyCoef = 0.0,
     scale_scores: ScaleScores = True,
     clip_reward: ClipReward = 10.0,
-    missing_end_penalty: shared.MissingEndPenalty = 0.0,
+    missing_end_penalty: kinds.MissingEndPenalty = 0.0,
     whiten_rewards: WhitenRewards = False,
     whiten_advantages: WhitenAdvantages = True,
-    reference: AnyReference = Frozen(),
-) -> Method[Any, Rollouts, LogProbs]:
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
     """Move a little towards what scored above expectation, several times over each round of responses."""
-    from trueup.batch.index import Rollouts
     from trueup.objectives import ppo as objective
     from trueup.objectives.advantages import KLControl
     from trueup.objectives.rollout import GeneralisedAdvantages
@@ -116,15 +105,9 @@ def ppo(
         whiten_rewards=whiten_rewards,
         whiten_advantages=whiten_advantages,
     )
-    loss = partial(
+    loss = kinds.with_settings(
         objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
-    return Method(
-        views.scored,
-        Rollouts.collate,
-        loss,
-        reference,
-        parts=("values", "entropy") if entropy_coef else ("values",),
-        reference_in_loss=False,
-        rollout=rollout,
+    return kinds.policy_gradient(
+        loss, reference, rollout, parts=("values", "entropy") if entropy_coef else ("values",)
     )

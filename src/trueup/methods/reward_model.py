@@ -1,19 +1,11 @@
 """A reward model from comparisons. Lee et al., 2023, https://arxiv.org/abs/2309.00267."""
 
-from __future__ import annotations
-
-from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.records import GradedPairRelation
-from trueup.methods.method import Method, method
-from trueup.references.choices import NoReference
-
-if TYPE_CHECKING:
-    from trueup.batch.index import GradedPairs
+from trueup.methods.kinds import PAIRS, Method, method, with_settings, without_reference
 
 Margin = Annotated[
     float, Field(ge=0, description="By how much the score of the chosen response has to exceed the other's.")
@@ -35,17 +27,17 @@ Centring = Annotated[
     title="Reward model",
     formula="-log sigmoid(r(chosen) - r(rejected) - margin) + centring (r(chosen) + r(rejected))^2",
     paper="Lee et al., 2023, https://arxiv.org/abs/2309.00267",
-    feedback="pairs, or anything that orders two responses to one prompt",
+    feedback=PAIRS,
     defaults={"learning_rate": 1e-5},
     sources=("offline",),
     least_responses=2,
 )
 def reward_model(
     *, margin: Margin = 0.0, margin_per_score: MarginPerScore = 0.0, centring: Centring = 0.01
-) -> Method[GradedPairRelation, GradedPairs, None]:
+) -> Method:
     """Learn scores whose differences are the log-odds of one response being preferred to the other."""
     from trueup.batch.index import GradedPairs
     from trueup.objectives.bradley_terry import bradley_terry
 
-    loss = partial(bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring)
-    return Method(views.graded_pairs, GradedPairs.collate, loss, NoReference(), output="scores")
+    loss = with_settings(bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring)
+    return without_reference(views.graded_pairs, GradedPairs.collate, loss, output="scores")

@@ -1,20 +1,12 @@
 """Rank responses to align with human feedback. Yuan et al., 2023, https://arxiv.org/abs/2304.05302."""
 
-from __future__ import annotations
-
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.records import RankRelation
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
-from trueup.methods.method import Method, method
-from trueup.references.choices import NoReference
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Rankings
+from trueup.methods.kinds import Method, method, with_settings, without_reference
 
 RankWeight = Annotated[float, Field(ge=0, description="Weight of the ranking term.")]
 SftWeight = Annotated[float, Field(ge=0, description="Weight of imitating the best response.")]
@@ -51,12 +43,12 @@ def rrhf(
     sft_weight: SftWeight = 1.0,
     normalize: Normalize = "response",
     merge_prompts: MergePrompts = False,
-) -> Method[RankRelation, Rankings, None]:
+) -> Method:
     """Order responses by their length-normalised likelihood as their scores do, and imitate the best one."""
     from trueup.batch.index import Rankings
     from trueup.objectives import rrhf as objective
 
     chosen = {"response": objective.rrhf, "padded": objective.rrhf_padded}[normalize]
-    loss = partial(chosen, rank_weight=rank_weight, sft_weight=sft_weight)
+    loss = with_settings(chosen, rank_weight=rank_weight, sft_weight=sft_weight)
     transforms = (MergedPrompts(),) if merge_prompts else ()
-    return Method(views.rankings, Rankings.collate, loss, NoReference(), transforms=transforms)
+    return without_reference(views.rankings, Rankings.collate, loss, transforms=transforms)

@@ -1,19 +1,11 @@
 """SLiC-HF: sequence likelihood calibration. Zhao et al., 2023, https://arxiv.org/abs/2305.10425."""
 
-from __future__ import annotations
-
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.records import DemonstratedPairRelation, PairRelation
-from trueup.methods.method import Method, method
-from trueup.references.choices import NoReference
-
-if TYPE_CHECKING:
-    from trueup.batch.index import PairsWithTarget
+from trueup.methods.kinds import PAIRS, Method, method, with_settings, without_reference
 
 Margin = Annotated[
     float,
@@ -36,26 +28,18 @@ Target = Annotated[
     title="Sequence likelihood calibration with human feedback",
     formula="max(0, margin - log p(chosen) + log p(rejected)) - regularization log p(target)",
     paper="Zhao et al., 2023, https://arxiv.org/abs/2305.10425",
-    feedback="pairs, or anything that orders two responses to one prompt; with target demonstration, these too",
+    feedback=f"{PAIRS}; with target demonstration, these too",
     defaults={"learning_rate": 1e-6},
     least_responses=2,
 )
 def slic_hf(
     *, margin: Margin = 1.0, regularization: Regularization = 0.1, target: Target = "chosen"
-) -> Method[Any, PairsWithTarget, None]:
+) -> Method:
     """Make chosen responses likelier than rejected ones by a margin, and keep a target likely; no reference."""
     from trueup.batch.index import PairsWithTarget
     from trueup.objectives import slic_hf as objective
 
-    loss = partial(objective.slic_hf, margin=margin, regularization=regularization)
-    of_chosen: Method[PairRelation, PairsWithTarget, None] = Method(
-        views.pairs, PairsWithTarget.collate_chosen, loss, NoReference()
-    )
-    of_demonstration: Method[DemonstratedPairRelation, PairsWithTarget, None] = Method(
-        views.pairs_with_demonstration, PairsWithTarget.collate, loss, NoReference()
-    )
-    choices: dict[str, Method[Any, PairsWithTarget, None]] = {
-        "chosen": of_chosen,
-        "demonstration": of_demonstration,
-    }
-    return choices[target]
+    loss = with_settings(objective.slic_hf, margin=margin, regularization=regularization)
+    if target == "chosen":
+        return without_reference(views.pairs, PairsWithTarget.collate_chosen, loss)
+    return without_reference(views.pairs_with_demonstration, PairsWithTarget.collate, loss)

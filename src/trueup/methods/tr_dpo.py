@@ -1,17 +1,7 @@
 """Trust-region DPO: DPO whose reference follows the policy. Gorbatovski et al., 2024, arXiv 2404.09656."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from trueup.feedback.records import PairRelation
 from trueup.methods.dpo import dpo
-from trueup.methods.method import Beta, Method, method
-from trueup.references.choices import TrustRegion
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Pairs
-    from trueup.batch.logprobs import LogProbs
+from trueup.methods.kinds import PAIRS, Beta, Method, TrustRegion, method
 
 
 @method(
@@ -19,13 +9,11 @@ if TYPE_CHECKING:
     title="Trust-region DPO",
     formula="DPO; every `every` steps: reference <- alpha policy + (1 - alpha) reference",
     paper="Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656",
-    feedback="pairs, or anything that orders two responses to one prompt",
+    feedback=PAIRS,
     defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
     trl_loss="sigmoid",
     least_responses=2,
 )
-def tr_dpo(
-    *, beta: Beta = 0.05, reference: TrustRegion = TrustRegion(alpha=0.6, every=512)
-) -> Method[PairRelation, Pairs, LogProbs]:
+def tr_dpo(*, beta: Beta = 0.05, reference: TrustRegion = TrustRegion(alpha=0.6, every=512)) -> Method:
     """DPO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return dpo(beta=beta, reference=reference)

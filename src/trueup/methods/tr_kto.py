@@ -1,17 +1,7 @@
 """Trust-region KTO: KTO whose reference follows the policy. Gorbatovski et al., 2024, arXiv 2404.09656."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-from trueup.feedback.records import PointRelation
+from trueup.methods.kinds import THUMBS, Beta, Method, TrustRegion, method
 from trueup.methods.kto import DesirableFrom, DesirableWeight, UndesirableWeight, kto
-from trueup.methods.method import Beta, Method, method
-from trueup.references.choices import TrustRegion
-
-if TYPE_CHECKING:
-    from trueup.batch.index import Points
-    from trueup.batch.logprobs import LogProbs
 
 
 @method(
@@ -19,7 +9,7 @@ if TYPE_CHECKING:
     title="Trust-region KTO",
     formula="KTO; every `every` steps: reference <- alpha policy + (1 - alpha) reference",
     paper="Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656",
-    feedback="labelled responses (thumbs up and down); pairs count as one of each",
+    feedback=THUMBS,
     defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
     trl_loss="kto",
 )
@@ -30,7 +20,7 @@ def tr_kto(
     undesirable_weight: UndesirableWeight = 1.0,
     desirable_from: DesirableFrom = None,
     reference: TrustRegion = TrustRegion(alpha=0.6, every=512),
-) -> Method[PointRelation, Points, LogProbs]:
+) -> Method:
     """KTO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return kto(
         beta=beta,

@@ -1,0 +1,207 @@
+"""Kinds of methods: how those of one kind are put together, and the settings and texts they share.
+
+What a method's file needs of this package. Each function holds the view and the index of its kind and takes what
+differs, so that a type checker refuses it a loss over another index, or one that needs a reference without it. Torch
+is imported only when a method is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
+
+from pydantic import Field
+
+from trueup.feedback import views
+from trueup.feedback.records import DemonstrationRelation, PointRelation, RankRelation, View
+from trueup.feedback.transforms.graded_labels import Scale
+from trueup.feedback.transforms.transform import Transform
+from trueup.methods.method import Check, Collate, Index, Objective, P, R, Ref
+from trueup.methods.method import Method as Method
+from trueup.methods.method import method as method
+from trueup.references.choices import AnyReference as AnyReference
+from trueup.references.choices import Frozen as Frozen
+from trueup.references.choices import NoReference, ReferenceChoice
+from trueup.references.choices import TrustRegion as TrustRegion
+
+if TYPE_CHECKING:
+    from trueup.batch import index
+    from trueup.batch.logprobs import LogProbs, Part
+    from trueup.objectives.loss import Loss
+    from trueup.objectives.rollout import Rollout
+
+PAIRS = "pairs, or anything that orders two responses to one prompt"
+THUMBS = "labelled responses (thumbs up and down); pairs count as one of each"
+REWARDS = "responses with scores; or with labels; or pairs, chosen 1 and rejected 0"
+REWARDED_PROMPTS = "prompts, and a reward that scores the policy's responses to them"
+GATHERED = ("online", "replay")
+"""Sources of a method that learns from what the policy has just written."""
+
+LABEL_DEFAULTS: Mapping[str, object] = {
+    "learning_rate": 1e-5,
+    "schedule": "cosine",
+    "batch_size": 64,
+    "epochs": 3.0,
+}
+"""Of a run with labelled responses (Cai et al., 2023, https://arxiv.org/abs/2312.02554)."""
+REWARD_DEFAULTS: Mapping[str, object] = {
+    "learning_rate": 5e-6,
+    "schedule": "constant",
+    "batch_size": 128,
+    "adam_beta2": 0.95,
+    "weight_decay": 0.01,
+}
+"""Of a run with rewards on one scale (Hu et al., 2023, https://arxiv.org/abs/2308.12050), from the first author's code
+in NeMo-Aligner."""
+
+Beta = Annotated[
+    float,
+    Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
+]
+"""A finite number greater than 0."""
+PerToken = Annotated[
+    bool,
+    Field(description="Average over the tokens of a batch; false averages over its responses."),
+]
+LabelScale = Annotated[
+    Scale,
+    Field(
+        description="How scores become labels: none leaves them alone; min-max over the training data; range from "
+        "score_low to score_high; sigmoid of the standardised score."
+    ),
+]
+ScoreLow = Annotated[float | None, Field(description="Score that is the label 0, for scale range.")]
+ScoreHigh = Annotated[float | None, Field(description="Score that is the label 1, for scale range.")]
+Continuous = Annotated[
+    bool,
+    Field(description="Labels are grades to fit by least squares; false takes them as probabilities."),
+]
+PerTokenRatio = Annotated[
+    bool,
+    Field(description="Log-probabilities per token, as in the authors' code; false sums over the tokens."),
+]
+LogZ = Annotated[float, Field(description="beta log Z(x), taken as a constant; added to every reward.")]
+RewardMean = Annotated[
+    float | None,
+    Field(description="Mean that is taken off every reward. Left out: that of the training data."),
+]
+RewardStd = Annotated[
+    Annotated[float, Field(gt=0)] | None,
+    Field(
+        description="Standard deviation that every reward is divided by. Left out: that of the training data."
+    ),
+]
+KLCoef = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="beta of the KL penalty in the reward: beta log(pi / pi_ref) is taken off every token's.",
+    ),
+]
+Gamma = Annotated[float, Field(ge=0, le=1, description="Discount of later rewards; 1 counts them all alike.")]
+ValueWeight = Annotated[
+    float, Field(ge=0, description="Weight of the value head's loss, which trains the policy's body too.")
+]
+MissingEndPenalty = Annotated[
+    float, Field(ge=0, description="Taken off the score of a response that ran out of tokens before its end.")
+]
+
+
+def with_settings(
+    loss: Callable[Concatenate[Any, Ref, Index, P], Loss], *none: P.args, **settings: P.kwargs
+) -> Callable[[Any, Ref, Index], Loss]:
+    """An objective with its settings, given by keyword: `partial`, with its types kept."""
+    objective: Callable[..., Loss] = loss
+    return partial(objective, *none, **settings)
+
+
+def pairwise(loss: Objective[LogProbs, index.Pairs], reference: ReferenceChoice[LogProbs]) -> Method:
+    """Learn which of two responses to a prompt is better, relative to a reference."""
+    from trueup.batch.index import Pairs
+
+    return Method(views.pairs, Pairs.collate, loss, reference)
+
+
+def pointwise(
+    loss: Objective[LogProbs, index.Points],
+    reference: ReferenceChoice[LogProbs],
+    *,
+    view: View[PointRelation] = views.points,
+    transform: Transform,
+    check: Check,
+    stratum: Callable[[PointRelation], Hashable] | None = None,
+) -> Method:
+    """Learn from responses labelled one by one, relative to a reference."""
+    from trueup.batch.index import Points
+
+    return Method(
+        view, Points.collate, loss, reference, transforms=(transform,), checks=(check,), stratum=stratum
+    )
+
+
+def policy_gradient(
+    loss: Objective[Any, index.Rollouts],
+    reference: ReferenceChoice[LogProbs],
+    rollout: Rollout,
+    *,
+    view: View[RankRelation] = views.scored,
+    parts: tuple[Part, ...] = (),
+) -> Method:
+    """Learn from the rewards of what the policy has just written; the reference goes into these."""
+    from trueup.batch.index import Rollouts
+
+    made: Method[Any, index.Rollouts, Any] = Method(
+        view, Rollouts.collate, loss, reference, parts=parts, reference_in_loss=False, rollout=rollout
+    )
+    return made
+
+
+def without_reference(
+    view: View[R],
+    collate: Collate[R, Index],
+    loss: Objective[None, Index],
+    *,
+    transforms: tuple[Transform, ...] = (),
+    checks: tuple[Check, ...] = (),
+    output: Literal["log-probs", "scores"] = "log-probs",
+) -> Method:
+    """Learn from any kind of feedback, measured against nothing."""
+    return Method(view, collate, loss, NoReference(), transforms=transforms, checks=checks, output=output)
+
+
+def imitation(
+    *,
+    per_token: bool,
+    view: View[DemonstrationRelation] = views.demonstrations,
+    transforms: tuple[Transform, ...] = (),
+) -> Method:
+    """Make the responses that the view keeps likelier, all alike."""
+    from trueup.batch.index import Demonstrations
+    from trueup.objectives.sft import sft
+
+    loss = with_settings(sft, per_token=per_token)
+    return without_reference(view, Demonstrations.collate, loss, transforms=transforms)
+
+
+def measured_of_labels(settings: Any) -> str:
+    """What is measured over all of the training data (`MethodInfo.measures`)."""
+    what = {
+        "min-max": "the lowest and the highest score",
+        "sigmoid": "the mean and standard deviation of all scores",
+    }
+    found = what.get(settings.scale, "")
+    return (
+        f"{found} (scale {settings.scale}); give scale range with score_low and score_high" if found else ""
+    )
+
+
+def measured_of_rewards(settings: Any) -> str:
+    """What is measured over all of the training data (`MethodInfo.measures`)."""
+    absent = [name for name in ("reward_mean", "reward_std") if getattr(settings, name) is None]
+    what = {"reward_mean": "the mean", "reward_std": "the standard deviation"}
+    return (
+        f"{' and '.join(what[name] for name in absent)} of all rewards; give {' and '.join(absent)}"
+        if absent
+        else ""
+    )
