@@ -6,6 +6,7 @@ from pydantic import Field
 
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.methods import kinds
+from trueup.methods.sft import PerToken, imitation
 
 Text = Annotated[str, Field(description="What is written into the prompt; {reward} stands for the number.")]
 Decimals = Annotated[int, Field(ge=0, le=6, description="Digits of the number after the point.")]
@@ -47,11 +48,11 @@ def ca(
     decimals: Decimals = 1,
     position: Position = "end",
     ask_for: AskFor = None,
-    per_token: kinds.PerToken = True,
+    per_token: PerToken = True,
     reward_mean: kinds.RewardMean = None,
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
     """Learn good and bad responses alike, each told how good it is, and ask for a good one."""
     rewards = StandardizedRewards(reward_mean, reward_std)
     written = WrittenReward(condition, decimals, position, ask_for, rewards)
-    return kinds.imitation(per_token=per_token, transforms=(written,))
+    return imitation(per_token=per_token, transforms=(written,))

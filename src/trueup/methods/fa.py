@@ -10,6 +10,7 @@ from trueup.feedback import views
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.methods import kinds
+from trueup.methods.sft import PerToken, imitation
 
 Threshold = Annotated[
     float, Field(description="Standardised reward above which a response is kept, not equal to it.")
@@ -36,7 +37,7 @@ def fa(
     *,
     threshold: Threshold = 0.0,
     best_of_n: BestOfN = False,
-    per_token: kinds.PerToken = True,
+    per_token: PerToken = True,
     reward_mean: kinds.RewardMean = None,
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
@@ -49,6 +50,6 @@ def fa(
     rewards = StandardizedRewards(reward_mean, reward_std)
     if best_of_n:
         transforms = (rewards, MergedPrompts())
-        return kinds.imitation(per_token=per_token, view=views.best_demonstrations, transforms=transforms)
+        return imitation(per_token=per_token, view=views.best_demonstrations, transforms=transforms)
     view = partial(views.filtered_demonstrations, threshold=threshold)
-    return kinds.imitation(per_token=per_token, view=view, transforms=(rewards,))
+    return imitation(per_token=per_token, view=view, transforms=(rewards,))

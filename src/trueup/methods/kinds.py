@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.records import DemonstrationRelation, PointRelation, RankRelation, View
+from trueup.feedback.records import PointRelation, RankRelation, View
 from trueup.feedback.transforms.graded_labels import Scale
 from trueup.feedback.transforms.transform import Transform
 from trueup.methods.method import Check, Collate, Index, Objective, P, R, Ref
@@ -60,10 +60,6 @@ Beta = Annotated[
     Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
 ]
 """A finite number greater than 0."""
-PerToken = Annotated[
-    bool,
-    Field(description="Average over the tokens of a batch; false averages over its responses."),
-]
 LabelScale = Annotated[
     Scale,
     Field(
@@ -168,20 +164,6 @@ def without_reference(
 ) -> Method:
     """Learn from any kind of feedback, measured against nothing."""
     return Method(view, collate, loss, NoReference(), transforms=transforms, checks=checks, output=output)
-
-
-def imitation(
-    *,
-    per_token: bool,
-    view: View[DemonstrationRelation] = views.demonstrations,
-    transforms: tuple[Transform, ...] = (),
-) -> Method:
-    """Make the responses that the view keeps likelier, all alike."""
-    from trueup.batch.index import Demonstrations
-    from trueup.objectives.sft import sft
-
-    loss = with_settings(sft, per_token=per_token)
-    return without_reference(view, Demonstrations.collate, loss, transforms=transforms)
 
 
 def measured_of_labels(settings: Any) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 from trueup.feedback import views
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
 from trueup.methods import kinds
+from trueup.methods.sft import PerToken
 
 Temperature = Annotated[
     float,
@@ -33,7 +34,7 @@ def rwr(
     *,
     beta: Temperature = 1.0,
     max_weight: MaxWeight = 20.0,
-    per_token: kinds.PerToken = True,
+    per_token: PerToken = True,
     reward_mean: kinds.RewardMean = None,
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
