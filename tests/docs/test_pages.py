@@ -230,8 +230,8 @@ def test_the_output_is_what_the_command_prints(folder: Path, capsys: pytest.Capt
 
 def test_every_kind_of_problem_is_in_the_table() -> None:
     rows = [
-        f"| `{kind.name}` | {kind.severity} | {kind.what.replace('{}', '...')} | {kind.remedy} |"
-        for kind in KINDS
+        f"| `{name}` | {kind.severity} | {kind.what.replace('{}', '...')} | {kind.remedy} |"
+        for name, kind in KINDS.items()
     ]
     assert re.findall(r"^\| `[a-z-]+` \| (?:error|warning|note) \|.*$", PAGE, re.MULTILINE) == rows
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
 from trueup.feedback.records import Content, Discarded, Example, content_key
 from trueup.feedback.views import ordered_pairs
-from trueup.inspection import problems as kinds
-from trueup.inspection.problems import Kind, Problem, found
+from trueup.inspection.problems import Problem, found, problem
 from trueup.inspection.statistics import label_counts
 
 Clash = tuple[Example, Example]
@@ -28,20 +27,20 @@ def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> It
     Args:
         min_visible: a response with fewer visible characters is near-empty.
     """
-    yield from _clashes(kinds.DUPLICATE, duplicates(examples), "repeats")
-    yield from found(kinds.IDENTICAL_RESPONSES, [one for one in examples if identical(one)])
-    yield from found(kinds.CONTRADICTING_COMPARISONS, [one for one in examples if contradicts_itself(one)])
-    yield from found(kinds.CONTRADICTING_SCORES, [one for one in examples if contradicts_scores(one)])
-    yield from _clashes(kinds.CONTRADICTING_ROWS, opposite_pairs(examples), "contradicts")
-    yield from _clashes(kinds.CONTRADICTING_LABELS, opposite_labels(examples), "contradicts")
+    yield from _clashes("duplicate", duplicates(examples), "repeats")
+    yield from found("identical-responses", [one for one in examples if identical(one)])
+    yield from found("contradicting-comparisons", [one for one in examples if contradicts_itself(one)])
+    yield from found("contradicting-scores", [one for one in examples if contradicts_scores(one)])
+    yield from _clashes("contradicting-rows", opposite_pairs(examples), "contradicts")
+    yield from _clashes("contradicting-labels", opposite_labels(examples), "contradicts")
     yield from _order(examples)
     near_empty = [one for one in examples if any(visible(r.content) < min_visible for r in one.responses)]
-    yield from found(kinds.NEAR_EMPTY_RESPONSE, near_empty, about=min_visible)
-    yield from found(kinds.EMPTY_PROMPT, [one for one in examples if not visible(one.prompt.content)])
-    yield from found(kinds.NO_FEEDBACK, [one for one in examples if not _has_feedback(one)])
+    yield from found("near-empty-response", near_empty, about=min_visible)
+    yield from found("empty-prompt", [one for one in examples if not visible(one.prompt.content)])
+    yield from found("no-feedback", [one for one in examples if not _has_feedback(one)])
     labels = label_counts(examples)
     if labels and max(labels.good, labels.bad) >= 2 and not min(labels.good, labels.bad):
-        yield kinds.problem(kinds.ONE_CLASS, about="good" if labels.good else "bad")
+        yield problem("one-class", about="good" if labels.good else "bad")
 
 
 def prompt_overlap(
@@ -58,7 +57,7 @@ def prompt_overlap(
         + ("" if len(one.training) <= 3 else f" and {len(one.training) - 3} more")
         for one in overlap
     ]
-    return overlap, found(kinds.PROMPT_OVERLAP, shared, details)
+    return overlap, found("prompt-overlap", shared, details)
 
 
 def duplicates(examples: Sequence[Example]) -> list[Clash]:
@@ -136,7 +135,7 @@ def visible(content: Content) -> int:
     return sum(visible(one.content) + sum(len(str(value)) for value in one.extra.values()) for one in content)
 
 
-def _clashes(kind: Kind, clashes: Sequence[Clash], verb: str) -> list[Problem]:
+def _clashes(kind: str, clashes: Sequence[Clash], verb: str) -> list[Problem]:
     details = [f"{later.origin} {verb} {_seen_from(later, first)}" for first, later in clashes]
     return found(kind, [later for _, later in clashes], details)
 
@@ -160,13 +159,13 @@ def _order(examples: Sequence[Example]) -> Iterator[Problem]:
             equal.append(example)
         elif len(set(scores)) < len(scores):
             tied.append(example)
-    yield from found(kinds.ALL_SCORES_EQUAL, equal)
-    yield from found(kinds.TIE, tied)
-    yield from found(kinds.SINGLE_RESPONSE, single)
+    yield from found("all-scores-equal", equal)
+    yield from found("tie", tied)
+    yield from found("single-response", single)
     alone = [example for example in single if _says_only_its_score(example)]
     values = sorted(one.score for example in alone for one in example.responses if one.score is not None)
     if values and values[0] < values[-1]:
-        yield from found(kinds.DEMONSTRATED_BY_SCORE, alone, about=f"{values[0]:g} to {values[-1]:g}")
+        yield from found("demonstrated-by-score", alone, about=f"{values[0]:g} to {values[-1]:g}")
 
 
 def _says_only_its_score(example: Example) -> bool:

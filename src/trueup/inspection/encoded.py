@@ -13,8 +13,7 @@ from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
-from trueup.inspection import problems as kinds
-from trueup.inspection.problems import PARTS, Kind, Problem, problem
+from trueup.inspection.problems import KINDS, PARTS, Problem, problem
 from trueup.inspection.statistics import Lengths
 from trueup.inspection.unread import MessageKeys, lost_of
 from trueup.model_folder import WORLD, check_model
@@ -157,7 +156,7 @@ class _Tokenizing:
     def __init__(self, coding: Coding, training: int) -> None:
         self.coding = coding
         self.training = training
-        self.found: dict[tuple[Kind, str, str], list[Example]] = {}
+        self.found: dict[tuple[str, str, str], list[Example]] = {}
         self.failed: dict[tuple[str, str], list[Example]] = {}
         self.lost: dict[str, list[str]] = {}
         self.keys = {part: MessageKeys(coding.tokenizer) for part in PARTS}
@@ -201,7 +200,7 @@ class _Tokenizing:
         group = whole_group(example)
         whole = self.coding.uncut.encode(group)
         if isinstance(whole, Discarded):
-            self._add(kinds.LEFT_OUT, example, whole.reason)
+            self._add("left-out", example, whole.reason)
             return None
         tokens = whole.tokens
         self._look(example, whole)
@@ -219,14 +218,14 @@ class _Tokenizing:
         cut = self.coding.encoder.encode(whole_group(example))
         if isinstance(cut, Discarded):
             self.too_long += 1
-            self._add(kinds.LEFT_OUT, example, cut.reason)
+            self._add("left-out", example, cut.reason)
             return
         self.prompts_cut += cut.prompt_cut
         self.responses_cut += cut.responses_cut
         if cut.prompt_cut:
-            self._add(kinds.CUT_PROMPT, example, str(limits.max_prompt_length))
+            self._add("cut-prompt", example, str(limits.max_prompt_length))
         if cut.responses_cut:
-            self._add(kinds.CUT_RESPONSE, example, str(limits.max_length))
+            self._add("cut-response", example, str(limits.max_length))
 
     def _look(self, example: Example, encoded: EncodedGroup[None]) -> None:
         """Faults of the ids."""
@@ -234,32 +233,32 @@ class _Tokenizing:
         prompt, rows = encoded.tokens.prompt, encoded.tokens.responses
         begin = tokenizer.bos_token_id
         if begin is not None and (prompt[:2] == begin).sum() == 2:
-            self._add(kinds.DOUBLE_BEGINNING, example)
+            self._add("double-beginning", example)
         elif self.coding.adds_beginning and prompt[0] != begin:
-            self._add(kinds.NO_BEGINNING, example)
+            self._add("no-beginning", example)
         asked = example.prompt.content
         text = asked if isinstance(asked, str) else ""
         if self.coding.adds_beginning and text.startswith(tokenizer.bos_token):
-            self._add(kinds.SPELLED_BEGINNING, example)
+            self._add("spelled-beginning", example)
         going_on = [after for row in rows for after in _after_ends(row, ends)]
         if any(after in ends for after in going_on):
-            self._add(kinds.DOUBLE_END, example)
+            self._add("double-end", example)
         if any(after not in ends for after in going_on):
-            self._add(kinds.TEXT_AFTER_END, example)
+            self._add("text-after-end", example)
         if any(np.isin(row.ids[row.scored], ends).all() for row in rows):
-            self._add(kinds.EMPTY_AS_TOKENS, example)
+            self._add("empty-as-tokens", example)
         unknown = tokenizer.unk_token_id
         if unknown not in (None, begin, *ends) and any(
             (ids == unknown).any() for ids in (prompt, *(row.ids for row in rows))
         ):
-            self._add(kinds.UNKNOWN_TOKENS, example)
+            self._add("unknown-tokens", example)
         elif gone := self._lost(example, encoded):
-            self._add(kinds.LOST_TEXT, example)
+            self._add("lost-text", example)
             self.lost.setdefault(self.part, []).append(f"{example.origin} {gone}")
         if self._spells_special(example):
-            self._add(kinds.SPELLED_SPECIAL, example)
+            self._add("spelled-special", example)
         for note in sorted(encoded.notes):
-            self._add(kinds.ENCODING, example, note)
+            self._add("encoding", example, note)
         if isinstance(asked, tuple) and not self.template_seen:
             self._template(example)
         self.keys[self.part].look(example)
@@ -296,32 +295,30 @@ class _Tokenizing:
         last = render(tokenizer, asked, turns, tools=tools, special=self.coding.uncut.special).response[-1]
         ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
         if not set(ids) & set(self.coding.loaded.end_ids):
-            self.found[kinds.TEMPLATE_WITHOUT_END, "", ""] = []
+            self.found["template-without-end", "", ""] = []
 
     def _of_tokenizer(self) -> Iterator[Problem]:
         loaded, tokenizer = self.coding.loaded, self.coding.tokenizer
         if loaded.vocabulary is not None and len(tokenizer) > loaded.vocabulary:
             about = f"{len(tokenizer)} tokens, but the model {loaded.vocabulary}"
-            yield problem(kinds.VOCABULARY, about=about)
+            yield problem("vocabulary", about=about)
         if tokenizer.pad_token_id in loaded.end_ids:
-            yield problem(kinds.PADDING_IS_END)
+            yield problem("padding-is-end")
 
     def _problems(self) -> Iterator[Problem]:
         for (message, part), examples in self.failed.items():
-            yield problem(kinds.CANNOT_ENCODE, [one.origin for one in examples], about=message, part=part)
+            yield problem("cannot-encode", [one.origin for one in examples], about=message, part=part)
         for part, keys in self.keys.items():
-            self.found |= {
-                (kinds.UNUSED_MESSAGE_KEY, printable(key), part): rows for key, rows in keys.unused()
-            }
-        order = {kind.name: number for number, kind in enumerate(kinds.KINDS)}
+            self.found |= {("unused-message-key", printable(key), part): rows for key, rows in keys.unused()}
+        order = list(KINDS)
         for (kind, about, part), examples in sorted(
             self.found.items(),
-            key=lambda item: (order[item[0][0].name], PARTS.index(item[0][2] or PARTS[0]), item[0][1]),
+            key=lambda item: (order.index(item[0][0]), PARTS.index(item[0][2] or PARTS[0]), item[0][1]),
         ):
-            details = self.lost.get(part, []) if kind is kinds.LOST_TEXT else []
+            details = self.lost.get(part, []) if kind == "lost-text" else []
             yield problem(kind, [one.origin for one in examples], details, about, part or None)
 
-    def _add(self, kind: Kind, example: Example, about: str = "") -> None:
+    def _add(self, kind: str, example: Example, about: str = "") -> None:
         self.found.setdefault((kind, about, self.part), []).append(example)
 
 

@@ -15,10 +15,9 @@ from trueup.feedback.read import FileReport, read_source
 from trueup.feedback.records import Example, Origin
 from trueup.feedback.turns import turns_in_loss, what_turns_did
 from trueup.feedback.viewed import count
-from trueup.inspection import problems as kinds
 from trueup.inspection import statistics
 from trueup.inspection.checks import Overlap, problems_of_examples, prompt_overlap
-from trueup.inspection.problems import PARTS, Kind, Problem, Severity, in_part, problem
+from trueup.inspection.problems import PARTS, Problem, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
 from trueup.inspection.unread import kind_of_key
 from trueup.sources.by_name import WORLD, examples_of_world
@@ -210,30 +209,30 @@ def _world(name: str) -> tuple[list[Example], FileReport]:
 
 def problems_of_reading(part: Part) -> list[Problem]:
     """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
-    problems = [problem(kinds.UNREADABLE_FILE, details=[error]) for error in part.unreadable]
+    problems = [problem("unreadable-file", details=[error]) for error in part.unreadable]
     bad = [
         (Origin(report.path, row), error) for report in part.files for row, error in report.skipped.items()
     ]
     if bad:
-        problems.append(problem(kinds.MALFORMED_ROW, [at for at, _ in bad], [error for _, error in bad]))
+        problems.append(problem("malformed-row", [at for at, _ in bad], [error for _, error in bad]))
     reasons: dict[str, list[Origin]] = {}
     for report in part.files:
         for reason, numbers in report.unusable.items():
             reasons.setdefault(reason, []).extend(Origin(report.path, row) for row in numbers)
-    problems += [problem(kinds.UNUSABLE_ROW, origins, about=reason) for reason, origins in reasons.items()]
+    problems += [problem("unusable-row", origins, about=reason) for reason, origins in reasons.items()]
     for report in part.files:
         problems += _of_keys(report)
     if not part.examples and not part.unreadable:
-        problems.append(problem(kinds.NO_EXAMPLES))
+        problems.append(problem("no-examples"))
     return problems
 
 
 def _of_keys(report: FileReport) -> list[Problem]:
     """Keys of a file that nothing reads."""
     problems = []
-    by_kind: dict[tuple[Kind, str], list[str]] = {}
+    by_kind: dict[tuple[str, str], list[str]] = {}
     for key in report.near_keys:
-        by_kind[kinds.MISSPELT_KEY, key] = [key]
+        by_kind["misspelt-key", key] = [key]
     for key in report.unused_rows:
         if key not in report.near_keys:
             by_kind.setdefault((kind_of_key(key), ""), []).append(key)

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trueup.feedback.records import Content, Example, Message
-from trueup.inspection import problems as kinds
-from trueup.inspection.problems import Kind
 
 REQUEST = re.compile(
     "system|history|context|instruction|question|input|prompt|query|passages|documents|tools|functions|images?|videos|"
@@ -30,7 +28,7 @@ EXCERPT = 30
 """Characters of an excerpt."""
 
 
-def kind_of_key(key: str) -> Kind:
+def kind_of_key(key: str) -> str:
     """The kind of problem that it is not to use a key.
 
     Example: `system_prompt` is part of a request, `score_chosen` and `chosenRating2` judge, `prompt_id` does neither.
@@ -38,8 +36,8 @@ def kind_of_key(key: str) -> Kind:
     words = re.findall("[a-z]+", re.sub("([a-z])([A-Z])", r"\1 \2", key).lower())
     last = words[-1] if words else ""
     if JUDGEMENT.fullmatch(last) or (last in SIDES and JUDGEMENT.fullmatch(words[0])):
-        return kinds.UNUSED_JUDGEMENT_KEY
-    return kinds.UNUSED_REQUEST_KEY if REQUEST.fullmatch(last) else kinds.UNUSED_KEY
+        return "unused-judgement-key"
+    return "unused-request-key" if REQUEST.fullmatch(last) else "unused-key"
 
 
 class MessageKeys:
