@@ -208,14 +208,13 @@ def test_conversations_that_cannot_be_encoded(name: str, make: Make, tmp_path: P
     assert [one.left_out for one in inspection.shown] == [inspection.problems[0].what] * 2
 
 
-def test_a_template_that_loops_is_tried_once(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_template_that_loops_is_refused_before_anything_is_looked_at(
+    make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trueup.batch.chat.SECONDS", 0.2)
+    monkeypatch.setattr("trueup.models.foreign_code.SECONDS", 0.5)
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    inspection = inspected(tmp_path, make(chat_template=loop), *CHAT, show=0)
-    assert kinds_of(inspection) == {"cannot-encode": (1,)}
-    assert inspection.tokens is not None and inspection.tokens.left_out == 6
+    with pytest.raises(InputError, match=r"the chat template was stopped after 0\.5 seconds"):
+        make(chat_template=loop)
 
 
 @pytest.mark.parametrize(

@@ -162,11 +162,11 @@ class _Tokenizing:
         self.keys = {part: MessageKeys(coding.tokenizer) for part in PARTS}
         self.lengths: list[Lengths | None] = []
         self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
-        self.template_seen = self.hopeless = False
+        self.template_seen = False
 
     def run(self, examples: Iterable[Example]) -> Tokenized:
         for example in examples:
-            self.lengths.append(None if self.hopeless else self._tried(example))
+            self.lengths.append(self._tried(example))
         coding, limits = self.coding, self.coding.encoder.limits
         counts = TokenCounts(
             model=coding.model,
@@ -192,8 +192,6 @@ class _Tokenizing:
             return self._example(example)
         except InputError as error:
             self.failed.setdefault((str(error), self.part), []).append(example)
-            # A template that loops does so for every example, each time until it is stopped.
-            self.hopeless = isinstance(error.__cause__, TimeoutError)
             return None
 
     def _example(self, example: Example) -> Lengths | None:
