@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trueup.annotators.scoring import NO_TEXT, ScoringAnnotator, load_scorer
+from trueup.annotators.annotator import NO_TEXT, ScoringAnnotator, load_scorer
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Prompt, Response
 

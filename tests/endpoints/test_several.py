@@ -147,7 +147,7 @@ def test_answers_that_nobody_takes_are_not_waited_for() -> None:
         began = time.monotonic()
         answers = endpoint(server).each("/x", BODIES)
         assert next(answers)[0] == 0
-        answers.close()  # type: ignore[attr-defined]
+        answers.close()
         assert time.monotonic() - began < 30
 
 

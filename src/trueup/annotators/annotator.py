@@ -1,15 +1,29 @@
-"""What an annotator is: something that judges the responses of examples."""
+"""What an annotator is, something that judges the responses of examples; and one that scores each by a function.
 
+A user's own function is named by its file: `rewards.py:brevity`, where `brevity(prompt, response)` returns a number.
+"""
+
+import math
+import sys
+import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Protocol
 
-from trueup.errors import AnnotatorError
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.containers import read_bytes
 from trueup.feedback.records import Content, Discarded, Example
+from trueup.feedback.turns import message_json
+from trueup.settings.annotator_settings import FunctionAnnotator
+from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20
 """Answers below which a share of them says nothing."""
+FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
+NO_TEXT = "a response of several turns is no one text to score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +134,159 @@ class Scorer(Protocol):
             InputError: a response cannot be scored; the message names the number of its prompt, from 1.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringAnnotator:
+    """Gives every response a score: `ScoringAnnotator(load_scorer("rewards.py:brevity"), "rewards.py:brevity")`."""
+
+    scorer: Scorer
+    name: str
+    gives: ClassVar[str] = "scores"
+
+    def annotate(self, examples: Sequence[Example]) -> Annotated:
+        """Score every response of each example.
+
+        Raises:
+            InputError: a response cannot be scored; its example is named.
+            AnnotatorError: a score is not a finite number; its example is named.
+        """
+        made = Annotated(tuple(map(self._scored, examples)))
+        return replace(made, facts={"scores": float(sum(len(one.responses) for one in made.kept))})
+
+    def _scored(self, example: Example) -> Example | Discarded:
+        texts = [spoken(one.content) for one in example.responses]
+        known = [text for text in texts if text is not None]
+        if len(known) < len(texts):
+            return Discarded(NO_TEXT, example.origin)
+        try:
+            scores = self.scorer([example.prompt.content] * len(known), known)
+        except InputError as error:
+            raise InputError(f"{example.origin}: {error}" if example.origin else str(error)) from error
+        return with_scores(example, scores, self.name)
+
+
+def with_scores(example: Example, scores: Sequence[float], name: str) -> Example:
+    """The example with these scores; what was said of its responses before goes, but for marks of demonstrations.
+
+    Args:
+        scores: one for each response.
+        name: of who scored them, for messages.
+
+    Raises:
+        AnnotatorError: a score is not a finite number.
+    """
+    for number, score in enumerate(scores, start=1):
+        if not math.isfinite(score):
+            where = f"{example.origin}: " if example.origin else ""
+            raise AnnotatorError(
+                f"{where}{name} gave response {number} the score {score}, which is not a finite number. Mend the "
+                "annotator, or leave the example out"
+            )
+    responses = tuple(
+        replace(one, score=float(score), label=None)
+        for one, score in zip(example.responses, scores, strict=True)
+    )
+    return replace(example, responses=responses, comparisons=())
+
+
+def spoken(response: Content) -> str | None:
+    """A response as one text; None where it has several turns, or calls a tool."""
+    if isinstance(response, str):
+        return response
+    (*earlier, last) = response
+    return None if earlier or last.extra.get("tool_calls") else last.content
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionScorer:
+    """Scores each response by a call of `function(prompt, response)`.
+
+    A prompt that is a conversation is handed over as a list of `{"role": ..., "content": ...}`.
+    """
+
+    name: str
+    """As it was given, for messages."""
+    file: str
+    function: Callable[[Any, str], Any]
+
+    def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
+        return [
+            self._score(number, prompt, response)
+            for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1)
+        ]
+
+    def _score(self, number: int, prompt: Content, response: str) -> float:
+        said = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
+        where = f"{self.name}: prompt {number}, {shortened(said)}"
+        given = prompt if isinstance(prompt, str) else [message_json(message) for message in prompt]
+        try:
+            found = self.function(given, response)
+        except Exception as error:  # the function is the user's and may raise anything
+            raise InputError(f"{where}: the function failed: {_what(error, self.file)}. Mend it") from error
+        try:
+            value = math.nan if isinstance(found, str) else float(found)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(
+                f"{where}: the function returned {shortened(repr(found))[1:-1]}; it must return a finite number"
+            )
+        return value
+
+
+def load_function_annotator(choice: FunctionAnnotator) -> ScoringAnnotator:
+    """The annotator that a choice describes.
+
+    Raises:
+        InputError: as of `load_scorer`.
+    """
+    return ScoringAnnotator(load_scorer(choice.function), choice.function)
+
+
+def load_scorer(name: str) -> FunctionScorer:
+    """The scorer that a name stands for: `rewards.py:brevity`.
+
+    Its file is run as Python runs a script, and may import what lies beside it.
+
+    Raises:
+        InputError: the name is of another form, the file is absent or fails, or has no such function.
+    """
+    file, colon, function = name.rpartition(":")
+    if not colon or not file.endswith(".py") or not function.isidentifier():
+        raise InputError(f"{name!r} names no function; give {FORM}")
+    module = _run(file)
+    found = getattr(module, function, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        hint = (
+            did_you_mean(function, known, quoted=True)
+            or f"; it has {', '.join(map(printable, known)) or 'none'}"
+        )
+        raise InputError(f"{file} has no function {function}{hint}")
+    return FunctionScorer(name, file, found)
+
+
+def _run(file: str) -> ModuleType:
+    """The module that a file makes."""
+    source = read_bytes(Path(file))
+    module = ModuleType(f"trueup_scorer_{Path(file).stem}")
+    module.__file__ = file
+    sys.modules[module.__name__] = module  # dataclasses and the like look themselves up there
+    sys.path.insert(0, str(Path(file).absolute().parent))
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:  # the file is the user's and may raise anything
+        raise InputError(f"{file} cannot be run: {_what(error, file)}. Mend it") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _what(error: BaseException, file: str) -> str:
+    """`ValueError: no such word (line 12)`."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    text = error.msg if isinstance(error, SyntaxError) else one_line(str(error))
+    place = f" (line {line})" if line else ""
+    return f"{type(error).__name__}{': ' + text if text else ''}{place}"

@@ -1,13 +1,13 @@
 """Requests to a chat model at an endpoint: within a budget, and none of them paid for twice."""
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from trueup import stop
@@ -106,11 +106,9 @@ class Asker:
             under_way = dict(enumerate(held, start=first))
             bodies = requests[first : first + len(held)]
             try:
-                replies = cast(
-                    Generator[tuple[int, dict[str, Any] | Refused], None, None],
-                    self.endpoint.each(PATH, bodies),
-                )
-                with closing(replies):  # whatever happens here, nothing is left under way
+                with closing(
+                    self.endpoint.each(PATH, bodies)
+                ) as replies:  # so that nothing is left under way
                     for place, body in replies:
                         number = first + place
                         usage = NOTHING if isinstance(body, Refused) else read_usage(body)

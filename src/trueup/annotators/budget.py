@@ -7,9 +7,11 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from trueup.errors import AnnotatorError, CheckpointError
 from trueup.files import replaced_whole
+from trueup.words import reason
 
 BYTES_A_TOKEN = 3
 """Of a text in UTF-8, before the endpoint has said how many tokens it counts; ordinary English has more than four."""
@@ -91,18 +93,14 @@ class Budget:
             CheckpointError: the file is damaged or cannot be read.
         """
         self._limits = {"requests": max_requests, "tokens": max_tokens, "cost": max_cost}
-        self._priced = input_price is not None and output_price is not None
+        self.priced = input_price is not None and output_price is not None
+        """Whether there are prices, so that a cost is known."""
         self._prices = (input_price or 0.0, output_price or 0.0)
         self._tokens_a_byte: float | None = None
         self._file = file
         self._spent = _read(file) if file is not None and file.exists() else Spent()
         self._reserved = Spent()
         self._lock = Lock()
-
-    @property
-    def priced(self) -> bool:
-        """Whether there are prices, so that a cost is known."""
-        return self._priced
 
     @property
     def spent(self) -> Spent:
@@ -178,7 +176,7 @@ def _write(file: Path, spent: Spent) -> None:
             raw.write(json.dumps(asdict(spent)).encode("ascii") + b"\n")
     except OSError as error:
         raise CheckpointError(
-            f"{file}: what the annotator took cannot be written: {error.strerror or error}. Make room and go on with "
+            f"{file}: what the annotator took cannot be written: {reason(error)}. Make room and go on with "
             "--resume"
         ) from error
 
@@ -192,18 +190,16 @@ def _read(file: Path) -> Spent:
             "without it the limits of the annotator count from 0 again"
         ) from error
     names = tuple(asdict(Spent()))
-    values = [state.get(name) if isinstance(state, dict) else None for name in names]
-    given = {name: _amount(value, whole=name != "cost") for name, value in zip(names, values, strict=True)}
-    if None in given.values():
+    known = isinstance(state, dict)
+    given: dict[str, Any] = {name: state.get(name) for name in names} if known else {}
+    if not given or not all(_is_amount(value, whole=name != "cost") for name, value in given.items()):
         raise CheckpointError(
             f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
             "to its limits. Start a new run; judgements in the cache are not paid for again"
         )
-    return Spent(**given)  # type: ignore[arg-type]  # none of them is None
+    return Spent(**given)
 
 
-def _amount(value: object, *, whole: bool) -> float | None:
-    """A number from 0 on; None where it is none."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-        return None
-    return value if not whole else int(value) if value == int(value) else None
+def _is_amount(value: Any, *, whole: bool) -> bool:
+    """Whether it is a number from 0 on, as JSON has it."""
+    return type(value) in ((int,) if whole else (int, float)) and 0 <= value < math.inf

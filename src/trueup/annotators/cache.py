@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -67,7 +68,8 @@ class JudgementCache:
         self.path = path
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
-        self._inode: int | None = None
+        self._inode = 0
+        """Tells the file that is open from another one that took its name."""
         self._execute("SELECT 1")
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -120,7 +122,8 @@ class JudgementCache:
         if self._connection is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._alone():  # SQLite does not wait for another process that makes the same file
-                self._inode = _inode(self.path)
+                self.path.touch()
+                self._inode = self.path.stat().st_ino
                 self._connection = sqlite3.connect(
                     self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
                 )
@@ -134,7 +137,6 @@ class JudgementCache:
                 except BaseException:
                     self.close()
                     raise
-                self._inode = _inode(self.path)
         return self._connection
 
     def _alone(self) -> FileLock:
@@ -143,11 +145,10 @@ class JudgementCache:
     def _move_aside(self, error: sqlite3.DatabaseError) -> None:
         """Rename the file; where another process has done so meanwhile, leave the new one alone."""
         with self._alone():
-            if _inode(self.path) != self._inode:
+            if not self.path.exists() or self.path.stat().st_ino != self._inode:
                 return
-            number = 1
-            while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
-                number += 1
+            names = (self.path.with_name(f"{self.path.name}.damaged-{number}") for number in count(1))
+            aside = next(name for name in names if not name.exists())
             for ending in ("", "-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
@@ -155,11 +156,6 @@ class JudgementCache:
             f"{self.path} is damaged ({error}) and is now {aside.name}; judgements are kept in a new file, and those "
             "in the old one are asked for again"
         )
-
-
-def _inode(path: Path) -> int | None:
-    """What tells a file from another one that took its name."""
-    return path.stat().st_ino if path.exists() else None
 
 
 def _seal(key: str, answer: str) -> str:

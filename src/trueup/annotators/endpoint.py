@@ -74,17 +74,13 @@ class EndpointJudge:
     """
 
     def __init__(self, asker: Asker, choice: EndpointAnnotator) -> None:
-        self.asker = asker
+        self.asker, self.name = asker, choice.model
         self._choice = choice
         self._readings = READINGS[choice.read]
         self._known = self._readings == (WORDS,)
         """Whether it is known which of them the endpoint can answer."""
         self._gave_log_probs = False
         self._told = False
-
-    @property
-    def name(self) -> str:
-        return self._choice.model
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
         """See `trueup.annotators.judge.Judge`.

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.annotators.annotator import Annotated
+from trueup.annotators.annotator import Annotated, with_scores
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
-from trueup.annotators.scoring import with_scores
 from trueup.annotators.template import load_question, pose
 from trueup.batch.encode import EncodedGroup, Encoder, Limits, PieceEncoder
 from trueup.batch.stream import Stream, build_stream, cut

@@ -118,7 +118,7 @@ def _scorer(name: str) -> Scorer:
         from trueup.world.scorers import world_scorer
 
         return world_scorer(name)
-    from trueup.annotators.scoring import load_scorer
+    from trueup.annotators.annotator import load_scorer
 
     return load_scorer(name)
 

@@ -11,8 +11,8 @@ import queue
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,6 +42,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
 """One of the readers in `trueup.endpoints.reply`."""
+Numbered = tuple[int, dict[str, Any] | Refused]
+"""What a request is answered, with the number of its body."""
+Answers = Generator[Numbered, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,7 @@ class Endpoint:
             return error.reason != "404"
         return True
 
-    def each(
-        self, path: str, bodies: Sequence[Mapping[str, Any]]
-    ) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+    def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Answers:
         """The answer to each request with the number of its body, as answers come in.
 
         Before an error is raised, every answer that has come is handed out.
@@ -147,7 +148,7 @@ class Endpoint:
                 that no request will mend.
             Stopped: the user asked to stop.
         """
-        yield from self._exchange("POST", path, bodies, read_json)
+        return self._exchange("POST", path, bodies, read_json)
 
     def _one(self, method: str, path: str, body: Mapping[str, Any] | None, read: Read) -> dict[str, Any]:
         ((_, answer),) = self._exchange(method, path, [body], read)
@@ -157,7 +158,7 @@ class Endpoint:
 
     def _exchange(
         self, method: str, path: str, bodies: Sequence[Mapping[str, Any] | None], read: Read
-    ) -> Iterator[tuple[int, dict[str, Any] | Refused]]:
+    ) -> Answers:
         """Answers from an event loop in a thread of its own, so that waiting can be given up at any moment."""
         contents = [None if body is None else json.dumps(body).encode("ascii") for body in bodies]
         if not contents:
@@ -220,24 +221,18 @@ class Endpoint:
             logger.warning(f"{url}: {error.what}; trying again for up to {self.deadline:g} seconds")
 
 
+@dataclass(slots=True)
 class _Batch:
-    """Requests that end together: the first that shows that none can be answered ends the pauses of the others.
+    """Requests that end together: the first that shows that none can be answered ends the pauses of the others."""
 
-    Args:
-        put: takes the number of each request with its answer, as answers come in.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        url: str,
-        read: Read,
-        put: Callable[[tuple[int, dict[str, Any] | Refused]], None],
-    ) -> None:
-        self.endpoint, self.method, self.url, self.read, self.put = endpoint, method, url, read, put
-        self.failure: AnnotatorError | None = None
-        self.pauses: set[anyio.CancelScope] = set()
+    endpoint: Endpoint
+    method: str
+    url: str
+    read: Read
+    put: Callable[[Numbered], None]
+    """Takes answers as they come in."""
+    failure: AnnotatorError | None = None
+    pauses: set[anyio.CancelScope] = field(default_factory=set)
 
     async def run(self, contents: Sequence[bytes | None]) -> None:
         """Send every request, several at a time.

@@ -145,7 +145,7 @@ class FunctionAnnotator:
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[Kind] = Kind(
-        "trueup.annotators.scoring:load_function_annotator", "function", ("FILE.py:FUNCTION",)
+        "trueup.annotators.annotator:load_function_annotator", "function", ("FILE.py:FUNCTION",)
     )
 
 

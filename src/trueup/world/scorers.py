@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
-from trueup.annotators.scoring import ScoringAnnotator
+from trueup.annotators.annotator import ScoringAnnotator
 from trueup.errors import InputError
 from trueup.feedback.records import Content
 from trueup.settings.annotator_settings import WorldAnnotator
