@@ -34,7 +34,7 @@ demo: $(READY)  ## align a small model several ways and print a table of results
 test: lint types  ## format check, lint, types, every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-quick: lint  ## format check, lint and the fast tests, in under a minute
+quick: lint  ## format check, lint and the fast tests, in half a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))
 
 format: $(READY)  ## format the code, and mend what the linter can mend

@@ -3,9 +3,11 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from support.source_tree import MODULES, imports, inside
 
 import trueup
 from trueup.methods import METHODS
@@ -199,9 +201,48 @@ def test_nobody_is_shown_how_to_run_code_of_others(text: str) -> None:
     assert not broken
 
 
+SMALL = 60
+IMPORT_SHARE = 0.07
+ALONE = {
+    "methods.*": "one file a method",
+    "objectives.*": "one file an objective, beside its method",
+}
+"""Modules, by pattern, that may be small with one user, and why; others belong into the file of their subject."""
+
+
+def import_lines(source: str) -> int:
+    """Lines of import statements, wherever they stand."""
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return sum((node.end_lineno or node.lineno) - node.lineno + 1 for node in found)
+
+
 def test_files_are_short() -> None:
     long = {name: len(path.read_text().splitlines()) for name, path in FILES.items()}
     assert {name: lines for name, lines in long.items() if lines > LINES} == {}
+
+
+def test_a_small_file_with_one_user_has_a_reason() -> None:
+    """A file is a subject; what one other file alone needs is usually part of that one's."""
+    sources = {name: path.read_text() for name, path in MODULES.items()}
+    users: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        used = {inside(imported, MODULES) for imported in imports(ast.parse(source))}
+        for other in used - {None, name}:
+            users[str(other)].add(name)
+    small = {
+        name
+        for name, path in MODULES.items()
+        if len(users[name]) == 1 and path.name != "__init__.py" and len(sources[name].splitlines()) < SMALL
+    }
+    assert {name for name in small if not any(fnmatch(name, known) for known in ALONE)} == set()
+    assert {known for known in ALONE if not any(fnmatch(name, known) for name in small)} == set()
+
+
+def test_few_lines_are_imports() -> None:
+    sources = [path.read_text() for path in FILES.values()]
+    lines = sum(len(source.splitlines()) for source in sources)
+    assert import_lines("import ast\nfrom os import (\n    path,\n)\nx = 1\n") == 4
+    assert sum(map(import_lines, sources)) <= IMPORT_SHARE * lines
 
 
 def test_files_are_ascii() -> None:
