@@ -1,19 +1,18 @@
 """Samples of several models, kept piece by piece: where it was interrupted cannot be told from what was written."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import pytest
 from support.gathering_work import stop_at_check, work_at
-from torch import Tensor
 
 from trueup.errors import AnnotatorError, Stopped
 from trueup.feedback.records import Prompt
 from trueup.gathering import writing
 from trueup.gathering.writing import Writer, Written, write_responses
-from trueup.sampling.sampler import Sampled, Sampler
+from trueup.sampling.sampler import Sampled, Sampler, SamplingWeights
 
 PROMPTS = [Prompt(f"p{number}") for number in range(10)]
 
@@ -23,6 +22,7 @@ class Dice:
 
     def __init__(self, name: str, log: list[tuple[str, int]], text: str = "") -> None:
         self.name, self.log, self.text = name, log, text
+        self.weights = SamplingWeights(None, keeps=False)
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         self.log.append((self.name, len(prompts)))
@@ -36,15 +36,6 @@ class Dice:
                 tuple(Sampled(text, (1, 2), (0.5, 0.25), text < "0.5", self.name, 0) for text in texts)
             )
         return made
-
-    def refresh(self, version: int) -> None:
-        raise AssertionError  # nothing is trained here, and a server need not be able to
-
-    def state(self) -> Mapping[str, Tensor]:
-        return {}
-
-    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        raise AssertionError
 
 
 class Models:

@@ -94,19 +94,19 @@ def test_only_the_policy_is_refreshed_and_saved(tiny_model: Path, tmp_path: Path
     model, encoder = read_model(tiny_model)
     settings = SamplerSettings(max_new_tokens=6, models=(str(other),), resync=2)
     sampler = make_sampler(settings, model, encoder, name="policy")
-    sampler.refresh(4)
-    assert set(sampler.state()) == set(model.trainable())
+    sampler.weights.refresh(4)
+    assert set(sampler.weights.state()) == set(model.trainable())
     found = sampler.sample(PROMPTS, 1, seed=3)
     assert [(own.version, theirs.version) for own, theirs in found] == [(4, 0)] * 2
-    state = {name: value.clone() for name, value in sampler.state().items()}
+    state = {name: value.clone() for name, value in sampler.weights.state().items()}
     with torch.no_grad():
         for value in model.trainable().values():
             value.mul_(-3.0)
-    sampler.refresh(6)
+    sampler.weights.refresh(6)
     changed = sampler.sample(PROMPTS, 1, seed=3)
     assert [own.ids for own, _ in changed] != [own.ids for own, _ in found]
     assert [theirs for _, theirs in changed] == [theirs for _, theirs in found]
-    sampler.restore(state, 4)
+    sampler.weights.restore(state, 4)
     assert sampler.sample(PROMPTS, 1, seed=3) == found
 
 

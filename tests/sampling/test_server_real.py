@@ -87,7 +87,7 @@ def test_a_stop_text_ends_a_response(made: Callable[..., ServerSampler]) -> None
 
 def test_it_cannot_be_given_new_weights(made: Callable[..., ServerSampler]) -> None:
     sampler = made()
-    sampler.refresh(1)
+    sampler.weights.refresh(1)
     with pytest.raises(
         InputError, match="is no vLLM server, so it cannot be given new weights while training"
     ):

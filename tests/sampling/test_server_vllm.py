@@ -106,28 +106,28 @@ def test_what_writes_are_the_weights_of_the_last_refresh(
     given: dict[str, Any] = {"decode": "greedy", "responses": 1, "resync": resync}
     sampler = trained((model, encoder), server[0], **given)
     before = in_process(model, encoder)
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     same(sampler.sample(PROMPTS, 1, seed=0), before)
     moved(model, 1)
     after = in_process(model, encoder)
     assert [one.ids for (one,) in after] != [one.ids for (one,) in before]
     same(sampler.sample(PROMPTS, 1, seed=0), before)  # not before it is told
-    sampler.refresh(4)
+    sampler.weights.refresh(4)
     if resync > 1:
         moved(model, 2)  # and not what it became since
     else:
-        assert sampler.state() == {}
+        assert sampler.weights.state() == {}
     found = sampler.sample(PROMPTS, 1, seed=0)
     same(found, after)
     assert {one.version for several in found for one in several} == {4}
     folders = [path.name for path in (cache_folder() / "served").glob("*/*")]
     assert folders == ["step-00000004"]  # the last one alone
-    state = dict(sampler.state())
+    state = dict(sampler.weights.state())
     assert bool(state) == (resync > 1)
 
     resumed = trained((model, encoder), server[0], **given)
     moved(model, 3)
-    resumed.restore(state, 4)
+    resumed.weights.restore(state, 4)
     same(resumed.sample(PROMPTS, 1, seed=0), after if resync > 1 else in_process(model, encoder))
     del sampler, resumed
     assert not list((cache_folder() / "served").glob("*/*"))
@@ -136,12 +136,12 @@ def test_what_writes_are_the_weights_of_the_last_refresh(
 def test_the_order_of_calls(policy: Policy, server: Served) -> None:
     sampler = trained(policy, server[0])
     for version in (0, 1, 2):
-        sampler.refresh(version)
+        sampler.weights.refresh(version)
     assert server[0].asked == []  # nothing is sent before something is to be written
     sampler.sample(PROMPTS[:1], 1, seed=0)
     sampler.sample(PROMPTS[:1], 1, seed=0)
     assert server[1].calls == ["/is_paused", "/pause?mode=wait", "/collective_rpc", "/resume"]
-    sampler.refresh(3)
+    sampler.weights.refresh(3)
     sampler.sample(PROMPTS[:1], 1, seed=0)
     assert server[1].calls[4:] == ["/pause?mode=wait", "/collective_rpc", "/resume"]
     assert [path.name for path in server[1].loaded] == ["step-00000002", "step-00000003"]
@@ -151,7 +151,7 @@ def test_each_adapter_has_a_name_of_its_own(policy: Policy, server: Served) -> N
     sampler = trained((adapted_from(policy[0]), policy[1]), server[0])
     names = []
     for version in (0, 1):
-        sampler.refresh(version)
+        sampler.weights.refresh(version)
         sampler.sample(PROMPTS[:1], 1, seed=0)
         names.append(server[0].bodies[-1]["model"])
     assert names[0] != names[1] and NAME not in names
@@ -171,14 +171,14 @@ def test_an_adapter_whose_answer_was_lost_is_there(policy: Policy, server: Serve
         return reply
 
     server[0].answers = losing
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     assert len(sampler.sample(PROMPTS, 1, seed=0)) == 4
     assert len(lost) == 1
 
 
 def refused(policy: Policy, server: FaultyServer) -> str:
     sampler = trained(policy, server)
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     before = [asked.path for asked in server.asked].count("/v1/completions")
     with pytest.raises(InputError) as raised:
         sampler.sample(PROMPTS, 1, seed=0)
@@ -219,7 +219,7 @@ def test_a_server_that_breaks_over_the_weights_stays_paused(policy: Policy, serv
 
     server[0].answers = broken
     sampler = trained(policy, server[0])
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     with pytest.raises(
         AnnotatorError, match=r"500: shape mismatch.*The server is left paused, as its weights may be"
     ):
@@ -287,7 +287,7 @@ def test_weights_that_cannot_be_written_are_said(
     file.write_text("")
     monkeypatch.setenv("TRUEUP_CACHE", str(file))
     sampler = trained(policy, server[0])
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     with pytest.raises(InputError, match="the weights for the server could not be written: Not a directory"):
         sampler.sample(PROMPTS, 1, seed=0)
     assert server[1].calls == ["/is_paused"]

@@ -103,18 +103,18 @@ def ids(sampler: Sampler) -> list[object]:
 
 def test_the_policy_itself_writes(tiny_model: Path) -> None:
     sampler = made(tiny_model, 1)
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     first = ids(sampler)
     move(sampler.model)
     assert ids(sampler) != first
-    sampler.refresh(1)
+    sampler.weights.refresh(1)
     assert sampler.sample(PROMPTS, 1, seed=3)[0][0].version == 1
-    assert sampler.state() == {}
+    assert sampler.weights.state() == {}
 
 
 def test_it_writes_as_it_was_at_the_last_refresh(tiny_model: Path) -> None:
     sampler = made(tiny_model, 32)
-    sampler.refresh(0)
+    sampler.weights.refresh(0)
     first = ids(sampler)
     move(sampler.model)
     now = values(sampler.model)
@@ -124,15 +124,15 @@ def test_it_writes_as_it_was_at_the_last_refresh(tiny_model: Path) -> None:
         ids(sampler)
     hook.remove()
     assert same(values(sampler.model), now)
-    state = {name: value.clone() for name, value in sampler.state().items()}
-    sampler.refresh(32)
+    state = {name: value.clone() for name, value in sampler.weights.state().items()}
+    sampler.weights.refresh(32)
     second = sampler.sample(PROMPTS, 2, seed=3)
     assert [one.ids for several in second for one in several] != first
     assert second[0][0].version == 32
 
     resumed = made(tiny_model, 32)
     move(resumed.model)
-    resumed.restore(state, 0)
+    resumed.weights.restore(state, 0)
     assert ids(resumed) == first
-    resumed.restore({}, 32)
+    resumed.weights.restore({}, 32)
     assert resumed.sample(PROMPTS, 2, seed=3) == second

@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from torch import Tensor
 
 from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
-from trueup.sampling.sampler import Sampled
+from trueup.sampling.sampler import Sampled, SamplingWeights
 from trueup.sources.collector import Collector
 
 
@@ -19,6 +18,7 @@ class Says:
 
     texts: Mapping[str, Sequence[str]]
     seeds: list[int] = field(default_factory=list)
+    weights: SamplingWeights = field(default_factory=lambda: SamplingWeights(None, keeps=False))
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         self.seeds.append(seed)
@@ -29,15 +29,6 @@ class Says:
             )
             for prompt in prompts
         ]
-
-    def refresh(self, version: int) -> None:
-        raise NotImplementedError
-
-    def state(self) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        raise NotImplementedError
 
 
 @dataclass

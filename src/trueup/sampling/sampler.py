@@ -56,6 +56,9 @@ class Sampled:
 class Sampler(Protocol):
     """Writes responses; which, is a function of its weights and the seed alone."""
 
+    weights: "SamplingWeights"
+    """Which it writes with."""
+
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """`responses` responses to each prompt, in the order of the prompts.
 
@@ -66,18 +69,6 @@ class Sampler(Protocol):
             AnnotatorError: a server cannot be reached or understood.
             Stopped: the user asked to stop.
         """
-        ...
-
-    def refresh(self, version: int) -> None:
-        """Write with the policy as it is now, after `version` optimizer steps, from here on."""
-        ...
-
-    def state(self) -> Mapping[str, Tensor]:
-        """Weights to keep in a checkpoint where they are not those of the policy any more; else nothing."""
-        ...
-
-    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        """Go back to a saved state, in place of `refresh`; without tensors the weights are the policy's own."""
         ...
 
 
@@ -222,12 +213,14 @@ class SamplingWeights:
     """Which weights a sampler writes with: the policy's own, or those it had at the last refresh.
 
     Args:
-        model: the policy.
+        model: the policy; None where a server writes with its own.
         keeps: whether the policy moves on between one refresh and the next, so that a copy is held.
     """
 
-    def __init__(self, model: CausalModel, *, keeps: bool) -> None:
+    def __init__(self, model: CausalModel | None, *, keeps: bool) -> None:
         self.version = 0
+        self.changes = 0
+        """How often the weights to write with became others."""
         self._model, self._keeps = model, keeps
         self._tensors: dict[str, Tensor] = {}
         """By the names of `CausalModel.trainable`; empty where the weights are the policy's own."""
@@ -235,7 +228,7 @@ class SamplingWeights:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The policy with the weights to write with. Nothing is copied, and its own are back to the bit afterwards."""
-        own = self._model.trainable()
+        own = self._own()
         held = [(own[name], tensor) for name, tensor in self._tensors.items()]
         current = [value.data for value, _ in held]
         try:
@@ -246,18 +239,22 @@ class SamplingWeights:
             for (value, _), before in zip(held, current, strict=True):
                 value.data = before
 
+    def _own(self) -> Mapping[str, Tensor]:
+        return self._model.trainable() if self._model is not None else {}
+
     def refresh(self, version: int) -> None:
-        """The policy's weights as they are now, after `version` optimizer steps."""
-        own = self._model.trainable() if self._keeps else {}
+        """Write with the policy as it is now, after `version` optimizer steps, from here on."""
+        own = self._own() if self._keeps else {}
         self._tensors = {name: value.detach().clone() for name, value in own.items()}
         self.version = version
+        self.changes += 1
 
     def state(self) -> Mapping[str, Tensor]:
-        """For a checkpoint; nothing where the weights are the policy's own."""
+        """Weights to keep in a checkpoint where they are not those of the policy any more; else nothing."""
         return dict(self._tensors)
 
     def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        """Back to what `state` gave, on the model's device.
+        """Back to what `state` gave, in place of `refresh`; without tensors the weights are the policy's own.
 
         Raises:
             CheckpointError: these are not the parameters of this model.
@@ -265,7 +262,7 @@ class SamplingWeights:
         if not tensors:
             self.refresh(version)
             return
-        own = self._model.trainable()
+        own = self._own()
         wrong = sorted(
             name
             for name in own.keys() | tensors.keys()
@@ -278,6 +275,7 @@ class SamplingWeights:
             )
         self._tensors = {name: tensors[name].detach().to(value, copy=True) for name, value in own.items()}
         self.version = version
+        self.changes += 1
 
 
 def uniforms(key: bytes, count: int) -> NDArray[np.float64]:

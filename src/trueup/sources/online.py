@@ -127,7 +127,7 @@ class Rounds:
     def get(self, number: int, done: int) -> Round:
         """A round, sampled by weights that are current after `done` optimizer steps or lag behind them."""
         if self.collector is not None and self._version < done - done % self.resync:
-            self.collector.sampler.refresh(done)
+            self.collector.sampler.weights.refresh(done)
             self._version = done
         return self.log.known(number) or self._gather(number)
 
@@ -143,7 +143,7 @@ class Rounds:
         return [example for one in known if one for example in one.examples]
 
     def state(self) -> State:
-        tensors = self.collector.sampler.state() if self.collector else {}
+        tensors = self.collector.sampler.weights.state() if self.collector else {}
         return State(
             {f"sampler.{name}": tensor for name, tensor in tensors.items()}, {"written_by": self._version}
         )
@@ -151,7 +151,7 @@ class Rounds:
     def restore(self, state: State) -> None:
         self._version = int(state.facts["written_by"])
         if self.collector is not None and self._version >= 0:
-            self.collector.sampler.restore(_part(state.tensors, "sampler."), self._version)
+            self.collector.sampler.weights.restore(_part(state.tensors, "sampler."), self._version)
 
 
 @dataclass

@@ -306,7 +306,7 @@ def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -
     missing = [number for number in range(1, len(chunks) + 1) if log.known(number) is None]
     if missing:
         collector = _collector(parts, data.asking_encoder(parts.loaded, parts.settings))
-        collector.sampler.refresh(0)
+        collector.sampler.weights.refresh(0)
         for number in display.track(missing, "sampling and judging"):
             stop.check()
             asked_now = chunks[number - 1]

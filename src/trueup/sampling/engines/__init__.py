@@ -4,12 +4,11 @@ Each file here is a value of `sampler.engine`, and has a function `make`. Its ar
 and it returns a sampler.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 
 import torch
-from torch import Tensor
 
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
@@ -87,7 +86,7 @@ class SeveralSamplers:
     """
 
     def __init__(self, policy: Sampler, encoder: Encoder, others: Sequence[tuple[Sampler, Encoder]]) -> None:
-        self.policy = policy
+        self.policy, self.weights = policy, policy.weights
         self.others = [(sampler, _same_tokens(other, encoder)) for sampler, other in others]
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
@@ -104,18 +103,6 @@ class SeveralSamplers:
                     replace(one, ids=one.ids if same else None, log_probs=None) for one in several
                 )
         return found
-
-    def refresh(self, version: int) -> None:
-        """See `trueup.sampling.sampler.Sampler`."""
-        self.policy.refresh(version)
-
-    def state(self) -> Mapping[str, Tensor]:
-        """See `trueup.sampling.sampler.Sampler`."""
-        return self.policy.state()
-
-    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        """See `trueup.sampling.sampler.Sampler`."""
-        self.policy.restore(tensors, version)
 
 
 def _same_tokens(one: Encoder, other: Encoder) -> bool:

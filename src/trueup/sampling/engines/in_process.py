@@ -1,9 +1,9 @@
 """Responses from a model in this process, reproducible by a seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
@@ -62,18 +62,6 @@ class InProcessSampler:
             else ()
             for prompt in encoded
         ]
-
-    def refresh(self, version: int) -> None:
-        """See `trueup.sampling.sampler.Sampler`."""
-        self.weights.refresh(version)
-
-    def state(self) -> Mapping[str, Tensor]:
-        """See `trueup.sampling.sampler.Sampler`."""
-        return self.weights.state()
-
-    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        """See `trueup.sampling.sampler.Sampler`."""
-        self.weights.restore(tensors, version)
 
     def _written(self, asked: Sequence[EncodedPrompt], responses: int, seed: int) -> list[list[Completion]]:
         device, dtype = self.model.device, self.model.autocast

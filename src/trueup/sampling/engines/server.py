@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from trueup.batch.encode import Encoder
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
@@ -55,7 +53,7 @@ class ServerSampler:
         encoder: writes the prompts as the policy is asked them, and knows its tokens. Without one prompts go out as
             they are, a conversation to /chat/completions, and token ids are not known.
         name: of the model, for `Sampled.source`.
-        model: the policy, which `refresh` puts into the server.
+        model: the policy; other weights to write with go to the server when it is next asked.
     """
 
     def __init__(
@@ -74,9 +72,9 @@ class ServerSampler:
         self._endpoint = self._connect(self.base_url, settings.concurrency)
         self._root = self._connect(self.base_url.removesuffix("/v1"), 1)
         self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
-        self._weights = SamplingWeights(model, keeps=settings.resync > 1) if model is not None else None
-        self._behind = False
-        """Whether the policy has other weights than the server."""
+        self.weights = SamplingWeights(model, keeps=settings.resync > 1)
+        self._given = 0
+        """Which of the changes of the weights the server has."""
         self._served: ServedPolicy | None = None
         self._server: Server | None = None
         self._said = False
@@ -97,28 +95,12 @@ class ServerSampler:
         drawn = self.settings.decode == "sample"
         copies = responses if drawn else 1  # what is not drawn is the same each time
         written = self._written(requests, copies, server, seed)
-        version = self._weights.version if self._weights is not None else 0
+        version = self.weights.version
         return [
             tuple(Sampled(one.text, one.ids, one.log_probs, one.ended, self.name, version) for one in several)
             * (responses // copies)
             for several in written
         ]
-
-    def refresh(self, version: int) -> None:
-        """See `trueup.sampling.sampler.Sampler`; the weights go to the server when it is next asked."""
-        if self._weights is not None:
-            self._weights.refresh(version)
-            self._behind = True
-
-    def state(self) -> Mapping[str, Tensor]:
-        """See `trueup.sampling.sampler.Sampler`."""
-        return self._weights.state() if self._weights is not None else {}
-
-    def restore(self, tensors: Mapping[str, Tensor], version: int) -> None:
-        """See `trueup.sampling.sampler.Sampler`."""
-        if self._weights is not None:
-            self._weights.restore(tensors, version)
-            self._behind = True
 
     def _connect(self, base_url: str, concurrency: int) -> Endpoint:
         timeout = self.settings.timeout
@@ -134,17 +116,16 @@ class ServerSampler:
         """The server as it is to be asked now: with the weights that are to write."""
         if self._server is None:
             self._server = self._identified()
-        if self._behind:
-            assert self._model is not None and self._weights is not None
+        if self._given != self.weights.changes and self._model is not None:
             if self._served is None:
                 vllm = self._server.dialect is VLLM
                 self._served = serve_policy(
                     self._endpoint, self._root, self._model, self._server.model, vllm=vllm
                 )
-            with self._weights.in_place():
-                name = self._served.put(self._model, self._weights.version)
+            with self.weights.in_place():
+                name = self._served.put(self._model, self.weights.version)
             self._server = Server(self._server.dialect, name, self._server.positions)
-            self._behind = False
+            self._given = self.weights.changes
         return self._server
 
     def _identified(self) -> Server:
