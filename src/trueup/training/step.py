@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trueup import stop
 from trueup.batch.logprobs import LogProbs, Part, Scores
-from trueup.batch.stream import Batch
+from trueup.batch.stream import Batch, on_device
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
@@ -139,11 +139,11 @@ class Rows:
 
     def indexes(self) -> Iterator[Any]:
         for batch in self.batches:
-            yield batch.index.to(self.policy.device)
+            yield on_device(batch.index, self.policy.device)
 
     def own(self) -> Iterator[tuple[LogProbs, LogProbs | None, Any]]:
         for batch in self.batches:
-            yield (*self._both(batch), batch.index.to(self.policy.device))
+            yield (*self._both(batch), on_device(batch.index, self.policy.device))
 
     def mismatched(self) -> Iterator[tuple[LogProbs, LogProbs | None]]:
         for batch in self.mismatched_batches:
