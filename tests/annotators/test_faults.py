@@ -1,11 +1,16 @@
-"""Whatever an endpoint does, there is one clear line, and no judgement that was paid for is paid for again."""
+"""Whatever an endpoint does, there is one clear line, and no judgement that was paid for is paid for again.
 
+Its liking for a place cancels, and the key goes nowhere else.
+"""
+
+import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -60,6 +65,7 @@ class Failing:
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, virtual_time: None) -> Path:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("JUDGE_KEY", KEY)
     return tmp_path / "cache" / "judgements" / "judgements.sqlite"
 
 
@@ -96,7 +102,7 @@ def is_sound(annotated: Annotated) -> None:
         assert comparison.probability == pytest.approx(0.8)
 
 
-def test_a_sound_endpoint(loaded: Loading, server: FaultyServer, told: list[str]) -> None:
+def test_a_sound_endpoint_is_asked_once(loaded: Loading, server: FaultyServer, told: list[str]) -> None:
     annotated = loaded().annotate(EXAMPLES)
     is_sound(annotated)
     assert annotated.facts["requests"] == annotated.facts["verdicts"] == QUESTIONS == len(server.asked)
@@ -105,15 +111,10 @@ def test_a_sound_endpoint(loaded: Loading, server: FaultyServer, told: list[str]
     assert server.most_at_once <= 3
     assert not told
     assert "authorization" not in server.asked[0].headers
-
-
-def test_nothing_is_asked_twice(loaded: Loading, server: FaultyServer) -> None:
-    first = loaded().annotate(EXAMPLES)
     again = loaded().annotate(EXAMPLES)
-    assert again.examples == first.examples
-    assert again.facts["cached"] == QUESTIONS
+    assert again.examples == annotated.examples
+    assert again.facts["cached"] == QUESTIONS == len(server.asked)
     assert again.facts["requests"] == 0
-    assert len(server.asked) == QUESTIONS
     loaded(cache=False).annotate(EXAMPLES)
     assert len(server.asked) == 2 * QUESTIONS
 
@@ -214,18 +215,6 @@ def test_an_answer_that_is_none_is_never_a_preference(
     server.answers = longer
     is_sound(loaded().annotate(EXAMPLES))
     assert len(server.asked) == 1  # the other order of that pair was paid for
-
-
-def test_too_many_answers_that_are_none_stop(loaded: Loading, server: FaultyServer) -> None:
-    failing = server.answers = Failing(9, NO_VERDICT["both labels"])
-    with pytest.raises(AnnotatorError, match="the answer names both labels") as caught:
-        loaded(asks=1).annotate(EXAMPLES)
-    assert "11 of 20 verdicts" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    server.answers = longer
-    server.asked.clear()
-    is_sound(loaded().annotate(EXAMPLES))
-    assert not {text_of(asked) for asked in server.asked} & set(failing.answered)
 
 
 def test_the_budget_of_a_run_that_goes_on(loaded: Loading, server: FaultyServer, tmp_path: Path) -> None:
@@ -332,3 +321,151 @@ def test_a_disk_that_fills_up_stops_at_once(
     assert str(caught.value) == "the disk is full"
     assert time.monotonic() - began < 100
     assert not [thread.name for thread in threading.enumerate() if "portal" in thread.name]
+
+
+@pytest.mark.parametrize(
+    ("reply", "share"), [(said("1"), 1.0), (said("2"), 0.0), (first_with(0.7), 0.7), (first_with(0.05), 0.05)]
+)
+def test_a_judge_that_goes_by_the_place_prefers_nothing(
+    reply: Answer, share: float, server: FaultyServer, loaded: Loading
+) -> None:
+    server.answers = [reply]
+    annotated = loaded().annotate(EXAMPLES)
+    assert all(isinstance(example, Discarded) for example in annotated.examples)
+    assert annotated.facts["ties"] == PAIRS
+    assert annotated.facts["first"] / annotated.facts["verdicts"] == pytest.approx(share)
+    assert annotated.facts["flipped"] == PAIRS
+
+
+def test_a_judge_that_goes_by_the_response_is_heard_through_its_liking_for_a_place(
+    server: FaultyServer, loaded: Loading
+) -> None:
+    """0.3 for the place on top of what it finds of the responses."""
+
+    def answer(asked: Asked) -> Answer:
+        return first_with(0.65 if shown(asked)[0].startswith("A longer") else 0.95)
+
+    server.answers = answer
+    annotated = loaded().annotate(EXAMPLES)
+    for example in annotated.examples:
+        assert isinstance(example, Example)
+        (comparison,) = example.comparisons
+        assert (comparison.better, comparison.probability) == (0, pytest.approx(0.65))
+    assert annotated.facts["first"] / annotated.facts["verdicts"] == pytest.approx(0.8)
+
+
+KEY = "canary-5f2a9c41d7"
+ECHO = {"error": {"message": f"Incorrect key provided: {KEY}, from Authorization: Bearer {KEY}"}}
+
+ANSWERS: dict[str, Answer] = {
+    "sound": first_with(0.7),
+    "401": Reply(401, ECHO),
+    "403": Reply(403, ECHO),
+    "400": Reply(400, ECHO),
+    "429": Reply(429, ECHO),
+    "500": Reply(500, ECHO),
+    "404": Reply(404, ECHO),
+    "HTML": Reply(200, f"<html>{KEY}</html>"),
+    "redirect": Reply(302, headers={"Location": f"http://other.example/?key={KEY}"}),
+    "error with 200": ECHO,
+    "answer": said(KEY),
+    "refusal": said(None, refusal=KEY),
+}
+
+
+def choice(url: str, **given: object) -> EndpointAnnotator:
+    return EndpointAnnotator(
+        base_url=url,
+        model="J",
+        key_variable="JUDGE_KEY",
+        concurrency=3,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("fault", ANSWERS)
+def test_the_key_is_nowhere(
+    fault: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, "httpcore2")  # at DEBUG it traces the headers that a server sends
+    said_aloud: list[str] = []
+    with FaultyServer([ANSWERS[fault]]) as server:
+        annotator = load_endpoint_annotator(choice(server.url, deadline=20.0))
+        try:
+            annotated = annotator.annotate(EXAMPLES)
+            said_aloud += [repr(annotated)]
+        except AnnotatorError as error:
+            said_aloud += [str(error), "".join(traceback.format_exception(error))]
+        assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
+    judge = annotator.judge
+    asker = judge.asker  # type: ignore[attr-defined]
+    parts = [annotator, judge, asker, *vars(judge).values(), *vars(annotator).values(), *vars(asker).values()]
+    parts += vars(asker.endpoint).values()
+    said_aloud += [repr(part) + str(part) for part in parts]
+    said_aloud += [repr(asker.budget.spent), caplog.text, *capsys.readouterr()]
+    said_aloud += [repr(vars(record)) for record in caplog.records]
+    assert not [text for text in said_aloud if KEY in text]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "judgements.sqlite" for path in files)
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_key_in_an_answer_that_is_kept(tmp_path: Path) -> None:
+    """An endpoint could repeat the key beside its answer."""
+    reply = first_with(0.7)
+    choices = reply["choices"][0]
+    choices["message"]["content"] = KEY
+    choices["logprobs"]["content"][0]["top_logprobs"].append({"token": KEY, "logprob": -9.0})
+    with FaultyServer([reply]) as server:
+        for _ in range(2):
+            annotated = load_endpoint_annotator(choice(server.url)).annotate(EXAMPLES[:2])
+            assert annotated.facts["first"] == pytest.approx(4 * 0.7)
+        assert len(server.asked) == 4
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_a_key_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine none may be needed; elsewhere it is said before anything is sampled."""
+    monkeypatch.delenv("JUDGE_KEY")
+    with pytest.raises(InputError) as caught:
+        load_endpoint_annotator(choice("https://judges.example/v1"))
+    assert str(caught.value) == (
+        "annotator.base_url https://judges.example/v1: the environment variable JUDGE_KEY is not set; export the "
+        "endpoint's key under that name (any text where it wants none), or give annotator.key_variable"
+    )
+    for url in (
+        "http://localhost:9/v1",
+        "http://127.0.0.1:9/v1",
+        "http://[::1]:9/v1",
+        "http://judge.localhost:9/v1",
+    ):
+        load_endpoint_annotator(choice(url))
+    with FaultyServer([Reply(401, {"error": "Who?"})]) as server:
+        with pytest.raises(AnnotatorError, match="environment variable JUDGE_KEY"):
+            load_endpoint_annotator(choice(server.url)).annotate(EXAMPLES)
+        assert "authorization" not in server.asked[0].headers
+
+
+def test_no_secret_can_be_in_the_address() -> None:
+    for url in (f"http://user:{KEY}@127.0.0.1:9/v1", f"http://127.0.0.1:9/v1?key={KEY}"):
+        with pytest.raises(ValueError) as caught:
+            choice(url)
+        assert KEY not in str(caught.value)
+
+
+def test_nothing_is_asked_before_there_is_something_to_judge() -> None:
+    with FaultyServer() as server:
+        annotator = load_endpoint_annotator(choice(server.url))
+        assert annotator.annotate([]).examples == ()
+        assert not server.asked
+
+
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="judgements cannot be kept there"):
+        load_endpoint_annotator(choice("http://127.0.0.1:9/v1"))
+    load_endpoint_annotator(choice("http://127.0.0.1:9/v1", cache=False))
