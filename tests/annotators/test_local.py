@@ -32,7 +32,7 @@ from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
 from trueup.models.causal import CausalModel
-from trueup.models.reward_load import load_reward
+from trueup.models.reward import load_reward
 from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 
 SHORT = "{{ instruction or 'Which?' }}\n{{ prompt }}\n1 {{ first }}\n2 {{ second }}\nAnswer="

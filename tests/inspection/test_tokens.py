@@ -211,7 +211,7 @@ def test_conversations_that_cannot_be_encoded(name: str, make: Make, tmp_path: P
 def test_a_template_that_loops_is_refused_before_anything_is_looked_at(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trueup.models.foreign_code.SECONDS", 0.5)
+    monkeypatch.setattr("trueup.models.tokenizer.SECONDS", 0.5)
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(InputError, match=r"the chat template was stopped after 0\.5 seconds"):
         make(chat_template=loop)

@@ -1,4 +1,7 @@
-"""A model is one module whose forward pass is all that reads its weights, as sharding and compilation need it."""
+"""A model is one module whose forward pass is all that reads its weights, as sharding and compilation need it.
+
+And what it gives beside log-probabilities: values by a head of its own, and entropies.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +12,19 @@ from support.tiny_models import VOCABULARY, token_group, toy_network
 from support.tiny_reward_models import save_reward
 from torch import nn
 
+from trueup.batch.index import Rollouts
+from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import build_stream
+from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel, StreamModel
 from trueup.models.load import quiet
-from trueup.models.reward import RewardModel
-from trueup.models.reward_load import load_reward
+from trueup.models.reward import RewardModel, load_reward
+from trueup.objectives.ppo import ppo
 
-STREAM = build_stream([token_group(4, [3, 2], 0), token_group(5, [1], 1)])
+GROUPS = [token_group(4, [3, 2], 0), token_group(5, [1], 1)]
+STREAM = build_stream(GROUPS)
 
 
 def hide_weights(model: nn.Module) -> None:
@@ -133,3 +140,142 @@ def test_the_head_is_the_librarys_own_to_the_library(tmp_path: Any) -> None:
 def test_a_model_without_a_forward_pass_says_so() -> None:
     with pytest.raises(NotImplementedError):
         StreamModel(toy_network()).outputs(STREAM)
+
+
+def valued(name: str = "llama") -> CausalModel:
+    model = CausalModel(toy_network(name))
+    model.add_value_head()
+    return model
+
+
+def test_values_start_at_0_and_draw_nothing() -> None:
+    model = CausalModel(toy_network())
+    before = torch.get_rng_state()
+    model.add_value_head()
+    assert torch.equal(torch.get_rng_state(), before)
+    value_S = model.outputs(STREAM, model.parts).value_S
+    assert value_S is not None and value_S.dtype == torch.float32
+    assert value_S.tolist() == [0] * 6
+
+
+def test_log_probabilities_are_as_without_it() -> None:
+    plain, model = CausalModel(toy_network()), valued()
+    assert plain.outputs(STREAM).value_S is None
+    assert torch.equal(model.outputs(STREAM, ("values",)).token_S, plain.outputs(STREAM).token_S)
+    assert model.log_probs(STREAM).value_S is None  # what a reference is asked for
+
+
+@pytest.mark.parametrize("layout", names())
+def test_a_value_is_read_where_its_token_is_predicted(layout: str) -> None:
+    """Before the token: the first of every response has that of the prompt's end, which the library computes alike."""
+    model = valued()
+    model.set_attention(layout)
+    assert model.value_head is not None
+    with torch.no_grad():
+        model.value_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        model.value_head.bias.fill_(0.5)
+        found = model.outputs(STREAM, ("values",)).value_S
+        expected = []
+        with model.plain() as network:
+            for group in GROUPS:
+                for row in group.responses:
+                    ids = torch.tensor([[*group.prompt, *row.ids]]).long()
+                    hidden = network.model(input_ids=ids).last_hidden_state[0]
+                    value_L = model.value_head(hidden)[:, 0]
+                    expected.append(value_L[len(group.prompt) - 1 : -1])
+    assert found is not None
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
+    assert found[0] == found[3]  # two responses to one prompt
+
+
+def test_it_is_trained_with_the_body_it_shares() -> None:
+    model = valued()
+    assert model.value_head is not None
+    trained = model.trainable().keys()
+    assert trained - dict(model.network.named_parameters()).keys() == {"value_head.weight", "value_head.bias"}
+    with torch.no_grad():
+        model.value_head.weight.fill_(0.1)
+    value_S = model.outputs(STREAM, model.parts).value_S
+    assert value_S is not None
+    ((value_S - 1) ** 2).sum().backward()
+    moved = {name for name, p in model.trainable().items() if p.grad is not None and p.grad.abs().max() > 0}
+    assert {"value_head.weight", "value_head.bias", "model.embed_tokens.weight"} <= moved
+    assert "lm_head.weight" not in moved
+
+
+def test_it_is_no_part_of_the_network() -> None:
+    """So that nothing exports it and no reference copies it."""
+    model = valued()
+    assert not [name for name in model.network.state_dict() if "value" in name]
+
+
+def test_it_stands_beside_an_adapter() -> None:
+    network = lora.add_lora(toy_network(), rank=2, alpha=4.0, dropout=0.0, targets="all-linear", base="toy")
+    model = CausalModel(network)
+    model.add_value_head()
+    trained = {name for name in model.trainable() if "lora" not in name}
+    assert trained == {"value_head.weight", "value_head.bias"}
+    value_S = model.outputs(STREAM, model.parts).value_S
+    assert value_S is not None and value_S.shape == (6,)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt", "gemma2"])
+def test_its_width_is_that_of_the_hidden_states(name: str) -> None:
+    value_S = valued(name).outputs(STREAM, ("values",)).value_S
+    assert value_S is not None and value_S.shape == (6,)
+
+
+def test_products_in_bfloat16_leave_it_in_float32() -> None:
+    model = CausalModel(toy_network(), autocast=torch.bfloat16)
+    model.add_value_head()
+    value_S = model.outputs(STREAM, model.parts).value_S
+    assert value_S is not None and value_S.dtype == torch.float32
+
+
+def test_a_model_without_a_plain_head_is_refused_in_one_line() -> None:
+    network = toy_network()
+    network.lm_head = torch.nn.Sequential(network.lm_head)
+    with pytest.raises(
+        InputError, match=r"a value head cannot be put on this LlamaForCausalLM: .* such as rloo"
+    ):
+        CausalModel(network).add_value_head()
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "cohere"])
+@pytest.mark.parametrize("attention", names())
+def test_entropies_are_those_of_the_model_and_so_is_their_gradient(attention: str, name: str) -> None:
+    """A PPO loss with values and an entropy bonus, against a plain computation from the library's own logits."""
+    found: list[dict[str, torch.Tensor]] = []
+    index = Rollouts(*(torch.linspace(start, start + 1, 6) for start in (-3.0, -0.5, 0.2, 0.1)))
+    for plain in (False, True):
+        model = valued(name)
+        model.set_attention(attention)
+        assert model.value_head is not None
+        nn.init.constant_(model.value_head.weight, 0.1)
+        given = plainly(model) if plain else model.outputs(STREAM, ("values", "entropy"))
+        loss = ppo(given, None, index, entropy_coef=0.7)
+        assert loss.metrics["policy/entropy"].shape == (6,)
+        loss.per_example.sum().backward()
+        values = dict(model.named_parameters())
+        found.append({key: value.grad for key, value in values.items() if value.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for key, gradient in found[0].items():
+        assert (gradient - found[1][key]).norm() <= 1e-4 * (1 + found[1][key].norm()), key
+
+
+def plainly(model: CausalModel) -> LogProbs:
+    """The same by all logits of each response in a row of its own."""
+    assert model.value_head is not None
+    tokens, values, entropies = [], [], []
+    with model.plain() as network:
+        for group in GROUPS:
+            for row in group.responses:
+                ids = torch.tensor([[*group.prompt, *row.ids]]).long()
+                output = network(input_ids=ids, output_hidden_states=True)
+                log_p = output.logits[0, len(group.prompt) - 1 : -1].float().log_softmax(-1)
+                tokens.append(log_p.gather(-1, torch.from_numpy(row.ids).long()[:, None])[:, 0])
+                entropies.append(-(log_p.exp() * log_p).sum(-1))
+                values.append(model.value_head(output.hidden_states[-1][0, len(group.prompt) - 1 : -1])[:, 0])
+    return LogProbs(
+        torch.cat(tokens), STREAM.length_N, STREAM.prompt_N, torch.cat(values), torch.cat(entropies)
+    )

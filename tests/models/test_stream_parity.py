@@ -1,9 +1,14 @@
 """The stream computes what the model library computes: values and gradients, for every architecture.
 
+A response sees its prompt and itself, and the loss of a batch depends neither on its order nor on how it is cut.
+
 Tolerances: 1e-5 of a log-probability (of at least 1) and 1e-5 of a gradient's norm, in float32. Both sides
 round about 1e-7 at each of some hundred additions; what is measured lies between 2e-7 and 4e-6.
 """
 
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +24,19 @@ from support.tiny_models import (
     token_group,
     toy_network,
 )
+from torch import Tensor
 
-from trueup.batch.stream import build_stream
+from trueup.batch.index import Demonstrations, Pairs, Rankings
+from trueup.batch.logprobs import LogProbs
+from trueup.batch.stream import Stream, build_stream, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.feedback.records import DemonstrationRelation, PairRelation, RankRelation
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel
+from trueup.objectives.dpo import dpo
+from trueup.objectives.loss import Loss
+from trueup.objectives.rrhf import rrhf
+from trueup.objectives.sft import sft
 
 
 def partly_scored(group: TokenGroup[Any]) -> TokenGroup[Any]:
@@ -114,3 +127,164 @@ def test_heads_that_share_keys(heads: int, key_heads: int, width: int, layout: s
     """Every size different, so that no two axes can be taken for each other."""
     changes = {"num_attention_heads": heads, "num_key_value_heads": key_heads, "head_dim": width}
     assert_equal_to_naive(toy_network("qwen3", **changes), layout, STREAMS["several groups"])
+
+
+GROUPS = [token_group(12, [6, 9, 5], 1), token_group(30, [7, 7], 2)]
+ROWS = 5
+
+
+def rows_of(log_probs: LogProbs) -> list[Tensor]:
+    return list(log_probs.token_S.split(log_probs.length_N.tolist()))
+
+
+def with_other_response(number: int) -> list[TokenGroup[Any]]:
+    """The groups with other tokens in one of their five responses."""
+    groups, row = [], 0
+    for group in GROUPS:
+        responses = []
+        for response in group.responses:
+            other = (response.ids - 3 + 7) % 61 + 3
+            responses.append(other.tolist() if row == number else response.ids.tolist())
+            row += 1
+        groups.append(token_group(group.prompt.tolist(), responses))
+    return groups
+
+
+@pytest.mark.parametrize("layout", ["grouped", "dense"])
+@pytest.mark.parametrize("name", SHARABLE)
+def test_other_tokens_in_one_response_leave_every_other_bit_as_it_was(name: str, layout: str) -> None:
+    model = CausalModel(toy_network(name), attention=layout)
+    with torch.no_grad():
+        before = rows_of(model.log_probs(build_stream(GROUPS)))
+        for number in range(ROWS):
+            after = rows_of(model.log_probs(build_stream(with_other_response(number))))
+            for row in range(ROWS):
+                # Bit-equal: the same shapes, so the same additions in the same order.
+                assert torch.equal(before[row], after[row]) == (row != number)
+
+
+@pytest.mark.parametrize("name", SHARABLE)
+def test_a_response_has_no_gradient_in_the_tokens_of_others(name: str) -> None:
+    network = toy_network(name)
+    stream = build_stream(GROUPS)
+    embedded: list[Tensor] = []
+
+    def keep(module: object, inputs: object, output: Tensor) -> None:
+        output.retain_grad()
+        embedded.append(output)
+
+    network.get_input_embeddings().register_forward_hook(keep)
+    rows = rows_of(CausalModel(network).log_probs(stream))
+    (embedded_1TH,) = embedded
+    row = 0
+    for span in stream.spans:
+        for response in span.responses:
+            (grad_1TH,) = torch.autograd.grad(rows[row].sum(), embedded_1TH, retain_graph=True)
+            felt_T = grad_1TH[0].abs().amax(-1)
+            others_T = torch.ones_like(felt_T, dtype=torch.bool)
+            for start, stop in (span.prompt, response):
+                others_T[start:stop] = False
+            assert (felt_T[others_T] == 0).all()
+            # What it is predicted from: the prompt's end, and all of its own tokens but the last.
+            assert (felt_T[[span.prompt[1] - 1, *range(response[0], response[1] - 1)]] > 0).all()
+            row += 1
+    assert row == ROWS
+
+
+def stock_log_probs(network: Any, stream: Stream) -> list[Tensor]:
+    """What the library makes of the stream's tokens and positions when it is given no mask."""
+    network.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        output = network(
+            input_ids=stream.token_T[None], position_ids=stream.position_T[None], use_cache=False
+        )
+    logits_SV = output.logits[0, stream.source_S]
+    token_S = logits_SV.log_softmax(-1).gather(-1, stream.target_S[:, None])[:, 0]
+    return list(token_S.split(stream.length_N.tolist()))
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox"])
+def test_the_library_would_take_the_positions_for_packed_sequences(name: str) -> None:
+    """The trap: without a mask it cuts the stream wherever positions do not go on by one.
+
+    The first response of every group is right, so that a test with one response would not notice; every
+    other is computed without its prompt.
+    """
+    network, groups = toy_network(name), [token_group(12, [6, 9], 1)]
+    stream = build_stream(groups)
+    with torch.no_grad():
+        right = naive_log_probs(network, groups).split([6, 9])
+        ours = rows_of(CausalModel(network).log_probs(stream))
+    stock = stock_log_probs(network, stream)
+    assert torch.allclose(stock[0], right[0], atol=1e-4)
+    assert (stock[1] - right[1]).abs().max() > 0.1
+    for row in range(2):
+        assert torch.allclose(ours[row], right[row], atol=1e-4)
+
+
+SHAPES = [(5, [3, 7]), (60, [20, 4, 9]), (1, [12, 12]), (33, [40, 2]), (8, [8, 8, 8]), (20, [1, 30])]
+
+
+@dataclass(frozen=True)
+class Task:
+    relation: Callable[[int], Any]
+    """From the number of responses."""
+    collate: Callable[..., Any]
+    objective: Callable[[LogProbs, Any, Any], Loss]
+    reference: bool = False
+
+
+TASKS = {
+    "sft": Task(lambda size: DemonstrationRelation(), Demonstrations.collate, sft),
+    "dpo": Task(
+        lambda size: PairRelation(tuple((at, at - 1, 1.0) for at in range(1, size))),
+        Pairs.collate, dpo, reference=True,
+    ),
+    "rrhf": Task(lambda size: RankRelation(tuple(map(float, range(size)))), Rankings.collate, rrhf),
+}  # fmt: skip
+
+
+def step(
+    task: Task, micro_batches: list[list[TokenGroup[Any]]], layout: str
+) -> tuple[float, dict[str, Tensor]]:
+    """Mean loss of a batch and its gradient, summed over micro-batches."""
+    network, reference = toy_network("llama"), CausalModel(toy_network("llama", seed=1), attention=layout)
+    model = CausalModel(network, attention=layout)
+    total = weight = 0.0
+    grads: dict[str, Tensor] = {}
+    for groups in micro_batches:
+        batch = collate_batch(groups, task.collate)
+        with torch.no_grad():
+            given = reference.log_probs(batch.stream) if task.reference else None
+        loss = task.objective(model.log_probs(batch.stream), given, batch.index)
+        total += loss.per_example.double().sum().item()
+        weight += loss.weight.double().sum().item()
+        for name, grad in gradients(network, loss.per_example.sum()).items():
+            grads[name] = grads.get(name, torch.zeros_like(grad)) + grad
+    return total / weight, {name: grad / weight for name, grad in grads.items()}
+
+
+@pytest.mark.parametrize("layout", ["grouped", "padded"])
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_order_budget_and_accumulation_do_not_matter(task: Task, layout: str) -> None:
+    groups = [
+        token_group(prompt, responses, seed, task.relation(len(responses)))
+        for seed, (prompt, responses) in enumerate(SHAPES)
+    ]
+    loss, grads = step(task, [groups], layout)
+    norm = torch.stack([grad.norm() for grad in grads.values()]).norm()
+    shuffled = random.Random(0).sample(groups, len(groups))
+    ways = {
+        "reversed": [groups[::-1]],
+        "shuffled": [shuffled],
+        "split": [groups[:1], groups[1:4], groups[4:]],
+        "one by one": [[group] for group in shuffled],
+        **{f"budget {budget}": list(cut(shuffled, budget)) for budget in (1, 60, 150, 10**6)},
+    }
+    assert len(ways["budget 60"]) > 2
+    for way, micro_batches in ways.items():
+        again, regrads = step(task, micro_batches, layout)
+        # float32 sums in another order: 1e-7 each, measured up to 1e-6.
+        assert again == pytest.approx(loss, rel=1e-5), way
+        for name, grad in grads.items():
+            assert (regrads[name] - grad).norm() <= 1e-5 * max(grad.norm(), 0.01 * norm), (way, name)

@@ -8,8 +8,8 @@ import torch
 from references.policies import WEIGHTS, Training, disturb, make_policy, make_source, token_log_probs
 
 from trueup.errors import InputError
-from trueup.models import identity, lora
-from trueup.models.identity import model_identity, moved_identity
+from trueup.models import causal, lora
+from trueup.models.causal import model_identity, moved_identity
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, NoReference, TrustRegion
 from trueup.references.reference import State
@@ -85,7 +85,7 @@ def test_weights_are_hashed_when_a_reference_is_born_and_not_when_it_moves(
     started = training.reference.identity
     if choice is HARD and weights == "full":
         assert started == model_identity(make_policy().network)
-    monkeypatch.setattr(identity, "identity_of", None)
+    monkeypatch.setattr(causal, "identity_of", None)
     names = [training.reference.identity for _ in range(6) if training.advance() is not None]
     saved = training.reference.state()
     assert saved.facts["identity"] == names[-1]

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from support.tiny_models import CHARACTERS, CHATML, CONFIGS, SPECIAL, char_tokenizer
-from trueup.models.reward_load import load_reward
+from trueup.models.reward import load_reward
 
 TOKENS = len(SPECIAL) + len(CHARACTERS) + 1
 

@@ -19,8 +19,7 @@ from support.small_runs import break_off, command, options, run_here, settings, 
 
 import trueup
 from trueup.errors import CheckpointError, InputError
-from trueup.models.causal import CausalModel
-from trueup.models.identity import model_identity
+from trueup.models.causal import CausalModel, model_identity
 from trueup.models.load import load
 from trueup.references.model_copy import ModelCopy
 from trueup.settings.run_settings import RunSettings

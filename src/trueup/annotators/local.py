@@ -31,8 +31,7 @@ from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load, quiet
 from trueup.models.prepare import pick_autocast, pick_device
-from trueup.models.reward import RewardModel
-from trueup.models.reward_load import load_reward
+from trueup.models.reward import RewardModel, load_reward
 from trueup.models.selfcheck import check_attention
 from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 

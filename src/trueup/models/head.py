@@ -7,7 +7,7 @@ hidden states is linear in the incoming one, so its direction is computed at onc
 Shape suffixes: S scored tokens, H hidden width, V vocabulary, C tokens of a chunk.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,34 @@ class Head:
     bias_V: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+
+    def to(self, dtype: torch.dtype) -> "Head":
+        return replace(
+            self,
+            weight_VH=self.weight_VH.to(dtype),
+            bias_V=None if self.bias_V is None else self.bias_V.to(dtype),
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits = torch.nn.functional.linear(hidden, self.weight_VH, self.bias_V)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def slope(self, logits: Tensor, target: Tensor, normaliser: Tensor) -> Tensor:
+        """[C, V] derivative of the target's log-probability with respect to h W^T + b; overwrites `logits`."""
+        inner = None if self.softcap is None else self.scale * (1 - (logits / self.softcap) ** 2)
+        slope = logits.sub_(normaliser[:, None]).exp_().neg_()
+        slope.scatter_add_(-1, target[:, None], torch.ones_like(slope[:, :1]))
+        return slope.mul_(self.scale if inner is None else inner)
+
+    def slope_of_entropy(self, logits: Tensor, normaliser: Tensor, entropy: Tensor) -> Tensor:
+        """[C, V] derivative of the entropy, -p (log p + entropy), with respect to h W^T + b."""
+        log_p = logits - normaliser[:, None]
+        slope = log_p.exp().neg_().mul_(log_p.add_(entropy[:, None]))
+        if self.softcap is None:
+            return slope.mul_(self.scale)
+        return slope.mul_(self.scale * (1 - (logits / self.softcap) ** 2))
 
 
 class UnsupportedHead(Exception):
@@ -146,7 +174,7 @@ class _TokenOutputs(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         frozen_head = needs_hidden and not needs_weight and not needs_bias
         with torch.autocast(hidden.device.type, enabled=False):
-            head = _Projection(weight.to(dtype), None if bias is None else bias.to(dtype), scale, softcap)
+            head = Head(weight, bias, scale, softcap).to(dtype)
             hidden_ = hidden.to(dtype)
             high = torch.promote_types(dtype, torch.float32)
             log_prob = torch.empty(len(target), dtype=high, device=hidden.device)
@@ -162,10 +190,10 @@ class _TokenOutputs(torch.autograd.Function):
                     entropy[chunk] = _entropy(logits, normaliser[chunk])
                     if direction_of_entropy is not None:
                         slope = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])
-                        torch.mm(slope.to(dtype), head.weight, out=direction_of_entropy[chunk])
+                        torch.mm(slope.to(dtype), head.weight_VH, out=direction_of_entropy[chunk])
                 if direction is not None:
                     slope = head.slope(logits, target[chunk], normaliser[chunk])
-                    torch.mm(slope.to(dtype), head.weight, out=direction[chunk])
+                    torch.mm(slope.to(dtype), head.weight_VH, out=direction[chunk])
         ctx.settings = (scale, softcap, dtype, budget, frozen_head, hidden.dtype)
         if direction is not None:
             ctx.save_for_backward(direction, direction_of_entropy)
@@ -188,7 +216,7 @@ class _TokenOutputs(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         high = normaliser.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            head = _Projection(weight.to(dtype), None if bias is None else bias.to(dtype), scale, softcap)
+            head = Head(weight, bias, scale, softcap).to(dtype)
             hidden_ = hidden.to(dtype)
             grad_hidden = torch.empty_like(hidden_) if needs_hidden else None
             grad_weight = torch.zeros_like(weight, dtype=high) if needs_weight else None
@@ -203,7 +231,7 @@ class _TokenOutputs(torch.autograd.Function):
                 if more is not None:
                     slope.add_(more)
                 if grad_hidden is not None:
-                    torch.mm(slope.to(dtype), head.weight, out=grad_hidden[chunk])
+                    torch.mm(slope.to(dtype), head.weight_VH, out=grad_hidden[chunk])
                 if grad_weight is not None:
                     # Rounding every chunk's product to bfloat16 would bias the weight's gradient.
                     grad_weight.addmm_(slope.T, hidden_[chunk].to(high))
@@ -215,35 +243,6 @@ class _TokenOutputs(torch.autograd.Function):
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
             *unused,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Projection:
-    weight: Tensor
-    bias: Tensor | None
-    scale: float
-    softcap: float | None
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
-        if self.scale != 1.0:
-            logits = logits * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
-
-    def slope(self, logits: Tensor, target: Tensor, normaliser: Tensor) -> Tensor:
-        """[C, V] derivative of the target's log-probability with respect to h W^T + b; overwrites `logits`."""
-        inner = None if self.softcap is None else self.scale * (1 - (logits / self.softcap) ** 2)
-        slope = logits.sub_(normaliser[:, None]).exp_().neg_()
-        slope.scatter_add_(-1, target[:, None], torch.ones_like(slope[:, :1]))
-        return slope.mul_(self.scale if inner is None else inner)
-
-    def slope_of_entropy(self, logits: Tensor, normaliser: Tensor, entropy: Tensor) -> Tensor:
-        """[C, V] derivative of the entropy, -p (log p + entropy), with respect to h W^T + b."""
-        log_p = logits - normaliser[:, None]
-        slope = log_p.exp().neg_().mul_(log_p.add_(entropy[:, None]))
-        if self.softcap is None:
-            return slope.mul_(self.scale)
-        return slope.mul_(self.scale * (1 - (logits / self.softcap) ** 2))
 
 
 def _entropy(logits: Tensor, normaliser: Tensor) -> Tensor:

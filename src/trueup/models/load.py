@@ -3,8 +3,6 @@
 A weight that the files lack would be filled with random numbers by the library; here it is refused.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,9 @@ import torch
 from torch import nn
 
 from trueup.errors import InputError
-from trueup.feedback.condition import Condition, read_condition
+from trueup.feedback.condition import Condition
 from trueup.model_folder import base_folder, is_adapter, scores_text
-from trueup.models.foreign_code import check_folder
-from trueup.models.tokenizer import find_end_ids, read_tokenizer
+from trueup.models.tokenizer import check_folder, load_tokenizer
 from trueup.models.tokenizer import quiet as quiet
 from trueup.words import listed, one_line
 
@@ -59,15 +56,25 @@ def load(
         InputError: files are missing or incomplete, weights are missing or have no place in the model, the
             vocabulary does not fit the tokenizer, or there is no end of sequence.
     """
+    from transformers import AutoModelForCausalLM
+
     base = base_folder(path)
     check_folder(path, base, chat_template)
-    network = _network(base, dtype, trust_remote_code)
-    tokenizer = read_tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
-    ends = find_end_ids(getattr(network, "generation_config", None), tokenizer, eos_token, path)
-    check_vocabulary(path, network, tokenizer)
+    if scores_text(base):
+        raise InputError(
+            f"{base}: a model for classification, such as a reward model, not a causal language model. Give the model "
+            "whose responses are to become better"
+        )
+    what = "a causal language model that can be loaded"
+    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code)
+    refuse_incomplete(base, network, report)
+    read = load_tokenizer(
+        path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
+    )
+    check_vocabulary(path, network, read.tokenizer)
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
-    return Loaded(network.to(device), tokenizer, ends, adapted, base, read_condition(Path(path)))
+    return Loaded(network.to(device), read.tokenizer, read.end_ids, adapted, base, read.condition)
 
 
 def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
@@ -84,31 +91,49 @@ def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
         )
 
 
-def _network(path: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
-    from transformers import AutoModelForCausalLM
+def read_network(
+    AutoModel: Any, path: str, what: str, dtype: torch.dtype, trust_remote_code: bool, **options: Any
+) -> tuple[Any, Any]:
+    """What the model library reads of a folder, and its report of the weights.
 
-    if scores_text(path):
-        raise InputError(
-            f"{path}: a model for classification, such as a reward model, not a causal language model. Give the model "
-            "whose responses are to become better"
-        )
+    Args:
+        AutoModel: the library's class that reads it.
+        what: what it is to be, for messages.
+        options: further ones of the library's.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     with quiet():
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            network, report = AutoModel.from_pretrained(
                 path,
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
+                **options,
             )
         except Exception as error:  # the library raises many kinds for a folder it cannot read
             reason = one_line(error)
-            raise InputError(f"{path}: not a causal language model that can be loaded: {reason}") from error
-    network, report = loaded
-    refuse_missing(path, sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ()))))
+            raise InputError(f"{path}: not {what}: {reason}") from error
+    return network, report
+
+
+def refuse_incomplete(path: str, network: Any, report: Any, new: str | None = None) -> None:
+    """Refuse weights that are not those of the model.
+
+    Args:
+        report: of `read_network`.
+        new: a parameter that they may lack.
+
+    Raises:
+        InputError: they lack some, or hold some that have no place.
+    """
+    missing = sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
+    refuse_missing(path, [name for name in missing if name != new])
     refuse_unused(path, network, sorted(report["unexpected_keys"]))
-    return network
 
 
 def refuse_missing(path: str, missing: list[str]) -> None:

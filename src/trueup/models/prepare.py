@@ -1,7 +1,6 @@
 """A policy ready to train: loaded, adapted, in the right precision and on the right device."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.models.foreign_code import check_targets
 from trueup.models.load import Loaded, load, quiet
-from trueup.models.reward import HEAD, RewardModel
-from trueup.models.reward_load import load_reward
+from trueup.models.reward import HEAD, RewardModel, load_reward
+from trueup.models.tokenizer import check_targets
 
 SMALL = 4e9
 """Weights times tokens of a step below which a second CPU thread costs more than it gives."""
@@ -74,86 +72,67 @@ def load_policy(
     Raises:
         InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
     """
-    autocast = pick_autocast(precision, device)
-    _check_targets(path, adapter)
-    loaded = load(path, device=device, dtype=_held_in(adapter, autocast, device), **options)
-    network = _adapted(loaded, path, adapter, device)
-    _ready(network, adapter, gradient_checkpointing)
+    network, loaded, autocast = _trainable(
+        load, path, device=device, precision=precision, adapter=adapter,
+        gradient_checkpointing=gradient_checkpointing, **options,
+    )  # fmt: skip
     return CausalModel(network, autocast=autocast), loaded
 
 
-def load_reward_policy(
+def load_reward_policy(path: str, *, seed: int, **options: Any) -> tuple[RewardModel, Loaded]:
+    """Load a reward model to be trained, or a causal language model to make one of; see `load_policy`.
+
+    Args:
+        seed: what the head of a causal language model is drawn from.
+        options: of `load_policy`, and of `trueup.models.reward.load_reward`.
+
+    Raises:
+        InputError: as `load_reward` and `add_lora`; or an adapter is asked for on top of one.
+    """
+    network, loaded, autocast = _trainable(load_reward, path, head=HEAD, seed=seed, **options)
+    return RewardModel(network, autocast=autocast), loaded
+
+
+def _trainable(
+    read: Callable[..., Loaded],
     path: str,
     *,
     device: torch.device,
     precision: str,
     adapter: AdapterSettings | None,
-    seed: int,
     gradient_checkpointing: bool = False,
+    head: str | None = None,
     **options: Any,
-) -> tuple[RewardModel, Loaded]:
-    """Load a reward model to be trained, or a causal language model to make one of; see `load_policy`.
-
-    Args:
-        seed: what the head of a causal language model is drawn from.
-        options: of `trueup.models.reward_load.load_reward`.
-
-    Raises:
-        InputError: as `load_reward` and `add_lora`; or an adapter is asked for on top of one.
-    """
-    autocast = pick_autocast(precision, device)
-    held_in = _held_in(adapter, autocast, device)
-    _check_targets(path, adapter)
-    loaded = load_reward(path, device=device, dtype=held_in, seed=seed, **options)
-    network = _adapted(loaded, path, adapter, device, head=HEAD)
-    _ready(network, adapter, gradient_checkpointing)
-    return RewardModel(network, autocast=autocast), loaded
-
-
-def _check_targets(path: str, adapter: AdapterSettings | None) -> None:
-    if adapter is not None:
-        check_targets(adapter.targets, path)
-
-
-def _held_in(
-    adapter: AdapterSettings | None, autocast: torch.dtype | None, device: torch.device
-) -> torch.dtype:
-    """What weights are held in: those that a fresh adapter leaves alone may be in the precision of the products."""
-    return (
-        autocast if adapter is not None and autocast is not None and device.type == "cuda" else torch.float32
-    )
-
-
-def _adapted(
-    loaded: Loaded, path: str, adapter: AdapterSettings | None, device: torch.device, head: str | None = None
-) -> Any:
-    """The network with the fresh adapter asked for, or as it is.
+) -> tuple[Any, Loaded, torch.dtype | None]:
+    """The network with the fresh adapter asked for, or as it is; and what its products are computed in.
 
     Args:
         head: what is trained whole beside the adapter.
     """
+    autocast = pick_autocast(precision, device)
+    if adapter is not None:
+        check_targets(adapter.targets, path)
+    # Weights that a fresh adapter leaves alone may be held in the precision of the products.
+    half = adapter is not None and autocast is not None and device.type == "cuda"
+    loaded = read(path, device=device, dtype=autocast if half else torch.float32, **options)
+    network: Any = loaded.network
     if loaded.starts_from_adapter:
-        lora.refuse_special(loaded.network, path, head=head)
+        lora.refuse_special(network, path, head=head)
         if adapter is not None:
             raise InputError(
                 f"{path} is an adapter, and training goes on with it; a second one cannot be put on top. Leave lora "
                 f"out, or give the base model, {loaded.base_path}"
             )
-    if adapter is None:
-        return loaded.network
-    network = lora.add_lora(
-        loaded.network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
-        base=str(Path(loaded.base_path).resolve()), head=head,
-    )  # fmt: skip
-    return network.to(device)
-
-
-def _ready(network: Any, adapter: AdapterSettings | None, gradient_checkpointing: bool) -> None:
+    if adapter is not None:
+        network = lora.add_lora(
+            network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
+            base=str(Path(loaded.base_path).resolve()), head=head,
+        ).to(device)  # fmt: skip
     if gradient_checkpointing:
         with quiet():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     disable_dropout(network, keep_adapters=adapter is not None)
-    network.train()
+    return network.train(), loaded, autocast
 
 
 def disable_dropout(network: nn.Module, *, keep_adapters: bool) -> None:

@@ -1,18 +1,24 @@
-"""A model's tokenizer and what ends a response, read from its folder; weights are not needed."""
+"""What is read of a model's folder before its weights: the tokenizer, and what ends a response.
 
-from __future__ import annotations
+What comes with a model and may never end is tried once in a process of its own, before a model is loaded: a chat
+template is a program of the model's author and may loop; a regular expression may take for ever on a name. Imports
+nothing that takes long, for that process.
+"""
 
+import json
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
-from trueup.model_folder import base_folder, context_length
-from trueup.models.foreign_code import TOKENIZERS, check_chat_template
+from trueup.model_folder import ADAPTER, base_folder, context_length
+from trueup.trial import try_in_child
 from trueup.words import one_line
 
 
@@ -38,20 +44,21 @@ def load_tokenizer(
     eos_token: str | None = None,
     chat_template: str | None = None,
 ) -> LoadedTokenizer:
-    """Read the tokenizer of a model or an adapter, exactly as `trueup.models.load.load` does, without the weights.
+    """Read the tokenizer of a model or an adapter, and what stands beside it; weights need not be there.
 
     Args:
-        path: folder in Hugging Face format, or of a PEFT adapter; weights need not be there.
+        path: folder in Hugging Face format, or of a PEFT adapter.
         eos_token: end of sequence for a tokenizer that has none.
         chat_template: file with a chat template for a tokenizer that has none.
 
     Raises:
-        InputError: there is no configuration or no tokenizer, or there is no end of sequence.
+        InputError: there is no configuration or no tokenizer, the file of the template cannot be read or the template
+            never ends, or there is no end of sequence, or `eos_token` is not one token.
     """
     base = base_folder(path)
-    config = _config(base, trust_remote_code)
-    tokenizer = read_tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
-    ends = find_end_ids(_generation(base, config), tokenizer, eos_token, path)
+    config = _model_config(base, trust_remote_code)
+    tokenizer = _tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    ends = _end_ids(_generation(base, config), tokenizer, eos_token, path)
     text = config.get_text_config()
     return LoadedTokenizer(
         tokenizer=tokenizer,
@@ -62,12 +69,8 @@ def load_tokenizer(
     )
 
 
-def read_tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: str | None) -> Any:
-    """The tokenizer in the folder given, or else in that of the base model, with another template where asked.
-
-    Raises:
-        InputError: neither can be loaded, the file of the template cannot be read, or the template never ends.
-    """
+def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: str | None) -> Any:
+    """The tokenizer in the folder given, or else in that of the base model, with another template where asked."""
     from transformers import AutoTokenizer
 
     own = any((Path(path) / name).is_file() for name in TOKENIZERS)
@@ -93,15 +96,11 @@ def read_tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_templa
     return tokenizer
 
 
-def find_end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: str) -> tuple[int, ...]:
+def _end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: str) -> tuple[int, ...]:
     """The tokens that end a response: the tokenizer's end of sequence, and those the model stops at.
 
     Args:
-        generation: the model's generation configuration, or None.
         eos_token: becomes the tokenizer's end of sequence.
-
-    Raises:
-        InputError: there is none, or `eos_token` is not one token.
     """
     if eos_token is not None:
         number = tokenizer.convert_tokens_to_ids(eos_token)
@@ -118,7 +117,7 @@ def find_end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: s
     return tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, named)]))
 
 
-def _config(base: str, trust_remote_code: bool) -> Any:
+def _model_config(base: str, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
     with quiet():
@@ -126,7 +125,7 @@ def _config(base: str, trust_remote_code: bool) -> Any:
             return AutoConfig.from_pretrained(
                 base, local_files_only=True, trust_remote_code=trust_remote_code
             )
-        except Exception as error:  # as above
+        except Exception as error:  # as for a tokenizer
             reason = one_line(error)
             raise InputError(f"{base}: no model's configuration that can be loaded: {reason}") from error
 
@@ -158,3 +157,181 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+SECONDS = 30.0
+"""How long either may take, the start of the process included."""
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
+"""Files by which a folder has a tokenizer of its own."""
+CONVERSATION = (
+    {"role": "user", "content": "What is the capital of France? Answer in one word."},
+    {"role": "assistant", "content": "Paris."},
+    {"role": "user", "content": "And of Italy?"},
+)
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Look a word up.",
+        "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
+    },
+}
+
+
+def check_folder(path: str, base: str, chat_template: str | None) -> None:
+    """Refuse a model whose template or patterns never end. What else is wrong with it, whoever loads it says.
+
+    Args:
+        path: folder of a model or an adapter.
+        base: folder of the full model.
+        chat_template: file with another template.
+
+    Raises:
+        InputError: one was still at work after `SECONDS`.
+    """
+    for template in _templates(path, base, chat_template):
+        check_chat_template(template)
+    check_patterns(Path(path) / ADAPTER, base)
+
+
+def _templates(path: str, base: str, chat_template: str | None) -> list[str]:
+    """The templates that conversations may be rendered with, as far as they can be read."""
+    folder = Path(path if any((Path(path) / name).is_file() for name in TOKENIZERS) else base)
+    try:
+        if chat_template is not None:
+            return [Path(chat_template).read_text(encoding="utf-8")]
+        if (alone := folder / "chat_template.jinja").is_file():
+            return [alone.read_text(encoding="utf-8")]
+    except (OSError, UnicodeError):
+        return []
+    given = _config(folder / "tokenizer_config.json").get("chat_template")
+    several = given if isinstance(given, list) else [given]
+    texts = [one.get("template") if isinstance(one, dict) else one for one in several]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _config(file: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where it cannot be read."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+@lru_cache
+def check_chat_template(template: str) -> None:
+    """Refuse a chat template that does not come to an end. Whether it renders anything of use, rendering says.
+
+    Raises:
+        InputError: it was still at work after `SECONDS`.
+    """
+    try:
+        try_in_child(f"{__name__}:render", template, seconds=SECONDS)
+    except TimeoutError as error:
+        raise InputError(
+            f"the chat template was stopped after {SECONDS:g} seconds, still at work on a conversation of "
+            f"{', '.join(turn['role'] for turn in CONVERSATION)}: it seems to loop for ever. Mend it, or give another "
+            "template with --chat-template FILE"
+        ) from error
+    except RuntimeError:
+        pass  # it cannot be tried here; what is wrong with it, rendering says
+
+
+def check_patterns(adapter: Path, base: str) -> None:
+    """Refuse an adapter whose regular expressions do not come to an end on the names of its base model's modules.
+
+    Args:
+        adapter: its configuration.
+        base: folder of the base model.
+
+    Raises:
+        InputError: one was still at work after `SECONDS`.
+    """
+    config = _config(adapter)
+    patterns = [config.get(name) for name in ("target_modules", "exclude_modules")]
+    for name in ("rank_pattern", "alpha_pattern"):
+        keys = config.get(name)
+        patterns += [f".*\\.({key})$" for key in keys] if isinstance(keys, dict) else []
+    _check(tuple(one for one in patterns if isinstance(one, str) and one != "all-linear"), base, str(adapter))
+
+
+def check_targets(targets: str | Sequence[str], base: str) -> None:
+    """The same for `lora.targets`, which may be an expression."""
+    if isinstance(targets, str) and targets != "all-linear":
+        _check((targets,), base, f"lora.targets {targets!r}")
+
+
+def _check(patterns: tuple[str, ...], base: str, where: str) -> None:
+    if not patterns:
+        return
+    try:
+        try_in_child(f"{__name__}:match", patterns, sorted(_modules(base)), seconds=SECONDS)
+    except TimeoutError as error:
+        raise InputError(
+            f"{where}: a regular expression was stopped after {SECONDS:g} seconds, still at work on the modules of "
+            f"{base}: it is one of {', '.join(patterns)}. Write it without nested repetitions, or list the "
+            "modules by name"
+        ) from error
+    except RuntimeError:
+        pass  # as above
+
+
+def _modules(base: str) -> set[str]:
+    """Names of the modules that hold a model's weights, and of those that they lie in."""
+    from safetensors import SafetensorError, safe_open
+
+    names: set[str] = set()
+    for file in Path(base).glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="np") as weights:
+                for key in weights.keys():  # noqa: SIM118  # no mapping
+                    parts = key.split(".")[:-1]
+                    names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        except (OSError, SafetensorError):
+            continue  # as above
+    return names
+
+
+def render(template: str) -> None:
+    """Render a made-up conversation as transformers would, with and without a tool; what goes wrong is left unsaid."""
+    import jinja2
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """`{% generation %}`, which marks what the assistant says."""
+
+        tags = {"generation"}  # noqa: RUF012  # as the library declares it
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = lambda value, **more: json.dumps(value, ensure_ascii=False)
+    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: form}
+    for tools in (None, [TOOL]):
+        for turns in (CONVERSATION, CONVERSATION[:2]):
+            given = {"messages": [dict(turn) for turn in turns], "tools": tools}
+            try:
+                environment.from_string(template).render(
+                    **given, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+                )
+            except Exception:  # it came to an end
+                continue
+
+
+def match(patterns: Iterable[str], names: Iterable[str]) -> None:
+    """Look for each name by each pattern."""
+    for pattern in patterns:
+        try:
+            compiled = re.compile(pattern)
+        except re.error:
+            continue  # whoever uses it says so
+        for name in names:
+            compiled.fullmatch(name)

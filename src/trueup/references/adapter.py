@@ -10,8 +10,7 @@ import torch
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch
 from trueup.models import lora
-from trueup.models.causal import CausalModel
-from trueup.models.identity import identity_of, moved_identity
+from trueup.models.causal import CausalModel, identity_of, moved_identity
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, State
 

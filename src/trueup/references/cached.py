@@ -15,8 +15,7 @@ from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch
 from trueup.errors import InputError
 from trueup.files import replaced_whole
-from trueup.models.causal import CausalModel
-from trueup.models.identity import identity_of, model_identity
+from trueup.models.causal import CausalModel, identity_of, model_identity
 from trueup.references.reference import BatchSource, State
 from trueup.references.table import Table
 from trueup.words import reason

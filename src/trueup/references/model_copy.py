@@ -11,8 +11,7 @@ from torch import Tensor
 
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch
-from trueup.models.causal import CausalModel
-from trueup.models.identity import model_identity, moved_identity
+from trueup.models.causal import CausalModel, model_identity, moved_identity
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, State
 from trueup.references.table import Table

@@ -17,8 +17,7 @@ from trueup.config.resolve import Resolved, dump
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models import prepare
-from trueup.models.causal import CausalModel, StreamModel
-from trueup.models.identity import model_identity
+from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
 from trueup.models.reward import RewardModel
 from trueup.models.selfcheck import check_attention

@@ -71,6 +71,17 @@ def automatic(device: torch.device) -> list[Backend]:
     return sorted(tried, key=lambda one: one.order or 0)
 
 
+def as_one_row(stream: Stream, plan: object) -> Inputs:
+    """The stream as one row of tokens, with the plan that attention follows."""
+    keywords = {
+        "input_ids": stream.token_T[None],
+        "position_ids": stream.position_T[None],
+        "attention_mask": None,
+        "trueup_plan": plan,
+    }
+    return Inputs(keywords, stream.source_S)
+
+
 def checked(
     plan: P | None, kind: type[P], mask: Tensor | None, dropout: float, extra: Mapping[str, Any]
 ) -> P:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trueup.batch.stream import Stream
-from trueup.models.attention import Backend, Inputs, checked
+from trueup.models.attention import Backend, Inputs, as_one_row, checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,7 @@ def dense_attention(
 
 def inputs(stream: Stream) -> Inputs:
     """The stream as one row of tokens, and its mask."""
-    keywords = {
-        "input_ids": stream.token_T[None],
-        "position_ids": stream.position_T[None],
-        "attention_mask": None,
-        "trueup_plan": plan_dense(stream),
-    }
-    return Inputs(keywords, stream.source_S)
+    return as_one_row(stream, plan_dense(stream))
 
 
 AttentionInterface.register("trueup_dense", dense_attention)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from trueup.batch.stream import GroupSpan, Stream
-from trueup.models.attention import Backend, Inputs, checked
+from trueup.models.attention import Backend, Inputs, as_one_row, checked
 
 Run = tuple[int, int]
 """Stream positions [start, stop)."""
@@ -239,13 +239,7 @@ def _attend(
 
 def inputs(stream: Stream) -> Inputs:
     """The stream as one row of tokens, and its plan."""
-    keywords = {
-        "input_ids": stream.token_T[None],
-        "position_ids": stream.position_T[None],
-        "attention_mask": None,
-        "trueup_plan": plan_attention(stream),
-    }
-    return Inputs(keywords, stream.source_S)
+    return as_one_row(stream, plan_attention(stream))
 
 
 AttentionInterface.register("trueup_grouped", grouped_attention)
