@@ -27,19 +27,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "judgements.sqlite"
 
 
-@pytest.fixture
-def opened(path: Path) -> Callable[[], JudgementCache]:
-    return lambda: JudgementCache(path)
-
-
-def test_an_answer_is_found_again(opened: Callable[[], JudgementCache], told: list[str]) -> None:
-    cache = opened()
+def test_an_answer_is_found_again(path: Path, told: list[str]) -> None:
+    cache = JudgementCache(path)
     assert cache.get("k") is None
     cache.put("k", ANSWER)
     cache.put("other", {"text": "\ud800\n", "top": [["1", float("-inf")]], "cut_off": True})
     assert cache.get("k") == ANSWER
     cache.close()
-    again = opened()
+    again = JudgementCache(path)
     assert again.get("k") == ANSWER
     assert again.get("other") == {"text": "\ud800\n", "top": [["1", float("-inf")]], "cut_off": True}
     again.put("k", {**ANSWER, "text": "2"})
@@ -85,14 +80,12 @@ def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_several_processes_write_at_once(
-    path: Path, opened: Callable[[], JudgementCache], told: list[str]
-) -> None:
+def test_several_processes_write_at_once(path: Path, told: list[str]) -> None:
     """They also make the file at once."""
     processes = [writer(path, name, 50) for name in "abc"]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [output.split()[-1] for output in outputs] == ["50"] * 3
-    cache = opened()
+    cache = JudgementCache(path)
     assert len(cache) == 150
     for name in "abc":
         for number in range(50):
@@ -100,9 +93,7 @@ def test_several_processes_write_at_once(
     assert not told
 
 
-def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(
-    path: Path, opened: Callable[[], JudgementCache], told: list[str]
-) -> None:
+def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(path: Path, told: list[str]) -> None:
     process = writer(path, "a", 1_000_000)
     assert process.stdout is not None
     number_told = 0
@@ -112,14 +103,14 @@ def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(
     number_told = max([number_told, *map(int, process.stdout.read().split())])
     process.wait(timeout=300)
     process.stdout.close()
-    cache = opened()
+    cache = JudgementCache(path)
     assert number_told <= len(cache) <= number_told + 1
     assert all(cache.get(f"a-{number}") == {"text": "a", "number": number} for number in range(number_told))
     assert not told
 
 
-def filled(opened: Callable[[], JudgementCache]) -> None:
-    cache = opened()
+def filled(path: Path) -> None:
+    cache = JudgementCache(path)
     for number in range(200):
         cache.put(f"{number:064d}", {**ANSWER, "number": number})
     cache.close()
@@ -135,13 +126,11 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named_and_moved_aside(
-    damage: str, path: Path, opened: Callable[[], JudgementCache], told: list[str]
-) -> None:
-    filled(opened)
+def test_a_damaged_file_is_named_and_moved_aside(damage: str, path: Path, told: list[str]) -> None:
+    filled(path)
     damaged = DAMAGE[damage](path.read_bytes())
     path.write_bytes(damaged)
-    cache = opened()
+    cache = JudgementCache(path)
     assert all(cache.get(f"{number:064d}") is None for number in range(200))
     cache.put("k", ANSWER)
     assert cache.get("k") == ANSWER
@@ -151,7 +140,7 @@ def test_a_damaged_file_is_named_and_moved_aside(
     assert "\n" not in told[0]
     cache.close()
     path.write_bytes(b"Lorem ipsum " * 400)
-    opened().close()
+    JudgementCache(path).close()
     kept = {file.name: file.read_bytes() for file in path.parent.glob("*.damaged-?")}
     assert kept == {
         "judgements.sqlite.damaged-1": damaged,
@@ -159,11 +148,9 @@ def test_a_damaged_file_is_named_and_moved_aside(
     }
 
 
-def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(
-    path: Path, opened: Callable[[], JudgementCache], told: list[str]
-) -> None:
-    filled(opened)
-    first, second = opened(), opened()
+def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(path: Path, told: list[str]) -> None:
+    filled(path)
+    first, second = JudgementCache(path), JudgementCache(path)
     for cache in (first, second):
         assert cache.get(f"{0:064d}")
     for file in path.parent.glob("*-wal"):
@@ -175,16 +162,14 @@ def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(
     assert [file.name for file in path.parent.glob("*.damaged-?")] == ["judgements.sqlite.damaged-1"]
 
 
-def test_a_changed_byte_of_an_answer_is_seen(
-    path: Path, opened: Callable[[], JudgementCache], told: list[str]
-) -> None:
-    cache = opened()
+def test_a_changed_byte_of_an_answer_is_seen(path: Path, told: list[str]) -> None:
+    cache = JudgementCache(path)
     cache.put("k", ANSWER)
     cache.close()
     whole = path.read_bytes()
     assert whole.count(b"-0.25") == 1
     path.write_bytes(whole.replace(b"-0.25", b"-9.25"))
-    cache = opened()
+    cache = JudgementCache(path)
     assert cache.get("k") is None
     cache.put("k", ANSWER)
     assert cache.get("k") == ANSWER

@@ -42,7 +42,7 @@ class Answering:
 
     @property
     def texts(self) -> list[str]:
-        return [body["messages"][0]["content"] for body in self.asked]
+        return [text_of(body) for body in self.asked]
 
 
 @pytest.fixture
@@ -50,29 +50,24 @@ def cache(tmp_path: Path) -> JudgementCache:
     return JudgementCache(tmp_path / "judgements.sqlite")
 
 
-@pytest.fixture
-def judging() -> Callable[..., EndpointJudge]:
-    def made(
-        endpoint: Answering, cache: JudgementCache | None = None, budget: Budget | None = None, **choice: Any
-    ) -> EndpointJudge:
-        settings = EndpointAnnotator(
-            base_url="http://localhost:1/v1", model=choice.pop("model", "J"), **choice
-        )
-        asker = Asker(endpoint, settings.model, budget or Budget(), cache)  # type: ignore[arg-type]
-        return EndpointJudge(asker, settings)
-
-    return made
+def judging(
+    endpoint: Answering, cache: JudgementCache | None = None, budget: Budget | None = None, **choice: Any
+) -> EndpointJudge:
+    settings = EndpointAnnotator(base_url="http://localhost:1/v1", model=choice.pop("model", "J"), **choice)
+    asker = Asker(endpoint, settings.model, budget or Budget(), cache)  # type: ignore[arg-type]
+    return EndpointJudge(asker, settings)
 
 
-Judging = Callable[..., EndpointJudge]
+def text_of(body: Mapping[str, Any]) -> str:
+    return str(body["messages"][0]["content"])
 
 
 def by_number(body: Mapping[str, Any]) -> float:
     """A probability that differs from question to question."""
-    return 0.1 + 0.2 * int(body["messages"][0]["content"].split()[1])
+    return 0.1 + 0.2 * int(text_of(body).split()[1])
 
 
-def test_log_probs_are_asked_for_and_read(judging: Judging, told: list[str]) -> None:
+def test_log_probs_are_asked_for_and_read(told: list[str]) -> None:
     server = Answering(lambda body: first_with(by_number(body)))
     heard = judging(server, read="auto").ask(QUESTIONS)
     assert [verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)] == (
@@ -91,8 +86,8 @@ def test_log_probs_are_asked_for_and_read(judging: Judging, told: list[str]) -> 
     assert not told
 
 
-def test_answers_are_read_where_there_are_no_log_probs(judging: Judging, told: list[str]) -> None:
-    server = Answering(lambda body: said("2" if body["messages"][0]["content"].endswith("1") else "1"))
+def test_answers_are_read_where_there_are_no_log_probs(told: list[str]) -> None:
+    server = Answering(lambda body: said("2" if text_of(body).endswith("1") else "1"))
     judge = judging(server, read="auto")
     heard = judge.ask(QUESTIONS)
     assert heard.verdicts == (Verdict(1.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
@@ -112,18 +107,18 @@ def test_answers_are_read_where_there_are_no_log_probs(judging: Judging, told: l
     assert server.batches == [1, 1, 3, 1]
 
 
-def test_log_probs_that_are_refused_are_done_without(judging: Judging, told: list[str]) -> None:
+def test_log_probs_that_are_refused_are_done_without(told: list[str]) -> None:
     refused = Refused("400: logprobs are not supported with this model")
     server = Answering(lambda body: refused if "logprobs" in body else said("1"))
     assert judging(server, read="auto").ask(QUESTIONS[:2]).verdicts == (Verdict(1.0),) * 2
     assert len(told) == 1
 
 
-def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, told: list[str]) -> None:
+def test_one_reply_without_log_probs_is_asked_for_its_answer(told: list[str]) -> None:
     """An endpoint that passes questions on to several others need not be alike for all."""
 
     def answer(body: Mapping[str, Any]) -> Reply:
-        bare = "2" in body["messages"][0]["content"]
+        bare = "2" in text_of(body)
         return said("2") if bare or "logprobs" not in body else first_with(0.75)
 
     server = Answering(answer)
@@ -138,7 +133,7 @@ def test_one_reply_without_log_probs_is_asked_for_its_answer(judging: Judging, t
     assert len(told) == 1
 
 
-def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, told: list[str]) -> None:
+def test_log_probs_alone_are_wanted_and_not_given(told: list[str]) -> None:
     server = Answering(lambda body: said("1"))
     with pytest.raises(AnnotatorError) as caught:
         judging(server, read="log-probs").ask(QUESTIONS)
@@ -150,7 +145,7 @@ def test_log_probs_alone_are_wanted_and_not_given(judging: Judging, told: list[s
     assert not told
 
 
-def test_answers_alone_are_wanted(judging: Judging, told: list[str]) -> None:
+def test_answers_alone_are_wanted(told: list[str]) -> None:
     server = Answering(lambda body: first_with(0.9) if "logprobs" in body else said("(2)"))
     assert judging(server, read="answer").ask(QUESTIONS).verdicts == (Verdict(0.0),) * 4
     assert server.batches == [4]
@@ -160,8 +155,8 @@ def test_answers_alone_are_wanted(judging: Judging, told: list[str]) -> None:
 AGAIN = "\n\nAnswer with one label alone, 1 or 2, and nothing else."
 
 
-def test_what_cannot_be_read_is_asked_again_in_other_words(judging: Judging) -> None:
-    server = Answering(lambda body: said("1" if body["messages"][0]["content"].endswith(AGAIN) else "Both!"))
+def test_what_cannot_be_read_is_asked_again_in_other_words() -> None:
+    server = Answering(lambda body: said("1" if text_of(body).endswith(AGAIN) else "Both!"))
     heard = judging(server, read="answer", asks=2).ask(QUESTIONS[:2])
     assert heard.verdicts == (Verdict(1.0),) * 2
     assert sorted(server.texts) == sorted(
@@ -172,8 +167,8 @@ def test_what_cannot_be_read_is_asked_again_in_other_words(judging: Judging) -> 
 
 
 @pytest.mark.parametrize("asks", [1, 2, 3])
-def test_what_can_never_be_read_is_unreadable(asks: int, judging: Judging) -> None:
-    server = Answering(lambda body: said("Both!") if "0" in body["messages"][0]["content"] else said("2"))
+def test_what_can_never_be_read_is_unreadable(asks: int) -> None:
+    server = Answering(lambda body: said("Both!") if "0" in text_of(body) else said("2"))
     heard = judging(server, read="answer", asks=asks).ask(QUESTIONS[:2])
     assert heard.verdicts == (Unreadable("the answer is neither label"), Verdict(0.0))
     assert len(server.asked) == 1 + asks
@@ -193,14 +188,14 @@ def test_what_can_never_be_read_is_unreadable(asks: int, judging: Judging) -> No
         (said("x" * 5_000_000), "the answer is neither label"),
     ],
 )
-def test_each_fault_of_an_answer_has_its_reason(reply: Reply, reason: str, judging: Judging) -> None:
+def test_each_fault_of_an_answer_has_its_reason(reply: Reply, reason: str) -> None:
     heard = judging(Answering(lambda body: reply), read="answer").ask(QUESTIONS[:1])
     assert heard.verdicts == (Unreadable(reason),)
 
 
-def test_a_refused_request_is_not_asked_again(judging: Judging) -> None:
+def test_a_refused_request_is_not_asked_again() -> None:
     refused = Refused("This model's maximum context length is 512 tokens. You asked for 600.")
-    server = Answering(lambda body: refused if "0" in body["messages"][0]["content"] else said("1"))
+    server = Answering(lambda body: refused if "0" in text_of(body) else said("1"))
     heard = judging(server, read="answer", asks=3).ask(QUESTIONS[:2])
     assert heard.verdicts == (
         Unreadable("the endpoint refused the question: This model's maximum context length is 512 tokens."),
@@ -210,7 +205,7 @@ def test_a_refused_request_is_not_asked_again(judging: Judging) -> None:
     assert heard.facts["tokens"] == 301  # nothing is counted for what was refused
 
 
-def test_the_same_request_twice_is_one_call(judging: Judging, cache: JudgementCache) -> None:
+def test_the_same_request_twice_is_one_call(cache: JudgementCache) -> None:
     server = Answering(lambda body: first_with(0.75))
     heard = judging(server, cache).ask((*QUESTIONS[:2], QUESTIONS[0]))
     assert len(server.asked) == 2
@@ -224,9 +219,7 @@ def test_the_same_request_twice_is_one_call(judging: Judging, cache: JudgementCa
 @pytest.mark.parametrize(
     "changed", [{"model": "K"}, {"read": "answer"}, {"base_url": "http://localhost:2/v1"}], ids=str
 )
-def test_a_changed_request_is_a_new_one(
-    changed: dict[str, str], judging: Judging, cache: JudgementCache
-) -> None:
+def test_a_changed_request_is_a_new_one(changed: dict[str, str], cache: JudgementCache) -> None:
     server = Answering(lambda body: first_with(0.75) if "logprobs" in body else said("1"))
     judging(server, cache, read="log-probs").ask(QUESTIONS[:1])
     settings = {"base_url": "http://localhost:1/v1", "model": "J", "read": "log-probs", **changed}
@@ -239,7 +232,7 @@ def test_a_changed_request_is_a_new_one(
     assert len(server.asked) == 3
 
 
-def test_an_answer_is_kept_whole_but_for_secrets(judging: Judging, cache: JudgementCache) -> None:
+def test_an_answer_is_kept_whole_but_for_secrets(cache: JudgementCache) -> None:
     """Probabilities of 0 and broken characters too."""
     reply = first_with(0.75)
     top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -255,8 +248,8 @@ def test_an_answer_is_kept_whole_but_for_secrets(judging: Judging, cache: Judgem
     assert kept["top"][2:] == [["a ***", -math.inf], ["\ud800", -9.0]]
 
 
-def test_an_answer_to_the_second_ask_is_kept(judging: Judging, cache: JudgementCache) -> None:
-    server = Answering(lambda body: said("1" if body["messages"][0]["content"].endswith(AGAIN) else "Both!"))
+def test_an_answer_to_the_second_ask_is_kept(cache: JudgementCache) -> None:
+    server = Answering(lambda body: said("1" if text_of(body).endswith(AGAIN) else "Both!"))
     judging(server, cache).ask(QUESTIONS)
     asked = len(server.asked)
     heard = judging(server, cache).ask(QUESTIONS)
@@ -265,10 +258,8 @@ def test_an_answer_to_the_second_ask_is_kept(judging: Judging, cache: JudgementC
     assert heard.facts["requests"] == heard.facts["tokens"] == 0
 
 
-def test_what_could_not_be_read_is_asked_by_the_next_run(judging: Judging, cache: JudgementCache) -> None:
-    judging(Answering(lambda body: said("1" if "0" in body["messages"][0]["content"] else "?")), cache).ask(
-        QUESTIONS
-    )
+def test_what_could_not_be_read_is_asked_by_the_next_run(cache: JudgementCache) -> None:
+    judging(Answering(lambda body: said("1" if "0" in text_of(body) else "?")), cache).ask(QUESTIONS)
     mended = Answering(lambda body: said("2"))
     heard = judging(mended, cache, read="answer").ask(QUESTIONS)
     assert heard.verdicts == (Verdict(1.0), *(Verdict(0.0),) * 3)
@@ -276,7 +267,7 @@ def test_what_could_not_be_read_is_asked_by_the_next_run(judging: Judging, cache
     assert len(cache) == 4
 
 
-def test_a_budget_is_used_up_and_no_more(judging: Judging, cache: JudgementCache) -> None:
+def test_a_budget_is_used_up_and_no_more(cache: JudgementCache) -> None:
     server = Answering(lambda body: said("1"))
     budget = Budget(max_requests=3)
     with pytest.raises(AnnotatorError) as caught:
@@ -294,7 +285,7 @@ def test_a_budget_is_used_up_and_no_more(judging: Judging, cache: JudgementCache
     assert "not paid for again" not in str(caught.value)
 
 
-def test_a_budget_in_tokens_is_used_up_although_estimates_are_high(judging: Judging) -> None:
+def test_a_budget_in_tokens_is_used_up_although_estimates_are_high() -> None:
     """Each question is estimated at 20 tokens and takes 5, so that more than the first batch of them fits."""
     server = Answering(lambda body: said("1") | {"usage": {"prompt_tokens": 4, "completion_tokens": 1}})
     questions = [Question(f"Question {number:4}") for number in range(20)]
@@ -304,14 +295,14 @@ def test_a_budget_in_tokens_is_used_up_although_estimates_are_high(judging: Judg
     assert 60 - 21 < 5 * len(server.asked) <= 60
 
 
-def test_cost_is_reported_where_there_are_prices(judging: Judging) -> None:
+def test_cost_is_reported_where_there_are_prices() -> None:
     server = Answering(lambda body: said("1"))
     heard = judging(server, None, Budget(input_price=1.0, output_price=10.0), read="answer").ask(QUESTIONS)
     assert heard.facts["cost"] == pytest.approx(4 * (300 + 10) / 1e6)
     assert "cost" not in judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).facts
 
 
-def test_usage_that_is_missing_is_estimated(judging: Judging) -> None:
+def test_usage_that_is_missing_is_estimated() -> None:
     server = Answering(lambda body: {**said("1"), "usage": None})
     budget = Budget()
     heard = judging(server, None, budget, read="answer").ask(QUESTIONS)
@@ -320,9 +311,9 @@ def test_usage_that_is_missing_is_estimated(judging: Judging) -> None:
     assert budget.spent.estimated == 4
 
 
-def test_a_fault_lets_go_of_what_it_had_reserved(judging: Judging, cache: JudgementCache) -> None:
+def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
     def answer(body: Mapping[str, Any]) -> Reply:
-        if body["messages"][0]["content"] == "Question 1":
+        if text_of(body) == "Question 1":
             raise AnnotatorError("the server is down")
         return said("1")
 
@@ -337,9 +328,7 @@ def test_a_fault_lets_go_of_what_it_had_reserved(judging: Judging, cache: Judgem
     assert budget.spent.requests == 4
 
 
-def test_nothing_is_asked_once_the_user_wants_to_stop(
-    judging: Judging, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_asked_once_the_user_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trueup.stop._asked", "SIGTERM")
     server = Answering(lambda body: said("1"))
     judge = judging(server)

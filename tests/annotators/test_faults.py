@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.faulty_server import Answer, Asked, FaultyServer, Reply
-from support.judge_answers import first_with, said, shown, text_of
+from support.judge_answers import Until, first_with, said, shown, text_of
 from support.virtual_time import NOW
 
 from trueup.annotators.annotator import Annotated
@@ -43,22 +43,6 @@ def longer(asked: Asked) -> Answer:
     """A sound judge: prefers the longer response by 4 to 1."""
     first, second = shown(asked)
     return first_with(0.8 if len(first) > len(second) else 0.2)
-
-
-class Failing:
-    """Answers soundly `sound` times, and every request after that by a fault."""
-
-    def __init__(self, sound: int, fault: Answer | Callable[[Asked], Answer]) -> None:
-        self.sound, self.fault = sound, fault
-        self.answered: list[str] = []
-        self._lock = threading.Lock()
-
-    def __call__(self, asked: Asked) -> Answer:
-        with self._lock:
-            if len(self.answered) < self.sound:
-                self.answered.append(text_of(asked))
-                return longer(asked)
-        return self.fault(asked) if callable(self.fault) else self.fault
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +119,7 @@ def test_a_fault_that_lasts_stops_with_one_line(
 ) -> None:
     """And once it is mended, what is missing is asked for, and nothing else."""
     answer, words = LASTING[fault]
-    failing = server.answers = Failing(9, answer)
+    failing = server.answers = Until(9, answer, longer)
     with pytest.raises(AnnotatorError, match=words) as caught:
         loaded().annotate(EXAMPLES)
     for line in (str(caught.value), *told):
@@ -234,7 +218,7 @@ def test_the_budget_of_a_run_that_goes_on(loaded: Loading, server: FaultyServer,
 
 def test_stopping_does_not_wait_for_an_answer(server: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was answered by then is kept."""
-    failing = server.answers = Failing(9, Reply(delay=300.0))
+    failing = server.answers = Until(9, Reply(delay=300.0), longer)
 
     def poll() -> None:
         if len(server.asked) >= 12:
@@ -269,7 +253,7 @@ load_endpoint_annotator(EndpointAnnotator(base_url=sys.argv[1], model="J", concu
 def test_a_run_that_is_killed_pays_twice_only_for_what_was_under_way(
     server: FaultyServer, loaded: Loading, own_cache: Path
 ) -> None:
-    failing = server.answers = Failing(9, Reply(delay=300.0))
+    failing = server.answers = Until(9, Reply(delay=300.0), longer)
     process = subprocess.Popen([sys.executable, "-c", RUN, server.url, str(PAIRS)])
     try:
         until = time.monotonic() + 300
@@ -305,7 +289,7 @@ def test_a_disk_that_fills_up_stops_at_once(
     server: FaultyServer, loaded: Loading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every further verdict would be paid for and lost; and no request is left under way."""
-    server.answers = Failing(9, Reply(delay=300.0))
+    server.answers = Until(9, Reply(delay=300.0), longer)
     kept = JudgementCache.put
 
     def full(cache: JudgementCache, key: str, answer: Any) -> None:

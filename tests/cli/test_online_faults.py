@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from support.faulty_server import Answer, FaultyServer, Reply
-from support.judge_answers import said, text_of
-from support.judged_runs import Until, judged, one_line, own, resume, train, variety
+from support.judge_answers import Until, said, text_of, variety
+from support.judged_runs import judged, one_line, own, resume, train
 from support.online_runs import asked, write_reward
 from support.small_runs import metrics_of, model_bytes, options
 

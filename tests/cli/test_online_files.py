@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from support.faulty_server import FaultyServer, Reply
-from support.judge_answers import text_of
-from support.judged_runs import Until, judged, one_line, own, resume, train, variety
+from support.judge_answers import Until, text_of, variety
+from support.judged_runs import judged, one_line, own, resume, train
 from support.online_runs import asked, write_prompts, write_reward
 from support.small_runs import metrics_of, model_bytes
 

@@ -1,6 +1,12 @@
-"""What a client does about every fault of a server, on a clock of its own."""
+"""What a client does about every fault of a server, on a clock of its own; and several requests at once to a real one.
+
+How many, in which order, and what happens when one shows that none can be answered, or the user stops.
+"""
 
 import random
+import re
+import threading
+import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
@@ -8,11 +14,13 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from support.faulty_server import Asked, FaultyServer, Reply
 from support.virtual_time import NOW, VirtualTime
 
+from trueup import stop
 from trueup.endpoints.client import FIRST_PAUSE, LONGEST_PAUSE, MOST_UNREADABLE, Endpoint, Refused
 from trueup.endpoints.key import Key
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError, InputError, Stopped
 
 URL = "http://models.example:8000/v1"
 GOOD = {"choices": [{"text": "yes"}]}
@@ -52,6 +60,14 @@ def endpoint(
     )  # fmt: skip
 
 
+def failure(script: Script, time: VirtualTime | None = None, **changes: Any) -> str:
+    """What is said where no request can be answered."""
+    with pytest.raises(AnnotatorError) as raised:
+        endpoint(script, time or VirtualTime(), **changes).post("/x", {})
+    assert raised.value.exit_code == 6
+    return str(raised.value)
+
+
 PASSING = {
     **{str(status): json(status, {"error": {"message": "later"}}) for status in (408, 409, 425, 429)},
     **{str(status): json(status, {"error": "later"}) for status in (500, 502, 503, 504, 524, 529)},
@@ -83,8 +99,7 @@ def test_what_may_pass_is_tried_again(fault: str, told: list[str]) -> None:
 
 def test_pauses_double_up_to_a_bound_and_are_drawn() -> None:
     time = VirtualTime()
-    with pytest.raises(AnnotatorError):
-        endpoint(Script(json(500, {})), time).post("/x", {})
+    failure(Script(json(500, {})), time)
     full = [min(LONGEST_PAUSE, FIRST_PAUSE * 2**number) for number in range(len(time.slept))]
     shares = [pause / whole for pause, whole in zip(time.slept, full, strict=True)]
     assert all(0.5 <= share <= 1 for share in shares)
@@ -112,11 +127,10 @@ def test_retry_after_that_says_nothing_leaves_the_pause(given: str) -> None:
 def test_retry_after_beyond_the_deadline_stops_at_once() -> None:
     time = VirtualTime()
     script = Script(json(500, {}), json(429, {"error": {"message": "slow down"}}, **{"Retry-After": "700"}))
-    with pytest.raises(AnnotatorError) as raised:
-        endpoint(script, time).post("/x", {})
+    said = failure(script, time)
     assert len(script.asked) == 2
     left = 600 - time.now
-    assert str(raised.value) == (
+    assert said == (
         f"{URL}/x: 429: slow down, and it asks to wait 700 seconds, of which {left:.0f} are left; lower the "
         "concurrency, or ask for a higher limit"
     )
@@ -124,10 +138,8 @@ def test_retry_after_beyond_the_deadline_stops_at_once() -> None:
 
 def test_a_server_that_is_down_past_the_deadline() -> None:
     time = VirtualTime()
-    with pytest.raises(
-        AnnotatorError, match=r"no connection: Connection refused, after 6 attempts in .* seconds"
-    ):
-        endpoint(Script(httpx2.ConnectError("Connection refused")), time, deadline=20.0).post("/x", {})
+    said = failure(Script(httpx2.ConnectError("Connection refused")), time, deadline=20.0)
+    assert re.search(r"no connection: Connection refused, after 6 attempts in .* seconds", said)
     assert time.now <= 20
 
 
@@ -163,15 +175,11 @@ def test_an_answer_that_never_comes() -> None:
 
 
 def test_what_is_never_json_is_not_the_api() -> None:
-    time = VirtualTime()
     script = Script(httpx2.Response(200, html="<html>\n<b>Welcome</b></html>"))
-    with pytest.raises(AnnotatorError) as raised:
-        endpoint(script, time).post("/x", {})
+    said = failure(script)
     assert len(script.asked) == MOST_UNREADABLE
-    assert str(raised.value).startswith(
-        f"{URL}/x: 200, not JSON: <html> <b>Welcome</b></html>, after 4 attempts"
-    )
-    assert str(raised.value).endswith(
+    assert said.startswith(f"{URL}/x: 200, not JSON: <html> <b>Welcome</b></html>, after 4 attempts")
+    assert said.endswith(
         "check base_url, which usually ends in /v1, and what stands between here and the server"
     )
 
@@ -205,24 +213,19 @@ LASTING = {
 def test_what_lasts_stops_at_the_first_answer(status: int) -> None:
     answer, said = LASTING[status]
     script = Script(answer)
-    with pytest.raises(AnnotatorError) as raised:
-        endpoint(script, VirtualTime()).post("/completions", {})
+    assert failure(script).startswith(f"{URL}/x: {said}")
     assert len(script.asked) == 1
-    assert str(raised.value).startswith(f"{URL}/completions: {said}")
-    assert raised.value.exit_code == 6
 
 
 def test_nothing_is_sent_after_a_redirect() -> None:
     script = Script(httpx2.Response(307, headers={"Location": "http://evil.example/v1/x"}))
-    with pytest.raises(AnnotatorError):
-        endpoint(script, VirtualTime(), key=Key("canary-5b1f")).post("/x", {})
+    failure(script, key=Key("canary-5b1f"))
     assert [request.url.host for request in script.asked] == ["models.example"]
 
 
 def test_an_untrusted_certificate_is_not_tried_again() -> None:
     script = Script(httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"))
-    with pytest.raises(AnnotatorError, match=r"certificate is not trusted.*SSL_CERT_FILE"):
-        endpoint(script, VirtualTime()).post("/x", {})
+    assert re.search("certificate is not trusted.*SSL_CERT_FILE", failure(script))
     assert len(script.asked) == 1
 
 
@@ -233,11 +236,8 @@ def test_a_secret_in_the_text_of_a_transport_error_is_hidden(
     kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     for secret, key in (("canary-5b1f", Key("canary-5b1f")), ("http://user:canary@proxy:80", None)):
-        with pytest.raises(AnnotatorError) as raised:
-            endpoint(Script(kind(f"illegal value {secret!r}")), VirtualTime(), key=key, deadline=5.0).post(
-                "/x", {}
-            )
-        said = f"{raised.value}\n{caplog.text}"
+        message = failure(Script(kind(f"illegal value {secret!r}")), key=key, deadline=5.0)
+        said = f"{message}\n{caplog.text}"
         assert "canary" not in said
         assert "illegal value" in said and "***" in said
 
@@ -262,9 +262,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_others(status: int) -> Non
     "body", [b"", b"\x00\x07\n" * 300, b"x" * 5_000_000, "\u202eevil\u2028".encode() * 50]
 )
 def test_a_message_is_one_short_line_whatever_came_back(body: bytes) -> None:
-    with pytest.raises(AnnotatorError) as raised:
-        endpoint(Script(httpx2.Response(404, content=body)), VirtualTime()).post("/x", {})
-    message = str(raised.value)
+    message = failure(Script(httpx2.Response(404, content=body)))
     assert message.isprintable() and len(message) < 250
     assert message.startswith(f"{URL}/x: 404")
 
@@ -310,3 +308,180 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 def test_a_slash_at_the_end_changes_nothing() -> None:
     assert Endpoint(URL + "/", key=None, timeout=1, deadline=1, concurrency=1).base_url == URL
+
+
+def connected(server: FaultyServer, **changes: Any) -> Endpoint:
+    settings: dict[str, Any] = dict(key=None, timeout=20.0, deadline=20.0, concurrency=4)
+    return Endpoint(server.url, **{**settings, **changes})
+
+
+def number(asked: Asked) -> int:
+    return int(asked.body["number"])
+
+
+BODIES = [{"number": one} for one in range(12)]
+WAIT = 60.0
+"""Seconds until a test that waits for something fails; no busy machine takes as long."""
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_as_many_at_a_time_as_allowed(concurrency: int) -> None:
+    """Each answer waits for as many requests as may be under way."""
+    together = threading.Barrier(concurrency, timeout=WAIT)
+
+    def answer(asked: Asked) -> Reply:
+        together.wait()
+        return Reply(body={"said": number(asked)})
+
+    with FaultyServer(answer) as server:
+        answers = dict(connected(server, concurrency=concurrency).each("/x", BODIES))
+        assert answers == {one: {"said": one} for one in range(12)}
+        assert server.most_at_once == concurrency
+        assert {asked.path for asked in server.asked} == {"/v1/x"}
+
+
+def test_answers_come_out_as_they_come_in() -> None:
+    others = threading.Event()
+    order: list[int] = []
+
+    def answer(asked: Asked) -> Reply:
+        return Reply(body={"waited": number(asked) > 0 or others.wait(WAIT)})
+
+    with FaultyServer(answer) as server:
+        for one, reply in connected(server).each("/x", BODIES):
+            assert reply == {"waited": True}
+            order.append(one)
+            if len(order) == 11:
+                others.set()
+        assert order[-1] == 0
+        assert sorted(order) == list(range(12))
+
+
+def test_no_request_is_no_answer() -> None:
+    with FaultyServer() as server:
+        assert list(connected(server).each("/x", [])) == []
+        assert server.asked == []
+
+
+def test_faults_over_a_real_connection() -> None:
+    faults = [Reply(close=True), Reply(body={"a": "b" * 100}, cut=20), Reply(500), Reply(body={"a": 1})]
+    with FaultyServer(faults) as server:
+        assert connected(server).post("/x", {}) == {"a": 1}
+        assert len(server.asked) == 4
+
+
+def test_a_slow_answer_is_given_up() -> None:
+    with FaultyServer([Reply(delay=30), Reply(body={"a": 1})]) as server:
+        began = time.monotonic()
+        assert connected(server, timeout=0.2).post("/x", {}) == {"a": 1}
+        assert time.monotonic() - began < 30
+
+
+def test_what_was_answered_is_handed_out_before_the_error() -> None:
+    """And what is under way is waited for: it is paid for."""
+
+    under_way, refused = threading.Event(), threading.Event()
+
+    def answer(asked: Asked) -> Reply:
+        if number(asked) == 1:
+            under_way.wait(WAIT)
+            refused.set()
+            return Reply(401, {"error": "no"})
+        if number(asked) == 0:
+            return Reply()
+        under_way.set()
+        refused.wait(WAIT)
+        return Reply(body={"said": number(asked)}, delay=0.1)
+
+    with FaultyServer(answer) as server:
+        got: list[int] = []
+        with pytest.raises(AnnotatorError, match="401"):
+            for one, _ in connected(server, concurrency=3).each("/x", BODIES[:4] + BODIES[4:6] * 500):
+                got.append(one)
+        assert {0, 2} <= set(got)
+        answered = [asked for asked in server.asked if number(asked) != 1]
+        assert len(got) == len(answered)
+        assert len(answered) < 900
+
+
+def test_the_first_that_gives_up_ends_the_pauses_of_the_others() -> None:
+    replies = {0: Reply(429, headers={"Retry-After": "300"}), 1: Reply(403, delay=0.2)}
+    with FaultyServer(lambda asked: replies[number(asked)]) as server:
+        began = time.monotonic()
+        with pytest.raises(AnnotatorError, match="403"):
+            list(connected(server, deadline=600.0).each("/x", BODIES[:2]))
+        assert time.monotonic() - began < 100
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(delay=300), Reply(429, headers={"Retry-After": "300"})], ids=["wait", "pause"]
+)
+def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyServer(lambda asked: reply if number(asked) == 1 else Reply(body={})) as server:
+        began = time.monotonic()
+        got = []
+        with pytest.raises(Stopped):
+            for one, _ in connected(server, timeout=600.0, deadline=600.0).each("/x", BODIES):
+                got.append(one)
+                if len(got) == 11:
+                    monkeypatch.setattr(stop, "_asked", "SIGINT")
+        assert sorted(got) == [0, *range(2, 12)]
+        assert time.monotonic() - began < 100
+
+
+def test_answers_that_nobody_takes_are_not_waited_for() -> None:
+    with FaultyServer(lambda asked: Reply(body={}, delay=0.0 if number(asked) == 0 else 30)) as server:
+        began = time.monotonic()
+        answers = connected(server).each("/x", BODIES)
+        assert next(answers)[0] == 0
+        answers.close()
+        assert time.monotonic() - began < 30
+
+
+def test_threads_share_an_endpoint() -> None:
+    with FaultyServer(lambda asked: {"said": number(asked)}) as server:
+        shared = connected(server, key=Key("k3y-for-all"))
+        found: dict[int, Any] = {}
+
+        def ask(one: int) -> None:
+            found[one] = shared.post("/x", {"number": one})["said"]
+
+        threads = [threading.Thread(target=ask, args=(one,)) for one in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == {one: one for one in range(8)}
+        assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer k3y-for-all"}
+
+
+def test_a_server_that_is_gone_is_said_once(told: list[str]) -> None:
+    first = FaultyServer([Reply(body={"a": 1})])
+    first.stop()
+    made = connected(first, deadline=1.0)
+    with pytest.raises(
+        AnnotatorError, match=r"no connection.*check base_url, and that the server is running"
+    ):
+        made.post("/x", {})
+    assert len(told) == 1
+
+
+def test_a_proxy_is_not_asked_for_what_is_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyServer([Reply(body={"a": 1})]) as server, FaultyServer([Reply(403)]) as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.address)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert connected(server).post("/x", {}) == {"a": 1}
+        assert proxy.asked == []
+
+
+def test_inside_another_event_loop(capsys: Callable[[], object]) -> None:
+    """As in a notebook."""
+    import asyncio
+
+    async def cell(made: Endpoint) -> Any:
+        return made.post("/x", {})
+
+    with FaultyServer([Reply(body={"a": 1})]) as server:
+        assert asyncio.run(cell(connected(server))) == {"a": 1}

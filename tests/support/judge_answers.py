@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from support.faulty_server import Asked
+from support.faulty_server import Answer, Asked
 
 USAGE = {"prompt_tokens": 300, "completion_tokens": 1, "total_tokens": 301}
 MARKED = re.compile(r"<([0-9a-f]{8})>\n(.*?)\n</\1>", re.DOTALL)
@@ -43,3 +44,30 @@ def shown(asked: Asked) -> tuple[str, str]:
     """The two responses, in the order in which they are shown, out of the marks around them."""
     marked = MARKED.findall(text_of(asked))
     return marked[-2][1], marked[-1][1]
+
+
+def variety(asked: Asked) -> Answer:
+    """A sound judge: prefers the response of more different letters, by as much as it has more of them."""
+    first, second = (len(set(text)) for text in shown(asked))
+    return first_with(0.5 if first == second else 0.5 + (first - second) / (2 * (first + second)))
+
+
+class Until:
+    """Answers as a judge does so many times, and every request after that by a fault; knows what was answered."""
+
+    def __init__(
+        self,
+        sound: int,
+        fault: Answer | Callable[[Asked], Answer],
+        judge: Callable[[Asked], Answer] = variety,
+    ) -> None:
+        self.sound, self.fault, self.judge = sound, fault, judge
+        self.answered: list[str] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, asked: Asked) -> Answer:
+        with self._lock:
+            if len(self.answered) < self.sound:
+                self.answered.append(text_of(asked))
+                return self.judge(asked)
+        return self.fault(asked) if callable(self.fault) else self.fault

@@ -1,36 +1,10 @@
 """Small runs of the command line that an endpoint judges, and what that endpoint was asked."""
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.faulty_server import Answer, Asked
-from support.judge_answers import first_with, shown, text_of
 from support.online_runs import write_prompts
 from support.small_runs import command, options
-
-
-def variety(asked: Asked) -> Answer:
-    """A sound judge: prefers the response of more different letters, by as much as it has more of them."""
-    first, second = (len(set(text)) for text in shown(asked))
-    return first_with(0.5 if first == second else 0.5 + (first - second) / (2 * (first + second)))
-
-
-class Until:
-    """Answers soundly so many times, and every request after that by a fault; knows what was answered."""
-
-    def __init__(self, sound: int, fault: Answer | Callable[[Asked], Answer]) -> None:
-        self.sound, self.fault = sound, fault
-        self.answered: list[str] = []
-        self._lock = threading.Lock()
-
-    def __call__(self, asked: Asked) -> Answer:
-        with self._lock:
-            if len(self.answered) < self.sound:
-                self.answered.append(text_of(asked))
-                return variety(asked)
-        return self.fault(asked) if callable(self.fault) else self.fault
 
 
 def judged(model: Path, folder: Path, output: Path, url: str, **more: Any) -> dict[str, Any]:
