@@ -4,9 +4,10 @@ Padded batches, AdamW with a constant learning rate, 32 examples a step; run wit
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from random import Random
+from statistics import fmean
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from trueup.feedback.records import Example
 from trueup.world.generate import examples, prompts
 from trueup.world.gold import gold, proxy
-from trueup.world.measure import sample, written_by
+from trueup.world.measure import answers, written_by
 from trueup.world.model import make_tokenizer, padded, world_model_path
 from trueup.world.people import Reward, demonstrator, expert
 
@@ -41,14 +42,9 @@ def before(start: LlamaForCausalLM) -> float:
     return quality(start)
 
 
-def mean(rewards: Iterator[float]) -> float:
-    found = list(rewards)
-    return sum(found) / len(found)
-
-
 def quality(model: LlamaForCausalLM, reward: Reward = gold) -> float:
-    answers = sample(model, TOKENIZER, HELD_OUT, generator=torch.Generator().manual_seed(0))
-    return mean(reward(prompt, answer.text) for prompt, answer in zip(HELD_OUT, answers, strict=True))
+    said = answers(model, TOKENIZER, HELD_OUT, generator=torch.Generator().manual_seed(0))
+    return fmean(map(reward, HELD_OUT, said))
 
 
 def log_probs(model: LlamaForCausalLM, batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,9 +124,9 @@ def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(
     rng = Random(0)
     reached = before
     print(f"\nstart {reached:.3f}")
-    crowd = mean(gold(prompt, demonstrator(prompt, 1, rng)[0]) for prompt in HELD_OUT)
+    crowd = fmean(gold(prompt, demonstrator(prompt, 1, rng)[0]) for prompt in HELD_OUT)
     assert crowd - 0.3 < reached < crowd + 0.05
-    assert mean(gold(prompt, expert(prompt, 1, rng)[0]) for prompt in HELD_OUT) > reached + 0.5
+    assert fmean(gold(prompt, expert(prompt, 1, rng)[0]) for prompt in HELD_OUT) > reached + 0.5
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from trueup import display
 from trueup.errors import InputError
 from trueup.world import model as world_model
 from trueup.world.generate import prompts
-from trueup.world.measure import mean_gold, sample
+from trueup.world.gold import gold
+from trueup.world.measure import answers
 from trueup.world.model import make_tokenizer, make_world_model, padded, train_world_model, world_model_path
 
 STEPS = 12
@@ -143,7 +145,7 @@ def test_a_short_training_already_answers_better_than_chance(folder: Path) -> No
     start = AutoModelForCausalLM.from_pretrained(folder)
 
     def quality(model: LlamaForCausalLM) -> float:
-        answers = sample(model, tokenizer, asked, generator=torch.Generator().manual_seed(0))
-        return mean_gold(asked, [answer.text for answer in answers])
+        said = answers(model, tokenizer, asked, generator=torch.Generator().manual_seed(0))
+        return fmean(map(gold, asked, said))
 
     assert quality(trained) > quality(start) + 0.1
