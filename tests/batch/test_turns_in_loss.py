@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.tiny_models import CHATML, EOS, char_tokenizer, naive_log_probs, toy_network
+from support.encoding import IM_END, decode, encode_group, encoder
+from support.tiny_models import CHATML, naive_log_probs, toy_network
 from transformers import AutoTokenizer
 
-from trueup.batch.encode import EncodedGroup, Encoder, Limits
+from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
 from trueup.batch.tokens import TokenGroup
 from trueup.feedback.records import Comparison, Example, Group, Message, PairRelation, Prompt, Response
@@ -18,24 +19,12 @@ from trueup.feedback.turns import every_turn
 from trueup.feedback.views import pairs
 from trueup.models.causal import CausalModel
 
-IM_END = 5
 SYSTEM, ASK, AGAIN = Message("system", "Be brief."), Message("user", "Why?"), Message("user", "\n And?")
 SO, NO, YES = (Message("assistant", said) for said in ("So.", "No!", "Yes."))
 TALK = (SYSTEM, ASK, SO, AGAIN, YES, ASK)
 THINK = CHATML.replace(
     "{{ m.content }}", "{% if m.role == 'assistant' %}<t>\n\n</t>{% endif %}{{ m.content }}"
 )
-
-
-def encoder(template: str = CHATML, **limits: int) -> Encoder:
-    tokenizer = char_tokenizer(chat_template=template)
-    return Encoder(tokenizer, end_ids=(EOS, IM_END), limits=Limits(**{"max_length": 1000, **limits}))
-
-
-def encode(e: Encoder, group: Group[Any]) -> EncodedGroup[Any]:
-    encoded = e.encode(group)
-    assert isinstance(encoded, EncodedGroup)
-    return encoded
 
 
 def pair(*prompt: Message) -> Example:
@@ -57,16 +46,14 @@ def separate_turns(example: Example) -> Iterator[Group[None]]:
 
 
 def test_every_turn_of_the_assistant_is_scored_with_its_end_and_nothing_else() -> None:
-    e = encoder()
-    tokens = encode(e, viewed(every_turn(pair(*TALK)))).tokens
-    assert e.tokenizer.decode(tokens.prompt.tolist()) == (
+    e = encoder(CHATML)
+    tokens = encode_group(e, viewed(every_turn(pair(*TALK)))).tokens
+    assert decode(e, tokens.prompt) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     )
     for row, last in zip(tokens.responses, ("No!", "Yes."), strict=True):
-        assert (
-            e.tokenizer.decode(row.ids[row.scored].tolist()) == f"So.<|im_end|>Yes.<|im_end|>{last}<|im_end|>"
-        )
-        assert e.tokenizer.decode(row.ids[~row.scored].tolist()) == (
+        assert decode(e, row.ids[row.scored]) == f"So.<|im_end|>Yes.<|im_end|>{last}<|im_end|>"
+        assert decode(e, row.ids[~row.scored]) == (
             "\n<|im_start|>user\n\n And?<|im_end|>\n<|im_start|>assistant\n"
             "\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
         )
@@ -74,36 +61,31 @@ def test_every_turn_of_the_assistant_is_scored_with_its_end_and_nothing_else() -
 
 
 def test_with_the_last_turns_alone_the_earlier_ones_are_in_the_prompt() -> None:
-    e = encoder()
-    tokens = encode(e, viewed(pair(*TALK))).tokens
-    assert [e.tokenizer.decode(row.ids.tolist()) for row in tokens.responses] == [
+    e = encoder(CHATML)
+    tokens = encode_group(e, viewed(pair(*TALK))).tokens
+    assert [decode(e, row.ids) for row in tokens.responses] == [
         "No!<|im_end|>",
         "Yes.<|im_end|>",
     ]
-    assert "So.<|im_end|>" in e.tokenizer.decode(tokens.prompt.tolist())
+    assert "So.<|im_end|>" in decode(e, tokens.prompt)
 
 
 @pytest.mark.parametrize("key", [{"loss": False}, {"disable_loss": True}])
 def test_a_turn_that_is_switched_off_is_read_but_not_learned(key: dict[str, bool]) -> None:
     e = encoder(THINK)
     silent = Message("assistant", "So.", key)
-    (row, _) = encode(e, viewed(every_turn(pair(ASK, silent, AGAIN, YES, ASK)))).tokens.responses
-    assert e.tokenizer.decode(row.ids.tolist()).startswith("<t>\n\n</t>So.<|im_end|>\n<|im_start|>user")
-    assert (
-        e.tokenizer.decode(row.ids[row.scored].tolist())
-        == "<t>\n\n</t>Yes.<|im_end|><t>\n\n</t>No!<|im_end|>"
-    )
+    (row, _) = encode_group(e, viewed(every_turn(pair(ASK, silent, AGAIN, YES, ASK)))).tokens.responses
+    assert decode(e, row.ids).startswith("<t>\n\n</t>So.<|im_end|>\n<|im_start|>user")
+    assert decode(e, row.ids[row.scored]) == "<t>\n\n</t>Yes.<|im_end|><t>\n\n</t>No!<|im_end|>"
     loud = Message("assistant", "So.", {name: not value for name, value in key.items()})
-    (row, _) = encode(e, viewed(every_turn(pair(ASK, loud, AGAIN)))).tokens.responses
-    assert "So.<|im_end|>" in e.tokenizer.decode(row.ids[row.scored].tolist())
+    (row, _) = encode_group(e, viewed(every_turn(pair(ASK, loud, AGAIN)))).tokens.responses
+    assert "So.<|im_end|>" in decode(e, row.ids[row.scored])
 
 
 def test_what_a_template_opens_an_answer_with_is_learned_in_every_turn() -> None:
     e = encoder(THINK)
-    (row, _) = encode(e, viewed(every_turn(pair(ASK, SO, AGAIN)))).tokens.responses
-    assert (
-        e.tokenizer.decode(row.ids[row.scored].tolist()) == "<t>\n\n</t>So.<|im_end|><t>\n\n</t>No!<|im_end|>"
-    )
+    (row, _) = encode_group(e, viewed(every_turn(pair(ASK, SO, AGAIN)))).tokens.responses
+    assert decode(e, row.ids[row.scored]) == "<t>\n\n</t>So.<|im_end|><t>\n\n</t>No!<|im_end|>"
 
 
 @pytest.mark.parametrize("template", [CHATML, THINK])
@@ -111,8 +93,8 @@ def test_the_sum_of_all_turns_is_that_of_separate_conversations(template: str) -
     """The same tokens are predicted from the same tokens, in one forward pass or in one for each turn."""
     e, network = encoder(template), toy_network(vocab_size=128)
     example = pair(*TALK)
-    whole = encode(e, viewed(every_turn(example))).tokens
-    alone = [encode(e, group).tokens for group in separate_turns(example)]
+    whole = encode_group(e, viewed(every_turn(example))).tokens
+    alone = [encode_group(e, group).tokens for group in separate_turns(example)]
     assert len(alone) == 3
     model = CausalModel(network)
     with torch.no_grad():
@@ -122,7 +104,7 @@ def test_the_sum_of_all_turns_is_that_of_separate_conversations(template: str) -
 
 
 def test_the_margin_of_a_pair_is_that_of_the_last_turns() -> None:
-    e = encoder()
+    e = encoder(CHATML)
     model = CausalModel(toy_network(vocab_size=128))
 
     def margin(tokens: TokenGroup[Any]) -> torch.Tensor:
@@ -130,20 +112,21 @@ def test_the_margin_of_a_pair_is_that_of_the_last_turns() -> None:
             total_N = model.log_probs(build_stream([tokens])).sum
         return total_N[0] - total_N[1]
 
-    last, every = (encode(e, viewed(one)).tokens for one in (pair(*TALK), every_turn(pair(*TALK))))
+    last, every = (encode_group(e, viewed(one)).tokens for one in (pair(*TALK), every_turn(pair(*TALK))))
     assert every.responses[0].scored.sum() > last.responses[0].scored.sum()
     torch.testing.assert_close(margin(every), margin(last), rtol=1e-4, atol=1e-4)
 
 
 def test_both_sides_cut_before_they_differ_are_noted() -> None:
-    length = len(encode(encoder(), viewed(pair(*TALK))).tokens.prompt)
-    encoded = encode(encoder(max_length=length), viewed(every_turn(pair(*TALK))))
+    length = len(encode_group(encoder(CHATML), viewed(pair(*TALK))).tokens.prompt)
+    encoded = encode_group(encoder(CHATML, max_length=length), viewed(every_turn(pair(*TALK))))
     one, other = encoded.tokens.responses
     assert one.ids.tolist() == other.ids.tolist()
     assert any("differ only beyond max_length" in note for note in encoded.notes)
-    assert not encode(encoder(max_length=length + 1), viewed(every_turn(pair(*TALK)))).notes
-    assert not encode(
-        encoder(max_length=length), viewed(Example(Prompt((ASK,)), pair().responses, pair().comparisons))
+    assert not encode_group(encoder(CHATML, max_length=length + 1), viewed(every_turn(pair(*TALK)))).notes
+    assert not encode_group(
+        encoder(CHATML, max_length=length),
+        viewed(Example(Prompt((ASK,)), pair().responses, pair().comparisons)),
     ).notes
 
 
@@ -162,9 +145,9 @@ def test_real_tokenizers_see_the_turns_in_between_as_at_inference(
     e = Encoder(tokenizer, end_ids=(end,), limits=Limits(1000))
     story, more = Message("user", "Once upon a time\n\nthere"), Message("user", "and the cat?")
     example = Example(Prompt((story, SO, more, YES, story)), (Response((NO,)),))
-    whole = encode(e, Group(Prompt((story,)), (every_turn(example).responses[0].content,), None)).tokens
+    whole = encode_group(e, Group(Prompt((story,)), (every_turn(example).responses[0].content,), None)).tokens
     (row,) = whole.responses
-    last = encode(e, Group(example.prompt, ((NO,),), None)).tokens
+    last = encode_group(e, Group(example.prompt, ((NO,),), None)).tokens
     ids = np.concatenate([whole.prompt, row.ids]).tolist()
     between = [[]]
     for token, learned in zip(row.ids.tolist(), row.scored.tolist(), strict=True):
