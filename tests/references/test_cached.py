@@ -13,10 +13,9 @@ from references.policies import Training, disturb, forwards, make_policy, make_s
 
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError, NumericsError
-from trueup.references import cached
-from trueup.references.cached import CachedReference, read_table, write_table
+from trueup.references import table as cached
 from trueup.references.choices import Cached, Frozen
-from trueup.references.table import Table
+from trueup.references.table import CachedReference, Table, read_table, write_table
 from trueup.training.setup import check_first_batch
 
 

@@ -7,7 +7,8 @@ import torch
 from references.policies import Training, forwards, make_policy, make_source, token_log_probs
 
 from trueup.references.choices import TrustRegion
-from trueup.references.model_copy import LookAhead, ModelCopy
+from trueup.references.copies import ModelCopy
+from trueup.references.table import LookAhead
 
 
 def look_ahead(choice: TrustRegion, policy: Any, **_: Any) -> LookAhead:

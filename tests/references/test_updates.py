@@ -5,9 +5,8 @@ import torch
 from references.policies import Training, disturb, make_policy, make_source, token_log_probs
 
 from trueup.models import lora
-from trueup.references.adapter import AdapterCopy
 from trueup.references.choices import Frozen, TrustRegion
-from trueup.references.model_copy import ModelCopy, interpolate_
+from trueup.references.copies import AdapterCopy, ModelCopy, interpolate_
 
 EPSILON = torch.finfo(torch.float32).eps
 

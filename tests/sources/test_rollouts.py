@@ -21,7 +21,7 @@ from trueup.feedback.records import Example, Origin, Prompt, RankRelation, Respo
 from trueup.models.causal import CausalModel
 from trueup.objectives.advantages import KLControl
 from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round
-from trueup.references.adapter import AdapterOff
+from trueup.references.copies import AdapterOff
 from trueup.references.reference import NullReference
 from trueup.sources.rollouts import Advantages, KLPenalty, from_tensors, to_tensors
 

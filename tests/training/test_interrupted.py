@@ -17,7 +17,7 @@ from training.broken_runs import die_at, goes_on, make_read_only, make_writable,
 from trueup import files
 from trueup.errors import CheckpointError
 from trueup.models.causal import CausalModel
-from trueup.references.model_copy import ModelCopy
+from trueup.references.copies import ModelCopy
 from trueup.training import checkpoint, loop, session
 from trueup.training.checkpoint import load_newest
 from trueup.training.folder import RunFolder

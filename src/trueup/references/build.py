@@ -9,10 +9,9 @@ from trueup.models.causal import CausalModel
 from trueup.models.lora import is_adapted
 from trueup.paths import cache_folder
 from trueup.references import choices
-from trueup.references.adapter import AdapterCopy, AdapterOff
-from trueup.references.cached import CachedReference
-from trueup.references.model_copy import LookAhead, ModelCopy
+from trueup.references.copies import AdapterCopy, AdapterOff, ModelCopy
 from trueup.references.reference import NullReference, Reference
+from trueup.references.table import CachedReference, LookAhead
 
 
 def build(

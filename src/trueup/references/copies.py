@@ -1,18 +1,80 @@
-"""References under LoRA: the base model without its adapter, or a second adapter on the same base."""
+"""References with weights of their own, frozen or following the policy: a second model, or an adapter on its base."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch
 from trueup.models import lora
-from trueup.models.causal import CausalModel, identity_of, moved_identity
+from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, State
+
+
+class ModelCopy:
+    """A copy of the policy's weights.
+
+    Args:
+        policy: what is copied when the run starts, and followed afterwards.
+        region: how it follows; None keeps it frozen.
+    """
+
+    exact = True
+
+    def __init__(self, policy: CausalModel, region: TrustRegion | None = None) -> None:
+        self.policy = policy
+        self.region = region
+        self.identity = ""
+        self._model: CausalModel | None = None
+
+    @property
+    def model(self) -> CausalModel:
+        """The copy; made on first use so that a restored one is not made twice."""
+        if self._model is None:
+            network = copy.deepcopy(self.policy.network).requires_grad_(False)
+            self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
+        return self._model
+
+    def start(self, source: BatchSource) -> None:
+        self.identity = model_identity(self.model.network)
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        with torch.no_grad():
+            return self.model.log_probs(batch.stream)
+
+    def update(self, step: int, source: BatchSource) -> bool:
+        if self.region is None or not self.region.due(step):
+            return False
+        interpolate_(
+            list(self.model.network.parameters()), list(self.policy.network.parameters()), self.region.alpha
+        )
+        self.identity = moved_identity(self.identity, step)
+        return True
+
+    def state(self) -> State:
+        return State(dict(self.model.network.named_parameters()), {"identity": self.identity})
+
+    def restore(self, state: State) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.network.named_parameters():
+                parameter.copy_(state.tensors[name])
+        self.identity = str(state.facts["identity"])
+
+
+@torch.no_grad()
+def interpolate_(reference: Sequence[Tensor], policy: Sequence[Tensor], alpha: float) -> None:
+    """theta_ref <- alpha theta + (1 - alpha) theta_ref, in place and in float32; alpha = 1 copies."""
+    if alpha == 1:
+        for old, new in zip(reference, policy, strict=True):
+            old.copy_(new)
+        return
+    torch._foreach_lerp_(list(reference), [tensor.detach() for tensor in policy], alpha)
 
 
 class AdapterOff:
@@ -87,7 +149,7 @@ class AdapterCopy:
         self._take(state.tensors)
         self.identity = str(state.facts["identity"])
 
-    def _take(self, values: Mapping[str, torch.Tensor]) -> None:
+    def _take(self, values: Mapping[str, Tensor]) -> None:
         lora.set_factors(self.policy.network, lora.REFERENCE, dict(values))
 
 
