@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trueup.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from trueup.annotators.annotator import Scorer
-    from trueup.evaluate.condition_sweep import Sweep
-    from trueup.evaluate.estimates import Mean
     from trueup.feedback.condition import Condition
-    from trueup.feedback.records import Prompt
-
-
-logger = logging.getLogger(__name__)
 
 
 def condition(
@@ -73,24 +63,31 @@ def condition(
     ] = True,
 ) -> None:
     """Ask a model of conditional alignment for several rewards, score its answers, and keep the best."""
+    from trueup.annotators.annotator import load_scorer
+    from trueup.display import shown
+    from trueup.sources.by_name import WORLD, prompts_named
+    from trueup.world.scorers import world_scorer
+
     now = _condition_of(model)
-    scorer = _scorer(reward)
+    scorer = world_scorer(reward) if reward.startswith(WORLD) else load_scorer(reward)
     rewards = None if candidates is None else _numbers(candidates)
-    asked = _prompts(prompts, count)
-    swept = _sweep(model, now, rewards, asked, scorer, seed=seed, max_new_tokens=max_new_tokens)
+    with shown():
+        asked = prompts_named(prompts).prompts[:count]
+    from trueup.evaluate import condition_sweep
+
+    with shown():
+        swept = condition_sweep.sweep_model(
+            model, now, rewards, asked, scorer, seed=seed, max_new_tokens=max_new_tokens
+        )
     best = swept.best.condition
     kept = keep and best != now and swept.reliable
     if kept:
-        from trueup.evaluate.condition_sweep import keep as write
-
-        write(Path(model), now, best)
+        condition_sweep.keep(Path(model), now, best)
     if as_json:
-        typer.echo(json.dumps(_plain(model, swept, kept), indent=1))
+        typer.echo(json.dumps({"model": model, **swept.as_json(), "kept": kept}, indent=1))
         return
-    from rich.console import Console
-
-    Console(highlight=False).print(_table(swept))
-    typer.echo(_verdict(model, swept, keep))
+    condition_sweep.print_table(swept)
+    typer.echo(swept.verdict(model, keep=keep))
 
 
 def _condition_of(model: str) -> Condition:
@@ -113,16 +110,6 @@ def _condition_of(model: str) -> Condition:
     return found
 
 
-def _scorer(name: str) -> Scorer:
-    if name.startswith("world:"):
-        from trueup.world.scorers import world_scorer
-
-        return world_scorer(name)
-    from trueup.annotators.annotator import load_scorer
-
-    return load_scorer(name)
-
-
 def _numbers(text: str) -> list[float]:
     found: list[float] = []
     for part in text.split(","):
@@ -137,121 +124,3 @@ def _numbers(text: str) -> list[float]:
             )
         found.append(value)
     return found
-
-
-def _prompts(names: list[str], count: int | None) -> list[Prompt]:
-    from trueup.display import shown
-    from trueup.sources.by_name import prompts_named
-
-    with shown():
-        return list(prompts_named(names).prompts[:count])
-
-
-def _sweep(
-    model: str,
-    now: Condition,
-    rewards: list[float] | None,
-    asked: list[Prompt],
-    scorer: Scorer,
-    *,
-    seed: int,
-    max_new_tokens: int | None,
-) -> Sweep:
-    """Load the model, settle what to try, and try it."""
-    from trueup import display
-    from trueup.batch.condition_check import unknown_words
-    from trueup.evaluate.condition_sweep import conditions, sweep, usual_rewards
-    from trueup.models.load import load
-    from trueup.models.prepare import SMALL, num_parameters, pick_device
-
-    loaded = load(model, device=pick_device("auto"))
-    tried = []
-    for one in conditions(now, usual_rewards(now) if rewards is None else rewards):
-        unknown = unknown_words(one.words(), loaded.tokenizer)
-        if unknown and rewards is not None and one != now:
-            raise InputError(
-                f"--candidates: {one.reward:g} is written {one.words()!r}, and the model's tokenizer has only its "
-                f"unknown token for {', '.join(map(repr, unknown))}; leave it out"
-            )
-        if not unknown or one == now:
-            tried.append(one)
-    if num_parameters(loaded.network) * len(asked) < SMALL:
-        import torch
-
-        torch.set_num_threads(1)
-    with display.shown():
-        swept = sweep(loaded, asked, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
-        if swept.left_out:
-            logger.warning(
-                f"{swept.left_out} of {len(asked)} prompts are too long for the model and were left out"
-            )
-    return swept
-
-
-def _table(swept: Sweep) -> Table:
-    """The trials for a terminal, from the lowest reward to the highest; errors are standard errors over prompts."""
-    from rich.box import MARKDOWN
-    from rich.table import Table
-
-    made = Table(box=MARKDOWN, caption="+- one standard error; length in tokens; now: asked for so far")
-    made.add_column("asked for", justify="right")
-    made.add_column("written as", no_wrap=True)
-    made.add_column("mean reward", justify="right", no_wrap=True)
-    made.add_column("length", justify="right", no_wrap=True)
-    made.add_column("", no_wrap=True)
-    for trial in sorted(swept.trials, key=lambda trial: trial.condition.reward):
-        marks = ["best"] * (trial == swept.best) + ["now"] * (trial == swept.trials[0])
-        made.add_row(
-            f"{trial.condition.reward:.4g}",
-            repr(trial.condition.words()),
-            _shown(trial.score, 3),
-            _shown(trial.length, 1),
-            ", ".join(marks),
-            style="bold" if trial == swept.best else None,
-        )
-    return made
-
-
-def _verdict(model: str, swept: Sweep, keep: bool) -> str:
-    best, now = swept.best, swept.trials[0]
-    if best == now:
-        return f"the model asks for the best already: {now.condition.reward:.4g}"
-    gain = f"better than {now.condition.reward:.4g} by {_shown(swept.gain, 3)}"
-    if keep and not swept.reliable:
-        return (
-            f"{best.condition.reward:.4g} is {gain}, less than twice its standard error:\n"
-            "nothing was written; more prompts tell more"
-        )
-    if keep:
-        return f"{model} asks for {best.condition.reward:.4g} from now on: {gain}"
-    return f"{best.condition.reward:.4g} is {gain}; nothing was written"
-
-
-def _shown(mean: Mean, digits: int) -> str:
-    error = "" if math.isnan(mean.error) else f" +- {mean.error:.{digits}f}"
-    return f"{mean.value:.{digits}f}{error}"
-
-
-def _plain(model: str, swept: Sweep, kept: bool) -> dict[str, Any]:
-    def numbers(mean: Mean) -> dict[str, float | None]:
-        return {"value": mean.value, "standard_error": None if math.isnan(mean.error) else mean.error}
-
-    trials = [
-        {
-            "reward": trial.condition.reward,
-            "words": trial.condition.words(),
-            "score": numbers(trial.score),
-            "length": numbers(trial.length),
-            "ended": trial.ended,
-        }
-        for trial in swept.trials
-    ]
-    return {
-        "model": model,
-        "prompts": len(swept.trials[0].scores),
-        "asked_until_now": swept.trials[0].condition.reward,
-        "best": swept.best.condition.reward,
-        "gain": numbers(swept.gain),
-        "kept": kept,
-        "trials": trials,
-    }

@@ -4,14 +4,21 @@ The same prompts and the same seed for each; the published code of Hu et al., 20
 asks for +5 standard deviations without a trial.
 """
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.box import MARKDOWN
+from rich.console import Console
+from rich.table import Table
 
 from trueup import display
 from trueup.annotators.annotator import Scorer
+from trueup.batch import condition_check
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
 from trueup.evaluate.estimates import Mean, mean
@@ -20,11 +27,13 @@ from trueup.feedback.records import Prompt
 from trueup.files import replaced_whole
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded
+from trueup.models.load import Loaded, load
+from trueup.models.prepare import SMALL, num_parameters, pick_device
 from trueup.sampling.decoding import draw
-from trueup.sampling.sampler import Completion
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import reason
+
+logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
 """Prompts answered together."""
@@ -81,6 +90,75 @@ class Sweep:
         """
         return self.gain.value > 2 * self.gain.error  # never for a single prompt, whose error is not a number
 
+    def verdict(self, model: str, *, keep: bool) -> str:
+        """What came of it, in words.
+
+        Args:
+            keep: whether the model is to ask for the best from now on, if that is reliable.
+        """
+        best, now = self.best.condition.reward, self.trials[0].condition.reward
+        if self.best == self.trials[0]:
+            return f"the model asks for the best already: {now:.4g}"
+        gain = f"better than {now:.4g} by {_shown(self.gain, 3)}"
+        if not keep:
+            return f"{best:.4g} is {gain}; nothing was written"
+        if self.reliable:
+            return f"{model} asks for {best:.4g} from now on: {gain}"
+        return (
+            f"{best:.4g} is {gain}, less than twice its standard error:\n"
+            "nothing was written; more prompts tell more"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values; a standard error of a single prompt is None."""
+        trials = [
+            {
+                "reward": trial.condition.reward,
+                "words": trial.condition.words(),
+                "score": _plain(trial.score),
+                "length": _plain(trial.length),
+                "ended": trial.ended,
+            }
+            for trial in self.trials
+        ]
+        return {
+            "prompts": len(self.trials[0].scores),
+            "asked_until_now": self.trials[0].condition.reward,
+            "best": self.best.condition.reward,
+            "gain": _plain(self.gain),
+            "trials": trials,
+        }
+
+
+def print_table(swept: Sweep) -> None:
+    """Print the trials, from the lowest reward to the highest; errors are standard errors over prompts."""
+    table = Table(box=MARKDOWN, caption="+- one standard error; length in tokens; now: asked for so far")
+    table.add_column("asked for", justify="right")
+    table.add_column("written as", no_wrap=True)
+    table.add_column("mean reward", justify="right", no_wrap=True)
+    table.add_column("length", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for trial in sorted(swept.trials, key=lambda trial: trial.condition.reward):
+        marks = ["best"] * (trial == swept.best) + ["now"] * (trial == swept.trials[0])
+        table.add_row(
+            f"{trial.condition.reward:.4g}",
+            repr(trial.condition.words()),
+            _shown(trial.score, 3),
+            _shown(trial.length, 1),
+            ", ".join(marks),
+            style="bold" if trial == swept.best else None,
+        )
+    Console(highlight=False).print(table)
+
+
+def _shown(mean: Mean, digits: int) -> str:
+    error = "" if math.isnan(mean.error) else f" +- {mean.error:.{digits}f}"
+    return f"{mean.value:.{digits}f}{error}"
+
+
+def _plain(mean: Mean) -> dict[str, float | None]:
+    return {"value": mean.value, "standard_error": None if math.isnan(mean.error) else mean.error}
+
 
 def usual_rewards(condition: Condition) -> tuple[float, ...]:
     """The rewards worth a trial: the highest of training, 2 and 5 deviations above the mean, and the mean."""
@@ -94,6 +172,47 @@ def conditions(condition: Condition, rewards: Sequence[float]) -> tuple[Conditio
         asked = condition.asking_for(reward)
         tried.setdefault(asked.words(), asked)
     return tuple(tried.values())
+
+
+def sweep_model(
+    model: str,
+    now: Condition,
+    rewards: Sequence[float] | None,
+    prompts: Sequence[Prompt],
+    scorer: Scorer,
+    *,
+    seed: int,
+    max_new_tokens: int | None,
+) -> Sweep:
+    """Load a model, settle what to try, and try it (see `sweep`).
+
+    Args:
+        model: its folder.
+        now: what it asks for now.
+        rewards: None takes the usual ones, of which those that the tokenizer cannot write are left out.
+
+    Raises:
+        InputError: the tokenizer cannot write a reward that was given; and as `sweep`.
+    """
+    loaded = load(model, device=pick_device("auto"))
+    tried = []
+    for one in conditions(now, usual_rewards(now) if rewards is None else rewards):
+        unknown = condition_check.unknown_words(one.words(), loaded.tokenizer)
+        if not unknown or one == now:
+            tried.append(one)
+        elif rewards is not None:
+            raise InputError(
+                f"--candidates: {one.reward:g} is written {one.words()!r}, and the model's tokenizer has only its "
+                f"unknown token for {', '.join(map(repr, unknown))}; leave it out"
+            )
+    if num_parameters(loaded.network) * len(prompts) < SMALL:
+        torch.set_num_threads(1)
+    swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
+    if swept.left_out:
+        logger.warning(
+            f"{swept.left_out} of {len(prompts)} prompts are too long for the model and were left out"
+        )
+    return swept
 
 
 def sweep(
@@ -136,7 +255,7 @@ def sweep(
                 generator=torch.Generator().manual_seed(seed),
                 batch_size=BATCH_SIZE,
             )
-        texts = [_text(loaded, one) for one in drawn]
+        texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in drawn]
         scores = scorer([prompts[at].content for at in fitting], texts)
         lengths = tuple(len(one.ids) for one in drawn)
         ended = sum(one.ended for one in drawn) / len(drawn)
@@ -162,8 +281,7 @@ def most_new_tokens(loaded: Loaded, given: int | None) -> int:
 
 
 def _positions(loaded: Loaded) -> int:
-    most = context_length(loaded.network.config)
-    return most or 10**9
+    return context_length(loaded.network.config) or 10**9
 
 
 def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -178,10 +296,6 @@ def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) ->
         except InputError as error:
             raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
     return made
-
-
-def _text(loaded: Loaded, written: Completion) -> str:
-    return str(loaded.tokenizer.decode(written.ids, skip_special_tokens=True))
 
 
 def keep(folder: Path, before: Condition, after: Condition) -> None:
