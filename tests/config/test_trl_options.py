@@ -172,7 +172,7 @@ def test_translated(values: dict[str, Any], settings: dict[str, Any]) -> None:
         ("dpo", {"push_to_hub": True}, "push_to_hub True is not offered: nothing is uploaded"),
         ("dpo", {"report_to": "mlflow"}, "report_to must be one of none, all, .*; got 'mlflow'"),
         ("dpo", {"eval_strategy": "often"}, "eval_strategy must be one of no, steps, epoch; got 'often'"),
-        ("dpo", {"resume_from_checkpoint": "runs/x"}, "is not read: use trueup train dpo --resume RUN"),
+        ("dpo", {"resume_from_checkpoint": "runs/x"}, "is not offered: use trueup train METHOD --resume RUN"),
         ("dpo", {"gradient_accumulation_steps": "many"}, "gradient_accumulation_steps must be a whole"),
         ("dpo", {"use_peft": "perhaps"}, "use_peft must be true or false; got 'perhaps'"),
         ("slic", {"label_smoothing": 0.1}, "label_smoothing 0.1 is not offered: give each pair a"),

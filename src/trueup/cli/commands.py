@@ -123,51 +123,35 @@ def _print_methods() -> None:
 
 def sample(context: typer.Context) -> None:
     """Sample responses to prompts from one or several models, and put them together as feedback."""
-    from trueup.cli.options import Command, print_help, typed
+    from trueup.cli.options import read_settings
     from trueup.settings.gathering_settings import SampleSettings
-    from trueup.settings.schema import settings_in
 
-    settings = {
-        one.path.removeprefix("sampler."): one
-        for one in settings_in(SampleSettings)
-        if one.path not in ("sampler.models", "sampler.resync")
-    }
-    command = Command("trueup sample", settings, files="data")
-    given = command.read(context.args)
-    if given.help:
-        print_help(command, [sample.__doc__ or ""], settings.items())
-        return
-    typed_settings = typed(SampleSettings, command.layer(given), command, short="sampler")
-    from trueup.display import shown
-    from trueup.gathering import candidates
+    without = ("sampler.models", "sampler.resync")
+    settings, _ = read_settings(context, SampleSettings, short="sampler", without=without)
+    if settings is not None:
+        from trueup.display import shown
+        from trueup.gathering import candidates
 
-    with shown():
-        candidates.sample(typed_settings)
+        with shown():
+            candidates.sample(settings)
 
 
 def annotate(context: typer.Context) -> None:
     """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
-    from trueup.cli.options import Command, print_help, typed
+    from trueup.cli.options import read_settings
     from trueup.settings.gathering_settings import AnnotateSettings
-    from trueup.settings.schema import settings_in
 
-    settings = {one.path: one for one in settings_in(AnnotateSettings)}
-    command = Command("trueup annotate", settings, files="data", more=OF_ANNOTATE)
-    given = command.read(context.args)
-    if given.help:
-        print_help(command, [annotate.__doc__ or ""], settings.items())
-        return
-    if name := given.more.get("show_template"):
+    settings, more = read_settings(context, AnnotateSettings, more=OF_ANNOTATE)
+    if name := more.get("show_template"):
         from trueup.annotators.template import template_source
 
         typer.echo(template_source(name), nl=False)
-        return
-    typed_settings = typed(AnnotateSettings, command.layer(given), command)
-    from trueup.display import shown
-    from trueup.gathering import annotating
+    elif settings is not None:
+        from trueup.display import shown
+        from trueup.gathering import annotating
 
-    with shown():
-        annotating.annotate(typed_settings)
+        with shown():
+            annotating.annotate(settings)
 
 
 def methods(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,13 +15,8 @@ if TYPE_CHECKING:
     from trueup.inspection.encoded import Coding
 
 
-class Turns(StrEnum):
-    """Which turns of the assistant are learned."""
-
-    last = "last"
-    all = "all"
-
-
+Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
+Kind = Literal["pairs", "points", "demonstrations"]
 LENGTHS = "Length and tokens"
 MODEL = "Model"
 SHOWN = "Examples as tokens"
@@ -67,7 +61,7 @@ def inspect(
         int | None, typer.Option(min=1, metavar="N", help="As of `trueup train`.", rich_help_panel=LENGTHS)
     ] = None,
     turns: Annotated[
-        Turns | None,
+        Literal["last", "all"] | None,
         typer.Option(help="As of `trueup train`. Default: last.", rich_help_panel=LENGTHS),
     ] = None,
     eos_token: Annotated[
@@ -124,7 +118,7 @@ def inspect(
             model,
             max_length=max_length,
             max_prompt_length=max_prompt_length,
-            turns="all" if turns is Turns.all else "last",
+            turns=turns or "last",
             eos_token=eos_token,
             chat_template=chat_template,
             trust_remote_code=trust_remote_code,
@@ -151,24 +145,6 @@ def inspect(
         raise InputError(
             f"{counted(errors, 'error')} and {counted(warnings, 'warning')}; all are listed above"
         )
-
-
-class Form(StrEnum):
-    """What to write."""
-
-    canonical = "canonical"
-    pairs = "pairs"
-    rankings = "rankings"
-    points = "points"
-    trl = "trl"
-
-
-class Kind(StrEnum):
-    """Which of TRL's rows to write."""
-
-    pairs = "pairs"
-    points = "points"
-    demonstrations = "demonstrations"
 
 
 def convert(
@@ -221,11 +197,11 @@ def convert(
 
 def _check(to: Form, kind: Kind | None, threshold: float | None) -> None:
     """Refuse options that would have no effect."""
-    if kind is not None and to is not Form.trl:
-        raise InputError(f"--kind says which of TRL's rows to write; leave it out with --to {to.value}")
+    if kind is not None and to != "trl":
+        raise InputError(f"--kind says which of TRL's rows to write; leave it out with --to {to}")
     if threshold is None:
         return
-    if to is not Form.trl or kind not in (None, Kind.points):
+    if to != "trl" or kind not in (None, "points"):
         raise InputError(
             "--threshold makes labels true or false for TRL; give it with --to trl --kind points"
         )
@@ -238,24 +214,16 @@ def _target(to: Form, kind: Kind | None, threshold: float | None, examples: Sequ
     from trueup.feedback.convert import targets
     from trueup.feedback.viewed import count
 
-    own = {
-        Form.canonical: targets.CANONICAL,
-        Form.pairs: targets.PAIRS,
-        Form.rankings: targets.RANKINGS,
-        Form.points: targets.POINTS,
-    }
-    if to in own:
-        return own[to]
-    chosen = kind or Kind(targets.usual_kind(examples))
+    if to != "trl":
+        return targets.OWN[to]
+    chosen = kind or targets.usual_kind(examples)
     if kind is None:
         held = count(examples).words()
-        typer.echo(
-            f"TRL's rows of {chosen.value} are written, for there are {held}; --kind changes it", err=True
-        )
-    if chosen is Kind.points:
+        typer.echo(f"TRL's rows of {chosen} are written, for there are {held}; --kind changes it", err=True)
+    if chosen == "points":
         return targets.trl_points_target(threshold)
     if threshold is not None:
         raise InputError(
-            f"--threshold is for TRL's rows of points, and these are {chosen.value}; add --kind points"
+            f"--threshold is for TRL's rows of points, and these are {chosen}; add --kind points"
         )
-    return targets.TRL_PAIRS if chosen is Kind.pairs else targets.trl_demonstrations_target(examples)
+    return targets.TRL_PAIRS if chosen == "pairs" else targets.trl_demonstrations_target(examples)

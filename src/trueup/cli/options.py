@@ -4,21 +4,19 @@ An option stands as `--name value` or `--name=value`; a hyphen may stand for an 
 and `--no-name` switches it off. What stands without an option are files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+from typer import Context
+
+from trueup.config.annotator_names import expanded
+from trueup.config.layers import nest
 from trueup.errors import InputError
-from trueup.settings.schema import Setting, unescaped
+from trueup.settings.schema import Setting, settings_in, unescaped
+from trueup.settings.validation import Model, Problem, Problems, validate
 from trueup.words import did_you_mean
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    Model = TypeVar("Model", bound=BaseModel)
 
 SWITCH = "true or false"
 METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", SWITCH: "true|false"}
@@ -121,21 +119,37 @@ class Command:
         return f"{name} is not an option of {self.name}{did_you_mean(name, [*self.settings, *self.more])}"
 
 
-def typed(model: type[Model], layer: Mapping[str, Any], command: Command, short: str = "") -> Model:
-    """The settings that were given, typed; the annotator may be given by one name.
+def read_settings(
+    context: Context,
+    model: type[Model],
+    *,
+    short: str = "",
+    without: Sequence[str] = (),
+    more: Mapping[str, tuple[str, str]] | None = None,
+) -> tuple[Model | None, Mapping[str, str]]:
+    """The settings of a command that is made of them, and its options that are none.
+
+    Without settings where help was asked for, which is printed, or where an option that is no setting was given.
 
     Args:
         short: settings below this one are options without its name.
+        without: settings that are no options.
+        more: as of `Command`.
 
     Raises:
-        InputError: a value does not fit, as the command line knows it.
+        InputError: an option or a value does not fit, as the command line knows it.
     """
-    from trueup.config.annotator_names import expanded
-    from trueup.config.layers import nest
-    from trueup.settings.validation import Problem, Problems, validate
-
+    settings = {
+        one.path.removeprefix(f"{short}."): one for one in settings_in(model) if one.path not in without
+    }
+    command = Command(context.command_path, settings, files="data", more=more or {})
+    given = command.read(context.args)
+    if given.help:
+        print_help(command, [context.command.help or ""], settings.items())
+    if given.help or given.more:
+        return None, given.more
     try:
-        return validate(model, nest(expanded(dict(layer))), where=command.name)
+        return validate(model, nest(expanded(command.layer(given))), where=command.name), {}
     except Problems as found:
         if not short:
             raise

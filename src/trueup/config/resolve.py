@@ -6,7 +6,7 @@ it starts, read when it resumes.
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +273,10 @@ def load_run(
     resumed = began
     if again:
         resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins))
+    before, after = dump(began), dump(resumed)
     changed = [
-        *_changed(began.method_settings, resumed.method_settings),
-        *_changed(began.settings, resumed.settings),
+        *_changed(before["method_settings"], after["method_settings"]),
+        *_changed(before["settings"], after["settings"]),
     ]
     if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
         raise InputError(
@@ -322,20 +323,14 @@ def _changeable(settings: RunSettings) -> list[str]:
     return sorted(name for name in RESUME_MAY_CHANGE if settings.gathers or "." not in name)
 
 
-def _changed(before: object, after: object, prefix: str = "") -> list[str]:
-    """Dotted names of the settings that differ."""
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the plain settings that differ; of two kinds of one thing its own name."""
     names: list[str] = []
-    for name in _settings_of(before):
-        one, other = getattr(before, name), getattr(after, name)
-        if one == other:
-            continue
-        inner = type(one) is type(other) and _settings_of(one)
-        names += _changed(one, other, f"{prefix}{name}.") if inner else [f"{prefix}{name}"]
+    for name, one in before.items():
+        other = after[name]
+        inner = isinstance(one, dict) and isinstance(other, dict) and one.get("kind") == other.get("kind")
+        if inner:
+            names += _changed(one, other, f"{prefix}{name}.")
+        elif one != other:
+            names.append(f"{prefix}{name}")
     return names
-
-
-def _settings_of(group: object) -> list[str]:
-    """Names of the settings in a group of them; nothing of a value."""
-    if isinstance(group, BaseModel):
-        return list(type(group).model_fields)
-    return [field.name for field in fields(group)] if is_dataclass(group) else []

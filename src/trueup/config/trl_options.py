@@ -2,15 +2,16 @@
 
 A name either becomes one of our settings, or has no effect here and that is said aloud, or is refused with what to do
 instead. What a file leaves out takes our defaults, not TRL's, unless it names the loss by TRL's `loss_type` and that
-loss has another default there (`LOSS_DEFAULTS`). `trl_names` holds the names that need no rule of their own.
+loss has another default there. `trl_names.toml` holds the names that need no rule of their own.
 """
 
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
-from trueup.config import trl_names as table
 from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
@@ -19,6 +20,7 @@ from trueup.settings.validation import Problem, Problems, convert
 from trueup.trackers import TRACKERS
 from trueup.words import as_given, one_of
 
+NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -63,7 +65,7 @@ def _term(ours: str, given: Given, method: MethodInfo) -> Translated:
     raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
 
 
-def _unless(harmless: tuple[object, ...], instead: str, given: Given, method: MethodInfo) -> Translated:
+def _unless(harmless: list[object], instead: str, given: Given, method: MethodInfo) -> Translated:
     ((name, value),) = given.items()
     if any(same(value, one) for one in harmless):
         return Translated()
@@ -75,34 +77,36 @@ def _renamed(ours: str, given: Given, method: MethodInfo) -> Translated:
     return Translated({ours: value})
 
 
-def _said(note: str, given: Given, method: MethodInfo) -> Translated:
-    return Translated(notes=(note,))
+def _no_effect(reason: str, given: Given, method: MethodInfo) -> Translated:
+    return Translated(notes=(f"{next(iter(given))} has no effect: {reason}",))
 
 
-def _switched(ours: str, value: object, given: Given, method: MethodInfo) -> Translated:
-    return Translated({ours: value} if any(_flag(given, name) for name in given) else {})
+def _switched(ours: Mapping[str, object], given: Given, method: MethodInfo) -> Translated:
+    return Translated(dict(ours) if any(_flag(given, name) for name in given) else {})
 
 
 def _plain_rows() -> Iterator[Row]:
-    """The rows of `trl_names`."""
-    for ours, names in table.RENAMED.items():
-        for name in names.split():
-            yield Row((name,), f"`{ours}`", partial(_renamed, ours))
-    for ours, names in table.OF_METHOD.items():
-        for name in names.split():
-            yield Row((name,), f"`{ours}` of methods that have it", partial(_term, ours))
-    for reason, names in table.NO_EFFECT.items():
-        for name in names.split():
-            yield Row((name,), f"no effect: {reason}", partial(_said, f"{name} has no effect: {reason}"))
-    for names, harmless, instead in table.REFUSED:
+    """The rows of `trl_names.toml`."""
+    simple: dict[str, tuple[str, Callable[[str, Given, MethodInfo], Translated]]] = {
+        "renamed": ("`{}`", _renamed),
+        "of_method": ("`{}` of methods that have it", _term),
+        "no_effect": ("no effect: {}", _no_effect),
+    }
+    for kind, (says, rule) in simple.items():
+        for key, names in NAMES[kind].items():
+            for name in names.split():
+                yield Row((name,), says.format(key), partial(rule, key))
+    for names, instead, *rest in NAMES["refused"]:
+        harmless = rest[0] if rest else []
         allowed = ", ".join(f"`{as_given(value).lower()}`" for value in harmless)
         says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
         for name in names.split():
             yield Row((name,), says, partial(_unless, harmless, instead))
-    for names, (ours, value) in table.SWITCHES.items():
-        yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, ours, value))
-    for ours, (names, what) in table.CADENCES.items():
-        yield Row(tuple(names.split()), f"`{ours}`, if in steps", partial(_cadence, ours, what))
+    for names, values in NAMES["switches"].items():
+        ((ours, value),) = values.items()
+        yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, values))
+    for ours, names in NAMES["cadences"].items():
+        yield Row(tuple(names.split()), f"`{ours}`, if in steps", partial(_cadence, ours, names.split()[-1]))
 
 
 RULES: list[Row] = []
@@ -196,9 +200,7 @@ def _lora(given: Given, method: MethodInfo) -> Translated:
     """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`; no effect without `use_peft: true`"""
     if not _flag(given, "use_peft"):
         return _idle(given, "use_peft: true")
-    return Translated(
-        {"lora": True} | {f"lora.{table.LORA[name]}": given[name] for name in given if name in table.LORA}
-    )
+    return Translated({"lora": True} | _inside("lora", given))
 
 
 @_rule("loss_type")
@@ -217,7 +219,7 @@ def _loss_type(given: Given, method: MethodInfo) -> Translated:
     if method.name not in fitting:
         instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
         raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
-    implied, defaults = table.LOSS_IMPLIES.get(loss, {}), table.LOSS_DEFAULTS.get(loss, {})
+    implied, defaults = NAMES["loss_implies"].get(loss, {}), NAMES["loss_defaults"].get(loss, {})
     notes = {
         name: f"loss_type {loss} is taken with {name} {str(value).lower()}, as in TRL"
         for name, value in {**implied, **defaults}.items()
@@ -243,7 +245,7 @@ def _moving_reference(given: Given, method: MethodInfo) -> Translated:
         raise InputError(f"sync_ref_model is true, but method {method.name} needs no reference; leave it out")
     if not (sync or always):
         return _idle(given, "sync_ref_model: true")
-    inner = {f"reference.{ours}": given[name] for name, ours in table.TRUST_REGION.items() if name in given}
+    inner = _inside("trust_region", given)
     return Translated(inner if always else {"reference.kind": "trust-region"} | inner)
 
 
@@ -269,14 +271,6 @@ def _trackers(given: Given, method: MethodInfo) -> Translated:
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
     return Translated({"trackers": names})
-
-
-@_rule("resume_from_checkpoint")
-def _resume(given: Given, method: MethodInfo) -> Translated:
-    """refused: use --resume RUN"""
-    if given["resume_from_checkpoint"] in (False, "false", "False"):
-        return Translated()
-    raise InputError(f"resume_from_checkpoint is not read: use trueup train {method.name} --resume RUN")
 
 
 @_rule("reward_funcs")
@@ -324,6 +318,10 @@ def _vllm(given: Given, method: MethodInfo) -> Translated:
     return Translated({"sampler.engine": "server", "sampler.base_url": f"{url.removesuffix('/v1')}/v1"})
 
 
+def _inside(mapping: str, given: Given) -> dict[str, Any]:
+    return {ours: given[name] for name, ours in NAMES[mapping].items() if name in given}
+
+
 def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
@@ -333,9 +331,9 @@ def _idle(given: Given, switch: str) -> Translated:
     return Translated(notes=tuple(f"{name} has no effect without {switch}" for name in inner))
 
 
-def _cadence(ours: str, what: str, given: Given, method: MethodInfo) -> Translated:
+def _cadence(ours: str, steps: str, given: Given, method: MethodInfo) -> Translated:
     """`no`, `epoch` or `steps`, and the number of steps."""
-    steps = f"{what}_steps"
+    what = steps.removesuffix("_steps")
     strategy = next((value for name, value in given.items() if name != steps), "steps")
     if strategy not in ("no", "steps", "epoch"):
         raise InputError(f"{what}_strategy must be {one_of(('no', 'steps', 'epoch'), strategy)}")

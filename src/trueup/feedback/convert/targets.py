@@ -95,6 +95,8 @@ PAIRS = Target(
 )
 RANKINGS = Target("rankings", rankings, example_to_row, "a file of rankings", {"response": "it has no rank"})
 POINTS = Target("points", points, example_to_row, "a file of points", {"response": NO_LABEL})
+OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
+"""Targets in trueup's own form, by name."""
 
 
 def trl_looked_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
