@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from trueup.config import document
+from trueup.config.page import render
 
 
 def test_the_page_is_current() -> None:
     page = Path(__file__).parents[2] / "docs" / "settings.md"
-    assert page.read_text(encoding="utf-8") == document(), (
+    assert page.read_text(encoding="utf-8") == render(), (
         "docs/settings.md is not current; make it again: python -m trueup.config.page > docs/settings.md"
     )

@@ -206,15 +206,15 @@ class TestMethods:
 
 class TestSchema:
     def test_every_setting_is_described_under_a_heading(self) -> None:
-        assert all(setting.description and setting.heading for setting in settings_in(RunSettings))
+        assert all(setting.description and setting.role.heading for setting in settings_in(RunSettings))
 
     def test_what_a_setting_affects_is_told_at_its_field(self) -> None:
         """One inside another does what the outer one does, unless it says otherwise itself."""
-        affects = {setting.path: setting.affects for setting in settings_in(RunSettings)}
+        affects = {setting.path: setting.role.affects for setting in settings_in(RunSettings)}
         assert (affects["learning_rate"], affects["lora.alpha"], affects["seed"]) == ("result",) * 3
         assert (affects["data"], affects["sampler.top_p"], affects["annotator.kind"]) == ("examples",) * 3
         assert (affects["output"], affects["sampler.timeout"], affects["annotator.asks"]) == ("nothing",) * 3
-        changeable = {setting.path for setting in settings_in(RunSettings) if setting.resume}
+        changeable = {setting.path for setting in settings_in(RunSettings) if setting.role.resume}
         assert {"log_every", "annotator.max_cost", "sampler.timeout"} <= changeable
         assert {affects[path] for path in changeable} == {"nothing"}
         assert not changeable & {"output", "threads", "annotator.asks", "sampler.top_p"}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from trueup import __version__
-from trueup.cli import commands, feedback_commands
+from trueup.cli import feedback_commands
 from trueup.cli.condition_command import condition
 from trueup.errors import Stopped, TrueupError
 
@@ -31,14 +31,58 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("-", "_"),
     },
 )
-app.command(**UNREAD)(commands.train)
-app.command()(commands.methods)
-app.command(**UNREAD)(commands.sample)
-app.command(**UNREAD)(commands.annotate)
+
+
+@app.command(**UNREAD)
+def train(context: typer.Context) -> None:
+    """Align a model with feedback; `trueup train METHOD --help` lists a method's settings."""
+    from trueup.cli import commands
+
+    commands.train(context)
+
+
+@app.command()
+def methods(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """List every method: formula, paper, the feedback and reference it takes, where examples come from, defaults."""
+    from trueup.cli import commands
+
+    commands.print_methods(as_json=as_json)
+
+
+@app.command(**UNREAD)
+def sample(context: typer.Context) -> None:
+    """Sample responses to prompts from one or several models, and put them together as feedback."""
+    from trueup.cli import commands
+
+    commands.sample(context)
+
+
+@app.command(**UNREAD)
+def annotate(context: typer.Context) -> None:
+    """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
+    from trueup.cli import commands
+
+    commands.annotate(context)
+
+
 app.command()(condition)
 app.command()(feedback_commands.convert)
 app.command()(feedback_commands.inspect)
-app.command()(commands.demo)
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="For feedback, runs and results.json. Default: runs/demo."),
+    ] = None,
+) -> None:
+    """Make a small language model in the built-in world, align it by every method, and print a table."""
+    from trueup.demo import run
+
+    run(output)
 
 
 @app.callback(invoke_without_command=True)

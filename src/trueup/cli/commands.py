@@ -1,18 +1,21 @@
-"""The commands made of typed settings (`trueup train`, `sample`, `annotate`), `trueup methods` and `trueup demo`."""
-
-from __future__ import annotations
+"""What `trueup train`, `sample`, `annotate` and `methods` do. This file is imported when one of them is called."""
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 
+from trueup.cli.options import Command, Given, in_words, print_help, read_settings
+from trueup.config.annotator_names import run_settings
+from trueup.config.resolve import changeable, find_method, load_run, resolve, unknown
+from trueup.config.trl_options import names_of_trl
+from trueup.display import shown
 from trueup.errors import InputError
-
-if TYPE_CHECKING:
-    from trueup.cli.options import Command, Given
-    from trueup.methods import MethodInfo
+from trueup.methods import METHODS, MethodInfo
+from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.settings.schema import Role, settings_in
+from trueup.training import api
 
 OF_TRAIN = {
     "config": ("FILE", "YAML file with settings; options go over it."),
@@ -27,10 +30,7 @@ OF_ANNOTATE = {
 
 
 def train(context: typer.Context) -> None:
-    """Align a model with feedback; `trueup train METHOD --help` lists a method's settings."""
-    from trueup.config.resolve import find_method, unknown
-    from trueup.methods import METHODS
-
+    """Train by the method that is named first; `--help` lists its settings."""
     name, *arguments = context.args or [""]
     if name in ("-h", "--help"):
         _print_methods()
@@ -50,12 +50,8 @@ def train(context: typer.Context) -> None:
 
 def command_of(info: MethodInfo) -> Command:
     """The options of the command that trains by one method."""
-    from trueup.cli.options import Command
-    from trueup.config.annotator_names import run_settings
-    from trueup.config.trl_options import names_of_trl
-    from trueup.settings.schema import settings_in
-
-    own = [replace(one, heading=f"Method {info.name}", common=True) for one in settings_in(info.settings)]
+    role = Role(f"Method {info.name}", common=True)
+    own = [replace(one, role=role) for one in settings_in(info.settings)]
     of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
     settings = {one.path: one for one in (*own, *of_run)}
     unseen = frozenset(names_of_trl()) - settings.keys()
@@ -64,11 +60,7 @@ def command_of(info: MethodInfo) -> Command:
 
 def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
     """Begin or resume a run; whatever cannot be is refused before torch is imported."""
-    from trueup import display
-    from trueup.config.resolve import changeable, load_run, resolve
-    from trueup.training import api
-
-    with display.shown():
+    with shown():
         if resume is None:
             api.run(resolve(method, config_file=config, overrides=given))
         else:
@@ -78,8 +70,6 @@ def start(method: str, given: dict[str, Any], config: str | None, resume: str | 
 
 def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
     """The common settings, or all; those of gathering where the command as it stands gathers."""
-    from trueup.cli.options import print_help
-
     source = given.settings.get("source", [command.settings["source"].default])[-1]
     asked = source == "online" or any(name in given.settings for name in ("prompts", "annotator", "reward"))
     gathers = asked and "online" in info.sources
@@ -87,14 +77,17 @@ def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
     fitting = {
         name: setting
         for name, setting in command.settings.items()
-        if (every or setting.common) and (gathers or not setting.gathers)
+        if (every or setting.role.common) and (gathers or not setting.role.gathers)
     }
     if source == "online" and not every:
         del fitting["data"]
-    shown = [(name, one) for name, one in fitting.items() if len(one.choices) != 1 or one.words]
+    listed = [(name, one) for name, one in fitting.items() if len(one.choices) != 1 or one.words]
     if not every:  # few of each: one box
         own = f"Method {info.name}"
-        shown = [(name, one if one.heading == own else replace(one, heading="A run")) for name, one in shown]
+        listed = [
+            (name, one if one.role.heading == own else replace(one, role=Role("A run")))
+            for name, one in listed
+        ]
     what = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
     if gathers and not info.needs_scores:
         what = "--prompts prompts.jsonl --annotator local:models/judge"
@@ -103,7 +96,7 @@ def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
         f"{info.title}.{paper} Needs {info.feedback}.",
         f"{command.name} --model models/sft {what} --output runs/{info.name}",
     ]
-    print_help(command, about, shown, brief=not every)
+    print_help(command, about, listed, brief=not every)
     if not every:
         typer.echo(f" Every setting: {command.name} --help-all")
     if not gathers and "online" in info.sources:
@@ -112,8 +105,6 @@ def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
 
 
 def _print_methods() -> None:
-    from trueup.methods import METHODS
-
     typer.echo("\n Usage: trueup train METHOD [OPTIONS]\n\n Align a model with feedback.\n")
     wide = max(map(len, METHODS))
     for info in METHODS.values():
@@ -122,14 +113,10 @@ def _print_methods() -> None:
 
 
 def sample(context: typer.Context) -> None:
-    """Sample responses to prompts from one or several models, and put them together as feedback."""
-    from trueup.cli.options import read_settings
-    from trueup.settings.gathering_settings import SampleSettings
-
+    """Sample responses to prompts."""
     without = ("sampler.models", "sampler.resync")
     settings, _ = read_settings(context, SampleSettings, short="sampler", without=without)
     if settings is not None:
-        from trueup.display import shown
         from trueup.gathering import candidates
 
         with shown():
@@ -137,30 +124,21 @@ def sample(context: typer.Context) -> None:
 
 
 def annotate(context: typer.Context) -> None:
-    """Have the responses of feedback or samples judged; or replace chosen responses by demonstrations."""
-    from trueup.cli.options import read_settings
-    from trueup.settings.gathering_settings import AnnotateSettings
-
+    """Have responses judged, or print a template."""
     settings, more = read_settings(context, AnnotateSettings, more=OF_ANNOTATE)
     if name := more.get("show_template"):
         from trueup.annotators.template import template_source
 
         typer.echo(template_source(name), nl=False)
     elif settings is not None:
-        from trueup.display import shown
         from trueup.gathering import annotating
 
         with shown():
             annotating.annotate(settings)
 
 
-def methods(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-) -> None:
-    """List every method: formula, paper, the feedback and reference it takes, where examples come from, defaults."""
-    from trueup.cli.options import in_words
-    from trueup.methods import METHODS
-
+def print_methods(*, as_json: bool) -> None:
+    """Print what is to be known of every method."""
     described = [describe(info) for info in METHODS.values()]
     if as_json:
         typer.echo(json.dumps(described, indent=2))
@@ -186,8 +164,6 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
     needs none, `sources` where its examples may come from (`source` of a run).
     """
-    from trueup.settings.schema import settings_in
-
     settings = [setting for setting in settings_in(info.settings) if not setting.variants]
     return {
         "name": info.name,
@@ -201,15 +177,3 @@ def describe(info: MethodInfo) -> dict[str, Any]:
         "settings": {setting.path: setting.default for setting in settings},
         "defaults": dict(info.defaults),
     }
-
-
-def demo(
-    output: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="For feedback, runs and results.json. Default: runs/demo."),
-    ] = None,
-) -> None:
-    """Make a small language model in the built-in world, align it by every method, and print a table."""
-    from trueup.demo import run
-
-    run(output)

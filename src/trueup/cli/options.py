@@ -188,7 +188,7 @@ def print_help(
             table.add_row(f"--{name}", metavar, Text(text))
         console.print(Panel(table, title=heading, title_align="left", border_style="dim"))
 
-    for heading, group in groupby(options, key=lambda one: one[1].heading):
+    for heading, group in groupby(options, key=lambda one: one[1].role.heading):
         box(heading, [_row(name, setting, brief) for name, setting in group])
     box("Options", [(name, *shown) for name, shown in command.more.items()])
 

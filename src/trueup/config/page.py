@@ -72,7 +72,7 @@ def render() -> str:
     """Return the page."""
     changeable = ", ".join(f"`{name}`" for name in sorted(RESUME_MAY_CHANGE))
     parts = [START.format(resume=changeable)]
-    for heading, settings in groupby(run_settings(), key=lambda setting: setting.heading):
+    for heading, settings in groupby(run_settings(), key=lambda setting: setting.role.heading):
         parts.append(f"\n## {heading}\n\n{ABOUT.get(heading, '')}")
         parts += _table(list(settings))
     for info in METHODS.values():

@@ -192,10 +192,7 @@ def _check_gathering(settings: RunSettings) -> None:
     for folder in settings.sampler.models:
         if folder == WORLD:
             continue
-        try:
-            check_model(folder, trust_remote_code=settings.trust_remote_code)
-        except InputError as error:
-            raise InputError(f"sampler.models: {error}") from None
+        _check_folder("sampler.models", folder, settings.trust_remote_code)
         if scores_text(folder):
             raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
     if settings.annotator is not None:
@@ -226,16 +223,13 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> None
         _check_language_model(choice.kind, given[about.main], trust_remote_code)
     elif about.weights == "reward model":
         _check_reward_model(given[about.main], trust_remote_code)
-    if "template" in given:
-        _check_template(given["template"])
-    if "function" in given:
-        _check_function(given["function"])
-
-
-def _check_function(name: str) -> None:
-    if not is_function(name):
-        raise InputError(f"annotator.function {as_given(name)} names no function; give {FUNCTION}")
-    check_file(name.rpartition(":")[0], f"a file with the function, as {FUNCTION}")
+    if (template := given.get("template", TEMPLATES[0])) not in TEMPLATES:
+        close = did_you_mean(template, TEMPLATES)
+        check_file(template, f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template{close}")
+    if (function := given.get("function")) is not None:
+        if not is_function(function):
+            raise InputError(f"annotator.function {as_given(function)} names no function; give {FUNCTION}")
+        check_file(function.rpartition(":")[0], f"a file with the function, as {FUNCTION}")
 
 
 def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> None:
@@ -266,13 +260,6 @@ def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> None:
         check_model(folder, trust_remote_code=trust_remote_code)
     except InputError as error:
         raise InputError(f"{whose}: {error}") from None
-
-
-def _check_template(name: str) -> None:
-    if name in TEMPLATES or Path(name).is_file():
-        return
-    close = did_you_mean(name, TEMPLATES)
-    check_file(name, f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template{close}")
 
 
 def check_feedback(name: str, what: str = FEEDBACK) -> None:

@@ -35,7 +35,7 @@ CHOICE: TypeAdapter[AnnotatorChoice] = TypeAdapter(AnnotatorChoice)
 HOW = frozenset(
     one.path.rpartition(".")[2]
     for one in settings_in(SampleSettings)
-    if one.affects == "nothing" and "." in one.path
+    if one.role.affects == "nothing" and "." in one.path
 )
 """Settings of a server or an annotator that say how it is asked and what it may cost, not what is asked."""
 
@@ -265,7 +265,7 @@ def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> di
 
 def _plain(settings: BaseModel) -> dict[str, object]:
     """The settings that change the result, but for those whose content counts and not their name."""
-    names = {one.path for one in settings_in(type(settings)) if one.affects == "result"}
+    names = {one.path for one in settings_in(type(settings)) if one.role.affects == "result"}
     return settings.model_dump(mode="json", include=names - {"annotator", "chat_template"})
 
 

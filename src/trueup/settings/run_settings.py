@@ -256,6 +256,8 @@ class RunSettings(BaseModel):
             )
 
 
-RESUME_MAY_CHANGE = frozenset(setting.path for setting in schema.settings_in(RunSettings) if setting.resume)
+RESUME_MAY_CHANGE = frozenset(
+    setting.path for setting in schema.settings_in(RunSettings) if setting.role.resume
+)
 """What may change when a run is resumed: what cannot change its result, and what decides whether it goes on at all.
 Everything else is as the run began."""

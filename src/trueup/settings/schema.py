@@ -152,12 +152,8 @@ class Setting:
     """The kinds of its mapping that have this setting; empty where all have it."""
     escaped: bool = False
     r"""A text in which `\n` and the like are read as escapes on the command line."""
-    heading: str = ""
-    common: bool = False
-    affects: Affects = "result"
-    gathers: bool = False
-    resume: bool = False
-    """These five as in `Role`."""
+    role: Role = Role()
+    """With what it has of the setting that it is inside."""
 
     @property
     def allowed(self) -> str:
@@ -224,12 +220,8 @@ def _of_fields(
         default = getattr(instance, name, None if field.is_required() else field.default)
         role = next((mark for mark in field.metadata if isinstance(mark, Role)), Role())
         heading = role.heading or heading
-        role = dataclasses.replace(
-            role,
-            heading=heading,
-            affects=role.affects or outer.affects,
-            gathers=role.gathers or outer.gathers,
-        )
+        affects, gathers = role.affects or outer.affects or "result", role.gathers or outer.gathers
+        role = dataclasses.replace(role, heading=heading, affects=affects, gathers=gathers)
         yield from _of_field(f"{prefix}{name}", field, default, variant, role)
 
 
@@ -240,11 +232,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         path=path,
         description=" ".join((field.description or "").split()),
         variants=(variant,) if variant else (),
-        heading=role.heading,
-        common=role.common,
-        affects=role.affects or "result",
-        gathers=role.gathers,
-        resume=role.resume,
+        role=role,
     )
     if not nested:
         yield _leaf(whole, field, default)
@@ -268,7 +256,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         default=getattr(default, "kind", None),
         description=means if named else f"{whole.description} {means}".strip(),
         variants=(),
-        common=whole.common and not named,
+        role=dataclasses.replace(role, common=role.common and not named),
     )
     for kind, fields in kinds.items():
         inner = {name: inside for name, inside in fields.items() if name != "kind"}

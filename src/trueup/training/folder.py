@@ -31,7 +31,7 @@ from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
 
-RESULT = frozenset(setting.path for setting in settings_in(RunSettings) if setting.affects == "result")
+RESULT = frozenset(setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result")
 """Settings that change what a replay ends with."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
