@@ -1,10 +1,10 @@
 """`trueup annotate`: any feedback judged by any annotator, or its chosen responses written anew."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_feedback import pair, write
 from support.faulty_server import Asked, FaultyServer, Reply, chat
 from support.judge_answers import first_with, shown
 from support.small_runs import command, in_child
@@ -30,21 +30,13 @@ def nan(prompt, response):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder: pairs, of which one is no pair, and functions."""
-    write(
-        tmp_path / "pairs.jsonl",
-        {"prompt": "p1", "chosen": "one two three", "rejected": "one"},
-        {"prompt": "p2", "chosen": "yes", "rejected": "oh no"},
-        {"prompt": "p3", "chosen": "same", "rejected": "same"},
-    )
+    texts = (("one two three", "one"), ("yes", "oh no"), ("same", "same"))
+    write(tmp_path / "pairs.jsonl", [pair(f"p{at}", *two) for at, two in enumerate(texts, start=1)])
     (tmp_path / "rewards.py").write_text(FUNCTIONS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     return tmp_path
-
-
-def write(path: Path, *rows: dict[str, Any]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def judge(
@@ -79,7 +71,7 @@ def test_a_function_scores_every_response(folder: Path, capsys: Captured) -> Non
 
 
 def test_several_files_and_a_packed_output(folder: Path) -> None:
-    write(folder / "more.jsonl", {"prompt": "q", "completion": "a b", "label": True})
+    write(folder / "more.jsonl", [{"prompt": "q", "completion": "a b", "label": True}])
     assert judge("more.jsonl", output="out.jsonl.gz") == 0
     assert [[one.score for one in example.responses] for example in read("out.jsonl.gz")][-1] == [2]
     assert read("out.jsonl.gz")[-1].responses[0].label is None
@@ -132,7 +124,7 @@ def test_an_endpoint_compares_in_both_orders(folder: Path, capsys: Captured) -> 
 def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Captured) -> None:
     """Exit code 6 and one line; a second call goes on, and asks only for what is missing."""
     rows = [{"prompt": f"p{at}", "chosen": f"longer {at}", "rejected": f"no {at}"} for at in range(70)]
-    write(folder / "many.jsonl", *rows)
+    write(folder / "many.jsonl", rows)
     down = True
 
     def reply(asked: Asked) -> Any:
@@ -155,7 +147,7 @@ def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Capture
 def test_a_process_that_is_asked_to_stop_ends_the_piece_at_hand(folder: Path) -> None:
     """The fourth piece is the last one, so the signal comes in the third."""
     rows = [{"prompt": f"p{70 + at}", "chosen": "a b", "rejected": f"c {at}"} for at in range(230)]
-    write(folder / "many.jsonl", *rows)
+    write(folder / "many.jsonl", rows)
     (folder / "stop").touch()
     errors = folder / "errors.txt"
     assert in_child(lambda: judge(data="many.jsonl"), errors) == 0
@@ -231,9 +223,7 @@ URL = "http://localhost:9/v1"
     [
         (("none.jsonl", "--annotator", "world:gold"), 2, "none.jsonl: no such file"),
         (("pairs.jsonl",), 2, "annotator is required, to say who judges: give openai, local:FOLDER, reward:FOLDER"),
-        (("pairs.jsonl", "--annotator", "word:gold"), 2, "annotator 'word:gold' is not known; give openai"),
         (("pairs.jsonl", "--annotator", "world:gold", "--annotator.instruction", "be polite"), 2, "know 'polite'"),
-        (("pairs.jsonl", "--annotator", "none.py:f"), 2, "none.py: no such file"),
         (("pairs.jsonl", "--annotator", "reward:none"), 2, "reward model none is not a folder"),
         (("pairs.jsonl", "--annotator", "world:gold"), 2, "pairs.jsonl:1: prompt 1: not a prompt of the world: 'p1'"),
         (("pairs.jsonl", "--annotator", "rewards.py:nan"), 2, "pairs.jsonl:1: rewards.py:nan: prompt 1, 'p1': the fun"),
@@ -267,7 +257,7 @@ URL = "http://localhost:9/v1"
 def test_mistakes_in_one_line(
     folder: Path, capsys: Captured, arguments: tuple[object, ...], code: int, message: str
 ) -> None:
-    write(folder / "there.jsonl", {"prompt": "p1", "chosen": "a", "rejected": "b"})
+    write(folder / "there.jsonl", [pair("p1", "a", "b")])
     output = () if "--output" in arguments else ("--output", "out.jsonl")
     before = {path.name for path in folder.iterdir()}
     assert command("annotate", *arguments, *output) == code
@@ -277,7 +267,7 @@ def test_mistakes_in_one_line(
 
 
 def test_nothing_that_could_be_judged(folder: Path, capsys: Captured) -> None:
-    write(folder / "same.jsonl", {"prompt": "p", "chosen": "same", "rejected": "same"})
+    write(folder / "same.jsonl", [pair("p", "same", "same")])
     with FaultyServer(longer) as server:
         endpoint = endpoint_of(server)
         assert judge(*endpoint, data="same.jsonl", by="openai") == 2

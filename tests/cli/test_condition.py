@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_feedback import write
 from support.small_runs import command, in_child, run_here, settings, write_feedback
 
 from trueup.feedback.condition import FILE, Condition, read_condition
@@ -40,7 +41,7 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     text = (tmp_path / "model/README.md").read_text().replace(condition.words(), " <rm_score>: 1.2 ")
     (tmp_path / "model/README.md").write_text(text)
     rows = [{"prompt": f"say {number}:"} for number in range(5)]
-    (tmp_path / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(tmp_path / "asked.jsonl", rows)
     (tmp_path / "rewards.py").write_text(REWARDS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -156,7 +157,7 @@ def test_an_adapter_that_is_asked_in_conversations(tiny_model: Path, folder: Pat
     values = settings("ca", tiny_model, write_feedback(folder), folder / "run", steps=1, epochs=None)
     run_here("ca", values | {"lora.rank": 2})
     talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
-    (folder / "talks.jsonl").write_text(json.dumps({"prompt": talk}) + "\n")
+    write(folder / "talks.jsonl", [{"prompt": talk}])
     (folder / "rewards.py").write_text(f"def same(prompt, response):\n    return prompt == {talk!r}\n")
     model = str(folder / "run/model")
     more = ("--prompts", "talks.jsonl", "--candidates", "0.5", "--json")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_feedback import write
 from support.small_runs import command, write_feedback
 
 from trueup.feedback.read import read_feedback
@@ -65,8 +66,7 @@ def test_several_files_and_the_world_in_one_gzipped_file(
 def test_what_a_layout_does_not_keep_is_named(tmp_path: Path, capsys: Captured) -> None:
     pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
     given = [pair, {**pair, "note": "x"}, {**pair, "chosen": ""}, {**pair, "rejected": 3}, pair]
-    path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    path = write(tmp_path / "in.jsonl", given)
     arguments = ("convert", path, "--to", "trl", "--output", tmp_path / "out.jsonl")
     assert command(*arguments) == 2
     assert not (tmp_path / "out.jsonl").exists()

@@ -198,23 +198,6 @@ def test_what_was_spent_cannot_be_read(
         assert "annotator ha" in errors()
 
 
-def test_what_would_change_the_result_cannot_change(
-    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
-) -> None:
-    run = tmp_path / "run"
-    assert train("oaif", judged(tiny_model, tmp_path, run, server.url, **{"annotator.max_requests": 13})) == 6
-    errors()
-    assert (
-        resume("oaif", run, "--annotator.instruction", "Prefer the short one.", "--annotator.timeout", "9")
-        == 2
-    )
-    assert errors().startswith("annotator.instruction cannot change when a run is resumed")
-    assert resume("oaif", run, "--annotator", "world:gold") == 2
-    assert errors().startswith("annotator cannot change when a run is resumed")
-    assert resume("oaif", run, "--sampler.temperature", "2", "--sampler.timeout", "9") == 2
-    assert errors().startswith("sampler.temperature cannot change when a run is resumed")
-
-
 def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPatch) -> None:
     """Send this process SIGTERM once a server was asked so often, at a moment when the run listens."""
     original = stop.check

@@ -4,9 +4,11 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
+from support.faulty_feedback import write
 from support.faulty_server import FaultyServer, Reply
 from support.judge_answers import Until, text_of, variety
 from support.judged_runs import judged, one_line, own, resume, train
@@ -93,33 +95,13 @@ DAMAGE: dict[str, tuple[str, Callable[[str], str], str]] = {
     "no JSON": ("examples.jsonl", lambda text: "x" + text, "examples.jsonl:1 is damaged"),
     "another score": ("examples.jsonl", changed_score, "are not as round 1 wrote them"),
     "a line less": ("examples.jsonl", without_a_line, "are not as round 1 wrote them"),
-    "no UTF-8": (
-        "examples.jsonl",
-        lambda text: text.replace("say", "\udcff", 1),
-        "examples.jsonl:1 is damaged",
-    ),
+    "no UTF-8": ("examples.jsonl", lambda text: text.replace("say", "\udcff", 1), "examples.jsonl:1 is damaged"),
     "no index": ("rounds.jsonl", lambda text: "", "from line 1 on that rounds.jsonl does not tell of"),
-    "half an index": (
-        "rounds.jsonl",
-        lambda text: text[: len(text) // 3],
-        "that rounds.jsonl does not tell of",
-    ),
-    "no JSON in the index": (
-        "rounds.jsonl",
-        lambda text: text.replace("{", "", 1),
-        "rounds.jsonl:1 is damaged",
-    ),
-    "another index": (
-        "rounds.jsonl",
-        lambda text: '{"step": 1}\n' * 6,
-        "rounds.jsonl:1 is damaged: it has no",
-    ),
-    "a round twice": (
-        "rounds.jsonl",
-        lambda text: text.replace('"round": 2', '"round": 1'),
-        "rounds.jsonl:2 is dam",
-    ),
-}
+    "half an index": ("rounds.jsonl", lambda text: text[: len(text) // 3], "that rounds.jsonl does not tell of"),
+    "no JSON in the index": ("rounds.jsonl", lambda text: text.replace("{", "", 1), "rounds.jsonl:1 is damaged"),
+    "another index": ("rounds.jsonl", lambda text: '{"step": 1}\n' * 6, "rounds.jsonl:1 is damaged: it has no"),
+    "a round twice": ("rounds.jsonl", lambda text: text.replace('"round": 2', '"round": 1'), "rounds.jsonl:2 is dam"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +139,6 @@ def test_a_log_that_is_gone(files: list[str], stopped: Path, tmp_path: Path, err
 
 
 def copy(run: Path, folder: Path) -> Path:
-    from shutil import copytree
-
     return Path(copytree(run, folder / "run"))
 
 
@@ -290,7 +270,7 @@ def test_everything_at_once_fails_in_the_middle(
     prompts = [row["prompt"] for row in lines_of(write_prompts(tmp_path))]
     data = tmp_path / "pairs.jsonl"
     rows = [{"prompt": one, "chosen": "abcde", "rejected": "aa"} for one in [*prompts[:5], "another:"]]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write(data, rows)
     with FaultyServer(variety) as server:
         values = judged(
             tiny_model, tmp_path, tmp_path / "whole", server.url, data=data, **{"annotator.cache": "false"}

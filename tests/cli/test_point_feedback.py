@@ -1,10 +1,10 @@
 """Point-wise methods from the command line: scores made labels, demonstrations among them, and labels of one class."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_feedback import write
 from support.small_runs import command, metrics_of
 
 Row = dict[str, Any]
@@ -31,8 +31,7 @@ def train(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     """Train for one step over all rows; the exit code, what was said, and the metrics."""
 
     def run(method: str, rows: list[Row], *more: object) -> tuple[int, list[str], dict[str, Any]]:
-        data, output = tmp_path / "data.jsonl", tmp_path / "run"
-        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        data, output = write(tmp_path / "data.jsonl", rows), tmp_path / "run"
         arguments = ("--model", tiny_model, "--data", data, "--output", output, "--steps", 1)
         capsys.readouterr()
         code = command("train", method, *arguments, "--batch_size", len(rows), *more)
@@ -73,16 +72,8 @@ class TestScores:
         assert metrics["loss"] == pytest.approx((judged - metrics["logps/demonstrations"]) / 7, rel=1e-6)
 
     def test_pointwise_dpo_fits_grades(self, train: Any) -> None:
-        code, said, metrics = train(
-            "pointwise-dpo",
-            list(self.ROWS[:2]),
-            "--scale",
-            "min-max",
-            "--continuous",
-            "true",
-            "--log-z",
-            0.25,
-        )
+        options = ("--scale", "min-max", "--continuous", "true", "--log-z", 0.25)
+        code, said, metrics = train("pointwise-dpo", list(self.ROWS[:2]), *options)
         assert code == 0
         assert self.SAID[0] in said
         expected = sum((grade - 0.25) ** 2 for grade in (0.0, 0.5, 0.9, 1.0, 0.2, 0.4)) / 6

@@ -60,19 +60,8 @@ def test_a_trl_file_with_overrides(shared: Shared, tmp_path: Path) -> None:
             }
         )
     )
-    train(
-        "tr-dpo",
-        "--config",
-        file,
-        "--beta",
-        0.05,
-        "--reference.alpha",
-        0.6,
-        "--reference.every",
-        2,
-        "--lora.rank",
-        8,
-    )
+    reference = ("--reference.alpha", 0.6, "--reference.every", 2)
+    train("tr-dpo", "--config", file, "--beta", 0.05, *reference, "--lora.rank", 8)
     steps = metrics(tmp_path / "run")
     assert [step["reference/moved"] for step in steps] == [0, 1, 0, 1]
     content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())

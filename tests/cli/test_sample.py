@@ -1,6 +1,5 @@
 """`trueup sample`: what it writes, what it says, and what it refuses."""
 
-import json
 import os
 import shutil
 import signal
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_feedback import pair, write
 from support.faulty_server import FaultyServer
 from support.small_runs import command, in_child
 from support.tiny_models import save_tiny_model
@@ -40,19 +40,12 @@ def folder(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     for name in "AB":
         (tmp_path / name).symlink_to(models / name)
     rows = [{"prompt": f"say {number}:"} for number in (1, 2, 3, 1)]
-    write(tmp_path / "asked.jsonl", *rows)
-    write(
-        tmp_path / "pairs.jsonl",
-        {"prompt": "say 1:", "chosen": "good", "rejected": "bad"},
-        {"prompt": "say 9:", "chosen": "yes", "rejected": "no, not at all, never in my life"},
-    )
+    write(tmp_path / "asked.jsonl", rows)
+    pairs = [pair("say 1:", "good", "bad"), pair("say 9:", "yes", "no, not at all, never in my life")]
+    write(tmp_path / "pairs.jsonl", pairs)
     (tmp_path / "rewards.py").write_text(FUNCTIONS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def write(path: Path, *rows: dict[str, Any]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def ask(*more: object, data: str = "asked.jsonl", model: str = "A", output: str = "out.jsonl") -> int:
@@ -149,7 +142,7 @@ def test_judged_right_away_and_the_best_alone(folder: Path, capsys: Captured) ->
 
 def test_conversations_and_a_chat_template(folder: Path) -> None:
     talk = [{"role": "user", "content": "hi"}]
-    write(folder / "talks.jsonl", {"prompt": talk})
+    write(folder / "talks.jsonl", [{"prompt": talk}])
     assert ask(data="talks.jsonl") == 0
     (example,) = read()
     assert all(len(one.content) == 1 and not isinstance(one.content, str) for one in example.responses)
@@ -175,7 +168,7 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
     """After the first pieces of samples, or in the middle of judging; 80 prompts are three pieces and two."""
     from trueup.gathering.resumable import Work
 
-    write(folder / "many.jsonl", *({"prompt": f"say {number}:"} for number in range(80)))
+    write(folder / "many.jsonl", [{"prompt": f"say {number}:"} for number in range(80)])
     (folder / "rewards.py").write_text(KILLED)
     arguments = ("--annotator", "rewards.py:brevity", "--seed", 4)
     assert ask(*arguments, data="many.jsonl", output="whole.jsonl") == 0
@@ -218,8 +211,6 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
         ({"more": ("--decode", "greedy")}, "decode greedy gives one response to a prompt, not 2; give --responses 1"),
         ({"more": ("--temperatur", "1")}, "temperatur is not an option of trueup sample; did you mean temperature?"),
         ({"more": ("--best",)}, "best needs somebody who judges: give an annotator"),
-        ({"more": ("--annotator", "world:golden")}, "'world:golden' is not known; the world has gold and proxy"),
-        ({"more": ("--annotator", "reward:A")}, "A is a language model, no reward model"),
         ({"more": ("--annotator", "world:gold")}, "asked.jsonl:1: prompt 1: not a prompt of the world: 'say 1:'"),
         ({"more": ("--annotator", "rewards.py:fails")}, "asked.jsonl:1: rewards.py:fails: prompt 1, 'say 1:': the"),
         ({"more": ("--engine", "server")}, "engine server needs base_url, as in http://localhost:8000/v1"),
@@ -231,7 +222,7 @@ def test_mistakes_in_one_line(
 ) -> None:
     for name in ("empty.jsonl", "there.jsonl"):
         (folder / name).touch()
-    write(folder / "blank.jsonl", {"prompt": "a"}, {"prompt": ""})
+    write(folder / "blank.jsonl", [{"prompt": "a"}, {"prompt": ""}])
     before = {path.name for path in folder.iterdir()}
     assert ask(*arguments.pop("more", ()), **arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]

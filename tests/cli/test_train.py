@@ -7,17 +7,27 @@ from typing import Any
 import pytest
 import yaml
 
+import trueup
 from trueup.cli.app import run
 from trueup.config.annotator_names import run_settings
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, NumericsError, Stopped, TrueupError
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
+from trueup.settings.annotator_settings import (
+    EndpointAnnotator,
+    FunctionAnnotator,
+    LocalAnnotator,
+    RewardAnnotator,
+    WorldAnnotator,
+)
 from trueup.settings.run_settings import NO_DATA, LoraSettings
 from trueup.settings.schema import settings_in
 from trueup.training import api
 
+URL = "http://localhost:8000/v1"
 GIVEN = ["--model", "m", "--data", "a.jsonl", "--output", "o"]
+GATHERING = ["--model", "m", "--prompts", "prompts.jsonl", "--output", "o"]
 
 
 class Begun:
@@ -120,7 +130,7 @@ class TestArguments:
         assert train(method, "--prompts", "world:prompts", "--help-all") == 0
         shown = set(re.findall(r"--([\w.]+) ", capsys.readouterr().out))
         settings = [*run_settings(), *settings_in(METHODS[method].settings)]
-        known = [one for one in settings if "online" in METHODS[method].sources or not one.gathers]
+        known = [one for one in settings if "online" in METHODS[method].sources or not one.role.gathers]
         assert {one.path for one in known if len(one.choices) != 1 or one.words} <= shown
         assert "output_dir" not in shown
         assert train(method, "--source", "replay", "--help-all") == 0
@@ -133,31 +143,120 @@ class TestArguments:
         }
 
 
+class TestGathering:
+    @pytest.mark.parametrize(
+        ("method", "more", "annotator"),
+        [
+            ("oaif", "--annotator local --annotator.model models/j", LocalAnnotator("models/j")),
+            ("oaif", "--annotator world:gold --annotator.noise 0.1", WorldAnnotator("gold", noise=0.1)),
+            ("ca", "--reward rewards.py:brevity", FunctionAnnotator("rewards.py:brevity")),
+            ("rrhf", "--reward runs/rm/model --source online", RewardAnnotator("runs/rm/model")),
+        ],
+    )
+    def test_an_annotator(self, begun: Begun, method: str, more: str, annotator: object) -> None:
+        assert train(method, *GATHERING, *more.split()) == 0
+        settings = begun.resolved.settings
+        assert settings.annotator == annotator and settings.prompts == ("prompts.jsonl",)
+        assert settings.source == ("offline" if method == "ca" else "online")
+
+    def test_an_endpoint(self, begun: Begun) -> None:
+        judge = ["--annotator", "openai", "--annotator.base_url", URL, "--annotator.model", "J"]
+        more = ["--annotator.instruction", "Prefer the short one.", "--annotator.max-requests=100"]
+        assert (
+            train("oaif", "--objective", "ipo", *GATHERING, *judge, *more, "--annotator.cache", "false") == 0
+        )
+        assert begun.resolved.settings.annotator == EndpointAnnotator(
+            URL, "J", instruction="Prefer the short one.", max_requests=100, cache=False
+        )
+        assert dict(begun.resolved.method_settings)["objective"] == "ipo"
+
+    @pytest.mark.parametrize(
+        ("given", "stop"),
+        [
+            (r"\n\nHuman:", "\n\nHuman:"), ("\n\nHuman:", "\n\nHuman:"), (r"a\tb", "a\tb"), (r"\\n", r"\n"),
+            (r"\d\\", "\\d\\"), ("END", "END"), (r"\\\n", "\\\n"),
+        ],
+    )  # fmt: skip
+    def test_escapes_in_a_stop_text(self, begun: Begun, given: str, stop: str) -> None:
+        assert train("oaif", *GATHERING, "--reward", "rm", "--sampler.stop", given) == 0
+        assert begun.resolved.settings.sampler.stop == (stop,)
+        assert (
+            train("oaif", *GATHERING, "--reward", "rm", "--sampler.stop", "x", "--sampler.stop", given) == 0
+        )
+        assert begun.resolved.settings.sampler.stop == ("x", stop)
+
+    def test_escapes_are_read_nowhere_else(self, begun: Begun) -> None:
+        judge = ["--annotator", "local:m", "--annotator.instruction", r"a\nb"]
+        assert train("oaif", *GATHERING, *judge, "--run_name", r"c\nd") == 0
+        assert begun.resolved.settings.annotator == LocalAnnotator("m", instruction=r"a\nb")
+        assert begun.resolved.settings.run_name == r"c\nd"
+        assert [setting.path for setting in run_settings() if setting.escaped] == ["sampler.stop"]
+
+    def test_a_replay(self, begun: Begun, tmp_path: Path) -> None:
+        assert train("oaif", *GATHERING, "--reward", "rm", "--objective", "ipo") == 0
+        first = begun.resolved
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(dump(first)))
+        again = f"--config {path} --source replay --data runs/x/examples.jsonl --output y"
+        assert train("oaif", *again.split()) == 0
+        replayed = begun.resolved
+        assert (replayed.settings.source, replayed.settings.data) == ("replay", ("runs/x/examples.jsonl",))
+        assert replayed.method_settings == first.method_settings
+        assert replayed.settings.sampler == first.settings.sampler
+
+
+def test_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Resolved] = []
+    monkeypatch.setattr(api, "run", lambda resolved, quiet: seen.append(resolved))
+    method = trueup.methods.oaif(objective="slic")
+    where = {"model": Path("m"), "output": Path("o"), "prompts": Path("p.jsonl")}
+    trueup.train(method, **where, annotator="world:proxy", sampler={"responses": 3})
+    trueup.train(method, **where, reward=Path("runs/rm/model"))
+    trueup.train(trueup.methods.dpo(), model="m", output="o", data=[Path("a.jsonl"), "b.jsonl"])
+    first, second, third = seen
+    assert (first.settings.annotator, first.settings.sampler.responses) == (WorldAnnotator("proxy"), 3)
+    assert (first.settings.prompts, dict(first.method_settings)["objective"]) == (("p.jsonl",), "slic")
+    assert second.settings.annotator == RewardAnnotator("runs/rm/model")
+    assert third.settings.data == ("a.jsonl", "b.jsonl")
+
+
+class TestHelp:
+    @pytest.fixture
+    def shown(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setenv("COLUMNS", "160")
+        assert train("oaif", "--help-all") == 0
+        return capsys.readouterr().out
+
+    def test_what_gathers_is_one_group(self, shown: str) -> None:
+        group = shown.partition("Gathering feedback")[2].partition("Length and batches")[0]
+        names = "source prompts annotator reward annotator.model annotator.noise sampler.stop"
+        for name in names.split():
+            assert len(re.findall(rf"--{re.escape(name)} ", group)) == 1
+
+    def test_an_option_says_for_which_kinds(self, shown: str) -> None:
+        words = " ".join(re.sub("[│|]", " ", shown).split())
+        assert "local, likelihood: Folder of a causal language model. openai: The name" in words
+        assert "For annotator.kind openai. Default: OPENAI_API_KEY." in words
+
+    def test_defaults_are_the_method_s(self, shown: str) -> None:
+        words = " ".join(re.sub("│", " ", shown).split())
+        assert "before a token is drawn. Greater than 0. Default: 0.9." in words
+        assert re.search(r"an online run's log\. One of offline, online, replay\. Default: online\.", words)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["dpo", *GIVEN, "--beta", "-1"], "beta must be greater than 0; got -1"),
-            (
-                ["dpo", *GIVEN, "--bta", "1"],
-                "bta is not a setting of method dpo or of a run; did you mean beta?",
-            ),
             (["dpo", *GIVEN, "-x"], "x is not a setting of method dpo or of a run"),
             (["dpo", *GIVEN, "--beta"], "Option '--beta' requires an argument."),
-            (["tr-dop", *GIVEN], "tr-dop is not a method; did you mean tr-dpo?"),
             (["dpo"], f"model is required; output is required; {NO_DATA}"),
-            (
-                [],
-                "a method is missing: trueup train METHOD, where METHOD is one of "
-                f"{', '.join(sorted(METHODS))}",
-            ),
+            ([], f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"),
             (["dpo", "--config", "none.yaml"], "none.yaml: no such file"),
-            (
-                ["dpo", "--resume", "none"],
-                "none is not a run, as it has no run.yaml; give the folder that was the output when it began",
-            ),
+            (["sft", "--rewrd", "m"], "rewrd is not a setting of method sft or of a run; did you mean reward?"),
+            (["oaif", *GATHERING, "--annotator=openai"], "annotator.base_url is required; annotator.model is required"),
         ],
-    )
+    )  # fmt: skip
     def test_one_line_and_exit_code_2(
         self, begun: Begun, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -169,6 +268,21 @@ class TestRefused:
         output = str(tmp_path / "o")
         assert train("dpo", "--model", "org/some-7b", "--data", "world:pairs", "--output", output) == 2
         assert "trueup: model org/some-7b is not a folder; if it is a hub id" in capsys.readouterr().err
+        assert not Path(output).exists()
+        given = (
+            "--model",
+            "world",
+            "--prompts",
+            "world:prompts",
+            "--reward",
+            "runs/none/model",
+            "--output",
+            output,
+        )
+        assert train("oaif", *given) == 2
+        assert (
+            "trueup: annotator.kind reward: model runs/none/model is not a folder" in capsys.readouterr().err
+        )
         assert not Path(output).exists()
 
 
