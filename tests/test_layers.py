@@ -128,10 +128,11 @@ def test_every_module_can_be_imported() -> None:
 
 
 def test_settings_are_settled_without_torch() -> None:
-    """What refuses a wrong combination loads none of the heavy libraries."""
-    code = (
-        "import sys, trueup.methods, trueup.config.resolve, trueup.config.run_checks, trueup.training.api, "
-        "trueup.cli.app; print(*{'torch', 'transformers', 'peft', 'numpy', 'pyarrow'} & set(sys.modules))"
-    )
+    """What refuses a wrong combination loads none of the heavy libraries; nor does feedback, or the world's text."""
+    light = ["methods", "config.resolve", "config.run_checks", "training.api", "cli.app"]
+    light += [f"world.{name}" for name in ("language", "gold", "people", "generate")]
+    light += [name for name in MODULES if name.startswith("feedback.")]
+    heavy = {"torch", "transformers", "tokenizers", "peft", "numpy", "pyarrow", "datasets", "huggingface_hub"}
+    code = f"import sys, {', '.join(f'trueup.{name}' for name in light)}; print(*{heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

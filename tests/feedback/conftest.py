@@ -9,8 +9,6 @@ import pytest
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-
 Write = Callable[..., Path]
 Convert = Callable[..., Example]
 
@@ -46,13 +44,6 @@ def convert(write: Write) -> Convert:
 
 
 @pytest.fixture
-def shared() -> Callable[[str], Path]:
+def shared(shared: Callable[[str], Path]) -> Callable[[str], Path]:
     """A file of real feedback; the test is skipped where it is not there."""
-
-    def located(name: str) -> Path:
-        path = SHARED / name
-        if not path.exists():
-            pytest.skip(f"real feedback is not here: {path}")
-        return path
-
-    return located
+    return lambda name: shared(f"data/{name}")

@@ -3,8 +3,6 @@
 import gzip
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,19 +149,3 @@ def test_mistakes_of_the_call(write: Write) -> None:
         read_feedback([])
     with pytest.raises(InputError, match="it cannot be -1"):
         read_feedback([write(PAIR)], skip_bad=-1)
-
-
-def test_feedback_imports_nothing_heavy() -> None:
-    source = Path(__file__).parents[2] / "src"
-    modules = [
-        ".".join(path.relative_to(source).with_suffix("").parts)
-        for path in sorted((source / "trueup" / "feedback").rglob("*.py"))
-        if path.name != "__init__.py"
-    ]
-    assert "trueup.feedback.layouts.known" in modules
-    heavy = "{'torch', 'transformers', 'numpy', 'pyarrow', 'datasets', 'huggingface_hub'}"
-    code = f"import sys, {', '.join(modules)}; sys.exit(str({heavy} & set(sys.modules) or ''))"
-    ran = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(source)}, capture_output=True, text=True
-    )
-    assert ran.stderr.strip() == ""
