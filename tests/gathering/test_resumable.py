@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.gathering_work import stop_at_check
+from support.gathering_work import stop_at_check, work_at
 
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.errors import InputError, Stopped
 from trueup.feedback.records import Example, Prompt, Response
-from trueup.gathering.resumable import Work, of_annotating, of_sampling
+from trueup.gathering.resumable import of_annotating, of_sampling
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.validation import validate
-
-SETTINGS = {"seed": 1, "model": "m"}
 
 
 @pytest.fixture
@@ -34,38 +32,28 @@ def beside(output: Path) -> Path:
 
 
 def test_parts_are_there_again(output: Path) -> None:
-    work = Work(output, "trueup x", SETTINGS)
-    assert work.parts == {}
-    work.keep("a 0", [1, "\u2028 two\nlines", None])
-    work.keep("a 1", {"x": 0.1})
-    work.close()
-    again = Work(output, "trueup x", SETTINGS)
-    assert again.parts == {"a 0": [1, "\u2028 two\nlines", None], "a 1": {"x": 0.1}}
-    again.finish()
-    again.close()
+    """As they will be read from the beginning, so that a run that was not interrupted goes on with the same values."""
+    with work_at(output) as work:
+        assert work.parts == {}
+        work.keep("a 0", (1, "\u2028 two\nlines", None))
+        work.keep("a 1", {"x": 0.1})
+        kept = dict(work.parts)
+    with work_at(output) as again:
+        assert again.parts == kept == {"a 0": [1, "\u2028 two\nlines", None], "a 1": {"x": 0.1}}
+        again.finish()
     assert list(output.parent.iterdir()) == []
 
 
-def test_what_is_kept_is_as_it_will_be_read(output: Path) -> None:
-    """So that a run that was not interrupted goes on with the same values as one that was."""
-    work = Work(output, "trueup x", SETTINGS)
-    work.keep("a", (1, (2.0,)))
-    assert work.parts["a"] == [1, [2.0]]
-    work.close()
-
-
 def test_nothing_is_left_where_nothing_was_done(output: Path) -> None:
-    work = Work(output, "trueup x", SETTINGS)
-    assert beside(output).exists()
-    work.close()
+    with work_at(output):
+        assert beside(output).exists()
     assert list(output.parent.iterdir()) == []
 
 
 def begun(output: Path) -> bytes:
-    work = Work(output, "trueup x", SETTINGS)
-    work.keep("a 0", 1)
-    work.keep("a 1", 2)
-    work.close()
+    with work_at(output) as work:
+        work.keep("a 0", 1)
+        work.keep("a 1", 2)
     return beside(output).read_bytes()
 
 
@@ -74,31 +62,27 @@ def test_a_torn_last_line_is_cut_off_wherever_it_is_torn(output: Path) -> None:
     lines = whole.splitlines(keepends=True)
     for length in range(len(whole)):
         beside(output).write_bytes(whole[:length])
-        work = Work(output, "trueup x", SETTINGS)
         number = sum(len(b"".join(lines[:count])) <= length for count in (2, 3))
-        assert list(work.parts) == ["a 0", "a 1"][:number]
-        work.keep("b", 3)
-        work.close()
-        again = Work(output, "trueup x", SETTINGS)
-        assert list(again.parts) == [*["a 0", "a 1"][:number], "b"]
-        again.finish()
-        again.close()
+        with work_at(output) as work:
+            assert list(work.parts) == ["a 0", "a 1"][:number]
+            work.keep("b", 3)
+        with work_at(output) as again:
+            assert list(again.parts) == [*["a 0", "a 1"][:number], "b"]
+            again.finish()
 
 
 def test_other_settings_are_named_and_not_told(output: Path) -> None:
     begun(output)
     other = {"seed": 2, "base_url": "http://user:secret@host", "model": "m"}
     with pytest.raises(InputError) as caught:
-        Work(output, "trueup x", other)
+        work_at(output, other)
     assert str(caught.value) == (
         f"{beside(output)} was begun with other settings (seed, base_url). Give those again to go on with it, delete "
         "it to begin anew, or give another output"
     )
     beside(output).unlink()
-    Work(output, "trueup x", other).close()
-    work = Work(output, "trueup x", other)
-    work.keep("a", 1)
-    work.close()
+    with work_at(output, other) as work:
+        work.keep("a", 1)
     assert b"secret" not in beside(output).read_bytes()
 
 
@@ -119,7 +103,7 @@ def test_a_file_of_somebody_else_is_left_alone(output: Path, content: bytes) -> 
     with pytest.raises(
         InputError, match=r"is not what trueup x keeps its work in\. Delete it, or give another output"
     ):
-        Work(output, "trueup x", SETTINGS)
+        work_at(output)
     assert beside(output).read_bytes() == content
     assert [path.name for path in output.parent.iterdir()] == ["out.jsonl.part"]
 
@@ -130,18 +114,18 @@ def test_a_damaged_line_is_named(output: Path) -> None:
     with pytest.raises(
         InputError, match=r"out\.jsonl\.part:2: what was done so far is damaged there\. Delete that"
     ):
-        Work(output, "trueup x", SETTINGS)
+        work_at(output)
 
 
 def test_one_process_at_a_time(output: Path) -> None:
-    work = Work(output, "trueup x", SETTINGS)
-    with pytest.raises(
-        InputError, match=r"out\.jsonl: another process is at work on it\. Wait for it, or give"
-    ):
-        Work(output, "trueup x", SETTINGS)
-    work.keep("a", 1)
-    work.close()
-    Work(output, "trueup x", SETTINGS).close()
+    with work_at(output) as work:
+        with pytest.raises(
+            InputError, match=r"out\.jsonl: another process is at work on it\. Wait for it, or"
+        ):
+            work_at(output)
+        work.keep("a", 1)
+    with work_at(output) as again:
+        assert again.parts == {"a": 1}
 
 
 def test_a_place_that_cannot_be_written(output: Path) -> None:
@@ -149,21 +133,18 @@ def test_a_place_that_cannot_be_written(output: Path) -> None:
     with pytest.raises(
         InputError, match=r"the work done so far cannot be kept there: Is a directory\. Make room"
     ):
-        Work(output, "trueup x", SETTINGS)
+        work_at(output)
 
 
 def squares(output: Path, made: list[int]) -> list[list[int]]:
     """Seven squares, three at a time; `made` is told of each part that is computed."""
-    work = Work(output, "trueup x", SETTINGS)
 
     def make(loaded: None, name: str, items: Sequence[int]) -> list[int]:
         made.append(len(items))
         return [item * item for item in items]
 
-    try:
+    with work_at(output) as work:
         return work.in_parts("square", "squaring", range(7), 3, nullcontext, make)
-    finally:
-        work.close()
 
 
 def test_parts_that_are_there_are_not_made_again(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,13 +161,12 @@ def test_parts_that_are_there_are_not_made_again(output: Path, monkeypatch: pyte
 
 def test_nothing_is_loaded_where_nothing_is_left(output: Path) -> None:
     squares(output, [])
-    work = Work(output, "trueup x", SETTINGS)
 
     def never() -> Any:
         raise AssertionError
 
-    assert len(work.in_parts("square", "squaring", range(7), 3, never, never)) == 3
-    work.close()
+    with work_at(output) as work:
+        assert len(work.in_parts("square", "squaring", range(7), 3, never, never)) == 3
 
 
 class Model:
@@ -214,10 +194,8 @@ def test_what_was_loaded_is_let_go_of_at_once(output: Path, fails: bool) -> None
             raise InputError("no")
         return 1
 
-    work = Work(output, "trueup x", SETTINGS)
-    with pytest.raises(InputError) if fails else nullcontext():
+    with work_at(output) as work, pytest.raises(InputError) if fails else nullcontext():
         work.in_parts("square", "squaring", range(7), 3, load, make)
-    work.close()
     assert held == [False]
 
 
@@ -225,7 +203,7 @@ def test_a_process_that_is_killed_leaves_whole_parts(output: Path) -> None:
     """By SIGKILL, in the middle of the third part."""
 
     def body() -> None:
-        work = Work(output, "trueup x", SETTINGS)
+        work = work_at(output).__enter__()
 
         def make(loaded: None, name: str, items: Sequence[int]) -> list[int]:
             if items[0] == 6:

@@ -1,7 +1,7 @@
 """What tests of gathering do their work in."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,15 +9,12 @@ import pytest
 from trueup.errors import Stopped
 from trueup.gathering.resumable import Work
 
+SETTINGS = {"seed": 1, "model": "m"}
 
-@contextmanager
-def work_at(output: Path) -> Iterator[Work]:
+
+def work_at(output: Path, settings: Mapping[str, object] = SETTINGS) -> closing[Work]:
     """Work beside a file, gone on with where it was left."""
-    work = Work(output, "trueup test", {})
-    try:
-        yield work
-    finally:
-        work.close()
+    return closing(Work(output, "trueup x", settings))
 
 
 def stop_at_check(number: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -219,22 +219,20 @@ def resumable(output: Path, of: str, settings: Mapping[str, object]) -> Iterator
         InputError: as `Work` does.
         Stopped: a signal came.
     """
-    work = Work(output, of, settings)
-    try:
-        with stop.on_signals():
-            yield work
-    except Stopped as stopped:
-        again = f"; the same command goes on from {work.path}" if work.parts else " before anything was done"
-        logger.info(f"stopped by {stopped}{again}")
-        raise
-    except AnnotatorError as error:
-        if not work.parts:
+    with closing(Work(output, of, settings)) as work:
+        try:
+            with stop.on_signals():
+                yield work
+        except Stopped as stopped:
+            again = f"the same command goes on from {work.path}"
+            logger.info(f"stopped by {stopped}{f'; {again}' if work.parts else ' before anything was done'}")
             raise
-        raise AnnotatorError(
-            f"{error}. What is done is kept in {work.path}, and the same command goes on from there"
-        ) from error
-    finally:
-        work.close()
+        except AnnotatorError as error:
+            if not work.parts:
+                raise
+            raise AnnotatorError(
+                f"{error}. What is done is kept in {work.path}, and the same command goes on from there"
+            ) from error
 
 
 def of_sampling(
