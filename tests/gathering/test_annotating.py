@@ -81,65 +81,49 @@ def test_of_several_responses_those_that_only_lost_are_kept() -> None:
     assert found.left_out == 3
 
 
+def compared(responses: str, *pairs: tuple[int, int], prompt: Prompt | None = None) -> Example:
+    """An example with a response of each letter, and comparisons of them."""
+    comparisons = tuple(Comparison(*pair) for pair in pairs)
+    return Example(prompt or Prompt("p"), tuple(map(Response, responses)), comparisons)
+
+
 @pytest.mark.parametrize(
     ("example", "reason"),
     [
-        (Example(Prompt("p"), (Response("a"),)), "nothing compares two responses"),
-        (Example(Prompt("p"), (Response("a"), Response("a")), (Comparison(0, 1),)), "identical pair"),
-        (
-            Example(Prompt("p"), (Response("a"), Response("b")), (Comparison(0, 1), Comparison(1, 0))),
-            "comparisons contradict each other",
-        ),
-        (
-            Example(
-                Prompt("p"),
-                tuple(map(Response, "abc")),
-                (Comparison(0, 1), Comparison(1, 2), Comparison(2, 0)),
-            ),
-            "comparisons contradict each other",
-        ),
-        (
-            Example(
-                Prompt((Message("user", "p"),), tools=({},)),
-                (Response("a"), Response("b")),
-                (Comparison(0, 1),),
-            ),
-            WITH_TOOLS,
-        ),
+        (compared("a"), "nothing compares two responses"),
+        (compared("aa", (0, 1)), "identical pair"),
+        (compared("ab", (0, 1), (1, 0)), "comparisons contradict each other"),
+        (compared("abc", (0, 1), (1, 2), (2, 0)), "comparisons contradict each other"),
+        (compared("ab", (0, 1), prompt=Prompt((Message("user", "p"),), tools=({},))), WITH_TOOLS),
     ],
 )
 def test_what_is_no_pair(example: Example, reason: str) -> None:
     assert pair_of(example) == Discarded(reason)
 
 
+def turns(**said: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in said.items()]
+
+
 def test_the_conversation_itself() -> None:
     ask = make_asking("answer", None)
-    assert ask(pair("2 + 2 =")) == [{"role": "user", "content": "2 + 2 ="}]
-    assert ask(pair("\n\nHuman: hi\n\nAssistant: Hello.\n\nHuman: Who?\n\nAssistant:")) == [
-        {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": "Hello."},
-        {"role": "user", "content": "Who?"},
-    ]
-    assert ask(pair("Be kind.\n\nHuman: hi\n\nAssistant: So")) == [
-        {"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "hi"},
-        {"role": "assistant", "content": "So"},
-    ]
+    assert ask(pair("2 + 2 =")) == turns(user="2 + 2 =")
+    asked = ask(pair("\n\nHuman: hi\n\nAssistant: Hello.\n\nHuman: Who?\n\nAssistant:"))
+    assert asked == [*turns(user="hi", assistant="Hello."), *turns(user="Who?")]
+    asked = ask(pair("Be kind.\n\nHuman: hi\n\nAssistant: So"))
+    assert asked == turns(system="Be kind.", user="hi", assistant="So")
     talk = (Message("system", "Be kind."), Message("user", "hi", {"name": "Ann"}))
-    said = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi", "name": "Ann"}]
+    said = [*turns(system="Be kind."), {"role": "user", "content": "hi", "name": "Ann"}]
     assert ask(pair(talk, (Message("assistant", "a"),), (Message("assistant", "b"),))) == said
-    assert ask(pair("")) == [{"role": "user", "content": ""}]
+    assert ask(pair("")) == turns(user="")
 
 
 def test_an_instruction_goes_before_it() -> None:
     ask = make_asking("answer", "Be brief.")
-    assert ask(pair("2 + 2 =")) == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "2 + 2 ="},
-    ]
+    assert ask(pair("2 + 2 =")) == turns(system="Be brief.", user="2 + 2 =")
     talk = (Message("system", "Be kind."), Message("user", "hi"))
     asked = ask(pair(talk, (Message("assistant", "a"),), (Message("assistant", "b"),)))
-    assert asked[0] == {"role": "system", "content": "Be kind.\n\nBe brief."} and len(asked) == 2
+    assert asked == turns(system="Be kind.\n\nBe brief.", user="hi")
 
 
 def test_improving_the_chosen_response() -> None:

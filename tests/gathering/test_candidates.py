@@ -1,5 +1,7 @@
 """What was written and what was there already, as one example of each prompt."""
 
+from dataclasses import replace
+
 import pytest
 
 from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
@@ -93,31 +95,21 @@ def test_a_conversation_gets_turns_of_the_assistant(told: list[str]) -> None:
     assert told[1:] == ["responses left out: 1 that another response to the prompt repeats"]
 
 
-def responses(*scores: float | None) -> tuple[Response, ...]:
-    return tuple(Response(f"r{at}", score=score) for at, score in enumerate(scores))
+def judged(*scores: float | None, by: tuple[Comparison, ...] = ()) -> Example:
+    return Example(Prompt("p"), tuple(Response(f"r{at}", score) for at, score in enumerate(scores)), by)
 
 
 @pytest.mark.parametrize(
     ("example", "best", "score"),
     [
-        (Example(Prompt("p"), responses(0.5, 2.0, 1.0)), "r1", 2.0),
-        (Example(Prompt("p"), responses(1.0, 2.0, 2.0)), "r1", 2.0),
-        (Example(Prompt("p"), responses(None, -2.0)), "r1", -2.0),
-        (Example(Prompt("p"), responses(None, None), (Comparison(1, 0, 0.75),)), "r1", 0.75),
+        (judged(0.5, 2.0, 1.0), "r1", 2.0),
+        (judged(1.0, 2.0, 2.0), "r1", 2.0),
+        (judged(None, -2.0), "r1", -2.0),
+        (judged(None, None, by=(Comparison(1, 0, 0.75),)), "r1", 0.75),
         # A beats B surely and ties with C; C beats B by little: (1 + 1/2) / 2.
-        (
-            Example(Prompt("p"), responses(None, None, None), (Comparison(0, 1), Comparison(2, 1, 0.6))),
-            "r0",
-            0.75,
-        ),
+        (judged(None, None, None, by=(Comparison(0, 1), Comparison(2, 1, 0.6))), "r0", 0.75),
         # r2 was never told apart from the others, which beat each other in a circle of unequal strength.
-        (
-            Example(
-                Prompt("p"), responses(None, None, None, None), (Comparison(0, 1, 0.9), Comparison(1, 3, 0.6))
-            ),
-            "r0",
-            (0.9 + 0.5 + 0.5) / 3,
-        ),
+        (judged(*[None] * 4, by=(Comparison(0, 1, 0.9), Comparison(1, 3, 0.6))), "r0", (0.9 + 0.5 + 0.5) / 3),
     ],
 )
 def test_the_best(example: Example, best: str, score: float) -> None:
@@ -128,10 +120,6 @@ def test_the_best(example: Example, best: str, score: float) -> None:
 
 
 def test_where_nothing_is_best(told: list[str]) -> None:
-    origin = Origin("a.jsonl", 4)
-    judged, alone = (
-        Example(Prompt("p"), responses(1.0)),
-        Example(Prompt("q", origin=origin), responses(None, None)),
-    )
-    assert best_of_each([judged, alone]) == (judged,)
+    alone = replace(judged(None, None), prompt=Prompt("q", origin=Origin("a.jsonl", 4)))
+    assert best_of_each([judged(1.0), alone]) == (judged(1.0),)
     assert told == ["1 prompt left out: nothing says which response is best (a.jsonl:4)"]
