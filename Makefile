@@ -6,8 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Folders whose tests are fast enough for `make quick`.
-QUICK ?= tests/config tests/cli tests/feedback tests/batch tests/objectives
+# Folders and files whose tests are fast enough for `make quick`.
+QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick format lint types clean

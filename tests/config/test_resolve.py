@@ -186,6 +186,7 @@ VALUES = st.recursive(
 MAPPINGS = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=4), VALUES, max_size=5)
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(method=st.sampled_from(sorted(METHODS)), values=MAPPINGS)
 @example(method="dpo", values={"lora": {}, "lora.rank": 4})

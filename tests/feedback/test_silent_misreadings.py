@@ -44,6 +44,7 @@ def class_of_turbo(row: Row, key: str) -> bool:
     return key == "label" and "bot" in json.dumps(row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", SHOWN, ids=lambda row: " ".join(row))
 @pytest.mark.parametrize("key", JUDGEMENTS)
 @pytest.mark.parametrize("value", [0.25, None, False, "a"])

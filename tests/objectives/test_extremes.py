@@ -36,6 +36,7 @@ def test_log_ratios_of_ten_thousand_are_survived(case: Case, dtype: torch.dtype,
     assert is_survived(case, rows, reference)
 
 
+@pytest.mark.slow
 @every_objective
 @DTYPES
 @hypothesis_settings(max_examples=15)
