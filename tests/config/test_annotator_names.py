@@ -8,7 +8,6 @@ from support.refusals import refused
 from trueup.config.annotator_names import (
     annotator_layer,
     expanded,
-    is_function,
     reward_layer,
     run_settings,
 )
@@ -140,18 +139,3 @@ def test_the_short_settings_are_listed_beside_the_others() -> None:
     assert len(paths) == len(set(paths))
     assert {"annotator", "reward", "annotator.kind", "annotator.noise", "sampler.stop"} <= set(paths)
     assert set(paths) - {setting.path for setting in settings_in(RunSettings)} == {"reward"}
-
-
-@pytest.mark.parametrize(
-    ("name", "right"),
-    [
-        ("a.py:f", True),
-        ("a/b.py:_f1", True),
-        ("a.py", False),
-        ("a.py:1", False),
-        (".py:f", False),
-        ("a:f", False),
-    ],
-)
-def test_the_form_of_a_function(name: str, right: bool) -> None:
-    assert is_function(name) is right

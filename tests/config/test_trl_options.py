@@ -108,47 +108,71 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
 
 
 @pytest.mark.parametrize(
-    ("values", "settings"),
+    ("method", "values", "settings"),
     [
-        ({"gradient_accumulation_steps": "4"}, {"batch_size": 32}),
-        ({"per_device_train_batch_size": "4"}, {"batch_size": 4}),
-        ({"max_steps": "50", "num_train_epochs": "3"}, {"steps": "50"}),
-        ({"max_steps": 0}, {}),
-        ({"warmup_steps": "0.1"}, {"warmup_ratio": 0.1}),
-        ({"warmup_steps": "10"}, {"warmup_steps": "10"}),
-        ({"lr_scheduler_type": "constant_with_warmup"}, {"schedule": "constant"}),
-        ({"bf16": "false"}, {"precision": "fp32"}),
-        ({"fp16": False, "dtype": "bfloat16"}, {"precision": "bf16"}),
-        ({"dtype": "float32"}, {}),
-        ({"bf16": True, "dtype": "float32"}, {"precision": "bf16"}),
-        ({"activation_checkpointing": True}, {"gradient_checkpointing": True}),
-        ({"use_cpu": "true"}, {"device": "cpu"}),
-        ({"use_cpu": False}, {}),
-        ({"use_peft": False, "lora_r": 8}, {}),
-        ({"use_peft": "true"}, {"lora": True}),
-        ({"report_to": "none"}, {"trackers": []}),
-        ({"report_to": "all"}, {"trackers": ["tensorboard", "wandb", "trackio"]}),
-        ({"report_to": ["wandb"]}, {"trackers": ["wandb"]}),
-        ({"eval_strategy": "no", "eval_steps": 5}, {}),
-        ({"eval_steps": 5}, {"eval_every": 5}),
-        ({"assistant_only_loss": "true"}, {"turns": "all"}),
-        ({"assistant_only_loss": False}, {}),
-        ({"save_strategy": "epoch", "save_steps": 5}, {}),
-        ({"logging_strategy": "steps", "logging_steps": 5}, {"log_every": 5}),
-        ({"precompute_ref_log_probs": True}, {"reference.kind": "cached"}),
-        ({"precompute_ref_log_probs": False}, {}),
-        ({"sync_ref_model": False, "ref_model_sync_steps": 5}, {}),
-        ({"loss_type": ["sigmoid"]}, {}),
+        ("dpo", {"gradient_accumulation_steps": "4"}, {"batch_size": 32}),
+        ("dpo", {"per_device_train_batch_size": "4"}, {"batch_size": 4}),
+        ("dpo", {"max_steps": "50", "num_train_epochs": "3"}, {"steps": "50"}),
+        ("dpo", {"max_steps": 0}, {}),
+        ("dpo", {"warmup_steps": "0.1"}, {"warmup_ratio": 0.1}),
+        ("dpo", {"warmup_steps": "10"}, {"warmup_steps": "10"}),
+        ("dpo", {"lr_scheduler_type": "constant_with_warmup"}, {"schedule": "constant"}),
+        ("dpo", {"bf16": "false"}, {"precision": "fp32"}),
+        ("dpo", {"fp16": False, "dtype": "bfloat16"}, {"precision": "bf16"}),
+        ("dpo", {"dtype": "float32"}, {}),
+        ("dpo", {"bf16": True, "dtype": "float32"}, {"precision": "bf16"}),
+        ("dpo", {"activation_checkpointing": True}, {"gradient_checkpointing": True}),
+        ("dpo", {"use_cpu": "true"}, {"device": "cpu"}),
+        ("dpo", {"use_cpu": False}, {}),
+        ("dpo", {"use_peft": False, "lora_r": 8}, {}),
+        ("dpo", {"use_peft": "true"}, {"lora": True}),
+        ("dpo", {"report_to": "none"}, {"trackers": []}),
+        ("dpo", {"report_to": "all"}, {"trackers": ["tensorboard", "wandb", "trackio"]}),
+        ("dpo", {"report_to": ["wandb"]}, {"trackers": ["wandb"]}),
+        ("dpo", {"eval_strategy": "no", "eval_steps": 5}, {}),
+        ("dpo", {"eval_steps": 5}, {"eval_every": 5}),
+        ("dpo", {"assistant_only_loss": "true"}, {"turns": "all"}),
+        ("dpo", {"assistant_only_loss": False}, {}),
+        ("dpo", {"save_strategy": "epoch", "save_steps": 5}, {}),
+        ("dpo", {"logging_strategy": "steps", "logging_steps": 5}, {"log_every": 5}),
+        ("dpo", {"precompute_ref_log_probs": True}, {"reference.kind": "cached"}),
+        ("dpo", {"precompute_ref_log_probs": False}, {}),
+        ("dpo", {"sync_ref_model": False, "ref_model_sync_steps": 5}, {}),
+        ("dpo", {"loss_type": ["sigmoid"]}, {}),
         (
-            {"chat_template_path": "t.jinja", "max_seq_length": 8},
+            "dpo", {"chat_template_path": "t.jinja", "max_seq_length": 8},
             {"chat_template": "t.jinja", "max_length": 8},
         ),
-        ({"resume_from_checkpoint": False, "push_to_hub": "false", "label_smoothing": "0.0"}, {}),
-        ({"hub_model_id": None, "loss_type": None}, {}),
+        ("dpo", {"resume_from_checkpoint": False, "push_to_hub": "false", "label_smoothing": "0.0"}, {}),
+        ("dpo", {"hub_model_id": None, "loss_type": None}, {}),
+        ("ppo", {"max_completion_length": 32, "rloo_k": "4"}, {"sampler.max_new_tokens": 32, "sampler.responses": "4"}),
+        ("ppo", {"num_generations": 2, "response_length": 5}, {"sampler.responses": 2, "sampler.max_new_tokens": 5}),
+        ("ppo", {"num_ppo_epochs": 4}, {"round_passes": 4}),
+        ("ppo", {"num_iterations": 2, "top_p": 0.9}, {"round_passes": 2, "sampler.top_p": 0.9}),
+        ("ppo", {"judge": "openai"}, {"annotator": "openai"}),
+        ("ppo", {"reward_funcs": ["rewards.py:f"], "reward_weights": [1.0]}, {"reward": "rewards.py:f"}),
+        ("ppo", {"use_vllm": False, "vllm_mode": "server"}, {}),
+        (
+            "ppo", {"use_vllm": "true", "vllm_mode": "server", "vllm_server_base_url": "http://h:1/v1/"},
+            {"sampler.engine": "server", "sampler.base_url": "http://h:1/v1"},
+        ),
+        (
+            "ppo", {"use_vllm": True, "vllm_mode": "server", "vllm_server_port": 9, "vllm_server_host": "h"},
+            {"sampler.engine": "server", "sampler.base_url": "http://h:9/v1"},
+        ),
+        ("ppo", {"use_transformers_paged": True}, {}),
+        ("ppo", {"use_transformers_continuous_batching": False, "num_mini_batches": "1"}, {}),
+        ("ppo", {"cliprange": 0.2, "cliprange_value": 0.3}, {"clip": 0.2, "value_clip": 0.3}),
+        ("ppo", {"vf_coef": 0.1, "lam": 0.95}, {"value_weight": 0.1, "gae_lambda": 0.95}),
+        ("ppo", {"epsilon": 0.2, "missing_eos_penalty": 1}, {"clip": 0.2, "missing_end_penalty": 1}),
+        ("ppo", {"beta": 0.05}, {"kl_coef": 0.05}),
+        ("ppo", {"reward_clip_range": [-5, 5]}, {"clip_reward": 5}),
+        ("ppo", {"reward_clip_range": "-5,5", "kl_estimator": "k1"}, {"clip_reward": 5}),
+        ("ppo", {"normalize_advantages": True, "exp_name": "x"}, {"whiten_advantages": True, "run_name": "x"}),
     ],
-)
-def test_translated(values: dict[str, Any], settings: dict[str, Any]) -> None:
-    assert translated(**values).settings == settings
+)  # fmt: skip
+def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any]) -> None:
+    assert translated(method, **values).settings == settings
 
 
 @pytest.mark.parametrize(
@@ -185,6 +209,42 @@ def test_translated(values: dict[str, Any], settings: dict[str, Any]) -> None:
         ("tr-kto", {"sync_ref_model": False}, "reference of method tr-kto always moves; use method kto$"),
         ("tr-ipo", {"sync_ref_model": False}, "the reference of method tr-ipo always moves; use method ipo"),
         ("dpo", {"use_dora": True, "fsdp": "full_shard"}, "training runs in one process; use_dora True is"),
+        (
+            "ppo",
+            {"use_vllm": True},
+            r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and",
+        ),
+        ("ppo", {"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
+        (
+            "ppo",
+            {"reward_funcs": ["a", "b"]},
+            r"^reward_funcs \['a', 'b'\] is not offered: give one; a function",
+        ),
+        ("ppo", {"reward_weights": [1, 2]}, r"^reward_weights \[1, 2\] is not offered: give one reward"),
+        (
+            "ppo",
+            {"max_new_tokens": 3, "response_length": 4},
+            r"max_new_tokens and response_length contradict each",
+        ),
+        ("ppo", {"num_mini_batches": 4}, r"^num_mini_batches 4 is not offered: give round_prompts, .* and"),
+        ("ppo", {"total_episodes": 1000}, r"^total_episodes 1000 is not offered: give epochs, or steps$"),
+        ("ppo", {"kl_estimator": "k3"}, r"^kl_estimator 'k3' is not offered"),
+        (
+            "ppo",
+            {"reward_clip_range": [0, 5]},
+            r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to",
+        ),
+        ("ppo", {"reward_clip_range": 5}, r"^reward_clip_range must be two numbers; got 5$"),
+        (
+            "ppo",
+            {"min_p": 0.1, "repetition_penalty": 1.2},
+            r"^min_p 0\.1 is not offered.*; repetition_penalty",
+        ),
+        (
+            "ppo",
+            {"center_rewards_coefficient": 0.1},
+            r"^center_rewards_coefficient is refused: method ppo has no",
+        ),
     ],
 )
 def test_refused(method: str, values: dict[str, Any], message: str) -> None:
@@ -353,61 +413,6 @@ def test_an_online_recipe_by_value(settle: Settle) -> None:
     assert dict(resolved.method_settings)["objective"] == "ipo"
     assert dict(resolved.method_settings)["beta"] == 0.1
     assert "log_completions has no effect: every response is written to examples.jsonl" in said
-
-
-@pytest.mark.parametrize(
-    ("values", "settings"),
-    [
-        ({"max_completion_length": 32, "rloo_k": "4"}, {"sampler.max_new_tokens": 32, "sampler.responses": "4"}),
-        ({"num_generations": 2, "response_length": 5}, {"sampler.responses": 2, "sampler.max_new_tokens": 5}),
-        ({"num_ppo_epochs": 4}, {"round_passes": 4}),
-        ({"num_iterations": 2, "top_p": 0.9}, {"round_passes": 2, "sampler.top_p": 0.9}),
-        ({"judge": "openai"}, {"annotator": "openai"}),
-        ({"reward_funcs": ["rewards.py:f"], "reward_weights": [1.0]}, {"reward": "rewards.py:f"}),
-        ({"use_vllm": False, "vllm_mode": "server"}, {}),
-        (
-            {"use_vllm": "true", "vllm_mode": "server", "vllm_server_base_url": "http://h:1/v1/"},
-            {"sampler.engine": "server", "sampler.base_url": "http://h:1/v1"},
-        ),
-        (
-            {"use_vllm": True, "vllm_mode": "server", "vllm_server_port": 9, "vllm_server_host": "h"},
-            {"sampler.engine": "server", "sampler.base_url": "http://h:9/v1"},
-        ),
-        ({"use_transformers_paged": True}, {}),
-        ({"use_transformers_continuous_batching": False, "num_mini_batches": "1"}, {}),
-        ({"cliprange": 0.2, "cliprange_value": 0.3}, {"clip": 0.2, "value_clip": 0.3}),
-        ({"vf_coef": 0.1, "lam": 0.95}, {"value_weight": 0.1, "gae_lambda": 0.95}),
-        ({"epsilon": 0.2, "missing_eos_penalty": 1}, {"clip": 0.2, "missing_end_penalty": 1}),
-        ({"beta": 0.05}, {"kl_coef": 0.05}),
-        ({"reward_clip_range": [-5, 5]}, {"clip_reward": 5}),
-        ({"reward_clip_range": "-5,5", "kl_estimator": "k1"}, {"clip_reward": 5}),
-        ({"normalize_advantages": True, "exp_name": "x"}, {"whiten_advantages": True, "run_name": "x"}),
-    ],
-)  # fmt: skip
-def test_a_name_becomes_ours(values: dict[str, Any], settings: dict[str, Any]) -> None:
-    assert translate(values, METHODS["ppo"]).settings == settings
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"use_vllm": True}, r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and"),
-        ({"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
-        ({"reward_funcs": ["a", "b"]}, r"^reward_funcs \['a', 'b'\] is not offered: give one; a function"),
-        ({"reward_weights": [1, 2]}, r"^reward_weights \[1, 2\] is not offered: give one reward"),
-        ({"max_new_tokens": 3, "response_length": 4}, r"max_new_tokens and response_length contradict each"),
-        ({"num_mini_batches": 4}, r"^num_mini_batches 4 is not offered: give round_prompts, .* and"),
-        ({"total_episodes": 1000}, r"^total_episodes 1000 is not offered: give epochs, or steps$"),
-        ({"kl_estimator": "k3"}, r"^kl_estimator 'k3' is not offered"),
-        ({"reward_clip_range": [0, 5]}, r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to"),
-        ({"reward_clip_range": 5}, r"^reward_clip_range must be two numbers; got 5$"),
-        ({"min_p": 0.1, "repetition_penalty": 1.2}, r"^min_p 0\.1 is not offered.*; repetition_penalty"),
-        ({"center_rewards_coefficient": 0.1}, r"^center_rewards_coefficient is refused: method ppo has no"),
-    ],
-)
-def test_a_name_is_refused(values: dict[str, Any], message: str) -> None:
-    with refused(message):
-        translate(values, METHODS["ppo"])
 
 
 @pytest.mark.parametrize(
