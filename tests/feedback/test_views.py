@@ -14,7 +14,6 @@ from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.records import (
     Comparison,
-    DemonstratedPairRelation,
     Discarded,
     Example,
     Group,
@@ -448,14 +447,6 @@ def test_by_value(
     relation = made.relation
     assert ("".join(map(str, made.responses)), relation.pairs.pairs, relation.demonstration) == expected
     assert made.prompt == Prompt("p", origin=ORIGIN)
-
-
-def test_a_group_by_value() -> None:
-    example = Example(Prompt("p", origin=ORIGIN), (A, B, MARKED), (Comparison(0, 1),))
-    relation = DemonstratedPairRelation(PairRelation(((0, 1, 1.0),)), 2)
-    assert views.pairs_with_demonstration(example) == Group(
-        Prompt("p", origin=ORIGIN), ("A", "B", "M"), relation
-    )
 
 
 def test_what_it_makes_and_leaves_out_is_counted() -> None:

@@ -207,16 +207,6 @@ def test_the_same_seed_draws_the_same() -> None:
     assert drawn(model, given, sampling, generator=generator(4)) != first
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_sampling_leaves_torch_s_random_state_and_the_model_as_they_were(training: bool) -> None:
-    model, given = CausalModel(toy_network().train(training)), random_prompts(3, 5)
-    before, attention = torch.get_rng_state(), model.inner.config._attn_implementation
-    drawn(model, given, SamplerSettings(max_new_tokens=3))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert model.network.training is training
-    assert model.inner.config._attn_implementation == attention
-
-
 def test_an_adapter_s_dropout_is_off() -> None:
     network = lora.add_lora(
         toy_network(), rank=3, alpha=60.0, dropout=0.5, targets="all-linear", base="toy"
