@@ -5,8 +5,9 @@ import importlib.util
 import logging
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trueup.errors import InputError
 from trueup.files import replaced_whole
@@ -17,52 +18,35 @@ WANDB = "wandb.id"
 """In the run's folder."""
 
 
-class Tracker(Protocol):
+@dataclass(frozen=True, slots=True)
+class Tracker:
     """A place for metrics; its failures are reported and otherwise ignored."""
 
     name: str
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record a step's values."""
-        ...
-
-    def close(self) -> None:
-        """Finish."""
-        ...
+    log: Callable[[int, Mapping[str, float]], None]
+    """Records the values of a step."""
+    close: Callable[[], None]
 
 
-class TensorBoard:
+def _tensorboard(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
     """Event files in RUN/tensorboard."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    name = "tensorboard"
+    # A resumed run writes the steps after its checkpoint again.
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
-    def __init__(self, folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        # A resumed run writes the steps after its checkpoint again.
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+            writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
-        self.writer.close()
+    return Tracker("tensorboard", log, writer.close)
 
 
-class _Module:
+def _module(name: str, run_name: str, settings: Mapping[str, Any], **more: Any) -> Tracker:
     """W&B, and trackio which speaks its dialect: `init`, `log`, `finish`."""
-
-    def __init__(self, name: str, run_name: str, settings: Mapping[str, Any], **more: Any) -> None:
-        self.name = name
-        self.module = importlib.import_module(name)
-        self.module.init(project="trueup", name=run_name, config=dict(settings), **more)
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        self.module.log(dict(values), step=step)
-
-    def close(self) -> None:
-        self.module.finish()
+    module = importlib.import_module(name)
+    module.init(project="trueup", name=run_name, config=dict(settings), **more)
+    return Tracker(name, lambda step, values: module.log(dict(values), step=step), module.finish)
 
 
 def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
@@ -72,16 +56,16 @@ def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) 
         with replaced_whole(file) as opened:
             opened.write(f"{uuid.uuid4().hex[:12]}\n".encode())
     number = file.read_text(encoding="utf-8").strip()
-    return _Module("wandb", run_name, settings, dir=str(folder), id=number, resume="allow")
+    return _module("wandb", run_name, settings, dir=str(folder), id=number, resume="allow")
 
 
 def _trackio(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
     """trackio knows a run by its name."""
-    return _Module("trackio", run_name, settings, **({"resume": "allow"} if step else {}))
+    return _module("trackio", run_name, settings, **({"resume": "allow"} if step else {}))
 
 
 TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
-    "tensorboard": TensorBoard,
+    "tensorboard": _tensorboard,
     "wandb": _wandb,
     "trackio": _trackio,
 }
@@ -103,11 +87,7 @@ def check_installed(names: tuple[str, ...]) -> None:
 
 
 def open_trackers(
-    names: tuple[str, ...],
-    folder: Path,
-    run_name: str,
-    settings: Mapping[str, Any],
-    step: int,
+    names: tuple[str, ...], folder: Path, run_name: str, settings: Mapping[str, Any], step: int
 ) -> list[Tracker]:
     """Start the trackers asked for, after `step` steps; one that cannot start is reported and left out."""
     opened = []

@@ -17,7 +17,7 @@ from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.reference import Reference
 from trueup.sources.source import Batching, OfflineSource
-from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.optimizer import Optimizer
 from trueup.training.step import train_step
 
 WEIGHTS = ("full", "lora", "started")
@@ -75,7 +75,7 @@ class Training:
         )
         if self.begin:
             self.reference.start(self.source)
-        self.optimizer = Optimizer(self.policy.network, AdamW())
+        self.optimizer = Optimizer(self.policy.network)
         self.step = 0
 
     def advance(self, steps: int = 1) -> list[bool]:
@@ -84,11 +84,16 @@ class Training:
 
     def _advance(self) -> bool:
         self.step += 1
-        batches = self.source.step(self.step).batches
+        data = self.source.step(self.step)
         train_step(
-            self.policy, self.reference, methods.dpo(), batches, self.optimizer,
-            step=self.step, learning_rate=1e-2,
-        )  # fmt: skip
+            self.policy,
+            self.reference,
+            methods.dpo(),
+            data,
+            self.optimizer,
+            step=self.step,
+            learning_rate=1e-2,
+        )
         return self.reference.update(self.step, self.source)
 
 

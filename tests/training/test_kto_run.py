@@ -27,7 +27,7 @@ from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.choices import AdapterOff, Cached, Frozen, TrustRegion
 from trueup.sources.source import Batching, OfflineSource
-from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
 
 BETA, GOOD, BAD = 0.5, 1.3, 0.7
@@ -189,18 +189,17 @@ def test_every_step_is_that_of_the_formula(
     followed = Followed(choice, policy)
     reference = build(choice, policy, starts_from_adapter=False, offline=True)
     reference.start(source)
-    optimizer = Optimizer(policy.network, AdamW(max_grad_norm=1e9))
+    optimizer = Optimizer(policy.network, max_grad_norm=1e9)
     z0, moves = [], []
     for step in range(1, STEPS + 1):
         place, groups = (step - 1) % 2 * 5, source.step_groups(step)
         first = step - (step - 1) % 2  # of the pass
         laid = [*source.step_groups(first), *source.step_groups(first + 1)]
         metrics, gradient = followed.naive().expected(groups, others_of(groups, laid, place))
-        batches, far = source.step(step).batches, source.step(step).mismatched
-        assert {len(batches), len(far)} == {1} if budget == ONE else min(len(batches), len(far)) > 2
-        found = train_step(
-            policy, reference, method, batches, optimizer, step=step, learning_rate=3e-3, mismatched=far
-        )
+        data = source.step(step)
+        sizes = len(data.batches), len(data.mismatched)
+        assert set(sizes) == {1} if budget == ONE else min(sizes) > 2
+        found = train_step(policy, reference, method, data, optimizer, step=step, learning_rate=3e-3)
         close(found, metrics)
         z0.append(found["kto/z0"])
         grads = {name: one.grad for name, one in policy.network.named_parameters() if one.requires_grad}
@@ -214,8 +213,7 @@ def test_every_step_is_that_of_the_formula(
     assert z0[0] == 0
     assert max(z0) > 0.1  # not clamped everywhere, or there was nothing to compare
     held_out = list(source.held_out_groups)
-    far = source.held_out().mismatched
-    found = evaluate(policy, reference, method, source.held_out().batches, STEPS, mismatched=far)
+    found = evaluate(policy, reference, method, source.held_out(), step=STEPS)
     metrics, _ = followed.naive().expected(held_out, others_of(held_out, held_out, 0))
     close({name.removeprefix("eval_"): value for name, value in found.items()}, metrics)
 
@@ -224,11 +222,9 @@ def first_step(choice: Any, policy: CausalModel, *, started: bool = False) -> di
     source = make_source(MANY)
     reference = build(choice, policy, starts_from_adapter=started, offline=True)
     reference.start(source)
-    optimizer = Optimizer(policy.network, AdamW())
-    return train_step(
-        policy, reference, methods.kto(reference=choice), source.step(1).batches, optimizer,
-        step=1, learning_rate=1e-3, mismatched=source.step(1).mismatched,
-    )  # fmt: skip
+    optimizer = Optimizer(policy.network)
+    method = methods.kto(reference=choice)
+    return train_step(policy, reference, method, source.step(1), optimizer, step=1, learning_rate=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,7 +10,7 @@ from torch import nn
 from trueup import methods
 from trueup.errors import CheckpointError, NumericsError
 from trueup.references.reference import NullReference
-from trueup.training.optimizer import AdamW, Optimizer
+from trueup.training.optimizer import Optimizer
 from trueup.training.step import train_step
 
 
@@ -49,7 +49,7 @@ def test_two_steps_by_hand() -> None:
     sqrt(0.25): a move of +0.1 2/38.
     """
     toy = Toy()
-    optimizer = Optimizer(toy, AdamW(weight_decay=0.2, max_grad_norm=0.0, epsilon=1e-12))
+    optimizer = Optimizer(toy, weight_decay=0.2, max_grad_norm=0.0, epsilon=1e-12)
     toy.give(0.5, 0.5)
     step(optimizer)
     assert toy.values() == pytest.approx([1 - 0.02 - 0.1, 1 - 0.1], abs=1e-11)  # epsilon over the gradient
@@ -74,7 +74,7 @@ def test_the_whole_gradient_is_clipped_after_it_was_averaged(
 ) -> None:
     """The norm that is reported is the one before clipping; 1e-6 stands in torch's own formula, too."""
     toy = Toy()
-    optimizer = Optimizer(toy, AdamW(max_grad_norm=limit))
+    optimizer = Optimizer(toy, max_grad_norm=limit)
     toy.give(3.0, 4.0)
     assert step(optimizer, divide_by) == pytest.approx(norm, rel=1e-15)
     assert toy.gradients() == pytest.approx(clipped, rel=1e-6)
@@ -84,7 +84,7 @@ def test_the_learning_rate_is_that_of_the_step() -> None:
     for rate in (0.1, 0.001):
         toy = Toy()
         toy.give(1.0, 1.0)
-        step(Optimizer(toy, AdamW(max_grad_norm=0.0)), learning_rate=rate)
+        step(Optimizer(toy, max_grad_norm=0.0), learning_rate=rate)
         assert 1 - toy.vector.item() == pytest.approx(rate, rel=1e-7)
 
 
@@ -92,8 +92,8 @@ def test_the_learning_rate_is_that_of_the_step() -> None:
 def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
     """Neither the weights nor what the optimizer remembers."""
     policy = make_policy()
-    optimizer = Optimizer(policy.network, AdamW())
-    batches = make_source(4, 0, batch_size=2).step(1).batches
+    optimizer = Optimizer(policy.network)
+    batches = make_source(4, 0, batch_size=2).step(1)
 
     def take(step: int) -> None:
         train_step(policy, NullReference(), methods.sft(), batches, optimizer, step=step, learning_rate=1e-3)
@@ -108,14 +108,14 @@ def test_a_gradient_that_is_not_finite_moves_nothing(bad: float) -> None:
 
 
 def test_no_gradient_has_no_norm() -> None:
-    assert Optimizer(Toy(), AdamW()).grad_norm() is None
+    assert Optimizer(Toy()).grad_norm() is None
 
 
 @pytest.mark.parametrize("beta1, beta2", [(0.5, 0.999), (0.9, 0.5), (0.0, 0.25)])
 def test_each_decay_rate_is_that_of_its_moment(beta1: float, beta2: float) -> None:
     """Gradients 2 and then 1: m = b1 (1 - b1) 2 + (1 - b1), v = b2 (1 - b2) 4 + (1 - b2), and the move by both."""
     toy = Toy()
-    optimizer = Optimizer(toy, AdamW(beta1, beta2, max_grad_norm=0.0, epsilon=1e-12))
+    optimizer = Optimizer(toy, betas=(beta1, beta2), max_grad_norm=0.0, epsilon=1e-12)
     for gradient in (2.0, 1.0):
         toy.give(gradient, gradient)
         before = toy.vector.item()
@@ -131,7 +131,7 @@ def test_each_decay_rate_is_that_of_its_moment(beta1: float, beta2: float) -> No
 
 def test_a_restored_state_goes_on_bit_for_bit() -> None:
     one, two = Toy(), Toy()
-    first, second = Optimizer(one, AdamW()), Optimizer(two, AdamW())
+    first, second = Optimizer(one), Optimizer(two)
     assert first.state() == {}
     for number in range(3):
         one.give(0.3 + number, -0.7)
@@ -156,7 +156,7 @@ def test_restoring_copies() -> None:
         "matrix.exp_avg": torch.ones(1, 1, dtype=torch.float64),
         "matrix.exp_avg_sq": torch.ones(1, 1, dtype=torch.float64),
     }
-    optimizer = Optimizer(toy, AdamW())
+    optimizer = Optimizer(toy)
     optimizer.restore(saved)
     toy.give(1.0, 1.0)
     step(optimizer)
@@ -172,26 +172,26 @@ def test_restoring_copies() -> None:
 )
 def test_a_state_that_does_not_fit_is_refused(change: object) -> None:
     toy = Toy()
-    optimizer = Optimizer(toy, AdamW())
+    optimizer = Optimizer(toy)
     toy.give(1.0, 1.0)
     step(optimizer)
     saved = dict(optimizer.state())
     change(saved)  # type: ignore[operator]
     with pytest.raises(CheckpointError, match="optimizer state of matrix does not fit"):
-        Optimizer(Toy(), AdamW()).restore(saved)
+        Optimizer(Toy()).restore(saved)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_parameters_in_low_precision_are_refused(dtype: torch.dtype) -> None:
     with pytest.raises(AssertionError, match=r"low precision.*matrix"):
-        Optimizer(Toy(dtype=dtype), AdamW())
+        Optimizer(Toy(dtype=dtype))
 
 
 def test_frozen_parameters_are_left_alone() -> None:
     """Also those of a lower precision: a frozen base model under an adapter may be in bfloat16."""
     toy = Toy()
     toy.matrix = nn.Parameter(torch.ones(1, 1, dtype=torch.bfloat16), requires_grad=False)
-    optimizer = Optimizer(toy, AdamW(weight_decay=0.5))
+    optimizer = Optimizer(toy, weight_decay=0.5)
     assert list(optimizer.parameters) == ["vector"]
     toy.vector.grad = torch.ones_like(toy.vector)
     step(optimizer)
@@ -207,8 +207,8 @@ def test_master_weights_move_at_the_learning_rates_of_preference_training() -> N
     policy = make_policy(autocast=torch.bfloat16)
     before = {name: value.detach().clone() for name, value in policy.network.named_parameters()}
     train_step(
-        policy, NullReference(), methods.sft(), make_source(2, 0, batch_size=2).step(1).batches,
-        Optimizer(policy.network, AdamW()), step=1, learning_rate=1e-6,
+        policy, NullReference(), methods.sft(), make_source(2, 0, batch_size=2).step(1),
+        Optimizer(policy.network), step=1, learning_rate=1e-6,
     )  # fmt: skip
     moved = rounded = total = 0
     for name, value in policy.network.named_parameters():

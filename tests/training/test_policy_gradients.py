@@ -16,7 +16,8 @@ from trueup.models.causal import CausalModel
 from trueup.references.build import build
 from trueup.references.reference import NullReference
 from trueup.sources.rollouts import Advantages
-from trueup.training.optimizer import AdamW, Optimizer
+from trueup.sources.source import Step
+from trueup.training.optimizer import Optimizer
 from trueup.training.step import train_step
 
 PROMPT = np.array([1, 7, 9], np.int32)
@@ -53,7 +54,7 @@ def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[
         policy.add_value_head()
     reference = build(method.reference, policy, starts_from_adapter=False, offline=False)
     reference.start(None)  # type: ignore[arg-type]
-    optimizer = Optimizer(policy.trainable(), AdamW())
+    optimizer = Optimizer(policy.trainable())
     generator = torch.Generator().manual_seed(0)
     before, memory, told = probabilities(policy) @ REWARD_V, {}, []
     assert method.rollout is not None
@@ -63,7 +64,7 @@ def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[
         for _ in range(passes):
             batch = collate_batch(groups, method.collate)
             step = train_step(
-                policy, NullReference(), method, [batch], optimizer, step=number + 1, learning_rate=3e-3
+                policy, NullReference(), method, Step([batch]), optimizer, step=number + 1, learning_rate=3e-3
             )
         told.append({**metrics, **step})
     return before.item(), (probabilities(policy) @ REWARD_V).item(), told

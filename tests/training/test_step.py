@@ -1,7 +1,7 @@
 """One step: whatever way the batch is cut, it is the same step, and what is not finite takes none."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from trueup.objectives.step_objective import OfOwnRows, StepObjective
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference
-from trueup.training.optimizer import AdamW, Optimizer
+from trueup.sources.source import Step
+from trueup.training.optimizer import Optimizer
 from trueup.training.step import Sums, evaluate, train_step
 
 CUTS = ([6], [1, 5], [3, 2, 1], [1] * 6)
@@ -36,10 +37,13 @@ def take_step(
     reference: Reference,
     method: Method,
     batches: list[Batch[Any]],
-    **more: Any,
+    *,
+    optimizer: Optimizer | None = None,
+    mismatched: Sequence[Batch[Any]] = (),
 ) -> dict[str, float]:
-    optimizer = more.pop("optimizer", None) or Optimizer(policy.network, AdamW(weight_decay=0.1))
-    return train_step(policy, reference, method, batches, optimizer, step=1, learning_rate=1e-2, **more)
+    optimizer = optimizer or Optimizer(policy.network, weight_decay=0.1)
+    data = Step(batches, mismatched)
+    return train_step(policy, reference, method, data, optimizer, step=1, learning_rate=1e-2)
 
 
 def reference_of(method: Method, policy: CausalModel) -> Reference:
@@ -226,7 +230,7 @@ def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> No
 
     def step_after(fail: Callable[[CausalModel, Optimizer], None]) -> torch.Tensor:
         policy = text_policy()
-        optimizer = Optimizer(policy.network, AdamW())
+        optimizer = Optimizer(policy.network)
         fail(policy, optimizer)
         take_step(policy, NullReference(), method, batches, optimizer=optimizer)
         return torch.cat([value.detach().flatten() for value in policy.network.parameters()])
@@ -309,7 +313,7 @@ def test_evaluation_is_the_same_means_and_moves_nothing(tmp_path: Path) -> None:
     policy = text_policy()
     reference = reference_of(method, policy)
     batches = cut_into(method, groups, [4, 2])
-    evaluated = evaluate(policy, reference, method, batches, 1)
+    evaluated = evaluate(policy, reference, method, Step(batches), step=1)
     assert all(value.grad is None for value in policy.network.parameters())
     trained = take_step(policy, reference, method, batches)
     trained.pop("grad_norm")

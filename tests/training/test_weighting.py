@@ -23,6 +23,7 @@ from trueup.feedback.viewed import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.references.reference import NullReference
+from trueup.sources.source import Step
 from trueup.training.data import tokens_of
 from trueup.training.step import train_step
 
@@ -82,7 +83,7 @@ def test_the_gradient_of_a_step(
     policy = CausalModel(network())
     captured = Captured(policy.network)
     metrics = train_step(
-        policy, NullReference(), method, cut_into(method, groups, sizes), captured,  # type: ignore[arg-type]
+        policy, NullReference(), method, Step(cut_into(method, groups, sizes)), captured,  # type: ignore[arg-type]
         step=1, learning_rate=1.0,
     )  # fmt: skip
 
@@ -113,7 +114,7 @@ def test_the_scale_of_all_weights_does_not_matter(tmp_path: Path) -> None:
         policy = CausalModel(network())
         captured = Captured(policy.network)
         train_step(
-            policy, NullReference(), method, cut_into(method, groups, [2, 4]), captured,  # type: ignore[arg-type]
+            policy, NullReference(), method, Step(cut_into(method, groups, [2, 4])), captured,  # type: ignore[arg-type]
             step=1, learning_rate=1.0,
         )  # fmt: skip
         gradients.append(captured.gradient)

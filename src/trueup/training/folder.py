@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,50 +36,26 @@ RESULT = frozenset(setting.path for setting in settings_in(RunSettings) if setti
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Where things lie in a run."""
 
-    path: Path
-
-    @property
-    def settings(self) -> Path:
-        """run.yaml: resolved settings, versions, fingerprints."""
-        return self.path / "run.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """metrics.jsonl: one line a step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def log(self) -> Path:
-        """run.log: what was said, over all sittings."""
-        return self.path / "run.log"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = path / "run.yaml"
+        """Resolved settings, versions, fingerprints."""
+        self.metrics = path / "metrics.jsonl"
+        """One line a step."""
+        self.log = path / "run.log"
+        """What was said, over all sittings."""
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
         """The finished model or adapter."""
-        return self.path / "model"
-
-    @property
-    def status(self) -> Path:
-        """status.json: `running`, `stopped`, `done` or `failed`, and the step."""
-        return self.path / "status.json"
-
-    @property
-    def calibration(self) -> Path:
-        """calibration.json: of a reward model, how right and how sure its scores are of held-out pairs."""
-        return self.path / "calibration.json"
-
-    @property
-    def spent(self) -> Path:
-        """spent.json: what was spent on an annotator that has a budget, over all sittings."""
-        return self.path / "spent.json"
+        self.status = path / "status.json"
+        """`running`, `stopped`, `done` or `failed`, and the step."""
+        self.calibration = path / "calibration.json"
+        """Of a reward model, how right and how sure its scores are of held-out pairs."""
+        self.spent = path / "spent.json"
+        """What was spent on an annotator that has a budget, over all sittings."""
 
     @property
     def gathered(self) -> bool:

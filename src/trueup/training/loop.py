@@ -1,6 +1,7 @@
 """The loop: steps, evaluations, checkpoints. It knows no method and no kind of feedback."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
 from trueup.references.choices import NoReference
 from trueup.references.reference import NullReference, Reference, State
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.checkpoint import Checkpoint
@@ -25,20 +27,11 @@ from trueup.training.step import evaluate, train_step
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often things happen, in optimizer steps; 0 is never."""
-
-    eval_every: int
-    save_every: int
-    log_every: int
-    keep: int
-
-
 @dataclass
 class Run:
     """Everything a run moves or writes."""
 
+    settings: RunSettings
     policy: StreamModel
     reference: Reference
     method: Method
@@ -47,7 +40,6 @@ class Run:
     learning_rate: Callable[[int], float]
     folder: RunFolder
     metrics: Metrics
-    pace: Pace
     step: int = 0
     """Optimizer steps done."""
     latest: dict[str, float] = field(default_factory=dict)
@@ -95,7 +87,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
                 _evaluate(run)
         except (Stopped, AnnotatorError, InputError) as error:
             ended = error  # what gathers can be mended, and the run go on
-        due = _due(run.pace.save_every, run) or run.step == run.total
+        due = _due(run.settings.save_every or max(1, math.ceil(run.total / 10)), run) or run.step == run.total
         if due or ended is not None:
             save(run)
         if ended is not None:
@@ -111,10 +103,11 @@ def _take_step(run: Run) -> None:
     started, number = time.monotonic(), run.step + 1
     rate = run.learning_rate(number)
     step = run.source.step(number)
-    values = train_step(
-        run.policy, run.loss_reference, run.method, step.batches, run.optimizer,
-        step=number, learning_rate=rate, mismatched=step.mismatched,
-    ) if step.batches else {}  # fmt: skip
+    values: dict[str, float] = {}
+    if step.batches:
+        values = train_step(
+            run.policy, run.loss_reference, run.method, step, run.optimizer, step=number, learning_rate=rate
+        )
     run.step, run.random_state, run.update_pending = number, random_state(), True
     values |= run.source.metrics(number)
     moved = True  # or half of it, when the user asks to stop, which is made up for by `restore`
@@ -133,7 +126,7 @@ def _take_step(run: Run) -> None:
             "seconds": seconds,
         }
         run.latest |= values
-        if number % run.pace.log_every == 0 or number == run.total:
+        if number % run.settings.log_every == 0 or number == run.total:
             run.metrics.write(number, values)
 
 
@@ -154,7 +147,9 @@ def save(run: Run) -> None:
         "source": dict(gathered.facts),
         "update_pending": run.update_pending,
     }
-    checkpoints.save(run.folder.checkpoints, Checkpoint(run.step, parts, facts), keep=run.pace.keep)
+    checkpoints.save(
+        run.folder.checkpoints, Checkpoint(run.step, parts, facts), keep=run.settings.keep_checkpoints
+    )
 
 
 def restore(run: Run, saved: Checkpoint) -> None:
@@ -174,23 +169,19 @@ def restore(run: Run, saved: Checkpoint) -> None:
 def _evaluation_due(run: Run) -> bool:
     if not run.source.has_held_out or run.step in run.metrics.evaluated:
         return False
-    return run.step == run.total or _due(run.pace.eval_every, run)
+    return run.step == run.total or _due(run.settings.eval_every, run)
 
 
 def _evaluate(run: Run) -> None:
     """Held-out metrics under the policy as it is, without dropout."""
-    held_out = run.source.held_out()
     with run.policy.without_dropout():
-        values = evaluate(
-            run.policy, run.loss_reference, run.method, held_out.batches, run.step,
-            mismatched=held_out.mismatched,
-        )  # fmt: skip
+        values = evaluate(run.policy, run.loss_reference, run.method, run.source.held_out(), step=run.step)
     run.metrics.write(run.step, values)
     run.latest |= values
 
 
-def _due(every: int, run: Run) -> bool:
-    return bool(every) and run.step % every == 0
+def _due(every: int | None, run: Run) -> bool:
+    return bool(every and run.step % every == 0)
 
 
 def random_state() -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +29,6 @@ class Metrics:
     def __init__(self, path: Path, *, keep_until: int) -> None:
         self.path = path
         self.trackers: list[Tracker] = []
-        self.evaluated: set[int] = set()
         self.latest: dict[str, float] = {}
         self._failed = False
         kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
@@ -39,7 +38,13 @@ class Metrics:
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if path.is_file():
-            self._keep(kept)
+            try:
+                with replaced_whole(path) as file:
+                    file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path}: cannot be written: {reason(error)}. Make room, and go on with --resume"
+                ) from error
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""
@@ -68,15 +73,6 @@ class Metrics:
             with suppress(OSError):
                 os.truncate(self.path, before)
             raise
-
-    def _keep(self, lines: Sequence[Mapping[str, object]]) -> None:
-        try:
-            with replaced_whole(self.path) as file:
-                file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.path}: cannot be written: {reason(error)}. Make room, and go on with --resume"
-            ) from error
 
     def close(self) -> None:
         """Let the trackers finish."""

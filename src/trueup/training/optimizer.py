@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,27 +14,26 @@ from torch import Tensor, nn
 from trueup.errors import CheckpointError
 
 
-@dataclass(frozen=True, slots=True)
-class AdamW:
-    """Settings of the optimizer."""
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    """0 turns clipping off."""
-
-
 class Optimizer:
     """Fused AdamW over trainable parameters: those of a module, or a mapping from their names.
 
     Parameters in a lower precision than float32 are refused: at the learning rates of preference training
     (1e-6) an update of a bfloat16 weight rounds to nothing. Matrices decay; vectors (norms, biases) do not.
+
+    Args:
+        max_grad_norm: 0 turns clipping off.
     """
 
-    def __init__(self, trained: nn.Module | Mapping[str, nn.Parameter], settings: AdamW) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        trained: nn.Module | Mapping[str, nn.Parameter],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 1.0,
+    ) -> None:
+        self.max_grad_norm = max_grad_norm
         named = trained.named_parameters() if isinstance(trained, nn.Module) else trained.items()
         self.parameters = {name: p for name, p in named if p.requires_grad}
         low = [name for name, p in self.parameters.items() if torch.finfo(p.dtype).bits < 32]
@@ -44,12 +42,10 @@ class Optimizer:
         vectors = [p for p in self.parameters.values() if p.ndim <= 1]
         groups = [
             {"params": part, "weight_decay": decay}
-            for part, decay in ((matrices, settings.weight_decay), (vectors, 0.0))
+            for part, decay in ((matrices, weight_decay), (vectors, 0.0))
             if part
         ]
-        self.adamw = torch.optim.AdamW(
-            groups, lr=0.0, betas=(settings.beta1, settings.beta2), eps=settings.epsilon, fused=True
-        )
+        self.adamw = torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=epsilon, fused=True)
 
     def zero_grad(self) -> None:
         self.adamw.zero_grad(set_to_none=True)
@@ -71,8 +67,7 @@ class Optimizer:
             grad_norm: norm of the gradients once divided; finite.
             learning_rate: of this step.
         """
-        limit = self.settings.max_grad_norm
-        clip = min(1.0, limit / (grad_norm + 1e-6)) if limit else 1.0
+        clip = min(1.0, self.max_grad_norm / (grad_norm + 1e-6)) if self.max_grad_norm else 1.0
         grads = [p.grad for p in self.parameters.values() if p.grad is not None]
         torch._foreach_mul_(grads, clip / divide_by)
         for group in self.adamw.param_groups:

@@ -70,7 +70,9 @@ class Session:
 
     @contextmanager
     def _stating(self, run: Run | None, resume: bool) -> Iterator[None]:
-        """Around what may break off: status.json then tells how the run stands.
+        """Around what may break off: status.json then tells how the run stands, and the user how it can go on.
+
+        Nothing is left of a run that is new and has gathered nothing to go on from.
 
         Args:
             run: None before it is built, while its source is made, which may gather all of its feedback.
@@ -78,19 +80,13 @@ class Session:
         try:
             yield
         except (TrueupError, Stopped) as error:
-            step, total = (run.step, run.total) if run else (0, 0)
             if run or self.folder.settings.exists():
-                self._broke_off(error, step, total, keep=resume or step > 0)
+                self._broke_off(error, *((run.step, run.total) if run else (0, 0)), resume)
             raise
 
-    def _broke_off(self, error: Exception, step: int, total: int, *, keep: bool) -> None:
-        """Say how the run can go on; nothing is left of one that has gathered nothing to go on from.
-
-        Args:
-            keep: the run has been there before, or got somewhere.
-        """
+    def _broke_off(self, error: Exception, step: int, total: int, resume: bool) -> None:
         mendable = self.settings.gathers and isinstance(error, AnnotatorError | InputError)
-        if mendable and not keep and not self.folder.gathered:
+        if mendable and not (resume or step or self.folder.gathered):
             self.folder.discard()
             return
         if mendable:
@@ -111,6 +107,10 @@ class Session:
             told: what was said of the data.
         """
         info = self.resolved.info
+        try:
+            settings_text = self.folder.settings.read_text(encoding="utf-8")
+        except OSError:  # somebody removed it; the finished model is worth more
+            settings_text = yaml.safe_dump(dump(self.resolved), sort_keys=False)
         report = reward_report(run) if self.method.output == "scores" else None
         card = {
             "name": self.name,
@@ -120,7 +120,7 @@ class Session:
             "paper": info.paper,
             "formula": info.formula,
             "version": __version__,
-            "settings": self._settings_text(),
+            "settings": settings_text,
             "data": list(told),
             "step": run.step,
             "metrics": {key: f"{value:.6g}" for key, value in sorted(run.latest.items())},
@@ -137,13 +137,6 @@ class Session:
         )
         self.folder.write_status("done", run.step, run.total)
         logger.info(f"the {'reward' if report else 'aligned'} model is in {self.folder.model}")
-
-    def _settings_text(self) -> str:
-        """run.yaml; should somebody have removed it, the settings: the finished model is worth more."""
-        try:
-            return self.folder.settings.read_text(encoding="utf-8")
-        except OSError:
-            return yaml.safe_dump(dump(self.resolved), sort_keys=False)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from trueup.batch.index import Demonstrations
-from trueup.batch.logprobs import LogProbs, Part
+from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
-from trueup.batch.tokens import TokenGroup
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
@@ -31,9 +30,9 @@ from trueup.training import checkpoint as checkpoints
 from trueup.training import folder as folders
 from trueup.training.data import Parts
 from trueup.training.folder import RunFolder
-from trueup.training.loop import Pace, Run, restore
+from trueup.training.loop import Run, restore
 from trueup.training.metrics import Metrics
-from trueup.training.optimizer import AdamW, Optimizer, learning_rate
+from trueup.training.optimizer import Optimizer, learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +57,15 @@ def load_parts(
         InputError: a model cannot be loaded or adapted as asked; or, resumed, it is another than the run began with.
     """
     settings = resolved.settings
-    policy, loaded = make_policy(settings, output=method.output, parts=method.parts)
+    policy, loaded = make_policy(settings, method)
     if resume:
         loaded = replace(loaded, condition=folders.condition_as_begun(folder.path, loaded.condition))
     record = folders.record_of(model_identity(policy.network), fingerprints, loaded.condition)
     if resume:
         folders.refuse_changed(folder.path, settings.model, record)
         folders.warn_of_versions(folder.path, record)
-    threads_for_sampling(policy, settings)
+    if settings.prompts:  # something is sampled, before the first batch is known
+        set_threads(policy, settings.micro_batch_tokens, settings)
     reference = make_reference(method, settings, policy, loaded)
     return Parts(settings, method, policy, loaded, reference, folder), record
 
@@ -88,8 +88,13 @@ def make_run(
     if resume:
         folders.refuse_changed(folder.path, settings.model, record)
     saved = checkpoints.load_newest(folder.checkpoints) if resume else None
-    choose_threads(policy, source.first_groups(), settings)
-    choose_attention(policy, source.first_groups(), settings)
+    groups = source.first_groups()
+    set_threads(policy, sum(group.num_tokens for group in groups), settings)
+    # The fastest backend that is exact for this model, unless one was asked for.
+    check = check_attention(policy, groups, None if settings.attention == "auto" else settings.attention)
+    policy.set_attention(check.attention)
+    if check.message:
+        logger.warning(check.message)
     run = _assemble(parts, source, saved.step if saved else 0)
     if saved is not None:
         restore(run, saved)
@@ -106,31 +111,26 @@ def make_run(
 def _assemble(parts: Parts, source: Source, step: int) -> Run:
     """The run after `step` steps, nothing restored."""
     settings, total = parts.settings, source.num_steps
-    adamw = AdamW(
-        settings.adam_beta1,
-        settings.adam_beta2,
-        settings.adam_epsilon,
-        settings.weight_decay,
-        settings.max_grad_norm,
+    optimizer = Optimizer(
+        parts.policy.trainable(),
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        epsilon=settings.adam_epsilon,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
     )
     peak = settings.learning_rate
     assert peak is not None
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)
     return Run(
+        settings,
         parts.policy,
         parts.reference,
         parts.method,
         source,
-        Optimizer(parts.policy.trainable(), adamw),
+        optimizer,
         partial(learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total),
         parts.folder,
         Metrics(parts.folder.metrics, keep_until=step),
-        Pace(
-            settings.eval_every or 0,
-            settings.save_every or max(1, math.ceil(total / 10)),
-            settings.log_every,
-            settings.keep_checkpoints,
-        ),
     )
 
 
@@ -147,23 +147,20 @@ def _start(run: Run, settings: RunSettings) -> None:
     check_first_batch(run.policy, run.reference, collate_batch(first, Demonstrations.collate))
 
 
-def make_policy(
-    settings: RunSettings, *, output: str = "log-probs", parts: Collection[Part] = ()
-) -> tuple[CausalModel | RewardModel, Loaded]:
+def make_policy(settings: RunSettings, method: Method) -> tuple[CausalModel | RewardModel, Loaded]:
     """Load what is to be trained, seeded, and say how large it is.
-
-    Args:
-        output, parts: what is read of it; see `trueup.methods.method.Method`.
 
     Raises:
         InputError: the model cannot be loaded or adapted as asked, or the device is not there.
     """
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
+    lora = settings.lora
     options: dict[str, Any] = {
         "device": device,
         "precision": settings.precision,
-        "adapter": _adapter(settings),
+        "adapter": lora
+        and prepare.AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets),
         "gradient_checkpointing": settings.gradient_checkpointing,
         "trust_remote_code": settings.trust_remote_code,
         "eos_token": settings.eos_token,
@@ -171,11 +168,11 @@ def make_policy(
     }
     path = model_named(settings.model)
     policy: CausalModel | RewardModel
-    if output == "scores":
+    if method.output == "scores":
         policy, loaded = prepare.load_reward_policy(path, seed=settings.seed, **options)
     else:
         policy, loaded = prepare.load_policy(path, **options)
-        if "values" in parts:
+        if "values" in method.parts:
             policy.add_value_head()
     size = prepare.num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
@@ -186,49 +183,15 @@ def make_policy(
     return policy, loaded
 
 
-def _adapter(settings: RunSettings) -> prepare.AdapterSettings | None:
-    lora = settings.lora
-    if lora is None:
-        return None
-    return prepare.AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets)
-
-
-def choose_threads(policy: StreamModel, groups: Sequence[TokenGroup[Any]], settings: RunSettings) -> None:
+def set_threads(policy: StreamModel, tokens: int, settings: RunSettings) -> None:
     """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
 
     Args:
-        groups: those of the first step, which stand for all.
+        tokens: of a step, whose forward pass is to be worth several threads.
     """
-    work = prepare.num_parameters(policy.network) * sum(group.num_tokens for group in groups)
+    work = prepare.num_parameters(policy.network) * tokens
     if settings.threads or (policy.device.type == "cpu" and work < prepare.SMALL):
         torch.set_num_threads(settings.threads or 1)
-
-
-def threads_for_sampling(policy: StreamModel, settings: RunSettings) -> None:
-    """Set the CPU threads where something is sampled before the first batch is known."""
-    work = prepare.num_parameters(policy.network) * settings.micro_batch_tokens
-    if settings.prompts and (settings.threads or (policy.device.type == "cpu" and work < prepare.SMALL)):
-        torch.set_num_threads(settings.threads or 1)
-
-
-def choose_attention(
-    policy: CausalModel | RewardModel,
-    groups: Sequence[TokenGroup[Any]],
-    settings: RunSettings,
-) -> None:
-    """Take the fastest attention backend that is exact for this model, or the one asked for, and say so if it is slow.
-
-    Args:
-        groups: those of the first step, on which it is tried.
-
-    Raises:
-        InputError: none is exact.
-    """
-    wanted = None if settings.attention == "auto" else settings.attention
-    check = check_attention(policy, groups, wanted)
-    policy.set_attention(check.attention)
-    if check.message:
-        logger.warning(check.message)
 
 
 def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: Loaded) -> Reference:

@@ -7,7 +7,7 @@ forward passes a step takes is known before it begins: one for each micro-batch,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss, total_of
 from trueup.objectives.step_objective import StepObjective
 from trueup.references.reference import Reference
+from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
 from trueup.words import listed
 
@@ -133,20 +134,19 @@ class Rows:
 
     policy: StreamModel
     reference: Reference
-    batches: Sequence[Batch[Any]]
-    mismatched_batches: Sequence[Batch[Any]]
+    data: Step
     sums: Sums
 
     def indexes(self) -> Iterator[Any]:
-        for batch in self.batches:
+        for batch in self.data.batches:
             yield on_device(batch.index, self.policy.device)
 
     def own(self) -> Iterator[tuple[LogProbs, LogProbs | None, Any]]:
-        for batch in self.batches:
+        for batch in self.data.batches:
             yield (*self._both(batch), on_device(batch.index, self.policy.device))
 
     def mismatched(self) -> Iterator[tuple[LogProbs, LogProbs | None]]:
-        for batch in self.mismatched_batches:
+        for batch in self.data.mismatched:
             yield self._both(batch)
 
     @torch.no_grad()
@@ -197,18 +197,16 @@ def train_step(
     policy: StreamModel,
     reference: Reference,
     method: Method,
-    batches: Sequence[Batch[Any]],
+    data: Step,
     optimizer: Optimizer,
     *,
     step: int,
     learning_rate: float,
-    mismatched: Sequence[Batch[Any]] = (),
 ) -> dict[str, float]:
     """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step.
 
     Args:
-        batches: the micro-batches; the result does not depend on how the batch was cut.
-        mismatched: those of prompts with responses to other prompts, where the method asks for them.
+        data: the step's micro-batches; the result does not depend on how the batch was cut.
         step: number of this step, for messages.
         learning_rate: of this step.
 
@@ -219,9 +217,9 @@ def train_step(
         NumericsError: something is not finite, or there is nothing to learn; the parameters have not moved.
     """
     sums = Sums()
-    objective = objective_of(method, Rows(policy, reference, batches, mismatched, sums))
+    objective = objective_of(method, Rows(policy, reference, data, sums))
     optimizer.zero_grad()
-    for batch in batches:
+    for batch in data.batches:
         loss = forward(policy, reference, objective, batch, sums, method.parts)
         if loss.per_example.requires_grad:
             loss.per_example.sum().backward()
@@ -238,9 +236,10 @@ def train_step(
         raise NumericsError(f"step {step}: the batch holds nothing to learn from")
     grad_norm = norm_of_sum / weight
     if not grad_norm < float("inf"):
+        names = sorted({str(one) for batch in data.batches for one in batch.origins if one is not None})
         raise NumericsError(
             f"step {step}: the gradient is not finite ({grad_norm}); the step was not taken and the last checkpoint is "
-            f"intact. Lower --learning-rate, or look at its rows: {listed(_names(batches))}"
+            f"intact. Lower --learning-rate, or look at its rows: {listed(names)}"
         )
     optimizer.step(divide_by=weight, grad_norm=grad_norm, learning_rate=learning_rate)
     return {**means, "grad_norm": grad_norm}
@@ -251,25 +250,23 @@ def evaluate(
     policy: StreamModel,
     reference: Reference,
     method: Method,
-    batches: Sequence[Batch[Any]],
-    step: int,
+    data: Step,
     *,
-    mismatched: Sequence[Batch[Any]] = (),
+    step: int,
 ) -> dict[str, float]:
     """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names.
+
+    Args:
+        step: number of the step after which it is taken, for messages.
 
     Raises:
         NumericsError: something is not finite.
         Stopped: the user asked to stop.
     """
     sums = Sums()
-    objective = objective_of(method, Rows(policy, reference, batches, mismatched, sums))
-    for batch in batches:
+    objective = objective_of(method, Rows(policy, reference, data, sums))
+    for batch in data.batches:
         stop.check()
         forward(policy, reference, objective, batch, sums, method.parts)
     means, _, _ = sums.fetch(step)
     return {f"eval_{name}": value for name, value in means.items()}
-
-
-def _names(batches: Sequence[Batch[Any]]) -> list[str]:
-    return sorted({str(origin) for batch in batches for origin in batch.origins if origin is not None})
