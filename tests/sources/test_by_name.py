@@ -12,7 +12,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Origin, Prompt, Response
-from trueup.sources.by_name import examples_named, overlap, split
+from trueup.sources.by_name import check_overlap, examples_named, split
 
 
 def test_files_of_different_kinds_are_read_in_order(tmp_path: Path) -> None:
@@ -123,14 +123,16 @@ def test_all_examples_of_a_prompt_are_on_one_side() -> None:
         train, held_out = split(often, 0.25, seed)
         assert len(held_out) == 10
         assert not {one.prompt.content for one in train} & {one.prompt.content for one in held_out}
-        assert overlap(train, held_out) == []
+        check_overlap(train, held_out, allowed=False)
     with pytest.raises(InputError, match=r"of 5 examples leaves one part empty"):
         split([EXAMPLES[0]] * 5, 0.25, 0)
 
 
 def test_overlap_names_what_is_evaluated_on_a_prompt_of_training() -> None:
     tools = replace(EXAMPLES[0], prompt=replace(EXAMPLES[0].prompt, tools=({"name": "add"},)))
-    assert overlap(EXAMPLES[:3], [EXAMPLES[2], EXAMPLES[3], tools]) == [EXAMPLES[2]]
+    shared = replace(EXAMPLES[2], prompt=replace(EXAMPLES[2].prompt, origin=Origin("a", 7)))
+    with pytest.raises(InputError, match=r"^1 of 3 .* also trained on \(a:7\)"):
+        check_overlap(EXAMPLES[:3], [shared, EXAMPLES[3], tools], allowed=False)
 
 
 def test_a_split_depends_on_its_seed_alone() -> None:

@@ -9,7 +9,7 @@ from trueup.annotators.annotator import Annotated
 from trueup.errors import AnnotatorError
 from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
 from trueup.sampling.sampler import Sampled, SamplingWeights
-from trueup.sources.collector import Collector
+from trueup.sources.online import Collector
 
 
 @dataclass

@@ -88,27 +88,24 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
     """
+    from trueup.world.generate import from_name, is_prompt_name, prompts_from_name
+
     found: list[Prompt] = []
     examples: list[Example] = []
     for name in (name for name in names if name.startswith(WORLD)):
-        made, more = _of_world(name)
+        if is_prompt_name(name):
+            made: Sequence[Prompt] = prompts_from_name(name)
+        else:
+            more = from_name(name)
+            examples += more
+            made = of_examples(more)
         found += made
-        examples += more
         data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD)]:
         read = read_prompts(files, skip_bad=skip_bad)
         found += read.prompts
         examples += read.examples
     return Prompts(distinct(found), tuple(examples))
-
-
-def _of_world(name: str) -> tuple[Sequence[Prompt], Sequence[Example]]:
-    from trueup.world.generate import from_name, is_prompt_name, prompts_from_name
-
-    if is_prompt_name(name):
-        return prompts_from_name(name), ()
-    examples = from_name(name)
-    return of_examples(examples), examples
 
 
 def split(
@@ -145,19 +142,14 @@ def split(
     return tuple(parts[0]), tuple(parts[1])
 
 
-def overlap(training: Sequence[Example], evaluation: Sequence[Example]) -> list[Example]:
-    """The evaluation examples whose prompt is also in the training data."""
-    known = {example.prompt.key for example in training}
-    return [example for example in evaluation if example.prompt.key in known]
-
-
 def check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> None:
     """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed.
 
     Raises:
         InputError: there are some, and they are not allowed.
     """
-    shared = overlap(training, held_out)
+    known = {example.prompt.key for example in training}
+    shared = [example for example in held_out if example.prompt.key in known]
     if not shared:
         return
     where = listed([str(example.origin) for example in shared if example.origin])

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
@@ -36,33 +36,6 @@ class Round:
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
-class Log(Protocol):
-    """The rounds of a run, which are gathered while it goes on or were gathered by an earlier one."""
-
-    @property
-    def last(self) -> int | None:
-        """The last round that anything can come of; None where rounds are gathered as long as the run goes on."""
-        ...
-
-    def known(self, number: int) -> Round | None:
-        """A round, from 1; None where it is to be gathered."""
-        ...
-
-    def add(
-        self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
-    ) -> Round:
-        """Write a round that is not known."""
-        ...
-
-    def check_has(self, last: int) -> None:
-        """See that all rounds up to one are there.
-
-        Raises:
-            CheckpointError: one is missing.
-        """
-        ...
-
-
 class RoundLog:
     """The rounds of a run, in memory and in its folder.
 
@@ -74,6 +47,7 @@ class RoundLog:
     """
 
     last = None
+    """No round is the last that anything can come of: they are gathered as long as the run goes on."""
 
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
@@ -83,7 +57,7 @@ class RoundLog:
         self._recover()
 
     def known(self, number: int) -> Round | None:
-        """See `Log`."""
+        """A round, from 1; None where it is to be gathered."""
         return self.rounds.get(number)
 
     def add(
@@ -204,21 +178,25 @@ class ReplayedLog:
 
     @property
     def last(self) -> int:
-        """See `Log`."""
+        """The last round that anything can come of."""
         return max(self.rounds)
 
     def known(self, number: int) -> Round:
-        """See `Log`."""
+        """A round, from 1."""
         return Round(self.rounds.get(number, ()), {})
 
     def add(
         self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
     ) -> Round:
-        """See `Log`; nothing is missing here."""
+        """See `RoundLog`; nothing is missing here."""
         raise AssertionError(f"round {number} is known")
 
     def check_has(self, last: int) -> None:
-        """See `Log`; nothing is missing here."""
+        """See `RoundLog`; nothing is missing here."""
+
+
+Log = RoundLog | ReplayedLog
+"""The rounds of a run, which are gathered while it goes on or were gathered by an earlier one."""
 
 
 def read_log(path: str) -> ReplayedLog:

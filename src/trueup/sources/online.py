@@ -1,22 +1,26 @@
 """Feedback gathered while training, round by round, or read from the log of a run that gathered it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Any
 
 from torch import Tensor
 
+from trueup.annotators.annotator import Annotator
 from trueup.batch.tokens import TokenGroup, tokens_identity
-from trueup.errors import NumericsError
+from trueup.errors import AnnotatorError, NumericsError
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Example, Prompt
+from trueup.feedback.records import Example, Prompt, Response, content_key
 from trueup.references.reference import State
-from trueup.sources.collector import Collector
+from trueup.sampling.sampler import Sampled, Sampler
 from trueup.sources.log import Log, Round
 from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
 from trueup.sources.source import Batching, Step, order
 
+Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
+"""Examples with scores -> the same with something taken off them, and what is to be reported of it."""
 EMPTY_ROUNDS = 8
 """Rounds in a row of which nothing can be learned before a run stops."""
 
@@ -92,16 +96,105 @@ class RoundPlan:
         return math.ceil(prompts / self.batch_size)
 
 
-class Encode(Protocol):
-    """Turns a round's examples into what the method trains on."""
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came of a round."""
 
-    def __call__(self, examples: Sequence[Example]) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
-        """Token groups, and what is to be reported of those left out."""
-        ...
+    examples: tuple[Example, ...]
+    facts: Mapping[str, float]
+    """`online/...` and `annotator/...`, for the metrics."""
 
-    def condition(self, examples: Sequence[Example]) -> Condition | None:
-        """What is written into the prompts of a run that learns from these examples."""
-        ...
+
+@dataclass(frozen=True)
+class Collector:
+    """Samples responses and has them judged.
+
+    Args:
+        responses: to each prompt.
+        seed: of the run; a round's own seed is made of it and the round.
+        distinct: leave out responses that are the same to the letter; False where each is a draw of an expectation.
+        penalise: what is done to the scores, such as a KL penalty.
+    """
+
+    sampler: Sampler
+    annotator: Annotator
+    responses: int
+    seed: int
+    distinct: bool = True
+    penalise: Penalise | None = None
+
+    def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> Collected:
+        """The examples of a round.
+
+        Args:
+            number: of the round.
+            also: feedback a data set has on these very prompts; its responses join those sampled, and are judged
+                with them.
+
+        Raises:
+            AnnotatorError: every response is empty; or as sampler and annotator raise it.
+        """
+        sampled = self.sampler.sample(prompts, self.responses, seed=self.seed * 1_000_003 + number)
+        flat = [one for several in sampled for one in several]
+        if flat and not any(one.text.strip() for one in flat):
+            raise AnnotatorError(
+                f"round {number}: all {len(flat)} responses to {len(prompts)} prompts are empty. Look at them with "
+                "`trueup sample`, and at sampler.stop and the chat template"
+            )
+        facts = _of_samples(flat)
+        examples, left_out = self._examples(prompts, sampled, also)
+        facts["online/identical"] = left_out / max(len(flat), 1)
+        compares = self.annotator.gives == "comparisons"
+        alone = [one for one in examples if len(one.responses) < 2] if compares else []
+        asked = [one for one in examples if len(one.responses) > 1] if compares else examples
+        judged = self.annotator.annotate(asked)
+        facts |= {f"annotator/{name}": float(value) for name, value in judged.facts.items()}
+        made: Sequence[Example] = judged.kept
+        facts["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
+        if alone:
+            facts["online/one_response"] = len(alone) / len(prompts)
+        scores = [one.score for example in made for one in example.responses if one.score is not None]
+        if scores:
+            facts["online/score"] = fmean(scores)
+        if self.penalise is not None and made:
+            made, more = self.penalise(made)
+            facts |= more
+        return Collected(tuple(made), facts)
+
+    def _examples(
+        self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], also: Sequence[Example]
+    ) -> tuple[list[Example], int]:
+        """An example of each prompt that got a response, and how many responses another one repeats."""
+        known: dict[object, list[Response]] = {}
+        for example in also:
+            bare = [replace(one, score=None, label=None, demonstration=False) for one in example.responses]
+            known.setdefault(example.prompt.key, []).extend(bare)
+        examples, left_out = [], 0
+        for prompt, several in zip(prompts, sampled, strict=True):
+            written = [
+                Response(one.text, source=f"{one.source}@{one.version}", tokens=one.ids) for one in several
+            ]
+            written += known.get(prompt.key, [])
+            if self.distinct:
+                # Of equals the first stays.
+                once = {content_key(one.content): one for one in reversed(written)}
+                kept = [one for one in written if once[content_key(one.content)] is one]
+                left_out += len(written) - len(kept)
+                written = kept
+            if written:
+                examples.append(Example(prompt, tuple(written)))
+        return examples, left_out
+
+
+def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:
+    if not flat:
+        return {"online/responses": 0.0}
+    known = [len(one.ids) for one in flat if one.ids is not None]
+    facts = {"online/responses": float(len(flat)), "online/ended": fmean(one.ended for one in flat)}
+    facts["online/words"] = fmean(len(one.text.split()) for one in flat)
+    if known:
+        facts["online/tokens"] = fmean(known)
+    return facts
 
 
 @dataclass(eq=False)
@@ -169,7 +262,8 @@ class OnlineSource:
 
     Args:
         rounds: their examples.
-        encode: examples -> token groups.
+        encode: a round's examples -> token groups, and what is to be reported of those left out.
+        condition_of: examples -> what is written into the prompts of a run that learns from them.
         batching: how a step is cut; a group is paired with the next one of its step that fits.
         known: token groups of the prompts alone, which stand for the data before any is gathered.
         held_out_groups: the evaluation examples.
@@ -177,7 +271,8 @@ class OnlineSource:
     """
 
     rounds: Rounds
-    encode: Encode
+    encode: Callable[[Sequence[Example]], tuple[list[TokenGroup[Any]], Mapping[str, float]]]
+    condition_of: Callable[[Sequence[Example]], Condition | None]
     batching: Batching
     known: Sequence[TokenGroup[Any]]
     held_out_groups: Sequence[TokenGroup[Any]] = ()
@@ -204,7 +299,7 @@ class OnlineSource:
     @property
     def condition(self) -> Condition | None:
         """Of all that the run learns from, which is known once it is over."""
-        return self.encode.condition(self.rounds.until(self.plan.round_of(self.num_steps)))
+        return self.condition_of(self.rounds.until(self.plan.round_of(self.num_steps)))
 
     def epoch(self, step: int) -> float:
         number = self.plan.round_of(step)

@@ -26,8 +26,6 @@ from trueup.objectives.rollout import Rollout, Round
 from trueup.references.reference import Reference
 from trueup.words import listed
 
-Measured = tuple[LogProbs, LogProbs | None]
-"""Of one group, under the policy and under the reference."""
 NAMES = tuple(field.name for field in fields(RolloutRow))
 
 
@@ -65,7 +63,7 @@ class Advantages:
             NumericsError: a log-probability, a value or an advantage is not finite; the responses are named.
             Stopped: the user asked to stop.
         """
-        given = _round(groups, self._measured(groups), self.end_ids)
+        given = self._round(groups)
         made = self.rollout(given, memory)
         values = given.log_probs.value_S
         arrays = {
@@ -78,16 +76,22 @@ class Advantages:
             _check(arrays[name], given.log_probs.length_N, groups, name)
         return from_tensors(groups, arrays), made.metrics, made.memory
 
-    def _measured(self, groups: Sequence[TokenGroup[RankRelation]]) -> list[Measured]:
-        """Each group under policy and reference, in the order given."""
-        places = {id(group): place for place, group in enumerate(groups)}
-        found: dict[int, Measured] = {}
-        for part, ours, theirs in _measured(groups, self.policy, self.reference, self.budget):
-            sizes = [len(group.responses) for group in part]
-            others = [None] * len(part) if theirs is None else _split(theirs, sizes)
-            for group, one, other in zip(part, _split(ours, sizes), others, strict=True):
-                found[places[id(group)]] = one, other
-        return [found[place] for place in range(len(groups))]
+    def _round(self, groups: Sequence[TokenGroup[RankRelation]]) -> Round:
+        """The groups under policy and reference, on the CPU, in the order given."""
+        passes = list(_measured(groups, self.policy, self.reference, self.budget))
+        computed = (id(group) for part, _, _ in passes for group in part for _ in group.responses)
+        rows: dict[int, list[int]] = {}
+        for row, key in enumerate(computed):
+            rows.setdefault(key, []).append(row)
+        order = [row for group in groups for row in rows[id(group)]]
+        references = [theirs for _, _, theirs in passes if theirs is not None]
+        return Round(
+            _joined([ours for _, ours, _ in passes], order),
+            _joined(references, order) if references else None,
+            torch.tensor([score for group in groups for score in group.relation.scores], dtype=torch.float64),
+            torch.tensor([place for place, group in enumerate(groups) for _ in group.responses]),
+            torch.tensor([int(row.ids[-1]) in self.end_ids for group in groups for row in group.responses]),
+        )
 
 
 def to_tensors(groups: Sequence[TokenGroup[RolloutRelation]]) -> dict[str, Tensor]:
@@ -205,41 +209,17 @@ def _measured(
         yield part, ours, theirs
 
 
-def _split(given: LogProbs, sizes: Sequence[int]) -> list[LogProbs]:
-    """Groups of so many rows each, on the CPU."""
-    lengths = given.length_N.cpu().split(list(sizes))
-    tokens = [int(length_N.sum()) for length_N in lengths]
-    token_parts = given.token_S.cpu().split(tokens)
-    if given.value_S is None:
-        return [LogProbs(*part) for part in zip(token_parts, lengths, strict=True)]
-    value_parts = given.value_S.cpu().split(tokens)
-    return [
-        LogProbs(token_S, length_N, None, value_S)
-        for token_S, length_N, value_S in zip(token_parts, lengths, value_parts, strict=True)
-    ]
+def _joined(parts: Sequence[LogProbs], order: Sequence[int]) -> LogProbs:
+    """The rows of several forward passes as one, in an order of their numbers, on the CPU."""
+    lengths = torch.cat([part.length_N for part in parts]).cpu()
 
+    def ordered(values: Sequence[Tensor]) -> Tensor:
+        rows = torch.cat(list(values)).cpu().split(lengths.tolist())
+        return torch.cat([rows[row] for row in order])
 
-def _joined(parts: Sequence[LogProbs]) -> LogProbs:
     values = [part.value_S for part in parts if part.value_S is not None]
-    return LogProbs(
-        torch.cat([part.token_S for part in parts]),
-        torch.cat([part.length_N for part in parts]),
-        None,
-        torch.cat(values) if values else None,
-    )
-
-
-def _round(
-    groups: Sequence[TokenGroup[RankRelation]], measured: Sequence[Measured], end_ids: Collection[int]
-) -> Round:
-    references = [theirs for _, theirs in measured if theirs is not None]
-    return Round(
-        _joined([ours for ours, _ in measured]),
-        _joined(references) if references else None,
-        torch.tensor([score for group in groups for score in group.relation.scores], dtype=torch.float64),
-        torch.tensor([place for place, group in enumerate(groups) for _ in group.responses]),
-        torch.tensor([int(row.ids[-1]) in end_ids for group in groups for row in group.responses]),
-    )
+    tokens = ordered([part.token_S for part in parts])
+    return LogProbs(tokens, lengths[list(order)], None, ordered(values) if values else None)
 
 
 def _check(values_S: Tensor, length_N: Tensor, groups: Sequence[TokenGroup[Any]], what: str) -> None:

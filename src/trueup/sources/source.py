@@ -59,20 +59,20 @@ class Batching:
             others: for each group those it may be paired with, of which the first that fits is taken. Left out:
                 those that follow it in `groups`, around its end.
         """
-        if self.pairing is None:
+        pairing = self.pairing
+        if pairing is None:
             return Step(self._cut(groups, self.collate))
         if others is None:
             size = len(groups)
             others = ((groups[(place + more) % size] for more in range(1, size)) for place in range(size))
-        paired = [self._paired(group, several) for group, several in zip(groups, others, strict=True)]
+        paired = (
+            next((made for other in several if (made := pairing(group, other))), None)
+            for group, several in zip(groups, others, strict=True)
+        )
         return Step(
             self._cut(groups, self.collate),
             self._cut([group for group in paired if group], Demonstrations.collate),
         )
-
-    def _paired(self, group: TokenGroup[Any], others: Iterable[TokenGroup[Any]]) -> TokenGroup[Any] | None:
-        assert self.pairing is not None
-        return next((made for other in others if (made := self.pairing(group, other))), None)
 
     def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
         return [collate_batch(part, collate) for part in cut(groups, self.budget)]

@@ -120,9 +120,9 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
         digests[file.name] = _sha256(file)
     facts = {"format": FORMAT, "step": checkpoint.step, **checkpoint.facts}
-    _write_json(part / "facts.json", facts)
+    (part / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     digests["facts.json"] = _sha256(part / "facts.json")
-    _write_json(part / "manifest.json", {"files": digests})
+    (part / "manifest.json").write_text(json.dumps({"files": digests}, indent=1), encoding="utf-8")
 
 
 def _read(path: Path) -> Checkpoint:
@@ -153,10 +153,6 @@ def _folders(folder: Path) -> list[Path]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _free(folder: Path) -> float:

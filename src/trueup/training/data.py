@@ -7,7 +7,7 @@ tokens of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Group, Origin, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
 from trueup.feedback.turns import turns_in_loss
-from trueup.feedback.viewed import Viewed, apply, look
+from trueup.feedback.viewed import apply, look
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
@@ -33,7 +33,7 @@ from trueup.sources.by_name import check_overlap, examples_named, split
 from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
-from trueup.words import listed
+from trueup.words import counted, listed
 
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
@@ -73,10 +73,6 @@ class Preprocessing:
         # The turns come after the transforms: two conversations that only begin alike are not one prompt.
         return turns_in_loss(self.fitted.rewrite(examples), self.settings.turns, tell=tell)
 
-    def view(self, examples: Sequence[Example]) -> Viewed[Any]:
-        """The groups of text that the method makes of examples; maybe none."""
-        return look(self.method.view, self.rewrite(examples))
-
     def encoder(self, loaded: Loaded) -> Encoder:
         """What makes tokens of the groups; prompts get the model's own condition unless the method wrote another.
 
@@ -85,19 +81,27 @@ class Preprocessing:
         """
         written = self.fitted.condition
         refuse_hidden(written or loaded.condition, self.settings)
-        if written is None:
-            return asking_encoder(loaded, self.settings)
-        check_condition(written, loaded.tokenizer, self.prompts)
-        return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits_of(loaded, self.settings))
+        if written is not None:
+            check_condition(written, loaded.tokenizer, self.prompts)
+            loaded = replace(loaded, condition=None)
+        return asking_encoder(loaded, self.settings)
 
 
 def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
-    """As the model is asked: with its own condition, if it has one.
+    """As the model is asked: with its own condition, if it has one, and no longer than it was made for.
 
     Raises:
         InputError: longer sequences were asked for than the model was made for.
     """
-    limits = limits_of(loaded, settings)
+    length, most = settings.max_length, context_length(loaded.network.config)
+    if most is not None and length > most:
+        if "max_length" in settings.model_fields_set:
+            raise InputError(
+                f"max_length {length} is more than the {most} positions {settings.model} was made for. "
+                f"Give --max-length {most} or less"
+            )
+        length = most
+    limits = Limits(length, settings.max_prompt_length)
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=loaded.condition)
 
 
@@ -175,31 +179,25 @@ def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> l
     return made.groups
 
 
-@dataclass(frozen=True, slots=True)
-class RoundEncoder:
-    """Makes of a round's examples what the method trains on; transforms see this round alone."""
+def encode_round(
+    method: Method, settings: RunSettings, encoder: Encoder, examples: Sequence[Example]
+) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
+    """Make of a round's examples what the method trains on; transforms see this round alone."""
+    if not examples:
+        return [], {}
+    viewed = look(method.view, Preprocessing.fit(method, settings, examples).rewrite(examples))
+    made = tokenize(viewed.groups, encoder)
+    lost = {
+        "online/not_used": sum(map(len, viewed.discarded.values())),
+        "online/too_long": sum(map(len, made.dropped.values())),
+        "online/cut": made.responses_cut,
+    }
+    return made.groups, {name: float(count) for name, count in lost.items() if count}
 
-    method: Method
-    settings: RunSettings
-    encoder: Encoder
 
-    def __call__(self, examples: Sequence[Example]) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
-        if not examples:
-            return [], {}
-        viewed = Preprocessing.fit(self.method, self.settings, examples).view(examples)
-        made = tokenize(viewed.groups, self.encoder)
-        lost = {
-            "online/not_used": sum(map(len, viewed.discarded.values())),
-            "online/too_long": sum(map(len, made.dropped.values())),
-            "online/cut": made.responses_cut,
-        }
-        return made.groups, {name: float(count) for name, count in lost.items() if count}
-
-    def condition(self, examples: Sequence[Example]) -> Condition | None:
-        """What was written into the prompts of a run that learned from these examples."""
-        if not examples:
-            return None
-        return Preprocessing.fit(self.method, self.settings, examples).fitted.condition
+def written_for(method: Method, settings: RunSettings, examples: Sequence[Example]) -> Condition | None:
+    """What is written into the prompts of a run that learns from these examples."""
+    return Preprocessing.fit(method, settings, examples).fitted.condition if examples else None
 
 
 def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
@@ -220,23 +218,6 @@ def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
         )
 
 
-def limits_of(loaded: Loaded, settings: RunSettings) -> Limits:
-    """How long sequences may be: as asked for, or what the model was made for where nothing was.
-
-    Raises:
-        InputError: more was asked for than the model was made for.
-    """
-    most = context_length(loaded.network.config)
-    if most is None or settings.max_length <= most:
-        return Limits(settings.max_length, settings.max_prompt_length)
-    if "max_length" in settings.model_fields_set:
-        raise InputError(
-            f"max_length {settings.max_length} is more than the {most} positions {settings.model} was made for. "
-            f"Give --max-length {most} or less"
-        )
-    return Limits(most, settings.max_prompt_length)
-
-
 def _rows(origins: Sequence[Origin | None]) -> str:
     """`3 examples (a.jsonl rows 1, 5; b.jsonl row 2)`."""
     files: dict[str, list[str]] = {}
@@ -244,7 +225,7 @@ def _rows(origins: Sequence[Origin | None]) -> str:
         if origin is not None:
             files.setdefault(origin.file, []).append(str(origin.row))
     places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
-    count = f"{len(origins)} example{'s' * (len(origins) != 1)}"
+    count = counted(len(origins), "example")
     return f"{count} ({'; '.join(places)})" if places else count
 
 
@@ -280,6 +261,10 @@ def read_data(settings: RunSettings, method: Method) -> Data:
     Raises:
         InputError: it cannot be read, or the method cannot use it.
     """
+    if settings.turns == "all" and settings.source != "offline":
+        raise InputError(
+            f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
+        )
     if settings.source == "offline" and not settings.prompts:
         examples = examples_named(settings.data, skip_bad=settings.skip_bad)
         viewed = view_all(settings, method, examples.examples)
@@ -365,7 +350,12 @@ def offline_source(texts: Texts, parts: Parts) -> OfflineSource:
     held_out = tokens_of(texts.held_out, encoder, what="evaluation") if texts.held_out else []
     if needs_mismatched(method):
         for part, what in ((groups, "training"), (held_out, "evaluation")):
-            _check_prompts_differ(part, what)
+            if part and len({group.prompt.tobytes() for group in part}) < 2:
+                raise InputError(
+                    f"the {what} data holds one prompt only, but this method measures how likely responses to other "
+                    "prompts are. Give feedback on at least two prompts, or choose a method that does without (`trueup "
+                    "methods`)"
+                )
     epochs = settings.epochs if settings.epochs is not None else 1.0
     return OfflineSource(
         groups=groups,
@@ -383,12 +373,3 @@ def batching_of(settings: RunSettings, method: Method, encoder: Encoder) -> Batc
     """How steps are cut into micro-batches, with mismatched groups where the method measures something on them."""
     pairing = partial(mismatched, max_length=encoder.limits.max_length) if needs_mismatched(method) else None
     return Batching(method.collate, settings.micro_batch_tokens, pairing)
-
-
-def _check_prompts_differ(groups: Sequence[TokenGroup[Any]], what: str) -> None:
-    """Refuse data in which no prompt can be paired with a response to another one."""
-    if groups and len({group.prompt.tobytes() for group in groups}) < 2:
-        raise InputError(
-            f"the {what} data holds one prompt only, but this method measures how likely responses to other prompts "
-            "are. Give feedback on at least two prompts, or choose a method that does without (`trueup methods`)"
-        )

@@ -156,11 +156,9 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
         "pipeline_tag": "text-classification" if card.get("report") else "text-generation",
         "tags": ["trueup", card["method"]],
     }
-    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(
-        CARD
-    )  # Markdown, not HTML
+    markdown = Environment(undefined=StrictUndefined, autoescape=False)
     asked = condition and {"words": condition.words(), "position": condition.position}
-    return template.render(
+    return markdown.from_string(CARD).render(
         **{"report": "", **card}, condition=asked, card_data=yaml.safe_dump(data, sort_keys=False).strip()
     )
 
@@ -177,9 +175,10 @@ class RewardReport:
     """Scores that mean and standard deviation are taken over."""
     calibration: Calibration
 
-    def as_json(self) -> dict[str, Any]:
-        """What reward.json holds."""
-        return {
+    @property
+    def files(self) -> Mapping[str, str]:
+        """What is kept beside the weights, by name."""
+        content = {
             "measured_on": "held-out" if self.held_out else "training",
             "mean": self.mean,
             "std": self.std,
@@ -187,11 +186,7 @@ class RewardReport:
             "pairs": self.calibration.pairs,
             "accuracy": self.calibration.accuracy.value,
         }
-
-    @property
-    def files(self) -> Mapping[str, str]:
-        """What is kept beside the weights, by name."""
-        return {REWARD: json.dumps(self.as_json(), indent=2) + "\n"}
+        return {REWARD: json.dumps(content, indent=2) + "\n"}
 
     def lines(self) -> list[str]:
         """For people."""

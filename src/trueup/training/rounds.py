@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,8 @@ from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named, make_annotator, prompts_named
-from trueup.sources.collector import Collector, Penalise
 from trueup.sources.log import ReplayedLog, RoundLog, read_log
-from trueup.sources.online import OnlineSource, RoundPlan, Rounds
+from trueup.sources.online import Collector, OnlineSource, Penalise, RoundPlan, Rounds
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
 from trueup.training import data
@@ -77,7 +77,6 @@ def online(settings: RunSettings, method: Method) -> Data:
     Raises:
         InputError: a file cannot be read, or the method cannot use what is gathered.
     """
-    _refuse_turns(settings)
     refuse_annotator(settings, method)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
@@ -109,7 +108,6 @@ def replay(settings: RunSettings, method: Method) -> Data:
     Raises:
         InputError: it cannot be read, is not a log, or is one of several files.
     """
-    _refuse_turns(settings)
     if len(settings.data) > 1:
         raise InputError(
             f"source replay reads one log, but data names {len(settings.data)} files; give one examples.jsonl"
@@ -181,14 +179,6 @@ def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
         content, _, *more = prompt_parts(prompt)
         digest.update(json.dumps([content, repr(prompt.tools), *more]).encode())
     return read, {", ".join(settings.prompts): digest.hexdigest()}
-
-
-def _refuse_turns(settings: RunSettings) -> None:
-    """Refuse to learn earlier turns, which nobody sampled."""
-    if settings.turns == "all":
-        raise InputError(
-            f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
-        )
 
 
 def plan_of(settings: RunSettings, prompts: int) -> RoundPlan:
@@ -291,8 +281,15 @@ def _source_of_rounds(
         advantages = Advantages(
             method.rollout, parts.policy, parts.reference, parts.loaded.end_ids, settings.micro_batch_tokens
         )
-    encode = data.RoundEncoder(method, settings, encoder)
-    return OnlineSource(rounds, encode, data.batching_of(settings, method, encoder), known, kept, advantages)
+    return OnlineSource(
+        rounds,
+        partial(data.encode_round, method, settings, encoder),
+        partial(data.written_for, method, settings),
+        data.batching_of(settings, method, encoder),
+        known,
+        kept,
+        advantages,
+    )
 
 
 def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -> list[Example]:
