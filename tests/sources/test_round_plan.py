@@ -73,8 +73,8 @@ def test_when_the_sampler_gets_the_policys_weights(resync: int, refreshed: list[
     for done in range(6):
         rounds.get(done + 1, done)
         rounds.get(done + 1, done)
-    assert [call.args[0] for call in sampler.refresh.call_args_list] == refreshed
+    assert [call.args[0] for call in sampler.weights.refresh.call_args_list] == refreshed
     late = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), log, (), Mock(sampler=Mock()), 4)
     for done in (0, 3, 6, 7, 9):
         late.get(1, done)
-    assert [call.args[0] for call in late.collector.sampler.refresh.call_args_list] == [0, 6, 9]
+    assert [call.args[0] for call in late.collector.sampler.weights.refresh.call_args_list] == [0, 6, 9]
