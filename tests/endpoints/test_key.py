@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.faulty_server import Asked, FaultyServer, Reply
+from support.virtual_time import VirtualTime
 
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key, redact
@@ -49,7 +50,9 @@ def test_it_is_in_no_message_whatever_the_server_says(
     said: list[str] = []
     key = Key(CANARY, "environment variable TEST_KEY")
     with FaultyServer(reply) as server:
-        endpoint = Endpoint(server.url, key=key, timeout=5.0, deadline=0.6, concurrency=2)
+        endpoint = Endpoint(
+            server.url, key=key, timeout=20.0, deadline=20.0, concurrency=2, clock=VirtualTime().clock
+        )
         with pytest.raises((AnnotatorError, Refused)) as raised:
             endpoint.post("/x", {})
         said += [str(raised.value), repr(raised.value), *traceback.format_exception(raised.value)]
@@ -83,7 +86,7 @@ def test_a_401_names_where_the_key_is_from() -> None:
             (None, "no key was sent; give one, or look at the server"),
         ):
             with pytest.raises(AnnotatorError) as raised:
-                Endpoint(server.url, key=key, timeout=5, deadline=1, concurrency=1).post("/x", {})
+                Endpoint(server.url, key=key, timeout=60, deadline=60, concurrency=1).post("/x", {})
             assert str(raised.value).endswith(f"; {said}")
         assert ["authorization" in asked.headers for asked in server.asked] == [True, False, False]
 
