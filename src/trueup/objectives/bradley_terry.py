@@ -2,11 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from trueup.batch.index import GradedPairs
 from trueup.batch.logprobs import Scores
-from trueup.objectives.loss import Loss
+from trueup.objectives.loss import Loss, reward_metrics
 
 
 def bradley_terry(
@@ -44,18 +43,6 @@ def bradley_terry(
     loss_P = -p_P * F.logsigmoid(apart_P - margin_P) - (1 - p_P) * F.logsigmoid(-apart_P - margin_P)
     if centring:
         loss_P = loss_P + centring * (chosen_P + rejected_P) ** 2
-    metrics = _metrics(score_N.detach(), chosen_P.detach(), rejected_P.detach())
-    return Loss.of_pairs(loss_P, pairs, metrics)
-
-
-def _metrics(score_N: Tensor, chosen_P: Tensor, rejected_P: Tensor) -> dict[str, Tensor]:
-    """As every pairwise objective reports them, and what the level and the spread of the scores follow from."""
-    apart_P = chosen_P - rejected_P
-    return {
-        "rewards/chosen": chosen_P,
-        "rewards/rejected": rejected_P,
-        "rewards/margins": apart_P,
-        "rewards/accuracies": (apart_P > 0).to(apart_P.dtype),
-        "rewards/mean": score_N,
-        "rewards/mean_square": score_N**2,
-    }
+    # The level and the spread of the scores follow from their means.
+    level = {"rewards/mean": score_N.detach(), "rewards/mean_square": score_N.detach() ** 2}
+    return Loss.of_pairs(loss_P, pairs, reward_metrics(score_N, pairs) | level)

@@ -72,25 +72,32 @@ class Loss:
         return cls(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
 
 
-def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
-    """Rewards, margins, accuracies and log-probabilities of P pairs, under the names people chart.
+def reward_metrics(reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+    """Rewards, margins and accuracies of P pairs, under the names people chart.
 
     Args:
-        policy: N responses.
-        reward_N: [N] the objective's implicit reward of each response.
+        reward_N: [N] the reward of each response, given or implicit.
         pairs: P pairs among the N rows.
 
     Returns:
         Detached [P] values. `rewards/accuracies` counts a zero margin as wrong: a policy that equals its
         reference has learned nothing yet.
     """
-    reward_N, log_prob_N = reward_N.detach(), policy.sum.detach()
-    margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
+    chosen_P, rejected_P = reward_N.detach()[pairs.chosen_P], reward_N.detach()[pairs.rejected_P]
+    margin_P = chosen_P - rejected_P
     return {
-        "rewards/chosen": reward_N[pairs.chosen_P],
-        "rewards/rejected": reward_N[pairs.rejected_P],
+        "rewards/chosen": chosen_P,
+        "rewards/rejected": rejected_P,
         "rewards/margins": margin_P,
         "rewards/accuracies": (margin_P > 0).to(margin_P.dtype),
+    }
+
+
+def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+    """As `reward_metrics`, of the objective's implicit rewards, and the log-probabilities of N responses in P pairs."""
+    log_prob_N = policy.sum.detach()
+    return {
+        **reward_metrics(reward_N, pairs),
         "logps/chosen": log_prob_N[pairs.chosen_P],
         "logps/rejected": log_prob_N[pairs.rejected_P],
     }
