@@ -31,8 +31,7 @@ import transformers
 import trl
 import typer
 from datasets import Dataset
-from parity.frozen import FOLDER, write_cases
-from parity.reward_network import reward_network
+from parity.frozen import FOLDER, reward_network, write_cases
 from support.tiny_models import char_tokenizer, toy_network
 
 BETA = 0.1

@@ -1,9 +1,14 @@
-"""Frozen numbers: JSON with one case a line, so that a change of one case shows as a change of one line."""
+"""Frozen numbers: JSON with one case a line, so that a change of one case shows as a change of one line;
+and the toy reward model that some were frozen with."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from support.tiny_models import CONFIGS, char_tokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 FOLDER = Path(__file__).parent
 
@@ -43,3 +48,17 @@ def compare(found: Any, expected: Any, *, relative: float, absolute: float, wher
         assert found == expected, f"{where}: {found} instead of {expected}"
     for key in keys:
         compare(found[key], expected[key], relative=relative, absolute=absolute, where=f"{where}/{key}")
+
+
+def reward_network(seed: int) -> Any:
+    """A random Llama under a scalar head, far from uniform; see `support.tiny_models.toy_network`."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        "llama", **{**CONFIGS["llama"], "vocab_size": len(char_tokenizer()), "num_labels": 1}
+    )
+    network = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
+    return network.eval()

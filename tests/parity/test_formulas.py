@@ -1,38 +1,317 @@
-"""Our objectives against the papers' formulas, which are plain loops (formulas.py)."""
+"""Our objectives against the papers' formulas, which are plain loops (formulas.py), on random batches.
 
+The derivative of a formula's step loss in every token's log-probability is taken by central differences.
+"""
+
+import copy
 import math
+import random
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
 import torch
-from parity.formula_cases import (
-    BATCHES,
-    FORMULAS,
-    OURS,
-    batches_of,
-    both,
-    classes,
-    double,
-    gradient,
-    log_probs,
-    one_is_shown,
-    pairs_of,
-    rankings_of,
-    reduced,
-)
+from parity import formulas
 from parity.formulas import Answer, Batch
 from parity.formulas import unlikelihood as unlikelihood_formula
 
-from trueup.batch.index import Points
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
+from trueup.batch.logprobs import LogProbs, Scores
+from trueup.feedback.records import Example, Prompt, Response
+from trueup.feedback.transforms.standardized_rewards import ExponentialWeights
+from trueup.objectives.bradley_terry import bradley_terry
+from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
-from trueup.objectives.kto import log_ratios
-from trueup.objectives.paired_kto import pair_log_ratios
+from trueup.objectives.kto import kto, log_ratios
+from trueup.objectives.loss import Loss
+from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
+from trueup.objectives.pointwise_dpo import pointwise_dpo
 from trueup.objectives.rrhf import rrhf, rrhf_padded
-from trueup.objectives.ulma import ulma
+from trueup.objectives.sft import sft, weighted_sft, weights
+from trueup.objectives.slic import slic
+from trueup.objectives.slic_hf import slic_hf
+from trueup.objectives.ulma import imitated, ulma, ulma_group_means
 from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
+
+BATCHES = 20
+STEP = 2e-4
+"""In nats, of the differences."""
+
+
+def rows(chance: random.Random, count: int) -> list[dict[str, list[float]]]:
+    """Responses of 1 to 4 tokens; log-probabilities of four decimals."""
+
+    def tokens(length: int) -> list[float]:
+        return [round(chance.uniform(-4, -0.1), 4) for _ in range(length)]
+
+    lengths = [chance.randint(1, 4) for _ in range(count)]
+    return [{"policy": tokens(length), "reference": tokens(length)} for length in lengths]
+
+
+def pairs(chance: random.Random) -> Batch:
+    """Up to four pairs among a few rows, some of them unsure; a row may stand in several."""
+    made = rows(chance, chance.randint(2, 5))
+    pairs = []
+    for _ in range(chance.randint(1, 4)):
+        chosen, rejected = chance.sample(range(len(made)), 2)
+        pairs.append([chosen, rejected, chance.choice([1.0, 1.0, round(chance.uniform(0.51, 0.99), 2)])])
+    return {"rows": made, "pairs": pairs, "targets": [chance.randrange(len(made)) for _ in pairs]}
+
+
+def points(chance: random.Random) -> Batch:
+    """Responses with a thumb up or down, in every second batch with graded labels too."""
+    made = rows(chance, chance.randint(1, 6))
+    choices = [0.0, 1.0, *((round(chance.random(), 2) for _ in range(2)) if chance.random() < 0.5 else ())]
+    labels = [chance.choice(choices) for _ in made]
+    shown = [label == 1 and chance.random() < 0.5 for label in labels]
+    others = rows(chance, chance.randint(1, 5))
+    return {"rows": made, "labels": labels, "demonstrations": shown, "mismatched": others}
+
+
+def rankings(chance: random.Random) -> Batch:
+    """One to three groups; scores of one decimal, so that some are equal."""
+    sizes = [chance.randint(2, 4) for _ in range(chance.randint(1, 3))]
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    return {
+        "rows": rows(chance, sum(sizes)),
+        "groups": [list(range(start, start + size)) for start, size in zip(starts, sizes, strict=True)],
+        "scores": [chance.randint(-3, 3) / 10 for _ in range(sum(sizes))],
+        "prompts": [chance.randint(1, 6) for _ in sizes],
+    }
+
+
+def rewards(chance: random.Random) -> Batch:
+    made = rows(chance, chance.randint(2, 5))
+    return {"rows": made, "rewards": [round(chance.gauss(1, 3), 2) for _ in made]}
+
+
+Case = tuple[Callable[..., Answer], dict[str, Any]]
+BOTH: tuple[dict[str, Any], ...] = (
+    {"beta": 0.1, "continuous": False, "per_token": False, "log_z": 0.0},
+    {"beta": 1.0, "continuous": False, "per_token": True, "log_z": 0.3},
+    {"beta": 0.1, "continuous": True, "per_token": True, "log_z": 0.0},
+    {"beta": 0.5, "continuous": True, "per_token": False, "log_z": -0.2},
+)
+FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] = {
+    "pairs": (
+        pairs,
+        (
+            (formulas.dpo, {"beta": 0.1, "label_smoothing": 0.0}),
+            (formulas.dpo, {"beta": 1.0, "label_smoothing": 0.2}),
+            (formulas.robust_dpo, {"beta": 0.1, "label_smoothing": 0.1}),
+            (formulas.robust_dpo, {"beta": 1.0, "label_smoothing": 0.3}),
+            (formulas.ipo, {"beta": 0.1, "per_token": False}),
+            (formulas.ipo, {"beta": 0.5, "per_token": True}),
+            (formulas.slic, {"beta": 0.05}),
+            (formulas.slic, {"beta": 0.5}),
+            (formulas.slic_hf, {"margin": 1.0, "regularization": 0.1}),
+            (formulas.slic_hf, {"margin": 3.0, "regularization": 0.5}),
+            (formulas.bradley_terry, {"margin": 0.0, "centring": 0.0}),
+            (formulas.bradley_terry, {"margin": 1.0, "centring": 0.01}),
+            (formulas.paired_kto, {"beta": 0.1}),
+            (formulas.paired_kto, {"beta": 1.0}),
+        ),
+    ),
+    "points": (
+        points,
+        (
+            *((formulas.pointwise_dpo, settings) for settings in BOTH),
+            *((formulas.ulma, settings) for settings in BOTH),
+            (formulas.ulma_of_authors, {"beta": 0.1, "continuous": False, "log_z": 0.0}),
+            (formulas.ulma_of_authors, {"beta": 1.0, "continuous": True, "log_z": 0.3}),
+            (formulas.kto, {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}),
+            (formulas.kto, {"beta": 1.0, "desirable_weight": 1.33, "undesirable_weight": 0.5}),
+            (formulas.unlikelihood, {"weight": 1.0}),
+            (formulas.unlikelihood, {"weight": 0.3}),
+            (formulas.unlikelihood_ascent, {"weight": 1.0}),
+            (formulas.unlikelihood_ascent, {"weight": 0.3}),
+            (formulas.unlikelihood_of_authors, {}),
+        ),
+    ),
+    "rankings": (
+        rankings,
+        (
+            (formulas.rrhf, {"rank_weight": 1.0, "sft_weight": 1.0}),
+            (formulas.rrhf, {"rank_weight": 10.0, "sft_weight": 0.5}),
+            (formulas.rrhf_of_authors, {"rank_weight": 1.0, "sft_weight": 1.0}),
+            (formulas.rrhf_of_authors, {"rank_weight": 100.0, "sft_weight": 0.5}),
+        ),
+    ),
+    "rewards": (
+        rewards,
+        (
+            (formulas.sft, {"per_token": True}),
+            (formulas.sft, {"per_token": False}),
+            (formulas.rwr, {"beta": 1.0, "max_weight": 20.0, "per_token": True}),
+            (formulas.rwr, {"beta": 0.3, "max_weight": 5.0, "per_token": False}),
+        ),
+    ),
+}
+
+
+def derivative(step_loss: Callable[[Batch], float], batch: Batch, row: int, token: int, size: float) -> float:
+    """By the differences of four neighbours; exact up to size^4."""
+
+    def moved(times: int) -> float:
+        other = copy.deepcopy(batch)
+        other["rows"][row]["policy"][token] += times * size
+        return step_loss(other)
+
+    return (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * size)
+
+
+def gradient(step_loss: Callable[[Batch], float], batch: Batch) -> list[list[float]]:
+    """The derivative in every token of every row.
+
+    Raises:
+        ValueError: a token is so near a corner of a hinge that differences of two sizes disagree.
+    """
+    found = []
+    for row, tokens in enumerate(batch["rows"]):
+        values = [derivative(step_loss, batch, row, token, STEP) for token in range(len(tokens["policy"]))]
+        for token, value in enumerate(values):
+            if abs(value - derivative(step_loss, batch, row, token, 2 * STEP)) > 1e-7 * max(1, abs(value)):
+                raise ValueError(f"row {row}, token {token}: a corner is near; take another seed")
+        found.append([round(value, 9) for value in values])
+    return found
+
+
+@cache
+def batches_of(kind: str) -> tuple[Batch, ...]:
+    """The batches of a kind of feedback."""
+    chance = random.Random(list(FORMULAS).index(kind))
+    return tuple(FORMULAS[kind][0](chance) for _ in range(BATCHES))
+
+
+Ours = Callable[..., Loss]
+"""Of (policy, reference, batch), and settings by the formula's names."""
+
+
+def double(values: Any) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def log_probs(batch: Batch, column: str, rows: str = "rows") -> LogProbs:
+    lengths = torch.tensor([len(row[column]) for row in batch[rows]])
+    prompts = [
+        prompt
+        for prompt, group in zip(batch.get("prompts", ()), batch.get("groups", ()), strict=True)
+        for _ in group
+    ]
+    tokens = [token for row in batch[rows] for token in row[column]]
+    return LogProbs(double(tokens), lengths, torch.tensor(prompts) if prompts else None)
+
+
+def pairs_of(batch: Batch) -> Pairs:
+    chosen, rejected, probability = zip(*batch["pairs"], strict=True)
+    return Pairs(torch.tensor(chosen), torch.tensor(rejected), double(probability))
+
+
+def targets_of(batch: Batch) -> PairsWithTarget:
+    return PairsWithTarget(pairs_of(batch), torch.tensor(batch["targets"]))
+
+
+def points_of(batch: Batch) -> Points:
+    return Points(double(batch["labels"]), torch.tensor(batch["demonstrations"]))
+
+
+def rankings_of(batch: Batch) -> Rankings:
+    group_N = [number for number, group in enumerate(batch["groups"]) for _ in group]
+    return Rankings(double(batch["scores"]), torch.tensor(group_N), len(batch["groups"]))
+
+
+def plain(objective: Ours, index: Callable[[Batch], Any]) -> Ours:
+    """An objective whose settings have the formula's names."""
+    return lambda policy, reference, batch, **settings: objective(policy, reference, index(batch), **settings)
+
+
+def paired(policy: LogProbs, reference: LogProbs, batch: Batch, *, beta: float) -> Loss:
+    pairs = pairs_of(batch)
+    with torch.no_grad():
+        measured_M = pair_log_ratios(LogProbs(policy.token_S, policy.length_N), reference, pairs)
+    return paired_kto(policy, reference, pairs, measured_M, beta=beta)
+
+
+def pointwise_kto(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: float) -> Loss:
+    mismatched_M = log_ratios(*(log_probs(batch, column, "mismatched") for column in ("policy", "reference")))
+    return kto(policy, reference, points_of(batch), mismatched_M, **settings)
+
+
+def one_is_shown(batch: Batch, *, graded: bool) -> Points:
+    """As ULMA's authors read labels: what is labelled 1 is a demonstration, and in their binary form all else is 0."""
+    label_N = double(batch["labels"])
+    return Points(label_N if graded else (label_N == 1).double(), label_N == 1)
+
+
+def group_means(
+    policy: LogProbs, reference: LogProbs, batch: Batch, *, continuous: bool, **settings: Any
+) -> Loss:
+    points = one_is_shown(batch, graded=continuous)
+    imitated_M = imitated(points, continuous=continuous)
+    return ulma_group_means(policy, reference, points, imitated_M, continuous=continuous, **settings)
+
+
+def class_means(policy: LogProbs, reference: LogProbs, batch: Batch) -> Loss:
+    """Ours, with the loss of every response multiplied by N / (size of its class)."""
+    points = one_is_shown(batch, graded=False)
+    loss = unlikelihood_ascent(policy, None, points)
+    size_N = torch.where(points.demonstration_N, *classes(batch))
+    return Loss(loss.per_example * len(batch["rows"]) / size_N, loss.weight, loss.row)
+
+
+def classes(batch: Batch) -> tuple[int, int]:
+    """Responses with label 1, and the others."""
+    ones = sum(label == 1 for label in batch["labels"])
+    return ones, len(batch["labels"]) - ones
+
+
+def reward_weighted(
+    policy: LogProbs, reference: LogProbs, batch: Batch, *, beta: float, max_weight: float, per_token: bool
+) -> Loss:
+    """Through the transform that makes weights of rewards."""
+    examples = [Example(Prompt(""), (Response("", score=reward),)) for reward in batch["rewards"]]
+    weighted = ExponentialWeights(beta, max_weight).fit(examples).rewrite(examples)
+    index = Weighted(double([example.responses[0].score for example in weighted]))
+    return weighted_sft(policy, None, index, weights(index), per_token=per_token)
+
+
+def of_scores(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: float) -> Loss:
+    """The numbers of a row summed stand for a reward model's score."""
+    pairs = pairs_of(batch)
+    graded = GradedPairs(pairs, torch.zeros_like(pairs.probability_P))
+    return bradley_terry(Scores(policy.sum), None, graded, **settings)
+
+
+OURS: dict[str, Ours] = {
+    "bradley_terry": of_scores,
+    "dpo": plain(dpo, pairs_of),
+    "robust_dpo": plain(robust_dpo, pairs_of),
+    "ipo": plain(ipo, pairs_of),
+    "slic": plain(slic, pairs_of),
+    "slic_hf": plain(slic_hf, targets_of),
+    "paired_kto": paired,
+    "pointwise_dpo": plain(pointwise_dpo, points_of),
+    "ulma": plain(ulma, points_of),
+    "ulma_of_authors": group_means,
+    "kto": pointwise_kto,
+    "unlikelihood": plain(unlikelihood, points_of),
+    "unlikelihood_ascent": plain(unlikelihood_ascent, points_of),
+    "unlikelihood_of_authors": class_means,
+    "rrhf": plain(rrhf, rankings_of),
+    "rrhf_of_authors": plain(rrhf_padded, rankings_of),
+    "sft": plain(sft, lambda batch: Demonstrations()),
+    "rwr": reward_weighted,
+}
+
+
+def both(batch: Batch) -> tuple[LogProbs, LogProbs]:
+    return log_probs(batch, "policy"), log_probs(batch, "reference")
+
+
+def reduced(loss: Loss) -> torch.Tensor:
+    return loss.per_example.sum() / loss.weight.sum()
+
 
 CASES = [
     pytest.param(
