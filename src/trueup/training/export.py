@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from statistics import fmean, stdev
@@ -36,54 +37,6 @@ REWARD = "reward.json"
 """Beside the weights: mean and standard deviation of the scores. Nothing reads it unasked."""
 MOST_BATCHES = 64
 """Micro-batches of training pairs that scores are measured on where nothing was held out."""
-
-CARD = """---
-{{ card_data }}
----
-
-# {{ name }}
-
-{% if report %}A reward model made of {{ base }} with{% else %}{{ base }} aligned with{% endif %} **{{ method }}** \
-({{ title }}) by trueup {{ version }}.
-{%- if paper %}
-
-Method: {{ paper }}
-{%- endif %}
-
-    {{ formula }}
-
-{% if condition -%}
-## How to ask it
-
-It was trained on prompts that say how good the response is. Write `{{ condition.words }}` at the
-{{ condition.position }} of every prompt; trueup does so by itself, from `condition.json`.
-
-{% endif -%}
-{% if report -%}
-## How to read it
-
-It is a sequence classifier with one output, the score of the response that ends the text; higher is better. The level
-of the scores means nothing, a difference of two scores of one prompt is the log-odds of one response being preferred.
-
-## How right and how sure it is
-
-{{ report }}
-{% endif -%}
-## Settings
-
-```yaml
-{{ settings }}```
-
-## Feedback
-{% for line in data %}
-- {{ line }}
-{%- endfor %}
-
-## Result after {{ step }} steps
-{% for key, value in metrics.items() %}
-- {{ key }}: {{ value }}
-{%- endfor %}
-"""
 
 
 def export(
@@ -158,7 +111,8 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     }
     markdown = Environment(undefined=StrictUndefined, autoescape=False)
     asked = condition and {"words": condition.words(), "position": condition.position}
-    return markdown.from_string(CARD).render(
+    template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
+    return markdown.from_string(template).render(
         **{"report": "", **card}, condition=asked, card_data=yaml.safe_dump(data, sort_keys=False).strip()
     )
 
