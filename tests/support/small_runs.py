@@ -7,8 +7,8 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,20 +149,31 @@ class Killed(BaseException):
     """Stands for SIGKILL where nothing but the order of writes matters: no handler of errors sees it."""
 
 
-def break_off(method: str, values: Mapping[str, Any], before_step: int) -> None:
-    """A run in this process that ends without warning before an optimizer step."""
+@contextmanager
+def at_step(number: int, act: Callable[[Any], object]) -> Iterator[None]:
+    """Have something done right before an optimizer step of the runs of this process, given the policy."""
     from unittest.mock import patch
 
     from trueup.training import loop
 
     original = loop.train_step
 
-    def train_step(*arguments: Any, step: int, **more: Any) -> Any:
-        if step == before_step:
-            raise Killed
-        return original(*arguments, step=step, **more)
+    def train_step(policy: Any, *arguments: Any, step: int, **more: Any) -> Any:
+        if step == number:
+            act(policy)
+        return original(policy, *arguments, step=step, **more)
 
-    with patch.object(loop, "train_step", train_step), suppress(Killed):
+    with patch.object(loop, "train_step", train_step):
+        yield
+
+
+def break_off(method: str, values: Mapping[str, Any], before_step: int) -> None:
+    """A run in this process that ends without warning before an optimizer step."""
+
+    def kill(policy: Any) -> None:
+        raise Killed
+
+    with at_step(before_step, kill), suppress(Killed):
         run_here(method, values)
 
 

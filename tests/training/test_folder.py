@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from support.small_runs import break_off, command, options, run_here, settings, write_feedback
+from support.small_runs import at_step, break_off, command, options, run_here, settings, write_feedback
 
 import trueup
 from trueup.errors import CheckpointError, InputError
@@ -23,7 +23,7 @@ from trueup.models.causal import CausalModel, model_identity
 from trueup.models.load import load
 from trueup.references.copies import ModelCopy
 from trueup.settings.run_settings import RunSettings
-from trueup.training import api, loop
+from trueup.training import api
 from trueup.training.folder import RunFolder
 
 
@@ -223,19 +223,16 @@ def test_what_was_said_is_kept_over_all_sittings(tiny_model: Path, tmp_path: Pat
 
 
 def test_a_run_that_fails_says_so(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 5, the last checkpoint intact."""
-    original = loop.train_step
 
-    def train_step(policy: CausalModel, *arguments: Any, step: int, **more: Any) -> Any:
-        if step == 5:
-            next(policy.network.parameters()).data[:] = float("nan")
-        return original(policy, *arguments, step=step, **more)
+    def spoil(policy: CausalModel) -> None:
+        next(policy.network.parameters()).data[:] = float("nan")
 
-    monkeypatch.setattr(loop, "train_step", train_step)
     values = settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run")
-    assert command("train", "sft", *options(values)) == 5
+    with at_step(5, spoil):
+        assert command("train", "sft", *options(values)) == 5
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("trueup: step 5: the loss of ")
     assert f"{values['data'][0]}:" in said

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from support.small_runs import in_child, metrics_of, model_bytes
+from support.small_runs import at_step, in_child, metrics_of, model_bytes
 from training.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
 
 from trueup import files
@@ -138,14 +138,7 @@ def test_a_folder_that_becomes_read_only(whole: Any, tmp_path: Path) -> None:
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
-        original = loop.train_step
-
-        def train_step(*arguments: Any, step: int, **more: Any) -> Any:
-            if step == 5 and not make_read_only(output):
-                os._exit(77)
-            return original(*arguments, step=step, **more)
-
-        with patch.object(loop, "train_step", train_step):
+        with at_step(5, lambda policy: make_read_only(output) or os._exit(77)):
             return train({**whole[0], "output": str(output)})
 
     code = in_child(body, errors)

@@ -4,13 +4,21 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
-from support.small_runs import command, metrics_of, model_bytes, options, run_here, settings, write_feedback
+from support.small_runs import (
+    at_step,
+    command,
+    metrics_of,
+    model_bytes,
+    options,
+    run_here,
+    settings,
+    write_feedback,
+)
 
 from trueup.errors import CheckpointError
-from trueup.training import api, loop
+from trueup.training import api
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -46,15 +54,9 @@ def mine(tmp_path: Path) -> Path:
 
 def stopped(values: dict[str, Any], link: Path, target: Path) -> Callable[[], None]:
     """A run in whose folder a link appears at step 5."""
-    original = loop.train_step
-
-    def train_step(*arguments: Any, step: int, **more: Any) -> Any:
-        if step == 5:
-            link.symlink_to(target, target_is_directory=True)
-        return original(*arguments, step=step, **more)
 
     def act() -> None:
-        with patch.object(loop, "train_step", train_step):
+        with at_step(5, lambda policy: link.symlink_to(target, target_is_directory=True)):
             run_here("dpo", values)
 
     return act

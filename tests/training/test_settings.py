@@ -10,10 +10,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
+from support.small_runs import at_step, metrics_of, model_bytes, run_here, settings, write_feedback
 
 from trueup.errors import InputError
-from trueup.training import loop
 
 
 def run(method: str, model: Path, folder: Path, name: str = "run", **more: Any) -> Path:
@@ -118,18 +117,10 @@ def test_conversations_are_trained_on(tiny_model: Path, tmp_path: Path) -> None:
     assert sum(found[-3:]) / 3 < 0.65
 
 
-def test_a_folder_that_is_removed_during_the_run_costs_no_model(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, output, original = run("dpo", tiny_model, tmp_path, "whole"), tmp_path / "run", loop.train_step
-
-    def train_step(*arguments: Any, step: int, **more: Any) -> Any:
-        if step == 5:
-            shutil.rmtree(output)
-        return original(*arguments, step=step, **more)
-
-    monkeypatch.setattr(loop, "train_step", train_step)
-    run("dpo", tiny_model, tmp_path)
+def test_a_folder_that_is_removed_during_the_run_costs_no_model(tiny_model: Path, tmp_path: Path) -> None:
+    whole, output = run("dpo", tiny_model, tmp_path, "whole"), tmp_path / "run"
+    with at_step(5, lambda policy: shutil.rmtree(output)):
+        run("dpo", tiny_model, tmp_path)
     assert model_bytes(output) == model_bytes(whole) != {}
     card = (output / "model" / "README.md").read_text()
     written = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
