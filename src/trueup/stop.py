@@ -3,8 +3,6 @@
 Long work calls `check` between its steps and pieces; nothing is handed down for it.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

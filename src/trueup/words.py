@@ -1,7 +1,5 @@
 """Words of messages: lists, counts, excerpts, the name that was meant, why something failed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 

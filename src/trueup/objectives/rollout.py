@@ -9,8 +9,6 @@ the KL divergence, and it is the one whose expected gradient in the reward is th
 Shape suffixes: N rows (responses), S scored tokens of all rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol

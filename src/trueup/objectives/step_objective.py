@@ -5,8 +5,6 @@ class a batch holds. Micro-batches are computed one by one, so such a number is 
 step's micro-batches, and then given to the objective for each of them: the result does not depend on the cut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar

@@ -1,7 +1,5 @@
 """From the choice of a reference to a running one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from trueup.errors import InputError

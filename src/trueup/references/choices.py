@@ -3,8 +3,6 @@
 `trueup.references.build` turns a choice into a running reference.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field

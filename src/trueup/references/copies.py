@@ -1,7 +1,5 @@
 """References with weights of their own, frozen or following the policy: a second model, or an adapter on its base."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from typing import Any

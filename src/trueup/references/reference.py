@@ -1,7 +1,5 @@
 """What every running reference offers, and the one that offers nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol

@@ -3,8 +3,6 @@
 Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

@@ -5,8 +5,6 @@ whether all of it is finite are added up where they are computed, and brought ov
 forward passes a step takes is known before it begins: one for each micro-batch, and those of what is measured first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
