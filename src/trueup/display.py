@@ -104,20 +104,24 @@ class _File(logging.FileHandler):
 def logged_to(path: Path) -> Iterator[None]:
     """Append what the block says to a file, with time and level of each message, and the error that ended it.
 
-    A file that cannot be opened is left out, with a warning.
+    A file that cannot be opened is left out, with a warning. A stop is no error.
     """
+    handler = None
     try:
         handler = _File(path, encoding="utf-8")
     except OSError as error:
         logger.warning(f"{path}: what is said is not written there: {reason(error)}")
+    if handler is None:
         yield
         return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     try:
         with _handled_by(handler):
             yield
+    except Stopped:
+        raise
     except BaseException as error:
-        ended = one_line(error) if isinstance(error, TrueupError | Stopped) else repr(error)
+        ended = one_line(error) if isinstance(error, TrueupError) else repr(error)
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, ended, (), None))
         raise
     finally:

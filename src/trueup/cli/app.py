@@ -79,7 +79,7 @@ def demo(
         typer.Option(metavar="FOLDER", help="For feedback, runs and results.json. Default: runs/demo."),
     ] = None,
 ) -> None:
-    """Make a small language model in the built-in world, align it by every method, and print a table."""
+    """Make a small language model in the built-in world, align it by nine of the methods, and print a table."""
     from trueup.demo import run
 
     run(output)

@@ -149,7 +149,7 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
     refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
-    if settings is None and gives_nothing(of_run):
+    if settings is None and gives_nothing(of_run) and all(NO_DATA not in one.text for one in problems):
         problems.append(Problem("data", NO_DATA))
     if method_settings is None or settings is None or problems:
         raise _located(problems, origins)

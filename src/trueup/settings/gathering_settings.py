@@ -1,7 +1,5 @@
 """How responses are gathered, and what `trueup sample` and `annotate` are told: plain values, nothing loads a model."""
 
-import pkgutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
@@ -12,11 +10,7 @@ from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, Endp
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
-ENGINES = tuple(
-    one.name.replace("_", "-")
-    for one in pkgutil.iter_modules([str(Path(__file__).parents[1] / "sampling" / "engines")])
-)
-"""The files of `trueup.sampling.engines`; none is imported here."""
+ENGINES = schema.modules_of("sampling", "engines")
 if TYPE_CHECKING:
     Engine = str
 else:

@@ -24,8 +24,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Positive = Annotated[float, Field(gt=0)]
 if TYPE_CHECKING:
     Tracker = str
+    Attention = str
 else:
     Tracker = Literal[tuple(TRACKERS)]
+    Attention = Literal[("auto", *schema.modules_of("models", "attention"))]
 COMMON = Role(common=True)
 EXAMPLES = Role(common=True, affects="examples")
 GATHERING = Role(common=True, affects="examples", gathers=True)
@@ -130,7 +132,7 @@ class RunSettings(BaseModel):
     """Where to compute. auto is the GPU if there is one."""
     threads: Count | None = None
     """CPU threads. Left out: 1 where a step is very small, else as torch chooses."""
-    attention: Literal["auto", "grouped", "dense", "padded"] = "auto"
+    attention: Attention = "auto"
     """How shared prompts are computed. auto takes grouped, or padded where the architecture needs it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""

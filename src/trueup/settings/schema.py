@@ -6,9 +6,11 @@ the settings of a type as a flat list of dotted paths, for help, documentation a
 
 import dataclasses
 import inspect
+import pkgutil
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -33,6 +35,12 @@ UNFIT = "unfit"
 def one_or_several(value: Any) -> Any:
     """A single text is a list of one."""
     return (value,) if isinstance(value, str) else value
+
+
+def modules_of(*package: str) -> tuple[str, ...]:
+    """The modules of a package of trueup as values of a setting, in order of their names; none is imported."""
+    folder = Path(__file__).parents[1].joinpath(*package)
+    return tuple(sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules([str(folder)])))
 
 
 Text = Annotated[str, Field(min_length=1)]

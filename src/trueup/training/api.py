@@ -116,16 +116,16 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
 
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
     """Everything that needs torch, imported only now that the settings are known to make sense."""
-    try:
-        with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
+    with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
+        try:
             from trueup.training.session import Session
 
             session = Session(resolved, folder)
             return Result(folder.path, folder.model, *session.go(resume=resume))
-    except Stopped as stopped:
-        logger.info(
-            f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"
-            if folder.settings.exists()
-            else f"stopped by {stopped} before anything was written"
-        )
-        raise
+        except Stopped as stopped:
+            logger.info(
+                f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"
+                if folder.settings.exists()
+                else f"stopped by {stopped} before anything was written"
+            )
+            raise
