@@ -102,6 +102,14 @@ def test_kto_by_hand() -> None:
     assert loss.metrics["rewards/rejected"].tolist() == [-0.25]
 
 
+def test_the_reference_point_of_kto_is_never_below_0() -> None:
+    """A mean of -0.4 is an estimate of a KL that cannot be: z0 is 0."""
+    far = torch.tensor([[-0.5], [-0.3]], dtype=torch.float64)
+    loss = kto(rows(-1.0, -2.5), rows(-2.0, -2.0), points((1.0, 0.0)), far, beta=0.5)
+    assert loss.per_example.tolist() == pytest.approx([sigmoid(-0.5), sigmoid(-0.25)], rel=1e-14)
+    assert loss.metrics["kto/z0"].tolist() == [0.0]
+
+
 def test_a_single_value_has_no_standard_error() -> None:
     mean, error = estimate(torch.tensor([[0.7]]))
     assert (mean.item(), error.numel()) == (pytest.approx(0.7), 0)
