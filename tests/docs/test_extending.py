@@ -47,7 +47,7 @@ CLIPPED: Changes = {
     "training/step.py": [
         (
             '    return {**means, "grad_norm": grad_norm}',
-            "    limit = optimizer.settings.max_grad_norm\n"
+            "    limit = optimizer.max_grad_norm\n"
             '    return {**means, "grad_norm": grad_norm, "clipped": float(bool(limit) and grad_norm > limit)}',
         )
     ],

@@ -137,7 +137,7 @@ def test_killed_and_resumed_equals_uninterrupted(
 def test_stopped_wherever_a_run_listens(
     weights: str, reference: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading, between micro-batches, while a reference looks ahead, in an evaluation: every seventh place.
+    """Reading, between steps, while a reference looks ahead, in an evaluation: every third place.
 
     And again where the resumed run listens first once it has read its 24 examples: there a move of the
     reference is made up for.
@@ -148,7 +148,7 @@ def test_stopped_wherever_a_run_listens(
     looks = stopping_at(monkeypatch, 0)
     run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole", **more))
     total, begun = len(looks), 0
-    for number in range(5, total, 7):
+    for number in range(5, total, 3):
         output = tmp_path / str(number)
         stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
