@@ -255,29 +255,6 @@ class Data:
     """
 
 
-def read_data(settings: RunSettings, method: Method) -> Data:
-    """Read what a run's examples are, or will be made of, and say what it was taken for.
-
-    Raises:
-        InputError: it cannot be read, or the method cannot use it.
-    """
-    if settings.turns == "all" and settings.source != "offline":
-        raise InputError(
-            f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
-        )
-    if settings.source == "offline" and not settings.prompts:
-        examples = examples_named(settings.data, skip_bad=settings.skip_bad)
-        viewed = view_all(settings, method, examples.examples)
-        return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
-    from trueup.training import rounds
-
-    if settings.source == "online":
-        return rounds.online(settings, method)
-    if settings.source == "replay":
-        return rounds.replay(settings, method)
-    return rounds.collected(settings, method)
-
-
 @dataclass(frozen=True, slots=True)
 class Texts:
     """Groups of text to train and to evaluate on."""

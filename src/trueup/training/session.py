@@ -14,11 +14,10 @@ from trueup.methods.method import Method
 from trueup.models.load import Loaded
 from trueup.sources.log import EXAMPLES
 from trueup.trackers import check_installed, open_trackers
-from trueup.training.data import read_data
 from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, train
-from trueup.training.setup import load_parts, make_run
+from trueup.training.setup import load_parts, make_run, read_data
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from trueup.batch.index import Demonstrations
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
-from trueup.errors import NumericsError
+from trueup.errors import InputError, NumericsError
 from trueup.methods.method import Method
 from trueup.models import prepare
 from trueup.models.causal import CausalModel, StreamModel, model_identity
@@ -24,9 +24,10 @@ from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import model_named
+from trueup.sources.by_name import examples_named, model_named
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
+from trueup.training import data, rounds
 from trueup.training import folder as folders
 from trueup.training.data import Parts
 from trueup.training.folder import RunFolder
@@ -38,6 +39,29 @@ logger = logging.getLogger(__name__)
 
 ROUNDING = 1e-4
 """Nats per token allowed where reference and policy are computed in different batches."""
+
+
+def read_data(settings: RunSettings, method: Method) -> data.Data:
+    """Read what a run's examples are, or will be made of, and say what it was taken for.
+
+    Raises:
+        InputError: it cannot be read, or the method cannot use it.
+    """
+    if settings.turns == "all" and settings.source != "offline":
+        raise InputError(
+            f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
+        )
+    if settings.source == "offline" and not settings.prompts:
+        examples = examples_named(settings.data, skip_bad=settings.skip_bad)
+        viewed = data.view_all(settings, method, examples.examples)
+        return data.Data(
+            {**examples.fingerprints, **viewed.fingerprints}, partial(data.offline_source, viewed)
+        )
+    if settings.source == "online":
+        return rounds.online(settings, method)
+    if settings.source == "replay":
+        return rounds.replay(settings, method)
+    return rounds.collected(settings, method)
 
 
 def load_parts(
