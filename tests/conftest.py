@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
@@ -42,8 +41,7 @@ def world_model(request: pytest.FixtureRequest, cache: Path) -> None:
     if request.node.get_closest_marker("world"):
         from trueup.world.model import world_model_path
 
-        with FileLock(cache / "world.lock"):
-            world_model_path()
+        world_model_path()
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import trueup
 LAYERS = (
     ("errors", "words"),
     ("display", "files", "journal", "paths", "stop", "trial"),
-    ("trackers",),
+    ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),
     ("objectives", "models"),

@@ -31,7 +31,7 @@ def judged(policy: Policy) -> dict[str, float]:
     """Means over held-out prompts."""
     asked = prompts(HELD_OUT, TEST_SEED)
     made = policy.judge(asked, seed=1)
-    texts = [policy.text(one) for one in made.drawn]
+    texts = [policy.text(one) for one in made.completions]
     seen = [aspects(prompt, text) for prompt, text in zip(asked, texts, strict=True)]
     return {
         "gold": made.gold.value,

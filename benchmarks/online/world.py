@@ -89,7 +89,7 @@ def run(made: Made, rate: float, seed: int, steps: int, folder: Path) -> Outcome
     )  # fmt: skip
     start, policy = Policy(world_model_path()), Policy(result.model)
     judged = policy.judge(prompts(HELD_OUT, TEST_SEED), seed=1)
-    words = [len(one.ids) for one in judged.drawn]
+    words = [len(one.ids) for one in judged.completions]
     return Outcome(judged.gold.value, mean(words).value, policy.kl_from(start, judged).value)
 
 

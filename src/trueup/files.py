@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replaced_whole(target: Path) -> Iterator[BinaryIO]:
+def replaced_file(target: Path) -> Iterator[BinaryIO]:
     """A file to write that replaces `target` once it is safely on disk, and otherwise leaves no trace.
 
     Raises:

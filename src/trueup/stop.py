@@ -11,36 +11,36 @@ from types import FrameType
 
 from trueup.errors import Stopped
 
-_asked: str | None = None
+_signal: str | None = None
 """Name of the signal that has come, if one has."""
 
 
 def check() -> None:
     """Raise Stopped once the user asked to stop."""
-    if _asked is not None:
-        raise Stopped(_asked)
+    if _signal is not None:
+        raise Stopped(_signal)
 
 
 @contextmanager
 def on_signals() -> Iterator[None]:
     """Let SIGTERM and SIGINT ask to stop while the block runs; only in the main thread, elsewhere nothing changes."""
-    global _asked
-    _asked = None
+    global _signal
+    _signal = None
 
     def handle(number: int, frame: FrameType | None) -> None:
-        global _asked
-        if _asked is not None:
+        global _signal
+        if _signal is not None:
             os._exit(128 + number)
-        _asked = signal.Signals(number).name
+        _signal = signal.Signals(number).name
 
     try:
         before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are somebody else's business
+    except ValueError:  # not the main thread, which alone may handle signals
         yield
         return
     try:
         yield
     finally:
-        _asked = None
+        _signal = None
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -329,7 +329,7 @@ def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
 
 
 def test_nothing_is_asked_once_the_user_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trueup.stop._asked", "SIGTERM")
+    monkeypatch.setattr("trueup.stop._signal", "SIGTERM")
     server = Answering(lambda body: said("1"))
     judge = judging(server)
     with pytest.raises(Stopped):

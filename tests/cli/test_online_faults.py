@@ -203,7 +203,7 @@ def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPat
     original = stop.check
 
     def check() -> None:
-        if len(server.asked) == requests and stop._asked is None:
+        if len(server.asked) == requests and stop._signal is None:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)
         original()

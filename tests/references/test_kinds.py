@@ -88,7 +88,7 @@ def test_weights_are_hashed_when_a_reference_is_born_and_not_when_it_moves(
     monkeypatch.setattr(causal, "identity_of", None)
     names = [training.reference.identity for _ in range(6) if training.advance() is not None]
     saved = training.reference.state()
-    assert saved.facts["identity"] == names[-1]
+    assert saved.metadata["identity"] == names[-1]
     expected = [moved_identity(started, 2), moved_identity(moved_identity(started, 2), 4)]
     assert list(dict.fromkeys(names))[1:3] == (expected if isinstance(choice, TrustRegion) else [])
     assert len(set(names)) == (4 if isinstance(choice, TrustRegion) else 1)
@@ -100,7 +100,7 @@ def test_a_restored_reference_goes_on_bit_for_bit(choice: Any, weights: str) -> 
     first = Training(make_policy(weights), choice, weights)
     first.advance(3)
     state = first.reference.state()
-    saved = State({key: value.detach().clone() for key, value in state.tensors.items()}, dict(state.facts))
+    saved = State({key: value.detach().clone() for key, value in state.tensors.items()}, dict(state.metadata))
     second = Training(make_policy(weights), choice, weights, begin=False)
     second.reference.restore(saved)
     with torch.no_grad():
@@ -135,7 +135,7 @@ def test_no_reference_offers_nothing() -> None:
     absent.start(source)
     assert absent.log_probs(source.step(1).batches[0]) is None
     assert not absent.update(1, source)
-    assert absent.state() == State(facts={"identity": ""})
+    assert absent.state() == State(metadata={"identity": ""})
     check_first_batch(make_policy(), absent, source.step(1).batches[0])
 
 

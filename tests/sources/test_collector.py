@@ -69,7 +69,7 @@ def test_responses_that_are_alike_are_one_response() -> None:
     ]  # fmt: skip
     assert [one.content for one in second.responses] == ["same"]
     assert str(first.origin) == "p.jsonl:1"
-    assert made.facts == {
+    assert made.metrics == {
         "online/responses": 12.0, "online/ended": pytest.approx(11 / 12), "online/words": 1.0,
         "online/tokens": 2.5, "online/identical": pytest.approx(5 / 12),
         "annotator/verdicts": 3.0, "online/without_judgement": pytest.approx(1 / 3),
@@ -80,7 +80,7 @@ def test_responses_that_are_alike_are_one_response() -> None:
 def test_draws_of_an_expectation_are_kept() -> None:
     made = Collector(Says(TEXTS), Lengths(), 4, seed=3, distinct=False).collect(1, PROMPTS)
     assert [one.content for one in made.examples[1].responses] == ["same"] * 4
-    assert made.facts["online/identical"] == 0
+    assert made.metrics["online/identical"] == 0
 
 
 def test_a_single_response_is_not_compared() -> None:
@@ -88,9 +88,9 @@ def test_a_single_response_is_not_compared() -> None:
     made = Collector(Says(TEXTS), annotator, 4, seed=3).collect(1, PROMPTS)
     assert [one.prompt.content for one in annotator.asked] == ["a", "?"]
     assert [one.prompt.content for one in made.examples] == ["a"]
-    assert made.facts["online/one_response"] == pytest.approx(1 / 3)
-    assert made.facts["online/without_judgement"] == pytest.approx(2 / 3)
-    assert "online/score" not in made.facts
+    assert made.metrics["online/one_response"] == pytest.approx(1 / 3)
+    assert made.metrics["online/without_judgement"] == pytest.approx(2 / 3)
+    assert "online/score" not in made.metrics
 
 
 def test_every_round_has_a_seed_of_its_own() -> None:
@@ -126,4 +126,4 @@ def test_nothing_but_empty_responses_is_an_error() -> None:
 def test_prompts_without_room_give_no_example() -> None:
     made = Collector(Says({**TEXTS, "b": ()}), Lengths(), 2, seed=3).collect(1, PROMPTS[:2])
     assert [one.prompt.content for one in made.examples] == ["a"]
-    assert made.facts["online/without_judgement"] == 0.5
+    assert made.metrics["online/without_judgement"] == 0.5

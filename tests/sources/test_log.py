@@ -35,7 +35,7 @@ def test_rounds_come_back_as_they_were(tmp_path: Path) -> None:
     again = RoundLog(tmp_path)
     assert again.rounds == log.rounds
     assert [bare(one.examples) for one in again.rounds.values()] == [bare(FIRST), [], bare(SECOND)]
-    assert again.rounds[1].facts == {"online/score": 0.25}
+    assert again.rounds[1].metrics == {"online/score": 0.25}
     assert [str(one.origin) for one in again.rounds[3].examples] == ["examples.jsonl:3"]
 
 

@@ -16,12 +16,12 @@ from training.broken_runs import die_at, goes_on, make_read_only, make_writable,
 
 from trueup import files
 from trueup.errors import CheckpointError
+from trueup.metrics import Metrics
 from trueup.models.causal import CausalModel
 from trueup.references.copies import ModelCopy
 from trueup.training import checkpoint, loop, session
 from trueup.training.checkpoint import load_newest
 from trueup.training.folder import RunFolder
-from trueup.training.metrics import Metrics
 from trueup.training.optimizer import Optimizer
 
 

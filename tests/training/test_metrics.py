@@ -22,11 +22,10 @@ from support.small_runs import (
     write_feedback,
 )
 
+from trueup import metrics as module
 from trueup.display import collected
 from trueup.errors import CheckpointError, InputError
-from trueup.trackers import TRACKERS, Tracker, check_installed, open_trackers
-from trueup.training import metrics as module
-from trueup.training.metrics import Metrics, read_lines
+from trueup.metrics import TRACKERS, Metrics, Tracker, check_installed, open_trackers, read_lines
 
 
 def metrics(path: Path, keep_until: int = 0, trackers: Sequence[Tracker] = ()) -> Metrics:

@@ -187,7 +187,7 @@ def test_every_round_goes_on_from_what_the_one_before_it_left(tiny_model: Path, 
     assert len(lines) == len({line["objective/kl_coef"] for line in lines}) == 6
     saved = load_newest(tmp_path / "run" / "checkpoints")
     assert saved is not None
-    memory = saved.facts["source"]["memory"]
+    memory = saved.metadata["source"]["memory"]
     rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
     scores = [one["score"] for row in rows for one in row["responses"]]
     assert (memory["kl_coef"], memory["score_count"]) == (pytest.approx(expected), len(scores))

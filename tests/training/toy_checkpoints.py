@@ -25,8 +25,8 @@ def same(one: Checkpoint | None, other: Checkpoint) -> bool:
     """Bit for bit, dtypes and shapes as well."""
     if one is None or one.step != other.step or one.parts.keys() != other.parts.keys():
         return False
-    facts = {key: one.facts[key] for key in other.facts}
-    return facts == other.facts and all(
+    metadata = {key: one.metadata[key] for key in other.metadata}
+    return metadata == other.metadata and all(
         tensors.keys() == other.parts[name].keys()
         and all(
             torch.equal(value, other.parts[name][key]) and value.dtype == other.parts[name][key].dtype

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from trueup.errors import AnnotatorError, CheckpointError
-from trueup.files import replaced_whole
+from trueup.files import replaced_file
 from trueup.words import reason
 
 BYTES_A_TOKEN = 3
@@ -172,7 +172,7 @@ class Budget:
 
 def _write(file: Path, spent: Spent) -> None:
     try:
-        with replaced_whole(file) as raw:
+        with replaced_file(file) as raw:
             raw.write(json.dumps(asdict(spent)).encode("ascii") + b"\n")
     except OSError as error:
         raise CheckpointError(

@@ -15,9 +15,9 @@ from typing import Any, get_args
 from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
+from trueup.metrics import TRACKERS
 from trueup.settings.run_settings import RunSettings, Schedule
 from trueup.settings.validation import Problem, Problems, convert
-from trueup.trackers import TRACKERS
 from trueup.words import as_given, one_of
 
 NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))

@@ -120,13 +120,13 @@ def run(
         start = Policy(model)
         logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
         feedback = write_feedback(folder / "feedback", start)
-        asked = prompts(HELD_OUT, TEST_SEED)
-        before = start.judge(asked, seed=0)
+        held_out = prompts(HELD_OUT, TEST_SEED)
+        before = start.judge(held_out, seed=0)
         rows: list[Row] = []
         sft: Judged | None = None
         for number, name in enumerate(names, 1):
             logger.info(f"{name} ({number} of {len(names)})")
-            row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, asked)
+            row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, held_out)
             sft = sft or after
             rows.append(row)
     (folder / "results.json").write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
@@ -152,7 +152,7 @@ def _align(
     start: Policy,
     before: Judged,
     sft: Judged | None,
-    asked: Sequence[str],
+    held_out: Sequence[str],
 ) -> tuple[Row, Judged]:
     began = time.monotonic()
     method = entry.method()
@@ -161,7 +161,7 @@ def _align(
     result = train(method, model=model, data=files, output=folder / method.name, **settings)
     seconds = time.monotonic() - began
     policy = Policy(result.model)
-    after = policy.judge(asked, seed=1)
+    after = policy.judge(held_out, seed=1)
     wins = None if sft is None else win_rate(after.rewards, sft.rewards)
     return Row(name, before.gold, after.gold, policy.kl_from(start, after), wins, seconds), after
 

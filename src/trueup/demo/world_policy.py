@@ -36,10 +36,10 @@ MAX_NEW_TOKENS = 40
 class Judged:
     """A policy's answers to the held-out prompts."""
 
-    asked: tuple[str, ...]
+    texts: tuple[str, ...]
     prompts: tuple[tuple[int, ...], ...]
     """As the policy was asked, a condition included."""
-    drawn: tuple[Completion, ...]
+    completions: tuple[Completion, ...]
     rewards: tuple[float, ...]
     """Gold reward of each answer."""
 
@@ -62,9 +62,9 @@ class Policy:
     def judge(self, prompts: Sequence[str], seed: int) -> Judged:
         """Answers and their gold rewards."""
         encoded = self.encode(prompts)
-        drawn = self._draw(encoded, torch.Generator().manual_seed(seed))
-        rewards = [gold(prompt, self.text(one)) for prompt, one in zip(prompts, drawn, strict=True)]
-        return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(drawn), tuple(rewards))
+        completions = self._draw(encoded, torch.Generator().manual_seed(seed))
+        rewards = [gold(prompt, self.text(one)) for prompt, one in zip(prompts, completions, strict=True)]
+        return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(completions), tuple(rewards))
 
     def kl_from(self, start: "Policy", judged: Judged) -> Mean:
         """KL(this || start) in nats an answer, on the answers judged."""
@@ -72,9 +72,9 @@ class Policy:
             self.model,
             start.model,
             judged.prompts,
-            judged.drawn,
+            judged.completions,
             end_id=self.loaded.end_ids[0],
-            start_prompts=start.encode(judged.asked),
+            start_prompts=start.encode(judged.texts),
         )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:

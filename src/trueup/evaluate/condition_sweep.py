@@ -24,7 +24,7 @@ from trueup.errors import InputError
 from trueup.evaluate.estimates import Mean, mean
 from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
-from trueup.files import replaced_whole
+from trueup.files import replaced_file
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
@@ -169,8 +169,8 @@ def conditions(condition: Condition, rewards: Sequence[float]) -> tuple[Conditio
     """What to try: the condition as it is, and then each reward, those that give the same words once."""
     tried: dict[str, Condition] = {condition.words(): condition}
     for reward in rewards:
-        asked = condition.asking_for(reward)
-        tried.setdefault(asked.words(), asked)
+        other = condition.asking_for(reward)
+        tried.setdefault(other.words(), other)
     return tuple(tried.values())
 
 
@@ -247,7 +247,7 @@ def sweep(
     trials: list[Trial] = []
     for condition, ids in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:
-            drawn = draw(
+            completions = draw(
                 network,
                 [ids[at] for at in fitting],
                 end_ids=loaded.end_ids,
@@ -255,10 +255,10 @@ def sweep(
                 generator=torch.Generator().manual_seed(seed),
                 batch_size=BATCH_SIZE,
             )
-        texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in drawn]
+        texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in completions]
         scores = scorer([prompts[at].content for at in fitting], texts)
-        lengths = tuple(len(one.ids) for one in drawn)
-        ended = sum(one.ended for one in drawn) / len(drawn)
+        lengths = tuple(len(one.ids) for one in completions)
+        ended = sum(one.ended for one in completions) / len(completions)
         trials.append(Trial(condition, tuple(scores), lengths, ended))
     return Sweep(tuple(trials), len(prompts) - len(fitting))
 
@@ -320,5 +320,5 @@ def _mend_card(card: Path, before: Condition, after: Condition) -> None:
     text = card.read_text(encoding="utf-8")
     mended = text.replace(f"Write `{before.words()}` at", f"Write `{after.words()}` at")
     if mended != text:
-        with replaced_whole(card) as file:
+        with replaced_file(card) as file:
             file.write(mended.encode())

@@ -17,16 +17,16 @@ def sequence_kl(
     policy: CausalModel,
     start: CausalModel,
     prompts: Sequence[Sequence[int]],
-    drawn: Sequence[Completion],
+    completions: Sequence[Completion],
     *,
     end_id: int,
     start_prompts: Sequence[Sequence[int]] | None = None,
     budget: int = 8192,
 ) -> Mean:
-    """KL(policy || start) in nats a response: the mean of log pi(y | x) - log pi_start(y | x), y drawn from pi.
+    """KL(policy || start) in nats a response: the mean of log pi(y | x) - log pi_start(y | x), y sampled from pi.
 
     Args:
-        drawn: one response of `policy` for each prompt, drawn at temperature 1.
+        completions: one response of `policy` for each prompt, sampled at temperature 1.
         end_id: the end of sequence, scored where the policy wrote it.
         start_prompts: the same prompts as `start` is asked them, where that is in other words, as it is for a
             policy that is asked with a condition; None where it is not.
@@ -34,22 +34,24 @@ def sequence_kl(
     Returns:
         The estimate with its standard error; unbiased, and so it may come out slightly negative.
     """
-    ours = _log_probs(policy, prompts, drawn, end_id, budget)
-    theirs = _log_probs(start, prompts if start_prompts is None else start_prompts, drawn, end_id, budget)
+    ours = _log_probs(policy, prompts, completions, end_id, budget)
+    theirs = _log_probs(
+        start, prompts if start_prompts is None else start_prompts, completions, end_id, budget
+    )
     return mean([one - other for one, other in zip(ours, theirs, strict=True)])
 
 
 def _log_probs(
     model: CausalModel,
     prompts: Sequence[Sequence[int]],
-    drawn: Sequence[Completion],
+    completions: Sequence[Completion],
     end_id: int,
     budget: int,
 ) -> list[float]:
     """log p(y | x) of each response that says anything, in their order."""
     groups: list[TokenGroup[int]] = [
         TokenGroup(np.array(prompt, np.int32), (_row(response, end_id),), place)
-        for place, (prompt, response) in enumerate(zip(prompts, drawn, strict=True))
+        for place, (prompt, response) in enumerate(zip(prompts, completions, strict=True))
         if response.ids or response.ended
     ]
     found: dict[int, float] = {}

@@ -21,7 +21,7 @@ from trueup.feedback.fields import Place
 from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools
 from trueup.feedback.turns import content, message_json
-from trueup.files import replaced_whole
+from trueup.files import replaced_file
 from trueup.words import reason, shortened
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
@@ -215,7 +215,7 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
         return number
     target = Path(path)
     try:
-        with replaced_whole(target) as raw, packed_for(target, raw) as out:
+        with replaced_file(target) as raw, packed_for(target, raw) as out:
             return sum(1 for row in rows if out.write(json_line(row)))
     except OSError as error:
         raise InputError(f"{path}: the file cannot be written: {reason(error)}") from None

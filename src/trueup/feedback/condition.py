@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Prompt
-from trueup.files import replaced_whole
+from trueup.files import replaced_file
 
 FILE = "condition.json"
 """Where a model's folder keeps it."""
@@ -90,7 +90,7 @@ class Condition:
 
     def save(self, folder: Path) -> None:
         """Write it into a model's folder, whole or not at all."""
-        with replaced_whole(folder / FILE) as file:
+        with replaced_file(folder / FILE) as file:
             file.write((json.dumps(asdict(self), indent=1) + "\n").encode())
 
 

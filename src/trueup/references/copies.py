@@ -62,7 +62,7 @@ class ModelCopy:
         with torch.no_grad():
             for name, parameter in self.model.network.named_parameters():
                 parameter.copy_(state.tensors[name])
-        self.identity = str(state.facts["identity"])
+        self.identity = str(state.metadata["identity"])
 
 
 @torch.no_grad()
@@ -95,10 +95,10 @@ class AdapterOff:
         return False
 
     def state(self) -> State:
-        return State(facts={"identity": self.identity})
+        return State(metadata={"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        self.identity = str(state.facts["identity"])
+        self.identity = str(state.metadata["identity"])
 
 
 class AdapterCopy:
@@ -145,7 +145,7 @@ class AdapterCopy:
 
     def restore(self, state: State) -> None:
         self._take(state.tensors)
-        self.identity = str(state.facts["identity"])
+        self.identity = str(state.metadata["identity"])
 
     def _take(self, values: Mapping[str, Tensor]) -> None:
         lora.set_factors(self.policy.network, lora.REFERENCE, dict(values))

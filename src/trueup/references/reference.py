@@ -15,7 +15,7 @@ class State:
     """What a reference needs to go on after a restart."""
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     """JSON-ready; always holds `identity`."""
 
 
@@ -84,7 +84,7 @@ class NullReference:
         return False
 
     def state(self) -> State:
-        return State(facts={"identity": ""})
+        return State(metadata={"identity": ""})
 
     def restore(self, state: State) -> None:
         """Nothing to restore."""

@@ -22,7 +22,7 @@ from trueup import stop
 from trueup.batch.logprobs import LogProbs
 from trueup.batch.stream import Batch
 from trueup.errors import InputError
-from trueup.files import replaced_whole
+from trueup.files import replaced_file
 from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, State
@@ -124,14 +124,14 @@ class CachedReference:
 
     def fingerprint(self) -> str:
         """Hash of what the numbers depend on, tokens apart."""
-        facts = [
+        parts = [
             self.identity,
             str(self.policy.autocast),
             self.policy.attention,
             CODE_PATH,
             torch.__version__,
         ]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         return self.table.log_probs(batch)
@@ -144,7 +144,7 @@ class CachedReference:
 
     def restore(self, state: State) -> None:
         self.table = Table.from_tensors(state.tensors)
-        self.identity = str(state.facts["identity"])
+        self.identity = str(state.metadata["identity"])
 
 
 def read_table(path: Path) -> Table:
@@ -154,10 +154,10 @@ def read_table(path: Path) -> Table:
         return Table()
     try:
         tensors = load_file(path)
-        whole = identity_of(tensors.items()) == seal.read_text(encoding="utf-8").strip()
+        intact = identity_of(tensors.items()) == seal.read_text(encoding="utf-8").strip()
     except Exception:  # a torn file raises many kinds; what matters is that it is not whole
         return Table()
-    return Table.from_tensors(tensors) if whole else Table()
+    return Table.from_tensors(tensors) if intact else Table()
 
 
 def write_table(path: Path, table: Table) -> None:
@@ -171,11 +171,11 @@ def write_table(path: Path, table: Table) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             merged = Table({**table.entries, **read_table(path).entries}).tensors()
-            with replaced_whole(path) as file:
+            with replaced_file(path) as file:
                 file.write(save(merged))
                 file.flush()
                 seal.unlink(missing_ok=True)  # until the new one is written there is no seal, hence no table
-            with replaced_whole(seal) as file:
+            with replaced_file(seal) as file:
                 file.write(identity_of(merged.items()).encode())
     except OSError as error:
         why = reason(error)
@@ -233,4 +233,4 @@ class LookAhead:
 
     def restore(self, state: State) -> None:
         self.table = Table.from_tensors(state.tensors)
-        self.identity = str(state.facts["identity"])
+        self.identity = str(state.metadata["identity"])

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from trueup.metrics import TRACKERS
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
-from trueup.trackers import TRACKERS
 
 
 def _mapping_or_switch(value: Any) -> Any:

@@ -27,12 +27,12 @@ RESTORE = "Restore the folder from a backup, or begin a new run"
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class GatheredRound:
     """What a round gave."""
 
     examples: tuple[Example, ...]
     """As they are read from the file."""
-    facts: Mapping[str, Any]
+    metrics: Mapping[str, Any]
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
@@ -52,24 +52,24 @@ class RoundLog:
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
         self._examples, self._index = Journal(self.examples), Journal(self.index)
-        self.rounds: dict[int, Round] = {}
+        self.rounds: dict[int, GatheredRound] = {}
         self._rows = 0
         self._recover()
 
-    def known(self, number: int) -> Round | None:
+    def known(self, number: int) -> GatheredRound | None:
         """A round, from 1; None where it is to be gathered."""
         return self.rounds.get(number)
 
     def add(
-        self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
-    ) -> Round:
+        self, number: int, of: int, prompts: int, examples: Sequence[Example], metrics: Mapping[str, Any]
+    ) -> GatheredRound:
         """Write a round; it is there whole or not at all.
 
         Args:
             number: of the round, from 1.
             of: rounds of the whole run.
             prompts: asked in this one, those of which nothing came included.
-            facts: JSON-ready.
+            metrics: JSON-ready.
 
         Raises:
             CheckpointError: the disk is full; nothing of the round is left.
@@ -79,7 +79,7 @@ class RoundLog:
         rows = [
             json.dumps(example_to_row(one) | {KEY: place}, ensure_ascii=False).encode() for one in examples
         ]
-        told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(facts)}
+        told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(metrics)}
         line = json.dumps(told)
         try:
             size = self._examples.size
@@ -95,7 +95,7 @@ class RoundLog:
                 f"{self.examples}: what was gathered cannot be written: {reason(error)}. Make room and go on "
                 "with --resume"
             ) from error
-        self.rounds[number] = Round(self._read(rows), json.loads(line)["facts"])
+        self.rounds[number] = GatheredRound(self._read(rows), json.loads(line)["facts"])
         return self.rounds[number]
 
     def check_has(self, last: int) -> None:
@@ -114,7 +114,7 @@ class RoundLog:
         told, rows = _lines(self._index), _lines(self._examples)
         done = 0
         for place, line in enumerate(told, start=1):
-            number, count, digest, facts = self._told(place, line)
+            number, count, digest, metrics = self._told(place, line)
             own = rows[done : done + count]
             if len(own) < count:
                 raise CheckpointError(
@@ -126,19 +126,19 @@ class RoundLog:
                     f"{self.examples}: lines {done + 1} to {done + count} are not as round {number} wrote them, though "
                     f"they can be read. {RESTORE}"
                 )
-            self.rounds[number] = Round(examples, facts)
+            self.rounds[number] = GatheredRound(examples, metrics)
             done += count
         self._check_rest(rows[done:], done)
         _keep(self._index, told)
         _keep(self._examples, rows[:done])
 
     def _told(self, place: int, line: bytes) -> tuple[int, int, str, Mapping[str, Any]]:
-        """Number, rows, digest and facts of a round out of a line of rounds.jsonl."""
+        """Number, rows, digest and metrics of a round out of a line of rounds.jsonl."""
         try:
             told = json.loads(line.decode())
-            number, count, digest, facts = (told[name] for name in ("round", "rows", "sha256", "facts"))
-            if type(number) is type(count) is int and isinstance(facts, dict) and number not in self.rounds:
-                return number, count, str(digest), facts
+            number, count, digest, metrics = (told[name] for name in ("round", "rows", "sha256", "facts"))
+            if type(number) is type(count) is int and isinstance(metrics, dict) and number not in self.rounds:
+                return number, count, str(digest), metrics
             raise ValueError("it tells of no round, or of one twice")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
@@ -181,13 +181,13 @@ class ReplayedLog:
         """The last round that anything can come of."""
         return max(self.rounds)
 
-    def known(self, number: int) -> Round:
+    def known(self, number: int) -> GatheredRound:
         """A round, from 1."""
-        return Round(self.rounds.get(number, ()), {})
+        return GatheredRound(self.rounds.get(number, ()), {})
 
     def add(
-        self, number: int, of: int, prompts: int, examples: Sequence[Example], facts: Mapping[str, Any]
-    ) -> Round:
+        self, number: int, of: int, prompts: int, examples: Sequence[Example], metrics: Mapping[str, Any]
+    ) -> GatheredRound:
         """See `RoundLog`; nothing is missing here."""
         raise AssertionError(f"round {number} is known")
 
@@ -214,15 +214,15 @@ def read_log(path: str) -> ReplayedLog:
         try:
             row = json.loads(line.decode())
             place = row[KEY]
-            which, count, asked = (int(place[key]) for key in ("number", "of", "prompts"))
-            if not (1 <= which <= count and asked >= 1):
+            which, count, size = (int(place[key]) for key in ("number", "of", "prompts"))
+            if not (1 <= which <= count and size >= 1):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"{path}:{number}: no round stands there, so it is not the log of an online run. Give its {EXAMPLES}, "
                 "or train on the file with --source offline"
             ) from None
-        prompts[which] = asked
+        prompts[which] = size
         rounds.setdefault(which, []).append(example_from_row(row, Origin(EXAMPLES, number)))
     if not rounds:
         raise InputError(f"{path} holds no examples; give an online run's {EXAMPLES}")

@@ -15,7 +15,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example, Prompt, Response, content_key
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
-from trueup.sources.log import Log, Round
+from trueup.sources.log import GatheredRound, Log
 from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
 from trueup.sources.source import Batching, Step, order
 
@@ -96,15 +96,6 @@ class RoundPlan:
         return math.ceil(prompts / self.batch_size)
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What came of a round."""
-
-    examples: tuple[Example, ...]
-    facts: Mapping[str, float]
-    """`online/...` and `annotator/...`, for the metrics."""
-
-
 @dataclass(frozen=True)
 class Collector:
     """Samples responses and has them judged.
@@ -123,7 +114,7 @@ class Collector:
     distinct: bool = True
     penalise: Penalise | None = None
 
-    def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> Collected:
+    def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> GatheredRound:
         """The examples of a round.
 
         Args:
@@ -141,25 +132,25 @@ class Collector:
                 f"round {number}: all {len(flat)} responses to {len(prompts)} prompts are empty. Look at them with "
                 "`trueup sample`, and at sampler.stop and the chat template"
             )
-        facts = _of_samples(flat)
+        metrics = _of_samples(flat)
         examples, left_out = self._examples(prompts, sampled, also)
-        facts["online/identical"] = left_out / max(len(flat), 1)
+        metrics["online/identical"] = left_out / max(len(flat), 1)
         compares = self.annotator.gives == "comparisons"
         alone = [one for one in examples if len(one.responses) < 2] if compares else []
-        asked = [one for one in examples if len(one.responses) > 1] if compares else examples
-        judged = self.annotator.annotate(asked)
-        facts |= {f"annotator/{name}": float(value) for name, value in judged.facts.items()}
+        compared = [one for one in examples if len(one.responses) > 1] if compares else examples
+        judged = self.annotator.annotate(compared)
+        metrics |= {f"annotator/{name}": float(value) for name, value in judged.facts.items()}
         made: Sequence[Example] = judged.kept
-        facts["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
+        metrics["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
         if alone:
-            facts["online/one_response"] = len(alone) / len(prompts)
+            metrics["online/one_response"] = len(alone) / len(prompts)
         scores = [one.score for example in made for one in example.responses if one.score is not None]
         if scores:
-            facts["online/score"] = fmean(scores)
+            metrics["online/score"] = fmean(scores)
         if self.penalise is not None and made:
             made, more = self.penalise(made)
-            facts |= more
-        return Collected(tuple(made), facts)
+            metrics |= more
+        return GatheredRound(tuple(made), metrics)
 
     def _examples(
         self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], also: Sequence[Example]
@@ -190,11 +181,11 @@ def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:
     if not flat:
         return {"online/responses": 0.0}
     known = [len(one.ids) for one in flat if one.ids is not None]
-    facts = {"online/responses": float(len(flat)), "online/ended": fmean(one.ended for one in flat)}
-    facts["online/words"] = fmean(len(one.text.split()) for one in flat)
+    metrics = {"online/responses": float(len(flat)), "online/ended": fmean(one.ended for one in flat)}
+    metrics["online/words"] = fmean(len(one.text.split()) for one in flat)
     if known:
-        facts["online/tokens"] = fmean(known)
-    return facts
+        metrics["online/tokens"] = fmean(known)
+    return metrics
 
 
 @dataclass(eq=False)
@@ -217,18 +208,18 @@ class Rounds:
     _version: int = -1
     """Optimizer steps behind the sampler's weights; -1 before it has any."""
 
-    def get(self, number: int, done: int) -> Round:
+    def get(self, number: int, done: int) -> GatheredRound:
         """A round, sampled by weights that are current after `done` optimizer steps or lag behind them."""
         if self.collector is not None and self._version < done - done % self.resync:
             self.collector.sampler.weights.refresh(done)
             self._version = done
         return self.log.known(number) or self._gather(number)
 
-    def _gather(self, number: int) -> Round:
+    def _gather(self, number: int) -> GatheredRound:
         assert self.collector is not None
         prompts = [self.prompts[place] for place in self.plan.places(number)]
         made = self.collector.collect(number, prompts)
-        return self.log.add(number, self.plan.count, len(prompts), made.examples, made.facts)
+        return self.log.add(number, self.plan.count, len(prompts), made.examples, made.metrics)
 
     def until(self, number: int) -> list[Example]:
         """All examples of the rounds up to one, as far as they are there."""
@@ -242,7 +233,7 @@ class Rounds:
         )
 
     def restore(self, state: State) -> None:
-        self._version = int(state.facts["written_by"])
+        self._version = int(state.metadata["written_by"])
         if self.collector is not None and self._version >= 0:
             self.collector.sampler.weights.restore(_part(state.tensors, "sampler."), self._version)
 
@@ -303,8 +294,8 @@ class OnlineSource:
 
     def epoch(self, step: int) -> float:
         number = self.plan.round_of(step)
-        asked = len(self.plan.places(number)) + (number - 1) * self.plan.round_prompts
-        return asked / self.plan.prompts
+        prompts = len(self.plan.places(number)) + (number - 1) * self.plan.round_prompts
+        return prompts / self.plan.prompts
 
     def first_groups(self) -> Sequence[TokenGroup[Any]]:
         return self.known[: self.plan.batch_size]
@@ -333,33 +324,33 @@ class OnlineSource:
 
     def state(self) -> State:
         of_rounds = self.rounds.state()
-        tensors, facts = dict(of_rounds.tensors), dict(of_rounds.facts)
-        facts |= {"memory": dict(self._memory), "empty": [self._empty, self._counted]}
+        tensors, metadata = dict(of_rounds.tensors), dict(of_rounds.metadata)
+        metadata |= {"memory": dict(self._memory), "empty": [self._empty, self._counted]}
         if self._current and self.advantages:
-            facts |= {"round": self._current.number, "metrics": self._current.metrics}
+            metadata |= {"round": self._current.number, "metrics": self._current.metrics}
             saved = to_tensors(self._current.groups)
             tensors |= {f"round.{name}": tensor for name, tensor in saved.items()}
-        return State(tensors, facts)
+        return State(tensors, metadata)
 
     def restore(self, state: State) -> None:
-        facts = state.facts
-        self._memory = dict(facts["memory"])
-        self._empty, self._counted = map(int, facts["empty"])
+        metadata = state.metadata
+        self._memory = dict(metadata["memory"])
+        self._empty, self._counted = map(int, metadata["empty"])
         self.rounds.log.check_has(self._counted)
         self.rounds.restore(state)
-        if self.advantages and "round" in facts:
-            number = int(facts["round"])
+        if self.advantages and "round" in metadata:
+            number = int(metadata["round"])
             known = self.rounds.log.known(number)
             assert known is not None  # a checkpoint never knows of a round that its log does not
             plain, _ = self.encode(known.examples)
             groups = from_tensors(plain, _part(state.tensors, "round."))
-            self._current = Current(number, groups, dict(facts["metrics"]))
+            self._current = Current(number, groups, dict(metadata["metrics"]))
 
     def _round(self, number: int, step: int) -> Current:
         if self._current is None or self._current.number != number:
             found = self.rounds.get(number, step - 1)
             groups, lost = self.encode(found.examples)
-            metrics = {**found.facts, **lost}
+            metrics = {**found.metrics, **lost}
             if self.advantages and groups:
                 groups, learned, memory = self.advantages(groups, self._memory)
                 self._memory = dict(memory)

@@ -36,7 +36,7 @@ class Checkpoint:
     step: int
     parts: Mapping[str, Mapping[str, Tensor]]
     """Tensors by file: `policy`, `optimizer`, `reference`, `random`."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     """JSON-ready."""
 
 
@@ -105,7 +105,7 @@ def verify(path: Path) -> str | None:
             return f"{name} is missing"
         if _sha256(file) != digest:
             return f"{name} does not match its checksum"
-    version = _facts(path)["format"]  # under a checksum: a flipped bit is not taken for a newer version
+    version = _metadata(path)["format"]  # under a checksum: a flipped bit is not taken for a newer version
     if version > FORMAT:
         raise CheckpointError(
             f"{path}: written in format {version} by a newer trueup; this one reads up to {FORMAT}. Update trueup"
@@ -119,21 +119,21 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         file = part / f"{name}.safetensors"
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
         digests[file.name] = _sha256(file)
-    facts = {"format": FORMAT, "step": checkpoint.step, **checkpoint.facts}
-    (part / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    metadata = {"format": FORMAT, "step": checkpoint.step, **checkpoint.metadata}
+    (part / "facts.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     digests["facts.json"] = _sha256(part / "facts.json")
     (part / "manifest.json").write_text(json.dumps({"files": digests}, indent=1), encoding="utf-8")
 
 
 def _read(path: Path) -> Checkpoint:
-    facts = _facts(path)
+    metadata = _metadata(path)
     parts = {}
     for name in sorted(_manifest(path)):
         if name.endswith(".safetensors"):
             with safe_open(path / name, framework="pt") as opened:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
             parts[name.removesuffix(".safetensors")] = tensors
-    return Checkpoint(int(facts["step"]), parts, facts)
+    return Checkpoint(int(metadata["step"]), parts, metadata)
 
 
 def _manifest(path: Path) -> dict[str, str]:
@@ -141,9 +141,9 @@ def _manifest(path: Path) -> dict[str, str]:
     return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["files"])
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads((path / "facts.json").read_text(encoding="utf-8"))
-    return facts
+def _metadata(path: Path) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads((path / "facts.json").read_text(encoding="utf-8"))
+    return metadata
 
 
 def _folders(folder: Path) -> list[Path]:

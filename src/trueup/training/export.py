@@ -110,10 +110,10 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
         "tags": ["trueup", card["method"]],
     }
     markdown = Environment(undefined=StrictUndefined, autoescape=False)
-    asked = condition and {"words": condition.words(), "position": condition.position}
+    written = condition and {"words": condition.words(), "position": condition.position}
     template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
     return markdown.from_string(template).render(
-        **{"report": "", **card}, condition=asked, card_data=yaml.safe_dump(data, sort_keys=False).strip()
+        **{"report": "", **card}, condition=written, card_data=yaml.safe_dump(data, sort_keys=False).strip()
     )
 
 

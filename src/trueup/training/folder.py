@@ -21,12 +21,12 @@ from trueup.config.layers import flatten
 from trueup.config.resolve import dump, load_run, read_facts
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition
-from trueup.files import replaced_whole
+from trueup.files import replaced_file
 from trueup.methods.method import Method
+from trueup.metrics import WANDB
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.log import EXAMPLES, ROUNDS
-from trueup.trackers import WANDB
 from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class RunFolder:
 
     def _write(self, file: Path, text: str) -> None:
         try:
-            with replaced_whole(file) as opened:
+            with replaced_file(file) as opened:
                 opened.write(text.encode())
         except OSError as error:
             raise CheckpointError(
@@ -171,10 +171,10 @@ def record_of(identity: str, fingerprints: Mapping[str, str], condition: Conditi
 
 def condition_as_begun(folder: Path, now: Condition | None) -> Condition | None:
     """What the model was asked with when the run began; `trueup condition` may have changed it since."""
-    facts = read_facts(folder)
-    if "asked_with" not in facts:
+    record = read_facts(folder)
+    if "asked_with" not in record:
         return now
-    begun = facts["asked_with"]
+    begun = record["asked_with"]
     return None if begun is None else Condition(**begun)
 
 

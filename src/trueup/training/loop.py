@@ -12,6 +12,7 @@ from trueup import stop
 from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.methods.method import Method
+from trueup.metrics import Metrics
 from trueup.models.causal import StreamModel
 from trueup.references.choices import NoReference
 from trueup.references.reference import NullReference, Reference, State
@@ -20,7 +21,6 @@ from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.checkpoint import Checkpoint
 from trueup.training.folder import RunFolder
-from trueup.training.metrics import Metrics
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
 
@@ -142,13 +142,13 @@ def save(run: Run) -> None:
     gathered = run.source.state()
     if gathered.tensors:
         parts["source"] = gathered.tensors
-    facts = {
-        "reference": dict(state.facts),
-        "source": dict(gathered.facts),
+    metadata = {
+        "reference": dict(state.metadata),
+        "source": dict(gathered.metadata),
         "update_pending": run.update_pending,
     }
     checkpoints.save(
-        run.folder.checkpoints, Checkpoint(run.step, parts, facts), keep=run.settings.keep_checkpoints
+        run.folder.checkpoints, Checkpoint(run.step, parts, metadata), keep=run.settings.keep_checkpoints
     )
 
 
@@ -158,11 +158,11 @@ def restore(run: Run, saved: Checkpoint) -> None:
         for name, parameter in run.optimizer.parameters.items():
             parameter.copy_(saved.parts["policy"][name])
     run.optimizer.restore(saved.parts["optimizer"])
-    run.reference.restore(State(saved.parts["reference"], saved.facts["reference"]))
-    run.source.restore(State(saved.parts.get("source", {}), saved.facts.get("source", {})))
+    run.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
+    run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.step = saved.step
-    if saved.facts["update_pending"]:
+    if saved.metadata["update_pending"]:
         run.reference.update(run.step, run.source)
 
 

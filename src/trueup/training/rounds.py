@@ -84,7 +84,7 @@ def online(settings: RunSettings, method: Method) -> Data:
 
     def source(parts: Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
-        prompts, known = asked(read.prompts, asking)
+        prompts, known = with_room(read.prompts, asking)
         penalise = None
         if settings.reward_kl:
             penalise = KLPenalty(
@@ -128,7 +128,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
         )
 
     def source(parts: Parts) -> Source:
-        _, known = asked(of_examples(examples), data.asking_encoder(parts.loaded, settings))
+        _, known = with_room(of_examples(examples), data.asking_encoder(parts.loaded, settings))
         return _source_of_rounds(
             parts, Rounds(_plan_of_log(settings, log), log), preprocessing, known, held_out
         )
@@ -204,7 +204,7 @@ def _plan_of_log(settings: RunSettings, log: ReplayedLog) -> RoundPlan:
     )
 
 
-def asked(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt], list[TokenGroup[Any]]]:
+def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt], list[TokenGroup[Any]]]:
     """The prompts that leave room for a response, as token groups whose response is its end alone.
 
     Raises:
@@ -237,7 +237,7 @@ def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None)
 
     Raises:
         InputError: a model of theirs cannot be loaded, or a file is not what it should be.
-        CheckpointError: what earlier sittings of the run spent cannot be read.
+        CheckpointError: what earlier sittings of the run used cannot be read.
     """
     settings, policy = parts.settings, parts.policy
     assert settings.annotator is not None and isinstance(policy, CausalModel)
@@ -306,9 +306,9 @@ def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -
         collector.sampler.weights.refresh(0)
         for number in display.track(missing, "sampling and judging"):
             stop.check()
-            asked_now = chunks[number - 1]
-            made = collector.collect(number, asked_now, also)
-            log.add(number, len(chunks), len(asked_now), made.examples, made.facts)
+            chunk = chunks[number - 1]
+            made = collector.collect(number, chunk, also)
+            log.add(number, len(chunks), len(chunk), made.examples, made.metrics)
     examples = [one for number in sorted(log.rounds) for one in log.rounds[number].examples]
     if not examples:
         raise InputError(

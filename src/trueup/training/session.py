@@ -11,9 +11,9 @@ from trueup import __version__, display
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
+from trueup.metrics import check_installed, open_trackers
 from trueup.models.load import Loaded
 from trueup.sources.log import EXAMPLES
-from trueup.trackers import check_installed, open_trackers
 from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, train

@@ -15,6 +15,7 @@ from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
 from trueup.methods.method import Method
+from trueup.metrics import Metrics
 from trueup.models import prepare
 from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
@@ -32,7 +33,6 @@ from trueup.training import folder as folders
 from trueup.training.data import Parts
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, restore
-from trueup.training.metrics import Metrics
 from trueup.training.optimizer import Optimizer, learning_rate
 
 logger = logging.getLogger(__name__)

@@ -97,11 +97,11 @@ def join(items: tuple[str, ...]) -> str:
 def render(task: Task) -> str:
     """The prompt that asks for `task`."""
     if task.verb == "sort":
-        asked = f"sort {join(task.given)}"
+        request = f"sort {join(task.given)}"
     else:
-        asked = f"{task.verb} {NUMBER_WORDS[task.count]} {task.topic}"
+        request = f"{task.verb} {NUMBER_WORDS[task.count]} {task.topic}"
     without = f" without {' or '.join(task.excluded)}" if task.excluded else ""
-    return f"{'please ' * task.please}{asked}{without}{' to avoid' * task.to_avoid} ."
+    return f"{'please ' * task.please}{request}{without}{' to avoid' * task.to_avoid} ."
 
 
 def _one_of(words: Iterable[str]) -> str:

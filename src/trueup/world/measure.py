@@ -27,14 +27,14 @@ def answers(
         generator: a CPU generator, which alone decides the draws, whatever device the model is on; None is
             torch's own.
     """
-    drawn = draw(
+    completions = draw(
         model,
         [tokenizer.encode(prompt) for prompt in prompts],
         end_ids=[tokenizer.eos_token_id],
         settings=SamplerSettings(responses=1, temperature=temperature, max_new_tokens=max_new_tokens),
         generator=generator or torch.default_generator,
     )
-    return [str(tokenizer.decode(list(one.ids), skip_special_tokens=True)) for one in drawn]
+    return [str(tokenizer.decode(list(one.ids), skip_special_tokens=True)) for one in completions]
 
 
 def written_by(
@@ -47,7 +47,7 @@ def written_by(
     max_new_tokens: int = 40,
     generator: torch.Generator | None = None,
 ) -> Writer:
-    """A writer that answers these prompts with the model's own samples, drawn here in one go; see `answers`.
+    """A writer that answers these prompts with the model's own samples, sampled here in one go; see `answers`.
 
     Example: `examples("pairs", count=500, seed=1, writer=written_by(model, tokenizer, prompts(500, 1), 2))`.
     """

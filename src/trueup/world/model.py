@@ -6,26 +6,23 @@ tokens, D model width.
 
 import hashlib
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import torch
 import torch.nn.functional as F
 import transformers
+from filelock import FileLock
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 from trueup import display
 from trueup.errors import InputError
+from trueup.files import replaced_folder
 from trueup.models.load import quiet
 from trueup.paths import cache_folder
 from trueup.world.language import MARKS, WORDS, draw, render
@@ -187,7 +184,7 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
     """The folder of the world model of this seed, made now unless it is in the cache.
 
     A folder appears in the cache whole or not at all, and its name changes with all that its content depends
-    on. Two processes that make the same one at once end with the same folder.
+    on. Of two processes that want the same one at once, the second waits for the first.
 
     Raises:
         InputError: the cache cannot be written.
@@ -196,46 +193,27 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
     folder = cache / f"world-{seed}-{_fingerprint(seed, steps)}"
     if folder.is_dir():
         return folder
-    remedy = "set TRUEUP_CACHE to a folder that can be written"
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f".{folder.name}.lock"):
+            if not folder.is_dir():
+                with replaced_folder(folder) as making:
+                    _save(*train_world_model(seed=seed, steps=steps), making)
     except OSError as error:
-        raise InputError(f"cannot make the cache folder {cache}: {error}; {remedy}") from error
-    if not os.access(cache, os.W_OK):
-        raise InputError(f"cannot write to the cache folder {cache}; {remedy}")
-    trained = train_world_model(seed=seed, steps=steps)
-    making = cache / f".making-{uuid.uuid4().hex}"
-    try:
-        making.mkdir()
-        _save(*trained, making)
-        making.rename(folder)
-    except OSError as error:
-        if not folder.is_dir():  # otherwise another process was first
-            raise InputError(f"cannot write the world model to {cache}: {error}; {remedy}") from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+        raise InputError(
+            f"cannot write the world model to the cache folder {cache}: {error}; set TRUEUP_CACHE to a folder that "
+            "can be written"
+        ) from error
     return folder
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    with _no_bars(), quiet():
+    with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep the model library's progress bars off the screen."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _fingerprint(seed: int, steps: int) -> str:
     sources = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
-    facts = f"{seed} {steps} {torch.__version__} {transformers.__version__}"
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources) + facts.encode()).hexdigest()[:12]
+    given = f"{seed} {steps} {torch.__version__} {transformers.__version__}"
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources) + given.encode()).hexdigest()[:12]

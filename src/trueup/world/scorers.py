@@ -101,7 +101,7 @@ def weights_of(instruction: str) -> Weights:
     Raises:
         InputError: it says something else.
     """
-    weights, asked = DEFAULT_WEIGHTS, False
+    weights, understood = DEFAULT_WEIGHTS, False
     words = iter(re.findall(r"[^\s.,;:!?]+", instruction.lower()))
     for word in words:
         wanted = f"very {next(words, '')}".strip() if word == "very" else word
@@ -121,8 +121,8 @@ def weights_of(instruction: str) -> Weights:
                     f"annotator.instruction {shortened(instruction, 80)}: the annotator of the world does not know "
                     f"{shortened(wanted)}; it knows {KNOWN}"
                 )
-        asked = True
-    if not asked:
+        understood = True
+    if not understood:
         raise InputError(
             f"annotator.instruction {shortened(instruction, 80)} says nothing that the annotator of the world knows: "
             f"{KNOWN}"

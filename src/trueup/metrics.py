@@ -1,0 +1,190 @@
+"""metrics.jsonl: one line a step, always, and the trackers beside it that may fail without stopping a run.
+
+A tracker is one entry of `TRACKERS`, whose package is imported where it is used.
+"""
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import CheckpointError, InputError
+from trueup.files import replaced_file
+from trueup.words import reason
+
+logger = logging.getLogger(__name__)
+
+WANDB = "wandb.id"
+"""In the run's folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """A place for metrics; its failures are reported and otherwise ignored."""
+
+    name: str
+    log: Callable[[int, Mapping[str, float]], None]
+    """Records the values of a step."""
+    close: Callable[[], None]
+
+
+def _tensorboard(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """Event files in RUN/tensorboard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    # A resumed run writes the steps after its checkpoint again.
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def log(step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+
+    return Tracker("tensorboard", log, writer.close)
+
+
+def _module(name: str, run_name: str, settings: Mapping[str, Any], **more: Any) -> Tracker:
+    """W&B, and trackio which speaks its dialect: `init`, `log`, `finish`."""
+    module = importlib.import_module(name)
+    module.init(project="trueup", name=run_name, config=dict(settings), **more)
+    return Tracker(name, lambda step, values: module.log(dict(values), step=step), module.finish)
+
+
+def _wandb(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """W&B knows a run by its id, which is kept in the run's folder so that a resumed run goes on with its own."""
+    file = folder / WANDB
+    if not file.exists():
+        with replaced_file(file) as opened:
+            opened.write(f"{uuid.uuid4().hex[:12]}\n".encode())
+    number = file.read_text(encoding="utf-8").strip()
+    return _module("wandb", run_name, settings, dir=str(folder), id=number, resume="allow")
+
+
+def _trackio(folder: Path, run_name: str, settings: Mapping[str, Any], step: int) -> Tracker:
+    """trackio knows a run by its name."""
+    return _module("trackio", run_name, settings, **({"resume": "allow"} if step else {}))
+
+
+TRACKERS: dict[str, Callable[[Path, str, Mapping[str, Any], int], Tracker]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "trackio": _trackio,
+}
+"""Name of a tracker and of its package -> what opens it, told the run's folder, name, settings and steps so far."""
+
+
+def check_installed(names: tuple[str, ...]) -> None:
+    """Refuse a tracker whose package is missing, before any work is done.
+
+    Raises:
+        InputError: naming the package.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise InputError(
+                f"tracker {name} needs the package {name}, which is not installed. Install trueup[{name}], or leave "
+                "the tracker out: metrics.jsonl is always written"
+            )
+
+
+def open_trackers(
+    names: tuple[str, ...], folder: Path, run_name: str, settings: Mapping[str, Any], step: int
+) -> list[Tracker]:
+    """Start the trackers asked for, after `step` steps; one that cannot start is reported and left out."""
+    opened = []
+    for name in names:
+        try:
+            opened.append(TRACKERS[name](folder, run_name, settings, step))
+        except Exception as error:  # a service that is down, an account that is missing
+            logger.warning(f"tracker {name} could not start and is left out: {error}")
+    return opened
+
+
+class Metrics:
+    """Writes metrics to RUN/metrics.jsonl, and to `trackers`, of which one that fails is reported and left out.
+
+    Args:
+        path: the file; lines after step `keep_until` are removed, so that a resumed run's file equals that of
+            an uninterrupted one.
+
+    Raises:
+        CheckpointError: lines cannot be removed.
+    """
+
+    def __init__(self, path: Path, *, keep_until: int) -> None:
+        self.path = path
+        self.trackers: list[Tracker] = []
+        self.latest: dict[str, float] = {}
+        self._failed = False
+        kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
+        self.evaluated = {
+            int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)
+        }
+        for line in kept:
+            self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
+        if path.is_file():
+            try:
+                with replaced_file(path) as file:
+                    file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path}: cannot be written: {reason(error)}. Make room, and go on with --resume"
+                ) from error
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line; a disk that is full costs the line, not the run."""
+        try:
+            self._append(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            if not self._failed:
+                logger.warning(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
+            self._failed = True
+        if any(key.startswith("eval_") for key in values):
+            self.evaluated.add(step)
+        for tracker in list(self.trackers):
+            try:
+                tracker.log(step, values)
+            except Exception as error:  # whatever an outside service raises must not stop a run
+                self.trackers.remove(tracker)
+                logger.warning(f"tracker {tracker.name} failed and is left out from now on: {error}")
+
+    def _append(self, line: str) -> None:
+        """Add a whole line or, on a full disk, nothing: half of one would hide those that follow."""
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:
+            with suppress(OSError):
+                os.truncate(self.path, before)
+            raise
+
+    def close(self) -> None:
+        """Let the trackers finish."""
+        for tracker in self.trackers:
+            try:
+                tracker.close()
+            except Exception as error:  # as above
+                logger.warning(f"tracker {tracker.name} failed while closing: {error}")
+
+
+def read_lines(path: Path) -> list[dict[str, object]]:
+    """The whole lines of a metrics file; a torn last line, from a run that was killed, is left out."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            break
+        if not isinstance(line, dict) or "step" not in line:
+            break
+        lines.append(line)
+    return lines
