@@ -24,9 +24,8 @@ from trueup.feedback.turns import turns_in_loss
 from trueup.feedback.viewed import apply, look
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
-from trueup.models.causal import CausalModel
+from trueup.models.causal import StreamModel
 from trueup.models.load import Loaded
-from trueup.models.reward import RewardModel
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import check_overlap, examples_named, split
@@ -235,7 +234,7 @@ class Parts:
 
     settings: RunSettings
     method: Method
-    policy: CausalModel | RewardModel
+    policy: StreamModel
     loaded: Loaded
     reference: Reference
     folder: RunFolder

@@ -180,9 +180,9 @@ def reward_report(run: Run) -> RewardReport:
     """
     held_out = run.source.has_held_out
     every = run.source.held_out().batches if held_out else run.source.everything() or ()
-    found = measure(run.policy, every if held_out else islice(every, MOST_BATCHES), held_out=held_out)
+    found = measure(run.parts.policy, every if held_out else islice(every, MOST_BATCHES), held_out=held_out)
     if held_out:
-        run.folder.write_calibration(found.calibration.as_json())
+        run.parts.folder.write_calibration(found.calibration.as_json())
     for line in found.lines():
         logger.info(line)
     return found

@@ -11,16 +11,12 @@ import torch
 from trueup import stop
 from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.methods.method import Method
 from trueup.metrics import Metrics
-from trueup.models.causal import StreamModel
 from trueup.references.choices import NoReference
 from trueup.references.reference import NullReference, Reference, State
-from trueup.settings.run_settings import RunSettings
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
-from trueup.training.checkpoint import Checkpoint
-from trueup.training.folder import RunFolder
+from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
 
@@ -31,14 +27,10 @@ logger = logging.getLogger(__name__)
 class Run:
     """Everything a run moves or writes."""
 
-    settings: RunSettings
-    policy: StreamModel
-    reference: Reference
-    method: Method
+    parts: Parts
     source: Source
     optimizer: Optimizer
     learning_rate: Callable[[int], float]
-    folder: RunFolder
     metrics: Metrics
     step: int = 0
     """Optimizer steps done."""
@@ -56,8 +48,9 @@ class Run:
     @property
     def loss_reference(self) -> Reference:
         """The reference as the objective sees it: absent where it is for the rewards alone."""
-        unused = isinstance(self.method.reference, NoReference) or not self.method.reference_in_loss
-        return NullReference() if unused else self.reference
+        method = self.parts.method
+        unused = isinstance(method.reference, NoReference) or not method.reference_in_loss
+        return NullReference() if unused else self.parts.reference
 
 
 def train(run: Run, *, advance: Advance) -> dict[str, float]:
@@ -87,13 +80,16 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
                 _evaluate(run)
         except (Stopped, AnnotatorError, InputError) as error:
             ended = error  # what gathers can be mended, and the run go on
-        due = _due(run.settings.save_every or max(1, math.ceil(run.total / 10)), run) or run.step == run.total
+        due = (
+            _due(run.parts.settings.save_every or max(1, math.ceil(run.total / 10)), run)
+            or run.step == run.total
+        )
         if due or ended is not None:
             save(run)
         if ended is not None:
             raise ended
         if due:
-            run.folder.write_status("running", run.step, run.total)
+            run.parts.folder.write_status("running", run.step, run.total)
         advance(run.step, run.latest)
     return run.latest
 
@@ -106,13 +102,19 @@ def _take_step(run: Run) -> None:
     values: dict[str, float] = {}
     if step.batches:
         values = train_step(
-            run.policy, run.loss_reference, run.method, step, run.optimizer, step=number, learning_rate=rate
+            run.parts.policy,
+            run.loss_reference,
+            run.parts.method,
+            step,
+            run.optimizer,
+            step=number,
+            learning_rate=rate,
         )
     run.step, run.random_state, run.update_pending = number, random_state(), True
     values |= run.source.metrics(number)
     moved = True  # or half of it, when the user asks to stop, which is made up for by `restore`
     try:
-        moved = run.reference.update(number, run.source)
+        moved = run.parts.reference.update(number, run.source)
         run.random_state, run.update_pending = random_state(), False  # a move may draw numbers too
     finally:
         seconds = time.monotonic() - started
@@ -126,13 +128,13 @@ def _take_step(run: Run) -> None:
             "seconds": seconds,
         }
         run.latest |= values
-        if number % run.settings.log_every == 0 or number == run.total:
+        if number % run.parts.settings.log_every == 0 or number == run.total:
             run.metrics.write(number, values)
 
 
 def save(run: Run) -> None:
     """Write a checkpoint of the run as it stands after `run.step` steps."""
-    state = run.reference.state()
+    state = run.parts.reference.state()
     parts: dict[str, Mapping[str, torch.Tensor]] = {
         "policy": dict(run.optimizer.parameters),
         "optimizer": run.optimizer.state(),
@@ -148,34 +150,38 @@ def save(run: Run) -> None:
         "update_pending": run.update_pending,
     }
     checkpoints.save(
-        run.folder.checkpoints, Checkpoint(run.step, parts, metadata), keep=run.settings.keep_checkpoints
+        run.parts.folder.checkpoints,
+        checkpoints.Checkpoint(run.step, parts, metadata),
+        keep=run.parts.settings.keep_checkpoints,
     )
 
 
-def restore(run: Run, saved: Checkpoint) -> None:
+def restore(run: Run, saved: checkpoints.Checkpoint) -> None:
     """Put a run back to a checkpoint."""
     with torch.no_grad():
         for name, parameter in run.optimizer.parameters.items():
             parameter.copy_(saved.parts["policy"][name])
     run.optimizer.restore(saved.parts["optimizer"])
-    run.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
+    run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.step = saved.step
     if saved.metadata["update_pending"]:
-        run.reference.update(run.step, run.source)
+        run.parts.reference.update(run.step, run.source)
 
 
 def _evaluation_due(run: Run) -> bool:
     if not run.source.has_held_out or run.step in run.metrics.evaluated:
         return False
-    return run.step == run.total or _due(run.settings.eval_every, run)
+    return run.step == run.total or _due(run.parts.settings.eval_every, run)
 
 
 def _evaluate(run: Run) -> None:
     """Held-out metrics under the policy as it is, without dropout."""
-    with run.policy.without_dropout():
-        values = evaluate(run.policy, run.loss_reference, run.method, run.source.held_out(), step=run.step)
+    with run.parts.policy.without_dropout():
+        values = evaluate(
+            run.parts.policy, run.loss_reference, run.parts.method, run.source.held_out(), step=run.step
+        )
     run.metrics.write(run.step, values)
     run.latest |= values
 

@@ -12,7 +12,6 @@ from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
-from trueup.models.load import Loaded
 from trueup.sources.log import EXAMPLES
 from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
@@ -59,7 +58,7 @@ class Session:
                     train(run, advance=advance)
             finally:
                 run.metrics.close()
-            self._finish(run, parts.loaded, told)
+            self._finish(run, told)
             return run.step, run.latest
 
     @property
@@ -99,13 +98,13 @@ class Session:
         with suppress(CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
 
-    def _finish(self, run: Run, loaded: Loaded, told: Sequence[str]) -> None:
+    def _finish(self, run: Run, told: Sequence[str]) -> None:
         """Write the model and its card.
 
         Args:
             told: what was said of the data.
         """
-        info = self.resolved.info
+        info, loaded = self.resolved.info, run.parts.loaded
         try:
             settings_text = self.folder.settings.read_text(encoding="utf-8")
         except OSError:  # somebody removed it; the finished model is worth more
@@ -126,7 +125,7 @@ class Session:
             "report": report.markdown() if report else "",
         }
         export(
-            run.policy.network,
+            run.parts.policy.network,
             loaded.tokenizer,
             self.folder.model,
             dtype=getattr(torch, self.settings.save_dtype),

@@ -19,19 +19,17 @@ from trueup.metrics import Metrics
 from trueup.models import prepare
 from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
-from trueup.models.reward import RewardModel
 from trueup.models.selfcheck import check_attention
 from trueup.references.build import build
-from trueup.references.choices import Frozen, NoReference
+from trueup.references.choices import Frozen, NoReference, TrustRegion
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named, model_named
 from trueup.sources.source import Source
-from trueup.training import checkpoint as checkpoints
-from trueup.training import data, rounds
-from trueup.training import folder as folders
-from trueup.training.data import Parts
-from trueup.training.folder import RunFolder
+from trueup.training import rounds
+from trueup.training.checkpoint import load_newest
+from trueup.training.data import Data, Parts, offline_source, view_all
+from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
 from trueup.training.loop import Run, restore
 from trueup.training.optimizer import Optimizer, learning_rate
 
@@ -41,7 +39,7 @@ ROUNDING = 1e-4
 """Nats per token allowed where reference and policy are computed in different batches."""
 
 
-def read_data(settings: RunSettings, method: Method) -> data.Data:
+def read_data(settings: RunSettings, method: Method) -> Data:
     """Read what a run's examples are, or will be made of, and say what it was taken for.
 
     Raises:
@@ -53,10 +51,8 @@ def read_data(settings: RunSettings, method: Method) -> data.Data:
         )
     if settings.source == "offline" and not settings.prompts:
         examples = examples_named(settings.data, skip_bad=settings.skip_bad)
-        viewed = data.view_all(settings, method, examples.examples)
-        return data.Data(
-            {**examples.fingerprints, **viewed.fingerprints}, partial(data.offline_source, viewed)
-        )
+        viewed = view_all(settings, method, examples.examples)
+        return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":
         return rounds.online(settings, method)
     if settings.source == "replay":
@@ -83,11 +79,11 @@ def load_parts(
     settings = resolved.settings
     policy, loaded = make_policy(settings, method)
     if resume:
-        loaded = replace(loaded, condition=folders.condition_as_begun(folder.path, loaded.condition))
-    record = folders.record_of(model_identity(policy.network), fingerprints, loaded.condition)
+        loaded = replace(loaded, condition=condition_as_begun(folder.path, loaded.condition))
+    record = record_of(model_identity(policy.network), fingerprints, loaded.condition)
     if resume:
-        folders.refuse_changed(folder.path, settings.model, record)
-        folders.warn_of_versions(folder.path, record)
+        refuse_changed(folder.path, settings.model, record)
+        warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         set_threads(policy, settings.micro_batch_tokens, settings)
     reference = make_reference(method, settings, policy, loaded)
@@ -110,8 +106,8 @@ def make_run(
     settings, policy, folder = parts.settings, parts.policy, parts.folder
     record["tokens_identity"] = source.identity()
     if resume:
-        folders.refuse_changed(folder.path, settings.model, record)
-    saved = checkpoints.load_newest(folder.checkpoints) if resume else None
+        refuse_changed(folder.path, settings.model, record)
+    saved = load_newest(folder.checkpoints) if resume else None
     groups = source.first_groups()
     set_threads(policy, sum(group.num_tokens for group in groups), settings)
     # The fastest backend that is exact for this model, unless one was asked for.
@@ -126,8 +122,8 @@ def make_run(
         return run
     if resume:
         logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
-    _start(run, settings)
-    folder.write_settings(dump(resolved) | record | {"reference": run.reference.identity})
+    _start(run)
+    folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)
     return run
 
@@ -146,32 +142,30 @@ def _assemble(parts: Parts, source: Source, step: int) -> Run:
     assert peak is not None
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)
     return Run(
-        settings,
-        parts.policy,
-        parts.reference,
-        parts.method,
-        source,
-        optimizer,
-        partial(learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total),
-        parts.folder,
-        Metrics(parts.folder.metrics, keep_until=step),
+        parts=parts,
+        source=source,
+        optimizer=optimizer,
+        learning_rate=partial(
+            learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
+        ),
+        metrics=Metrics(parts.folder.metrics, keep_until=step),
     )
 
 
-def _start(run: Run, settings: RunSettings) -> None:
+def _start(run: Run) -> None:
     """Take the policy as it is for the reference, and see that both agree."""
-    every = getattr(run.method.reference, "every", None)
-    if isinstance(every, int) and every >= run.total:
+    parts, choice = run.parts, run.parts.method.reference
+    if isinstance(choice, TrustRegion) and choice.every >= run.total:
         logger.warning(
-            f"the reference moves every {every} steps, and the run has {run.total}: it never does, or only at the end. "
-            "Give a smaller --reference.every"
+            f"the reference moves every {choice.every} steps, and the run has {run.total}: it never does, or only at "
+            "the end. Give a smaller --reference.every"
         )
-    run.reference.start(run.source)
-    first = next(cut(run.source.first_groups(), settings.micro_batch_tokens))
-    check_first_batch(run.policy, run.reference, collate_batch(first, Demonstrations.collate))
+    parts.reference.start(run.source)
+    first = next(cut(run.source.first_groups(), parts.settings.micro_batch_tokens))
+    check_first_batch(parts.policy, parts.reference, collate_batch(first, Demonstrations.collate))
 
 
-def make_policy(settings: RunSettings, method: Method) -> tuple[CausalModel | RewardModel, Loaded]:
+def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loaded]:
     """Load what is to be trained, seeded, and say how large it is.
 
     Raises:
@@ -191,7 +185,7 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[CausalModel | Re
         "chat_template": settings.chat_template,
     }
     path = model_named(settings.model)
-    policy: CausalModel | RewardModel
+    policy: StreamModel
     if method.output == "scores":
         policy, loaded = prepare.load_reward_policy(path, seed=settings.seed, **options)
     else:
@@ -254,7 +248,7 @@ def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[An
     gap_S = (found.token_S - expected.token_S).abs()
     gap = gap_S.max().item()
     allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
-    if getattr(policy, "autocast", None) is not None and not reference.exact:
+    if policy.autocast is not None and not reference.exact:
         allowed = 0.1
     if not gap <= allowed:  # NaN agrees with nothing
         raise NumericsError(
