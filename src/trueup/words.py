@@ -51,7 +51,7 @@ def nearest(given: str, known: Iterable[str]) -> str | None:
     Example: `nearest("reference.alhpa", ["beta", "reference.alpha"])` is "reference.alpha", and so is
     `nearest("alpha", ...)`: of a dotted name the last part will do. Of equally close names the first wins.
     """
-    names = {_plain(name): name for name in reversed(list(known))}
+    names = _by_plain(known)
     plain = _plain(given)
     if plain in names:
         return names[plain]
@@ -64,6 +64,12 @@ def nearest(given: str, known: Iterable[str]) -> str | None:
     if close := get_close_matches(last, by_last, n=1, cutoff=0.7):
         return names[by_last[close[0]]]
     return None
+
+
+def near_names(given: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that are close to the one given, the closest first."""
+    names = _by_plain(known)
+    return [names[close] for close in get_close_matches(_plain(given), names, n=most)]
 
 
 def did_you_mean(given: str, known: Iterable[str], *, quoted: bool = False) -> str:
@@ -94,6 +100,11 @@ def one_of(choices: Sequence[str], given: object) -> str:
     allowed = choices[0] if len(choices) == 1 else f"one of {', '.join(choices)}"
     close = did_you_mean(given, choices) if isinstance(given, str) else ""
     return f"{allowed}; got {as_given(given)}{close}"
+
+
+def _by_plain(known: Iterable[str]) -> dict[str, str]:
+    """Name as names are compared -> the first one that is written so."""
+    return {_plain(name): name for name in reversed(list(known))}
 
 
 def _plain(name: str) -> str:

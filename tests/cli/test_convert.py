@@ -152,6 +152,8 @@ def test_a_file_can_be_converted_in_place(files: dict[str, Path]) -> None:
         (("--to", "trl", "--threshold", "0"), "--threshold must be greater than 0 and at most 1; got 0.0"),
         (("--to", "trl", "--threshold", "nan"), "--threshold must be greater than 0 and at most 1; got nan"),
         (("--to", "foo"), "Invalid value for '--to': 'foo' is not one of 'canonical', 'pairs', 'rank"),
+        (("--to", "tlr"), "Invalid value for '--to': 'tlr' is not one of 'canonical', 'pairs', 'rankings', 'points', "
+         "'trl'; did you mean 'trl'?"),
         (("--to", "canonical", "--skip-bad", "-1"), "Invalid value for '--skip-bad'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

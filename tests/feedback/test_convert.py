@@ -15,7 +15,7 @@ from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.canonical import write_examples, write_rows
 from trueup.feedback.convert import targets
-from trueup.feedback.convert.conversion import NOUNS, Conversion, Target, convert, look
+from trueup.feedback.convert.conversion import NOUNS, Conversion, Target, convert, look_at
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import (
     Comparison,
@@ -288,7 +288,7 @@ def test_examples_of_which_nothing_is_written_are_dropped_with_all_they_hold(
 def test_looking_finds_the_responses_that_a_view_took(example: Example) -> None:
     """Also where two responses have the same content."""
     for view in (views.pairs, views.rankings, views.points_with_demonstrations, views.demonstrations):
-        looked, direct = look(view, example), view(example)
+        looked, direct = look_at(view, example), view(example)
         if isinstance(direct, Discarded):
             assert looked == direct
             continue

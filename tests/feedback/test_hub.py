@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_server import Hub
+from support.hub_server import Hub
 
 from trueup.errors import InputError
 from trueup.feedback.hub import HubName, commit_of, explained, hub_name, is_hub

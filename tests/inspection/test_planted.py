@@ -160,7 +160,7 @@ def test_messages_are_compared_with_all_they_hold(tmp_path: Path) -> None:
 def test_near_empty_is_a_setting(most: int, rows: tuple[int, ...], tmp_path: Path) -> None:
     texts = [" a", " a b", "a\tbc", "a b\u00a0c d"]
     file = write(tmp_path / "a.jsonl", [pair(text, text, " long enough") for text in texts])
-    found = kinds_of(inspect([str(file)], min_visible=most))
+    found = kinds_of(inspect([str(file)], min_characters=most))
     assert found.get("near-empty-response", (0, ()))[1] == rows
 
 

@@ -1,7 +1,7 @@
 """Places of problems, in words."""
 
 from trueup.feedback.records import Origin
-from trueup.inspection.screen import rows_of, short_names, wrapped
+from trueup.inspection.screen import folded, row_lines, short_names
 
 
 def said(origins: list[Origin], *files: str) -> list[str]:
@@ -9,7 +9,7 @@ def said(origins: list[Origin], *files: str) -> list[str]:
     rows: dict[str, list[int]] = {}
     for origin in origins:
         rows.setdefault(origin.file, []).append(origin.row)
-    return rows_of(rows, names)
+    return row_lines(rows, names)
 
 
 def test_rows_by_file() -> None:
@@ -35,6 +35,6 @@ def test_names_that_look_the_same_are_written_out() -> None:
 
 
 def test_lines_break_between_words_only() -> None:
-    (rows,) = rows_of({"a name.jsonl": [28, 256]}, {})
-    assert wrapped(rows, 20, 2) == "  a name.jsonl: rows\n    28, 256"
-    assert wrapped("longer-than-that 28", 5, 2) == "  longer-than-that\n    28"
+    (rows,) = row_lines({"a name.jsonl": [28, 256]}, {})
+    assert folded(rows, 20, 2) == "  a name.jsonl: rows\n    28, 256"
+    assert folded("longer-than-that 28", 5, 2) == "  longer-than-that\n    28"

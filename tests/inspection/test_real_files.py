@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from trueup.inspection.encoded import load_coding, tokenize
+from trueup.inspection.encoded import encode_all, load_coding
 from trueup.inspection.inspection import inspect
-from trueup.inspection.problems import Problem
+from trueup.inspection.problems import Finding
 from trueup.inspection.statistics import character_lengths, lengths_by_kind
 
 Shared = Callable[[str], Path]
@@ -24,7 +24,7 @@ def hh_rows(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().split("\n")[:-1]]
 
 
-def places(problem: Problem) -> list[tuple[str, int]]:
+def places(problem: Finding) -> list[tuple[str, int]]:
     return [(file, row) for file, rows in problem.rows.items() for row in rows]
 
 
@@ -106,7 +106,7 @@ def test_hh_as_tokens(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
     prompts = [example.prompt.content for example in inspection.training.examples]
     ids = coding.tokenizer(prompts).input_ids
     assert inspection.lengths["unit"] == "tokens"
-    lengths = [one and one.prompt for one in tokenize(inspection.training.examples, coding).lengths]
+    lengths = [one and one.prompt for one in encode_all(inspection.training.examples, coding).lengths]
     assert lengths == [len(one) for one in ids]
     too_long = [len(one) >= 256 for one in ids]
     assert inspection.tokens.left_out == sum(too_long)

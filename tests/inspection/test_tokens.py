@@ -14,7 +14,7 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.inspection.encoded import Coding, load_coding, tokenize, whole_group, world_tokenizer
+from trueup.inspection.encoded import Coding, all_responses, encode_all, load_coding, world_tokenizer
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.shown import show_example, token_text
 from trueup.inspection.statistics import KINDS
@@ -233,7 +233,7 @@ def test_the_account_is_that_of_training(
     limits = Limits(max_length, max_prompt_length)
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
     with collected() as lines:
-        groups = tokens_of(map(whole_group, examples), encoder, what="training")
+        groups = tokens_of(map(all_responses, examples), encoder, what="training")
     tokenized = inspection.tokens
     assert tokenized is not None
     assert len(groups) == len(examples) - tokenized.left_out
@@ -244,7 +244,7 @@ def test_the_account_is_that_of_training(
     )
     assert (f"{tokenized.prompts_cut} of {len(groups)} prompts lost" in said) == bool(tokenized.prompts_cut)
     assert inspection.lengths is not None
-    lengths = [one for one in tokenize(examples, coding).lengths if one is not None]
+    lengths = [one for one in encode_all(examples, coding).lengths if one is not None]
     assert [one.prompt for one in lengths] == [len(str(one.prompt.content)) + 1 for one in examples]
     uncut = [len(str(response.content)) + 1 for one in examples for response in one.responses]
     counted = sum(inspection.lengths[kind]["count"] for kind in KINDS[1:] if kind in inspection.lengths)

@@ -1,6 +1,7 @@
 """The command `trueup`: what it offers, and how every error ends in one line and an exit code."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -11,6 +12,7 @@ from trueup import __version__
 from trueup.cli import feedback_commands
 from trueup.cli.condition_command import condition
 from trueup.errors import Stopped, TrueupError
+from trueup.words import did_you_mean
 
 UNREAD: dict[str, Any] = {
     "add_help_option": False,
@@ -112,7 +114,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except TrueupError as error:
         return _say(str(error), error.exit_code)
     except typer.TyperException as error:
-        return _say(error.format_message().replace(": Value error, ", ": "), 2)
+        return _say(_with_suggestion(error.format_message().replace(": Value error, ", ": ")), 2)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
@@ -120,6 +122,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _with_suggestion(message: str) -> str:
+    """The message; where a value is none of those to choose from, with the one that was probably meant."""
+    choice = re.search(r"'([^']*)' is not one of (.*)\.$", message)
+    if choice is None:
+        return message
+    return message.removesuffix(".") + did_you_mean(
+        choice[1], re.findall("'([^']*)'", choice[2]), quoted=True
+    )
 
 
 def _say(message: str, code: int) -> int:

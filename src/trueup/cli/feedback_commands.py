@@ -45,8 +45,14 @@ def inspect(
         bool, typer.Option("--strict", help="Exit with 2 if there is an error or a warning.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
-    min_visible: Annotated[
-        int, typer.Option(min=0, metavar="N", help="A response with fewer visible characters is near-empty.")
+    min_characters: Annotated[
+        int,
+        typer.Option(
+            "--min-visible",
+            min=0,
+            metavar="N",
+            help="A response with fewer visible characters is near-empty.",
+        ),
     ] = 3,
     max_length: Annotated[
         int | None,
@@ -127,7 +133,7 @@ def inspect(
         inspection = inspected(
             files,
             eval_data or [],
-            min_visible=min_visible,
+            min_characters=min_characters,
             coding=coding,
             show=2 if show is None else show,
             rows=row or [],

@@ -36,14 +36,14 @@ OPTIONAL = ("comparisons", *PROMPT_KEYS[1:])
 
 def example_to_row(example: Example) -> dict[str, object]:
     """The example as a JSON-ready object."""
-    asked = prompt_json(example.prompt)
+    prompt = prompt_json(example.prompt)
     row: dict[str, object] = {
-        "prompt": asked.pop("prompt"),
+        "prompt": prompt.pop("prompt"),
         "responses": [response_json(response) for response in example.responses],
     }
     if example.comparisons:
         row["comparisons"] = [comparison_json(comparison) for comparison in example.comparisons]
-    return row | asked
+    return row | prompt
 
 
 def prompt_json(prompt: Prompt) -> dict[str, object]:
@@ -91,7 +91,7 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
         InputError: a field is missing, of the wrong type or out of range.
     """
     place = Place(origin)
-    asked = content(fields.needed(row, "prompt", place), place.key("prompt"))
+    prompt = content(fields.needed(row, "prompt", place), place.key("prompt"))
     at = place.key("responses")
     given = fields.items(fields.needed(row, "responses", place), at, 'objects {"content": ...}')
     if not given:
@@ -103,19 +103,19 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
     comparisons = tuple(
         comparison_from(value, at.item(index), len(responses)) for index, value in enumerate(listed)
     )
-    return Example(prompt_from(asked, row, place), responses, comparisons)
+    return Example(prompt_from(prompt, row, place), responses, comparisons)
 
 
 def prompt_from(
-    asked: Content, row: Mapping[str, object], place: Place, keys: Collection[str] = PROMPT_KEYS
+    prompt: Content, row: Mapping[str, object], place: Place, keys: Collection[str] = PROMPT_KEYS
 ) -> Prompt:
     """A prompt with what a row says of it under those of the keys that mean this in its layout.
 
     Raises:
         InputError: a value is of the wrong type, or tools are declared for raw text.
     """
-    tools = declared(row, asked, place) if "tools" in keys else ()
-    return Prompt(asked, tools, place.origin)
+    tools = declared(row, prompt, place) if "tools" in keys else ()
+    return Prompt(prompt, tools, place.origin)
 
 
 def response_from(value: object, place: Place) -> Response:

@@ -69,19 +69,19 @@ class Condition:
         Raises:
             InputError: a conversation without a message that could hold it.
         """
-        words, asked = self.words(reward), prompt.content
-        if isinstance(asked, str):
-            return replace(prompt, content=asked + words if self.position == "end" else words + asked)
-        places = [at for at, message in enumerate(asked) if message.role != "system"]
+        words, given = self.words(reward), prompt.content
+        if isinstance(given, str):
+            return replace(prompt, content=given + words if self.position == "end" else words + given)
+        places = [at for at, message in enumerate(given) if message.role != "system"]
         if not places:
             raise InputError(
                 "a condition cannot be written into a conversation that holds nothing but a system message; "
                 "give prompts with a message of the user"
             )
         at = places[-1] if self.position == "end" else places[0]
-        said = asked[at]
+        said = given[at]
         content = said.content + words.rstrip() if self.position == "end" else words.lstrip() + said.content
-        turns = (*asked[:at], Message(said.role, content, said.extra), *asked[at + 1 :])
+        turns = (*given[:at], Message(said.role, content, said.extra), *given[at + 1 :])
         return replace(prompt, content=turns)
 
     def asking_for(self, reward: float) -> "Condition":

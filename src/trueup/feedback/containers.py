@@ -8,13 +8,12 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, tables
 from trueup.feedback.json_rows import LoadedFile, Row, json_rows
-from trueup.words import listed, reason
+from trueup.words import listed, near_names, reason
 
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
@@ -153,7 +152,7 @@ def absent_hint(path: Path) -> str:
     missing = [folder for folder in path.parents if not folder.exists()]
     if missing:
         return f"; the folder {missing[-1]} does not exist"
-    near = get_close_matches(path.name, _names_in(path.parent), n=3)
+    near = near_names(path.name, _names_in(path.parent))
     return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
 
 

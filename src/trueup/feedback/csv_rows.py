@@ -50,8 +50,8 @@ def csv_rows(file: LoadedFile) -> Iterator[Row]:
     if not found:
         return
     names = column_names(found.pop(0), file.path)
-    whole = [fields for _, _, fields in found if isinstance(fields, list) and len(fields) == len(names)]
-    columns: list[Sequence[str]] = list(zip(*whole, strict=True)) or [()] * len(names)
+    complete = [fields for _, _, fields in found if isinstance(fields, list) and len(fields) == len(names)]
+    columns: list[Sequence[str]] = list(zip(*complete, strict=True)) or [()] * len(names)
     kinds = [kind_of(name, column) for name, column in zip(names, columns, strict=True)]
     for record in found:
         try:

@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from trueup.errors import InputError
 from trueup.feedback.records import Origin
-from trueup.words import did_you_mean, listed, printable, shortened
+from trueup.words import did_you_mean, listed, nearest, printable, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,10 @@ def described(value: object) -> str:
 def needed(row: Mapping[str, object], key: str, place: Place, why: str = "") -> object:
     """The value of a key that must be there; `why` ends the message where it is not."""
     if key not in row:
-        near = get_close_matches(key, list(row), n=1)
+        near = nearest(key, row)
         found = (
-            f"; found {shortened(near[0])} instead"
-            if near
+            f"; found {shortened(near)} instead"
+            if near is not None
             else f"; the row has {listed(map(printable, row), 12)}"
         )
         raise place.key(key).fault(f"the key is missing{found}{'; ' if why else ''}{why}")

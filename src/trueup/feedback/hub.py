@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -19,7 +18,7 @@ from urllib.parse import parse_qsl
 from trueup.errors import InputError
 from trueup.feedback.json_rows import Row
 from trueup.feedback.tables import BATCH, batch_rows, library_words, need
-from trueup.words import listed
+from trueup.words import did_you_mean, listed
 
 PREFIX = "hub:"
 ID = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9_.-]*/)?[A-Za-z0-9_-][A-Za-z0-9_.-]*")
@@ -65,16 +64,15 @@ def hub_name(given: str) -> HubName:
     bare, _, query = given.removeprefix(PREFIX).partition("?")
     if not ID.fullmatch(bare):
         raise InputError(f"{given!r}: not the id of a data set; write {PREFIX}OWNER/NAME?split=train")
-    asked: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in KEYS:
-            near = get_close_matches(key, KEYS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(KEYS)})"
+            hint = did_you_mean(key, KEYS, quoted=True) or f" (known: {', '.join(KEYS)})"
             raise InputError(f"{given!r}: unknown key {key!r}{hint}")
-        if key in asked or not value:
+        if key in chosen or not value:
             raise InputError(f"{given!r}: {key} must be given once, with a value")
-        asked[key] = value
-    return HubName(given, bare, **asked)
+        chosen[key] = value
+    return HubName(given, bare, **chosen)
 
 
 def hub_rows(given: str) -> Iterator[Row]:
@@ -137,7 +135,7 @@ def downloaded(name: HubName, commit: str | None) -> Any:
             f"{name.given}: the hub is switched off (HF_HUB_OFFLINE), and the copy in the cache may be of another "
             "revision; leave out the revision, or switch the hub on"
         )
-    with quiet():
+    with without_progress_bars():
         builder = datasets.load_dataset_builder(f"hf://datasets/{name.id}", name.config, revision=commit)
         refuse_another(name, commit, builder)
         builder.download_and_prepare()
@@ -166,8 +164,8 @@ def refuse_another(name: HubName, commit: str | None, builder: Any) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars, where nobody is there to see them and the user has not asked for them."""
+def without_progress_bars() -> Iterator[None]:
+    """Without progress bars where there is no terminal, unless the user has set the library's own switch."""
     import datasets
 
     silenced = not sys.stderr.isatty() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ

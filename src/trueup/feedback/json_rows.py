@@ -106,11 +106,11 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> Row:
 def refuse_wrapped(file: LoadedFile) -> None:
     """Refuse one object over several lines that holds the rows as a list; do nothing for any other file."""
     try:
-        whole = json.loads(file.data)
+        value = json.loads(file.data)
     except (ValueError, RecursionError):
         return
-    for key, value in whole.items() if isinstance(whole, dict) else ():
-        first = value[0] if isinstance(value, list) and value else None
+    for key, listed in value.items() if isinstance(value, dict) else ():
+        first = listed[0] if isinstance(listed, list) and listed else None
         if isinstance(first, dict) and not {"role", "from"} & first.keys():  # turns are no rows
             remedy = "write that list alone, or one of its objects on each line"
             raise InputError(f"{file.path}: the rows are wrapped in {printable(key)!r}: {remedy}")

@@ -192,8 +192,8 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
 def near_keys(unused: Iterable[str], layout: Layout | None) -> Mapping[str, str]:
     """For each unused key that looks like an optional key, the question whether that was meant."""
     known = layout.optional if layout else ()
-    asked = {key: did_you_mean(key, known, quoted=True) for key in unused}
-    return {key: question for key, question in asked.items() if question}
+    hints = {key: did_you_mean(key, known, quoted=True) for key in unused}
+    return {key: question for key, question in hints.items() if question}
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
         skip_bad -= skipped
         found += made
         examples += more
-    return Prompts(distinct(found), tuple(examples))
+    return Prompts(each_once(found), tuple(examples))
 
 
 def of_examples(examples: Iterable[Example]) -> list[Prompt]:
@@ -232,7 +232,7 @@ def of_examples(examples: Iterable[Example]) -> list[Prompt]:
     return [example.prompt for example in examples]
 
 
-def distinct(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     """Each prompt once, where it first stands; it is told how many were left out."""
     kept: dict[object, Prompt] = {}
     for prompt in prompts:
@@ -270,7 +270,7 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
 
 
 def _prompt(row: RowValue, place: Place) -> Prompt:
-    asked = content(needed(row, "prompt", place), place.key("prompt"))
-    if not asked:
+    given = content(needed(row, "prompt", place), place.key("prompt"))
+    if not given:
         raise place.key("prompt").fault("the prompt is empty; leave the row out")
-    return prompt_from(asked, row, place)
+    return prompt_from(given, row, place)

@@ -242,8 +242,8 @@ def every_turn(example: Example) -> Example:
         replace(response, content=(*prompt[start:], *as_messages(response.content)))
         for response in example.responses
     )
-    asked = replace(example.prompt, content=prompt[:start])
-    return replace(example, prompt=asked, responses=tuple(responses))
+    request = replace(example.prompt, content=prompt[:start])
+    return replace(example, prompt=request, responses=tuple(responses))
 
 
 def first_answer(prompt: Sequence[Message]) -> int | None:

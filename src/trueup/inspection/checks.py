@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
 from trueup.feedback.records import Content, Discarded, Example, content_key
 from trueup.feedback.views import ordered_pairs
-from trueup.inspection.problems import Problem, found, problem
+from trueup.inspection.problems import Finding, found, problem
 from trueup.inspection.statistics import label_counts
 
 Clash = tuple[Example, Example]
@@ -21,11 +21,11 @@ class Overlap:
     training: tuple[str, ...]
 
 
-def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> Iterator[Problem]:
+def problems_of_examples(examples: Sequence[Example], *, min_characters: int) -> Iterator[Finding]:
     """Every fault of the examples that reading them did not show.
 
     Args:
-        min_visible: a response with fewer visible characters is near-empty.
+        min_characters: a response with fewer visible characters is near-empty.
     """
     yield from _clashes("duplicate", duplicates(examples), "repeats")
     yield from found("identical-responses", [one for one in examples if identical(one)])
@@ -34,9 +34,9 @@ def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> It
     yield from _clashes("contradicting-rows", opposite_pairs(examples), "contradicts")
     yield from _clashes("contradicting-labels", opposite_labels(examples), "contradicts")
     yield from _order(examples)
-    near_empty = [one for one in examples if any(visible(r.content) < min_visible for r in one.responses)]
-    yield from found("near-empty-response", near_empty, about=min_visible)
-    yield from found("empty-prompt", [one for one in examples if not visible(one.prompt.content)])
+    near_empty = [one for one in examples if any(printed(r.content) < min_characters for r in one.responses)]
+    yield from found("near-empty-response", near_empty, about=min_characters)
+    yield from found("empty-prompt", [one for one in examples if not printed(one.prompt.content)])
     yield from found("no-feedback", [one for one in examples if not _has_feedback(one)])
     labels = label_counts(examples)
     if labels and max(labels.good, labels.bad) >= 2 and not min(labels.good, labels.bad):
@@ -45,7 +45,7 @@ def problems_of_examples(examples: Sequence[Example], *, min_visible: int) -> It
 
 def prompt_overlap(
     training: Sequence[Example], evaluation: Sequence[Example]
-) -> tuple[tuple[Overlap, ...], list[Problem]]:
+) -> tuple[tuple[Overlap, ...], list[Finding]]:
     """Evaluation prompts that are also those of training data, and the problem that this is."""
     known: dict[str, list[str]] = {}
     for example in training:
@@ -65,13 +65,13 @@ def duplicates(examples: Sequence[Example]) -> list[Clash]:
     first: dict[Hashable, Example] = {}
     clashes = []
     for example in examples:
-        earlier = first.setdefault(_whole_key(example), example)
+        earlier = first.setdefault(_identity(example), example)
         if earlier is not example:
             clashes.append((earlier, example))
     return clashes
 
 
-def _whole_key(example: Example) -> Hashable:
+def _identity(example: Example) -> Hashable:
     keys = [content_key(one.content) for one in example.responses]
     judged = zip(keys, example.responses, strict=True)
     responses = [(key, one.score, one.label, one.demonstration) for key, one in judged]
@@ -128,14 +128,14 @@ def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
     return clashes
 
 
-def visible(content: Content) -> int:
+def printed(content: Content) -> int:
     """How many visible characters a text has; of messages, all together, and what they call counts as visible."""
     if isinstance(content, str):
         return sum(character.isprintable() and not character.isspace() for character in content)
-    return sum(visible(one.content) + sum(len(str(value)) for value in one.extra.values()) for one in content)
+    return sum(printed(one.content) + sum(len(str(value)) for value in one.extra.values()) for one in content)
 
 
-def _clashes(kind: str, clashes: Sequence[Clash], verb: str) -> list[Problem]:
+def _clashes(kind: str, clashes: Sequence[Clash], verb: str) -> list[Finding]:
     details = [f"{later.origin} {verb} {_seen_from(later, first)}" for first, later in clashes]
     return found(kind, [later for _, later in clashes], details)
 
@@ -148,7 +148,7 @@ def _seen_from(later: Example, earlier: Example) -> str:
     return f"row {first.row}" if first and second and first.file == second.file else str(first)
 
 
-def _order(examples: Sequence[Example]) -> Iterator[Problem]:
+def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     """Scores that do not order responses."""
     equal, tied, single = [], [], []
     for example in examples:

@@ -13,7 +13,7 @@ from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
-from trueup.inspection.problems import KINDS, PARTS, Problem, problem
+from trueup.inspection.problems import KINDS, PARTS, Finding, problem
 from trueup.inspection.statistics import Lengths
 from trueup.inspection.unread import MessageKeys, lost_of
 from trueup.model_folder import WORLD, check_model
@@ -95,21 +95,21 @@ def world_tokenizer() -> LoadedTokenizer:
     return LoadedTokenizer(tokenizer, (tokenizer.eos_token_id,), MAX_LENGTH, len(tokenizer))
 
 
-def whole_group(example: Example) -> Group[None]:
+def all_responses(example: Example) -> Group[None]:
     """All responses of an example, whatever relates them."""
     contents = tuple(response.content for response in example.responses)
     return Group(example.prompt, contents, None)
 
 
-def _length(model: str, positions: int | None, asked: int | None) -> int:
-    if asked is None:
+def _length(model: str, positions: int | None, given: int | None) -> int:
+    if given is None:
         return min(DEFAULT_LENGTH, positions or DEFAULT_LENGTH)
-    if positions is not None and asked > positions:
+    if positions is not None and given > positions:
         raise InputError(
-            f"max_length {asked} is more than the {positions} positions {model} was made for. Give --max-length "
+            f"max_length {given} is more than the {positions} positions {model} was made for. Give --max-length "
             f"{positions} or less"
         )
-    return asked
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +131,19 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokenized:
+class EncodedFeedback:
     """All examples as tokens."""
 
     counts: TokenCounts
     lengths: tuple[Lengths | None, ...]
     """Of each example, before anything is cut, in tokens with those that end a response; None where it cannot be
     encoded."""
-    problems: tuple[Problem, ...]
+    problems: tuple[Finding, ...]
 
 
-def tokenize(examples: Iterable[Example], coding: Coding, *, training: int = sys.maxsize) -> Tokenized:
+def encode_all(
+    examples: Iterable[Example], coding: Coding, *, training: int = sys.maxsize
+) -> EncodedFeedback:
     """Encode all responses of every example, and look at the result.
 
     Args:
@@ -164,7 +166,7 @@ class _Tokenizing:
         self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
         self.template_seen = False
 
-    def run(self, examples: Iterable[Example]) -> Tokenized:
+    def run(self, examples: Iterable[Example]) -> EncodedFeedback:
         for example in examples:
             self.lengths.append(self._tried(example))
         coding, limits = self.coding, self.coding.encoder.limits
@@ -180,7 +182,7 @@ class _Tokenizing:
             responses=self.responses,
             responses_cut=self.responses_cut,
         )
-        return Tokenized(counts, tuple(self.lengths), (*self._of_tokenizer(), *self._problems()))
+        return EncodedFeedback(counts, tuple(self.lengths), (*self._of_tokenizer(), *self._problems()))
 
     @property
     def part(self) -> str:
@@ -195,13 +197,13 @@ class _Tokenizing:
             return None
 
     def _example(self, example: Example) -> Lengths | None:
-        group = whole_group(example)
-        whole = self.coding.uncut.encode(group)
-        if isinstance(whole, Discarded):
-            self._add("left-out", example, whole.reason)
+        group = all_responses(example)
+        uncut = self.coding.uncut.encode(group)
+        if isinstance(uncut, Discarded):
+            self._add("left-out", example, uncut.reason)
             return None
-        tokens = whole.tokens
-        self._look(example, whole)
+        tokens = uncut.tokens
+        self._look(example, uncut)
         lengths = Lengths(len(tokens.prompt), tuple(len(row.ids) for row in tokens.responses))
         self.responses += len(tokens.responses)
         self._cut(example, lengths)
@@ -213,7 +215,7 @@ class _Tokenizing:
         most_prompt = limits.max_length if limits.max_prompt_length is None else limits.max_prompt_length
         if lengths.prompt <= most_prompt and lengths.prompt + max(lengths.responses) <= limits.max_length:
             return
-        cut = self.coding.encoder.encode(whole_group(example))
+        cut = self.coding.encoder.encode(all_responses(example))
         if isinstance(cut, Discarded):
             self.too_long += 1
             self._add("left-out", example, cut.reason)
@@ -234,8 +236,8 @@ class _Tokenizing:
             self._add("double-beginning", example)
         elif self.coding.adds_beginning and prompt[0] != begin:
             self._add("no-beginning", example)
-        asked = example.prompt.content
-        text = asked if isinstance(asked, str) else ""
+        content = example.prompt.content
+        text = content if isinstance(content, str) else ""
         if self.coding.adds_beginning and text.startswith(tokenizer.bos_token):
             self._add("spelled-beginning", example)
         going_on = [after for row in rows for after in _after_ends(row, ends)]
@@ -257,7 +259,7 @@ class _Tokenizing:
             self._add("spelled-special", example)
         for note in sorted(encoded.notes):
             self._add("encoding", example, note)
-        if isinstance(asked, tuple) and not self.template_seen:
+        if isinstance(content, tuple) and not self.template_seen:
             self._template(example)
         self.keys[self.part].look(example)
 
@@ -277,8 +279,8 @@ class _Tokenizing:
         Of conversations and of prompts rendered beforehand the encoder itself tells.
         """
         special, end = self.coding.uncut.special, self.coding.tokenizer.eos_token
-        asked = example.prompt.content
-        if not isinstance(asked, str) or spells(asked, special):
+        content = example.prompt.content
+        if not isinstance(content, str) or spells(content, special):
             return False
         texts = [one.content for one in example.responses if isinstance(one.content, str)]
         return any(spells(text.removesuffix(end), special) for text in texts)
@@ -287,15 +289,15 @@ class _Tokenizing:
         """Whether the chat template ends an answer; the first conversation stands for all."""
         self.template_seen = True
         tokenizer = self.coding.tokenizer
-        asked, tools = example.prompt.content, example.prompt.tools
-        assert not isinstance(asked, str)
+        content, tools = example.prompt.content, example.prompt.tools
+        assert not isinstance(content, str)
         turns = as_messages(example.responses[0].content)
-        last = render(tokenizer, asked, turns, tools=tools, special=self.coding.uncut.special).response[-1]
+        last = render(tokenizer, content, turns, tools=tools, special=self.coding.uncut.special).response[-1]
         ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
         if not set(ids) & set(self.coding.loaded.end_ids):
             self.found["template-without-end", "", ""] = []
 
-    def _of_tokenizer(self) -> Iterator[Problem]:
+    def _of_tokenizer(self) -> Iterator[Finding]:
         loaded, tokenizer = self.coding.loaded, self.coding.tokenizer
         if loaded.vocabulary is not None and len(tokenizer) > loaded.vocabulary:
             about = f"{len(tokenizer)} tokens, but the model {loaded.vocabulary}"
@@ -303,7 +305,7 @@ class _Tokenizing:
         if tokenizer.pad_token_id in loaded.end_ids:
             yield problem("padding-is-end")
 
-    def _problems(self) -> Iterator[Problem]:
+    def _problems(self) -> Iterator[Finding]:
         for (message, part), examples in self.failed.items():
             yield problem("cannot-encode", [one.origin for one in examples], about=message, part=part)
         for part, keys in self.keys.items():

@@ -17,7 +17,7 @@ from trueup.feedback.turns import turns_in_loss, what_turns_did
 from trueup.feedback.viewed import count
 from trueup.inspection import statistics
 from trueup.inspection.checks import Overlap, problems_of_examples, prompt_overlap
-from trueup.inspection.problems import PARTS, Problem, Severity, in_part, problem
+from trueup.inspection.problems import PARTS, Finding, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
 from trueup.inspection.unread import kind_of_key
 from trueup.sources.by_name import WORLD, examples_of_world
@@ -69,7 +69,7 @@ class Inspection:
     scores: Distribution | None
     overlap: Sequence[Overlap]
     tokens: TokenCounts | None
-    problems: Sequence[Problem]
+    problems: Sequence[Finding]
     shown: Sequence[Shown]
     coding: Coding | None = None
     """What encoded, where a model was given."""
@@ -95,7 +95,7 @@ def inspect(
     data: Sequence[str],
     eval_data: Sequence[str] = (),
     *,
-    min_visible: int = 3,
+    min_characters: int = 3,
     coding: Coding | None = None,
     show: int = 2,
     rows: Sequence[str] = (),
@@ -105,7 +105,7 @@ def inspect(
     Args:
         data: files and other sources to train on.
         eval_data: the same to evaluate on.
-        min_visible: a response with fewer visible characters is near-empty.
+        min_characters: a response with fewer visible characters is near-empty.
         coding: what encodes; None looks at the text alone.
         show: how many examples to show as tokens.
         rows: which ones, instead of the first.
@@ -123,7 +123,7 @@ def inspect(
     if eval_data:
         problems += in_part(problems_of_reading(evaluation), "evaluation")
     for name, part in parts:
-        problems += in_part(problems_of_examples(part.examples, min_visible=min_visible), name)
+        problems += in_part(problems_of_examples(part.examples, min_characters=min_characters), name)
     problems += in_part(overlapping, "evaluation")
     unit, lengths = "characters", tuple[Lengths | None, ...](map(statistics.character_lengths, examples))
     tokens: TokenCounts | None = None
@@ -140,7 +140,7 @@ def inspect(
         chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
         with quiet():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
-            tokenized = encoded.tokenize(everything, coding, training=len(learned))
+            tokenized = encoded.encode_all(everything, coding, training=len(learned))
             shown = tuple(show_example(one, coding) for one in chosen)
         problems += tokenized.problems
         tokens = tokenized.counts
@@ -207,7 +207,7 @@ def _world(name: str) -> tuple[list[Example], FileReport]:
     return list(made), report
 
 
-def problems_of_reading(part: Part) -> list[Problem]:
+def problems_of_reading(part: Part) -> list[Finding]:
     """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
     problems = [problem("unreadable-file", details=[error]) for error in part.unreadable]
     bad = [
@@ -227,7 +227,7 @@ def problems_of_reading(part: Part) -> list[Problem]:
     return problems
 
 
-def _of_keys(report: FileReport) -> list[Problem]:
+def _of_keys(report: FileReport) -> list[Finding]:
     """Keys of a file that nothing reads."""
     problems = []
     by_kind: dict[tuple[str, str], list[str]] = {}

@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FindingKind:
     """A kind of problem."""
 
     severity: Severity
@@ -118,8 +118,8 @@ note encoding: {}
 """
 """Of each kind its severity, name and clause, and below them what to do."""
 _LINES = TABLE.strip().splitlines()
-KINDS: Mapping[str, Kind] = {
-    name: Kind(Severity(severity), what, remedy.strip())
+KINDS: Mapping[str, FindingKind] = {
+    name: FindingKind(Severity(severity), what, remedy.strip())
     for head, remedy in zip(_LINES[::2], _LINES[1::2], strict=True)
     for severity, name, what in [re.split(":? ", head, maxsplit=2)]
 }
@@ -127,7 +127,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Finding:
     """A kind of problem and where it is; docs/inspect.md tells what the fields are to a program."""
 
     kind: str
@@ -152,7 +152,7 @@ def problem(
     about: object = "",
     part: str | None = None,
     count: int | None = None,
-) -> Problem:
+) -> Finding:
     """A problem of the rows that come from some places.
 
     Args:
@@ -167,16 +167,16 @@ def problem(
             rows.setdefault(origin.file, []).append(origin.row)
     what = kind.what.replace("{}", str(about))
     number = (len(places) or 1) if count is None else count
-    return Problem(name, kind.severity, part, what, kind.remedy, number, rows, tuple(details))
+    return Finding(name, kind.severity, part, what, kind.remedy, number, rows, tuple(details))
 
 
 def found(
     name: str, examples: Sequence[Example], details: Iterable[str] = (), about: object = ""
-) -> list[Problem]:
+) -> list[Finding]:
     """The problem of some examples; nothing where there are none."""
     return [problem(name, [one.origin for one in examples], details, about)] if examples else []
 
 
-def in_part(problems: Iterable[Problem], part: str) -> list[Problem]:
+def in_part(problems: Iterable[Finding], part: str) -> list[Finding]:
     """The problems, each said to be of a part of the data."""
     return [replace(one, part=part) for one in problems]

@@ -15,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from trueup.inspection.inspection import Inspection
-from trueup.inspection.problems import Problem, Severity
+from trueup.inspection.problems import Finding, Severity
 from trueup.inspection.statistics import QUANTILES
 from trueup.words import counted
 
 if TYPE_CHECKING:
-    from trueup.inspection.shown import Run, Shown
+    from trueup.inspection.shown import Shown, TokenRun
 
 STYLES = {Severity.error: "bold red", Severity.warning: "yellow", Severity.note: "cyan"}
 COLOURS = {"prompt": "blue", "scored": "bold green", "masked": "magenta"}
@@ -192,7 +192,7 @@ class _Screen:
                 if len(one.details) > most:
                     self.line(f"and {len(one.details) - most} more {ALL_OF_THEM}")
 
-    def problem(self, problem: Problem, names: Mapping[str, str], *, both: bool) -> None:
+    def problem(self, problem: Finding, names: Mapping[str, str], *, both: bool) -> None:
         """What it is, where, and what to do; lines break between words only, and never in a file's name or a number.
 
         Args:
@@ -203,11 +203,11 @@ class _Screen:
         of = f"{problem.part} data" if both and problem.part else ""
         where = " of the ".join(one for one in (rows, of) if one)
         head = f"{severity.value}: {problem.what}" + (f" ({where})" if where else "")
-        text = Text(wrapped(head, self.console.width, 2))
+        text = Text(folded(head, self.console.width, 2))
         text.stylize(STYLES[severity], 2, 3 + len(severity.value))
         self.console.print(text, soft_wrap=True)
-        for said in (*rows_of(problem.rows, names), f"-> {problem.remedy}"):
-            self.console.print(Text(wrapped(said, self.console.width, 4)), soft_wrap=True)
+        for said in (*row_lines(problem.rows, names), f"-> {problem.remedy}"):
+            self.console.print(Text(folded(said, self.console.width, 4)), soft_wrap=True)
 
     def shown(self, examples: Sequence[Shown], *, ids: bool) -> None:
         if not examples:
@@ -234,7 +234,7 @@ class _Screen:
                 for run in response.runs:
                     self.run("    ", run, "", ids=ids)
 
-    def run(self, indent: str, run: Run, note: str, *, ids: bool) -> None:
+    def run(self, indent: str, run: TokenRun, note: str, *, ids: bool) -> None:
         line = Text(f"{indent}{run.role} ({len(run.ids)}{', ' if note else ''}{note}): ")
         for at, (token, text) in enumerate(zip(run.ids, run.texts, strict=True)):
             line.append("|" if at else "", "dim")
@@ -243,7 +243,7 @@ class _Screen:
         self.console.print(line, soft_wrap=True)
 
 
-def wrapped(text: str, width: int, indent: int) -> str:
+def folded(text: str, width: int, indent: int) -> str:
     """Words as indented lines of at most `width` columns, where no word is longer; later lines stand further in.
 
     A word that holds spaces, such as the name of a file, has them as `BLANK`.
@@ -260,15 +260,15 @@ def wrapped(text: str, width: int, indent: int) -> str:
     return "\n".join(lines).replace(BLANK, " ")
 
 
-def share(part: int, whole: int) -> str:
+def share(part: int, total: int) -> str:
     """A part of a whole in per cent; what is there is never said to be 0 %."""
     if not part:
         return "0 %"
-    per_cent = 100 * part / whole
+    per_cent = 100 * part / total
     return f"{per_cent:.1f} %" if per_cent >= 0.1 else "under 0.1 %"
 
 
-def rows_of(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: int = 5) -> list[str]:
+def row_lines(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: int = 5) -> list[str]:
     """The first few rows of each file: `a.jsonl: rows 3, 8, 12`, `b.jsonl:1`.
 
     Args:

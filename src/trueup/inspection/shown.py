@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example
-from trueup.inspection.encoded import Coding, whole_group
+from trueup.inspection.encoded import Coding, all_responses
 from trueup.inspection.inspection import Part
 from trueup.inspection.statistics import judged_pairs
 from trueup.sources.by_name import WORLD
@@ -16,7 +16,7 @@ Role = Literal["prompt", "scored", "masked"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TokenRun:
     """Tokens in a row that are treated alike."""
 
     role: Role
@@ -33,7 +33,7 @@ class ShownResponse:
     """What the feedback says of it: `chosen`, `score 0.5, rejected`."""
     cut: bool
     """Whether it lost its end."""
-    runs: tuple[Run, ...]
+    runs: tuple[TokenRun, ...]
     """None of them is of the prompt."""
 
 
@@ -44,7 +44,7 @@ class Shown:
     origin: str
     left_out: str | None = None
     """Why training leaves it out; there are no tokens then."""
-    prompt: Run | None = None
+    prompt: TokenRun | None = None
     prompt_cut: bool = False
     responses: tuple[ShownResponse, ...] = ()
 
@@ -66,8 +66,8 @@ def show_example(example: Example, coding: Coding) -> Shown:
     """The tokens of one example."""
     origin = str(example.origin)
     try:
-        encoded = coding.encoder.encode(whole_group(example))
-        uncut = coding.uncut.encode(whole_group(example))
+        encoded = coding.encoder.encode(all_responses(example))
+        uncut = coding.uncut.encode(all_responses(example))
     except InputError as error:
         return Shown(origin, str(error))
     if isinstance(encoded, Discarded) or isinstance(uncut, Discarded):
@@ -77,9 +77,9 @@ def show_example(example: Example, coding: Coding) -> Shown:
     prompt = _run("prompt", [int(token) for token in encoded.tokens.prompt], tokenizer)
     judged = judged_pairs(example)
     responses = []
-    for at, (row, whole) in enumerate(zip(encoded.tokens.responses, uncut.tokens.responses, strict=True)):
+    for at, (row, full) in enumerate(zip(encoded.tokens.responses, uncut.tokens.responses, strict=True)):
         runs = _runs([int(token) for token in row.ids], [bool(one) for one in row.scored], tokenizer)
-        responses.append(ShownResponse(_said(example, at, judged), len(row.ids) < len(whole.ids), runs))
+        responses.append(ShownResponse(_said(example, at, judged), len(row.ids) < len(full.ids), runs))
     return Shown(origin, None, prompt, encoded.prompt_cut, tuple(responses))
 
 
@@ -132,8 +132,8 @@ def _said(example: Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
     return ", ".join(said) or "nothing said"
 
 
-def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[Run, ...]:
-    runs: list[Run] = []
+def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[TokenRun, ...]:
+    runs: list[TokenRun] = []
     start = 0
     for place in range(1, len(ids) + 1):
         if place == len(ids) or scored[place] != scored[start]:
@@ -142,8 +142,8 @@ def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[R
     return tuple(runs)
 
 
-def _run(role: Role, ids: Sequence[int], tokenizer: Any) -> Run:
-    return Run(role, tuple(ids), tuple(token_text(token, tokenizer) for token in ids))
+def _run(role: Role, ids: Sequence[int], tokenizer: Any) -> TokenRun:
+    return TokenRun(role, tuple(ids), tuple(token_text(token, tokenizer) for token in ids))
 
 
 def token_text(token: int, tokenizer: Any) -> str:

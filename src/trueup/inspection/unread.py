@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trueup.feedback.records import Content, Example, Message
+from trueup.words import shortened
 
 REQUEST = re.compile(
     "system|history|context|instruction|question|input|prompt|query|passages|documents|tools|functions|images?|videos|"
@@ -90,7 +91,7 @@ def contents(given: Content) -> list[str]:
     return [given] if isinstance(given, str) else [one.content for one in given]
 
 
-def decoded(ids: Sequence[int], tokenizer: Any) -> str:
+def text_of(ids: Sequence[int], tokenizer: Any) -> str:
     """The text of ids, special tokens and spaces as they are."""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
@@ -130,14 +131,14 @@ def lost_of(given: Content, ids: Sequence[int], tokenizer: Any, ends: Sequence[i
         ids: of all of it, in order.
         ends: ids that end a response.
     """
-    whole = decoded(_bare(ids, tokenizer.bos_token_id, ends), tokenizer)
+    full = text_of(_bare(ids, tokenizer.bos_token_id, ends), tokenizer)
     for text in contents(given):
-        kept = whole
-        if not isinstance(given, str) and squeezed(text) not in squeezed(whole):
+        kept = full
+        if not isinstance(given, str) and squeezed(text) not in squeezed(full):
             # The template's own text would hide what is lost, or seem to stand for it.
-            kept = decoded(tokenizer(text, add_special_tokens=False).input_ids, tokenizer)
+            kept = text_of(tokenizer(text, add_special_tokens=False).input_ids, tokenizer)
         if gone := dropped(_stripped(text, tokenizer), kept):
-            return f"drops {shown(gone, 12)} of {shown(excerpt(text, gone), EXCERPT)}"
+            return f"drops {shortened(gone, 12)} of {shortened(excerpt(text, gone), EXCERPT)}"
     return ""
 
 
@@ -166,8 +167,3 @@ def excerpt(text: str, gone: str) -> str:
     places = (at for at, one in enumerate(text) if set(_folded(one)) & set(gone))
     start = max(0, next(places, 0) - EXCERPT // 2)
     return text[start : start + EXCERPT]
-
-
-def shown(text: str, limit: int) -> str:
-    """A text in quotes, on one line, cut after some characters."""
-    return repr(text if len(text) <= limit else text[:limit] + "...")

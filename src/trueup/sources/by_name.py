@@ -18,7 +18,7 @@ from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.read import Prompts, distinct, of_examples, read_feedback, read_prompts
+from trueup.feedback.read import Prompts, each_once, of_examples, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.words import counted, listed
@@ -105,7 +105,7 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
         read = read_prompts(files, skip_bad=skip_bad)
         found += read.prompts
         examples += read.examples
-    return Prompts(distinct(found), tuple(examples))
+    return Prompts(each_once(found), tuple(examples))
 
 
 def split(

@@ -23,7 +23,7 @@ from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
-from trueup.feedback.read import Prompts, distinct, of_examples
+from trueup.feedback.read import Prompts, each_once, of_examples
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
@@ -62,7 +62,7 @@ def collected(settings: RunSettings, method: Method) -> Data:
         given = examples_named(settings.data, skip_bad=settings.skip_bad)
         also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
         data_logger.info("their responses join those sampled, and are judged with them")
-        prompts = distinct([*prompts, *of_examples(also)])
+        prompts = each_once([*prompts, *of_examples(also)])
 
     def source(parts: Parts) -> Source:
         texts = data.view_all(settings, method, _collect(parts, prompts, also))
@@ -260,7 +260,7 @@ def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None)
         annotator,
         settings.sampler.responses,
         settings.seed,
-        distinct=parts.method.rollout is None,
+        each_once=parts.method.rollout is None,
         penalise=penalise,
     )
 

@@ -136,8 +136,13 @@ def from_name(name: str) -> tuple[Example, ...]:
         raise InputError(
             f"{name!r} names no world feedback; write world:KIND, KIND one of {', '.join(KINDS)}"
         )
+    if is_prompt_name(name):
+        raise InputError(
+            f"{name!r}: prompts alone, and feedback is needed here; write world:KIND, KIND one of {', '.join(KINDS)}"
+        )
     if kind not in KINDS:
-        raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{_meant(kind, KINDS)}")
+        near = did_you_mean(kind, (*KINDS, "prompts"), quoted=True) or _meant(kind, KINDS)
+        raise InputError(f"{name!r}: unknown kind of world feedback {kind!r}{near}")
     given = _given(name, query, _SETTINGS, f"; choose from {', '.join(_SETTINGS)}")
     weights = {key: given.pop(key) for key in ("helpfulness", "harmlessness", "brevity") if key in given}
     if weights:

@@ -141,9 +141,9 @@ def parts(pieces: Pieces) -> dict[Part, object]:
 
 def why(kind: str, at: Any, example: Example, written: Mapping[Part, object], target: Target) -> str:
     """Why the output has not this part of an example of which it has something, as a clause."""
-    whole = "comparison" if kind == "probability" else "response"
-    if kind not in ("response", "comparison") and (whole, at) not in written:
-        return WITH[whole]
+    holder = "comparison" if kind == "probability" else "response"
+    if kind not in ("response", "comparison") and (holder, at) not in written:
+        return WITH[holder]
     reason = target.dropped.get(kind, f"{target.holds} holds no {NOUNS[kind]}")
     if isinstance(reason, str):
         return reason
@@ -167,7 +167,7 @@ def told(kind: str, reason: str, where: Iterable[Origin | None]) -> str:
     return f"{len(origins)} {joined} {reason}{places(dict.fromkeys(origins))}"
 
 
-def look(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
+def look_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
     """The relation that a view finds in an example, and where the responses that it relates stand there.
 
     Two responses may have the same content and differ in all else, so that the content does not tell which of them a

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from trueup.feedback import views
 from trueup.feedback.canonical import content_json, example_to_row, prompt_json
-from trueup.feedback.convert.conversion import Because, Piece, Pieces, Target, bare, look
+from trueup.feedback.convert.conversion import Because, Piece, Pieces, Target, bare, look_at
 from trueup.feedback.layouts.layout import PROMPT_ANSWERED
 from trueup.feedback.layouts.trl import repeated_prompt
 from trueup.feedback.records import Comparison, Discarded, Example, Response, View
@@ -33,7 +33,7 @@ def everything(example: Example) -> Pieces:
 
 def pairs(example: Example) -> Pieces | Discarded:
     """The responses that stand in a pair, and a comparison for each pair."""
-    found = look(views.pairs, example)
+    found = look_at(views.pairs, example)
     if isinstance(found, Discarded):
         return found
     relation, positions = found
@@ -43,7 +43,7 @@ def pairs(example: Example) -> Pieces | Discarded:
 
 def rankings(example: Example) -> Pieces | Discarded:
     """The responses that are ranked, each with its score."""
-    found = look(views.rankings, example)
+    found = look_at(views.rankings, example)
     if isinstance(found, Discarded):
         return found
     relation, positions = found
@@ -54,7 +54,7 @@ def rankings(example: Example) -> Pieces | Discarded:
 
 def points(example: Example) -> Pieces | Discarded:
     """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
-    found = look(views.points_with_demonstrations, example)
+    found = look_at(views.points_with_demonstrations, example)
     if isinstance(found, Discarded):
         return found
     relation, positions = found
@@ -100,10 +100,10 @@ OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 
 
 def trl_looked_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
-    """As `look`, where a row can hold the prompt: one that is answered already would be read as none."""
+    """As `look_at`, where a row can hold the prompt: one that is answered already would be read as none."""
     if ends_with_assistant(example.prompt.content):
         return Discarded(PROMPT_ANSWERED, example.origin)
-    return look(view, example)
+    return look_at(view, example)
 
 
 def trl_pairs(example: Example) -> Pieces | Discarded:
@@ -148,7 +148,7 @@ def trl_points(example: Example, *, threshold: float | None) -> Pieces | Discard
 
 def no_trl_point(example: Example, position: int) -> str:
     """Why a response is no row, as a clause."""
-    found = look(views.points, example)
+    found = look_at(views.points, example)
     return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
 
 
@@ -189,8 +189,8 @@ def messages_row(piece: Example) -> dict[str, object]:
 
 def trl_row(piece: Example, **said: object) -> dict[str, object]:
     """A row that says what is not None, who wrote the response, and what belongs to the prompt."""
-    asked = prompt_json(piece.prompt)
-    row = {"prompt": asked.pop("prompt"), **said, "source": piece.responses[0].source, **asked}
+    prompt = prompt_json(piece.prompt)
+    row = {"prompt": prompt.pop("prompt"), **said, "source": piece.responses[0].source, **prompt}
     return {key: value for key, value in row.items() if value is not None}
 
 
@@ -231,8 +231,8 @@ def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
     completions: one file holds one layout.
     """
     made = [one for one in map(trl_demonstrations, examples) if not isinstance(one, Discarded)]
-    whole = all(is_conversation(piece.example) for pieces in made for piece in pieces)
-    row, name = messages_row if whole else completion_row, "TRL's demonstrations"
+    comes_apart = all(is_conversation(piece.example) for pieces in made for piece in pieces)
+    row, name = messages_row if comes_apart else completion_row, "TRL's demonstrations"
     return Target(
         name,
         trl_demonstrations,

@@ -37,10 +37,10 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Discarded:
     """Earlier rounds, and the request."""
     parts = (text(row[key], place.key(key)), optional_text(row, "input", place))
-    asked = "\n".join(part for part in parts if part)
+    said = "\n".join(part for part in parts if part)
     return (
-        (*shapes.history(row, place), *shapes.request(asked))
-        if asked.strip()
+        (*shapes.history(row, place), *shapes.request(said))
+        if said.strip()
         else Discarded("the instruction is empty")
     )
 
@@ -211,7 +211,7 @@ def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
     prompt = messages(row["context"], place.key("context"))
     responses = []
     for one, here in shapes.objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
-        rank = shapes.whole(needed(one, "rank", here), here.key("rank"), 0)
+        rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 0)
         said = shapes.as_given(needed(one, "completion", here), here.key("completion"), prompt)
         responses.append(Response(said, score=0.0 - rank))
     return shapes.candidates(prompt, responses, "completions")

@@ -99,7 +99,7 @@ def nectar(row: RowValue, place: Place) -> Draft | Discarded:
     responses = []
     for one, here in shapes.objects(row, "answers", place):
         said = given[len(prompt) :] + shapes.text_under(one, "answer", here)
-        rank = shapes.whole(needed(one, "rank", here), here.key("rank"), 1)
+        rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 1)
         responses.append(Response(said, score=-float(rank), source=optional_text(one, "model", here)))
     return shapes.candidates(prompt, responses, "answers")
 

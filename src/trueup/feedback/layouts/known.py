@@ -3,14 +3,12 @@
 To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table that it belongs to.
 """
 
-from difflib import get_close_matches
-
 from trueup.errors import InputError
 from trueup.feedback.fields import Place
 from trueup.feedback.layouts import frameworks, graded_sets, preference_sets, trl
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
-from trueup.words import listed, printable
+from trueup.words import listed, nearest, printable
 
 DATA_SETS: tuple[Layout, ...] = (*graded_sets.LAYOUTS, *preference_sets.LAYOUTS)
 GENERAL: tuple[Layout, ...] = (
@@ -100,8 +98,8 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
         return other[0], 0.95
     known = {name for layout in LAYOUTS for name in layout.keys}
     free = [name for name in row if name not in known]
-    near = get_close_matches(key, free, n=1)
-    return (near[0], 0.9) if near else ("", 0.0)
+    near = nearest(key, free)
+    return (near, 0.9) if near else ("", 0.0)
 
 
 def advice(nearest: Layout, row: RowValue) -> str:

@@ -97,10 +97,10 @@ class Layout:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional:
             prompt = with_system(prompt, row, place)
-        asked = prompt_from(prompt, row, place, self.optional)
+        with_keys = prompt_from(prompt, row, place, self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
-        return Example(asked, responses, draft.comparisons)
+        return Example(with_keys, responses, draft.comparisons)
 
     def _check_keys(self, row: RowValue, place: Place) -> None:
         taken = f"the file was taken for {self.name} from its first row; keep one layout in a file"

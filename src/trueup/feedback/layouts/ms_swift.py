@@ -116,7 +116,7 @@ def query(*responses: str) -> shapes.Form:
     )
 
 
-ASKED = {"human": "user", "user": "user", "tool": "tool"}
+SPEAKERS = {"human": "user", "user": "user", "tool": "tool"}
 """Keys of a round for what comes before an answer, and whose turn it is."""
 
 
@@ -126,8 +126,8 @@ def rounds(value: object, at: Place) -> shapes.Turns:
     for index, one in enumerate(items(value, at, 'rounds {"human": ..., "assistant": ...}')):
         here = at.item(index)
         round_ = fields(one, here)
-        asked = next((key for key in ASKED if key in round_), "human")
-        made.append(Message(ASKED[asked], shapes.text_under(round_, asked, here)))
+        speaker = next((key for key in SPEAKERS if key in round_), "human")
+        made.append(Message(SPEAKERS[speaker], shapes.text_under(round_, speaker, here)))
         made += shapes.answer(shapes.text_under(round_, "assistant", here))
     return tuple(made)
 

@@ -23,7 +23,7 @@ SHP = shapes.shape(
     answered("history", "human_ref_A", "human_ref_B"),
     "A pair: `labels` 1 prefers A and 0 prefers B; the scores are the votes; `score_ratio` is not kept.",
     shapes.scored_by("score_A", "score_B"),
-    lambda row, place: 1 - shapes.whole(row["labels"], place.key("labels"), 0, 1),
+    lambda row, place: 1 - shapes.integer(row["labels"], place.key("labels"), 0, 1),
     keys=("labels",),
     optional=("score_A", "score_B"),
 )
@@ -64,7 +64,7 @@ def by_strength(key: str) -> Callable[[RowValue, Place], int | None]:
     """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
 
     def choose(row: RowValue, place: Place) -> int | None:
-        strength = shapes.whole(row[key], place.key(key), -3, 3)
+        strength = shapes.integer(row[key], place.key(key), -3, 3)
         return None if strength == 0 else int(strength > 0)
 
     return choose
@@ -190,7 +190,7 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
         raise at.unexpected(given, f"one number for each of {pairs}")
     comparisons = []
     for index, ((first, second), value) in enumerate(zip(PREDICTION_PAIRS, given, strict=True)):
-        winner = shapes.whole(value, at.item(index), 0, 2)
+        winner = shapes.integer(value, at.item(index), 0, 2)
         if winner:
             comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
     corrected = correction(row, place)
@@ -203,11 +203,11 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
 
 def with_passages(row: RowValue, place: Place) -> str:
     """The question, and the passages with their titles where the row has any."""
-    asked = fields.text(row["question"], place.key("question"))
+    question = fields.text(row["question"], place.key("question"))
     at = place.key("passages")
     passages = [] if row.get("passages") is None else fields.items(row["passages"], at, "passages")
     found = [passage(value, at.item(index)) for index, value in enumerate(passages)]
-    return f"question: {asked} context: {' '.join(found)}" if found else asked
+    return f"question: {question} context: {' '.join(found)}" if found else question
 
 
 def passage(value: object, place: Place) -> str:

@@ -47,9 +47,9 @@ class Form:
 # What a value holds.
 
 
-def request(asked: str) -> Turns:
+def request(said: str) -> Turns:
     """A prompt of one turn: what the user asked."""
-    return (Message("user", asked),)
+    return (Message("user", said),)
 
 
 def answer(said: str) -> Turns:
@@ -72,7 +72,7 @@ def as_turn(value: object, place: Place, prompt: Content) -> Content:
     return answer(text(value, place))
 
 
-def whole(value: object, place: Place, lowest: int, highest: int | None = None) -> int:
+def integer(value: object, place: Place, lowest: int, highest: int | None = None) -> int:
     """The value as a whole number in a range; 2.0 is one."""
     made = number(value, place)
     if made != int(made) or made < lowest or (highest is not None and made > highest):
@@ -140,14 +140,14 @@ def written(
     """
 
     def read(row: RowValue, place: Place) -> Exchange | Discarded:
-        asked = ask(row, place, prompt)
-        known: Content = () if isinstance(asked, Discarded) else asked
+        found = ask(row, place, prompt)
+        known: Content = () if isinstance(found, Discarded) else found
         contents = tuple(answer(row[key], place.key(key), known) for key in responses)
-        if isinstance(asked, Discarded):
-            return asked
-        if before and not isinstance(asked, str) and asked and asked[-1].role == "assistant":
+        if isinstance(found, Discarded):
+            return found
+        if before and not isinstance(found, str) and found and found[-1].role == "assistant":
             return Discarded(f"the conversation ends with a turn of the assistant, before {before}")
-        return asked, contents
+        return found, contents
 
     keys = (prompt, *responses)
     return Form(keys, read, keys if text is None else text, optional, request, further, fits)
@@ -196,8 +196,8 @@ def history(row: RowValue, place: Place) -> Turns:
         round_ = items(value, here, "two texts")
         if len(round_) != 2:
             raise here.unexpected(round_, "two texts: what was asked and what was answered")
-        asked, answered = (text(one, here.item(side)) for side, one in enumerate(round_))
-        made += [*request(asked), *answer(answered)]
+        question, reply = (text(one, here.item(side)) for side, one in enumerate(round_))
+        made += [*request(question), *answer(reply)]
     return tuple(made)
 
 

@@ -117,10 +117,10 @@ def prompted_sides(row: RowValue, place: Place) -> shapes.Exchange:
     """Prompt, chosen and rejected as given."""
     prompt, chosen, rejected = (content(row[key], place.key(key)) for key in ("prompt", *SIDES))
     start = repeated_prompt(prompt, chosen, rejected)
-    asked = start or request_of(prompt, chosen, rejected)
-    better = as_response(chosen[len(start) :], asked, place.key("chosen"), len(start))
-    worse = as_response(rejected[len(start) :], asked, place.key("rejected"), len(start))
-    return asked, (better, worse)
+    request = start or request_of(prompt, chosen, rejected)
+    better = as_response(chosen[len(start) :], request, place.key("chosen"), len(start))
+    worse = as_response(rejected[len(start) :], request, place.key("rejected"), len(start))
+    return request, (better, worse)
 
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:

@@ -77,8 +77,8 @@ class Hub:
                 for path, content in files.items()
             ]
             return 200, json.dumps(listed).encode(), {"Content-Type": "application/json"}
-        facts = {"id": name, "sha": commit, "siblings": [{"rfilename": path} for path in files]}
-        return 200, json.dumps(facts).encode(), {"Content-Type": "application/json"}
+        told = {"id": name, "sha": commit, "siblings": [{"rfilename": path} for path in files]}
+        return 200, json.dumps(told).encode(), {"Content-Type": "application/json"}
 
 
 def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
