@@ -227,11 +227,6 @@ def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
     return Prompts(each_once(found), tuple(examples))
 
 
-def of_examples(examples: Iterable[Example]) -> list[Prompt]:
-    """The prompts of examples."""
-    return [example.prompt for example in examples]
-
-
 def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     """Each prompt once, where it first stands; it is told how many were left out."""
     kept: dict[object, Prompt] = {}
@@ -255,7 +250,7 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
         if not examples:
             raise InputError(f"no row can be used: {'; '.join(report.lines())}")
         report.tell()
-        return of_examples(examples), examples, len(report.skipped)
+        return [one.prompt for one in examples], examples, len(report.skipped)
     made = []
     unused: dict[str, None] = {}
     for row in source.rows:

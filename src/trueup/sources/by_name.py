@@ -18,7 +18,7 @@ from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.read import Prompts, each_once, of_examples, read_feedback, read_prompts
+from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.words import counted, listed
@@ -98,7 +98,7 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
         else:
             more = from_name(name)
             examples += more
-            made = of_examples(more)
+            made = [one.prompt for one in more]
         found += made
         data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD)]:

@@ -23,7 +23,7 @@ from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
-from trueup.feedback.read import Prompts, each_once, of_examples
+from trueup.feedback.read import Prompts, each_once
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
@@ -62,7 +62,7 @@ def collected(settings: RunSettings, method: Method) -> Data:
         given = examples_named(settings.data, skip_bad=settings.skip_bad)
         also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
         data_logger.info("their responses join those sampled, and are judged with them")
-        prompts = each_once([*prompts, *of_examples(also)])
+        prompts = each_once([*prompts, *(one.prompt for one in also)])
 
     def source(parts: Parts) -> Source:
         texts = data.view_all(settings, method, _collect(parts, prompts, also))
@@ -128,7 +128,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
         )
 
     def source(parts: Parts) -> Source:
-        _, known = with_room(of_examples(examples), data.asking_encoder(parts.loaded, settings))
+        _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
         return _source_of_rounds(
             parts, Rounds(_plan_of_log(settings, log), log), preprocessing, known, held_out
         )
@@ -260,7 +260,7 @@ def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None)
         annotator,
         settings.sampler.responses,
         settings.seed,
-        each_once=parts.method.rollout is None,
+        distinct=parts.method.rollout is None,
         penalise=penalise,
     )
 
