@@ -69,7 +69,7 @@ WRONG = {
     "models.load": "def read():\n    from trueup.objectives import dpo",
     "references.build": "import trueup.training.loop",
     "settings.run_settings": "from trueup.config import trl_options",
-    "feedback.read": "if True:\n    from trueup.batch.index import Pairs",
+    "feedback.read": "if True:\n    from trueup.batch.rows import Pairs",
 }
 
 

@@ -25,8 +25,7 @@ import torch
 import typer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from trueup.batch.index import Pairs
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs
 from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import PairRelation

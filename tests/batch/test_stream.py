@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import token_group
 
-from trueup.batch.index import Pairs
+from trueup.batch.rows import Pairs
 from trueup.batch.stream import GroupSpan, build_stream, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, TokenRow, mismatched
 from trueup.feedback.records import Origin, PairRelation

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from trueup.batch.index import Rollouts
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Rollouts
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.methods import METHODS

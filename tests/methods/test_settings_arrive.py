@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trueup.batch.index import Pairs, PairsWithTarget, Points, Rankings
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs, PairsWithTarget, Points, Rankings
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.objectives.dpo import dpo, robust_dpo

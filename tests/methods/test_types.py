@@ -9,8 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 SNIPPET = """\
-from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import Demonstrations, LogProbs, Pairs, PairsWithTarget, Points, Rankings
 from trueup.feedback import views
 from trueup.feedback.records import PairRelation
 from trueup.methods.kinds import Method, pairwise, with_settings, without_reference

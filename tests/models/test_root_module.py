@@ -12,8 +12,7 @@ from support.tiny_models import VOCABULARY, token_group, toy_network
 from support.tiny_reward_models import save_reward
 from torch import nn
 
-from trueup.batch.index import Rollouts
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Rollouts
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
 from trueup.models import lora

@@ -26,8 +26,7 @@ from support.tiny_models import (
 )
 from torch import Tensor
 
-from trueup.batch.index import Demonstrations, Pairs, Rankings
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import Demonstrations, LogProbs, Pairs, Rankings
 from trueup.batch.stream import Stream, build_stream, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import DemonstrationRelation, PairRelation, RankRelation

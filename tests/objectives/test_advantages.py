@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.objectives.advantages import KLControl, Moments, advantages, returns, whiten
 from trueup.objectives.rollout import (
     GeneralisedAdvantages,

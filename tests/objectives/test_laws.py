@@ -28,7 +28,7 @@ from support.objective_cases import (
 from torch import Tensor
 
 import trueup.objectives
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.objectives.loss import Loss
 
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Rollouts
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Rollouts
 from trueup.objectives.loss import Loss
 from trueup.objectives.ppo import ppo
 from trueup.objectives.reinforce import reinforce

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Pairs, Points, Weighted
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs, Points, Weighted
 from trueup.feedback.records import PairRelation, PointRelation, WeightRelation
 from trueup.objectives.kto import estimate, kto, log_ratios
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto

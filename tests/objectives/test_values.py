@@ -10,8 +10,16 @@ import pytest
 import torch
 from support.objective_cases import counted
 
-from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings
-from trueup.batch.logprobs import LogProbs, Scores
+from trueup.batch.rows import (
+    Demonstrations,
+    GradedPairs,
+    LogProbs,
+    Pairs,
+    PairsWithTarget,
+    Points,
+    Rankings,
+    Scores,
+)
 from trueup.feedback.records import GradedPairRelation, PairRelation, RankRelation
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo

@@ -16,8 +16,17 @@ from parity import formulas
 from parity.formulas import Answer, Batch
 from parity.formulas import unlikelihood as unlikelihood_formula
 
-from trueup.batch.index import Demonstrations, GradedPairs, Pairs, PairsWithTarget, Points, Rankings, Weighted
-from trueup.batch.logprobs import LogProbs, Scores
+from trueup.batch.rows import (
+    Demonstrations,
+    GradedPairs,
+    LogProbs,
+    Pairs,
+    PairsWithTarget,
+    Points,
+    Rankings,
+    Scores,
+    Weighted,
+)
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights
 from trueup.objectives.bradley_terry import bradley_terry

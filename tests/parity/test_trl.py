@@ -17,8 +17,7 @@ from support.objective_cases import counted
 from support.tiny_models import char_tokenizer, token_group, toy_network
 from torch import Tensor
 
-from trueup.batch.index import Demonstrations, GradedPairs, Pairs, Points
-from trueup.batch.logprobs import LogProbs, Scores
+from trueup.batch.rows import Demonstrations, GradedPairs, LogProbs, Pairs, Points, Scores
 from trueup.batch.stream import Batch, collate_batch
 from trueup.feedback.records import DemonstrationRelation, GradedPairRelation, PairRelation, PointRelation
 from trueup.models.causal import CausalModel

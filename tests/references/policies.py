@@ -9,7 +9,7 @@ import torch
 from support.tiny_models import token_group, toy_network
 
 from trueup import methods
-from trueup.batch.index import Pairs
+from trueup.batch.rows import Pairs
 from trueup.batch.stream import Batch
 from trueup.feedback.records import PairRelation
 from trueup.models import lora

@@ -14,7 +14,7 @@ import pytest
 import torch
 from references.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
 
-from trueup.batch.index import Pairs
+from trueup.batch.rows import Pairs
 from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError, NumericsError

@@ -12,8 +12,7 @@ from support.small_runs import stopping_at
 from support.tiny_models import BOS, EOS, char_tokenizer, token_group, toy_network
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.batch.index import Rollouts
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Rollouts
 from trueup.batch.stream import Batch, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, Stopped

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from references.policies import make_source
 from support.tiny_models import token_group
 
-from trueup.batch.index import Demonstrations
+from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch
 from trueup.batch.tokens import mismatched
 from trueup.sources.source import Batching, OfflineSource, order, stratified

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trueup.batch.index import (
+from trueup.batch.rows import (
     Demonstrations,
     GradedPairs,
+    LogProbs,
     Pairs,
     PairsWithTarget,
     Points,
@@ -23,9 +24,9 @@ from trueup.batch.index import (
     RolloutRelation,
     RolloutRow,
     Rollouts,
+    Scores,
     Weighted,
 )
-from trueup.batch.logprobs import LogProbs, Scores
 from trueup.feedback.records import (
     DemonstratedPairRelation,
     DemonstrationRelation,

@@ -39,5 +39,5 @@ def inside(imported: str, modules: dict[str, Path]) -> str | None:
         return None
     parts = imported.split(".")[1:]
     while parts and ".".join(parts) not in modules:
-        parts.pop()  # `batch.index.Pairs` is a name in the module `batch.index`
+        parts.pop()  # `batch.rows.Pairs` is a name in the module `batch.rows`
     return ".".join(parts) or None

@@ -9,7 +9,7 @@ from support.tiny_models import CONFIGS, char_tokenizer, toy_network
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from trueup.batch.encode import Encoder, Limits
-from trueup.batch.index import Demonstrations
+from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.read import read_feedback

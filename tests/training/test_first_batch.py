@@ -6,7 +6,7 @@ import pytest
 import torch
 from references.policies import Training, make_policy, make_source
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.errors import NumericsError
 from trueup.models.causal import CausalModel
 from trueup.references.choices import Frozen

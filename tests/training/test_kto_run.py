@@ -19,7 +19,7 @@ from support.tiny_models import naive_log_probs, token_group, toy_network
 from torch import Tensor
 
 from trueup import methods
-from trueup.batch.index import Points
+from trueup.batch.rows import Points
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.records import PointRelation, by_label
 from trueup.models import lora

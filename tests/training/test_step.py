@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from training.batches import cut_into, method_groups, mismatched_of, policy_for, text_policy
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch, Stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import NumericsError

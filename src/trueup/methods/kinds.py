@@ -26,8 +26,7 @@ from trueup.references.choices import NoReference, ReferenceChoice
 from trueup.references.choices import TrustRegion as TrustRegion
 
 if TYPE_CHECKING:
-    from trueup.batch import index
-    from trueup.batch.logprobs import LogProbs, Part
+    from trueup.batch import rows
     from trueup.objectives.loss import Loss
     from trueup.objectives.rollout import Rollout
 
@@ -112,16 +111,16 @@ def with_settings(
     return partial(objective, *none, **settings)
 
 
-def pairwise(loss: Objective[LogProbs, index.Pairs], reference: ReferenceChoice[LogProbs]) -> Method:
+def pairwise(loss: Objective[rows.LogProbs, rows.Pairs], reference: ReferenceChoice[rows.LogProbs]) -> Method:
     """Learn which of two responses to a prompt is better, relative to a reference."""
-    from trueup.batch.index import Pairs
+    from trueup.batch.rows import Pairs
 
     return Method(views.pairs, Pairs.collate, loss, reference)
 
 
 def pointwise(
-    loss: Objective[LogProbs, index.Points],
-    reference: ReferenceChoice[LogProbs],
+    loss: Objective[rows.LogProbs, rows.Points],
+    reference: ReferenceChoice[rows.LogProbs],
     *,
     view: View[PointRelation] = views.points,
     transform: Transform,
@@ -129,7 +128,7 @@ def pointwise(
     stratum: Callable[[PointRelation], Hashable] | None = None,
 ) -> Method:
     """Learn from responses labelled one by one, relative to a reference."""
-    from trueup.batch.index import Points
+    from trueup.batch.rows import Points
 
     return Method(
         view, Points.collate, loss, reference, transforms=(transform,), checks=(check,), stratum=stratum
@@ -137,17 +136,17 @@ def pointwise(
 
 
 def policy_gradient(
-    loss: Objective[Any, index.Rollouts],
-    reference: ReferenceChoice[LogProbs],
+    loss: Objective[Any, rows.Rollouts],
+    reference: ReferenceChoice[rows.LogProbs],
     rollout: Rollout,
     *,
     view: View[RankRelation] = views.scored,
-    parts: tuple[Part, ...] = (),
+    parts: tuple[rows.Part, ...] = (),
 ) -> Method:
     """Learn from the rewards of what the policy has just written; the reference goes into these."""
-    from trueup.batch.index import Rollouts
+    from trueup.batch.rows import Rollouts
 
-    made: Method[Any, index.Rollouts, Any] = Method(
+    made: Method[Any, rows.Rollouts, Any] = Method(
         view, Rollouts.collate, loss, reference, parts=parts, reference_in_loss=False, rollout=rollout
     )
     return made

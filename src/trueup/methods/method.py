@@ -25,7 +25,7 @@ from trueup.settings.schema import settings_in
 from trueup.settings.validation import validate
 
 if TYPE_CHECKING:
-    from trueup.batch.logprobs import Part
+    from trueup.batch.rows import Part
     from trueup.objectives.loss import Loss
     from trueup.objectives.rollout import Rollout
     from trueup.objectives.step_objective import StepObjective
@@ -45,7 +45,7 @@ Check = Callable[[Sequence[Example]], None]
 
 
 class Collate(Protocol[R_contra, I_co]):
-    """Builds the index of a batch from the relations of its groups; see `trueup.batch.index`."""
+    """Builds the index of a batch from the relations of its groups; see `trueup.batch.rows`."""
 
     def __call__(self, relations: Sequence[R_contra], first_rows: Sequence[int]) -> I_co: ...
 

@@ -36,7 +36,7 @@ def reward_model(
     *, margin: Margin = 0.0, margin_per_score: MarginPerScore = 0.0, centring: Centring = 0.01
 ) -> Method:
     """Learn scores whose differences are the log-odds of one response being preferred to the other."""
-    from trueup.batch.index import GradedPairs
+    from trueup.batch.rows import GradedPairs
     from trueup.objectives.bradley_terry import bradley_terry
 
     loss = with_settings(bradley_terry, margin=margin, margin_per_score=margin_per_score, centring=centring)

@@ -45,7 +45,7 @@ def rrhf(
     merge_prompts: MergePrompts = False,
 ) -> Method:
     """Order responses by their length-normalised likelihood as their scores do, and imitate the best one."""
-    from trueup.batch.index import Rankings
+    from trueup.batch.rows import Rankings
     from trueup.objectives import rrhf as objective
 
     chosen = {"response": objective.rrhf, "padded": objective.rrhf_padded}[normalize]

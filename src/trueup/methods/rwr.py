@@ -39,7 +39,7 @@ def rwr(
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
     """Imitate every response, the better the more."""
-    from trueup.batch.index import Weighted
+    from trueup.batch.rows import Weighted
     from trueup.objectives import sft as objective
     from trueup.objectives.step_objective import OfIndex, StepObjective
 

@@ -22,7 +22,7 @@ def imitation(
     transforms: tuple[Transform, ...] = (),
 ) -> Method:
     """Make the responses that the view keeps likelier, all alike."""
-    from trueup.batch.index import Demonstrations
+    from trueup.batch.rows import Demonstrations
     from trueup.objectives import sft as objective
 
     loss = with_settings(objective.sft, per_token=per_token)

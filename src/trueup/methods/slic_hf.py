@@ -36,7 +36,7 @@ def slic_hf(
     *, margin: Margin = 1.0, regularization: Regularization = 0.1, target: Target = "chosen"
 ) -> Method:
     """Make chosen responses likelier than rejected ones by a margin, and keep a target likely; no reference."""
-    from trueup.batch.index import PairsWithTarget
+    from trueup.batch.rows import PairsWithTarget
     from trueup.objectives import slic_hf as objective
 
     loss = with_settings(objective.slic_hf, margin=margin, regularization=regularization)

@@ -29,7 +29,7 @@ Ascent = Annotated[
 )
 def unlikelihood(*, weight: Weight = 1.0, ascent: Ascent = False) -> Method:
     """Imitate desirable responses, and make the tokens of undesirable ones less likely; no reference."""
-    from trueup.batch.index import Points
+    from trueup.batch.rows import Points
     from trueup.objectives import unlikelihood as objective
 
     loss = objective.unlikelihood_ascent if ascent else objective.unlikelihood

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from trueup.batch.logprobs import LogProbs, Part, Scores
+from trueup.batch.rows import LogProbs, Part, Scores
 from trueup.batch.stream import Stream
 from trueup.errors import InputError
 from trueup.models.attention import backend

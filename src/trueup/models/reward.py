@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueup.batch.logprobs import Part, Scores
+from trueup.batch.rows import Part, Scores
 from trueup.batch.stream import Stream
 from trueup.errors import InputError
 from trueup.model_folder import base_folder, is_adapter, scores_text

@@ -3,8 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from trueup.batch.index import GradedPairs
-from trueup.batch.logprobs import Scores
+from trueup.batch.rows import GradedPairs, Scores
 from trueup.objectives.loss import Loss, reward_metrics
 
 

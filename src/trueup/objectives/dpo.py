@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import torch.nn.functional as F
 
-from trueup.batch.index import Pairs
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs
 from trueup.objectives.loss import Loss, pair_metrics
 
 

@@ -1,7 +1,6 @@
 """Identity preference optimization. Azar et al., 2023, https://arxiv.org/abs/2310.12036."""
 
-from trueup.batch.index import Pairs
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs
 from trueup.objectives.loss import Loss, pair_metrics
 
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Points
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Points
 from trueup.objectives.loss import Loss, point_metrics
 
 

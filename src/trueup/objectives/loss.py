@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Pairs, Points, Rollouts
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs, Points, Rollouts
 
 LIMIT = 20.0
 """Nats a token beyond which a ratio is not computed: it has long been clipped, and its exponential would overflow."""

@@ -3,8 +3,7 @@
 Shape suffixes: N rows (responses), S scored tokens of all rows.
 """
 
-from trueup.batch.index import Rollouts
-from trueup.batch.logprobs import LogProbs, row_sums
+from trueup.batch.rows import LogProbs, Rollouts, row_sums
 from trueup.objectives.loss import Loss, approximate_kl, log_ratios_to_old
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trueup.batch.logprobs import LogProbs, row_sums
+from trueup.batch.rows import LogProbs, row_sums
 from trueup.objectives.advantages import (
     KLControl,
     Moments,

@@ -2,8 +2,7 @@
 
 import torch
 
-from trueup.batch.index import Rankings
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Rankings
 from trueup.objectives.loss import Loss, Selected
 
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from trueup.batch.index import Demonstrations, Weighted
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import Demonstrations, LogProbs, Weighted
 from trueup.objectives.loss import Loss
 
 

@@ -2,8 +2,7 @@
 
 import torch
 
-from trueup.batch.index import Pairs
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs, Pairs
 from trueup.objectives.loss import Loss, pair_metrics
 
 

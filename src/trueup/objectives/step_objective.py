@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.objectives.loss import Loss
 
 Ref = TypeVar("Ref")

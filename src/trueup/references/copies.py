@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch
 from trueup.models import lora
 from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trueup import stop
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch
 from trueup.errors import InputError
 from trueup.files import replaced_file

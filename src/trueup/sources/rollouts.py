@@ -14,8 +14,7 @@ from torch import Tensor
 
 from trueup import stop
 from trueup.batch.encode import Encoder
-from trueup.batch.index import Demonstrations, RolloutRelation, RolloutRow
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import Demonstrations, LogProbs, RolloutRelation, RolloutRow
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, InputError, NumericsError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
-from trueup.batch.index import Demonstrations
+from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.feedback.condition import Condition

@@ -19,8 +19,7 @@ import torch
 import yaml
 
 from trueup.annotators.calibration import Calibration, Estimate, calibrate
-from trueup.batch.index import GradedPairs
-from trueup.batch.logprobs import Scores
+from trueup.batch.rows import GradedPairs, Scores
 from trueup.batch.stream import Batch
 from trueup.errors import CheckpointError
 from trueup.feedback.condition import Condition

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from trueup.batch.index import Demonstrations
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import Demonstrations, LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError

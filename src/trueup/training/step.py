@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.batch.logprobs import LogProbs, Part, Scores
+from trueup.batch.rows import LogProbs, Part, Scores
 from trueup.batch.stream import Batch, on_device
 from trueup.errors import NumericsError
 from trueup.methods.method import Method

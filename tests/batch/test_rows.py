@@ -2,8 +2,7 @@
 
 import torch
 
-from trueup.batch.index import Demonstrations, Pairs, PairsWithTarget, Points, Rankings
-from trueup.batch.logprobs import LogProbs
+from trueup.batch.rows import Demonstrations, LogProbs, Pairs, PairsWithTarget, Points, Rankings
 from trueup.feedback.records import (
     DemonstratedPairRelation,
     DemonstrationRelation,

@@ -1,30 +1,74 @@
-"""How the rows of a batch relate: one frozen index type for each kind of feedback.
+"""The rows of a batch, one for each response, as objectives see them: what a model says of each, and how they relate.
 
-Row numbers refer to `LogProbs`: the rows of a group are consecutive, and `first_rows[g]` is the first one of
-group g. A response that stands in three pairs is one row.
+What a model says are log-probabilities of tokens, or scores. How rows relate is one frozen index type for each kind of
+feedback. Row numbers refer to `LogProbs`: the rows of a group are consecutive, and `first_rows[g]` is the first one
+of group g. A response that stands in three pairs is one row.
 
 Shape suffixes: N rows, P pairs, G groups, S scored tokens of all rows, R scored tokens of one response.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trueup.feedback.records import (
-    DemonstratedPairRelation,
-    DemonstrationRelation,
-    GradedPairRelation,
-    PairRelation,
-    PointRelation,
-    RankRelation,
-    WeightRelation,
-)
+from trueup.feedback import records
 
 Floats = npt.NDArray[np.float32]
+Part = Literal["values", "entropy"]
+"""What may be asked of a language model beside log-probabilities; see `LogProbs.value_S` and `LogProbs.entropy_S`."""
+
+
+def row_sums(values_S: Tensor, length_N: Tensor) -> Tensor:
+    """[N] sum of each row's values."""
+    # Its check of the lengths would wait for a device.
+    unsafe = values_S.device.type != "cpu"
+    return torch.segment_reduce(values_S, "sum", lengths=length_N, initial=0, unsafe=unsafe)
+
+
+@dataclass(frozen=True)
+class LogProbs:
+    """log p(y_t | x, y_<t) in nats, of the scored tokens only; rows lie one after the other.
+
+    Two responses of 2 and 1 tokens: `LogProbs(token_S=[-1.0, -2.0, -0.5], length_N=[2, 1])`, so
+    `sum = [-3.0, -0.5]` and `mean = [-1.5, -0.5]`. There is no padding, hence nothing to mask: a
+    log-probability of 0 is a value, never a marker.
+    """
+
+    token_S: Tensor
+    """[S] float32 (float64 in tests)."""
+    length_N: Tensor
+    """[N] int64, scored tokens of each row, summing to S."""
+    prompt_N: Tensor | None = None
+    """[N] int64, tokens of the prompt before each row; None where it is not known."""
+    value_S: Tensor | None = None
+    """[S] what a value head expects of the rest of the response, before each scored token; None if not asked for."""
+    entropy_S: Tensor | None = None
+    """[S] entropy of the distribution of what each scored token could have been, in nats; None if not asked for."""
+
+    @cached_property
+    def sum(self) -> Tensor:
+        """[N] log p(y | x), in nats; float32 at least, since hundreds of tokens are added."""
+        token_S = self.token_S.to(torch.promote_types(self.token_S.dtype, torch.float32))
+        return row_sums(token_S, self.length_N)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """[N] log p(y | x) per scored token; 0 for a row without any."""
+        return self.sum / self.length_N.clamp(min=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a reward model says of responses: one number each, read at the last token; higher is better."""
+
+    score_N: Tensor
+    """[N] float32, on a scale of the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +83,7 @@ class Pairs:
     """[P] float32 in (0.5, 1]."""
 
     @classmethod
-    def collate(cls, relations: Sequence[PairRelation], first_rows: Sequence[int]) -> "Pairs":
+    def collate(cls, relations: Sequence[records.PairRelation], first_rows: Sequence[int]) -> "Pairs":
         pairs = [
             (first + chosen, first + rejected, probability)
             for relation, first in zip(relations, first_rows, strict=True)
@@ -62,7 +106,7 @@ class PairsWithTarget:
 
     @classmethod
     def collate(
-        cls, relations: Sequence[DemonstratedPairRelation], first_rows: Sequence[int]
+        cls, relations: Sequence[records.DemonstratedPairRelation], first_rows: Sequence[int]
     ) -> "PairsWithTarget":
         """The demonstration of a group is imitated beside each of its pairs."""
         targets = [
@@ -75,7 +119,7 @@ class PairsWithTarget:
 
     @classmethod
     def collate_chosen(
-        cls, relations: Sequence[PairRelation], first_rows: Sequence[int]
+        cls, relations: Sequence[records.PairRelation], first_rows: Sequence[int]
     ) -> "PairsWithTarget":
         """The chosen response of each pair is imitated."""
         pairs = Pairs.collate(relations, first_rows)
@@ -91,7 +135,9 @@ class GradedPairs:
     """[P] float32, the difference of the scores of the two, at least 0; 0 where one has none."""
 
     @classmethod
-    def collate(cls, relations: Sequence[GradedPairRelation], first_rows: Sequence[int]) -> "GradedPairs":
+    def collate(
+        cls, relations: Sequence[records.GradedPairRelation], first_rows: Sequence[int]
+    ) -> "GradedPairs":
         pairs = Pairs.collate([relation.pairs for relation in relations], first_rows)
         gaps = [gap for relation in relations for gap in relation.gaps]
         return cls(pairs, torch.tensor(gaps, dtype=torch.float32))
@@ -108,7 +154,7 @@ class Rankings:
     num_groups: int
 
     @classmethod
-    def collate(cls, relations: Sequence[RankRelation], first_rows: Sequence[int]) -> "Rankings":
+    def collate(cls, relations: Sequence[records.RankRelation], first_rows: Sequence[int]) -> "Rankings":
         sizes = torch.tensor([len(relation.scores) for relation in relations], dtype=torch.int64)
         scores = [score for relation in relations for score in relation.scores]
         group_N = torch.repeat_interleave(torch.arange(len(relations)), sizes)
@@ -125,7 +171,7 @@ class Points:
     """[N] bool, True for a response to imitate."""
 
     @classmethod
-    def collate(cls, relations: Sequence[PointRelation], first_rows: Sequence[int]) -> "Points":
+    def collate(cls, relations: Sequence[records.PointRelation], first_rows: Sequence[int]) -> "Points":
         labels = [label for relation in relations for label in relation.labels]
         demonstrations = [flag for relation in relations for flag in relation.demonstrations]
         return cls(torch.tensor(labels, dtype=torch.float32), torch.tensor(demonstrations, dtype=torch.bool))
@@ -137,7 +183,7 @@ class Demonstrations:
 
     @classmethod
     def collate(
-        cls, relations: Sequence[DemonstrationRelation], first_rows: Sequence[int]
+        cls, relations: Sequence[records.DemonstrationRelation], first_rows: Sequence[int]
     ) -> "Demonstrations":
         return cls()
 
@@ -150,7 +196,7 @@ class Weighted:
     """[N] float32, at least 0."""
 
     @classmethod
-    def collate(cls, relations: Sequence[WeightRelation], first_rows: Sequence[int]) -> "Weighted":
+    def collate(cls, relations: Sequence[records.WeightRelation], first_rows: Sequence[int]) -> "Weighted":
         weights = [weight for relation in relations for weight in relation.weights]
         return cls(torch.tensor(weights, dtype=torch.float32))
 
