@@ -79,7 +79,7 @@ def main(
 
     def generate(seed: int) -> int:
         torch.manual_seed(seed)
-        ids = [encoder.asked_ids(prompt) for prompt in prompts]
+        ids = [encoder.cut_prompt_ids(prompt) for prompt in prompts]
         width = max(map(len, ids))
         padded = torch.tensor([[0] * (width - len(one)) + one for one in ids])
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids])

@@ -19,15 +19,15 @@ from trueup.models.causal import CausalModel
 from trueup.settings.run_settings import RunSettings
 
 STREAM = build_stream([token_group(4, [3, 2], 1)])
-WAYS = {
+BACKENDS = {
     "grouped": (grouped_attention, plan_attention(STREAM)),
     "dense": (dense_attention, plan_dense(STREAM)),
 }
-both = pytest.mark.parametrize("way", WAYS)
+both = pytest.mark.parametrize("name", BACKENDS)
 
 
-def called(way: str, mask: torch.Tensor | None = None, **keywords: Any) -> tuple[torch.Tensor, None]:
-    function, plan = WAYS[way]
+def called(name: str, mask: torch.Tensor | None = None, **keywords: Any) -> tuple[torch.Tensor, None]:
+    function, plan = BACKENDS[name]
     query, key, value = (torch.randn(1, heads, STREAM.num_tokens, 8) for heads in (4, 2, 2))
     module = torch.nn.Module()
     result: tuple[torch.Tensor, None] = function(
@@ -37,8 +37,8 @@ def called(way: str, mask: torch.Tensor | None = None, **keywords: Any) -> tuple
 
 
 @both
-def test_the_result_is_laid_out_as_the_library_wants_it(way: str) -> None:
-    result, weights = called(way)
+def test_the_result_is_laid_out_as_the_library_wants_it(name: str) -> None:
+    result, weights = called(name)
     assert result.shape == (1, STREAM.num_tokens, 4, 8)
     assert weights is None
 
@@ -57,33 +57,33 @@ def test_the_result_is_laid_out_as_the_library_wants_it(way: str) -> None:
         ({"is_causal": False}, "attention is not causal"),
     ],
 )
-def test_what_would_be_ignored_is_refused(way: str, keywords: dict[str, Any], message: str) -> None:
+def test_what_would_be_ignored_is_refused(name: str, keywords: dict[str, Any], message: str) -> None:
     with pytest.raises(UnsupportedAttention, match=message):
-        called(way, **keywords)
+        called(name, **keywords)
 
 
 @both
-def test_keywords_that_say_nothing_are_let_pass(way: str) -> None:
+def test_keywords_that_say_nothing_are_let_pass(name: str) -> None:
     called(
-        way, is_causal=True, s_aux=None, dropout=0.0, position_ids=STREAM.position_T[None], use_cache=False
+        name, is_causal=True, s_aux=None, dropout=0.0, position_ids=STREAM.position_T[None], use_cache=False
     )
 
 
 def test_the_library_knows_our_attention_and_builds_no_mask_for_it() -> None:
-    for name, (function, _) in WAYS.items():
+    for name, (function, _) in BACKENDS.items():
         registered = backend(name).implementation
         assert ALL_ATTENTION_FUNCTIONS[registered] is function
         assert registered not in ALL_MASK_ATTENTION_FUNCTIONS
     assert backend("padded").implementation is None
 
 
-def test_the_fastest_comes_first_and_what_does_not_suit_a_device_is_left_out(
+def test_the_fastest_comes_first_and_what_a_device_does_not_support_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cpu = torch.device("cpu")
     assert [one.name for one in automatic(cpu)] == ["grouped", "padded"]
-    unsuited = replace(backend("dense"), order=1, suits=lambda device: device.type == "cuda")
-    monkeypatch.setattr(dense, "BACKEND", unsuited)
+    unsupported = replace(backend("dense"), order=1, supports=lambda device: device.type == "cuda")
+    monkeypatch.setattr(dense, "BACKEND", unsupported)
     assert [one.name for one in automatic(cpu)] == ["grouped", "padded"]
     assert [one.name for one in automatic(torch.device("cuda"))] == ["dense", "grouped", "padded"]
 

@@ -125,7 +125,7 @@ def test_a_prompt_goes_out_as_text_that_reads_as_its_ids(sampler: Made, name: st
     for prompt, same in ((Prompt("a b"), True), (TALK, exact)):
         made.sample([prompt], 1, seed=0)
         read = encoder.tokenizer(sent(server)[-1]["prompt"]).input_ids
-        assert (read == encoder.asked_ids(prompt)) == same
+        assert (read == encoder.cut_prompt_ids(prompt)) == same
     assert len(told) == (0 if exact else 1)
     assert exact or "cannot be written as a text that this server reads as the policy's own tokens" in told[0]
     assert sent(server)[0]["prompt"] == "a b"

@@ -86,7 +86,7 @@ def test_greedy_is_that_of_this_process(policy: Policy, server: Served) -> None:
     same(sampler.sample(PROMPTS, 1, seed=0), in_process(*policy))
     assert server[1].calls == []  # nothing was refreshed
     body = min(server[0].bodies, key=lambda body: len(body["prompt"]))
-    assert body["prompt"] == policy[1].asked_ids(Prompt("Once"))
+    assert body["prompt"] == policy[1].cut_prompt_ids(Prompt("Once"))
     assert body["stop_token_ids"] == list(policy[1].end_ids)
     expected = {
         "temperature": 0.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "n": 1,

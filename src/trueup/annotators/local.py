@@ -131,7 +131,7 @@ class LocalJudge:
         """The question as the model reads it; whatever special token it spells is text."""
         tokenizer: Any = self.encoder.tokenizer
         if tokenizer.chat_template is not None:
-            return self.encoder.asked_ids(Prompt((Message("user", text),)))
+            return self.encoder.cut_prompt_ids(Prompt((Message("user", text),)))
         ids = list(tokenizer(text, add_special_tokens=True, split_special_tokens=True).input_ids)
         while ids and ids[-1] in self.encoder.end_ids:
             ids.pop()  # a tokenizer that ends what it encodes would end the question before its answer

@@ -106,8 +106,8 @@ class Encoder:
             return Discarded("response without a token to learn", group.origin)
         tokens = TokenGroup(np.array(prompt, np.int32), rows, group.relation, group.origin)
         responses_cut = sum(len(ids) > room for ids, _ in responses)
-        whole = {tuple(ids) for ids, _ in responses}
-        if len({ids[:room] for ids in whole}) < len(whole):
+        distinct = {tuple(ids) for ids, _ in responses}
+        if len({ids[:room] for ids in distinct}) < len(distinct):
             notes.add(
                 "some responses to one prompt differ only beyond max_length, where they are cut; nothing is learned "
                 "from that difference"
@@ -120,7 +120,7 @@ class Encoder:
             prompt = self.condition.applied(prompt)
         return self._prompt(prompt, self._opening(prompt))
 
-    def asked_ids(self, prompt: Prompt) -> list[int]:
+    def cut_prompt_ids(self, prompt: Prompt) -> list[int]:
         """As `prompt_ids`, cut as `encode` cuts a prompt in training."""
         ids, longest = self.prompt_ids(prompt), self.limits.max_prompt_length
         return self._cut_prompt(ids, longest) if longest is not None and len(ids) > longest else ids

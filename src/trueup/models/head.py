@@ -208,10 +208,10 @@ class _TokenOutputs(torch.autograd.Function):
         unused = (None,) * 6
         if frozen_head:
             direction, direction_of_entropy = ctx.saved_tensors
-            whole = grad[:, None] * direction
+            total = grad[:, None] * direction
             if direction_of_entropy is not None:
-                whole += grad_of_entropy[:, None] * direction_of_entropy
-            return (whole.to(hidden_dtype), None, None, *unused)
+                total += grad_of_entropy[:, None] * direction_of_entropy
+            return (total.to(hidden_dtype), None, None, *unused)
         hidden, weight, bias, target, normaliser, entropy = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         high = normaliser.dtype

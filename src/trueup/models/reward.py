@@ -151,9 +151,9 @@ def draw_head(network: Any, seed: int) -> None:
     https://arxiv.org/abs/2009.01325, Appendix B, begin with."""
     weight: nn.Parameter = getattr(network, HEAD).weight
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1)
+    entries = torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1] + 1)
     with torch.no_grad():
-        weight.copy_(drawn)
+        weight.copy_(entries)
 
 
 def padding(network: Any, tokenizer: Any, *, trained: bool) -> None:

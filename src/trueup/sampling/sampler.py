@@ -187,7 +187,7 @@ def encode_prompt(
         InputError: the prompt cannot be expressed by the tokenizer or its chat template.
     """
     try:
-        ids = encoder.asked_ids(prompt)
+        ids = encoder.cut_prompt_ids(prompt)
     except InputError as error:
         if prompt.origin is None:
             raise

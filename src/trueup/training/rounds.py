@@ -215,7 +215,7 @@ def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt]
     end = TokenRow(np.array(encoder.end_ids[:1], np.int32), np.ones(1, np.bool_))
     for prompt in prompts:
         try:
-            ids = encoder.asked_ids(prompt)
+            ids = encoder.cut_prompt_ids(prompt)
         except InputError as error:
             raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
         if 0 < len(ids) < encoder.limits.max_length:

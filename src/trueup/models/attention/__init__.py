@@ -46,8 +46,8 @@ class Backend:
     """What is said where it is taken because another does not fit the model."""
     order: int | None = None
     """When it is tried if the user asks for none, the lowest first; None is never tried unasked."""
-    suits: Callable[[torch.device], bool] = lambda device: True
-    """Whether it is worth trying on a device."""
+    supports: Callable[[torch.device], bool] = lambda device: True
+    """Whether it is to be tried on a device."""
 
 
 class UnsupportedAttention(Exception):
@@ -67,7 +67,7 @@ def backend(name: str) -> Backend:
 
 def automatic(device: torch.device) -> list[Backend]:
     """The backends to try on a device, the fastest first."""
-    tried = [one for one in map(backend, names()) if one.order is not None and one.suits(device)]
+    tried = [one for one in map(backend, names()) if one.order is not None and one.supports(device)]
     return sorted(tried, key=lambda one: one.order or 0)
 
 

@@ -29,8 +29,8 @@ def plan_dense(stream: Stream) -> DensePlan:
             group_T[start:stop], segment_T[start:stop] = group, segment
     place_T = torch.arange(stream.num_tokens)
     same_group_TT = group_T[:, None] == group_T
-    visible_TT = (segment_T[None] == 0) | (segment_T[:, None] == segment_T)
-    seen_TT = same_group_TT & visible_TT & (place_T <= place_T[:, None])
+    in_context_TT = (segment_T[None] == 0) | (segment_T[:, None] == segment_T)
+    seen_TT = same_group_TT & in_context_TT & (place_T <= place_T[:, None])
     return DensePlan(seen_TT.to(stream.token_T.device), stream.position_T)
 
 
