@@ -10,10 +10,9 @@ from trueup.batch.rows import LogProbs, Rollouts
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.methods import METHODS
-from trueup.objectives.advantages import KLControl
 from trueup.objectives.ppo import ppo
 from trueup.objectives.reinforce import reinforce
-from trueup.objectives.rollout import GeneralisedAdvantages, LeaveOneOut, ValueBaseline
+from trueup.objectives.rollout import GeneralisedAdvantages, KLControl, LeaveOneOut, ValueBaseline
 
 NAMES = ("ppo", "reinforce", "rloo")
 POLICY = LogProbs(

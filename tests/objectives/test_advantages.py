@@ -13,14 +13,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trueup.batch.rows import LogProbs
-from trueup.objectives.advantages import KLControl, Moments, advantages, returns, whiten
 from trueup.objectives.rollout import (
     GeneralisedAdvantages,
+    KLControl,
     Learnable,
     LeaveOneOut,
-    Round,
+    Moments,
+    ScoredRound,
     ValueBaseline,
+    advantages,
     over_the_others,
+    returns,
+    whiten,
 )
 
 
@@ -30,10 +34,10 @@ def vector(*values: float) -> Tensor:
 
 def given_round(
     *, scores: Sequence[float] = (1.0, 3.0), ended: Sequence[bool] = (True, True), value: float = 0.0
-) -> Round:
+) -> ScoredRound:
     """Two responses of 2 and 1 tokens to one prompt: log-ratios 0.5, -1 and 0, so -0.5 and 0 in all."""
     length_N = torch.tensor([2, 1])
-    return Round(
+    return ScoredRound(
         LogProbs(torch.tensor([-1.0, -2.0, -0.5]), length_N, None, torch.full((3,), value)),
         LogProbs(torch.tensor([-1.5, -1.0, -0.5]), length_N),
         vector(*scores),

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Pairs, Points, Weighted
 from trueup.feedback.records import PairRelation, PointRelation, WeightRelation
-from trueup.objectives.kto import estimate, kto, log_ratios
+from trueup.objectives.kto import MISMATCHED, estimate, kto
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
-from trueup.objectives.sft import effective_sample_size, weighted_sft, weights
-from trueup.objectives.step_objective import Measurement, OfIndex, OfMismatched, OfOwnRows, StepObjective
-from trueup.objectives.ulma import imitated, ulma, ulma_group_means
+from trueup.objectives.sft import WEIGHTS, effective_sample_size, weighted_sft, weights
+from trueup.objectives.step_objective import Measurement, StepObjective
+from trueup.objectives.ulma import imitated, labels, ulma, ulma_group_means
 
 
 def rows(*values: float, lengths: tuple[int, ...] | None = None) -> LogProbs:
@@ -47,16 +47,16 @@ class Step:
         return iter(self.others)
 
 
-def points(labels: tuple[float, ...], shown: tuple[bool, ...] | None = None) -> Points:
-    return Points.collate([PointRelation(labels, shown or (False,) * len(labels))], [0])
+def points(given: tuple[float, ...], shown: tuple[bool, ...] | None = None) -> Points:
+    return Points.collate([PointRelation(given, shown or (False,) * len(given))], [0])
 
 
 @pytest.mark.parametrize(
     "measurement, asked, needs",
     [
-        (OfIndex(weights), "indexes", False),
-        (OfOwnRows(lambda policy, reference, index: policy.sum[:, None]), "own", False),
-        (OfMismatched(log_ratios), "mismatched", True),
+        (WEIGHTS, "indexes", False),
+        (Measurement(lambda rows: (policy.sum[:, None] for policy, _, _ in rows.own())), "own", False),
+        (MISMATCHED, "mismatched", True),
     ],
 )
 def test_a_measurement_is_taken_over_all_micro_batches_and_computes_nothing_else(
@@ -79,7 +79,7 @@ def test_the_objective_of_a_step_gets_the_same_for_every_micro_batch() -> None:
         seen.append((policy.sum.tolist(), measured.tolist()))
 
     step = Step([], [(rows(-1.0), rows(-2.0)), (rows(-1.0), rows(-4.0))])
-    given = StepObjective(OfMismatched(log_ratios), objective).given(step)  # type: ignore[arg-type]
+    given = StepObjective(MISMATCHED, objective).given(step)  # type: ignore[arg-type]
     given(rows(-7.0), None, None)
     given(rows(-8.0), None, None)
     assert seen == [([-7.0], [[1.0], [3.0]]), ([-8.0], [[1.0], [3.0]])]
@@ -140,16 +140,14 @@ def test_paired_kto_lets_the_gradient_through_means_of_exactly_0() -> None:
 
 def test_the_authors_groups_with_grades() -> None:
     """In the continuous form a label of 1 is a grade like any other, unless it is marked as a demonstration."""
-    given = points((1.0, 1.0, 0.3), (True, False, False))
-    assert imitated(given, continuous=True).flatten().tolist() == [1, 0, 0]
-    assert imitated(given, continuous=False).flatten().tolist() == [1, 1, 0]
+    given = labels(points((1.0, 1.0, 0.3), (True, False, False)))
+    assert imitated(given, continuous=True).tolist() == [True, False, False]
+    assert imitated(given, continuous=False).tolist() == [True, True, False]
 
 
 def test_an_empty_group_adds_nothing() -> None:
     given = points((0.0, 0.0))
-    loss = ulma_group_means(
-        rows(-1.0, -2.0), rows(-2.0, -2.0), given, imitated(given, continuous=False), per_token=True
-    )
+    loss = ulma_group_means(rows(-1.0, -2.0), rows(-2.0, -2.0), given, labels(given), per_token=True)
     plain = ulma(rows(-1.0, -2.0), rows(-2.0, -2.0), given, per_token=True)
     assert torch.equal(loss.per_example, plain.per_example)
 
@@ -176,12 +174,12 @@ def test_the_effective_sample_size_of_equal_weights_is_their_number() -> None:
 
 def test_a_step_of_kto_does_not_depend_on_the_cut() -> None:
     """Two responses in one micro-batch or in two: the reference point is that of all mismatched responses."""
-    labels = (1.0, 0.0)
+    given = points((1.0, 0.0))
     policy, reference = rows(-1.0, -2.5), rows(-2.0, -2.0)
     others = [(rows(-1.0), rows(-2.0)), (rows(-5.0), rows(-5.2))]
-    whole = Step([(policy, reference, points(labels))], [(rows(-1.0, -5.0), rows(-2.0, -5.2))])
+    whole = Step([(policy, reference, given)], [(rows(-1.0, -5.0), rows(-2.0, -5.2))])
     parts = Step([(rows(-1.0), rows(-2.0), points((1.0,))), (rows(-2.5), rows(-2.0), points((0.0,)))], others)
-    given = StepObjective(OfMismatched(log_ratios), partial(kto, beta=0.3))
-    together = given.given(whole)(policy, reference, points(labels)).per_example
-    apart = [given.given(parts)(*part).per_example for part in parts.own_rows]
+    objective = StepObjective(MISMATCHED, partial(kto, beta=0.3))
+    together = objective.given(whole)(policy, reference, given).per_example
+    apart = [objective.given(parts)(*part).per_example for part in parts.own_rows]
     torch.testing.assert_close(torch.cat(apart), together, rtol=1e-14, atol=0)

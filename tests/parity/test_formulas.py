@@ -40,7 +40,7 @@ from trueup.objectives.rrhf import rrhf, rrhf_padded
 from trueup.objectives.sft import sft, weighted_sft, weights
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
-from trueup.objectives.ulma import imitated, ulma, ulma_group_means
+from trueup.objectives.ulma import labels, ulma, ulma_group_means
 from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 
 BATCHES = 20
@@ -257,8 +257,7 @@ def group_means(
     policy: LogProbs, reference: LogProbs, batch: Batch, *, continuous: bool, **settings: Any
 ) -> Loss:
     points = one_is_shown(batch, graded=continuous)
-    imitated_M = imitated(points, continuous=continuous)
-    return ulma_group_means(policy, reference, points, imitated_M, continuous=continuous, **settings)
+    return ulma_group_means(policy, reference, points, labels(points), continuous=continuous, **settings)
 
 
 def class_means(policy: LogProbs, reference: LogProbs, batch: Batch) -> Loss:

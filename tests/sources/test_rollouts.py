@@ -18,8 +18,7 @@ from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, NumericsError, Stopped
 from trueup.feedback.records import Example, Origin, Prompt, RankRelation, Response
 from trueup.models.causal import CausalModel
-from trueup.objectives.advantages import KLControl
-from trueup.objectives.rollout import GeneralisedAdvantages, Learnable, Round
+from trueup.objectives.rollout import GeneralisedAdvantages, KLControl, Learnable, ScoredRound
 from trueup.references.copies import AdapterOff
 from trueup.references.reference import NullReference
 from trueup.sources.rollouts import Advantages, KLPenalty, from_tensors, to_tensors
@@ -56,11 +55,13 @@ def valued() -> CausalModel:
     return policy
 
 
-def seen(groups: list[TokenGroup[Any]], policy: CausalModel, reference: Any, budget: int = 1000) -> Round:
+def seen(
+    groups: list[TokenGroup[Any]], policy: CausalModel, reference: Any, budget: int = 1000
+) -> ScoredRound:
     """What a rollout is given."""
-    found: list[Round] = []
+    found: list[ScoredRound] = []
 
-    def rollout(given: Round, memory: Mapping[str, float]) -> Learnable:
+    def rollout(given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
         found.append(given)
         zero_S = torch.zeros_like(given.log_probs.token_S)
         return Learnable(zero_S, zero_S, {})
@@ -209,7 +210,7 @@ def test_numbers_that_are_not_finite_name_their_responses(part: str, what: str, 
 
 
 def test_an_advantage_that_is_not_finite_is_refused() -> None:
-    def rollout(given: Round, memory: Mapping[str, float]) -> Learnable:
+    def rollout(given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
         zero_S = torch.zeros_like(given.log_probs.token_S)
         return Learnable(zero_S.index_fill(0, torch.tensor([3]), float("nan")), zero_S, {})
 

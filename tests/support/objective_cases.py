@@ -231,7 +231,7 @@ ROLLOUTS = (
         (0, 2),
     ),
 )
-IMITATED = torch.tensor([[1.0], [0.0], [1.0], [1.0], [0.0], [0.0], [0.0]], dtype=torch.float64)
+LABELS = torch.tensor([[1.0, 0], [0, 0], [1, 1], [1, 0], [0, 0], [0, 0], [0, 0]], dtype=torch.float64)
 """What was measured over the step: here always the same, so that an objective is held to the laws of the others."""
 FAR = torch.tensor([[0.3], [1.1], [-0.2]], dtype=torch.float64)
 CASES = [
@@ -261,10 +261,10 @@ CASES = [
     Case("ulma binary", ulma, Points.collate, BINARY),
     Case("ulma continuous", partial(ulma, beta=0.2, continuous=True), Points.collate, GRADED),
     Case("ulma per token", partial(ulma, per_token=True, log_z=0.3), Points.collate, BINARY),
-    Case("ulma group means", partial(ulma_group_means, imitated_M=IMITATED), Points.collate, BINARY),
+    Case("ulma group means", partial(ulma_group_means, labels_M=LABELS), Points.collate, BINARY),
     Case(
         "ulma group means continuous",
-        partial(ulma_group_means, imitated_M=IMITATED, continuous=True, per_token=False),
+        partial(ulma_group_means, labels_M=LABELS, continuous=True, per_token=False),
         Points.collate,
         GRADED,
     ),

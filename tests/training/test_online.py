@@ -13,7 +13,7 @@ from trueup import stop
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
 from trueup.methods import METHODS
-from trueup.objectives.advantages import KLControl
+from trueup.objectives.rollout import KLControl
 from trueup.training import api
 from trueup.training.checkpoint import load_newest
 

@@ -21,7 +21,7 @@ from trueup.models.attention import grouped
 from trueup.models.attention.grouped import plan_attention
 from trueup.models.causal import CausalModel
 from trueup.objectives.loss import Loss, Selected
-from trueup.objectives.step_objective import OfOwnRows, StepObjective
+from trueup.objectives.step_objective import StepObjective
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference
@@ -103,9 +103,9 @@ def spoiled(method: Method, row: int, value: float) -> Method:
         mask = torch.arange(len(loss.per_example)) == row
         return replace(loss, per_example=torch.where(mask, loss.per_example * 0 + value, loss.per_example))
 
-    whole = method.objective if isinstance(method.objective, StepObjective) else None
-    inner: Any = whole.objective if whole else method.objective
-    return replace(method, objective=replace(whole, objective=objective) if whole else objective)
+    measured = method.objective if isinstance(method.objective, StepObjective) else None
+    inner: Any = measured.objective if measured else method.objective
+    return replace(method, objective=replace(measured, objective=objective) if measured else objective)
 
 
 def needs_reference(name: str) -> bool:
@@ -396,5 +396,4 @@ def test_how_many_forward_passes_a_step_takes_is_known_before(name: str, tmp_pat
     for _ in range(2):
         called.clear()
         take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
-        measured = getattr(method.objective, "measurement", None)
-        assert len(called) == 3 + (3 if isinstance(measured, OfOwnRows) else 0) + len(others)
+        assert len(called) == 3 + (3 if name == "paired-kto" else 0) + len(others)

@@ -1,27 +1,9 @@
 """Conditional alignment. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
 from trueup.methods import kinds
-from trueup.methods.sft import PerToken, imitation
-
-Text = Annotated[str, Field(description="What is written into the prompt; {reward} stands for the number.")]
-Decimals = Annotated[int, Field(ge=0, le=6, description="Digits of the number after the point.")]
-Position = Annotated[
-    Literal["end", "start"],
-    Field(
-        description="Where it is written: after the prompt (in a conversation, its last message), or before it."
-    ),
-]
-AskFor = Annotated[
-    float | None,
-    Field(
-        description="Standardised reward to ask the finished model for. Left out: the 99th percentile of training."
-    ),
-]
 
 
 def measured_with_condition(settings: Any) -> str:
@@ -44,15 +26,22 @@ def measured_with_condition(settings: Any) -> str:
 )
 def ca(
     *,
-    condition: Text = " <rm_score>: {reward} ",
-    decimals: Decimals = 1,
-    position: Position = "end",
-    ask_for: AskFor = None,
-    per_token: PerToken = True,
+    condition: str = " <rm_score>: {reward} ",
+    decimals: kinds.Decimals = 1,
+    position: Literal["end", "start"] = "end",
+    ask_for: float | None = None,
+    per_token: kinds.PerToken = True,
     reward_mean: kinds.RewardMean = None,
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
-    """Learn good and bad responses alike, each told how good it is, and ask for a good one."""
+    """Learn good and bad responses alike, each told how good it is, and ask for a good one.
+
+    Args:
+        condition: What is written into the prompt; {reward} stands for the number.
+        decimals: Digits of the number after the point.
+        position: Where it is written: after the prompt (in a conversation, its last message), or before it.
+        ask_for: Standardised reward to ask the finished model for. Left out: the 99th percentile of training.
+    """
     rewards = StandardizedRewards(reward_mean, reward_std)
     written = WrittenReward(condition, decimals, position, ask_for, rewards)
-    return imitation(per_token=per_token, transforms=(written,))
+    return kinds.imitation(per_token=per_token, transforms=(written,))

@@ -1,26 +1,12 @@
 """Filtering alignment. Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
 
 from functools import partial
-from typing import Annotated
-
-from pydantic import Field
 
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.transforms.merge_prompts import MergedPrompts
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.methods import kinds
-from trueup.methods.sft import PerToken, imitation
-
-Threshold = Annotated[
-    float, Field(description="Standardised reward above which a response is kept, not equal to it.")
-]
-BestOfN = Annotated[
-    bool,
-    Field(
-        description="Keep the best response to each prompt instead, the first of equals; leave threshold out then."
-    ),
-]
 
 
 @kinds.method(
@@ -35,13 +21,18 @@ BestOfN = Annotated[
 )
 def fa(
     *,
-    threshold: Threshold = 0.0,
-    best_of_n: BestOfN = False,
-    per_token: PerToken = True,
+    threshold: float = 0.0,
+    best_of_n: bool = False,
+    per_token: kinds.PerToken = True,
     reward_mean: kinds.RewardMean = None,
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
-    """Imitate the good responses and leave the others out."""
+    """Imitate the good responses and leave the others out.
+
+    Args:
+        threshold: Standardised reward above which a response is kept, not equal to it.
+        best_of_n: Keep the best response to each prompt instead, the first of equals; leave threshold out then.
+    """
     if best_of_n and threshold != 0:
         raise InputError(
             f"threshold {threshold:g} with best_of_n true: the best response to each prompt is kept whatever its "
@@ -50,6 +41,6 @@ def fa(
     rewards = StandardizedRewards(reward_mean, reward_std)
     if best_of_n:
         transforms = (rewards, MergedPrompts())
-        return imitation(per_token=per_token, view=views.best_demonstrations, transforms=transforms)
+        return kinds.imitation(per_token=per_token, view=views.best_demonstrations, transforms=transforms)
     view = partial(views.filtered_demonstrations, threshold=threshold)
-    return imitation(per_token=per_token, view=view, transforms=(rewards,))
+    return kinds.imitation(per_token=per_token, view=view, transforms=(rewards,))

@@ -1,8 +1,9 @@
 """Kinds of methods: how those of one kind are put together, and the settings and texts they share.
 
 What a method's file needs of this package. Each function holds the view and the index of its kind and takes what
-differs, so that a type checker refuses it a loss over another index, or one that needs a reference without it. Torch
-is imported only when a method is made.
+differs, so that a type checker refuses it a loss over another index, or one that needs a reference without it. A
+setting of one method alone is described in its docstring, those of several here. Torch is imported only when a method
+is made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 from pydantic import Field
 
 from trueup.feedback import views
-from trueup.feedback.records import PointRelation, RankRelation, View
+from trueup.feedback.records import DemonstrationRelation, PointRelation, View
 from trueup.feedback.transforms.graded_labels import Scale
 from trueup.feedback.transforms.transform import Transform
 from trueup.methods.method import Check, Collate, Index, Objective, P, R, Ref
@@ -26,9 +27,12 @@ from trueup.references.choices import NoReference, ReferenceChoice
 from trueup.references.choices import TrustRegion as TrustRegion
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trueup.batch import rows
     from trueup.objectives.loss import Loss
     from trueup.objectives.rollout import Rollout
+    from trueup.objectives.step_objective import Measurement, StepObjective
 
 PAIRS = "pairs, or anything that orders two responses to one prompt"
 THUMBS = "labelled responses (thumbs up and down); pairs count as one of each"
@@ -54,11 +58,37 @@ REWARD_DEFAULTS: Mapping[str, object] = {
 """Of a run with rewards on one scale (Hu et al., 2023, https://arxiv.org/abs/2308.12050), from the first author's code
 in NeMo-Aligner."""
 
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+ClipRange = Annotated[float, Field(gt=0, lt=1)]
+WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
+"""Of pairs in the wrong order."""
+Decimals = Annotated[int, Field(ge=0, le=6)]
+
 Beta = Annotated[
     float,
     Field(gt=0, description="Strength of the KL constraint; larger stays closer to the reference."),
 ]
 """A finite number greater than 0."""
+PerToken = Annotated[
+    bool,
+    Field(description="Average over the tokens of a batch; false averages over its responses."),
+]
+PerTokenGap = Annotated[
+    bool,
+    Field(
+        description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."
+    ),
+]
+DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable responses.")]
+UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
+DesirableFrom = Annotated[
+    float | None,
+    Field(
+        description="Score from which a response without a label is desirable. Left out: scores are not labels."
+    ),
+]
 LabelScale = Annotated[
     Scale,
     Field(
@@ -82,7 +112,7 @@ RewardMean = Annotated[
     Field(description="Mean that is taken off every reward. Left out: that of the training data."),
 ]
 RewardStd = Annotated[
-    Annotated[float, Field(gt=0)] | None,
+    Positive | None,
     Field(
         description="Standard deviation that every reward is divided by. Left out: that of the training data."
     ),
@@ -109,6 +139,19 @@ def with_settings(
     """An objective with its settings, given by keyword: `partial`, with its types kept."""
     objective: Callable[..., Loss] = loss
     return partial(objective, *none, **settings)
+
+
+def over_step(
+    measurement: Measurement,
+    loss: Callable[Concatenate[Any, Ref, Index, Tensor, P], Loss],
+    *none: P.args,
+    **settings: P.kwargs,
+) -> StepObjective[Ref, Index]:
+    """As `with_settings`, of an objective that is given something measured over the whole step."""
+    from trueup.objectives.step_objective import StepObjective
+
+    objective: Callable[..., Loss] = loss
+    return StepObjective(measurement, partial(objective, *none, **settings))
 
 
 def pairwise(loss: Objective[rows.LogProbs, rows.Pairs], reference: ReferenceChoice[rows.LogProbs]) -> Method:
@@ -140,11 +183,13 @@ def policy_gradient(
     reference: ReferenceChoice[rows.LogProbs],
     rollout: Rollout,
     *,
-    view: View[RankRelation] = views.scored,
+    least_responses: int = 1,
     parts: tuple[rows.Part, ...] = (),
 ) -> Method:
     """Learn from the rewards of what the policy has just written; the reference goes into these."""
     from trueup.batch.rows import Rollouts
+
+    view = partial(views.scored, least=least_responses)
 
     made: Method[Any, rows.Rollouts, Any] = Method(
         view, Rollouts.collate, loss, reference, parts=parts, reference_in_loss=False, rollout=rollout
@@ -163,6 +208,20 @@ def without_reference(
 ) -> Method:
     """Learn from any kind of feedback, measured against nothing."""
     return Method(view, collate, loss, NoReference(), transforms=transforms, checks=checks, output=output)
+
+
+def imitation(
+    *,
+    per_token: bool,
+    view: View[DemonstrationRelation] = views.demonstrations,
+    transforms: tuple[Transform, ...] = (),
+) -> Method:
+    """Make the responses that the view keeps likelier, all alike."""
+    from trueup.batch.rows import Demonstrations
+    from trueup.objectives.sft import sft
+
+    loss = with_settings(sft, per_token=per_token)
+    return without_reference(view, Demonstrations.collate, loss, transforms=transforms)
 
 
 def measured_of_labels(settings: Any) -> str:

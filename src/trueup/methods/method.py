@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from typing_extensions import TypeVar
 
 from trueup.feedback.records import Example, View
@@ -132,12 +133,21 @@ METHODS: dict[str, MethodInfo] = {}
 """Every method by its name on the command line; filled by importing `trueup.methods`."""
 
 
+def descriptions(build: Callable[..., Any]) -> dict[str, str]:
+    """Parameter -> what the `Args:` of a function's docstring say of it, in one line."""
+    arguments = inspect.cleandoc(build.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", arguments, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
 def settings_of(build: Callable[..., Any], name: str) -> type[BaseModel]:
-    """Derive a settings model (unknown keys forbidden) from a function's keyword-only parameters."""
+    """Derive a settings model (unknown keys forbidden) from a function's keyword-only parameters and its docstring."""
     # The return type is left out: it names types that are imported only for type checking.
     annotations = {key: hint for key, hint in build.__annotations__.items() if key != "return"}
     holder = type("holder", (), {"__annotations__": annotations, "__module__": build.__module__})
     hints = typing.get_type_hints(holder, include_extras=True)
+    for documented, text in descriptions(build).items():
+        hints[documented] = Annotated[hints[documented], Field(description=text)]
     fields: dict[str, Any] = {
         parameter.name: (
             hints[parameter.name],

@@ -1,26 +1,17 @@
 """Online AI feedback: DPO, IPO or SLiC on the policy's own responses. Guo et al., 2024, arXiv 2402.04792."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
+from trueup.methods import kinds
 from trueup.methods.dpo import dpo
 from trueup.methods.ipo import ipo
-from trueup.methods.kinds import GATHERED, AnyReference, Frozen, Method, method
 from trueup.methods.slic import slic
 
-Objective = Annotated[
-    Literal["dpo", "ipo", "slic"], Field(description="What is learned from the annotator's preferences.")
-]
-OnlineBeta = Annotated[
-    Annotated[float, Field(gt=0)] | None,
-    Field(description="Strength of the KL constraint. Left out: 0.1 for dpo, 1 for ipo, 0.002 for slic."),
-]
 BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
 """The paper's."""
 
 
-@method(
+@kinds.method(
     name="oaif",
     title="Online AI feedback",
     formula="DPO, IPO or SLiC on pairs of responses that the policy has just written and an annotator has compared",
@@ -34,13 +25,21 @@ BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
         "sampler.temperature": 0.9,
     },
     aliases=("online-dpo",),
-    sources=GATHERED,
+    sources=kinds.GATHERED,
     least_responses=2,
 )
 def oaif(
-    *, objective: Objective = "dpo", beta: OnlineBeta = None, reference: AnyReference = Frozen()
-) -> Method:
-    """Sample two responses with the policy as it is, ask which is better, and learn from the answer at once."""
+    *,
+    objective: Literal["dpo", "ipo", "slic"] = "dpo",
+    beta: kinds.Positive | None = None,
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
+    """Sample two responses with the policy as it is, ask which is better, and learn from the answer at once.
+
+    Args:
+        objective: What is learned from the annotator's preferences.
+        beta: Strength of the KL constraint. Left out: 0.1 for dpo, 1 for ipo, 0.002 for slic.
+    """
     strength = BETA[objective] if beta is None else beta
     if objective == "ipo":
         return ipo(beta=strength, per_token=False, reference=reference)

@@ -1,54 +1,6 @@
 """Proximal policy optimization. Schulman et al., 2017, https://arxiv.org/abs/1707.06347."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from trueup.methods import kinds
-
-AtLeast0 = Annotated[float, Field(ge=0)]
-KLTarget = Annotated[
-    AtLeast0 | None,
-    Field(
-        description="KL divergence of a response, in nats, that kl_coef is steered towards; 0 keeps kl_coef as it is."
-    ),
-]
-KLHorizon = Annotated[
-    float, Field(gt=0, description="Responses over which kl_coef moves by a fifth at most; with kl_target.")
-]
-GaeLambda = Annotated[
-    float,
-    Field(ge=0, le=1, description="Advantages trust the value head at 0 and only what was seen at 1."),
-]
-Clip = Annotated[
-    float,
-    Field(
-        gt=0,
-        lt=1,
-        description="How far a token's ratio pi / pi_old may move from 1 before it earns nothing more.",
-    ),
-]
-ValueClip = Annotated[
-    float, Field(gt=0, description="How far a value may move within a round before it earns nothing more.")
-]
-EntropyCoef = Annotated[
-    float,
-    Field(
-        ge=0, description="Weight of a bonus for the entropy of every token's distribution; 0 computes none."
-    ),
-]
-ScaleScores = Annotated[
-    bool, Field(description="Divide scores by the standard deviation of all of the run so far.")
-]
-ClipReward = Annotated[
-    AtLeast0 | None, Field(description="Largest size of a score, once scaled; 0 leaves it.")
-]
-WhitenRewards = Annotated[
-    bool, Field(description="Divide a round's token rewards by their standard deviation; their mean is left.")
-]
-WhitenAdvantages = Annotated[
-    bool, Field(description="Bring a round's advantages to mean 0 and standard deviation 1.")
-]
 
 
 @kinds.method(
@@ -75,28 +27,41 @@ WhitenAdvantages = Annotated[
 def ppo(
     *,
     kl_coef: kinds.KLCoef = 0.05,
-    kl_target: KLTarget = 6.0,
-    kl_horizon: KLHorizon = 10_000.0,
+    kl_target: kinds.NonNegative | None = 6.0,
+    kl_horizon: kinds.Positive = 10_000.0,
     gamma: kinds.Gamma = 1.0,
-    gae_lambda: GaeLambda = 0.95,
-    clip: Clip = 0.2,
-    value_clip: ValueClip = 0.2,
+    gae_lambda: kinds.UnitInterval = 0.95,
+    clip: kinds.ClipRange = 0.2,
+    value_clip: kinds.Positive = 0.2,
     value_weight: kinds.ValueWeight = 1.0,
-    entropy_coef: EntropyCoef = 0.0,
-    scale_scores: ScaleScores = True,
-    clip_reward: ClipReward = 10.0,
+    entropy_coef: kinds.NonNegative = 0.0,
+    scale_scores: bool = True,
+    clip_reward: kinds.NonNegative | None = 10.0,
     missing_end_penalty: kinds.MissingEndPenalty = 0.0,
-    whiten_rewards: WhitenRewards = False,
-    whiten_advantages: WhitenAdvantages = True,
+    whiten_rewards: bool = False,
+    whiten_advantages: bool = True,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
-    """Move a little towards what scored above expectation, several times over each round of responses."""
-    from trueup.objectives import ppo as objective
-    from trueup.objectives.advantages import KLControl
-    from trueup.objectives.rollout import GeneralisedAdvantages
+    """Move a little towards what scored above expectation, several times over each round of responses.
 
-    rollout = GeneralisedAdvantages(
-        KLControl(kl_coef, kl_target or None, kl_horizon),
+    Args:
+        kl_target: KL divergence of a response, in nats, that kl_coef is steered towards; 0 keeps kl_coef as it
+            is.
+        kl_horizon: Responses over which kl_coef moves by a fifth at most; with kl_target.
+        gae_lambda: Advantages trust the value head at 0 and only what was seen at 1.
+        clip: How far a token's ratio pi / pi_old may move from 1 before it earns nothing more.
+        value_clip: How far a value may move within a round before it earns nothing more.
+        entropy_coef: Weight of a bonus for the entropy of every token's distribution; 0 computes none.
+        scale_scores: Divide scores by the standard deviation of all of the run so far.
+        clip_reward: Largest size of a score, once scaled; 0 leaves it.
+        whiten_rewards: Divide a round's token rewards by their standard deviation; their mean is left.
+        whiten_advantages: Bring a round's advantages to mean 0 and standard deviation 1.
+    """
+    from trueup.objectives import ppo as objective
+    from trueup.objectives import rollout
+
+    made = rollout.GeneralisedAdvantages(
+        rollout.KLControl(kl_coef, kl_target or None, kl_horizon),
         gamma=gamma,
         gae_lambda=gae_lambda,
         scale_scores=scale_scores,
@@ -109,5 +74,5 @@ def ppo(
         objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
     return kinds.policy_gradient(
-        loss, reference, rollout, parts=("values", "entropy") if entropy_coef else ("values",)
+        loss, reference, made, parts=("values", "entropy") if entropy_coef else ("values",)
     )

@@ -1,8 +1,5 @@
 """REINFORCE with a leave-one-out baseline. Ahmadian et al., 2024, https://arxiv.org/abs/2402.14740."""
 
-from functools import partial
-
-from trueup.feedback import views
 from trueup.methods import kinds
 
 
@@ -32,4 +29,4 @@ def rloo(
     from trueup.objectives.rollout import LeaveOneOut
 
     rollout = LeaveOneOut(kl_coef, missing_end_penalty)
-    return kinds.policy_gradient(objective.rloo, reference, rollout, view=partial(views.scored, least=2))
+    return kinds.policy_gradient(objective.rloo, reference, rollout, least_responses=2)

@@ -1,24 +1,8 @@
 """Reward-weighted regression. Peters and Schaal, 2007; Hu et al., 2023, https://arxiv.org/abs/2308.12050."""
 
-from functools import partial
-from typing import Annotated
-
-from pydantic import Field
-
 from trueup.feedback import views
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights, StandardizedRewards
 from trueup.methods import kinds
-from trueup.methods.sft import PerToken
-
-Temperature = Annotated[
-    float,
-    Field(
-        gt=0,
-        description="Temperature of the weights exp(r / beta); smaller trusts the best rewards more, until max_weight "
-        "clips them.",
-    ),
-]
-MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to this.")]
 
 
 @kinds.method(
@@ -32,20 +16,25 @@ MaxWeight = Annotated[float, Field(gt=0, description="Weights are clipped to thi
 )
 def rwr(
     *,
-    beta: Temperature = 1.0,
-    max_weight: MaxWeight = 20.0,
-    per_token: PerToken = True,
+    beta: kinds.Positive = 1.0,
+    max_weight: kinds.Positive = 20.0,
+    per_token: kinds.PerToken = True,
     reward_mean: kinds.RewardMean = None,
     reward_std: kinds.RewardStd = None,
 ) -> kinds.Method:
-    """Imitate every response, the better the more."""
+    """Imitate every response, the better the more.
+
+    Args:
+        beta: Temperature of the weights exp(r / beta); smaller trusts the best rewards more, until max_weight
+            clips them.
+        max_weight: Weights are clipped to this.
+    """
     from trueup.batch.rows import Weighted
     from trueup.objectives import sft as objective
-    from trueup.objectives.step_objective import OfIndex, StepObjective
 
     return kinds.without_reference(
         views.weighted_demonstrations,
         Weighted.collate,
-        StepObjective(OfIndex(objective.weights), partial(objective.weighted_sft, per_token=per_token)),
+        kinds.over_step(objective.WEIGHTS, objective.weighted_sft, per_token=per_token),
         transforms=(ExponentialWeights(beta, max_weight, StandardizedRewards(reward_mean, reward_std)),),
     )

@@ -1,24 +1,24 @@
 """Trust-region IPO: IPO whose reference follows the policy. Gorbatovski et al., 2024, arXiv 2404.09656."""
 
-from trueup.methods.ipo import PerToken, ipo
-from trueup.methods.kinds import PAIRS, Beta, Method, TrustRegion, method
+from trueup.methods import kinds
+from trueup.methods.ipo import ipo
 
 
-@method(
+@kinds.method(
     name="tr-ipo",
     title="Trust-region IPO",
     formula="IPO; every `every` steps: reference <- alpha policy + (1 - alpha) reference",
     paper="Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656",
-    feedback=PAIRS,
+    feedback=kinds.PAIRS,
     defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
     trl_loss="ipo",
     least_responses=2,
 )
 def tr_ipo(
     *,
-    beta: Beta = 0.05,
-    per_token: PerToken = False,
-    reference: TrustRegion = TrustRegion(alpha=0.6, every=512),
-) -> Method:
+    beta: kinds.Beta = 0.05,
+    per_token: kinds.PerTokenGap = False,
+    reference: kinds.TrustRegion = kinds.TrustRegion(alpha=0.6, every=512),
+) -> kinds.Method:
     """IPO with a reference that moves towards the policy; alpha = 1 is the paper's hard update."""
     return ipo(beta=beta, per_token=per_token, reference=reference)

@@ -1,28 +1,11 @@
 """Unified language model alignment. Cai et al., 2023, https://arxiv.org/abs/2312.02554."""
 
-from functools import partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from trueup.feedback import views
 from trueup.feedback.label_checks import check_classes
 from trueup.feedback.transforms.graded_labels import GradedLabels
 from trueup.methods import kinds
-
-DemonstrationFrom = Annotated[
-    Annotated[float, Field(ge=0, le=1)] | None,
-    Field(
-        description="Responses labelled this or more count as demonstrations. Left out: only those marked as such."
-    ),
-]
-GroupMeans = Annotated[
-    bool,
-    Field(
-        description="Add the mean over imitated responses and the mean over the others, as in the authors' code; false "
-        "takes the mean over all."
-    ),
-]
 
 
 @kinds.method(
@@ -42,15 +25,21 @@ def ulma(
     scale: kinds.LabelScale = "none",
     score_low: kinds.ScoreLow = None,
     score_high: kinds.ScoreHigh = None,
-    demonstration_from: DemonstrationFrom = None,
-    group_means: GroupMeans = False,
+    demonstration_from: kinds.UnitInterval | None = None,
+    group_means: bool = False,
     per_token: kinds.PerTokenRatio = False,
     log_z: kinds.LogZ = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
-    """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows."""
+    """Imitate demonstrations and thumbs up; push the rest below the reference, as far as beta allows.
+
+    Args:
+        demonstration_from: Responses labelled this or more count as demonstrations. Left out: only those marked
+            as such.
+        group_means: Add the mean over imitated responses and the mean over the others, as in the authors' code;
+            false takes the mean over all.
+    """
     from trueup.objectives import ulma as objective
-    from trueup.objectives.step_objective import OfIndex, StepObjective
 
     given: dict[str, Any] = {
         "beta": beta,
@@ -58,12 +47,10 @@ def ulma(
         "per_token": per_token,
         "log_z": log_z,
     }
-    means = StepObjective(
-        OfIndex(partial(objective.imitated, continuous=continuous)),
-        partial(objective.ulma_group_means, **given),
-    )
     return kinds.pointwise(
-        means if group_means else kinds.with_settings(objective.ulma, **given),
+        kinds.over_step(objective.LABELS, objective.ulma_group_means, **given)
+        if group_means
+        else kinds.with_settings(objective.ulma, **given),
         reference,
         view=views.points_with_demonstrations,
         transform=GradedLabels(scale, score_low, score_high, demonstration_from),

@@ -1,38 +1,31 @@
 """Unlikelihood training. Welleck et al., 2019, https://arxiv.org/abs/1908.04319."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from trueup.feedback import views
 from trueup.feedback.label_checks import check_classes
-from trueup.methods.kinds import LABEL_DEFAULTS, Method, method, with_settings, without_reference
-
-Weight = Annotated[float, Field(ge=0, description="Weight of making undesirable responses less likely.")]
-Ascent = Annotated[
-    bool,
-    Field(
-        description="Lower the log-likelihood per token of undesirable responses, without bound, as the authors "
-        "of ULMA do; false makes each of their tokens less likely."
-    ),
-]
+from trueup.methods import kinds
 
 
-@method(
+@kinds.method(
     name="unlikelihood",
     title="Unlikelihood training",
     formula="-z log p(response) - weight (1 - z) sum over tokens of log(1 - p(token)), or, with ascent, "
     "(weight (1 - z) - z) times log p per token; z the label",
     paper="Welleck et al., 2019, https://arxiv.org/abs/1908.04319",
     feedback="labelled responses (thumbs or grades); demonstrations count as thumbs up",
-    defaults=LABEL_DEFAULTS,
+    defaults=kinds.LABEL_DEFAULTS,
 )
-def unlikelihood(*, weight: Weight = 1.0, ascent: Ascent = False) -> Method:
-    """Imitate desirable responses, and make the tokens of undesirable ones less likely; no reference."""
+def unlikelihood(*, weight: kinds.NonNegative = 1.0, ascent: bool = False) -> kinds.Method:
+    """Imitate desirable responses, and make the tokens of undesirable ones less likely; no reference.
+
+    Args:
+        weight: Weight of making undesirable responses less likely.
+        ascent: Lower the log-likelihood per token of undesirable responses, without bound, as the authors of
+            ULMA do; false makes each of their tokens less likely.
+    """
     from trueup.batch.rows import Points
     from trueup.objectives import unlikelihood as objective
 
     loss = objective.unlikelihood_ascent if ascent else objective.unlikelihood
-    return without_reference(
-        views.points, Points.collate, with_settings(loss, weight=weight), checks=(check_classes,)
+    return kinds.without_reference(
+        views.points, Points.collate, kinds.with_settings(loss, weight=weight), checks=(check_classes,)
     )

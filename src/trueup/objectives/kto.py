@@ -5,6 +5,7 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Points
 from trueup.objectives.loss import Loss, point_metrics
+from trueup.objectives.step_objective import Measurement
 
 
 def kto(
@@ -50,6 +51,12 @@ def kto(
 def log_ratios(policy: LogProbs, reference: LogProbs) -> Tensor:
     """[M, 1] log(pi / pi_ref) of M responses."""
     return (policy.sum.double() - reference.sum.double())[:, None]
+
+
+MISMATCHED = Measurement(
+    lambda rows: (log_ratios(*each) for each in rows.mismatched()), needs_mismatched=True
+)
+"""The log-ratios that the reference point of `kto` is estimated from."""
 
 
 def estimate(values_M: Tensor) -> tuple[Tensor, Tensor]:

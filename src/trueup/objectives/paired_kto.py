@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Pairs
 from trueup.objectives.loss import Loss, pair_metrics
+from trueup.objectives.step_objective import Measurement
 
 
 def paired_kto(
@@ -48,6 +49,10 @@ def pair_log_ratios(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> Tens
     """[P, 2] log(pi / pi_ref) of the chosen and the rejected response of P pairs."""
     log_ratio_N = policy.sum.double() - reference.sum.double()
     return torch.stack([log_ratio_N[pairs.chosen_P], log_ratio_N[pairs.rejected_P]], dim=1)
+
+
+LOG_RATIOS = Measurement(lambda rows: (pair_log_ratios(*each) for each in rows.own()))
+"""Those of the step, for `paired_kto`."""
 
 
 def _through_means(measured_M: Tensor, beta: float) -> Tensor:

@@ -6,31 +6,30 @@ Pure functions of what policy, value head and reference say of the round's respo
 The KL penalty is beta times the plain log-ratio of the tokens that were written, the estimator called k1: its mean is
 the KL divergence, and it is the one whose expected gradient in the reward is that of the KL divergence.
 
-Shape suffixes: N rows (responses), S scored tokens of all rows.
+The arithmetic is in float64, on tokens that lie one row after the other.
+
+Shape suffixes: N rows (responses), S scored tokens of all rows, every row with one at least, L tokens of the longest.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from trueup.batch.rows import LogProbs, row_sums
-from trueup.objectives.advantages import (
-    KLControl,
-    Moments,
-    advantages,
-    last_tokens,
-    over_the_others,
-    returns,
-    spread,
-    whiten,
-)
+
+EPSILON = 1e-8
+"""Added to the variance: values that are all the same have none."""
+STEP = 0.2
+"""Relative error of the KL divergence beyond which its controller moves no faster."""
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class ScoredRound:
     """A round of responses, before anything was learned from them."""
 
     log_probs: LogProbs
@@ -62,13 +61,139 @@ class Learnable:
 class Rollout(Protocol):
     """Makes a round learnable."""
 
-    def __call__(self, given: Round, memory: Mapping[str, float]) -> Learnable:
+    def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
         """Rewards, advantages and targets.
 
         Args:
             memory: what the round before left; empty at the first.
         """
         ...
+
+
+def advantages(
+    reward_S: Tensor, value_S: Tensor, length_N: Tensor, *, gamma: float, gae_lambda: float
+) -> Tensor:
+    """Generalised advantage estimation. Schulman et al., 2016, https://arxiv.org/abs/1506.02438, Eq. 16.
+
+    A_t = sum over l of (gamma lambda)^l delta_{t+l}, delta_t = r_t + gamma V_{t+1} - V_t. The end of a response is
+    worth nothing: V is 0 after its last token, whether the policy ended it or it ran out of tokens.
+
+    Args:
+        reward_S: reward for each token.
+        value_S: expected sum of rewards from each token on, known before it is written.
+        length_N: tokens of each row.
+        gamma: discount of later rewards, in [0, 1].
+        gae_lambda: 0 trusts the next value, 1 only what was seen, in [0, 1].
+
+    Returns:
+        [S]; with values of 0 and lambda 1 the discounted sums of rewards themselves.
+    """
+    # The columns beyond the end of a row are its end: reward 0, value 0.
+    lengths = length_N.tolist()
+    reward_NL = pad_sequence(list(reward_S.split(lengths)), batch_first=True)
+    value_NL = pad_sequence(list(value_S.split(lengths)), batch_first=True)
+    found_NL = torch.zeros_like(reward_NL)
+    later_N = torch.zeros_like(reward_NL[:, 0])
+    next_value_N = later_N
+    for place in reversed(range(reward_NL.shape[1])):
+        delta_N = reward_NL[:, place] + gamma * next_value_N - value_NL[:, place]
+        later_N = delta_N + gamma * gae_lambda * later_N
+        next_value_N = value_NL[:, place]
+        found_NL[:, place] = later_N
+    column_L = torch.arange(reward_NL.shape[1], device=length_N.device)
+    return found_NL[column_L[None] < length_N[:, None]]
+
+
+def returns(reward_S: Tensor, length_N: Tensor, *, gamma: float) -> Tensor:
+    """[S] Z_t = r_t + gamma r_{t+1} + ...: what came of each token."""
+    return advantages(reward_S, torch.zeros_like(reward_S), length_N, gamma=gamma, gae_lambda=1.0)
+
+
+def spread(values_N: Tensor, length_N: Tensor) -> Tensor:
+    """[S] each row's value for every token of it."""
+    return values_N.repeat_interleave(length_N)
+
+
+def last_tokens(length_N: Tensor) -> Tensor:
+    """[N] place of each row's last token."""
+    return length_N.cumsum(0) - 1
+
+
+def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
+    """(x - mean) / sqrt(variance + 1e-8) over all values; where `shift` is off the mean is put back."""
+    mean = values.mean()
+    scaled = (values - mean) * (values.var(correction=0) + EPSILON).rsqrt()
+    return scaled if shift else scaled + mean
+
+
+def over_the_others(reward_N: Tensor, group_N: Tensor) -> Tensor:
+    """[N] R_i - (sum of the group's R - R_i) / (K - 1). Kool et al., 2019; Ahmadian et al., 2024, arXiv 2402.14740."""
+    groups = int(group_N.max()) + 1
+    sum_G = reward_N.new_zeros(groups).index_add(0, group_N, reward_N)
+    count_N = group_N.bincount(minlength=groups)[group_N]
+    assert (count_N > 1).all()  # the view sees to that
+    return reward_N - (sum_G[group_N] - reward_N) / (count_N - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Of `count` values: their mean, and the sum of their squared differences from it.
+
+    Chan, Golub and LeVeque, 1983, The American Statistician 37(3).
+    """
+
+    count: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation, with n - 1; 0 of fewer than two values."""
+        return math.sqrt(self.squares / (self.count - 1)) if self.count > 1 else 0.0
+
+    def with_values(self, values_N: Tensor) -> "Moments":
+        """The moments of the values so far and these."""
+        mean, new = values_N.mean().item(), float(values_N.numel())
+        count, apart = self.count + new, mean - self.mean
+        squares = ((values_N - mean) ** 2).sum().item() + apart**2 * self.count * new / count
+        return Moments(count, self.mean + apart * new / count, self.squares + squares)
+
+    def to_memory(self, name: str) -> dict[str, float]:
+        """As numbers to keep between rounds."""
+        return {f"{name}_count": self.count, f"{name}_mean": self.mean, f"{name}_squares": self.squares}
+
+    @classmethod
+    def from_memory(cls, memory: Mapping[str, float], name: str) -> "Moments":
+        """What `to_memory` kept; none yet where it kept nothing."""
+        return cls(*(memory.get(f"{name}_{part}", 0.0) for part in ("count", "mean", "squares")))
+
+
+@dataclass(frozen=True, slots=True)
+class KLControl:
+    """beta <- beta (1 + clip(KL / target - 1, -0.2, 0.2) n / horizon) after every round of n responses.
+
+    How strong the KL penalty in the reward is. Ziegler et al., 2019, https://arxiv.org/abs/1909.08593, section 2.2.
+    """
+
+    start: float
+    """beta of the first round, in reward per nat."""
+    target: float | None = None
+    """KL divergence of a response to hold, in nats; None leaves beta as it is."""
+    horizon: float = 10_000.0
+    """Responses over which beta moves by a fifth at most."""
+
+    def after(self, beta: float, kl: float, responses: int) -> float:
+        """beta of the next round.
+
+        Args:
+            beta: of this round.
+            kl: mean log-ratio of this round's responses, in nats.
+            responses: how many those are; more than the horizon count as the horizon, so that beta stays above 0.
+        """
+        if self.target is None:
+            return beta
+        error = min(max(kl / self.target - 1, -STEP), STEP)
+        return beta * (1 + error * min(1.0, responses / self.horizon))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +222,7 @@ class Penalised:
         return self.score_N - self.beta * self.kl_N
 
 
-def penalised(given: Round, score_N: Tensor, beta: float) -> Penalised:
+def penalised(given: ScoredRound, score_N: Tensor, beta: float) -> Penalised:
     """A round's rewards.
 
     Args:
@@ -110,12 +235,12 @@ def penalised(given: Round, score_N: Tensor, beta: float) -> Penalised:
     return Penalised(beta, score_N, log_ratio_S, row_sums(log_ratio_S, length_N), length_N)
 
 
-def with_ends(given: Round, missing_end_penalty: float) -> Tensor:
+def with_ends(given: ScoredRound, missing_end_penalty: float) -> Tensor:
     """[N] the scores, less a penalty where a response ran out of tokens before its end."""
     return given.score_N - missing_end_penalty * (~given.ended_N).to(given.score_N.dtype)
 
 
-def metrics(given: Round, earned: Penalised) -> dict[str, float]:
+def metrics(given: ScoredRound, earned: Penalised) -> dict[str, float]:
     """What is told of every round, under the names people chart."""
     kl = earned.kl_N.mean().item()
     return {
@@ -128,7 +253,7 @@ def metrics(given: Round, earned: Penalised) -> dict[str, float]:
     }
 
 
-def values_of(given: Round) -> Tensor:
+def values_of(given: ScoredRound) -> Tensor:
     """[S] float64, what the value head said."""
     assert given.log_probs.value_S is not None  # the method reads values
     return given.log_probs.value_S.to(torch.float64)
@@ -148,7 +273,7 @@ class ValueBaseline:
     missing_end_penalty: float = 0.0
     """Taken off the score of a response that ran out of tokens."""
 
-    def __call__(self, given: Round, memory: Mapping[str, float]) -> Learnable:
+    def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
         """As `Rollout`; nothing is remembered."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         value_S = values_of(given)
@@ -166,7 +291,7 @@ class LeaveOneOut:
     missing_end_penalty: float = 0.0
     """Taken off the score of a response that ran out of tokens."""
 
-    def __call__(self, given: Round, memory: Mapping[str, float]) -> Learnable:
+    def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
         """As `Rollout`; nothing is remembered, and every prompt has two responses or more."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         advantage_N = over_the_others(earned.reward_N, given.group_N)
@@ -198,7 +323,7 @@ class GeneralisedAdvantages:
     whiten_advantages: bool = True
     """Bring the round's advantages to mean 0 and standard deviation 1, over all of its tokens."""
 
-    def __call__(self, given: Round, memory: Mapping[str, float]) -> Learnable:
+    def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
         """As `Rollout`; memory holds beta and the moments of the scores."""
         beta, seen = memory.get("kl_coef", self.kl.start), Moments.from_memory(memory, "score")
         score_N = with_ends(given, self.missing_end_penalty)

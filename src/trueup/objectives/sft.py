@@ -5,6 +5,7 @@ from torch import Tensor
 
 from trueup.batch.rows import Demonstrations, LogProbs, Weighted
 from trueup.objectives.loss import Loss
+from trueup.objectives.step_objective import Measurement
 
 
 def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, per_token: bool = True) -> Loss:
@@ -56,6 +57,10 @@ def weighted_sft(
 def weights(weighted: Weighted) -> Tensor:
     """[N, 1] the weights of N rows."""
     return weighted.weight_N[:, None]
+
+
+WEIGHTS = Measurement(lambda rows: map(weights, rows.indexes()))
+"""Those of the step, for `weighted_sft`."""
 
 
 def effective_sample_size(weight_M: Tensor) -> Tensor:

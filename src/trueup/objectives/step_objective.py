@@ -35,50 +35,22 @@ class StepRows(Protocol):
         ...
 
 
-class Measurement(Protocol):
-    """What is measured over a step before its loss."""
-
-    @property
-    def needs_mismatched(self) -> bool:
-        """Whether the source has to pair prompts with responses to other prompts."""
-        ...
-
-    def take(self, rows: StepRows) -> Tensor:
-        """[M, k] float64: one line for each thing measured, in the order of the micro-batches."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class OfIndex(Generic[Index]):
-    """Measured on the index alone, such as counts of labels; costs nothing."""
+class Measurement:
+    """What is measured over a step before its loss.
 
-    measure: Callable[[Index], Tensor]
-    needs_mismatched = False
+    Measured on the index alone it costs nothing; on the step's own responses a forward pass of the policy, and on
+    mismatched ones one of policy and reference.
+    """
 
-    def take(self, rows: StepRows) -> Tensor:
-        return torch.cat([self.measure(index).double() for index in rows.indexes()])
-
-
-@dataclass(frozen=True, slots=True)
-class OfOwnRows(Generic[Ref, Index]):
-    """Measured on the step's own responses; costs a forward pass of the policy."""
-
-    measure: Callable[[LogProbs, Ref, Index], Tensor]
-    needs_mismatched = False
+    values: Callable[[StepRows], Iterable[Tensor]]
+    """[m, k] of each micro-batch: one line for each thing measured."""
+    needs_mismatched: bool = False
+    """Whether the source has to pair prompts with responses to other prompts."""
 
     def take(self, rows: StepRows) -> Tensor:
-        return torch.cat([self.measure(*each).double() for each in rows.own()])
-
-
-@dataclass(frozen=True, slots=True)
-class OfMismatched(Generic[Ref]):
-    """Measured on prompts with responses to other prompts; costs a forward pass of policy and reference on them."""
-
-    measure: Callable[[LogProbs, Ref], Tensor]
-    needs_mismatched = True
-
-    def take(self, rows: StepRows) -> Tensor:
-        return torch.cat([self.measure(*each).double() for each in rows.mismatched()])
+        """[M, k] float64, in the order of the micro-batches."""
+        return torch.cat([values.double() for values in self.values(rows)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from trueup.batch.rows import LogProbs, Points
 from trueup.objectives.loss import Loss, point_metrics
 from trueup.objectives.pointwise_dpo import point_rewards
+from trueup.objectives.step_objective import Measurement
 
 
 def ulma(
@@ -58,7 +59,7 @@ def ulma_group_means(
     policy: LogProbs,
     reference: LogProbs,
     points: Points,
-    imitated_M: Tensor,
+    labels_M: Tensor,
     *,
     beta: float = 0.1,
     continuous: bool = False,
@@ -73,20 +74,29 @@ def ulma_group_means(
     so that the mean over all is the sum of the two means; the mean over an empty group is 0.
 
     Args:
-        imitated_M: [M, 1] 1 for each imitated response of the whole step, 0 for the others (`imitated`).
+        labels_M: [M, 2] label and demonstration flag of each response of the step (`labels`).
         policy, reference, points, beta, continuous, per_token, log_z: as in `ulma`.
 
     Returns:
         Loss over [N] responses.
     """
     loss = ulma(policy, reference, points, beta=beta, continuous=continuous, per_token=per_token, log_z=log_z)
-    total, first = imitated_M.numel(), imitated_M.sum()
-    first_N = imitated(points, continuous=continuous)[:, 0] == 1
+    first_M, first_N = (imitated(values, continuous=continuous) for values in (labels_M, labels(points)))
+    total, first = len(first_M), first_M.sum()
     size_N = torch.where(first_N, first, total - first).to(loss.per_example.dtype)
     return replace(loss, per_example=loss.per_example * (total / size_N))
 
 
-def imitated(points: Points, *, continuous: bool) -> Tensor:
-    """[N, 1] 1 for each response that is imitated, 0 for the others."""
-    first_N = points.demonstration_N if continuous else points.demonstration_N | (points.label_N == 1)
-    return first_N.double()[:, None]
+def imitated(labels_N: Tensor, *, continuous: bool) -> Tensor:
+    """[N] bool, which responses are imitated, from their labels and flags (`labels`)."""
+    shown_N = labels_N[:, 1] == 1
+    return shown_N if continuous else shown_N | (labels_N[:, 0] == 1)
+
+
+def labels(points: Points) -> Tensor:
+    """[N, 2] float64, label and demonstration flag of N responses."""
+    return torch.stack([points.label_N.double(), points.demonstration_N.double()], dim=1)
+
+
+LABELS = Measurement(lambda rows: map(labels, rows.indexes()))
+"""Those of the step, for `ulma_group_means`."""

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 if TYPE_CHECKING:
-    pass
+    from trueup.batch.rows import LogProbs  # noqa: F401  # named in the type parameters below
 
 Ref = TypeVar("Ref", covariant=True)
 """What a reference hands to the objective: `LogProbs`, or None."""

@@ -21,7 +21,7 @@ from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, RankRelation
 from trueup.models.causal import StreamModel
-from trueup.objectives.rollout import Rollout, Round
+from trueup.objectives.rollout import Rollout, ScoredRound
 from trueup.references.reference import Reference
 from trueup.words import listed
 
@@ -75,7 +75,7 @@ class Advantages:
             _check(arrays[name], given.log_probs.length_N, groups, name)
         return from_tensors(groups, arrays), made.metrics, made.memory
 
-    def _round(self, groups: Sequence[TokenGroup[RankRelation]]) -> Round:
+    def _round(self, groups: Sequence[TokenGroup[RankRelation]]) -> ScoredRound:
         """The groups under policy and reference, on the CPU, in the order given."""
         passes = list(_measured(groups, self.policy, self.reference, self.budget))
         computed = (id(group) for part, _, _ in passes for group in part for _ in group.responses)
@@ -84,7 +84,7 @@ class Advantages:
             rows.setdefault(key, []).append(row)
         order = [row for group in groups for row in rows[id(group)]]
         references = [theirs for _, _, theirs in passes if theirs is not None]
-        return Round(
+        return ScoredRound(
             _joined([ours for _, ours, _ in passes], order),
             _joined(references, order) if references else None,
             torch.tensor([score for group in groups for score in group.relation.scores], dtype=torch.float64),
