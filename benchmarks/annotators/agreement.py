@@ -34,7 +34,8 @@ from trueup.errors import TrueupError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Discarded, Example, Group, Prompt, Response
 from trueup.models.causal import CausalModel
-from trueup.models.load import load, quiet
+from trueup.models.load import load
+from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_settings import LocalAnnotator
 
 DRAWS = 10_000
@@ -184,7 +185,7 @@ def by_likelihood(folder: str, pairs: Sequence[Pair]) -> list[float | None]:
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits)
     said: list[float | None] = []
     for pair in pairs:
-        with quiet():
+        with quiet_library():
             encoded = encoder.encode(Group(Prompt(f"{pair.prompt}\n\n"), pair.responses, None))
         if isinstance(encoded, Discarded) or encoded.responses_cut:
             said.append(None)

@@ -171,25 +171,26 @@ def without_tokenizer(folder: Path) -> None:
 
 
 UNREADABLE = "not a causal language model that can be loaded: ."
+UNKNOWN = "no model's configuration that can be loaded: ."
 ATTENTION = [f"model.layers.{layer}.self_attn.{name}_proj.weight" for layer in (0, 1) for name in "qk"]
 BIAS, LAYER = "model.layers.0.self_attn.q_proj.bias", "model.layers.2.mlp.up_proj.weight"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no configuration": (lambda folder: (folder / "config.json").unlink(), UNREADABLE),
+    "no configuration": (lambda folder: (folder / "config.json").unlink(), UNKNOWN),
     "torn configuration": (
-        lambda folder: (folder / "config.json").write_text('{"model_type": "lla'), UNREADABLE,
+        lambda folder: (folder / "config.json").write_text('{"model_type": "lla'), UNKNOWN,
     ),
     "configuration not in UTF-8": (
-        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"), UNREADABLE,
+        lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe{"), UNKNOWN,
     ),
     "unknown kind of model": (
-        lambda folder: edit(folder / "config.json", model_type="no-such-model"), UNREADABLE,
+        lambda folder: edit(folder / "config.json", model_type="no-such-model"), UNKNOWN,
     ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), UNREADABLE),
     "half the weights": (half_written, UNREADABLE),
     "a weight of another shape": (with_weight("model.norm.weight", 31), UNREADABLE),
     "weights in a pickle": (only_a_pickle, UNREADABLE),
-    "code of its own": (code_of_its_own, UNREADABLE),
-    "no folder": (shutil.rmtree, UNREADABLE),
+    "code of its own": (code_of_its_own, UNKNOWN),
+    "no folder": (shutil.rmtree, UNKNOWN),
     "no tokenizer": (without_tokenizer, "no tokenizer that can be loaded"),
     # A weight that is missing would be made up; one without a place means that another function would be trained.
     "missing weights": (

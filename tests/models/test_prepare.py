@@ -12,17 +12,11 @@ from support.tiny_models import SHARABLE, gradients, naive_log_probs, token_grou
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
 from trueup.models.attention import names
-from trueup.models.prepare import (
-    AdapterSettings,
-    disable_dropout,
-    load_policy,
-    num_parameters,
-    pick_autocast,
-    pick_device,
-)
+from trueup.models.prepare import disable_dropout, load_policy, num_parameters, pick_autocast, pick_device
+from trueup.settings.run_settings import LoraSettings
 
 CPU = torch.device("cpu")
-ADAPTER = AdapterSettings(rank=4, alpha=8.0, dropout=0.0, targets="all-linear")
+ADAPTER = LoraSettings(rank=4, alpha=8.0, dropout=0.0, targets="all-linear")
 DROPOUTS: dict[str, dict[str, float]] = {
     "gpt2": {"attn_pdrop": 0.3, "resid_pdrop": 0.3, "embd_pdrop": 0.3},
     "gpt_neox": {"attention_dropout": 0.3, "hidden_dropout": 0.3},
@@ -51,7 +45,7 @@ def test_a_whole_policy_trains_every_parameter_in_float32(tiny_model: Path) -> N
 
 
 def test_an_adapted_policy_trains_its_adapter_only_and_keeps_its_dropout(tiny_model: Path) -> None:
-    settings = AdapterSettings(rank=4, alpha=8.0, dropout=0.25, targets=("q_proj",))
+    settings = LoraSettings(rank=4, alpha=8.0, dropout=0.25, targets=("q_proj",))
     policy, _ = load_policy(str(tiny_model), device=CPU, precision="fp32", adapter=settings)
     network: Any = policy.network
     trained = [name for name, value in network.named_parameters() if value.requires_grad]
@@ -65,7 +59,7 @@ def test_an_adapted_policy_trains_its_adapter_only_and_keeps_its_dropout(tiny_mo
 @pytest.mark.parametrize("adapter", [None, ADAPTER], ids=["full", "LoRA"])
 @pytest.mark.parametrize("layout", names())
 def test_activations_made_again_in_the_backward_pass_change_nothing(
-    layout: str, adapter: AdapterSettings | None, tiny_model: Path
+    layout: str, adapter: LoraSettings | None, tiny_model: Path
 ) -> None:
     stream = build_stream([token_group(9, [8, 5], 1), token_group(1, [3], 2)])
     sides = []
@@ -123,7 +117,7 @@ def test_devices_and_precisions_by_name() -> None:
 
 
 def test_dropout_saved_in_an_adapter_stays_off_unless_asked_for(tiny_model: Path, tmp_path: Path) -> None:
-    asked = AdapterSettings(rank=2, alpha=4.0, dropout=0.3, targets="all-linear")
+    asked = LoraSettings(rank=2, alpha=4.0, dropout=0.3, targets="all-linear")
     options = {"device": torch.device("cpu"), "precision": "fp32"}
     policy, _ = load_policy(str(tiny_model), adapter=asked, **options)
     policy.network.save_pretrained(tmp_path / "adapter")

@@ -28,9 +28,10 @@ from trueup.models import lora
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
-from trueup.models.prepare import AdapterSettings, load_reward_policy
+from trueup.models.prepare import load_reward_policy
 from trueup.models.reward import RewardModel, at_last_tokens, load_reward, naive_scores
 from trueup.models.selfcheck import check_attention
+from trueup.settings.run_settings import LoraSettings
 
 CPU = torch.device("cpu")
 FAMILIES = ("llama", "gpt2", "qwen2", "qwen3", "gemma2", "mistral", "gpt_neox", "opt")
@@ -192,7 +193,7 @@ def test_the_head_computes_in_float32(tmp_path: Path) -> None:
 
 def test_an_adapter_trains_the_head_whole(tmp_path: Path) -> None:
     folder = save_causal(tmp_path / "m")
-    adapter = AdapterSettings(rank=2, alpha=4.0, dropout=0.0, targets="all-linear")
+    adapter = LoraSettings(rank=2, alpha=4.0, dropout=0.0, targets="all-linear")
     plain, _ = load_reward_policy(str(folder), device=CPU, precision="fp32", adapter=None, seed=3)
     model, loaded = load_reward_policy(str(folder), device=CPU, precision="fp32", adapter=adapter, seed=3)
     stream = build_stream(groups_of(loaded.tokenizer))

@@ -18,8 +18,8 @@ from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel, StreamModel
-from trueup.models.load import quiet
 from trueup.models.reward import RewardModel, load_reward
+from trueup.models.tokenizer import quiet_library
 from trueup.objectives.ppo import ppo
 
 GROUPS = [token_group(4, [3, 2], 0), token_group(5, [1], 1)]
@@ -128,7 +128,7 @@ def test_the_head_is_the_librarys_own_to_the_library(tmp_path: Any) -> None:
             assert torch.equal(plain(input_ids=ids).logits, expected)
     assert list(network.state_dict()) == names_
     assert network.lm_head.weight is network.model.embed_tokens.weight
-    with quiet():
+    with quiet_library():
         network.save_pretrained(tmp_path)
     again = type(network).from_pretrained(tmp_path)
     assert torch.equal(again.lm_head.weight, network.lm_head.weight)

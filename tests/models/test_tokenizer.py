@@ -18,8 +18,9 @@ from trueup.errors import InputError
 from trueup.feedback.records import Message
 from trueup.models import lora, tokenizer
 from trueup.models.load import load
-from trueup.models.prepare import AdapterSettings, load_policy
+from trueup.models.prepare import load_policy
 from trueup.models.tokenizer import CONVERSATION, check_chat_template, check_patterns, load_tokenizer
+from trueup.settings.run_settings import LoraSettings
 
 CPU = torch.device("cpu")
 
@@ -143,7 +144,7 @@ def test_a_pattern_that_never_ends_is_refused_before_the_model_is_loaded(
     folder.mkdir()
     config = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_model), "target_modules": CATASTROPHIC}
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    adapter = AdapterSettings(2, 4.0, 0.0, CATASTROPHIC)
+    adapter = LoraSettings(rank=2, targets=CATASTROPHIC)
     with mock.patch("trueup.models.load.read_network") as loaded:
         for path, fresh, where in (
             (folder, None, str(folder / "adapter_config.json")),
@@ -165,8 +166,8 @@ def test_what_ends_is_let_pass_whatever_it_does(tmp_path: Path, tiny_model: Path
         check_chat_template(template)
     for content in ('{"target_modules": "(unclosed", "rank_pattern": {"[": 2}}', "no JSON", "[]"):
         (tmp_path / "adapter_config.json").write_text(content)
-        check_patterns(tmp_path / "adapter_config.json", str(tiny_model))
-    check_patterns(tmp_path / "nowhere.json", str(tiny_model))
+        check_patterns(str(tmp_path), str(tiny_model))
+    check_patterns(str(tmp_path / "nowhere"), str(tiny_model))
 
 
 def test_a_template_is_tried_as_the_library_renders_it() -> None:

@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from support.faulty_server import Asked, FaultyServer, Reply
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 
 NAME = "base"
 MOST = 64
@@ -98,7 +98,7 @@ class FakeVllm:
         name, folder = asked.body["lora_name"], Path(asked.body["lora_path"])
         if name in self.models:
             return Reply(400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}})
-        with quiet():
+        with quiet_library():
             self.models[name] = PeftModel.from_pretrained(_load(self.folder), folder).eval()
         self.loaded.append(folder)
         return Reply(body=f"Success: LoRA adapter '{name}' added successfully.")
@@ -153,7 +153,7 @@ class FakeVllm:
 
 
 def _load(folder: Path) -> Any:
-    with quiet():
+    with quiet_library():
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
 
 

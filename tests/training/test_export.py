@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trueup.errors import CheckpointError
 from trueup.models import lora
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.training import session
 from trueup.training.export import export
 
@@ -105,7 +105,7 @@ def test_an_adapter_loads_in_peft(
     tokenizer = AutoTokenizer.from_pretrained(folder)
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     start = log_probs(base, tokenizer)
-    with quiet():  # peft asks the model library for something by a name that it is going to drop
+    with quiet_library():  # peft asks the model library for something by a name that it is going to drop
         adapted = PeftModel.from_pretrained(base, folder)
     assert adapted.peft_config["default"].r == 3
     assert adapted.peft_config["default"].base_model_name_or_path == str(tiny_model)

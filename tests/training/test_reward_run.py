@@ -17,7 +17,7 @@ from trueup.annotators.local import load_likelihood_annotator, load_reward_annot
 from trueup.errors import InputError, NumericsError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
 
 MORE = {"batch_size": 4, "epochs": 4, "eval_fraction": 0.25}
@@ -62,7 +62,7 @@ def test_an_adapter_with_its_head_is_read_alike(tiny_model: Path, tmp_path: Path
     kept = json.loads((output / "model" / "reward.json").read_text())
     assert kept["mean"] == pytest.approx(last["eval_rewards/mean"])  # both without dropout
     assert not (output / "model" / "model.safetensors").exists()
-    with quiet():  # the library says that the head is not in the base model's weights
+    with quiet_library():  # the library says that the head is not in the base model's weights
         network = AutoPeftModelForSequenceClassification.from_pretrained(output / "model", num_labels=1)
     network.config.pad_token_id = 0
     scores = scores_of(network, AutoTokenizer.from_pretrained(output / "model"), texts(tmp_path))

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import trueup
 from trueup.errors import CheckpointError, InputError
 from trueup.methods import METHODS
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.references.choices import NoReference
 from trueup.references.copies import AdapterCopy
 from trueup.training import api, session, setup
@@ -180,7 +180,7 @@ def test_bfloat16_with_a_reference(tiny_model: Path, tmp_path: Path) -> None:
 def log_probs(folder: Path, base: Path | None = None) -> torch.Tensor:
     network = AutoModelForCausalLM.from_pretrained(base or folder)
     if base is not None:
-        with quiet():
+        with quiet_library():
             network = PeftModel.from_pretrained(network, folder)
     ids = AutoTokenizer.from_pretrained(folder)("say red 3: red", return_tensors="pt").input_ids
     return network.eval()(input_ids=ids).logits[0].log_softmax(-1)

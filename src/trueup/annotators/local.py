@@ -29,10 +29,11 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded, load, quiet
+from trueup.models.load import Loaded, load
 from trueup.models.prepare import pick_autocast, pick_device
 from trueup.models.reward import RewardModel, load_reward
 from trueup.models.selfcheck import check_attention
+from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 
 JUDGE_TOKENS = 8192
@@ -121,7 +122,9 @@ class LocalJudge:
             )
             for labels in known
         }
-        with quiet():  # the library speaks up where a text is long, and here that has a verdict of its own
+        with (
+            quiet_library()
+        ):  # the library speaks up where a text is long, and here that has a verdict of its own
             return [
                 TokenGroup(np.array(self._ids(question.text), np.int32), rows[question.labels], number)
                 for number, question in enumerate(questions)
@@ -236,7 +239,7 @@ class ModelAnnotator:
             )
         positions = self.encoder.limits.max_length
         try:
-            with quiet():  # the library speaks up where a text is long, which is seen to here
+            with quiet_library():  # the library speaks up where a text is long, which is seen to here
                 whole = self._with(Limits(sys.maxsize)).encode(group)
                 if isinstance(whole, Discarded):
                     return whole

@@ -132,13 +132,13 @@ def inspect(
     if coding is not None:
         from trueup.inspection import encoded
         from trueup.inspection.shown import choose, show_example
-        from trueup.models.tokenizer import quiet
+        from trueup.models.tokenizer import quiet_library
 
         learned = turns_in_loss(examples, coding.turns)
         turns = [what_turns_did(examples, learned)] if coding.turns == "all" else []
         held_out = turns_in_loss(evaluation.examples, coding.turns)
         chosen = choose(replace(training, examples=learned), rows, show) if training.files else []
-        with quiet():  # the library warns of long texts, which are counted here
+        with quiet_library():  # the library warns of long texts, which are counted here
             everything = display.track([*learned, *held_out], "tokenizing")
             tokenized = encoded.encode_all(everything, coding, training=len(learned))
             shown = tuple(show_example(one, coding) for one in chosen)

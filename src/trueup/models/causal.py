@@ -8,11 +8,12 @@ born or read; what moves away from them is named by where it began and by its mo
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
+from typing_extensions import TypeVar
 
 from trueup.batch.rows import LogProbs, Part, Scores
 from trueup.batch.stream import Stream
@@ -20,8 +21,11 @@ from trueup.errors import InputError
 from trueup.models.attention import backend
 from trueup.models.head import UnsupportedHead, head_of
 
+Read = TypeVar("Read", bound=LogProbs | Scores, covariant=True, default=LogProbs | Scores)
+"""What objectives read of a model."""
 
-class StreamModel(nn.Module):
+
+class StreamModel(nn.Module, Generic[Read]):
     """A transformers network, a way to put streams before it, and the precision it computes in.
 
     Args:
@@ -92,18 +96,18 @@ class StreamModel(nn.Module):
         named = self.named_parameters()
         return {name.removeprefix("network."): value for name, value in named if value.requires_grad}
 
-    def forward(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs | Scores:
+    def forward(self, stream: Stream, parts: Collection[Part] = ()) -> Read:
         """What objectives read of the model, differentiable in its parameters; see `outputs`."""
         raise NotImplementedError
 
-    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs | Scores:
+    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> Read:
         """Call the module: log-probabilities or scores of a stream's responses.
 
         Args:
             stream: on the model's device.
             parts: what is wanted beside log-probabilities.
         """
-        found: LogProbs | Scores = self(stream, parts)
+        found: Read = self(stream, parts)
         return found
 
     def hidden(self, stream: Stream) -> Tensor:
@@ -117,7 +121,7 @@ class StreamModel(nn.Module):
             return hidden_BLH.flatten(0, 1).index_select(0, given.source_S)
 
 
-class CausalModel(StreamModel):
+class CausalModel(StreamModel[LogProbs]):
     """A causal language model.
 
     Attributes:
@@ -152,10 +156,6 @@ class CausalModel(StreamModel):
                 hidden_SH.to(torch.promote_types(hidden_SH.dtype, torch.float32))
             )
         return value_S1[:, 0]
-
-    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs:
-        found: LogProbs = self(stream, parts)
-        return found
 
     def log_probs(self, stream: Stream) -> LogProbs:
         """Log-probabilities of the stream's scored tokens, and nothing else.

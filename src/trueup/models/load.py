@@ -13,9 +13,8 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.model_folder import base_folder, is_adapter, scores_text
-from trueup.models.tokenizer import check_folder, load_tokenizer
-from trueup.models.tokenizer import quiet as quiet
-from trueup.words import listed, one_line
+from trueup.models.tokenizer import LoadedTokenizer, check_patterns, load_tokenizer, reading
+from trueup.words import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +58,33 @@ def load(
     from transformers import AutoModelForCausalLM
 
     base = base_folder(path)
-    check_folder(path, base, chat_template)
     if scores_text(base):
         raise InputError(
             f"{base}: a model for classification, such as a reward model, not a causal language model. Give the model "
             "whose responses are to become better"
         )
-    what = "a causal language model that can be loaded"
-    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code)
-    refuse_incomplete(base, network, report)
     read = load_tokenizer(
         path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
     )
+    check_patterns(path, base)
+    what = "a causal language model that can be loaded"
+    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code)
+    refuse_incomplete(base, network, report)
+    return put_together(path, network, read, device)
+
+
+def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.device) -> Loaded:
+    """What was read of a folder, with its adapter on the network where it is the folder of one.
+
+    Raises:
+        InputError: the parts do not fit together.
+    """
     check_vocabulary(path, network, read.tokenizer)
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
-    return Loaded(network.to(device), read.tokenizer, read.end_ids, adapted, base, read.condition)
+    return Loaded(
+        network.to(device), read.tokenizer, read.end_ids, adapted, base_folder(path), read.condition
+    )
 
 
 def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
@@ -104,20 +114,16 @@ def read_network(
     Raises:
         InputError: it cannot be read.
     """
-    with quiet():
-        try:
-            network, report = AutoModel.from_pretrained(
-                path,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-                **options,
-            )
-        except Exception as error:  # the library raises many kinds for a folder it cannot read
-            reason = one_line(error)
-            raise InputError(f"{path}: not {what}: {reason}") from error
+    with reading(path, f"not {what}"):
+        network, report = AutoModel.from_pretrained(
+            path,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **options,
+        )
     return network, report
 
 
@@ -176,14 +182,10 @@ def load_adapter(network: Any, path: str) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
 
-    with quiet():
-        try:
-            with safe_open(Path(path) / "adapter_model.safetensors", framework="pt") as stored:
-                there = set(stored.keys())
-            adapted = PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
-        except Exception as error:  # as above
-            reason = one_line(error)
-            raise InputError(f"{path}: not an adapter that can be loaded: {reason}") from error
+    with reading(path, "not an adapter that can be loaded"):
+        with safe_open(Path(path) / "adapter_model.safetensors", framework="pt") as stored:
+            there = set(stored.keys())
+        adapted = PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     refuse_missing(path, sorted(set(wanted) - there))
     unused = sorted(key for key in there - set(wanted) if ".lora_" in key)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trueup.errors import InputError
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.words import listed
 
 POLICY = "default"
@@ -46,7 +46,7 @@ def add_lora(
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in network.modules()),
     )
     try:
-        with quiet():
+        with quiet_library():
             adapted = get_peft_model(network, config, adapter_name=POLICY)
     except ValueError as error:
         names = sorted(
@@ -130,7 +130,7 @@ def add_reference(network: Any) -> None:
 
     config = deepcopy(network.peft_config[POLICY])
     config.lora_dropout = 0.0
-    with quiet():
+    with quiet_library():
         network.add_adapter(REFERENCE, config)
     set_factors(
         network, REFERENCE, {name: value.detach() for name, value in factors(network, POLICY).items()}
@@ -145,8 +145,8 @@ def adapter(network: Any, name: str | None) -> Iterator[None]:
         with network.disable_adapter():
             yield
         return
-    network.set_adapter(name, inference_mode=True)
     try:
+        network.set_adapter(name, inference_mode=True)
         yield
     finally:
         network.set_adapter(POLICY)

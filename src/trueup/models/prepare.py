@@ -1,7 +1,6 @@
 """A policy ready to train: loaded, adapted, in the right precision and on the right device."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,13 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded, load, quiet
+from trueup.models.load import Loaded, load
 from trueup.models.reward import HEAD, RewardModel, load_reward
-from trueup.models.tokenizer import check_targets
+from trueup.models.tokenizer import check_targets, quiet_library
+from trueup.settings.run_settings import LoraSettings
 
 SMALL = 4e9
 """Weights times tokens of a step below which a second CPU thread costs more than it gives."""
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterSettings:
-    """A fresh LoRA adapter."""
-
-    rank: int
-    alpha: float
-    dropout: float
-    targets: str | tuple[str, ...]
 
 
 def pick_device(name: str) -> torch.device:
@@ -58,7 +48,7 @@ def load_policy(
     *,
     device: torch.device,
     precision: str,
-    adapter: AdapterSettings | None,
+    adapter: LoraSettings | None,
     gradient_checkpointing: bool = False,
     **options: Any,
 ) -> tuple[CausalModel, Loaded]:
@@ -99,7 +89,7 @@ def _trainable(
     *,
     device: torch.device,
     precision: str,
-    adapter: AdapterSettings | None,
+    adapter: LoraSettings | None,
     gradient_checkpointing: bool = False,
     head: str | None = None,
     **options: Any,
@@ -125,11 +115,11 @@ def _trainable(
             )
     if adapter is not None:
         network = lora.add_lora(
-            network, rank=adapter.rank, alpha=adapter.alpha, dropout=adapter.dropout, targets=adapter.targets,
-            base=str(Path(loaded.base_path).resolve()), head=head,
+            network, rank=adapter.rank, alpha=adapter.alpha or 2.0 * adapter.rank, dropout=adapter.dropout,
+            targets=adapter.targets, base=str(Path(loaded.base_path).resolve()), head=head,
         ).to(device)  # fmt: skip
     if gradient_checkpointing:
-        with quiet():  # newer versions of the library deprecate the name
+        with quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     disable_dropout(network, keep_adapters=adapter is not None)
     return network.train(), loaded, autocast

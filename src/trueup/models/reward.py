@@ -19,14 +19,14 @@ from trueup.errors import InputError
 from trueup.model_folder import base_folder, is_adapter, scores_text
 from trueup.models.attention.padded import padded_rows, row_places
 from trueup.models.causal import StreamModel
-from trueup.models.load import Loaded, check_vocabulary, load_adapter, read_network, refuse_incomplete
-from trueup.models.tokenizer import check_folder, load_tokenizer
+from trueup.models.load import Loaded, put_together, read_network, refuse_incomplete
+from trueup.models.tokenizer import check_patterns, load_tokenizer
 
 HEAD = "score"
 """What the library calls the head of the decoders it makes classifiers of."""
 
 
-class RewardModel(StreamModel):
+class RewardModel(StreamModel[Scores]):
     """A transformers sequence-classification model of one output, read at the last token of each response.
 
     The body's products are computed in the precision of `autocast`, the head's in float32.
@@ -41,10 +41,6 @@ class RewardModel(StreamModel):
                 hidden_NH.to(torch.promote_types(hidden_NH.dtype, torch.float32))
             )[:, 0]
         return Scores(score_N)
-
-    def outputs(self, stream: Stream, parts: Collection[Part] = ()) -> Scores:
-        found: Scores = self(stream, parts)
-        return found
 
 
 def pad_of(inner: Any) -> int | None:
@@ -132,7 +128,7 @@ def load_reward(
     read = load_tokenizer(
         path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
     )
-    check_folder(path, base, chat_template)
+    check_patterns(path, base)
     network = _network(base, trained, dtype, trust_remote_code)
     if not trained:
         draw_head(network, seed or 0)
@@ -140,10 +136,7 @@ def load_reward(
     head: nn.Module = getattr(network, HEAD)
     head.float()
     padding(network, read.tokenizer, trained=trained)
-    check_vocabulary(path, network, read.tokenizer)
-    if adapted:
-        network = load_adapter(network, path)
-    return Loaded(network.to(device), read.tokenizer, read.end_ids, adapted, base)
+    return put_together(path, network, replace(read, condition=None), device)
 
 
 def draw_head(network: Any, seed: int) -> None:

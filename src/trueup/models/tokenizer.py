@@ -73,15 +73,11 @@ def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: 
     """The tokenizer in the folder given, or else in that of the base model, with another template where asked."""
     from transformers import AutoTokenizer
 
-    own = any((Path(path) / name).is_file() for name in TOKENIZERS)
-    with quiet():
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                path if own else base, local_files_only=True, trust_remote_code=trust_remote_code
-            )
-        except Exception as error:  # the library raises many kinds for a folder it cannot read
-            reason = one_line(error)
-            raise InputError(f"{path}: no tokenizer that can be loaded: {reason}") from error
+    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    with reading(path, "no tokenizer that can be loaded"):
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path if own else base, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     # trueup cuts to the model's length itself, and counts what it cuts; the library would warn of each long text.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if chat_template is not None:
@@ -120,21 +116,15 @@ def _end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: str) 
 def _model_config(base: str, trust_remote_code: bool) -> Any:
     from transformers import AutoConfig
 
-    with quiet():
-        try:
-            return AutoConfig.from_pretrained(
-                base, local_files_only=True, trust_remote_code=trust_remote_code
-            )
-        except Exception as error:  # as for a tokenizer
-            reason = one_line(error)
-            raise InputError(f"{base}: no model's configuration that can be loaded: {reason}") from error
+    with reading(base, "no model's configuration that can be loaded"):
+        return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trust_remote_code)
 
 
 def _generation(base: str, config: Any) -> Any:
     """The generation configuration that a model loaded from this folder would have."""
     from transformers import GenerationConfig
 
-    with quiet():
+    with quiet_library():
         try:
             return GenerationConfig.from_pretrained(base, local_files_only=True)
         except OSError:  # no such file, or a torn one: the library then takes the model's own
@@ -142,7 +132,7 @@ def _generation(base: str, config: Any) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """Keep the model library's notices and progress bars off the user's screen while it loads."""
     from transformers.utils import logging
 
@@ -159,10 +149,22 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def reading(path: str, what: str) -> Iterator[None]:
+    """Let the model library read a folder, quietly.
+
+    Raises:
+        InputError: it cannot; `what` says what of the folder it is not.
+    """
+    with quiet_library():
+        try:
+            yield
+        except Exception as error:  # the library raises many kinds
+            raise InputError(f"{path}: {what}: {one_line(error)}") from error
+
+
 SECONDS = 30.0
 """How long either may take, the start of the process included."""
-TOKENIZERS = ("tokenizer.json", "tokenizer_config.json")
-"""Files by which a folder has a tokenizer of its own."""
 CONVERSATION = (
     {"role": "user", "content": "What is the capital of France? Answer in one word."},
     {"role": "assistant", "content": "Paris."},
@@ -178,46 +180,6 @@ TOOL = {
 }
 
 
-def check_folder(path: str, base: str, chat_template: str | None) -> None:
-    """Refuse a model whose template or patterns never end. What else is wrong with it, whoever loads it says.
-
-    Args:
-        path: folder of a model or an adapter.
-        base: folder of the full model.
-        chat_template: file with another template.
-
-    Raises:
-        InputError: one was still at work after `SECONDS`.
-    """
-    for template in _templates(path, base, chat_template):
-        check_chat_template(template)
-    check_patterns(Path(path) / ADAPTER, base)
-
-
-def _templates(path: str, base: str, chat_template: str | None) -> list[str]:
-    """The templates that conversations may be rendered with, as far as they can be read."""
-    folder = Path(path if any((Path(path) / name).is_file() for name in TOKENIZERS) else base)
-    try:
-        if chat_template is not None:
-            return [Path(chat_template).read_text(encoding="utf-8")]
-        if (alone := folder / "chat_template.jinja").is_file():
-            return [alone.read_text(encoding="utf-8")]
-    except (OSError, UnicodeError):
-        return []
-    given = _config(folder / "tokenizer_config.json").get("chat_template")
-    several = given if isinstance(given, list) else [given]
-    texts = [one.get("template") if isinstance(one, dict) else one for one in several]
-    return [text for text in texts if isinstance(text, str)]
-
-
-def _config(file: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where it cannot be read."""
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        return {}
-
-
 @lru_cache
 def check_chat_template(template: str) -> None:
     """Refuse a chat template that does not come to an end. Whether it renders anything of use, rendering says.
@@ -225,29 +187,40 @@ def check_chat_template(template: str) -> None:
     Raises:
         InputError: it was still at work after `SECONDS`.
     """
+    _try_out(
+        "render",
+        template,
+        refusal=f"the chat template was stopped after {SECONDS:g} seconds, still at work on a "
+        f"conversation of {', '.join(turn['role'] for turn in CONVERSATION)}: it seems to loop for ever. Mend it, or "
+        "give another template with --chat-template FILE",
+    )
+
+
+def _try_out(function: str, *given: Any, refusal: str) -> None:
+    """Call a function of this module in a process of its own; InputError where it is still at work after `SECONDS`."""
     try:
-        try_in_child(f"{__name__}:render", template, seconds=SECONDS)
+        try_in_child(f"{__name__}:{function}", *given, seconds=SECONDS)
     except TimeoutError as error:
-        raise InputError(
-            f"the chat template was stopped after {SECONDS:g} seconds, still at work on a conversation of "
-            f"{', '.join(turn['role'] for turn in CONVERSATION)}: it seems to loop for ever. Mend it, or give another "
-            "template with --chat-template FILE"
-        ) from error
+        raise InputError(refusal) from error
     except RuntimeError:
-        pass  # it cannot be tried here; what is wrong with it, rendering says
+        pass  # it cannot be tried here; what is wrong with it, whoever uses it says
 
 
-def check_patterns(adapter: Path, base: str) -> None:
+def check_patterns(folder: str, base: str) -> None:
     """Refuse an adapter whose regular expressions do not come to an end on the names of its base model's modules.
 
     Args:
-        adapter: its configuration.
+        folder: of a model, which has none, or of an adapter.
         base: folder of the base model.
 
     Raises:
         InputError: one was still at work after `SECONDS`.
     """
-    config = _config(adapter)
+    adapter = Path(folder) / ADAPTER
+    try:
+        config = dict(json.loads(adapter.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return  # no configuration, or none that can be read: whoever loads it says so
     patterns = [config.get(name) for name in ("target_modules", "exclude_modules")]
     for name in ("rank_pattern", "alpha_pattern"):
         keys = config.get(name)
@@ -262,18 +235,15 @@ def check_targets(targets: str | Sequence[str], base: str) -> None:
 
 
 def _check(patterns: tuple[str, ...], base: str, where: str) -> None:
-    if not patterns:
-        return
-    try:
-        try_in_child(f"{__name__}:match", patterns, sorted(_modules(base)), seconds=SECONDS)
-    except TimeoutError as error:
-        raise InputError(
-            f"{where}: a regular expression was stopped after {SECONDS:g} seconds, still at work on the modules of "
-            f"{base}: it is one of {', '.join(patterns)}. Write it without nested repetitions, or list the "
-            "modules by name"
-        ) from error
-    except RuntimeError:
-        pass  # as above
+    if patterns:
+        _try_out(
+            "match",
+            patterns,
+            sorted(_modules(base)),
+            refusal=f"{where}: a regular expression was stopped after {SECONDS:g} seconds, still at work on the "
+            f"modules of {base}: it is one of {', '.join(patterns)}. Write it without nested repetitions, or list the "
+            "modules by name",
+        )
 
 
 def _modules(base: str) -> set[str]:
@@ -288,7 +258,7 @@ def _modules(base: str) -> set[str]:
                     parts = key.split(".")[:-1]
                     names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
         except (OSError, SafetensorError):
-            continue  # as above
+            continue  # whoever loads it says so
     return names
 
 

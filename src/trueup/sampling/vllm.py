@@ -17,7 +17,7 @@ from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.paths import cache_folder
 from trueup.words import reason
 
@@ -83,7 +83,7 @@ class ServedPolicy:
         try:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
-            with quiet():
+            with quiet_library():
                 network.save_pretrained(str(target), **only)
         except Exception as error:  # OSError, and SafetensorError for the same full disk
             why = reason(error)

@@ -26,7 +26,7 @@ from trueup.feedback.condition import Condition
 from trueup.files import replaced_folder
 from trueup.models import lora
 from trueup.models.causal import StreamModel
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.training.loop import Run
 from trueup.words import reason
 
@@ -61,7 +61,7 @@ def export(
     """
     try:
         with replaced_folder(folder) as part:
-            with quiet():
+            with quiet_library():
                 if lora.is_adapted(network):
                     network.save_pretrained(str(part), selected_adapters=[lora.POLICY])
                 else:

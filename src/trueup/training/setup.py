@@ -172,12 +172,10 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
     """
     torch.manual_seed(settings.seed)
     device = prepare.pick_device(settings.device)
-    lora = settings.lora
     options: dict[str, Any] = {
         "device": device,
         "precision": settings.precision,
-        "adapter": lora
-        and prepare.AdapterSettings(lora.rank, lora.alpha or 2.0 * lora.rank, lora.dropout, lora.targets),
+        "adapter": settings.lora,
         "gradient_checkpointing": settings.gradient_checkpointing,
         "trust_remote_code": settings.trust_remote_code,
         "eos_token": settings.eos_token,

@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trueup import display
 from trueup.errors import InputError
 from trueup.files import replaced_folder
-from trueup.models.load import quiet
+from trueup.models.tokenizer import quiet_library
 from trueup.paths import cache_folder
 from trueup.world.language import MARKS, WORDS, draw, render
 from trueup.world.people import demonstrator
@@ -208,7 +208,7 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    with quiet():
+    with quiet_library():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
