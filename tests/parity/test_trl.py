@@ -177,20 +177,6 @@ def test_we_smooth_labels_where_trl_has_no_use_for_them(batch: dict[str, Any]) -
     assert ours == pytest.approx(2 * 0.9 * plain["loss"] - 0.8 * robust["loss"], **CLOSE)
 
 
-@pytest.mark.parametrize("batch", FROZEN["DPO"])
-def test_our_ipo_sums_over_tokens_unless_asked(batch: dict[str, Any]) -> None:
-    """TRL divides the log-ratio of each response by its tokens. Ours of log-ratios divided beforehand is TRL's."""
-    rows = batch["rows"]
-    policy, reference = (log_probs(rows, column) for column in ("policy", "reference"))
-    expected = named(batch, "ipo")["loss"]
-    assert reduced(ipo(policy, reference, pairs_of(rows), beta=0.1)).item() != pytest.approx(
-        expected, rel=1e-3
-    )
-    one_N = torch.ones_like(policy.length_N)
-    averaged = LogProbs(policy.mean, one_N), LogProbs(reference.mean, one_N)
-    assert reduced(ipo(*averaged, pairs_of(rows), beta=0.1)).item() == pytest.approx(expected, **CLOSE)
-
-
 @pytest.mark.parametrize("first", [0, 2])
 def test_our_kto_estimates_its_kl_over_the_whole_step(first: int) -> None:
     """TRL takes z0 of each device's micro-batch. With two of them in a step, TRL's loss is the mean of two losses
