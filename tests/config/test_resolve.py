@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.refusals import refused
 
 from trueup.config.layers import flatten, nest
-from trueup.config.resolve import Resolved, dump, load_run, read_facts, resolve
+from trueup.config.resolve import Resolved, dump, load_run, read_record, resolve
 from trueup.config.trl_options import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
@@ -231,7 +231,7 @@ class TestResume:
         assert resumed.settings.lora == LoraSettings(rank=3)
         assert resumed.settings.output == str(run)
         assert "max_length" not in resumed.settings.model_fields_set
-        assert read_facts(run) == {
+        assert read_record(run) == {
             "versions": {"torch": "2.13.0"},
             "data_fingerprints": {"pairs.jsonl": "ab"},
         }

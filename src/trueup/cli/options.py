@@ -15,7 +15,7 @@ from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.errors import InputError
 from trueup.settings.schema import Setting, settings_in, unescaped
-from trueup.settings.validation import Model, Problem, Problems, validate
+from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
 from trueup.words import did_you_mean
 
 SWITCH = "true or false"
@@ -150,11 +150,11 @@ def read_settings(
         return None, given.more
     try:
         return validate(model, nest(expanded(command.layer(given))), where=command.name), {}
-    except Problems as found:
+    except SettingsError as found:
         if not short:
             raise
-        shortened = [Problem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
-        raise Problems(shortened) from None
+        shortened = [SettingProblem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
+        raise SettingsError(shortened) from None
 
 
 def print_help(

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from trueup.errors import InputError
-from trueup.words import as_given, named
+from trueup.words import as_given, named, reason
 
 Layer = dict[str, Any]
 
@@ -178,7 +178,7 @@ def read_yaml(path: str | Path) -> YamlFile:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

@@ -19,11 +19,11 @@ from trueup.config.run_checks import gives_nothing, refuse_misfit, refuse_source
 from trueup.config.trl_options import handled_names, names_of_trl, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
+from trueup.methods.method import reference_of
 from trueup.model_folder import is_adapter
-from trueup.references.choices import AdapterOff
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
-from trueup.settings.validation import Model, Problem, Problems, validate
+from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
 from trueup.words import did_you_mean, named
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
     in_overrides = {name: value for name, value in overrides.items() if name in handled}
     try:
         translated = translate({**in_file, **in_overrides}, info)
-    except Problems as refusal:
+    except SettingsError as refusal:
         raise _located(refusal.problems, lines) from None
 
     origins = dict(lines)
@@ -145,27 +145,30 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
     nested = nest(layer)
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
-    problems = [Problem(name, unknown(name, info)) for name in flatten(nested) or nested]
+    problems = [SettingProblem(name, unknown(name, info)) for name in flatten(nested) or nested]
     refuse_source(info, of_run.get("source", "offline"))
     method_settings = _collect(info.settings, of_method, f"method {info.name}", problems)
     settings = _collect(RunSettings, of_run, "a run", problems)
     if settings is None and gives_nothing(of_run) and all(NO_DATA not in one.text for one in problems):
-        problems.append(Problem("data", NO_DATA))
+        problems.append(SettingProblem("data", NO_DATA))
     if method_settings is None or settings is None or problems:
         raise _located(problems, origins)
     refuse_misfit(info, method_settings, settings)
     if settings.learning_rate is None:
         raise InputError(f"learning_rate is required, as method {info.name} has no default for it")
-    off = isinstance(getattr(method_settings, "reference", None), AdapterOff)
-    if off and settings.lora is None and not is_adapter(settings.model):  # where it is, the reference refuses
+    reference = reference_of(method_settings)
+    bare = settings.lora is None and not is_adapter(
+        settings.model
+    )  # a model that is one, the reference refuses
+    if reference.needs_adapter and bare:
         raise InputError(
-            "reference.kind adapter-off is refused without lora: there is no adapter to switch off; "
+            f"reference.kind {reference.kind} is refused without lora: there is no adapter to switch off; "
             "give lora.rank, or take reference.kind frozen"
         )
     return method_settings, settings
 
 
-def asked_for(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
+def beyond_defaults(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
     """Return what a run's record holds beyond the defaults, so that `model_fields_set` is as at its start."""
     defaults = {
         name: to_jsonable_python(field.default, exclude_none=False)
@@ -192,15 +195,17 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
         )
     of_method, of_run = values.get("method_settings"), values.get("settings")
     if isinstance(of_method, dict) and isinstance(of_run, dict):
-        values = {**of_method, **asked_for(of_run, info)}
+        values = {**of_method, **beyond_defaults(of_run, info)}
         lines = {name.partition(".")[2]: line for name, line in lines.items()}
     return values, {name: f"{file.path}:{line}" for name, line in lines.items()}
 
 
-def _collect(model: type[Model], values: dict[str, Any], where: str, problems: list[Problem]) -> Model | None:
+def _collect(
+    model: type[Model], values: dict[str, Any], where: str, problems: list[SettingProblem]
+) -> Model | None:
     try:
         return validate(model, values, where=where)
-    except Problems as found:
+    except SettingsError as found:
         problems += found.problems
         return None
 
@@ -215,9 +220,11 @@ def unknown(name: str, info: MethodInfo) -> str:
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 
-def _located(problems: Iterable[Problem], origins: Mapping[str, str]) -> Problems:
+def _located(problems: Iterable[SettingProblem], origins: Mapping[str, str]) -> SettingsError:
     """The same problems, each with where its setting was given."""
-    return Problems(Problem(found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems)
+    return SettingsError(
+        SettingProblem(found.path, f"{_origin(found.path, origins)}{found.text}") for found in problems
+    )
 
 
 def _origin(path: str, origins: Mapping[str, str]) -> str:
@@ -260,7 +267,7 @@ def load_run(
     try:
         info = find_method(values["method"])
         layer = flatten(
-            {**values["method_settings"], **asked_for(values["settings"], info), "output": str(run)}
+            {**values["method_settings"], **beyond_defaults(values["settings"], info), "output": str(run)}
         )
         began = Resolved(info.name, info, *settle(info, layer, {}))
     except InputError as error:
@@ -287,7 +294,7 @@ def load_run(
     return resumed
 
 
-def read_facts(run: str | Path) -> dict[str, Any]:
+def read_record(run: str | Path) -> dict[str, Any]:
     """Return what run.yaml holds beside the settings: versions, fingerprints, and what else was added.
 
     Raises:

@@ -19,9 +19,8 @@ from trueup.feedback.hub import is_hub
 from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
-from trueup.methods.method import Method, MethodInfo
+from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.model_folder import WORLD, check_model, scores_text
-from trueup.references.choices import Cached
 from trueup.settings.annotator_settings import REWARD_FORMS, TEMPLATES, AnnotatorChoice
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings
@@ -77,10 +76,11 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
 
 
 def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source: str) -> None:
-    if isinstance(getattr(method_settings, "reference", None), Cached):
+    reference = reference_of(method_settings)
+    if reference.needs_all_data:
         raise InputError(
-            f"reference.kind cached is refused when source is {source}: it is computed for all of the data before "
-            "training; take reference.kind frozen"
+            f"reference.kind {reference.kind} is refused when source is {source}: it is computed for all of the data "
+            "before training; take reference.kind frozen"
         )
     if measured := info.measures(method_settings):
         what, _, instead = measured.partition("; ")

@@ -17,7 +17,7 @@ from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
 from trueup.metrics import TRACKERS
 from trueup.settings.run_settings import RunSettings, Schedule
-from trueup.settings.validation import Problem, Problems, convert
+from trueup.settings.validation import SettingProblem, SettingsError, convert
 from trueup.words import as_given, one_of
 
 NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))
@@ -25,7 +25,7 @@ ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-Given = dict[str, Any]
+Values = dict[str, Any]
 """Values under the names of one row, none of them None."""
 
 
@@ -42,7 +42,7 @@ class Translated:
     """Dotted setting -> the names it was made from; filled in for all names together."""
 
 
-Rule = Callable[[Given, MethodInfo], Translated]
+Rule = Callable[[Values, MethodInfo], Translated]
 """Raises InputError to refuse."""
 
 
@@ -56,7 +56,7 @@ class Row:
     rule: Rule
 
 
-def _term(ours: str, given: Given, method: MethodInfo) -> Translated:
+def _term(ours: str, given: Values, method: MethodInfo) -> Translated:
     ((name, value),) = given.items()
     if ours in method.settings.model_fields:
         return Translated({ours: value})
@@ -65,29 +65,29 @@ def _term(ours: str, given: Given, method: MethodInfo) -> Translated:
     raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
 
 
-def _unless(harmless: list[object], instead: str, given: Given, method: MethodInfo) -> Translated:
+def _unless(harmless: list[object], instead: str, given: Values, method: MethodInfo) -> Translated:
     ((name, value),) = given.items()
     if any(same(value, one) for one in harmless):
         return Translated()
     raise InputError(f"{name} {as_given(value)} is not offered: {instead}")
 
 
-def _renamed(ours: str, given: Given, method: MethodInfo) -> Translated:
+def _renamed(ours: str, given: Values, method: MethodInfo) -> Translated:
     (value,) = given.values()
     return Translated({ours: value})
 
 
-def _no_effect(reason: str, given: Given, method: MethodInfo) -> Translated:
+def _no_effect(reason: str, given: Values, method: MethodInfo) -> Translated:
     return Translated(notes=(f"{next(iter(given))} has no effect: {reason}",))
 
 
-def _switched(ours: Mapping[str, object], given: Given, method: MethodInfo) -> Translated:
+def _switched(ours: Mapping[str, object], given: Values, method: MethodInfo) -> Translated:
     return Translated(dict(ours) if any(_flag(given, name) for name in given) else {})
 
 
 def _plain_rows() -> Iterator[Row]:
     """The rows of `trl_names.toml`."""
-    simple: dict[str, tuple[str, Callable[[str, Given, MethodInfo], Translated]]] = {
+    simple: dict[str, tuple[str, Callable[[str, Values, MethodInfo], Translated]]] = {
         "renamed": ("`{}`", _renamed),
         "of_method": ("`{}` of methods that have it", _term),
         "no_effect": ("no effect: {}", _no_effect),
@@ -123,13 +123,13 @@ def _rule(names: str) -> Callable[[Rule], Rule]:
 
 
 @_rule("dataset_name")
-def _data_set(given: Given, method: MethodInfo) -> Translated:
+def _data_set(given: Values, method: MethodInfo) -> Translated:
     """`data`; `prompts` of a method that learns from samples alone"""
     return Translated({"data" if "offline" in method.sources else "prompts": given["dataset_name"]})
 
 
 @_rule("per_device_train_batch_size gradient_accumulation_steps")
-def _batch(given: Given, method: MethodInfo) -> Translated:
+def _batch(given: Values, method: MethodInfo) -> Translated:
     """`batch_size` is their product (8 and 1 where left out)"""
     per_device, accumulation = "per_device_train_batch_size", "gradient_accumulation_steps"
     size = convert(int, per_device, given.get(per_device, 8))
@@ -139,7 +139,7 @@ def _batch(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("max_steps num_train_epochs")
-def _length(given: Given, method: MethodInfo) -> Translated:
+def _length(given: Values, method: MethodInfo) -> Translated:
     """`steps` if max_steps is above 0, else `epochs`"""
     epochs = {"epochs": given["num_train_epochs"]} if "num_train_epochs" in given else {}
     if "max_steps" not in given or convert(int, "max_steps", given["max_steps"]) <= 0:
@@ -149,7 +149,7 @@ def _length(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("lr_scheduler_type")
-def _schedule(given: Given, method: MethodInfo) -> Translated:
+def _schedule(given: Values, method: MethodInfo) -> Translated:
     """`schedule`: linear, cosine, constant or constant_with_warmup"""
     name = given["lr_scheduler_type"]
     if name not in SCHEDULES:
@@ -158,7 +158,7 @@ def _schedule(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("warmup_steps")
-def _warm_up(given: Given, method: MethodInfo) -> Translated:
+def _warm_up(given: Values, method: MethodInfo) -> Translated:
     """`warmup_steps`, or `warmup_ratio` if below 1"""
     steps = convert(float, "warmup_steps", given["warmup_steps"])
     if 0 < steps < 1:
@@ -168,7 +168,7 @@ def _warm_up(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("optim")
-def _optimizer(given: Given, method: MethodInfo) -> Translated:
+def _optimizer(given: Values, method: MethodInfo) -> Translated:
     """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw), else refused"""
     if given["optim"] in ADAMW:
         return Translated(notes=("optim has no effect: the optimizer is AdamW",))
@@ -178,7 +178,7 @@ def _optimizer(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("bf16 fp16 dtype torch_dtype")
-def _precision(given: Given, method: MethodInfo) -> Translated:
+def _precision(given: Values, method: MethodInfo) -> Translated:
     """`precision`: bf16 or fp32, weights are held in fp32; fp16 is refused"""
     bf16 = _flag(given, "bf16")
     dtypes = {name: given[name] for name in ("dtype", "torch_dtype") if name in given}
@@ -196,7 +196,7 @@ def _precision(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("use_peft lora_r lora_alpha lora_dropout lora_target_modules")
-def _lora(given: Given, method: MethodInfo) -> Translated:
+def _lora(given: Values, method: MethodInfo) -> Translated:
     """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`; no effect without `use_peft: true`"""
     if not _flag(given, "use_peft"):
         return _idle(given, "use_peft: true")
@@ -204,7 +204,7 @@ def _lora(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("loss_type")
-def _loss_type(given: Given, method: MethodInfo) -> Translated:
+def _loss_type(given: Values, method: MethodInfo) -> Translated:
     """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
     left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
     named = given["loss_type"]
@@ -229,7 +229,7 @@ def _loss_type(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("sync_ref_model ref_model_mixup_alpha ref_model_sync_steps")
-def _moving_reference(given: Given, method: MethodInfo) -> Translated:
+def _moving_reference(given: Values, method: MethodInfo) -> Translated:
     """`reference.kind: trust-region` with `reference.alpha` and `reference.every`"""
     kinds = method.choices("reference.kind")
     always = kinds == ("trust-region",)
@@ -250,7 +250,7 @@ def _moving_reference(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("precompute_ref_log_probs")
-def _cached_reference(given: Given, method: MethodInfo) -> Translated:
+def _cached_reference(given: Values, method: MethodInfo) -> Translated:
     """`reference.kind`: cached if true"""
     if not _flag(given, "precompute_ref_log_probs"):
         return Translated()
@@ -262,7 +262,7 @@ def _cached_reference(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("report_to")
-def _trackers(given: Given, method: MethodInfo) -> Translated:
+def _trackers(given: Values, method: MethodInfo) -> Translated:
     """`trackers`: their names, none or all"""
     known = tuple(TRACKERS)
     names = _several(given["report_to"])
@@ -274,7 +274,7 @@ def _trackers(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("reward_funcs")
-def _reward(given: Given, method: MethodInfo) -> Translated:
+def _reward(given: Values, method: MethodInfo) -> Translated:
     """`reward`, if it is one"""
     named = given["reward_funcs"]
     functions = _several(named)
@@ -286,7 +286,7 @@ def _reward(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("reward_clip_range")
-def _clipped_reward(given: Given, method: MethodInfo) -> Translated:
+def _clipped_reward(given: Values, method: MethodInfo) -> Translated:
     """`clip_reward`, if alike on both sides"""
     both = given["reward_clip_range"]
     ends = both if isinstance(both, list | tuple) else str(both).split(",")
@@ -301,7 +301,7 @@ def _clipped_reward(given: Given, method: MethodInfo) -> Translated:
 
 
 @_rule("use_vllm vllm_mode vllm_server_base_url vllm_server_host vllm_server_port")
-def _vllm(given: Given, method: MethodInfo) -> Translated:
+def _vllm(given: Values, method: MethodInfo) -> Translated:
     """`sampler.engine: server` and `sampler.base_url`, if vllm_mode is server, else refused"""
     if not _flag(given, "use_vllm"):
         return _idle(given, "use_vllm: true")
@@ -318,7 +318,7 @@ def _vllm(given: Given, method: MethodInfo) -> Translated:
     return Translated({"sampler.engine": "server", "sampler.base_url": f"{url.removesuffix('/v1')}/v1"})
 
 
-def _inside(mapping: str, given: Given) -> dict[str, Any]:
+def _inside(mapping: str, given: Values) -> dict[str, Any]:
     return {ours: given[name] for name, ours in NAMES[mapping].items() if name in given}
 
 
@@ -326,12 +326,12 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _idle(given: Given, switch: str) -> Translated:
+def _idle(given: Values, switch: str) -> Translated:
     inner = [name for name in given if name != switch.partition(":")[0]]
     return Translated(notes=tuple(f"{name} has no effect without {switch}" for name in inner))
 
 
-def _cadence(ours: str, steps: str, given: Given, method: MethodInfo) -> Translated:
+def _cadence(ours: str, steps: str, given: Values, method: MethodInfo) -> Translated:
     """`no`, `epoch` or `steps`, and the number of steps."""
     what = steps.removesuffix("_steps")
     strategy = next((value for name, value in given.items() if name != steps), "steps")
@@ -343,7 +343,7 @@ def _cadence(ours: str, steps: str, given: Given, method: MethodInfo) -> Transla
     return Translated(notes=(note,) if strategy == "epoch" or what == "logging" else ())
 
 
-def _flag(given: Given, name: str) -> bool | None:
+def _flag(given: Values, name: str) -> bool | None:
     return convert(bool, name, given[name]) if name in given else None
 
 
@@ -354,12 +354,12 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
     """Translate the values that stand under TRL's names; a name that is also ours passes untouched.
 
     Raises:
-        Problems: a name that is refused, or two that contradict each other.
+        SettingsError: a name that is refused, or two that contradict each other.
     """
     given = {name: value for name, value in values.items() if value is not None}
     result = Translated()
     notes: list[str] = []
-    refusals: list[Problem] = []
+    refusals: list[SettingProblem] = []
     for row in _rows(method):
         chosen = {name: given[name] for name in row.names if name in given}
         if not chosen:
@@ -367,18 +367,20 @@ def translate(values: Mapping[str, Any], method: MethodInfo) -> Translated:
         try:
             outcome = row.rule(chosen, method)
         except InputError as error:
-            refusals.append(Problem(next(iter(chosen)), str(error)))
+            refusals.append(SettingProblem(next(iter(chosen)), str(error)))
             continue
         notes += outcome.notes
         result.unless_given.update(outcome.unless_given)
         for setting, value in outcome.settings.items():
             if setting in result.settings and not same(result.settings[setting], value):
                 names = " and ".join((*result.made_from[setting], *chosen))
-                refusals.append(Problem(setting, f"{names} contradict each other: each sets {setting}"))
+                refusals.append(
+                    SettingProblem(setting, f"{names} contradict each other: each sets {setting}")
+                )
             result.settings[setting] = value
             result.made_from[setting] = tuple(chosen)
     if refusals:
-        raise Problems(refusals)
+        raise SettingsError(refusals)
     return replace(result, notes=tuple(notes))
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from statistics import fmean
 from typing import Any
 
 from trueup.annotators.annotator import Unusable, summed
-from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
+from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply
 from trueup.annotators.template import IMPROVE, answered, load_template, transcript
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
@@ -27,7 +28,6 @@ from trueup.feedback.records import Content, Discarded, Example, Message, Respon
 from trueup.feedback.turns import message_json
 from trueup.gathering.judging import annotator_loader, judge, left_out, spent
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
-from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.by_name import examples_named
 from trueup.words import counted, shortened
@@ -243,12 +243,12 @@ def make_demonstrator(settings: AnnotateSettings) -> Demonstrator:
     Raises:
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
     """
-    choice, temperature = settings.annotator, settings.rewrite_temperature
-    assert isinstance(choice, EndpointAnnotator)
+    choice: Any = settings.annotator
+    temperature = settings.rewrite_temperature
     ask = make_asking(settings.rewrite_template, choice.instruction)
     drawing = {"temperature": temperature, "max_tokens": settings.rewrite_tokens}
     drawing |= {"seed": settings.seed} if temperature else {}
-    asker = make_asker(choice, cached="demonstrations")
+    asker: Asker = resolve_name(choice.about.asker)(choice, cached="demonstrations")
     return Demonstrator(asker, ask, drawing, max_unusable=choice.max_unreadable)
 
 

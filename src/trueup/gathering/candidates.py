@@ -108,7 +108,7 @@ def sample(settings: SampleSettings) -> Path:
 def _check(settings: SampleSettings) -> None:
     """What can be told before anything is loaded."""
     check_place(settings.output, overwrite=settings.overwrite)
-    server = settings.sampler.engine == "server"
+    server = settings.sampler.served
     for name in settings.model:
         if name == WORLD:
             continue
@@ -313,7 +313,7 @@ def make_writers(settings: SampleSettings, prompts: int) -> list[Writer]:
     Args:
         prompts: how many are asked, which decides on threads.
     """
-    if settings.sampler.engine == "server":
+    if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
         return [Writer(name, partial(_server, settings, name))]
     return [Writer(name, partial(_in_process, settings, name, prompts)) for name in settings.model]

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar
 
 from trueup.feedback.records import Example, View
 from trueup.feedback.transforms.transform import Transform
-from trueup.references.choices import ReferenceChoice
+from trueup.references.choices import NoReference, ReferenceChoice
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import validate
@@ -127,6 +127,12 @@ class MethodInfo:
     def choices(self, path: str) -> tuple[str, ...]:
         """What one of its settings can be, such as `reference.kind`; empty where it has no such setting."""
         return next((one.choices for one in settings_in(self.settings) if one.path == path), ())
+
+
+def reference_of(settings: BaseModel) -> ReferenceChoice[Any]:
+    """The reference that a method's settings choose."""
+    chosen: ReferenceChoice[Any] = getattr(settings, "reference", NoReference())
+    return chosen
 
 
 METHODS: dict[str, MethodInfo] = {}

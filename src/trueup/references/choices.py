@@ -3,7 +3,7 @@
 `trueup.references.build` turns a choice into a running reference.
 """
 
-from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -20,11 +20,25 @@ STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 class ReferenceChoice(Generic[Ref]):
     """Base of the choices; its parameter lets a type checker refuse an objective without its reference."""
 
+    kind: str
+    measures: ClassVar[bool] = True
+    """Whether the policy is measured against anything."""
+    needs_all_data: ClassVar[bool] = False
+    """Whether it has to know all of the data before training."""
+    needs_adapter: ClassVar[bool] = False
+    """Whether there has to be an adapter that can be switched off."""
+
+    @property
+    def period(self) -> int | None:
+        """Optimizer steps between two moves; None where it never moves."""
+        return None
+
 
 @dataclass(frozen=True, config=STRICT)
 class NoReference(ReferenceChoice[None]):
     """The objective needs none."""
 
+    measures: ClassVar[bool] = False
     kind: Literal["none"] = "none"
 
 
@@ -43,6 +57,7 @@ class Frozen(ReferenceChoice["LogProbs"]):
 class AdapterOff(ReferenceChoice["LogProbs"]):
     """The bare base model under a fresh LoRA adapter. Refused where that is not where the policy starts."""
 
+    needs_adapter: ClassVar[bool] = True
     kind: Literal["adapter-off"] = "adapter-off"
 
 
@@ -53,6 +68,7 @@ class Cached(ReferenceChoice["LogProbs"]):
     Entries are keyed by content (weights, tokens, precision, code path), so that a stale one is never read.
     """
 
+    needs_all_data: ClassVar[bool] = True
     kind: Literal["cached"] = "cached"
 
 
@@ -69,6 +85,10 @@ class TrustRegion(ReferenceChoice["LogProbs"]):
     """Fraction of the way the reference moves towards the policy."""
     every: Annotated[int, Field(ge=1)] = 512
     """Optimizer steps between two moves."""
+
+    @property
+    def period(self) -> int:
+        return self.every
 
     def due(self, step: int) -> bool:
         """Whether the reference moves after optimizer step `step`, counted from 1."""

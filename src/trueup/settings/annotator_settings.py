@@ -17,11 +17,11 @@ Money = Annotated[float, Field(ge=0)]
 Gives = Literal["scores", "comparisons"]
 Weights = Literal["language model", "reward model"]
 TEMPLATES = ("helpfulness", "harmlessness", "summary")
-"""Prompts of an annotator that are part of trueup."""
+"""Prompts of an annotator that are part of trueup, the default first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Kind:
+class AnnotatorKind:
     """What is to be known of a kind of annotator beside its settings."""
 
     maker: str
@@ -33,6 +33,9 @@ class Kind:
     """Of such names, for messages."""
     weights: Weights | None = None
     """What the folder under `main` holds; None where it is no folder."""
+    asker: str | None = None
+    """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
+    judges."""
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)
@@ -43,7 +46,7 @@ class LocalAnnotator:
     """Folder of a causal language model."""
     kind: Literal["local"] = "local"
     gives: ClassVar[Gives] = "comparisons"
-    about: ClassVar[Kind] = Kind(
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
         "trueup.annotators.local:load_local_annotator", "model", ("local:FOLDER",), "language model"
     )
     instruction: str | None = None
@@ -64,7 +67,12 @@ class EndpointAnnotator:
     """The name the endpoint knows the model by."""
     kind: Literal["openai"] = "openai"
     gives: ClassVar[Gives] = "comparisons"
-    about: ClassVar[Kind] = Kind("trueup.annotators.endpoint:load_endpoint_annotator", "model", ("openai",))
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.endpoint:load_endpoint_annotator",
+        "model",
+        ("openai",),
+        asker="trueup.annotators.asker:make_asker",
+    )
     instruction: str | None = None
     """What to prefer, in words. Left out: the template's own."""
     template: Text = "helpfulness"
@@ -115,7 +123,7 @@ class RewardAnnotator:
     """Folder of a sequence-classification model with one output, such as RUN/model of `trueup train reward-model`."""
     kind: Literal["reward"] = "reward"
     gives: ClassVar[Gives] = "scores"
-    about: ClassVar[Kind] = Kind(
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
         "trueup.annotators.local:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
     )
 
@@ -128,7 +136,7 @@ class LikelihoodAnnotator:
     """Folder of a causal language model."""
     kind: Literal["likelihood"] = "likelihood"
     gives: ClassVar[Gives] = "scores"
-    about: ClassVar[Kind] = Kind(
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
         "trueup.annotators.local:load_likelihood_annotator",
         "model",
         ("likelihood:FOLDER",),
@@ -144,7 +152,7 @@ class FunctionAnnotator:
     """FILE.py:FUNCTION; function(prompt, response) returns a number."""
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
-    about: ClassVar[Kind] = Kind(
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
         "trueup.annotators.annotator:load_function_annotator", "function", ("FILE.py:FUNCTION",)
     )
 
@@ -157,7 +165,7 @@ class WorldAnnotator:
     """Which one."""
     kind: Literal["world"] = "world"
     gives: ClassVar[Gives] = "scores"
-    about: ClassVar[Kind] = Kind(
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
         "trueup.world.scorers:load_world_annotator", "reward", ("world:gold", "world:proxy")
     )
     instruction: str | None = None
@@ -176,7 +184,7 @@ AnnotatorChoice = Annotated[
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, Any] = {choice.kind: choice for choice in get_args(get_args(AnnotatorChoice)[0])}
-"""Kind -> its class."""
+"""AnnotatorKind -> its class."""
 
 
 def _forms(*gives: Gives) -> str:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from trueup.settings import schema
-from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, EndpointAnnotator
+from trueup.settings.annotator_settings import ANNOTATORS, TEMPLATES, AnnotatorChoice
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
@@ -67,17 +67,14 @@ class SamplerSettings(BaseModel):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        if self.engine == "server" and self.base_url is None:
+        if self.served and self.base_url is None:
             raise ValueError("sampler.engine server needs sampler.base_url, as in http://localhost:8000/v1")
-        if self.server_model is not None and self.engine != "server":
-            raise ValueError(
-                f"sampler.server_model is given, but sampler.engine is {self.engine}; give --sampler.engine server"
-            )
-        if self.base_url is not None and self.engine != "server":
-            raise ValueError(
-                f"sampler.base_url is given, but sampler.engine is {self.engine}; give --sampler.engine server"
-            )
-        if self.engine != "in-process" and self.decode in ("beam", "diverse-beam"):
+        for name in () if self.served else ("server_model", "base_url"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"sampler.{name} is given, but sampler.engine is {self.engine}; give --sampler.engine server"
+                )
+        if self.served and self.decode in ("beam", "diverse-beam"):
             raise ValueError(
                 f"sampler.decode {self.decode} is computed in this process only; leave sampler.engine out"
             )
@@ -87,6 +84,11 @@ class SamplerSettings(BaseModel):
                 "1, or draw them"
             )
         return self
+
+    @property
+    def served(self) -> bool:
+        """Whether a server writes the responses, and not this process."""
+        return self.engine == "server"
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -140,14 +142,13 @@ class SampleSettings(BaseModel):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        server = self.sampler.engine == "server"
         if not self.data:
             raise ValueError("data is required: files with prompts or feedback, or world:prompts")
-        if not self.model and not server:
+        if not self.model and not self.sampler.served:
             raise ValueError(
                 "model is required: a model's folder, or world; or give engine server with the base_url of a server"
             )
-        if server and len(self.model) > 1:
+        if self.sampler.served and len(self.model) > 1:
             raise ValueError(
                 "several models are given, but a server writes as one; give the one whose tokenizer and chat template "
                 "it has, or none"
@@ -212,12 +213,12 @@ class AnnotateSettings(BaseModel):
                 raise ValueError(
                     f"{unused[0]} says how demonstrations are written; add --rewrite, or leave it out"
                 )
-        elif not isinstance(self.annotator, EndpointAnnotator):
+        elif self.annotator.about.asker is None:
             raise ValueError(
                 f"rewrite needs a model at an endpoint, and annotator.kind is {self.annotator.kind}; give --annotator "
                 "openai with annotator.base_url and annotator.model"
             )
-        elif self.annotator.template != EndpointAnnotator.template:
+        elif vars(self.annotator)["template"] != TEMPLATES[0]:
             raise ValueError(
                 "annotator.template is what a judge is asked, and with rewrite nothing is judged; give rewrite_template"
             )

@@ -236,33 +236,33 @@ def _of_fields(
 def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Role) -> Iterator[Setting]:
     members = [member for member, _ in _members(field.annotation)]
     nested = {member: fields for member in members if (fields := fields_of(member)) is not None}
-    whole = Setting(
+    outer = Setting(
         path=path,
         description=" ".join((field.description or "").split()),
         variants=(variant,) if variant else (),
         role=role,
     )
     if not nested:
-        yield _leaf(whole, field, default)
+        yield _leaf(outer, field, default)
         return
     if len(nested) == 1:
         if default is None and not field.is_required():
-            yield dataclasses.replace(whole, words="true or false")
+            yield dataclasses.replace(outer, words="true or false")
         (inner,) = nested.values()
         yield from _of_fields(inner, f"{path}.", default, variant, role)
         return
     named = next((mark for mark in field.metadata if isinstance(mark, Named)), None)
     if named:
-        about = f"{whole.description} One of {named.forms}."
-        yield dataclasses.replace(whole, words="name", description=about)
+        about = f"{outer.description} One of {named.forms}."
+        yield dataclasses.replace(outer, words="name", description=about)
     kinds = {_kind(fields): fields for fields in nested.values()}
     means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)
     yield dataclasses.replace(
-        whole,
+        outer,
         path=f"{path}.kind",
         choices=tuple(kinds),
         default=getattr(default, "kind", None),
-        description=means if named else f"{whole.description} {means}".strip(),
+        description=means if named else f"{outer.description} {means}".strip(),
         variants=(),
         role=dataclasses.replace(role, common=role.common and not named),
     )
@@ -271,7 +271,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         yield from _of_fields(inner, f"{path}.", default if type(default) in nested else None, kind, role)
 
 
-def _leaf(whole: Setting, field: FieldInfo, default: Any) -> Setting:
+def _leaf(outer: Setting, field: FieldInfo, default: Any) -> Setting:
     words: list[str] = []
     choices: list[str] = []
     constraints = list(field.metadata)
@@ -292,7 +292,7 @@ def _leaf(whole: Setting, field: FieldInfo, default: Any) -> Setting:
         if isinstance(constraint, kind)
     )
     return dataclasses.replace(
-        whole,
+        outer,
         words=" or ".join(words),
         bounds=bounds,
         choices=tuple(choices),

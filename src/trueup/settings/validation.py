@@ -49,18 +49,18 @@ MUST_BE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """A setting at fault, and a phrase that says so: `Problem("beta", "beta must be ...")`."""
+class SettingProblem:
+    """A setting at fault, and a phrase that says so: `SettingProblem("beta", "beta must be ...")`."""
 
     path: str
     """Dotted; empty where several settings together are at fault."""
     text: str
 
 
-class Problems(InputError):
+class SettingsError(InputError):
     """What is wrong with a set of settings, all of it; the message is one line."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[SettingProblem]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(problem.text for problem in self.problems))
 
@@ -74,15 +74,15 @@ def validate(model_type: type[Model], values: Mapping[str, Any], *, where: str) 
         where: what the settings belong to, for messages: `method dpo`.
 
     Raises:
-        Problems: an unknown key, with the nearest known one; a value that does not fit, with what was given
+        SettingsError: an unknown key, with the nearest known one; a value that does not fit, with what was given
             and what is allowed.
     """
     try:
         model = model_type.model_validate(dict(values))
     except ValidationError as error:
-        raise Problems(_problems(error.errors(include_url=False), values, model_type, where)) from None
+        raise SettingsError(_problems(error.errors(include_url=False), values, model_type, where)) from None
     if misplaced := list(_truth_values(values, model)):
-        raise Problems(misplaced)
+        raise SettingsError(misplaced)
     return model
 
 
@@ -97,13 +97,13 @@ def convert(kind: type[T], name: str, value: object) -> T:
 
 def _problems(
     errors: Iterable[ErrorDetails], values: Mapping[str, Any], model_type: type[BaseModel], where: str
-) -> list[Problem]:
+) -> list[SettingProblem]:
     """Turn pydantic's errors into problems, one per setting: a union reports one error per member."""
     known = settings_in(model_type)
     by_path: dict[str, list[ErrorDetails]] = {}
     for error in errors:
         by_path.setdefault(_path(error, values), []).append(error)
-    return [Problem(path, _text(path, group, known, where)) for path, group in by_path.items()]
+    return [SettingProblem(path, _text(path, group, known, where)) for path, group in by_path.items()]
 
 
 def _path(error: ErrorDetails, values: object) -> str:
@@ -173,7 +173,7 @@ def _no_kind(path: str, given: object, kinds: Sequence[str], known: list[Setting
     return text
 
 
-def _truth_values(values: Mapping[str, Any], model: object, prefix: str = "") -> Iterable[Problem]:
+def _truth_values(values: Mapping[str, Any], model: object, prefix: str = "") -> Iterable[SettingProblem]:
     """True and false given for a number: pydantic would read them as 1 and 0."""
     for name, given in values.items():
         made = getattr(model, name)
@@ -181,4 +181,4 @@ def _truth_values(values: Mapping[str, Any], model: object, prefix: str = "") ->
             yield from _truth_values(given, made, f"{prefix}{name}.")
         elif isinstance(given, bool) and isinstance(made, int | float) and not isinstance(made, bool):
             path = f"{prefix}{name}"
-            yield Problem(path, f"{path} must be a number; got {str(given).lower()}")
+            yield SettingProblem(path, f"{path} must be a number; got {str(given).lower()}")

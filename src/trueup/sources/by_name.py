@@ -9,9 +9,9 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from trueup import model_folder
@@ -195,8 +195,7 @@ def make_annotator(
     settings: Any = choice
     if about.weights == "language model":
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
-    module, _, name = about.maker.partition(":")
-    maker = getattr(import_module(module), name)
+    maker = resolve_name(about.maker)
     given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "spent": spent}
     taken = signature(maker).parameters
     made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})

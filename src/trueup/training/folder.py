@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from trueup import __version__
 from trueup.config.layers import flatten
-from trueup.config.resolve import dump, load_run, read_facts
+from trueup.config.resolve import dump, load_run, read_record
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_file
@@ -171,7 +171,7 @@ def record_of(identity: str, fingerprints: Mapping[str, str], condition: Conditi
 
 def condition_as_begun(folder: Path, now: Condition | None) -> Condition | None:
     """What the model was asked with when the run began; `trueup condition` may have changed it since."""
-    record = read_facts(folder)
+    record = read_record(folder)
     if "asked_with" not in record:
         return now
     begun = record["asked_with"]
@@ -189,7 +189,7 @@ def refuse_changed(folder: Path, model: str, record: Mapping[str, Any]) -> None:
     Raises:
         InputError: one of these has changed.
     """
-    before = read_facts(folder)
+    before = read_record(folder)
     changed = [
         f"{name} (was {str(old)[:16]}, is {str(record['data_fingerprints'].get(name))[:16]})"
         for name, old in before.get("data_fingerprints", {}).items()
@@ -212,7 +212,7 @@ def refuse_changed(folder: Path, model: str, record: Mapping[str, Any]) -> None:
 def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
     """Say which packages are others than the run began with."""
     versions = record["versions"]
-    for name, was in read_facts(folder).get("versions", {}).items():
+    for name, was in read_record(folder).get("versions", {}).items():
         if was != versions.get(name):
             logger.warning(
                 f"the run began with {name} {was} and goes on with {versions.get(name)}: not bit for bit the same"

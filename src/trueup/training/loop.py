@@ -12,7 +12,6 @@ from trueup import stop
 from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.metrics import Metrics
-from trueup.references.choices import NoReference
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
@@ -49,7 +48,7 @@ class Run:
     def loss_reference(self) -> Reference:
         """The reference as the objective sees it: absent where it is for the rewards alone."""
         method = self.parts.method
-        unused = isinstance(method.reference, NoReference) or not method.reference_in_loss
+        unused = not method.reference.measures or not method.reference_in_loss
         return NullReference() if unused else self.parts.reference
 
 

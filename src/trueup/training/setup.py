@@ -20,7 +20,7 @@ from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
 from trueup.models.selfcheck import check_attention
 from trueup.references.build import build
-from trueup.references.choices import Frozen, NoReference, TrustRegion
+from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named, model_named
@@ -153,10 +153,10 @@ def _assemble(parts: Parts, source: Source, step: int) -> Run:
 
 def _start(run: Run) -> None:
     """Take the policy as it is for the reference, and see that both agree."""
-    parts, choice = run.parts, run.parts.method.reference
-    if isinstance(choice, TrustRegion) and choice.every >= run.total:
+    parts, every = run.parts, run.parts.method.reference.period
+    if every is not None and every >= run.total:
         logger.warning(
-            f"the reference moves every {choice.every} steps, and the run has {run.total}: it never does, or only at "
+            f"the reference moves every {every} steps, and the run has {run.total}: it never does, or only at "
             "the end. Give a smaller --reference.every"
         )
     parts.reference.start(run.source)
@@ -212,9 +212,9 @@ def set_threads(policy: StreamModel, tokens: int, settings: RunSettings) -> None
 def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: Loaded) -> Reference:
     """What the policy is measured against, by the objective or by the penalty in the reward."""
     choice = method.reference
-    if settings.reward_kl and isinstance(choice, NoReference):
+    if settings.reward_kl and not choice.measures:
         choice = Frozen()
-    if isinstance(choice, NoReference):
+    if not choice.measures:
         return NullReference()
     assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
     return build(
