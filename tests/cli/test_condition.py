@@ -186,7 +186,7 @@ def test_a_process_of_its_own_and_feedback_for_prompts(folder: Path) -> None:
         ({"more": ("--candidates", "1,x")}, "--candidates: 'x' is not a finite number; give numbers with commas"),
         ({"more": ("--candidates", "1,,2")}, "--candidates: '' is not a finite number"),
         ({"more": ("--candidates", "nan")}, "--candidates: 'nan' is not a finite number"),
-        ({"more": ("--count", 0)}, "Invalid value for '--count'"),
+        ({"more": ("--count", 0)}, "count must be at least 1; got 0"),
         ({"more": ("--prompts", "none.jsonl")}, "none.jsonl: no such file"),
         ({"more": ("--prompts", "world:prompt")}, "'world:prompt': unknown kind of world feedback 'prompt'"),
         ({"reward": "rewards.py"}, "'rewards.py' names no function; give FILE.py:FUNCTION"),

@@ -1,6 +1,5 @@
 """What `trueup train` makes of its arguments, and how each way to end becomes a line and an exit code."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from trueup.settings.annotator_settings import (
     WorldAnnotator,
 )
 from trueup.settings.run_settings import NO_DATA, LoraSettings
-from trueup.settings.schema import settings_in
 from trueup.training import api
 
 URL = "http://localhost:8000/v1"
@@ -104,44 +102,6 @@ class TestArguments:
         settings = begun.resolved.settings
         assert (settings.data, settings.seed, settings.batch_size) == (("a", "b"), 2, 4)
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_help_fits_two_screens(
-        self, method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("COLUMNS", "100")
-        assert train(method, "--help") == 0
-        shown = capsys.readouterr().out
-        assert len(shown.splitlines()) <= 100 and max(map(len, shown.splitlines())) <= 100
-        info = METHODS[method]
-        common = ("model", "output", "learning_rate", "batch_size", "help-all")
-        assert info.title in shown
-        assert all(f"--{name}" in shown for name in (*common, *info.settings.model_fields))
-        gathers = info.sources[0] == "online"
-        assert ("--sampler.responses " in shown) == ("--reward " in shown) == gathers
-        assert f"trueup train {method} --model models/sft --{'prompts' if gathers else 'data'}" in shown
-        assert "--keep_checkpoints" not in shown and "--output_dir" not in shown
-        assert gathers or "--sampler" not in shown
-
-    @pytest.mark.parametrize("method", METHODS)
-    def test_all_help_shows_every_setting_and_no_name_of_trl(
-        self, method: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("COLUMNS", "160")
-        assert train(method, "--prompts", "world:prompts", "--help-all") == 0
-        shown = set(re.findall(r"--([\w.]+) ", capsys.readouterr().out))
-        settings = [*run_settings(), *settings_in(METHODS[method].settings)]
-        known = [one for one in settings if "online" in METHODS[method].sources or not one.role.gathers]
-        assert {one.path for one in known if len(one.choices) != 1 or one.words} <= shown
-        assert "output_dir" not in shown
-        assert train(method, "--source", "replay", "--help-all") == 0
-        shown = set(re.findall(r"--([\w.]+) ", capsys.readouterr().out))
-        assert "round_passes" in shown and not shown & {
-            "sampler.top_p",
-            "annotator.kind",
-            "reward",
-            "round_prompts",
-        }
-
 
 class TestGathering:
     @pytest.mark.parametrize(
@@ -220,30 +180,6 @@ def test_from_python(monkeypatch: pytest.MonkeyPatch) -> None:
     assert third.settings.data == ("a.jsonl", "b.jsonl")
 
 
-class TestHelp:
-    @pytest.fixture
-    def shown(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
-        monkeypatch.setenv("COLUMNS", "160")
-        assert train("oaif", "--help-all") == 0
-        return capsys.readouterr().out
-
-    def test_what_gathers_is_one_group(self, shown: str) -> None:
-        group = shown.partition("Gathering feedback")[2].partition("Length and batches")[0]
-        names = "source prompts annotator reward annotator.model annotator.noise sampler.stop"
-        for name in names.split():
-            assert len(re.findall(rf"--{re.escape(name)} ", group)) == 1
-
-    def test_an_option_says_for_which_kinds(self, shown: str) -> None:
-        words = " ".join(re.sub("[│|]", " ", shown).split())
-        assert "local, likelihood: Folder of a causal language model. openai: The name" in words
-        assert "For annotator.kind openai. Default: OPENAI_API_KEY." in words
-
-    def test_defaults_are_the_method_s(self, shown: str) -> None:
-        words = " ".join(re.sub("│", " ", shown).split())
-        assert "before a token is drawn. Greater than 0. Default: 0.9." in words
-        assert re.search(r"an online run's log\. One of offline, online, replay\. Default: online\.", words)
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -253,6 +189,8 @@ class TestRefused:
             (["dpo"], f"model is required; output is required; {NO_DATA}"),
             ([], f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"),
             (["dpo", "--config", "none.yaml"], "none.yaml: no such file"),
+            (["dpo", "--optimizer", "x"], "optimizer is not a setting of method dpo or of a run"),
+            (["sft", "--pref_beta", "1"], "pref_beta is not a setting of method sft or of a run"),
             (["sft", "--rewrd", "m"], "rewrd is not a setting of method sft or of a run; did you mean reward?"),
             (["oaif", *GATHERING, "--annotator=openai"], "annotator.base_url is required; annotator.model is required"),
         ],

@@ -14,12 +14,12 @@ from support.page_commands import options
 from support.small_runs import metrics_of, run_here, settings, write_feedback
 
 from trueup.cli.app import run
-from trueup.cli.feedback_commands import inspect
 from trueup.config.resolve import Resolved, resolve
 from trueup.display import collected, logger
 from trueup.inspection.problems import KINDS
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
+from trueup.settings.command_settings import InspectSettings
 from trueup.settings.run_settings import RunSettings
 from trueup.training import api
 
@@ -173,7 +173,7 @@ def alike(name: str) -> str:
 
 def known(command: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
     """All options of a command, as its help shows them."""
-    more = ["--source", "online", "--help-all"] if command[0] == "train" else ["--help"]
+    more = ["--source", "online", "--help-all"] if command[0] == "train" else ["--help-all"]
     assert run([*command, *more]) == 0
     return {alike(name) for name in re.findall(r"--[\w.-]+", capsys.readouterr().out)}
 
@@ -250,10 +250,12 @@ def test_every_key_is_in_the_table(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_every_option_is_in_the_table() -> None:
-    options = {f"--{name.replace('_', '-')}" for name in inspect.__annotations__} - {"--files", "--return"}
+    options = {f"--{name.replace('_', '-')}" for name in InspectSettings.model_fields} - {"--data"} | {
+        "--json"
+    }
     table = PAGE.partition("## Options")[2].partition("## ")[0]
     named = set(re.findall(r"`(--[a-z-]+)", table))
-    assert named == {option.replace("--as-json", "--json") for option in options}
+    assert named == options
 
 
 PAPERS = sorted((Path(__file__).parents[2] / "examples" / "papers").glob("*.yaml"))

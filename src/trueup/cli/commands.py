@@ -1,27 +1,32 @@
-"""What `trueup train`, `sample`, `annotate` and `methods` do. This file is imported when one of them is called."""
+"""What the commands beside `train` and `methods` do. This file is imported when one of them is called."""
 
 import json
-from dataclasses import replace
-from typing import Any
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-
-from trueup.cli.options import Command, Given, in_words, print_help, read_settings
-from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import changeable, find_method, load_run, resolve, unknown
-from trueup.config.trl_options import names_of_trl
+from trueup.cli.app import COMMANDS
+from trueup.cli.options import Arguments, Command, of_settings, print_help
 from trueup.display import shown
 from trueup.errors import InputError
-from trueup.methods import METHODS, MethodInfo
+from trueup.settings import command_settings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
-from trueup.settings.schema import Role, settings_in
-from trueup.training import api
+from trueup.words import counted
 
-OF_TRAIN = {
-    "config": ("FILE", "YAML file with settings; options go over it."),
-    "resume": ("RUN", "Go on with the run in this folder."),
-}
-OF_ANNOTATE = {
+if TYPE_CHECKING:
+    from trueup.feedback.condition import Condition
+    from trueup.feedback.convert.conversion import Target
+    from trueup.feedback.records import Example
+
+JSON = {"json": ("", "Print one JSON object instead of text.")}
+SAMPLING = "trueup sample prompts.jsonl --model models/sft --responses 4 --output candidates.jsonl"
+ANNOTATING = (
+    "trueup annotate pairs.jsonl --annotator reward:runs/rm/model --output judged.jsonl",
+    "trueup annotate pairs.jsonl --annotator openai --annotator.base_url http://localhost:8000/v1 "
+    "--annotator.model NAME --output judged.jsonl",
+)
+SHOW_TEMPLATE = {
     "show_template": (
         "NAME",
         "Print a template of an annotator, to be copied and changed, and do nothing else.",
@@ -29,151 +34,201 @@ OF_ANNOTATE = {
 }
 
 
-def train(context: typer.Context) -> None:
-    """Train by the method that is named first; `--help` lists its settings."""
-    name, *arguments = context.args or [""]
-    if name in ("-h", "--help"):
-        _print_methods()
-        return
-    if not name or name.startswith("-"):
-        raise InputError(
-            f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
-        )
-    info = find_method(name)
-    command = command_of(info)
-    given = command.read(arguments, lambda name: unknown(name, info))
-    if given.help:
-        _print_help(command, info, given)
-    else:
-        start(info.name, command.layer(given), given.more.get("config"), given.more.get("resume"))
+def _read(command: Command, arguments: Sequence[str], *examples: str) -> Arguments | None:
+    """What was given; None where help was asked for, which is printed."""
+    given = command.read(arguments)
+    if not given.help:
+        return given
+    some = any(one.role.common for one in command.settings.values())
+    every = given.help == "--help-all" or not some
+    about = [COMMANDS[command.name.split()[-1]], *examples]
+    print_help(
+        command, about, every=every, notes=[] if every else [f"Every setting: {command.name} --help-all"]
+    )
+    return None
 
 
-def command_of(info: MethodInfo) -> Command:
-    """The options of the command that trains by one method."""
-    role = Role(f"Method {info.name}", common=True)
-    own = [replace(one, role=role) for one in settings_in(info.settings)]
-    of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
-    settings = {one.path: one for one in (*own, *of_run)}
-    unseen = frozenset(names_of_trl()) - settings.keys()
-    return Command(f"trueup train {info.name}", settings, files="data", more=OF_TRAIN, unseen=unseen)
-
-
-def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
-    """Begin or resume a run; whatever cannot be is refused before torch is imported."""
-    with shown():
-        if resume is None:
-            api.run(resolve(method, config_file=config, overrides=given))
-        else:
-            resumed = load_run(resume, given, method_name=method, config_file=config)
-            api.resume(resume, changeable(resumed))
-
-
-def _print_help(command: Command, info: MethodInfo, given: Given) -> None:
-    """The common settings, or all; those of gathering where the command as it stands gathers."""
-    source = given.settings.get("source", [command.settings["source"].default])[-1]
-    asked = source == "online" or any(name in given.settings for name in ("prompts", "annotator", "reward"))
-    gathers = asked and "online" in info.sources
-    every = given.help == "--help-all"
-    fitting = {
-        name: setting
-        for name, setting in command.settings.items()
-        if (every or setting.role.common) and (gathers or not setting.role.gathers)
-    }
-    if source == "online" and not every:
-        del fitting["data"]
-    listed = [(name, one) for name, one in fitting.items() if len(one.choices) != 1 or one.words]
-    if not every:  # few of each: one box
-        own = f"Method {info.name}"
-        listed = [
-            (name, one if one.role.heading == own else replace(one, role=Role("A run")))
-            for name, one in listed
-        ]
-    what = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
-    if gathers and not info.needs_scores:
-        what = "--prompts prompts.jsonl --annotator local:models/judge"
-    paper = f" {info.paper}." if info.paper else ""
-    about = [
-        f"{info.title}.{paper} Needs {info.feedback}.",
-        f"{command.name} --model models/sft {what} --output runs/{info.name}",
-    ]
-    print_help(command, about, listed, brief=not every)
-    if not every:
-        typer.echo(f" Every setting: {command.name} --help-all")
-    if not gathers and "online" in info.sources:
-        typer.echo(f" Those of sampling and judging: {command.name} --source online {given.help}")
-    typer.echo("")
-
-
-def _print_methods() -> None:
-    typer.echo("\n Usage: trueup train METHOD [OPTIONS]\n\n Align a model with feedback.\n")
-    wide = max(map(len, METHODS))
-    for info in METHODS.values():
-        typer.echo(f"   {info.name:{wide}}  {info.title}")
-    typer.echo("\n What each needs: trueup methods. Its settings: trueup train METHOD --help\n")
-
-
-def sample(context: typer.Context) -> None:
+def sample(arguments: Sequence[str]) -> None:
     """Sample responses to prompts."""
     without = ("sampler.models", "sampler.resync")
-    settings, _ = read_settings(context, SampleSettings, short="sampler", without=without)
-    if settings is not None:
+    command = of_settings("trueup sample", SampleSettings, short="sampler", without=without)
+    if given := _read(command, arguments, SAMPLING):
+        settings = command.typed(SampleSettings, given, short="sampler")
         from trueup.gathering import candidates
 
         with shown():
             candidates.sample(settings)
 
 
-def annotate(context: typer.Context) -> None:
+def annotate(arguments: Sequence[str]) -> None:
     """Have responses judged, or print a template."""
-    settings, more = read_settings(context, AnnotateSettings, more=OF_ANNOTATE)
-    if name := more.get("show_template"):
+    command = of_settings("trueup annotate", AnnotateSettings, more=SHOW_TEMPLATE)
+    given = _read(command, arguments, *ANNOTATING)
+    if given and (name := given.more.get("show_template")):
         from trueup.annotators.template import template_source
 
-        typer.echo(template_source(name), nl=False)
-    elif settings is not None:
+        print(template_source(name), end="")
+    elif given:
+        settings = command.typed(AnnotateSettings, given)
         from trueup.gathering import annotating
 
         with shown():
             annotating.annotate(settings)
 
 
-def print_methods(*, as_json: bool) -> None:
-    """Print what is to be known of every method."""
-    described = [describe(info) for info in METHODS.values()]
-    if as_json:
-        typer.echo(json.dumps(described, indent=2))
+def demo(arguments: Sequence[str]) -> None:
+    """Run the demo."""
+    more = {"output": ("FOLDER", "For feedback, runs and results.json. Default: runs/demo.")}
+    if given := _read(Command("trueup demo", more=more), arguments):
+        from trueup.demo import run
+
+        run(given.more.get("output"))
+
+
+def inspect(arguments: Sequence[str]) -> None:
+    """Look at feedback, and print what was found."""
+    command = of_settings("trueup inspect", command_settings.InspectSettings, more=JSON)
+    if not (given := _read(command, arguments)):
         return
-    for entry in described:
-        defaults = {**entry["settings"], **entry["defaults"]}
-        typer.echo(f"{typer.style(entry['name'], bold=True)}  {entry['title']}")
-        if entry["aliases"]:
-            typer.echo(f"  also       {', '.join(entry['aliases'])}")
-        typer.echo(f"  loss       {entry['formula']}")
-        typer.echo(f"  feedback   {entry['feedback']}")
-        typer.echo(f"  reference  {', '.join(entry['reference'])}")
-        typer.echo(f"  sources    {', '.join(entry['sources'])}")
-        if entry["paper"]:
-            typer.echo(f"  paper      {entry['paper']}")
-        given = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
-        typer.echo(f"  defaults   {', '.join(given)}\n")
+    settings = command.typed(command_settings.InspectSettings, given)
+    from trueup.inspection.inspection import inspect as inspected
+    from trueup.inspection.problems import Severity
+
+    coding = None
+    if settings.model is not None:
+        from trueup.inspection.encoded import load_coding
+
+        coding = load_coding(
+            settings.model,
+            max_length=settings.max_length,
+            max_prompt_length=settings.max_prompt_length,
+            turns=settings.turns,
+            eos_token=settings.eos_token,
+            chat_template=settings.chat_template,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    with shown():
+        inspection = inspected(
+            settings.data,
+            settings.eval_data,
+            min_characters=settings.min_visible,
+            coding=coding,
+            show=settings.show,
+            rows=settings.row,
+        )
+    if not inspection.training.files and not given.on("json"):
+        raise InputError("; ".join(inspection.training.unreadable))
+    if given.on("json"):
+        print(inspection.as_json())
+    else:
+        from trueup.inspection.screen import print_inspection
+
+        print_inspection(inspection, ids=settings.ids)
+    errors, warnings = inspection.count(Severity.error), inspection.count(Severity.warning)
+    if inspection.unreadable or (settings.strict and (errors or warnings)):
+        raise InputError(
+            f"{counted(errors, 'error')} and {counted(warnings, 'warning')}; all are listed above"
+        )
 
 
-def describe(info: MethodInfo) -> dict[str, Any]:
-    """Return a method as plain values.
+def convert(arguments: Sequence[str]) -> None:
+    """Write feedback in another form."""
+    command = of_settings("trueup convert", command_settings.ConvertSettings)
+    if not (given := _read(command, arguments)):
+        return
+    settings = command.typed(command_settings.ConvertSettings, given)
+    from trueup.feedback import canonical
+    from trueup.feedback.convert.conversion import convert as converted
+    from trueup.sources.by_name import examples_named
 
-    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
-    needs none, `sources` where its examples may come from (`source` of a run).
-    """
-    settings = [setting for setting in settings_in(info.settings) if not setting.variants]
-    return {
-        "name": info.name,
-        "title": info.title,
-        "aliases": list(info.aliases),
-        "formula": info.formula,
-        "paper": info.paper,
-        "feedback": info.feedback,
-        "reference": list(info.choices("reference.kind")) or ["none"],
-        "sources": list(info.sources),
-        "settings": {setting.path: setting.default for setting in settings},
-        "defaults": dict(info.defaults),
-    }
+    canonical.check_output(settings.output, force=settings.force)
+    with shown():
+        examples = examples_named(settings.data, skip_bad=settings.skip_bad).examples
+    conversion = converted(examples, _target(settings, examples))
+    canonical.write_rows(settings.output, conversion.rows)
+    for line in conversion.lines():
+        print(line, file=sys.stderr)
+    place = "the standard output" if settings.output == canonical.STANDARD_OUTPUT else settings.output
+    rows = counted(len(conversion.rows), "row")
+    print(f"{counted(len(examples), 'example')} read, {rows} written to {place}", file=sys.stderr)
+
+
+def _target(settings: command_settings.ConvertSettings, examples: Sequence["Example"]) -> "Target":
+    """What to convert to; a kind that was chosen here is said aloud."""
+    from trueup.feedback.convert import targets
+    from trueup.feedback.viewed import count
+
+    if settings.to != "trl":
+        return targets.OWN[settings.to]
+    chosen = settings.kind or targets.usual_kind(examples)
+    if settings.kind is None:
+        held = count(examples).words()
+        line = f"TRL's rows of {chosen} are written, for there are {held}; --kind changes it"
+        print(line, file=sys.stderr)
+    if chosen == "points":
+        return targets.trl_points_target(settings.threshold)
+    if settings.threshold is not None:
+        raise InputError(
+            f"--threshold is for TRL's rows of points, and these are {chosen}; add --kind points"
+        )
+    return targets.TRL_PAIRS if chosen == "pairs" else targets.trl_demonstrations_target(examples)
+
+
+def condition(arguments: Sequence[str]) -> None:
+    """Ask a model of conditional alignment for several rewards, and keep the best."""
+    more = JSON | {"dry_run": ("", "Change nothing.")}
+    command = of_settings("trueup condition", command_settings.ConditionSettings, files="model", more=more)
+    if not (given := _read(command, arguments)):
+        return
+    settings = command.typed(command_settings.ConditionSettings, given)
+    from trueup.annotators.annotator import load_scorer
+    from trueup.sources.by_name import WORLD, prompts_named
+    from trueup.world.scorers import world_scorer
+
+    now = _condition_of(settings.model)
+    reward = settings.reward
+    scorer = world_scorer(reward) if reward.startswith(WORLD) else load_scorer(reward)
+    with shown():
+        prompts = prompts_named(settings.prompts).prompts[: settings.count]
+    from trueup.evaluate import condition_sweep
+
+    with shown():
+        swept = condition_sweep.sweep_model(
+            settings.model,
+            now,
+            settings.candidates,
+            prompts,
+            scorer,
+            seed=settings.seed,
+            max_new_tokens=settings.max_new_tokens,
+        )
+    best = swept.best.condition
+    keep = settings.keep and not given.on("dry_run")
+    kept = keep and best != now and swept.reliable
+    if kept:
+        condition_sweep.keep(Path(settings.model), now, best)
+    if given.on("json"):
+        print(json.dumps({"model": settings.model, **swept.as_json(), "kept": kept}, indent=1))
+    else:
+        condition_sweep.print_table(swept)
+        print(swept.verdict(settings.model, keep=keep))
+
+
+def _condition_of(model: str) -> "Condition":
+    """What the model asks for now."""
+    from trueup.feedback.condition import FILE, read_condition
+    from trueup.model_folder import check_model
+
+    found = read_condition(Path(model))
+    if found is None:
+        inner = Path(model) / "model"
+        if (inner / FILE).exists():
+            raise InputError(f"{model} is the folder of a run; give its model, {inner}")
+        if Path(model).is_dir():
+            raise InputError(
+                f"{model} has no {FILE}: it was not trained by conditional alignment, so there is no reward to ask it "
+                "for. Train one by `trueup train ca`, and give its folder"
+            )
+    check_model(model, trust_remote_code=False)
+    assert found is not None
+    return found

@@ -4,18 +4,18 @@ An option stands as `--name value` or `--name=value`; a hyphen may stand for an 
 and `--no-name` switches it off. What stands without an option are files.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from typer import Context
-
+from trueup.cli.boxes import Row, print_boxes
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.errors import InputError
-from trueup.settings.schema import Setting, settings_in, unescaped
-from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
+from trueup.settings.schema import Role, Setting, settings_in, unescaped
+from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
 from trueup.words import did_you_mean
 
 SWITCH = "true or false"
@@ -24,10 +24,12 @@ WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 """What may follow a switch."""
 WIDEST = 16
 """Characters of a list of choices that may stand beside an option's name in help."""
+SENTENCE = re.compile(r"(?<=[^.]\.) ")
+"""Where one sentence ends and the next begins; three points end none."""
 
 
 @dataclass(slots=True)
-class Given:
+class Arguments:
     """What was given on the command line."""
 
     settings: dict[str, list[str]] = field(default_factory=dict)
@@ -35,7 +37,11 @@ class Given:
     more: dict[str, str] = field(default_factory=dict)
     """Options that are no settings."""
     help: str = ""
-    """`--help` or `--help-all` where that was asked for."""
+    """`--help` or `--help-all` where that was given."""
+
+    def on(self, name: str) -> bool:
+        """Whether a switch that is no setting was given, and not as false."""
+        return name in self.more and convert(bool, name, self.more[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +50,24 @@ class Command:
 
     name: str
     """As it is typed: `trueup sample`."""
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     """Option -> the setting it gives."""
     files: str = ""
     """The option that arguments without one add to."""
     more: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Options that are no settings: name -> (what stands for a value in help, help)."""
+    """Options that are no settings: name -> (what stands for a value in help, help). A switch has no value."""
     unseen: frozenset[str] = frozenset()
     """Names of another tool, which are taken as they are and are not in help."""
+    unknown: Callable[[str], str] | None = None
+    """What to say of a name that is no option."""
 
-    def read(self, arguments: Sequence[str], unknown: Callable[[str], str] | None = None) -> Given:
+    def read(self, arguments: Sequence[str]) -> Arguments:
         """Sort arguments by option.
 
-        Args:
-            unknown: what to say of a name that is no option.
-
         Raises:
-            InputError: an option does not exist, or lacks its value.
+            InputError: an option does not exist, or lacks its value; or a file stands where none is taken.
         """
-        given = Given()
+        given = Arguments()
         files: list[str] = []
         left = list(arguments)
         while left:
@@ -80,7 +85,7 @@ class Command:
             if written.startswith("--no-") and not equals and self._is_switch(off):
                 name, value = off, "false"
             elif not written.startswith("--") or not self._is_known(name):
-                raise InputError((unknown or self._unknown)(name))
+                raise InputError((self.unknown or self._unknown)(name))
             elif not equals and self._stands_alone(name, left):
                 value = "true"
             elif not equals and not left:
@@ -91,11 +96,15 @@ class Command:
                 given.more[name] = value
             else:
                 given.settings.setdefault(name, []).append(value)
+        if len(files) > self._most_files():
+            raise InputError(
+                f"{files[-1]} is one argument too many for {self.name}; its options begin with --"
+            )
         if files:
             given.settings.setdefault(self.files, []).extend(files)
         return given
 
-    def layer(self, given: Given) -> dict[str, Any]:
+    def layer(self, given: Arguments) -> dict[str, Any]:
         """Return what was given as settings by their dotted names, a text where only one was given or can be."""
         layer: dict[str, Any] = {}
         for name, texts in given.settings.items():
@@ -104,10 +113,37 @@ class Command:
             layer[setting.path] = read if setting.several and len(read) > 1 else read[-1]
         return layer
 
+    def typed(self, model: type[Model], given: Arguments, *, short: str = "") -> Model:
+        """Return what was given as the typed settings of the command.
+
+        Args:
+            short: settings below this one are options without its name.
+
+        Raises:
+            SettingsError: a value does not fit, in the names that the command line knows.
+        """
+        layer = self.layer(given)
+        if "annotator" in model.model_fields:
+            layer = expanded(layer)
+        try:
+            return validate(model, nest(layer), where=self.name)
+        except SettingsError as found:
+            if not short:
+                raise
+            told = [SettingProblem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
+            raise SettingsError(told) from None
+
+    def _most_files(self) -> float:
+        if self.files not in self.settings:
+            return 0
+        return float("inf") if self.settings[self.files].several else 1
+
     def _is_known(self, name: str) -> bool:
         return name in self.settings or name in self.more or name in self.unseen
 
     def _is_switch(self, name: str) -> bool:
+        if name in self.more:
+            return not self.more[name][0]
         return name in self.settings and self.settings[name].words == SWITCH
 
     def _stands_alone(self, name: str, following: Sequence[str]) -> bool:
@@ -119,82 +155,65 @@ class Command:
         return f"{name} is not an option of {self.name}{did_you_mean(name, [*self.settings, *self.more])}"
 
 
-def read_settings(
-    context: Context,
+def of_settings(
+    name: str,
     model: type[Model],
     *,
+    files: str = "data",
     short: str = "",
     without: Sequence[str] = (),
     more: Mapping[str, tuple[str, str]] | None = None,
-) -> tuple[Model | None, Mapping[str, str]]:
-    """The settings of a command that is made of them, and its options that are none.
-
-    Without settings where help was asked for, which is printed, or where an option that is no setting was given.
+) -> Command:
+    """The command that is made of the settings of a type.
 
     Args:
         short: settings below this one are options without its name.
         without: settings that are no options.
-        more: as of `Command`.
-
-    Raises:
-        InputError: an option or a value does not fit, as the command line knows it.
+        more: options that are no settings.
     """
-    settings = {
-        one.path.removeprefix(f"{short}."): one for one in settings_in(model) if one.path not in without
-    }
-    command = Command(context.command_path, settings, files="data", more=more or {})
-    given = command.read(context.args)
-    if given.help:
-        print_help(command, [context.command.help or ""], settings.items())
-    if given.help or given.more:
-        return None, given.more
-    try:
-        return validate(model, nest(expanded(command.layer(given))), where=command.name), {}
-    except SettingsError as found:
-        if not short:
-            raise
-        shortened = [SettingProblem(one.path, one.text.replace(f"{short}.", "")) for one in found.problems]
-        raise SettingsError(shortened) from None
+    found = [one for one in settings_in(model) if one.path not in without]
+    return Command(name, {one.path.removeprefix(f"{short}."): one for one in found}, files, more or {})
 
 
 def print_help(
-    command: Command, about: Sequence[str], options: Iterable[tuple[str, Setting]], *, brief: bool = False
+    command: Command,
+    about: Sequence[str],
+    *,
+    every: bool = True,
+    shown: Callable[[str, Setting], bool] = lambda name, setting: True,
+    own: str = "",
+    notes: Iterable[str] = (),
 ) -> None:
-    """Print a command's usage, what it is about and some of its options, in boxes by their headings.
+    """Print a command's usage, what it is about and its options, in boxes by their headings.
 
     Args:
         about: paragraphs.
-        options: in order; those that follow each other under one heading share a box.
-        brief: without the ranges of numbers.
+        every: show every setting with all that is said of it, or the common ones in a sentence each.
+        shown: which settings are of use here.
+        own: heading that keeps a box of its own where only the common settings are shown.
+        notes: lines below it all.
     """
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.panel import Panel
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    files = " [FILE]..." if command.files else ""
-    console.print(f"\n Usage: {command.name} \\[OPTIONS]{files}\n", style="bold")
-    for paragraph in about:
-        console.print(Padding(Text(paragraph), (0, 1, 1, 1)))
-
-    def box(heading: str, rows: Iterable[tuple[str, str, str]]) -> None:
-        table = Table(box=None, show_header=False, pad_edge=False, expand=True)
-        table.add_column(no_wrap=True, style="bold cyan")
-        table.add_column(no_wrap=True, style="bold yellow")
-        table.add_column(ratio=1)
-        for name, metavar, text in rows:
-            table.add_row(f"--{name}", metavar, Text(text))
-        console.print(Panel(table, title=heading, title_align="left", border_style="dim"))
-
-    for heading, group in groupby(options, key=lambda one: one[1].role.heading):
-        box(heading, [_row(name, setting, brief) for name, setting in group])
-    box("Options", [(name, *shown) for name, shown in command.more.items()])
+    listed = [
+        (name, one)
+        for name, one in command.settings.items()
+        if (every or one.role.common) and shown(name, one)
+    ]
+    if not every:  # few of each: one box
+        listed = [
+            (name, one if one.role.heading == own else replace(one, role=Role("Settings")))
+            for name, one in listed
+        ]
+    boxes = {
+        heading: [_row(name, setting, every) for name, setting in group]
+        for heading, group in groupby(listed, key=lambda one: one[1].role.heading)
+    }
+    boxes["Options"] = [(f"--{name}", *told) for name, told in command.more.items()]
+    several = command.files in command.settings and command.settings[command.files].several
+    files = f" {'[FILE]...' if several else command.files.upper()}" if command.files else ""
+    print_boxes(f"{command.name} [OPTIONS]{files}", about, boxes, notes)
 
 
-def _row(name: str, setting: Setting, brief: bool) -> tuple[str, str, str]:
-    """An option in help: its name, what stands for its value, and what it is."""
+def _row(name: str, setting: Setting, every: bool) -> Row:
     choices = "|".join(setting.choices)
     listed = len(choices) > WIDEST
     if listed:
@@ -202,14 +221,14 @@ def _row(name: str, setting: Setting, brief: bool) -> tuple[str, str, str]:
     else:
         metavar = choices or METAVARS.get(setting.words, setting.words.upper())
     parts = [
-        setting.description,
+        setting.description if every else SENTENCE.split(setting.description)[0],
         f"One of {', '.join(setting.choices)}." if listed else "",
-        f"{setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds and not brief else "",
-        "May be given several times." if setting.several and not brief else "",
+        f"{setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds and every else "",
+        "May be given several times." if setting.several and every else "",
         r"Here \n, \t and \\ are read as escapes." if setting.escaped else "",
         "" if setting.default in (None, ()) else f"Default: {in_words(setting.default)}.",
     ]
-    return name, metavar, " ".join(filter(None, parts))
+    return f"--{name}", metavar, " ".join(filter(None, parts))
 
 
 def in_words(value: object) -> str:

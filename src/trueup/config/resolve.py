@@ -216,7 +216,8 @@ def unknown(name: str, info: MethodInfo) -> str:
         return f"{name} is refused: method {info.name} needs no reference; leave it out"
     known = [setting.path for setting in (*settings_in(info.settings), *run_settings())]
     close = SHORT_NAMES.get(name)
-    hint = f"; did you mean {close}?" if close else did_you_mean(name, [*known, *names_of_trl()])
+    named_so = [*known, *names_of_trl(info)]
+    hint = f"; did you mean {close}?" if close in known else did_you_mean(name, named_so)
     return f"{named(name)} is not a setting of method {info.name} or of a run{hint}"
 
 

@@ -54,6 +54,14 @@ class Row:
     says: str
     """What becomes of them, for the documentation."""
     rule: Rule
+    becomes: bool = True
+    """Whether a setting of ours can come of it."""
+    term: str = ""
+    """That setting, where only some methods have it."""
+
+    def of_use(self, method: MethodInfo) -> bool:
+        """Whether a misspelt name may have meant one of these."""
+        return self.becomes and (not self.term or self.term in method.settings.model_fields)
 
 
 def _term(ours: str, given: Values, method: MethodInfo) -> Translated:
@@ -95,13 +103,14 @@ def _plain_rows() -> Iterator[Row]:
     for kind, (says, rule) in simple.items():
         for key, names in NAMES[kind].items():
             for name in names.split():
-                yield Row((name,), says.format(key), partial(rule, key))
+                term = key if kind == "of_method" else ""
+                yield Row((name,), says.format(key), partial(rule, key), kind != "no_effect", term)
     for names, instead, *rest in NAMES["refused"]:
         harmless = rest[0] if rest else []
         allowed = ", ".join(f"`{as_given(value).lower()}`" for value in harmless)
         says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
         for name in names.split():
-            yield Row((name,), says, partial(_unless, harmless, instead))
+            yield Row((name,), says, partial(_unless, harmless, instead), becomes=False)
     for names, values in NAMES["switches"].items():
         ((ours, value),) = values.items()
         yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, values))
@@ -112,11 +121,11 @@ def _plain_rows() -> Iterator[Row]:
 RULES: list[Row] = []
 
 
-def _rule(names: str) -> Callable[[Rule], Rule]:
+def _rule(names: str, *, becomes: bool = True) -> Callable[[Rule], Rule]:
     """Makes a row of names that depend on each other or on their values; its docstring is what the row says."""
 
     def add(rule: Rule) -> Rule:
-        RULES.append(Row(tuple(names.split()), " ".join((rule.__doc__ or "").split()), rule))
+        RULES.append(Row(tuple(names.split()), " ".join((rule.__doc__ or "").split()), rule, becomes))
         return rule
 
     return add
@@ -167,7 +176,7 @@ def _warm_up(given: Values, method: MethodInfo) -> Translated:
     return Translated({"warmup_steps": given["warmup_steps"]})
 
 
-@_rule("optim")
+@_rule("optim", becomes=False)
 def _optimizer(given: Values, method: MethodInfo) -> Translated:
     """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw), else refused"""
     if given["optim"] in ADAMW:
@@ -389,9 +398,10 @@ def handled_names(method: MethodInfo) -> frozenset[str]:
     return frozenset(name for row in _rows(method) for name in row.names)
 
 
-def names_of_trl() -> tuple[str, ...]:
-    """Every name in the table that is not also a name of ours."""
-    return tuple(name for row in TABLE for name in row.names if name not in RunSettings.model_fields)
+def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
+    """Every name in the table that is not also a name of ours; or those alone that are of use to a method."""
+    rows = [row for row in TABLE if method is None or row.of_use(method)]
+    return tuple(name for row in rows for name in row.names if name not in RunSettings.model_fields)
 
 
 def _rows(method: MethodInfo) -> list[Row]:

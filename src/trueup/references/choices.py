@@ -95,4 +95,7 @@ class TrustRegion(ReferenceChoice["LogProbs"]):
         return step % self.every == 0
 
 
-AnyReference = Annotated[Frozen | AdapterOff | Cached | TrustRegion, Field(discriminator="kind")]
+AnyReference = Annotated[
+    Frozen | AdapterOff | Cached | TrustRegion,
+    Field(discriminator="kind", description="What the policy is measured against."),
+]

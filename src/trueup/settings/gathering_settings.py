@@ -9,6 +9,10 @@ from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, TEMPLATES, AnnotatorChoice
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
+COMMON = Role(common=True)
+OUTPUT = Role(common=True, affects="nothing")
+EXAMPLES = Role(affects="examples")
+FIRST = Role(common=True, affects="examples")
 Decode = Literal["sample", "greedy", "beam", "diverse-beam"]
 ENGINES = schema.modules_of("sampling", "engines")
 if TYPE_CHECKING:
@@ -32,17 +36,17 @@ class SamplerSettings(BaseModel):
 
     model_config = STRICT
 
-    responses: Annotated[Count, Role(common=True)] = 2
+    responses: Annotated[Count, COMMON] = 2
     """Responses to each prompt."""
     decode: Decode = "sample"
     """How a response is found: drawn at random, the most likely token each time, or by (diverse) beam search."""
-    temperature: Annotated[float, Field(gt=0), Role(common=True)] = 1.0
+    temperature: Annotated[float, Field(gt=0), COMMON] = 1.0
     """Logits are divided by it before a token is drawn."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Only the most likely tokens that together have this probability are drawn from."""
     top_k: Annotated[int, Field(ge=0)] = 0
     """Only this many of the most likely tokens are drawn from; 0 is all."""
-    max_new_tokens: Annotated[Count | None, Role(common=True)] = None
+    max_new_tokens: Annotated[Count | None, COMMON] = None
     """Longest response, in tokens. Left out: 128, or half of what the model was made for if that is less."""
     stop: Annotated[tuple[Text, ...], BeforeValidator(schema.one_or_several), schema.Escaped()] = ()
     """Texts that end a response where they begin, such as "\\n\\nHuman:"."""
@@ -92,7 +96,6 @@ class SamplerSettings(BaseModel):
 
 
 Device = Literal["auto", "cpu", "cuda"]
-EXAMPLES = Role(affects="examples")
 
 
 class SampleSettings(BaseModel):
@@ -100,29 +103,29 @@ class SampleSettings(BaseModel):
 
     model_config = STRICT
 
-    model: Annotated[Texts, Role("What to sample")] = ()
+    model: Annotated[Texts, Role("What to sample", common=True)] = ()
     """Folder of a model or PEFT adapter that writes responses; or world, the built-in one."""
-    data: Annotated[Texts, EXAMPLES] = ()
+    data: Annotated[Texts, FIRST] = ()
     """Files with prompts, or with feedback on prompts; hub:OWNER/NAME; or world:prompts, world:pairs, ..."""
-    output: Annotated[Text, SAME_RESULT]
+    output: Annotated[Text, OUTPUT]
     """A .jsonl or .jsonl.gz file for the candidates."""
-    count: Annotated[Count | None, EXAMPLES] = None
+    count: Annotated[Count | None, FIRST] = None
     """Ask the first prompts only, this many."""
     merge: bool = True
     """Keep the responses the data have already, with what is said of them, beside the new ones."""
-    seed: Amount = 0
+    seed: Annotated[Amount, COMMON] = 0
     """Seed of all that is drawn."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows of feedback to leave out."""
-    overwrite: Annotated[bool, SAME_RESULT] = False
+    overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
 
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), Role("Judging them")] = None
+    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), Role("Judging them", common=True)] = None
     """Who judges the responses right away."""
-    best: Annotated[bool, EXAMPLES] = False
+    best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""
 
     max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
@@ -169,15 +172,15 @@ class AnnotateSettings(BaseModel):
 
     model_config = STRICT
 
-    data: Annotated[Texts, Role("What to judge", affects="examples")] = ()
+    data: Annotated[Texts, Role("What to judge", common=True, affects="examples")] = ()
     """Files with feedback or samples, hub:OWNER/NAME, or world:pairs, ..."""
-    output: Annotated[Text, SAME_RESULT]
+    output: Annotated[Text, OUTPUT]
     """A .jsonl or .jsonl.gz file for the judged examples."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows to leave out."""
-    overwrite: Annotated[bool, SAME_RESULT] = False
+    overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
-    annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS), Role("Who judges")]
+    annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS), Role("Who judges", common=True)]
     """Who judges the responses."""
     seed: Amount = 0
     """Seed of an annotator's noise."""
@@ -186,7 +189,7 @@ class AnnotateSettings(BaseModel):
     trust_remote_code: Annotated[bool, SAME_RESULT] = False
     """Run Python code that lies in the model's folder."""
 
-    rewrite: Annotated[bool, Role("Writing demonstrations instead")] = False
+    rewrite: Annotated[bool, Role("Writing demonstrations instead", common=True)] = False
     """Judge nothing, but have the annotator's model write demonstrations that take the place of chosen responses."""
     rewrite_template: Text = "answer"
     """What it is asked: answer (the conversation itself), improve (the chosen response), or a file with a Jinja

@@ -253,7 +253,7 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         return
     named = next((mark for mark in field.metadata if isinstance(mark, Named)), None)
     if named:
-        about = f"{outer.description} One of {named.forms}."
+        about = f"{outer.description.removesuffix('.')}: {named.forms}."
         yield dataclasses.replace(outer, words="name", description=about)
     kinds = {_kind(fields): fields for fields in nested.values()}
     means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)

@@ -1,0 +1,143 @@
+"""What `trueup train` and `methods` do. This file is imported when one of them is called."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from trueup.cli.app import COMMANDS
+from trueup.cli.boxes import print_boxes
+from trueup.cli.options import Arguments, Command, in_words, print_help
+from trueup.config.annotator_names import run_settings
+from trueup.config.resolve import changeable, find_method, load_run, resolve, unknown
+from trueup.config.trl_options import names_of_trl
+from trueup.display import shown
+from trueup.errors import InputError
+from trueup.methods import METHODS, MethodInfo
+from trueup.settings.schema import Role, Setting, settings_in
+from trueup.training import api
+
+OF_TRAIN = {
+    "config": ("FILE", "YAML file with settings; options go over it."),
+    "resume": ("RUN", "Go on with the run in this folder."),
+}
+OF_METHODS = {"json": ("", "Print JSON instead of text.")}
+
+
+def train(arguments: Sequence[str]) -> None:
+    """Train by the method that is named first; `--help` lists its settings."""
+    name, *options = arguments or [""]
+    if name in ("-h", "--help", "--help-all"):
+        rows = [(info.name, "", info.title) for info in METHODS.values()]
+        notes = ("What each needs: trueup methods. Its settings: trueup train METHOD --help",)
+        print_boxes("trueup train METHOD [OPTIONS]", [COMMANDS["train"]], {"Methods": rows}, notes)
+        return
+    if not name or name.startswith("-"):
+        raise InputError(
+            f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
+        )
+    info = find_method(name)
+    command = command_of(info)
+    given = command.read(options)
+    if given.help:
+        _print_help(command, info, given)
+    else:
+        start(info.name, command.layer(given), given.more.get("config"), given.more.get("resume"))
+
+
+def command_of(info: MethodInfo) -> Command:
+    """The options of the command that trains by one method."""
+    role = Role(f"Method {info.name}", common=True)
+    own = [replace(one, role=role) for one in settings_in(info.settings)]
+    of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
+    settings = {one.path: one for one in (*own, *of_run)}
+    unseen = frozenset(names_of_trl()) - settings.keys()
+    return Command(
+        f"trueup train {info.name}", settings, "data", OF_TRAIN, unseen, lambda name: unknown(name, info)
+    )
+
+
+def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
+    """Begin or resume a run; whatever cannot be is refused before torch is imported."""
+    with shown():
+        if resume is None:
+            api.run(resolve(method, config_file=config, overrides=given))
+        else:
+            resumed = load_run(resume, given, method_name=method, config_file=config)
+            api.resume(resume, changeable(resumed))
+
+
+def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
+    """The common settings, or all; those of gathering where the command as it stands gathers."""
+    source = given.settings.get("source", [command.settings["source"].default])[-1]
+    named = any(name in given.settings for name in ("prompts", "annotator", "reward"))
+    gathers = (source == "online" or named) and "online" in info.sources
+    every = given.help == "--help-all"
+
+    def shown(name: str, setting: Setting) -> bool:
+        needed = gathers if setting.role.gathers else every or source != "online" or name != "data"
+        return needed and (len(setting.choices) != 1 or bool(setting.words))
+
+    feedback = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
+    if gathers and not info.needs_scores:
+        feedback = "--prompts prompts.jsonl --annotator local:models/judge"
+    paper = f" {info.paper}." if info.paper else ""
+    about = [
+        f"{info.title}.{paper} Needs {info.feedback}.",
+        f"{command.name} --model models/sft {feedback} --output runs/{info.name}",
+    ]
+    notes = [] if every else [f"Every setting: {command.name} --help-all"]
+    if not gathers and "online" in info.sources:
+        notes.append(f"Sampling and judging: {command.name} --source online {given.help}")
+    print_help(command, about, every=every, shown=shown, own=f"Method {info.name}", notes=notes)
+
+
+def methods(arguments: Sequence[str]) -> None:
+    """Print what is to be known of every method."""
+    command = Command("trueup methods", more=OF_METHODS)
+    given = command.read(arguments)
+    if given.help:
+        print_help(command, [COMMANDS["methods"]])
+        return
+    described = [describe(info) for info in METHODS.values()]
+    if given.on("json"):
+        print(json.dumps(described, indent=2))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for entry in described:
+        defaults = {**entry["settings"], **entry["defaults"]}
+        console.print(entry["name"], style="bold", end="  ")
+        console.print(entry["title"])
+        if entry["aliases"]:
+            console.print(f"  also       {', '.join(entry['aliases'])}")
+        console.print(f"  loss       {entry['formula']}")
+        console.print(f"  feedback   {entry['feedback']}")
+        console.print(f"  reference  {', '.join(entry['reference'])}")
+        console.print(f"  sources    {', '.join(entry['sources'])}")
+        if entry["paper"]:
+            console.print(f"  paper      {entry['paper']}")
+        told = [f"{name} {in_words(value)}" for name, value in defaults.items() if value is not None]
+        console.print(f"  defaults   {', '.join(told)}\n")
+
+
+def describe(info: MethodInfo) -> dict[str, Any]:
+    """Return a method as plain values.
+
+    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
+    needs none, `sources` where its examples may come from (`source` of a run).
+    """
+    settings = [setting for setting in settings_in(info.settings) if not setting.variants]
+    return {
+        "name": info.name,
+        "title": info.title,
+        "aliases": list(info.aliases),
+        "formula": info.formula,
+        "paper": info.paper,
+        "feedback": info.feedback,
+        "reference": list(info.choices("reference.kind")) or ["none"],
+        "sources": list(info.sources),
+        "settings": {setting.path: setting.default for setting in settings},
+        "defaults": dict(info.defaults),
+    }

@@ -1,0 +1,134 @@
+"""What `trueup inspect`, `convert` and `condition` are told: plain values, nothing reads a file."""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
+
+from trueup.settings.schema import STRICT, Amount, Count, Role, Text, Texts
+
+Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
+RowsOfTRL = Literal["pairs", "points", "demonstrations"]
+OF_TOKENS = (
+    *("max_length", "max_prompt_length", "turns", "eos_token", "chat_template", "trust_remote_code"),
+    *("show", "row", "ids"),
+)
+"""Settings of `trueup inspect` that have an effect only where there is a model."""
+
+
+class InspectSettings(BaseModel):
+    """Which feedback to look at, and how closely."""
+
+    model_config = STRICT
+
+    data: Annotated[Texts, Role("Feedback")] = ()
+    """Whatever `--data` of `trueup train` takes."""
+    eval_data: Texts = ()
+    """Held-out feedback, compared with the rest."""
+    strict: bool = False
+    """Exit with 2 if there is an error or a warning."""
+    min_visible: Amount = 3
+    """A response with fewer visible characters is near-empty."""
+
+    model: Annotated[Text | None, Role("Model")] = None
+    """Look at tokens too: folder of a model, weights not needed; or world."""
+    eos_token: str | None = None
+    """As of `trueup train`."""
+    chat_template: str | None = None
+    """As of `trueup train`."""
+    trust_remote_code: bool = False
+    """As of `trueup train`."""
+
+    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Length and tokens")] = None
+    """As of `trueup train`. Left out: 1024, or what the model was made for."""
+    max_prompt_length: Count | None = None
+    """As of `trueup train`."""
+    turns: Literal["last", "all"] = "last"
+    """As of `trueup train`."""
+
+    show: Annotated[Amount, Role("Examples as tokens")] = 2
+    """How many examples to show."""
+    row: Texts = ()
+    """Which row to show: [FILE:]N."""
+    ids: bool = False
+    """Show the number of each token."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.model is None and (given := [name for name in OF_TOKENS if name in self.model_fields_set]):
+            option = given[0].replace("_", "-")
+            raise ValueError(f"--{option} is about tokens; give the folder of a model with --model")
+        return self
+
+
+class ConvertSettings(BaseModel):
+    """Which feedback to write, in which form."""
+
+    model_config = STRICT
+
+    data: Annotated[Texts, Field(min_length=1), Role("Converting")]
+    """Files of any layout, or world:pairs and the like."""
+    to: Form
+    """Everything as it is; what one view uses, in trueup's own form; or TRL's rows."""
+    output: Text
+    """A .jsonl or .jsonl.gz file, or - for the standard output."""
+    kind: RowsOfTRL | None = None
+    """With --to trl, which rows. Left out: pairs if there are comparisons, else points if there are labels, else
+    demonstrations."""
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    """With --kind points, labels from here on are true and all others false."""
+    skip_bad: Amount = 0
+    """How many malformed rows to leave out, over all files."""
+    force: bool = False
+    """Replace the output file if it is there."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.kind is not None and self.to != "trl":
+            raise ValueError(f"--kind says which of TRL's rows to write; leave it out with --to {self.to}")
+        if self.threshold is not None and (self.to != "trl" or self.kind not in (None, "points")):
+            raise ValueError(
+                "--threshold makes labels true or false for TRL; give it with --to trl --kind points"
+            )
+        return self
+
+
+def _numbers(given: object) -> object:
+    """Numbers with commas between them."""
+    found: list[float] = []
+    for part in ",".join(given).split(",") if isinstance(given, list) else str(given).split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(
+                f"--candidates: {part.strip()!r} is not a finite number; give numbers with commas between, "
+                "e.g. 0.5,1,2"
+            )
+        found.append(value)
+    return found
+
+
+class ConditionSettings(BaseModel):
+    """Which model to ask for which rewards, and what scores its answers."""
+
+    model_config = STRICT
+
+    model: Annotated[Text, Role("Asking")]
+    """Folder of a model trained by `trueup train ca`."""
+    prompts: Annotated[Texts, Field(min_length=1)]
+    """What to ask: a file whose rows hold `prompt`, any file of feedback, or world:prompts?count=512&seed=1."""
+    reward: Text
+    """What scores the answers: FILE.py:FUNCTION, called with prompt and response; or world:gold."""
+    candidates: Annotated[tuple[float, ...] | None, BeforeValidator(_numbers)] = None
+    """Standardised rewards to ask for, with commas between, beside the one it asks for now. Left out: the highest of
+    training, 2, 5 and 0."""
+    count: Count | None = None
+    """Ask the first N prompts only."""
+    seed: int = 0
+    """Of the answers; the same for every reward."""
+    max_new_tokens: Count | None = None
+    """Longest answer in tokens. Left out: 128, or half of the model's positions if that is less."""
+    keep: bool = True
+    """Have the model ask for the best from now on."""
