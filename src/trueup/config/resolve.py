@@ -101,10 +101,8 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
     """Read what the user gave, the file first, and translate TRL's names in both."""
     values, lines = _read_file(info, config_file) if config_file is not None else ({}, {})
     handled = handled_names(info)
-    in_file = {name: value for name, value in values.items() if name in handled}
-    in_overrides = {name: value for name, value in overrides.items() if name in handled}
     try:
-        translated = translate({**in_file, **in_overrides}, info)
+        translated = translate({**values, **overrides}, info)
     except SettingsError as refusal:
         raise _located(refusal.problems, lines) from None
 
@@ -113,7 +111,7 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
     upper = flatten({name: value for name, value in overrides.items() if name not in handled})
     for name, value in translated.settings.items():
         sources = translated.made_from[name]
-        layer = upper if any(source in in_overrides for source in sources) else lower
+        layer = upper if any(source in overrides for source in sources) else lower
         if name in layer and not same(layer[name], value):
             raise InputError(f"{' and '.join(sources)} and {name} are both given and differ; give one")
         layer[name] = value

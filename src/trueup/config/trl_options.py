@@ -21,9 +21,7 @@ from trueup.settings.validation import SettingProblem, SettingsError, convert
 from trueup.words import as_given, one_of
 
 NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))
-ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
 SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 Values = dict[str, Any]
 """Values under the names of one row, none of them None."""
@@ -56,12 +54,6 @@ class Row:
     rule: Rule
     becomes: bool = True
     """Whether a setting of ours can come of it."""
-    term: str = ""
-    """That setting, where only some methods have it."""
-
-    def of_use(self, method: MethodInfo) -> bool:
-        """Whether a misspelt name may have meant one of these."""
-        return self.becomes and (not self.term or self.term in method.settings.model_fields)
 
 
 def _term(ours: str, given: Values, method: MethodInfo) -> Translated:
@@ -103,8 +95,7 @@ def _plain_rows() -> Iterator[Row]:
     for kind, (says, rule) in simple.items():
         for key, names in NAMES[kind].items():
             for name in names.split():
-                term = key if kind == "of_method" else ""
-                yield Row((name,), says.format(key), partial(rule, key), kind != "no_effect", term)
+                yield Row((name,), says.format(key), partial(rule, key), kind != "no_effect")
     for names, instead, *rest in NAMES["refused"]:
         harmless = rest[0] if rest else []
         allowed = ", ".join(f"`{as_given(value).lower()}`" for value in harmless)
@@ -179,7 +170,7 @@ def _warm_up(given: Values, method: MethodInfo) -> Translated:
 @_rule("optim", becomes=False)
 def _optimizer(given: Values, method: MethodInfo) -> Translated:
     """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw), else refused"""
-    if given["optim"] in ADAMW:
+    if given["optim"] in ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw"):
         return Translated(notes=("optim has no effect: the optimizer is AdamW",))
     raise InputError(
         f"optim {as_given(given['optim'])} is not offered, only AdamW; to save memory, give lora.rank"
@@ -196,8 +187,8 @@ def _precision(given: Values, method: MethodInfo) -> Translated:
             "fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32"
         )
     for name, dtype in dtypes.items():
-        if dtype not in PRECISIONS:
-            raise InputError(f"{name} must be {one_of(PRECISIONS, dtype)}")
+        if dtype not in (known := ("auto", "float32", "bfloat16")):
+            raise InputError(f"{name} must be {one_of(known, dtype)}")
     notes = tuple(f"{name}: weights are held in fp32; precision says what is computed in" for name in dtypes)
     if bf16 or (bf16 is None and "bfloat16" in dtypes.values()):
         return Translated({"precision": "bf16"}, notes)
@@ -216,11 +207,7 @@ def _lora(given: Values, method: MethodInfo) -> Translated:
 def _loss_type(given: Values, method: MethodInfo) -> Translated:
     """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
     left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
-    named = given["loss_type"]
-    losses = _several(named)
-    if len(losses) != 1:
-        raise InputError(f"loss_type {as_given(named)} is not offered: a method has one loss")
-    loss = convert(str, "loss_type", losses[0])
+    loss = convert(str, "loss_type", _sole("loss_type", given, "a method has one loss"))
     objectives = {METHODS[name].trl_loss: name for name in method.choices("objective")}
     if loss in objectives:
         return Translated({"objective": objectives[loss]})
@@ -273,25 +260,19 @@ def _cached_reference(given: Values, method: MethodInfo) -> Translated:
 @_rule("report_to")
 def _trackers(given: Values, method: MethodInfo) -> Translated:
     """`trackers`: their names, none or all"""
-    known = tuple(TRACKERS)
     names = _several(given["report_to"])
     if names in (["none"], ["all"], []):
-        return Translated({"trackers": list(known) if names == ["all"] else []})
-    if unknown := [name for name in names if name not in known]:
-        raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
+        return Translated({"trackers": list(TRACKERS) if names == ["all"] else []})
+    if unknown := [name for name in names if name not in TRACKERS]:
+        raise InputError(f"report_to must be {one_of(('none', 'all', *TRACKERS), unknown[0])}")
     return Translated({"trackers": names})
 
 
 @_rule("reward_funcs")
 def _reward(given: Values, method: MethodInfo) -> Translated:
     """`reward`, if it is one"""
-    named = given["reward_funcs"]
-    functions = _several(named)
-    if len(functions) != 1:
-        raise InputError(
-            f"reward_funcs {as_given(named)} is not offered: give one; a function FILE.py:FUNCTION may add several up"
-        )
-    return Translated({"reward": functions[0]})
+    instead = "give one; a function FILE.py:FUNCTION may add several up"
+    return Translated({"reward": _sole("reward_funcs", given, instead)})
 
 
 @_rule("reward_clip_range")
@@ -333,6 +314,14 @@ def _inside(mapping: str, given: Values) -> dict[str, Any]:
 
 def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _sole(name: str, given: Values, instead: str) -> Any:
+    """The only one of what may be a list."""
+    values = _several(given[name])
+    if len(values) != 1:
+        raise InputError(f"{name} {as_given(given[name])} is not offered: {instead}")
+    return values[0]
 
 
 def _idle(given: Values, switch: str) -> Translated:
@@ -399,9 +388,11 @@ def handled_names(method: MethodInfo) -> frozenset[str]:
 
 
 def names_of_trl(method: MethodInfo | None = None) -> tuple[str, ...]:
-    """Every name in the table that is not also a name of ours; or those alone that are of use to a method."""
-    rows = [row for row in TABLE if method is None or row.of_use(method)]
-    return tuple(name for row in rows for name in row.names if name not in RunSettings.model_fields)
+    """Every name in the table that is not also a name of ours; or those alone that a method makes something of."""
+    names = [name for row in TABLE if method is None or row.becomes for name in row.names]
+    own = set() if method is None else NAMES["of_method"].keys() - method.settings.model_fields.keys()
+    lacking = {name for ours in own for name in NAMES["of_method"][ours].split()}
+    return tuple(name for name in names if name not in RunSettings.model_fields and name not in lacking)
 
 
 def _rows(method: MethodInfo) -> list[Row]:
