@@ -16,7 +16,7 @@ from support.small_runs import metrics_of, run_here, settings, write_feedback
 from trueup.cli.app import run
 from trueup.config.resolve import Resolved, resolve
 from trueup.display import collected, logger
-from trueup.inspection.problems import KINDS
+from trueup.inspection.findings import KINDS
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
 from trueup.settings.command_settings import InspectSettings

@@ -27,8 +27,8 @@ from trueup.feedback.records import (
     Origin,
     Prompt,
     Response,
+    count,
 )
-from trueup.feedback.viewed import count
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from trueup.errors import InputError
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.read import Feedback, read_feedback
 from trueup.feedback.records import Content, Example, Message, Origin
-from trueup.feedback.viewed import apply
+from trueup.feedback.views import apply
 from trueup.methods import METHODS
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,7 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Origin
-from trueup.feedback.viewed import Counts
+from trueup.feedback.records import Counts, Origin
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -9,8 +9,7 @@ import pytest
 from trueup.errors import InputError
 from trueup.feedback import views
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Example, Message
-from trueup.feedback.viewed import Counts
+from trueup.feedback.records import Counts, Example, Message
 
 Shared = Callable[[str], Path]
 Row = dict[str, object]

@@ -26,8 +26,7 @@ from trueup.feedback.records import (
     Response,
     View,
 )
-from trueup.feedback.viewed import apply
-from trueup.feedback.views import graded_pairs, pairs
+from trueup.feedback.views import apply, graded_pairs, pairs
 
 SAID = {"A": Response("A"), "B": Response("B"), "C": Response("C"), "D": Response("D")}
 ALL = (views.pairs, views.rankings, views.points, views.points_with_demonstrations, views.demonstrations)

@@ -8,8 +8,8 @@ from support.faulty_feedback import canonical, pair, point, ranked, write
 
 from trueup.display import collected
 from trueup.errors import InputError
+from trueup.inspection.findings import Severity
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.problems import Severity
 from trueup.sources.by_name import examples_named
 
 SOUND = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from trueup.inspection.encoded import encode_all, load_coding
+from trueup.inspection.findings import Finding
 from trueup.inspection.inspection import inspect
-from trueup.inspection.problems import Finding
 from trueup.inspection.statistics import character_lengths, lengths_by_kind
 
 Shared = Callable[[str], Path]

@@ -13,7 +13,7 @@ from support.small_runs import run_here
 from trueup.errors import InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms.transform import fit_all
-from trueup.feedback.viewed import apply
+from trueup.feedback.views import apply
 from trueup.methods import METHODS
 
 Row = tuple[str, dict[str, float]]

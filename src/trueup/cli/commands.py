@@ -92,7 +92,7 @@ def inspect(arguments: Sequence[str]) -> None:
         return
     settings = command.typed(command_settings.InspectSettings, given)
     from trueup.inspection.inspection import inspect as inspected
-    from trueup.inspection.problems import Severity
+    from trueup.inspection.findings import Severity
 
     coding = None
     if settings.model is not None:
@@ -156,7 +156,7 @@ def convert(arguments: Sequence[str]) -> None:
 def _target(settings: command_settings.ConvertSettings, examples: Sequence["Example"]) -> "Target":
     """What to convert to; a kind that was chosen here is said aloud."""
     from trueup.feedback.convert import targets
-    from trueup.feedback.viewed import count
+    from trueup.feedback.records import count
 
     if settings.to != "trl":
         return targets.OWN[settings.to]

@@ -16,9 +16,8 @@ from trueup.feedback.fields import Place, needed
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.orders import contradicts_scores, unusable_because
-from trueup.feedback.records import Discarded, Example, Origin, Prompt
+from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
 from trueup.feedback.turns import content
-from trueup.feedback.viewed import Counts, count
 from trueup.words import counted, did_you_mean, numbered, printable
 
 

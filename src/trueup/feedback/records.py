@@ -4,9 +4,11 @@ Everything a method trains on is a view of this record (`trueup.feedback.views`)
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
+
+from trueup.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,45 @@ class Example:
         return self.prompt.origin
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was found: `Counts(responses=4, comparisons=2)`."""
+
+    responses: int = 0
+    comparisons: int = 0
+    scored: int = 0
+    """Responses with a score."""
+    labelled: int = 0
+    """Responses with a label."""
+    demonstrations: int = 0
+    """Responses to imitate."""
+
+    def words(self) -> str:
+        """The kinds that are there: `2 comparisons, 4 scored responses`."""
+        kinds = (
+            (self.comparisons, "comparison"),
+            (self.scored, "scored response"),
+            (self.labelled, "labelled response"),
+            (self.demonstrations, "demonstration"),
+        )
+        there = [counted(number, noun) for number, noun in kinds if number]
+        if not self.responses:
+            return "no examples"
+        return ", ".join(there) or f"{counted(self.responses, 'response')} without feedback"
+
+
+def count(examples: Iterable[Example]) -> Counts:
+    """Count the feedback in examples."""
+    responses = comparisons = scored = labelled = demonstrations = 0
+    for example in examples:
+        responses += len(example.responses)
+        comparisons += len(example.comparisons)
+        scored += sum(one.score is not None for one in example.responses)
+        labelled += sum(one.label is not None for one in example.responses)
+        demonstrations += sum(one.demonstration for one in example.responses)
+    return Counts(responses, comparisons, scored, labelled, demonstrations)
+
+
 def content_key(content: Content) -> object:
     """What can be looked up, and is equal for contents that are the same to the letter."""
     if isinstance(content, str):
@@ -211,28 +252,6 @@ class Group(Generic[Relation]):
     def origin(self) -> Origin | None:
         """Where the example came from: that of its prompt."""
         return self.prompt.origin
-
-
-def units_of(group: Group[Relation]) -> dict[str, int]:
-    """What a group amounts to, by the kind of its relation."""
-    relation = group.relation
-    if isinstance(relation, PairRelation):
-        return {"pairs": len(relation.pairs)}
-    if isinstance(relation, GradedPairRelation):
-        return {"pairs": len(relation.pairs.pairs)}
-    if isinstance(relation, DemonstratedPairRelation):
-        return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
-    if isinstance(relation, RankRelation):
-        return {"rankings": 1}
-    if isinstance(relation, PointRelation):
-        marked = sum(relation.demonstrations)
-        units = {"points": len(relation.labels) - marked, "demonstrations": marked}
-        return {noun: number for noun, number in units.items() if number}
-    if isinstance(relation, WeightRelation):
-        return {"weighted responses": len(relation.weights)}
-    if isinstance(relation, DemonstrationRelation):
-        return {"demonstrations": len(group.responses)}
-    return {}
 
 
 @dataclass(frozen=True, slots=True)

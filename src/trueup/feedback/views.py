@@ -1,30 +1,23 @@
 """Views: what a kind of method uses of an example. A view only discards; it never invents.
 
-Each is a function `Example -> Group | Discarded`. `apply` runs one over all examples and counts.
+Each is a function `Example -> Group | Discarded`. `apply` runs one over all examples, with an account of what it leaves
+out.
 """
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
-from trueup.feedback import orders
-from trueup.feedback.records import (
-    DemonstratedPairRelation,
-    DemonstrationRelation,
-    Discarded,
-    Example,
-    GradedPairRelation,
-    Group,
-    PairRelation,
-    PointRelation,
-    RankRelation,
-    WeightRelation,
-)
-from trueup.feedback.viewed import SINGLE
-from trueup.feedback.viewed import Viewed as Viewed
-from trueup.feedback.viewed import apply as apply
+from trueup.errors import InputError
+from trueup.feedback import orders, records
+from trueup.feedback.records import Discarded, Example, Group, Origin, View, count
+from trueup.words import counted
 
 R = TypeVar("R")
 
+SINGLE = "a single response cannot be ranked"
 IDENTICAL = "identical pair"
 CONTRADICTING = "comparisons contradict each other"
 SCORES_EQUAL = "all scores equal"
@@ -40,7 +33,7 @@ NOT_ALL_SCORED = (
 ALONE = "a single response, which leaves no other to measure it against"
 
 
-def pairs(example: Example) -> Group[PairRelation] | Discarded:
+def pairs(example: Example) -> Group[records.PairRelation] | Discarded:
     """Which response was preferred to which.
 
     Comparisons as given, without those of identical responses and those that contradict each other. Where
@@ -70,14 +63,14 @@ def ordered_pairs(example: Example) -> list[tuple[int, int, float]] | Discarded:
     return found or Discarded(reason, example.origin)
 
 
-def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) -> Group[PairRelation]:
+def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) -> Group[records.PairRelation]:
     """The group of the responses that stand in the pairs `ordered_pairs` found."""
     used = sorted({position for better, worse, _ in found for position in (better, worse)})
     renumbered = tuple((used.index(better), used.index(worse), sure) for better, worse, sure in found)
-    return group(example, used, PairRelation(renumbered))
+    return group(example, used, records.PairRelation(renumbered))
 
 
-def pairs_with_demonstration(example: Example) -> Group[DemonstratedPairRelation] | Discarded:
+def pairs_with_demonstration(example: Example) -> Group[records.DemonstratedPairRelation] | Discarded:
     """As `pairs`, with the first response that is marked as a demonstration, to be imitated beside them."""
     paired = pairs(example)
     if isinstance(paired, Discarded):
@@ -88,11 +81,11 @@ def pairs_with_demonstration(example: Example) -> Group[DemonstratedPairRelation
     responses, tokens = paired.responses, paired.tokens
     if marked[0] not in responses:
         responses, tokens = (*responses, marked[0]), (*tokens, None) if tokens else ()
-    relation = DemonstratedPairRelation(paired.relation, responses.index(marked[0]))
+    relation = records.DemonstratedPairRelation(paired.relation, responses.index(marked[0]))
     return Group(example.prompt, responses, relation, tokens)
 
 
-def rankings(example: Example) -> Group[RankRelation] | Discarded:
+def rankings(example: Example) -> Group[records.RankRelation] | Discarded:
     """A score for each of at least two responses.
 
     The scores, if all responses have one. Otherwise comparisons, if they order the responses they compare:
@@ -126,17 +119,19 @@ def rankings(example: Example) -> Group[RankRelation] | Discarded:
     return Discarded(reason, example.origin)
 
 
-def ranked(example: Example, values: Sequence[orders.Value], equal: str) -> Group[RankRelation] | Discarded:
+def ranked(
+    example: Example, values: Sequence[orders.Value], equal: str
+) -> Group[records.RankRelation] | Discarded:
     """The group of the responses with these scores; `equal` is the reason where they are all the same."""
     if orders.all_equal(values):
         return Discarded(equal, example.origin)
     used = [position for position, _ in values]
     if all(example.responses[position].content == example.responses[used[0]].content for position in used):
         return Discarded("all responses identical", example.origin)
-    return group(example, used, RankRelation(tuple(value for _, value in values)))
+    return group(example, used, records.RankRelation(tuple(value for _, value in values)))
 
 
-def points(example: Example) -> Group[PointRelation] | Discarded:
+def points(example: Example) -> Group[records.PointRelation] | Discarded:
     """A label in [0, 1] per response; a demonstration without a label has the label 1.
 
     Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability
@@ -146,12 +141,12 @@ def points(example: Example) -> Group[PointRelation] | Discarded:
     return labelled_points(example, mark=False)
 
 
-def points_with_demonstrations(example: Example) -> Group[PointRelation] | Discarded:
+def points_with_demonstrations(example: Example) -> Group[records.PointRelation] | Discarded:
     """As `points`, with the demonstrations among them marked."""
     return labelled_points(example, mark=True)
 
 
-def labelled_points(example: Example, *, mark: bool) -> Group[PointRelation] | Discarded:
+def labelled_points(example: Example, *, mark: bool) -> Group[records.PointRelation] | Discarded:
     """The points of an example; `mark` says whether demonstrations are marked."""
     found = dict(orders.labels(example))
     for position, response in enumerate(example.responses):
@@ -169,10 +164,10 @@ def labelled_points(example: Example, *, mark: bool) -> Group[PointRelation] | D
         return Discarded("nothing labels a response", example.origin)
     used = sorted(found)
     marks = tuple(mark and example.responses[position].demonstration for position in used)
-    return group(example, used, PointRelation(tuple(found[position] for position in used), marks))
+    return group(example, used, records.PointRelation(tuple(found[position] for position in used), marks))
 
 
-def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded:
+def demonstrations(example: Example) -> Group[records.DemonstrationRelation] | Discarded:
     """Responses to imitate.
 
     Those marked as demonstrations. Where there are none: those that were chosen and never rejected; or those
@@ -191,7 +186,7 @@ def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded
         used = [max(orders.scores(example), key=lambda value: value[1])[0]]
     if not used:
         return Discarded(reason, example.origin)
-    return group(example, used, DemonstrationRelation())
+    return group(example, used, records.DemonstrationRelation())
 
 
 # Of responses by their scores, which a transform has put on one scale: those to imitate, and how much.
@@ -199,33 +194,33 @@ def demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded
 
 def filtered_demonstrations(
     example: Example, *, threshold: float
-) -> Group[DemonstrationRelation] | Discarded:
+) -> Group[records.DemonstrationRelation] | Discarded:
     """The responses whose score is above the threshold, not equal to it."""
     if not orders.scores(example):
         return Discarded(UNSCORED, example.origin)
     used = [at for at, score in orders.scores(example) if score > threshold]
     if not used:
         return Discarded("no response is above the threshold", example.origin)
-    return group(example, used, DemonstrationRelation())
+    return group(example, used, records.DemonstrationRelation())
 
 
-def best_demonstrations(example: Example) -> Group[DemonstrationRelation] | Discarded:
+def best_demonstrations(example: Example) -> Group[records.DemonstrationRelation] | Discarded:
     """The response with the highest score, the first of equals."""
     if not orders.scores(example):
         return Discarded(UNSCORED, example.origin)
     at, _ = max(orders.scores(example), key=lambda value: value[1])
-    return group(example, [at], DemonstrationRelation())
+    return group(example, [at], records.DemonstrationRelation())
 
 
-def weighted_demonstrations(example: Example) -> Group[WeightRelation] | Discarded:
+def weighted_demonstrations(example: Example) -> Group[records.WeightRelation] | Discarded:
     """The responses that have a score, with it for their weight; those of weight 0 are left out."""
     found = [(at, score) for at, score in orders.scores(example) if score > 0]
     if not found:
         return Discarded(UNSCORED, example.origin)
-    return group(example, [at for at, _ in found], WeightRelation(tuple(score for _, score in found)))
+    return group(example, [at for at, _ in found], records.WeightRelation(tuple(score for _, score in found)))
 
 
-def graded_pairs(example: Example) -> Group[GradedPairRelation] | Discarded:
+def graded_pairs(example: Example) -> Group[records.GradedPairRelation] | Discarded:
     """As `pairs`, with how much better the chosen response of each was scored than the rejected one."""
     found = ordered_pairs(example)
     if isinstance(found, Discarded):
@@ -236,11 +231,11 @@ def graded_pairs(example: Example) -> Group[GradedPairRelation] | Discarded:
         for better, worse, _ in found
     )
     made = group_of_pairs(example, found)
-    relation = GradedPairRelation(made.relation, gaps)
+    relation = records.GradedPairRelation(made.relation, gaps)
     return Group(made.prompt, made.responses, relation, made.tokens)
 
 
-def scored(example: Example, *, least: int = 1) -> Group[RankRelation] | Discarded:
+def scored(example: Example, *, least: int = 1) -> Group[records.RankRelation] | Discarded:
     """All responses with the score of each, equal ones and identical responses too: they are draws of a policy.
 
     Args:
@@ -251,7 +246,7 @@ def scored(example: Example, *, least: int = 1) -> Group[RankRelation] | Discard
         return Discarded(NOT_ALL_SCORED, example.origin)
     if len(found) < least:
         return Discarded(ALONE, example.origin)
-    return group(example, [at for at, _ in found], RankRelation(tuple(score for _, score in found)))
+    return group(example, [at for at, _ in found], records.RankRelation(tuple(score for _, score in found)))
 
 
 def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
@@ -260,3 +255,135 @@ def group(example: Example, used: Sequence[int], relation: R) -> Group[R]:
     tokens = tuple(example.responses[position].tokens for position in used)
     known = tokens if any(tokens) else ()
     return Group(example.prompt, contents, relation, known)
+
+
+def units_of(group: Group[R]) -> dict[str, int]:
+    """What a group amounts to, by the kind of its relation."""
+    relation = group.relation
+    if isinstance(relation, records.PairRelation):
+        return {"pairs": len(relation.pairs)}
+    if isinstance(relation, records.GradedPairRelation):
+        return {"pairs": len(relation.pairs.pairs)}
+    if isinstance(relation, records.DemonstratedPairRelation):
+        return {"pairs": len(relation.pairs.pairs), "demonstrations": 1}
+    if isinstance(relation, records.RankRelation):
+        return {"rankings": 1}
+    if isinstance(relation, records.PointRelation):
+        marked = sum(relation.demonstrations)
+        units = {"points": len(relation.labels) - marked, "demonstrations": marked}
+        return {noun: number for noun, number in units.items() if number}
+    if isinstance(relation, records.WeightRelation):
+        return {"weighted responses": len(relation.weights)}
+    if isinstance(relation, records.DemonstrationRelation):
+        return {"demonstrations": len(group.responses)}
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed(Generic[R]):
+    """What a view made of examples."""
+
+    view: str
+    groups: tuple[Group[R], ...]
+    discarded: Mapping[str, tuple[Origin | None, ...]]
+    """Why examples gave no group -> where they came from."""
+    units: Mapping[str, int]
+    """What the groups amount to: `{"pairs": 4650}`."""
+    responses_left_out: int
+    """How many responses the examples of these groups hold beside them."""
+    comparisons_left_out: int
+    """How many comparisons of these examples a view of pairs does not use."""
+
+    @property
+    def examples(self) -> int:
+        """How many examples were looked at."""
+        return len(self.groups) + sum(map(len, self.discarded.values()))
+
+    @property
+    def responses(self) -> int:
+        """How many responses the groups hold."""
+        return sum(len(group.responses) for group in self.groups)
+
+    def lines(self) -> list[str]:
+        """The account for people.
+
+        Example: `pairs: 3 examples gave 2 groups, 4 responses, 2 pairs; discarded: 1 for identical pair
+        (a.jsonl:3)`.
+        """
+        made = [counted(len(self.groups), "group"), counted(self.responses, "response")]
+        made += [counted(number, noun.removesuffix("s")) for noun, number in self.units.items()]
+        lost = [f"{len(where)} for {reason}{places(where)}" for reason, where in self.discarded.items()]
+        lines = [
+            f"{self.view}: {counted(self.examples, 'example')} gave {', '.join(made)}"
+            + (f"; discarded: {', '.join(lost)}" if lost else "")
+        ]
+        left = ((self.responses_left_out, "response"), (self.comparisons_left_out, "comparison"))
+        if any(number for number, _ in left):
+            named = " and ".join(counted(number, noun) for number, noun in left if number)
+            lines.append(f"{self.view}: {named} of these examples not used")
+        return lines
+
+
+def apply(view: View[R], examples: Iterable[Example]) -> Viewed[R]:
+    """Run a view over examples, in order.
+
+    Raises:
+        InputError: the view finds nothing to use in any of them.
+    """
+    seen = list(examples)
+    made = look(view, seen)
+    if not made.groups:
+        raise nothing_left(made.view, seen, made.discarded)
+    return made
+
+
+def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
+    """As `apply`, where it may be that nothing is left."""
+    groups: list[Group[R]] = []
+    discarded: dict[str, list[Origin | None]] = {}
+    units: Counter[str] = Counter()
+    responses_left_out = comparisons_left_out = 0
+    for example in examples:
+        made = view(example)
+        if isinstance(made, Discarded):
+            discarded.setdefault(made.reason, []).append(made.origin)
+            continue
+        groups.append(made)
+        amount = units_of(made)
+        units.update(amount)
+        responses_left_out += len(example.responses) - len(made.responses)
+        if "pairs" in amount and example.comparisons:
+            comparisons_left_out += len(example.comparisons) - amount["pairs"]
+    origins = {reason: tuple(where) for reason, where in discarded.items()}
+    return Viewed(name_of(view), tuple(groups), origins, units, responses_left_out, comparisons_left_out)
+
+
+def name_of(view: View[R]) -> str:
+    """The name of a view in words, also of one with settings bound by `partial`."""
+    function = view.func if isinstance(view, partial) else view
+    return str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
+
+
+def places(where: Iterable[Origin | None], limit: int = 3) -> str:
+    """The first few places in brackets; nothing where none is known."""
+    known = [str(origin) for origin in where if origin is not None]
+    return f" ({', '.join([*known[:limit], *(['...'] if len(known) > limit else [])])})" if known else ""
+
+
+def nothing_left(
+    view: str, examples: list[Example], reasons: Mapping[str, tuple[Origin | None, ...]]
+) -> InputError:
+    """The error of a view that finds nothing: what was there, what was asked, what to do."""
+    if not examples:
+        return InputError(f"there are no examples to make {view} of; give at least one file with rows")
+    files = dict.fromkeys(example.origin.file for example in examples if example.origin is not None)
+    where = f" of {', '.join(files)}" if files else ""
+    why = ", ".join(f"{len(found)} for {reason}" for reason, found in reasons.items())
+    prompts = {example.prompt.key for example in examples}
+    merge = "put the responses to one prompt together with --merge-prompts true, where the method has it, "
+    instead = merge if SINGLE in reasons and len(prompts) < len(examples) else ""
+    return InputError(
+        f"the {counted(len(examples), 'example')}{where} hold {count(examples).words()}, and no "
+        f"{view} can be made of that (discarded: {why}); {instead}give other feedback, or choose a "
+        "method that uses this kind (`trueup methods` lists what each needs)"
+    )

@@ -26,7 +26,7 @@ from trueup.feedback.read import Prompts
 from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.feedback.turns import says_nothing
-from trueup.feedback.viewed import places
+from trueup.feedback.views import places
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
 from trueup.model_folder import WORLD, check_model, context_length, scores_text

@@ -16,7 +16,7 @@ from trueup.evaluate.estimates import mean
 from trueup.feedback import views
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.records import Discarded, Example, Origin, content_key
-from trueup.feedback.viewed import places
+from trueup.feedback.views import places
 from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings

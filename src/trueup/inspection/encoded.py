@@ -13,7 +13,7 @@ from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
-from trueup.inspection.problems import KINDS, PARTS, Finding, problem
+from trueup.inspection.findings import KINDS, PARTS, Finding, problem
 from trueup.inspection.statistics import Lengths
 from trueup.inspection.unread import MessageKeys, lost_of
 from trueup.model_folder import WORLD, check_model

@@ -12,12 +12,10 @@ from trueup import display
 from trueup.errors import InputError
 from trueup.feedback.containers import opened
 from trueup.feedback.read import FileReport, read_source
-from trueup.feedback.records import Example, Origin
+from trueup.feedback.records import Example, Origin, count
 from trueup.feedback.turns import turns_in_loss, what_turns_did
-from trueup.feedback.viewed import count
-from trueup.inspection import statistics
-from trueup.inspection.checks import Overlap, problems_of_examples, prompt_overlap
-from trueup.inspection.problems import PARTS, Finding, Severity, in_part, problem
+from trueup.inspection import findings, statistics
+from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
 from trueup.inspection.unread import kind_of_key
 from trueup.sources.by_name import WORLD, examples_of_world
@@ -117,13 +115,13 @@ def inspect(
         raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data), collect(eval_data)
     examples = training.examples
-    overlap, overlapping = prompt_overlap(examples, evaluation.examples)
+    overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
     parts = tuple(zip(PARTS, (training, evaluation), strict=True))
     problems = in_part(problems_of_reading(training), "training")
     if eval_data:
         problems += in_part(problems_of_reading(evaluation), "evaluation")
     for name, part in parts:
-        problems += in_part(problems_of_examples(part.examples, min_characters=min_characters), name)
+        problems += in_part(findings.problems_of_examples(part.examples, min_characters=min_characters), name)
     problems += in_part(overlapping, "evaluation")
     unit, lengths = "characters", tuple[Lengths | None, ...](map(statistics.character_lengths, examples))
     tokens: TokenCounts | None = None

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trueup.inspection.findings import Finding, Severity
 from trueup.inspection.inspection import Inspection
-from trueup.inspection.problems import Finding, Severity
 from trueup.inspection.statistics import QUANTILES
 from trueup.words import counted
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trueup.feedback import views
-from trueup.feedback.records import Content, Discarded, Example, View, units_of
+from trueup.feedback.records import Content, Discarded, Example, View
 
 VIEWS: Mapping[str, View[Any]] = {
     "pairs": views.pairs,
@@ -82,10 +82,9 @@ def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
 
 
 def _seen(view: View[Any], examples: Sequence[Example]) -> Seen:
-    made = [view(example) for example in examples]
-    groups = [one for one in made if not isinstance(one, Discarded)]
-    reasons = Counter(one.reason for one in made if isinstance(one, Discarded))
-    return Seen(sum(sum(units_of(one).values()) for one in groups), len(groups), dict(reasons))
+    made = views.look(view, examples)
+    reasons = {reason: len(where) for reason, where in made.discarded.items()}
+    return Seen(sum(made.units.values()), len(made.groups), reasons)
 
 
 def characters(content: Content) -> int:

@@ -21,7 +21,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Group, Origin, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
 from trueup.feedback.turns import turns_in_loss
-from trueup.feedback.viewed import apply, look
+from trueup.feedback.views import apply, look
 from trueup.methods.method import Method
 from trueup.model_folder import context_length
 from trueup.models.causal import StreamModel

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from trueup.errors import InputError
-from trueup.feedback.records import Discarded, Example, Origin, Response, View
-from trueup.feedback.viewed import count, places
+from trueup.feedback.records import Discarded, Example, Origin, Response, View, count
+from trueup.feedback.views import places
 from trueup.words import counted
 
 R = TypeVar("R")

@@ -15,9 +15,8 @@ from trueup.feedback.canonical import content_json, example_to_row, prompt_json
 from trueup.feedback.convert.conversion import Because, Piece, Pieces, Target, bare, look_at
 from trueup.feedback.layouts.layout import PROMPT_ANSWERED
 from trueup.feedback.layouts.trl import repeated_prompt
-from trueup.feedback.records import Comparison, Discarded, Example, Response, View
+from trueup.feedback.records import Comparison, Discarded, Example, Response, View, count
 from trueup.feedback.turns import ends_with_assistant, split_at_last_request
-from trueup.feedback.viewed import count
 
 R = TypeVar("R")
 

@@ -12,14 +12,7 @@ from functools import partial
 from trueup.feedback.fields import Place, fields, needed, number, optional_text, text
 from trueup.feedback.layouts import ms_swift, shapes
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
-from trueup.feedback.layouts.layout import (
-    JUDGEMENTS,
-    REQUEST,
-    SIDES,
-    Draft,
-    Layout,
-    RowValue,
-)
+from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
 from trueup.feedback.layouts.trl import repeated_text
 from trueup.feedback.records import Content, Discarded, Response
 from trueup.feedback.turns import as_response, content, message, messages

@@ -5,15 +5,7 @@ from dataclasses import replace
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import (
-    LABELS,
-    REQUEST,
-    SCORES,
-    SIDES,
-    Draft,
-    Layout,
-    RowValue,
-)
+from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Message, Response
 from trueup.feedback.turns import (
     RESPONSE_ROLES,

@@ -1,13 +1,108 @@
-"""Faults that the text alone shows: where examples repeat or contradict themselves or each other, or say nothing."""
+"""What an inspection finds: the kinds of problem (`findings.toml`), and those that the text alone shows.
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+Examples repeat or contradict themselves or each other, or say nothing.
+"""
+
+import tomllib
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
 
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Discarded, Example, content_key
+from trueup.feedback.records import Content, Discarded, Example, Origin, content_key
 from trueup.feedback.views import ordered_pairs
-from trueup.inspection.problems import Finding, found, problem
 from trueup.inspection.statistics import label_counts
+
+PARTS = ("training", "evaluation")
+"""The parts of the data."""
+
+
+class Severity(StrEnum):
+    """How much a problem matters."""
+
+    error = "error"
+    """Training would refuse it."""
+    warning = "warning"
+    """Training would leave it out, or learn something odd."""
+    note = "note"
+    """Good to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingKind:
+    """A kind of problem."""
+
+    severity: Severity
+    what: str
+    """A clause; `{}` stands for what is said of the case at hand."""
+    remedy: str
+
+
+_TOLD = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
+KINDS: Mapping[str, FindingKind] = {
+    name: FindingKind(Severity(one["severity"]), one["what"], one["remedy"]) for name, one in _TOLD.items()
+}
+"""Name, stable for programs -> kind: all of them, gravest of each stage first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A kind of problem and where it is; docs/inspect.md tells what the fields are to a program."""
+
+    kind: str
+    severity: Severity
+    part: str | None
+    """`training` or `evaluation`; None where it concerns neither alone."""
+    what: str
+    """A clause that names it."""
+    remedy: str
+    count: int
+    """How many rows have it; 1 where it concerns a file or the data as a whole."""
+    rows: Mapping[str, Sequence[int]]
+    """File -> the rows of it."""
+    details: Sequence[str] = ()
+    """A line on each place, where there is more to say of it."""
+
+
+def problem(
+    name: str,
+    origins: Iterable[Origin | None] = (),
+    details: Iterable[str] = (),
+    about: object = "",
+    part: str | None = None,
+    count: int | None = None,
+) -> Finding:
+    """A problem of the rows that come from some places.
+
+    Args:
+        name: of its kind, one of `KINDS`.
+        about: what is said of the case at hand: the number, the reason, the key.
+        count: None counts the places; 1 where there are none.
+    """
+    kind, places = KINDS[name], list(origins)
+    rows: dict[str, list[int]] = {}
+    for origin in places:
+        if origin is not None:
+            rows.setdefault(origin.file, []).append(origin.row)
+    what = kind.what.replace("{}", str(about))
+    number = (len(places) or 1) if count is None else count
+    return Finding(name, kind.severity, part, what, kind.remedy, number, rows, tuple(details))
+
+
+def found(
+    name: str, examples: Sequence[Example], details: Iterable[str] = (), about: object = ""
+) -> list[Finding]:
+    """The problem of some examples; nothing where there are none."""
+    return [problem(name, [one.origin for one in examples], details, about)] if examples else []
+
+
+def in_part(problems: Iterable[Finding], part: str) -> list[Finding]:
+    """The problems, each said to be of a part of the data."""
+    return [replace(one, part=part) for one in problems]
+
+
+# Of examples, what reading them did not show.
 
 Clash = tuple[Example, Example]
 """Two examples that do not go together, the earlier one first."""
