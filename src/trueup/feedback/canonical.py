@@ -124,20 +124,17 @@ def response_from(value: object, place: Place) -> Response:
     demonstration = row.get("demonstration")
     if demonstration is not None and not isinstance(demonstration, bool):
         raise place.key("demonstration").unexpected(demonstration, "true or false")
-    label = row.get("label")
     return Response(
         content(fields.needed(row, "content", place), place.key("content")),
-        score=fields.optional_number(row, "score", place),
-        label=None if label is None else fields.label(label, place.key("label")),
+        score=fields.optional(row, "score", place, fields.number),
+        label=fields.optional(row, "label", place, fields.label),
         demonstration=bool(demonstration),
-        source=fields.optional_text(row, "source", place),
-        tokens=_tokens(row.get("tokens"), place.key("tokens")),
+        source=fields.optional(row, "source", place, fields.text),
+        tokens=fields.optional(row, "tokens", place, _tokens),
     )
 
 
-def _tokens(value: object, place: Place) -> tuple[int, ...] | None:
-    if value is None:
-        return None
+def _tokens(value: object, place: Place) -> tuple[int, ...]:
     ids = []
     for index, one in enumerate(fields.items(value, place, "token ids")):
         if isinstance(one, bool) or not isinstance(one, int) or one < 0:
@@ -151,7 +148,7 @@ def comparison_from(value: object, place: Place, count: int) -> Comparison:
     row = fields.fields(value, place, COMPARISON_KEYS)
     better = fields.position(fields.needed(row, "better", place), place.key("better"), count)
     worse = fields.position(fields.needed(row, "worse", place), place.key("worse"), count)
-    probability = fields.optional_number(row, "probability", place)
+    probability = fields.optional(row, "probability", place, fields.number)
     try:
         return Comparison(better, worse, 1.0 if probability is None else probability)
     except ValueError as error:

@@ -1,12 +1,15 @@
 """Access to the fields of a row. A fault names file, row, key path, what was found, what is expected."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from trueup.errors import InputError
 from trueup.feedback.records import Origin
 from trueup.words import did_you_mean, listed, nearest, printable, shortened
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +105,12 @@ def position(value: object, place: Place, count: int) -> int:
     return value
 
 
-def optional_number(row: Mapping[str, object], key: str, place: Place) -> float | None:
-    """The number under a key that may be absent or null."""
+def optional(
+    row: Mapping[str, object], key: str, place: Place, read: Callable[[object, Place], T]
+) -> T | None:
+    """What is read under a key that may be absent or null."""
     value = row.get(key)
-    return None if value is None else number(value, place.key(key))
-
-
-def optional_text(row: Mapping[str, object], key: str, place: Place) -> str | None:
-    """The text under a key that may be absent or null."""
-    value = row.get(key)
-    return None if value is None else text(value, place.key(key))
+    return None if value is None else read(value, place.key(key))
 
 
 def items(value: object, place: Place, of: str) -> list[object]:

@@ -4,7 +4,7 @@ Of a file that holds prompts and nothing else, and of any file of feedback, the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -30,18 +30,18 @@ class FileReport:
     """The name of the layout; empty where no row could be read."""
     rows: int
     examples: int
-    unusable: Mapping[str, tuple[int, ...]]
-    """Why rows gave no example -> the numbers of these rows."""
-    skipped: Mapping[int, str]
-    """Bad rows that were skipped, as was allowed: number -> error."""
-    unused_rows: Mapping[str, tuple[int, ...]]
-    """Keys that mean nothing in this layout -> the numbers of the rows that have them."""
-    near_keys: Mapping[str, str]
-    """Those of the unused keys that may be misspelt -> what to ask the user."""
     sha256: str
     """Of the bytes of the file; of the content of the rows of a data set."""
     counts: Counts
     """What was found in the examples."""
+    unusable: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Why rows gave no example -> the numbers of these rows."""
+    skipped: Mapping[int, str] = field(default_factory=dict)
+    """Bad rows that were skipped, as was allowed: number -> error."""
+    unused_rows: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Keys that mean nothing in this layout -> the numbers of the rows that have them."""
+    near_keys: Mapping[str, str] = field(default_factory=dict)
+    """Those of the unused keys that may be misspelt -> what to ask the user."""
     contradicting: tuple[int, ...] = ()
     """Rows that prefer a response to one with a higher score or label."""
     not_kept: str = ""

@@ -158,9 +158,7 @@ class _Tokenizing:
     def __init__(self, coding: Coding, training: int) -> None:
         self.coding = coding
         self.training = training
-        self.found: dict[tuple[str, str, str], list[Example]] = {}
-        self.failed: dict[tuple[str, str], list[Example]] = {}
-        self.lost: dict[str, list[str]] = {}
+        self.found: dict[tuple[str, str, str], list[tuple[Example, str]]] = {}
         self.keys = {part: MessageKeys(coding.tokenizer) for part in PARTS}
         self.lengths: list[Lengths | None] = []
         self.responses = self.responses_cut = self.prompts_cut = self.too_long = 0
@@ -193,7 +191,7 @@ class _Tokenizing:
         try:
             return self._example(example)
         except InputError as error:
-            self.failed.setdefault((str(error), self.part), []).append(example)
+            self._add("cannot-encode", example, str(error))
             return None
 
     def _example(self, example: Example) -> Lengths | None:
@@ -253,8 +251,7 @@ class _Tokenizing:
         ):
             self._add("unknown-tokens", example)
         elif gone := self._lost(example, encoded):
-            self._add("lost-text", example)
-            self.lost.setdefault(self.part, []).append(f"{example.origin} {gone}")
+            self._add("lost-text", example, detail=f"{example.origin} {gone}")
         if self._spells_special(example):
             self._add("spelled-special", example)
         for note in sorted(encoded.notes):
@@ -306,20 +303,19 @@ class _Tokenizing:
             yield problem("padding-is-end")
 
     def _problems(self) -> Iterator[Finding]:
-        for (message, part), examples in self.failed.items():
-            yield problem("cannot-encode", [one.origin for one in examples], about=message, part=part)
         for part, keys in self.keys.items():
-            self.found |= {("unused-message-key", printable(key), part): rows for key, rows in keys.unused()}
+            for key, examples in keys.unused():
+                self.found["unused-message-key", printable(key), part] = [(one, "") for one in examples]
         order = list(KINDS)
-        for (kind, about, part), examples in sorted(
+        for (kind, about, part), places in sorted(
             self.found.items(),
             key=lambda item: (order.index(item[0][0]), PARTS.index(item[0][2] or PARTS[0]), item[0][1]),
         ):
-            details = self.lost.get(part, []) if kind == "lost-text" else []
-            yield problem(kind, [one.origin for one in examples], details, about, part or None)
+            details = [detail for _, detail in places if detail]
+            yield problem(kind, [one.origin for one, _ in places], details, about, part or None)
 
-    def _add(self, kind: str, example: Example, about: str = "") -> None:
-        self.found.setdefault((kind, about, self.part), []).append(example)
+    def _add(self, kind: str, example: Example, about: str = "", detail: str = "") -> None:
+        self.found.setdefault((kind, about, self.part), []).append((example, detail))
 
 
 def _after_ends(row: TokenRow, ends: tuple[int, ...]) -> list[int]:

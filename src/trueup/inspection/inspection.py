@@ -190,19 +190,7 @@ def collect(names: Sequence[str]) -> Part:
 
 def _world(name: str) -> tuple[list[Example], FileReport]:
     made, digest = examples_of_world(name)
-    report = FileReport(
-        path=name,
-        layout="the built-in world",
-        rows=len(made),
-        examples=len(made),
-        unusable={},
-        skipped={},
-        unused_rows={},
-        near_keys={},
-        sha256=digest,
-        counts=count(made),
-    )
-    return list(made), report
+    return list(made), FileReport(name, "the built-in world", len(made), len(made), digest, count(made))
 
 
 def problems_of_reading(part: Part) -> list[Finding]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from trueup.errors import InputError
@@ -133,13 +134,11 @@ def _said(example: Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
 
 
 def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[TokenRun, ...]:
-    runs: list[TokenRun] = []
-    start = 0
-    for place in range(1, len(ids) + 1):
-        if place == len(ids) or scored[place] != scored[start]:
-            runs.append(_run("scored" if scored[start] else "masked", ids[start:place], tokenizer))
-            start = place
-    return tuple(runs)
+    runs = groupby(zip(ids, scored, strict=True), key=lambda one: one[1])
+    return tuple(
+        _run("scored" if learned else "masked", [token for token, _ in run], tokenizer)
+        for learned, run in runs
+    )
 
 
 def _run(role: Role, ids: Sequence[int], tokenizer: Any) -> TokenRun:

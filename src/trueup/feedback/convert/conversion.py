@@ -30,11 +30,8 @@ NOUNS = {
     "probability": "probabilities",
 }
 """Kinds of parts, and several of each. A probability is one that is not 1: a comparison that is not sure."""
-WITH = {
-    "example": "with their example",
-    "response": "with their response",
-    "comparison": "with their comparison",
-}
+ALONG = "with their "
+"""How the reason begins of what is dropped because what it is said of is."""
 
 Part = tuple[str, Any]
 """A kind, and what tells it from others of its kind in the example."""
@@ -43,7 +40,7 @@ Because = Callable[[Example, int], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RowContent:
     """What one row of the output says, as an example."""
 
     example: Example
@@ -51,7 +48,7 @@ class Piece:
     """Where its responses stand in the example that it comes from."""
 
 
-Pieces = tuple[Piece, ...]
+RowContents = tuple[RowContent, ...]
 """At least one; for TRL's rows one for each pair, point or demonstration."""
 
 
@@ -61,13 +58,15 @@ class Target:
 
     name: str
     """As it is said in reports: `pairs`."""
-    take: Callable[[Example], Pieces | Discarded]
+    take: Callable[[Example], RowContents | Discarded]
     row: Callable[[Example], dict[str, object]]
     """A piece as a JSON-ready object; what reads files makes the same piece of it."""
-    holds: str
-    """What the output is called when it is said what it cannot hold: `a file of pairs`."""
-    dropped: Mapping[str, str | Because]
+    dropped: Mapping[str, str | Because] = field(default_factory=dict)
     """Kind -> why one of it is not in the output, where that is not because the output holds none of the kind."""
+
+    def holds_no(self, kind: str) -> str:
+        """That the output holds none of a kind."""
+        return f"a {'row' if self.name.startswith('TRL') else 'file'} of {self.name} holds no {NOUNS[kind]}"
 
 
 @dataclass(slots=True)
@@ -85,16 +84,16 @@ class Account:
         """How many parts of a kind are not in the output."""
         return sum(len(where) for where in self.dropped.get(kind, {}).values())
 
-    def add(self, example: Example, taken: Pieces | Discarded, target: Target) -> None:
+    def add(self, example: Example, taken: RowContents | Discarded, target: Target) -> None:
         """Count one example and what was made of it."""
-        stated = parts((Piece(example, tuple(range(len(example.responses)))),))
+        stated = parts((RowContent(example, tuple(range(len(example.responses)))),))
         self.read.update(kind for kind, _ in stated)
         written = {} if isinstance(taken, Discarded) else parts(taken)
         self.made.update(kind for kind, at in written if stated.get((kind, at)) != written[kind, at])
         for (kind, at), value in stated.items():
             if written.get((kind, at)) != value:
                 if isinstance(taken, Discarded):
-                    reason = taken.reason if kind == "example" else WITH["example"]
+                    reason = taken.reason if kind == "example" else ALONG + "example"
                 else:
                     reason = why(kind, at, example, written, target)
                 self.dropped.setdefault(kind, {}).setdefault(reason, []).append(example.origin)
@@ -104,7 +103,7 @@ class Account:
         lines = []
         for kind in NOUNS:
             if number := self.lost(kind):
-                found = sorted(self.dropped[kind].items(), key=lambda one: one[0] in WITH.values())
+                found = sorted(self.dropped[kind].items(), key=lambda one: one[0].startswith(ALONG))
                 reasons = [told(kind, reason, where) for reason, where in found]
                 lines.append(f"dropped {several(number, kind)}: {', '.join(reasons)}")
         lines += [
@@ -115,7 +114,7 @@ class Account:
         return lines
 
 
-def parts(pieces: Pieces) -> dict[Part, object]:
+def parts(pieces: RowContents) -> dict[Part, object]:
     """Everything that the pieces of an example state, with its value, by the positions of the responses in it."""
     stated: dict[Part, object] = {("example", 0): True}
     seen: Counter[object] = Counter()
@@ -143,8 +142,8 @@ def why(kind: str, at: Any, example: Example, written: Mapping[Part, object], ta
     """Why the output has not this part of an example of which it has something, as a clause."""
     holder = "comparison" if kind == "probability" else "response"
     if kind not in ("response", "comparison") and (holder, at) not in written:
-        return WITH[holder]
-    reason = target.dropped.get(kind, f"{target.holds} holds no {NOUNS[kind]}")
+        return ALONG + holder
+    reason = target.dropped.get(kind) or target.holds_no(kind)
     if isinstance(reason, str):
         return reason
     if isinstance(at, int):
@@ -161,7 +160,7 @@ def several(number: int, kind: str) -> str:
 def told(kind: str, reason: str, where: Iterable[Origin | None]) -> str:
     """How many parts were dropped for a reason, and where."""
     origins = list(where)
-    if reason in WITH.values():
+    if reason.startswith(ALONG):
         return f"{len(origins)} {reason}"
     joined = "for" if kind == "example" else "because"
     return f"{len(origins)} {joined} {reason}{places(dict.fromkeys(origins))}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from trueup.feedback import views
 from trueup.feedback.canonical import content_json, example_to_row, prompt_json
-from trueup.feedback.convert.conversion import Because, Piece, Pieces, Target, bare, look_at
+from trueup.feedback.convert.conversion import Because, RowContent, RowContents, Target, bare, look_at
 from trueup.feedback.layouts.layout import PROMPT_ANSWERED
 from trueup.feedback.layouts.trl import repeated_prompt
 from trueup.feedback.records import Comparison, Discarded, Example, Response, View, count
@@ -25,12 +25,12 @@ GRADED = "its label is neither true nor false (--threshold makes it one of them)
 NO_PAIR, NO_LABEL = "no pair uses it", "nothing labels it"
 
 
-def everything(example: Example) -> Pieces:
+def everything(example: Example) -> RowContents:
     """The example as it is."""
-    return (Piece(example, tuple(range(len(example.responses)))),)
+    return (RowContent(example, tuple(range(len(example.responses)))),)
 
 
-def pairs(example: Example) -> Pieces | Discarded:
+def pairs(example: Example) -> RowContents | Discarded:
     """The responses that stand in a pair, and a comparison for each pair."""
     found = look_at(views.pairs, example)
     if isinstance(found, Discarded):
@@ -40,7 +40,7 @@ def pairs(example: Example) -> Pieces | Discarded:
     return one_piece(example, [unjudged(example.responses[at]) for at in positions], positions, compared)
 
 
-def rankings(example: Example) -> Pieces | Discarded:
+def rankings(example: Example) -> RowContents | Discarded:
     """The responses that are ranked, each with its score."""
     found = look_at(views.rankings, example)
     if isinstance(found, Discarded):
@@ -51,7 +51,7 @@ def rankings(example: Example) -> Pieces | Discarded:
     return one_piece(example, scored, positions)
 
 
-def points(example: Example) -> Pieces | Discarded:
+def points(example: Example) -> RowContents | Discarded:
     """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
     found = look_at(views.points_with_demonstrations, example)
     if isinstance(found, Discarded):
@@ -76,9 +76,9 @@ def one_piece(
     responses: list[Response],
     positions: tuple[int, ...],
     comparisons: tuple[Comparison, ...] = (),
-) -> Pieces:
+) -> RowContents:
     """The example with these responses and comparisons, and all else as it is."""
-    return (Piece(replace(example, responses=tuple(responses), comparisons=comparisons), positions),)
+    return (RowContent(replace(example, responses=tuple(responses), comparisons=comparisons), positions),)
 
 
 def no_pair(example: Example, position: int) -> str:
@@ -88,12 +88,10 @@ def no_pair(example: Example, position: int) -> str:
     return "its two responses are identical" if same else views.CONTRADICTING
 
 
-CANONICAL = Target("canonical", everything, example_to_row, "the canonical form", {})
-PAIRS = Target(
-    "pairs", pairs, example_to_row, "a file of pairs", {"response": NO_PAIR, "comparison": no_pair}
-)
-RANKINGS = Target("rankings", rankings, example_to_row, "a file of rankings", {"response": "it has no rank"})
-POINTS = Target("points", points, example_to_row, "a file of points", {"response": NO_LABEL})
+CANONICAL = Target("canonical", everything, example_to_row)
+PAIRS = Target("pairs", pairs, example_to_row, {"response": NO_PAIR, "comparison": no_pair})
+RANKINGS = Target("rankings", rankings, example_to_row, {"response": "it has no rank"})
+POINTS = Target("points", points, example_to_row, {"response": NO_LABEL})
 OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 """Targets in trueup's own form, by name."""
 
@@ -105,7 +103,7 @@ def trl_looked_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] 
     return look_at(view, example)
 
 
-def trl_pairs(example: Example) -> Pieces | Discarded:
+def trl_pairs(example: Example) -> RowContents | Discarded:
     """A row for each pair, with the scores of its sides, and their source where it is the same."""
     found = trl_looked_at(views.pairs, example)
     if isinstance(found, Discarded):
@@ -119,7 +117,7 @@ def trl_pairs(example: Example) -> Pieces | Discarded:
             continue
         source = chosen.source if chosen.source == rejected.source else None
         sides = tuple(Response(one.content, score=one.score, source=source) for one in (chosen, rejected))
-        pieces.append(Piece(replace(example, responses=sides, comparisons=(Comparison(0, 1),)), at))
+        pieces.append(RowContent(replace(example, responses=sides, comparisons=(Comparison(0, 1),)), at))
     return tuple(pieces) or Discarded(REPEATS, example.origin)
 
 
@@ -131,7 +129,7 @@ def no_trl_pair(example: Example, position: int) -> str:
     return REPEATS if repeated else no_pair(example, position)
 
 
-def trl_points(example: Example, *, threshold: float | None) -> Pieces | Discarded:
+def trl_points(example: Example, *, threshold: float | None) -> RowContents | Discarded:
     """A row for each response that has a label; those at or above the threshold are true."""
     found = trl_looked_at(views.points, example)
     if isinstance(found, Discarded):
@@ -151,7 +149,7 @@ def no_trl_point(example: Example, position: int) -> str:
     return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
 
 
-def trl_demonstrations(example: Example) -> Pieces | Discarded:
+def trl_demonstrations(example: Example) -> RowContents | Discarded:
     """A row for each response to imitate."""
     found = trl_looked_at(views.demonstrations, example)
     if isinstance(found, Discarded):
@@ -160,9 +158,9 @@ def trl_demonstrations(example: Example) -> Pieces | Discarded:
     return tuple(single(example, at, response) for at, response in marked)
 
 
-def single(example: Example, position: int, response: Response) -> Piece:
+def single(example: Example, position: int, response: Response) -> RowContent:
     """The example with one response and no comparisons."""
-    return Piece(replace(example, responses=(response,), comparisons=()), (position,))
+    return RowContent(replace(example, responses=(response,), comparisons=()), (position,))
 
 
 def pair_row(piece: Example) -> dict[str, object]:
@@ -205,7 +203,6 @@ TRL_PAIRS = Target(
     "TRL's pairs",
     trl_pairs,
     pair_row,
-    "a row of TRL's pairs",
     {
         "response": NO_PAIR,
         "comparison": no_trl_pair,
@@ -222,7 +219,7 @@ def trl_points_target(threshold: float | None) -> Target:
         "response": no_trl_point,
         "label": "the threshold made another of it",
     }
-    return Target("TRL's points", take, completion_row, "a row of TRL's points", dropped)
+    return Target("TRL's points", take, completion_row, dropped)
 
 
 def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
@@ -231,14 +228,9 @@ def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
     """
     made = [one for one in map(trl_demonstrations, examples) if not isinstance(one, Discarded)]
     comes_apart = all(is_conversation(piece.example) for pieces in made for piece in pieces)
-    row, name = messages_row if comes_apart else completion_row, "TRL's demonstrations"
-    return Target(
-        name,
-        trl_demonstrations,
-        row,
-        f"a row of {name}",
-        {"response": "nothing says that it is to be imitated"},
-    )
+    row = messages_row if comes_apart else completion_row
+    dropped = {"response": "nothing says that it is to be imitated"}
+    return Target("TRL's demonstrations", trl_demonstrations, row, dropped)
 
 
 def usual_kind(examples: Sequence[Example]) -> str:

@@ -9,7 +9,7 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 
 from functools import partial
 
-from trueup.feedback.fields import Place, fields, needed, number, optional_text, text
+from trueup.feedback.fields import Place, fields, needed, number, optional, text
 from trueup.feedback.layouts import ms_swift, shapes
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
 from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
@@ -29,7 +29,7 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 
 def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Discarded:
     """Earlier rounds, and the request."""
-    parts = (text(row[key], place.key(key)), optional_text(row, "input", place))
+    parts = (text(row[key], place.key(key)), optional(row, "input", place, text))
     said = "\n".join(part for part in parts if part)
     return (
         (*shapes.history(row, place), *shapes.request(said))
@@ -288,7 +288,7 @@ def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
     if prompt and prompt[-1].role == "assistant":
         prompt = prompt[:-1]
     at = place.key("rewards")
-    rewards = {} if row.get("rewards") is None else fields(row["rewards"], at)
+    rewards = optional(row, "rewards", place, fields) or {}
     scores = {name: number(value, at.key(name)) for name, value in rewards.items()}
     responses = []
     for one, here in shapes.objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from trueup.feedback.fields import Place, fields, label, needed, number, optional_number, optional_text, text
+from trueup.feedback.fields import Place, fields, label, needed, number, optional, text
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import Draft, Layout, RowValue
 from trueup.feedback.records import Discarded, Response
@@ -23,7 +23,7 @@ def ultrafeedback(row: RowValue, place: Place) -> Draft | Discarded:
     given = shapes.objects(row, "completions", place)
     responses = [
         Response(
-            shapes.answer(shapes.text_under(one, "response", at)), source=optional_text(one, "model", at)
+            shapes.answer(shapes.text_under(one, "response", at)), source=optional(one, "model", at, text)
         )
         for one, at in given
     ]
@@ -37,7 +37,7 @@ def ultrafeedback(row: RowValue, place: Place) -> Draft | Discarded:
 def scores_of(given: list[tuple[RowValue, Place]]) -> list[float]:
     """The first kind of score that all completions have; nothing where there is none."""
     for key in ("overall_score", "fine-grained_score"):
-        found = [optional_number(one, key, at) for one, at in given]
+        found = [optional(one, key, at, number) for one, at in given]
         known = [score for score in found if score is not None]
         if len(known) == len(given):
             return known
@@ -48,8 +48,8 @@ def scores_of(given: list[tuple[RowValue, Place]]) -> list[float]:
 
 def ratings(completion: RowValue, at: Place) -> dict[str, float]:
     """Aspect -> rating, without those that do not apply (`N/A`)."""
+    annotations = optional(completion, "annotations", at, fields) or {}
     at = at.key("annotations")
-    annotations = {} if completion.get("annotations") is None else fields(completion["annotations"], at)
     found: dict[str, float] = {}
     for aspect, value in annotations.items():
         given = fields(value, at.key(aspect)).get("Rating")
@@ -100,7 +100,7 @@ def nectar(row: RowValue, place: Place) -> Draft | Discarded:
     for one, here in shapes.objects(row, "answers", place):
         said = given[len(prompt) :] + shapes.text_under(one, "answer", here)
         rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 1)
-        responses.append(Response(said, score=-float(rank), source=optional_text(one, "model", here)))
+        responses.append(Response(said, score=-float(rank), source=optional(one, "model", here, text)))
     return shapes.candidates(prompt, responses, "answers")
 
 
@@ -202,7 +202,7 @@ GSM8K = Layout(
 def unieval(row: RowValue, place: Place) -> Draft:
     """A turn with its overall score and its system."""
     prompt = text(row["source"], place.key("source"))
-    fact = (optional_text(row, "context", place) or "").strip()
+    fact = (optional(row, "context", place, text) or "").strip()
     said = text(row["system_output"], place.key("system_output"))
     at = place.key("scores")
     score = number(needed(fields(row["scores"], at), "overall", at), at.key("overall"))

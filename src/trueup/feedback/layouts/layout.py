@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
-from trueup.feedback.fields import Place, needed, optional_text
+from trueup.feedback.fields import Place, needed, optional, text
 from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Response
 from trueup.feedback.turns import WRITTEN, ends_with_assistant, holds_messages
 
@@ -93,7 +93,7 @@ class Layout:
         if isinstance(draft, Discarded):
             return draft
         prompt, responses = draft.prompt, draft.responses
-        if "source" in self.optional and (source := optional_text(row, "source", place)) is not None:
+        if "source" in self.optional and (source := optional(row, "source", place, text)) is not None:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional:
             prompt = with_system(prompt, row, place)
@@ -145,14 +145,14 @@ def with_system(prompt: Content, row: RowValue, place: Place) -> Content:
     """
     if not isinstance(prompt, str):
         return after_system(prompt, row, place)
-    if optional_text(row, "system", place):
+    if optional(row, "system", place, text):
         raise place.key("system").fault(RAW)
     return prompt
 
 
 def after_system(turns: tuple[Message, ...], row: RowValue, place: Place) -> tuple[Message, ...]:
     """The same for turns."""
-    system = optional_text(row, "system", place)
+    system = optional(row, "system", place, text)
     if not system:
         return turns
     if turns and turns[0].role in ("system", "developer"):

@@ -123,7 +123,9 @@ def to_summarise(row: RowValue, place: Place) -> str:
 
 def summary(one: RowValue, place: Place) -> Response:
     """A summary and the policy that wrote it."""
-    return Response(shapes.text_under(one, "text", place), source=fields.optional_text(one, "policy", place))
+    return Response(
+        shapes.text_under(one, "text", place), source=fields.optional(one, "policy", place, fields.text)
+    )
 
 
 def compared_summaries(row: RowValue, place: Place) -> Draft | Discarded:
@@ -141,7 +143,7 @@ def rated_summary(row: RowValue, place: Place) -> Draft | Discarded:
     one = fields.fields(row["summary"], at)
     response, prompt = summary(one, at), to_summarise(row, place)
     axes = fields.fields(fields.needed(one, "axes", at), at.key("axes"))
-    score = fields.optional_number(axes, "overall", at.key("axes"))
+    score = fields.optional(axes, "overall", at.key("axes"), fields.number)
     if score is None:
         return Discarded("the summary has no overall score")
     return Draft(prompt, (replace(response, score=score),))
@@ -222,8 +224,8 @@ def passage(value: object, place: Place) -> str:
 def correction(row: RowValue, place: Place) -> str:
     """The prediction as the annotator corrected it; empty where nothing was left of it."""
     at = place.key("feedback")
-    feedback = {} if row.get("feedback") is None else fields.fields(row["feedback"], at)
-    return (fields.optional_text(feedback, "corrected-prediction", at) or "").strip()
+    feedback = fields.optional(row, "feedback", place, fields.fields) or {}
+    return (fields.optional(feedback, "corrected-prediction", at, fields.text) or "").strip()
 
 
 FINE_GRAINED_RLHF = Layout(
@@ -268,11 +270,13 @@ def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
     sides = []
     for side in "ab":
         at = place.key(f"completion_{side}_is_acceptable")
-        said = fields.optional_text(row, at.path, place)
+        said = fields.optional(row, at.path, place, fields.text)
         if said is not None and said not in ACCEPTABLE:
             raise at.unexpected(said, "'yes' or 'no'")
         label = None if said is None else ACCEPTABLE[said]
-        sides.append(Response("", label=label, source=fields.optional_text(row, f"model_{side}", place)))
+        sides.append(
+            Response("", label=label, source=fields.optional(row, f"model_{side}", place, fields.text))
+        )
     return tuple(sides)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from trueup.feedback.fields import Place, fields, items, label, needed, number, optional_number, text
+from trueup.feedback.fields import Place, fields, items, label, needed, number, optional, text
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Discarded, Message, Response
 from trueup.feedback.turns import as_response, content, split_at_last_request
@@ -297,7 +297,7 @@ def unjudged(row: RowValue, place: Place) -> tuple[Response, ...]:
 
 def scored_by(*keys: str) -> Said:
     """A response for each key, with the score under it, if any."""
-    return lambda row, place: tuple(Response("", score=optional_number(row, key, place)) for key in keys)
+    return lambda row, place: tuple(Response("", score=optional(row, key, place, number)) for key in keys)
 
 
 def judged(prompt: Content, pair: tuple[Response, ...], better: int | None) -> Draft | Discarded:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from trueup.errors import InputError
 from trueup.feedback.orders import clear_wins, scores
-from trueup.feedback.records import Example, Response
+from trueup.feedback.records import Example
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards
 from trueup.feedback.transforms.transform import Fitted
 from trueup.words import counted
@@ -24,37 +24,20 @@ class Thumbs:
     def fit(self, examples: Sequence[Example]) -> Fitted:
         if self.threshold is None:
             return Fitted(list)
-        made = self.labelled(examples)
-        labels = [
-            one.label
-            for example, old in zip(made, examples, strict=True)
-            for one, before in zip(example.responses, old.responses, strict=True)
-            if before.label is None and one.label is not None
-        ]
+        responses = [one for example in examples for one in example.responses if one.label is None]
+        labels = [self.label(one.score) for one in responses if one.score is not None]
         if not labels:
             raise InputError(
                 f"desirable_from {self.threshold:g} makes labels of scores, but the feedback holds no scores without a "
                 "label. Leave --desirable-from out"
             )
         line = f"labels: {counted(int(sum(labels)), 'score')} of {len(labels)} from {self.threshold:g} on are desirable"
-        return Fitted(self.labelled, (line,))
+        return Fitted(lambda given: [graded(example, self.label) for example in given], (line,))
 
-    def labelled(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples with thumbs for their scores."""
-        threshold = self.threshold
-        assert threshold is not None
-        return [
-            replace(
-                example,
-                responses=tuple(
-                    one
-                    if one.label is not None or one.score is None
-                    else replace(one, label=float(one.score >= threshold))
-                    for one in example.responses
-                ),
-            )
-            for example in examples
-        ]
+    def label(self, score: float) -> float:
+        """The thumb for a score."""
+        assert self.threshold is not None
+        return float(score >= self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +101,11 @@ class GradedLabels:
 
         def grade(score: float) -> float:
             label = (score - low) / (high - low)
-            return min(max(label, 0.0), 1.0) if clip else label
+            if not (clip or 0 <= label <= 1):
+                raise ValueError(
+                    f"the score {score:g} lies outside the range of scores, {self.low:g} to {self.high:g}"
+                )
+            return min(max(label, 0.0), 1.0)
 
         return grade, [f"{said}{low:g} is 0 and {high:g} is 1"]
 
@@ -128,32 +115,35 @@ class GradedLabels:
         Raises:
             InputError: a score lies outside the range.
         """
-        made = replace(
-            example, responses=tuple(self.judged(one, grade, example) for one in example.responses)
-        )
-        if self.demonstration_from is None or any(
-            one.label is not None or one.demonstration for one in made.responses
-        ):
-            return made
-        # As the view of points would label them, so that those labelled enough count as demonstrations.
-        found = dict(clear_wins(made))
-        labelled = tuple(replace(one, label=found.get(at)) for at, one in enumerate(made.responses))
-        return replace(made, responses=tuple(self.judged(one, None, example) for one in labelled))
-
-    def judged(
-        self, response: Response, grade: Callable[[float], float] | None, example: Example
-    ) -> Response:
-        label = response.label
-        if label is None and grade is not None and response.score is not None:
-            label = grade(response.score)
-            if not 0 <= label <= 1:
-                raise InputError(
-                    f"{example.origin or 'an example'}: the score {response.score:g} lies outside the range of scores, "
-                    f"{self.low:g} to {self.high:g}. Give another --score-low and --score-high, or leave the row out"
-                )
+        try:
+            made = example if grade is None else graded(example, grade)
+        except ValueError as error:
+            raise InputError(
+                f"{example.origin or 'an example'}: {error}. Give another --score-low and --score-high, or leave the "
+                "row out"
+            ) from None
         least = self.demonstration_from
-        shown = response.demonstration or (least is not None and label is not None and label >= least)
-        return replace(response, label=label, demonstration=shown)
+        if least is None:
+            return made
+        found = {at: one.label for at, one in enumerate(made.responses)}
+        if not any(one.label is not None or one.demonstration for one in made.responses):
+            # As the view of points would label them, so that those labelled enough count as demonstrations.
+            found.update(clear_wins(made))
+        responses = []
+        for at, one in enumerate(made.responses):
+            label = found[at]
+            shown = one.demonstration or (label is not None and label >= least)
+            responses.append(replace(one, label=label, demonstration=shown))
+        return replace(made, responses=tuple(responses))
+
+
+def graded(example: Example, grade: Callable[[float], float]) -> Example:
+    """The example with a label for each response that has a score and no label."""
+    responses = (
+        replace(one, label=grade(one.score)) if one.label is None and one.score is not None else one
+        for one in example.responses
+    )
+    return replace(example, responses=tuple(responses))
 
 
 def logistic(value: float) -> float:
