@@ -115,21 +115,6 @@ def test_a_tie_compares_nothing_though_one_side_alone_is_acceptable(convert: Con
     assert isinstance(group, Group) and len(group.responses) == 2
 
 
-def test_array_rows_are_numbered_by_item(write: Write) -> None:
-    path = write(raw=b'[\n\n{"prompt": "a", "completion": "b"},\n\n{"prompt": "c", "completion": "d"}]')
-    assert [one.origin for one in read_feedback([path]).examples] == [
-        Origin(str(path), 1),
-        Origin(str(path), 2),
-    ]
-
-
-def test_what_is_neither_a_key_nor_used_is_named(write: Write) -> None:
-    path = write({"instruction": "a", "output": "b", "images": ["cat.png"], "inputs": "x"})
-    (report,) = read_feedback([path]).files
-    assert dict(report.unused_keys) == {"images": 1, "inputs": 1}
-    assert report.near_keys == {"inputs": "; did you mean 'input'?"}
-
-
 @pytest.mark.parametrize("name", [layout.name for layout in LAYOUTS if layout.not_kept])
 def test_what_an_example_does_not_hold_is_said(
     name: str, write: Write, capsys: pytest.CaptureFixture[str]

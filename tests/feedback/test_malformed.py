@@ -15,19 +15,18 @@ from support.malformed_rows import spoiled
 
 from trueup.cli.app import run
 from trueup.errors import InputError
-from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.read import Feedback, read_feedback
-from trueup.feedback.records import Content, Example, Message, Origin
+from trueup.feedback.records import Content, Example, Message
 from trueup.feedback.views import apply
 from trueup.methods import METHODS
 
 pytestmark = pytest.mark.slow
 
-many = hypothesis_settings(
-    max_examples=32, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-few = hypothesis_settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+of_a_layout, of_any_layout = (
+    hypothesis_settings(
+        max_examples=number, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    )
+    for number in (32, 60)
 )
 VIEWS = list(dict.fromkeys(info.build().view for info in METHODS.values()))
 """Of all methods, each once."""
@@ -91,20 +90,8 @@ def read_or_refused(path: Path, rows: int, skip_bad: int) -> Feedback | None:
     return feedback
 
 
-def test_no_layout_is_missing() -> None:
-    """And every row is sound to begin with."""
-    assert {recognise(row, Origin("a", 1)).name for row in SOUND} == {layout.name for layout in LAYOUTS}
-
-
 @every_row
-def test_a_row_is_sound_to_begin_with(row: Row, tmp_path: Path) -> None:
-    feedback = read_or_refused(write(tmp_path / "rows.jsonl", [row]), 1, 0)
-    assert feedback is not None
-    assert len(feedback.examples) == 1
-
-
-@every_row
-@many
+@of_a_layout
 @given(data=st.data(), skip_bad=st.integers(0, 3))
 def test_a_spoiled_row_among_sound_ones(row: Row, data: st.DataObject, skip_bad: int, tmp_path: Path) -> None:
     """Sound, spoiled, sound, spoiled; or, where the first is spoiled, whatever the file is then taken for."""
@@ -121,7 +108,7 @@ def test_a_spoiled_row_among_sound_ones(row: Row, data: st.DataObject, skip_bad:
             assert "\n" not in str(error)
 
 
-@few
+@of_any_layout
 @given(data=st.data())
 def test_the_command_line_says_it_in_one_line(
     data: st.DataObject, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -133,18 +120,7 @@ def test_the_command_line_says_it_in_one_line(
     method = data.draw(st.sampled_from(sorted(METHODS)))
     capsys.readouterr()
     with patch("trueup.training.setup.make_policy", side_effect=InputError("read to the end")):
-        code = run(
-            [
-                "train",
-                method,
-                "--model",
-                str(tiny_model),
-                "--data",
-                str(path),
-                "--output",
-                str(tmp_path / "run"),
-            ]
-        )
+        code = run(["train", method, *f"--model {tiny_model} --data {path} --output {tmp_path}/run".split()])
     said = capsys.readouterr().err
     assert code == 2
     assert "Traceback" not in said
@@ -153,7 +129,7 @@ def test_the_command_line_says_it_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
-@few
+@of_any_layout
 @given(data=st.data())
 def test_inspection_says_what_is_wrong(
     data: st.DataObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.files_of_rows import is_read_or_refused, quiet, values
+from support.refusals import refused
 
 from trueup.errors import InputError
 from trueup.feedback.containers import load, opened, rows_of
@@ -177,48 +178,31 @@ def test_bad_rows_may_be_skipped() -> None:
     assert (report.rows, report.examples, list(report.skipped)) == (4, 1, [3, 4])
 
 
-def test_an_empty_file() -> None:
-    with pytest.raises(InputError, match=r"^a.parquet: the file holds no rows$"):
-        contents(packed(pa.table({"prompt": pa.array([], pa.string())})))
+SOUND = packed(pa.table({"prompt": ["p"] * 3, "completion": ["a", "b", "c"]}))
+CHECKED = packed(
+    pa.table({"prompt": ["a red fox"]}),
+    compression="none",
+    use_dictionary=False,
+    write_page_checksum=True,
+    write_statistics=False,
+)
+TWICE = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+FAULTS = {
+    "no rows": (packed(pa.table({"prompt": pa.array([], pa.string())})), "the file holds no rows$"),
+    "column twice": (packed(TWICE), "the column 'prompt' stands twice; rename or leave out"),
+    "footer": (SOUND[:-8] + b"\xff\xff\xff\x7fPAR1", r"the Parquet file is damaged \(.*\); copy or download"),
+    "checksum": (CHECKED.replace(b"red", b"bad"), r"the Parquet file is damaged \(.*(CRC|checksum)"),
+    **{
+        f"cut at {end}": (SOUND[:end], "the Parquet file is cut short: copy or download it again$")
+        for end in range(5, len(SOUND))
+    },
+}
 
 
-def test_columns_of_one_name() -> None:
-    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
-    with pytest.raises(
-        InputError, match=r"^a.parquet: the column 'prompt' stands twice; rename or leave out"
-    ):
-        contents(packed(table))
-
-
-def test_every_cut_is_found() -> None:
-    raw = packed(pa.table({"prompt": ["p"] * 3, "completion": ["a", "b", "c"]}))
-    for end in range(5, len(raw)):
-        with pytest.raises(
-            InputError, match=r"^a.parquet: the Parquet file is cut short: copy or download it again$"
-        ):
-            contents(raw[:end])
-
-
-def test_a_damaged_footer() -> None:
-    raw = packed(pa.table({"prompt": ["p"]}))
-    with pytest.raises(
-        InputError, match=r"^a.parquet: the Parquet file is damaged \(.*\); copy or download"
-    ) as caught:
-        contents(raw[:-8] + b"\xff\xff\xff\x7fPAR1")
-    assert "\n" not in str(caught.value)
-
-
-def test_checksums_are_looked_at() -> None:
-    raw = packed(
-        pa.table({"prompt": ["a red fox"]}),
-        compression="none",
-        use_dictionary=False,
-        write_page_checksum=True,
-        write_statistics=False,
-    )
-    at = raw.index(b"a red fox")
-    with pytest.raises(InputError, match=r"^a.parquet: the Parquet file is damaged \(.*(CRC|checksum)"):
-        contents(raw[:at] + b"a bad fox" + raw[at + 9 :])
+def test_faults() -> None:
+    for raw, message in FAULTS.values():
+        with refused(f"^a.parquet: {message}"):
+            contents(raw)
 
 
 def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

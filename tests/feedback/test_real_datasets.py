@@ -12,7 +12,7 @@ import pytest
 
 from trueup.feedback import views
 from trueup.feedback.read import FileReport, read_feedback
-from trueup.feedback.records import Content, Example, Message
+from trueup.feedback.records import Content, Example
 
 Shared = Callable[[str], Path]
 
@@ -219,25 +219,3 @@ def test_hh(shared: Shared) -> None:
         "is empty (rows 87, 517, 926, 1104), 5 rows because the two sides have different prompts "
         "(rows 1255, 1689, 1951, 1953, 2037)"
     ]
-
-
-def test_torchtune_pair_with_an_implied_prompt(shared: Shared) -> None:
-    (example,) = read_feedback([shared("formats/torchtune/tests__assets__hh_rlhf_tiny.json")]).examples
-    assert example.prompt.content == (Message("user", "What do I do when I have a hole in my trousers?"),)
-    chosen, rejected = ((Message("assistant", text),) for text in ("Fix the hole.", "Take them off."))
-    assert [one.content for one in example.responses] == [chosen, rejected]
-
-
-def test_llamafactory_labelled_messages(shared: Shared) -> None:
-    path = shared("formats/llamafactory/kto_en_demo.json")
-    feedback = read_feedback([path])
-    rows = json.loads(path.read_text("utf-8"))
-    assert len(feedback.examples) == feedback.files[0].counts.labelled == len(rows) == 300
-    for row, example in zip(rows, feedback.examples, strict=True):
-        (response,) = example.responses
-        assert isinstance(example.prompt.content, tuple) and isinstance(response.content, tuple)
-        turns = [
-            {"role": one.role, "content": one.content} for one in example.prompt.content + response.content
-        ]
-        assert turns == row["messages"] and response.label == float(row["label"])
-        assert turns[-2]["role"] == "user"

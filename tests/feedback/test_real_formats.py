@@ -23,69 +23,40 @@ PAIRS = {
     "rm-train_preferences_2": 10,
     "rm-val_preferences": 16,
 }
-PLAIN: list[str] = []
+
+
+def found(
+    layout: str, *unused: str, useless: dict[str, tuple[int, ...]] | None = None, **counts: int
+) -> Read:
+    """Layout, what is found, rows that are of no use, keys that are not used."""
+    return layout, Counts(**counts), useless or {}, list(unused)
+
 
 FILES: dict[str, Read] = {
-    "llamafactory/alpaca_en_demo.json": (
-        "LLaMA-Factory alpaca",
-        Counts(responses=999, demonstrations=999),
-        {},
-        PLAIN,
-    ),
-    "llamafactory/dpo_en_demo.json": ("sharegpt pairs", Counts(responses=600, comparisons=300), {}, PLAIN),
-    "llamafactory/kto_en_demo.json": (
-        "messages with a label",
-        Counts(responses=300, labelled=300),
-        {},
-        PLAIN,
-    ),
-    "torchtune/stack_exchange_paired_tiny.json": (
-        "Stack Exchange pairs",
-        Counts(responses=50, comparisons=25),
-        {},
-        PLAIN,
-    ),
-    "torchtune/tests__assets__hh_rlhf_tiny.json": (
-        "TRL pairs with an implied prompt",
-        Counts(responses=2, comparisons=1),
-        {},
-        PLAIN,
+    "llamafactory/alpaca_en_demo.json": found("LLaMA-Factory alpaca", responses=999, demonstrations=999),
+    "llamafactory/dpo_en_demo.json": found("sharegpt pairs", responses=600, comparisons=300),
+    "llamafactory/kto_en_demo.json": found("messages with a label", responses=300, labelled=300),
+    "torchtune/stack_exchange_paired_tiny.json": found("Stack Exchange pairs", responses=50, comparisons=25),
+    "torchtune/tests__assets__hh_rlhf_tiny.json": found(
+        "TRL pairs with an implied prompt", responses=2, comparisons=1
     ),
     **{
-        f"turbo_alignment/{name}.jsonl": (
-            "turbo-alignment pairs",
-            Counts(responses=2 * rows, comparisons=rows),
-            {},
-            ["id"],
+        f"turbo_alignment/{name}.jsonl": found(
+            "turbo-alignment pairs", "id", responses=2 * rows, comparisons=rows
         )
         for name, rows in PAIRS.items()
     },
-    "turbo_alignment/rm-train_kto.jsonl": (
-        "turbo-alignment points",
-        Counts(responses=4, labelled=4),
-        {},
-        ["id"],
+    "turbo_alignment/rm-train_kto.jsonl": found("turbo-alignment points", "id", responses=4, labelled=4),
+    "turbo_alignment/chat-train_chat.jsonl": found(
+        "turbo-alignment chat", "id", "meta", useless={NO_END: (1,)}, responses=2, demonstrations=2
     ),
-    "turbo_alignment/chat-train_chat.jsonl": (
-        "turbo-alignment chat",
-        Counts(responses=2, demonstrations=2),
-        {NO_END: (1,)},
-        ["id", "meta"],
+    "turbo_alignment/chat-train_chat_rag.jsonl": found(
+        "turbo-alignment chat", "id", useless={NO_END: (1,)}, responses=1, demonstrations=1
     ),
-    "turbo_alignment/chat-train_chat_rag.jsonl": (
-        "turbo-alignment chat",
-        Counts(responses=1, demonstrations=1),
-        {NO_END: (1,)},
-        ["id"],
-    ),
-    "turbo_alignment/sampling-inference_out.jsonl": (
-        "turbo-alignment answers",
-        Counts(responses=6),
-        {},
-        ["id", "label", "dataset_name"],
+    "turbo_alignment/sampling-inference_out.jsonl": found(
+        "turbo-alignment answers", "id", "label", "dataset_name", responses=6
     ),
 }
-"""Layout, what is found, rows that are of no use, keys that are not used."""
 
 REFUSED = "turbo_alignment/classification-train_classification.jsonl"
 

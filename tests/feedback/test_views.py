@@ -1,7 +1,7 @@
 """Every view by value, and the laws of views."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trueup.errors import InputError
-from trueup.feedback import views
+from trueup.feedback import records, views
 from trueup.feedback.records import (
     Comparison,
     Discarded,
@@ -19,40 +19,41 @@ from trueup.feedback.records import (
     Group,
     Message,
     Origin,
-    PairRelation,
-    PointRelation,
     Prompt,
-    RankRelation,
     Response,
     View,
 )
-from trueup.feedback.views import apply, graded_pairs, pairs
 
-SAID = {"A": Response("A"), "B": Response("B"), "C": Response("C"), "D": Response("D")}
 ALL = (views.pairs, views.rankings, views.points, views.points_with_demonstrations, views.demonstrations)
+ORIGIN = Origin("a.jsonl", 3)
 
 
-def compared(*comparisons: str, among: str = "ABC") -> Example:
-    """An example whose comparisons are written `A>B` or, with a probability, `A>B 0.8`."""
+def example(*responses: Response, comparisons: Iterable[Comparison] = ()) -> Example:
+    """An example at a place of a file."""
+    return Example(Prompt("p", origin=ORIGIN), responses, tuple(comparisons))
+
+
+def compared(*comparisons: str, among: str = "ABC", **said: Any) -> Example:
+    """An example whose comparisons are written `A>B` or, with a probability, `A>B 0.8`.
+
+    Args:
+        said: of each response by its letter, what is said of it beside the comparisons.
+    """
     found = []
     for one in comparisons:
         pair, _, sure = one.partition(" ")
         found.append(Comparison(among.index(pair[0]), among.index(pair[2]), float(sure or 1)))
-    return Example(Prompt("p"), tuple(SAID[letter] for letter in among), tuple(found))
+    return example(*(Response(letter, **said.get(letter, {})) for letter in among), comparisons=found)
 
 
 def scored(*scores: float | None) -> Example:
     """An example with the responses A, B, ... and their scores."""
-    return Example(
-        Prompt("p"), tuple(Response(letter, score=one) for letter, one in zip("ABCD", scores, strict=False))
-    )
+    return example(*(Response(letter, score=one) for letter, one in zip("ABCD", scores, strict=False)))
 
 
 def labelled(*labels: float | None) -> Example:
     """An example with the responses A, B, ... and their labels."""
-    return Example(
-        Prompt("p"), tuple(Response(letter, label=one) for letter, one in zip("ABCD", labels, strict=False))
-    )
+    return example(*(Response(letter, label=one) for letter, one in zip("ABCD", labels, strict=False)))
 
 
 def shown(made: Group[Any] | Discarded) -> object:
@@ -61,26 +62,30 @@ def shown(made: Group[Any] | Discarded) -> object:
         return made.reason
     letters = "".join(str(one) for one in made.responses)
     relation = made.relation
-    if isinstance(relation, PairRelation):
+    if isinstance(relation, records.PairRelation):
         return letters, [(letters[a] + letters[b], sure) for a, b, sure in relation.pairs]
-    if isinstance(relation, RankRelation):
+    if isinstance(relation, records.GradedPairRelation):
+        graded = zip(relation.pairs.pairs, relation.gaps, strict=True)
+        return letters, [(letters[a] + letters[b], gap) for (a, b, _), gap in graded]
+    if isinstance(relation, records.DemonstratedPairRelation):
+        pairs = [(letters[a] + letters[b], sure) for a, b, sure in relation.pairs.pairs]
+        return letters, pairs, letters[relation.demonstration]
+    if isinstance(relation, records.RankRelation):
         return letters, list(relation.scores)
-    if isinstance(relation, PointRelation):
+    if isinstance(relation, records.PointRelation):
         return letters, list(relation.labels), list(relation.demonstrations)
     return letters
 
 
-DEMONSTRATION = Example(Prompt("p"), (Response("A", demonstration=True),))
-BOTH = Example(
-    Prompt("p"), (Response("A", demonstration=True), Response("B", label=0.0), Response("C", score=1.0))
-)
-TWINS = Example(Prompt("p"), (SAID["A"], SAID["A"]), (Comparison(0, 1),))
-MIXED = Example(Prompt("p"), (Response("A", score=1.0), Response("B", score=2.0)), (Comparison(0, 1),))
+SHOWN: dict[str, Any] = {"demonstration": True}
+DEMONSTRATION = example(Response("A", **SHOWN))
+BOTH = example(Response("A", **SHOWN), Response("B", label=0.0), Response("C", score=1.0))
+TWINS = example(Response("A"), Response("A"), comparisons=[Comparison(0, 1)])
+SCORED_TWINS = example(Response("A", score=1.0), Response("A", score=0.0))
+MIXED = compared("A>B", among="AB", A={"score": 1.0}, B={"score": 2.0})
 
-
-@pytest.mark.parametrize(
-    ("example", "expected"),
-    [
+CASES: dict[View[Any], list[tuple[Example, object]]] = {
+    views.pairs: [
         (compared("A>B"), ("AB", [("AB", 1.0)])),
         (compared("C>A 0.8"), ("AC", [("CA", 0.8)])),
         (compared("A>B", "B>C", "A>B 0.7"), ("ABC", [("AB", 1.0), ("BC", 1.0), ("AB", 0.7)])),
@@ -96,16 +101,9 @@ MIXED = Example(Prompt("p"), (Response("A", score=1.0), Response("B", score=2.0)
         (scored(1), "nothing compares two responses"),
         (compared(), "nothing compares two responses"),
         (DEMONSTRATION, "nothing compares two responses"),
-        (Example(Prompt("p"), (Response("A", score=1.0), Response("A", score=0.0))), "identical pair"),
+        (SCORED_TWINS, "identical pair"),
     ],
-)
-def test_pairs(example: Example, expected: object) -> None:
-    assert shown(views.pairs(example)) == expected
-
-
-@pytest.mark.parametrize(
-    ("example", "expected"),
-    [
+    views.rankings: [
         (scored(1, 3, 1), ("ABC", [1, 3, 1])),
         (scored(2, 2), "all scores equal"),
         (MIXED, ("AB", [1, 2])),
@@ -128,18 +126,11 @@ def test_pairs(example: Example, expected: object) -> None:
         (compared(), "nothing ranks two responses"),
         (TWINS, "identical pair"),
         (
-            Example(Prompt("p"), (Response("A", score=1.0), Response("A", score=0.0))),
+            SCORED_TWINS,
             "all responses identical",
         ),
     ],
-)
-def test_rankings(example: Example, expected: object) -> None:
-    assert shown(views.rankings(example)) == expected
-
-
-@pytest.mark.parametrize(
-    ("example", "expected"),
-    [
+    views.points: [
         (labelled(1, None, 0.3), ("AC", [1, 0.3], [False, False])),
         (compared("A>B"), ("AB", [1, 0], [False, False])),
         (compared("A>B 0.75"), ("AB", [0.75, 0.25], [False, False])),
@@ -156,21 +147,7 @@ def test_rankings(example: Example, expected: object) -> None:
         (BOTH, ("AB", [1, 0], [False, False])),
         (compared(), "nothing labels a response"),
     ],
-)
-def test_points(example: Example, expected: object) -> None:
-    assert shown(views.points(example)) == expected
-
-
-def test_points_with_demonstrations() -> None:
-    assert shown(views.points_with_demonstrations(BOTH)) == ("AB", [1, 0], [True, False])
-    assert shown(views.points_with_demonstrations(labelled(1))) == ("A", [1], [False])
-    marked = Example(Prompt("p"), (Response("A", label=0.9, demonstration=True),))
-    assert shown(views.points_with_demonstrations(marked)) == ("A", [0.9], [True])
-
-
-@pytest.mark.parametrize(
-    ("example", "expected"),
-    [
+    views.demonstrations: [
         (DEMONSTRATION, "A"),
         (BOTH, "A"),
         (compared("A>B"), "A"),
@@ -183,22 +160,67 @@ def test_points_with_demonstrations() -> None:
         (scored(1, 3, 3), "B"),
         (compared(), "nothing says which response to imitate"),
     ],
-)
-def test_demonstrations(example: Example, expected: object) -> None:
-    assert shown(views.demonstrations(example)) == expected
+    views.points_with_demonstrations: [
+        (BOTH, ("AB", [1, 0], [True, False])),
+        (labelled(1), ("A", [1], [False])),
+        (example(Response("A", label=0.9, **SHOWN)), ("A", [0.9], [True])),
+    ],
+    views.pairs_with_demonstration: [
+        (compared("B>A 0.8", among="ABM", M=SHOWN), ("ABM", [("BA", 0.8)], "M")),
+        (compared("A>B", among="MAB", M=SHOWN), ("ABM", [("AB", 1.0)], "M")),
+        (compared("M>B", among="MAB", M=SHOWN), ("MB", [("MB", 1.0)], "M")),
+        (compared("A>B", among="ABMN", M=SHOWN, N=SHOWN), ("ABM", [("AB", 1.0)], "M")),
+        (compared(among="ABM", A={"score": 1.0}, B={"score": 0.0}, M=SHOWN), ("ABM", [("AB", 1.0)], "M")),
+        (
+            example(Response("A"), Response("A", **SHOWN), Response("B"), comparisons=[Comparison(2, 0)]),
+            ("AB", [("BA", 1.0)], "A"),
+        ),
+        (compared("A>B"), "no demonstration beside the pairs"),
+        (compared(among="AM", M=SHOWN), "nothing compares two responses"),
+    ],
+    # The gap of a pair is 0 where a response has no score, or where the scores say the opposite.
+    views.graded_pairs: [
+        (scored(0.5, 3.0, None, -1.0), ("ABD", [("AD", 1.5), ("BA", 2.5), ("BD", 4.0)])),
+        (
+            compared("B>C", "C>D", "A>B", among="ABCD", B={"score": 3.0}, C={"score": 1.0}, D={"score": 2.0}),
+            ("ABCD", [("BC", 2.0), ("CD", 0.0), ("AB", 0.0)]),
+        ),
+        (compared("A>B", "B>A"), "comparisons contradict each other"),
+        (scored(1.0, 1.0), "all scores equal"),
+        (scored(None), "nothing compares two responses"),
+    ],
+    # All responses stay, identical ones with equal scores too: they are draws of a policy.
+    views.scored: [
+        (example(*(Response("A", score=score) for score in (1.0, 1.0, -2.5))), ("AAA", [1, 1, -2.5])),
+        (scored(0.0), ("A", [0])),
+        (scored(1.0, None), views.NOT_ALL_SCORED),
+        (compared("A>B"), views.NOT_ALL_SCORED),
+    ],
+    partial(views.scored, least=2): [
+        (scored(0.0), views.ALONE),
+        (scored(0.0, 0.0), ("AB", [0, 0])),
+        (compared("A>B"), views.NOT_ALL_SCORED),
+    ],
+}
 
 
-def test_a_group_keeps_prompt_and_origin() -> None:
-    example = Example(
-        Prompt((Message("user", "p"),), origin=Origin("a.jsonl", 3)),
-        (SAID["A"], SAID["B"]),
-        (Comparison(1, 0),),
+@pytest.mark.parametrize("view", CASES, ids=views.name_of)
+def test_by_value(view: View[Any]) -> None:
+    for each, expected in CASES[view]:
+        made = view(each)
+        assert shown(made) == expected, each
+        assert made.origin == ORIGIN
+
+
+def test_a_group_keeps_prompt_and_origin_and_the_tokens_of_its_responses() -> None:
+    asked = Prompt((Message("user", "p"),), origin=ORIGIN)
+    responses = (Response("A", score=0.0, tokens=(5, 2)), Response("B"), Response("C", score=1.0))
+    given = Example(asked, responses, (Comparison(2, 0),))
+    assert views.pairs(given) == Group(
+        asked, ("A", "C"), records.PairRelation(((1, 0, 1.0),)), ((5, 2), None)
     )
-    made = views.pairs(example)
-    assert made == Group(example.prompt, ("A", "B"), PairRelation(((1, 0, 1.0),)))
-    assert views.points(Example(Prompt("p", origin=example.origin), (SAID["A"],))) == Discarded(
-        "nothing labels a response", example.origin
-    )
+    graded = views.graded_pairs(given)
+    assert isinstance(graded, Group) and (graded.prompt, graded.tokens) == (asked, ((5, 2), None))
 
 
 @st.composite
@@ -227,11 +249,11 @@ def relations(made: Group[Any] | Discarded) -> object:
     if isinstance(made, Discarded):
         return made.reason
     relation, said = made.relation, made.responses
-    if isinstance(relation, PairRelation):
+    if isinstance(relation, records.PairRelation):
         return sorted((str(said[a]), str(said[b]), sure) for a, b, sure in relation.pairs)
-    if isinstance(relation, RankRelation):
+    if isinstance(relation, records.RankRelation):
         return sorted(zip(map(str, said), relation.scores, strict=True))
-    if isinstance(relation, PointRelation):
+    if isinstance(relation, records.PointRelation):
         return sorted(zip(map(str, said), relation.labels, relation.demonstrations, strict=True))
     return sorted(map(str, said))
 
@@ -266,12 +288,12 @@ def test_laws(example: Example, data: st.DataObject) -> None:
 def assert_lists_all(made: Group[Any]) -> None:
     """The relation of a group speaks of all its responses and of no others."""
     relation = made.relation
-    if isinstance(relation, PairRelation):
+    if isinstance(relation, records.PairRelation):
         assert {position for one in relation.pairs for position in one[:2]} == set(range(len(made.responses)))
         assert all(made.responses[better] != made.responses[worse] for better, worse, _ in relation.pairs)
-    if isinstance(relation, RankRelation):
+    if isinstance(relation, records.RankRelation):
         assert len(relation.scores) == len(made.responses) >= 2 and len(set(relation.scores)) > 1
-    if isinstance(relation, PointRelation):
+    if isinstance(relation, records.PointRelation):
         assert len(relation.labels) == len(relation.demonstrations) == len(made.responses) >= 1
         assert all(0 <= label <= 1 for label in relation.labels)
 
@@ -328,131 +350,29 @@ def test_apply_to_nothing() -> None:
         views.apply(views.pairs, with_origin([DEMONSTRATION] * 2))
 
 
-PLACE = Origin("examples.jsonl", 4)
-
-
-def drawn(*scores: float | None, **more: object) -> Example:
-    responses = tuple(Response("yes", score=score, tokens=(5, 2)) for score in scores)
-    return Example(Prompt("say:", origin=PLACE), responses, **more)  # type: ignore[arg-type]
-
-
-def test_all_responses_stay_with_their_scores_and_tokens() -> None:
-    """Identical responses with equal scores too: they are draws."""
-    found = views.scored(drawn(1.0, 1.0, -2.5))
-    assert not isinstance(found, Discarded)
-    assert found.relation == RankRelation((1.0, 1.0, -2.5))
-    assert found.responses == ("yes", "yes", "yes")
-    assert found.tokens == ((5, 2),) * 3
-    assert found.origin == PLACE
-
-
-def test_one_response_does_where_none_is_compared() -> None:
-    found = views.scored(drawn(0.0))
-    assert not isinstance(found, Discarded) and found.relation.scores == (0.0,)
-    assert views.scored(drawn(0.0), least=2) == Discarded(views.ALONE, PLACE)
-    assert not isinstance(views.scored(drawn(0.0, 0.0), least=2), Discarded)
-
-
-def test_a_response_without_a_score_discards_the_example() -> None:
-    assert views.scored(drawn(1.0, None)) == Discarded(views.NOT_ALL_SCORED, PLACE)
-    compared = drawn(None, None, comparisons=(Comparison(0, 1),))
-    assert views.scored(compared) == Discarded(views.NOT_ALL_SCORED, PLACE)
-    assert views.scored(compared, least=2) == Discarded(views.NOT_ALL_SCORED, PLACE)
-
-
-def graded(scores: Sequence[float | None], *compared: tuple[int, int]) -> Example:
-    responses = tuple(Response(f"r{number}", score=score) for number, score in enumerate(scores))
-    return Example(Prompt("p"), responses, tuple(Comparison(*each, 0.9) for each in compared))
-
-
-def gaps(given: Example) -> dict[tuple[str, str], float]:
-    made = graded_pairs(given)
-    assert isinstance(made, Group)
-    named = [
-        (made.responses[chosen], made.responses[rejected])
-        for chosen, rejected, _ in made.relation.pairs.pairs
-    ]
-    return {(str(one), str(other)): gap for (one, other), gap in zip(named, made.relation.gaps, strict=True)}
-
-
-def test_of_scores_every_difference() -> None:
-    found = gaps(graded([0.5, 3.0, None, -1.0]))
-    assert found == {("r1", "r0"): 2.5, ("r1", "r3"): 4.0, ("r0", "r3"): 1.5}
-
-
-def test_comparisons_take_it_from_scores_beside_them() -> None:
-    """None where a response has none, or where the scores say the opposite."""
-    assert gaps(graded([None, 3.0, 1.0, 2.0], (1, 2), (2, 3), (0, 1))) == {
-        ("r1", "r2"): 2.0, ("r2", "r3"): 0.0, ("r0", "r1"): 0.0,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "given",
     [
-        graded([0.5, 3.0, None, -1.0]),
-        graded([None, None, None], (2, 0), (0, 1)),
-        graded([1.0, 2.0, None, 4.0], (1, 3), (0, 2)),
-        graded([None, None], (0, 1), (1, 0)),
-        graded([1.0, 1.0]),
-        graded([None]),
+        scored(0.5, 3.0, None, -1.0),
+        compared("C>A 0.9", "A>B 0.9"),
+        compared("B>D 0.9", "A>C 0.9", among="ABCD", A={"score": 1.0}, B={"score": 2.0}, D={"score": 4.0}),
+        compared("A>B", "B>A"),
     ],
 )
-def test_otherwise_they_are_the_pairs_of_every_pairwise_method(given: Example) -> None:
-    made, expected = graded_pairs(given), pairs(given)
+def test_graded_pairs_are_the_pairs_of_every_pairwise_method(given: Example) -> None:
+    made, expected = views.graded_pairs(given), views.pairs(given)
     if isinstance(expected, Discarded):
         assert made == expected
     else:
         assert isinstance(made, Group)
-        assert made.relation.pairs == expected.relation
-        assert (made.prompt, made.responses, made.tokens) == (
-            expected.prompt,
-            expected.responses,
-            expected.tokens,
-        )
+        assert Group(made.prompt, made.responses, made.relation.pairs, made.tokens) == expected
 
 
-def test_they_are_counted_as_pairs() -> None:
-    viewed = apply(graded_pairs, [graded([0.5, 3.0, None, -1.0]), graded([None, None], (0, 1))])
-    assert viewed.lines()[0] == "graded pairs: 2 examples gave 2 groups, 5 responses, 4 pairs"
-
-
-ORIGIN = Origin("a.jsonl", 3)
-A, B, C = Response("A"), Response("B"), Response("C")
-MARKED = Response("M", demonstration=True)
-
-
-@pytest.mark.parametrize(
-    ("responses", "comparisons", "expected"),
-    [
-        ((A, B, MARKED), (Comparison(1, 0, 0.8),), ("ABM", ((1, 0, 0.8),), 2)),
-        ((MARKED, A, B), (Comparison(1, 2),), ("ABM", ((0, 1, 1.0),), 2)),
-        ((MARKED, A, B), (Comparison(0, 2),), ("MB", ((0, 1, 1.0),), 0)),
-        ((A, Response("A", demonstration=True), B), (Comparison(2, 0),), ("AB", ((1, 0, 1.0),), 0)),
-        ((A, B, MARKED, Response("N", demonstration=True)), (Comparison(0, 1),), ("ABM", ((0, 1, 1.0),), 2)),
-        ((A, B, C), (Comparison(0, 1),), "no demonstration beside the pairs"),
-        ((A, MARKED), (), "nothing compares two responses"),
-        ((Response("A", score=1.0), Response("B", score=0.0), MARKED), (), ("ABM", ((0, 1, 1.0),), 2)),
-    ],
-)
-def test_by_value(
-    responses: tuple[Response, ...], comparisons: tuple[Comparison, ...], expected: tuple[object, ...] | str
-) -> None:
-    made = views.pairs_with_demonstration(Example(Prompt("p", origin=ORIGIN), responses, comparisons))
-    if isinstance(expected, str):
-        assert made == Discarded(expected, ORIGIN)
-        return
-    assert isinstance(made, Group)
-    relation = made.relation
-    assert ("".join(map(str, made.responses)), relation.pairs.pairs, relation.demonstration) == expected
-    assert made.prompt == Prompt("p", origin=ORIGIN)
-
-
-def test_what_it_makes_and_leaves_out_is_counted() -> None:
-    whole = Example(
-        Prompt("p", origin=ORIGIN), (A, B, C, MARKED), (Comparison(0, 1), Comparison(0, 2), Comparison(2, 0))
-    )
-    without = Example(Prompt("p", origin=ORIGIN), (A, B), (Comparison(0, 1),))
+def test_what_a_view_of_pairs_makes_and_leaves_out_is_counted() -> None:
+    graded = views.apply(views.graded_pairs, [scored(0.5, 3.0, None, -1.0), compared("A>B", among="AB")])
+    assert graded.lines()[0] == "graded pairs: 2 examples gave 2 groups, 5 responses, 4 pairs"
+    whole = compared("A>B", "A>C", "C>A", among="ABCM", M=SHOWN)
+    without = compared("A>B", among="AB")
     made = views.apply(views.pairs_with_demonstration, [whole, without])
     assert made.lines() == [
         "pairs with demonstration: 2 examples gave 1 group, 3 responses, 1 pair, 1 demonstration; "

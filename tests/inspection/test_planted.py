@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_feedback import canonical, pair, point, ranked, write
+from support.faulty_feedback import canonical, inspected, pair, point, ranked, rows_of_kinds, write
 
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.inspection.findings import Severity
-from trueup.inspection.inspection import Inspection, inspect
+from trueup.inspection.inspection import inspect
 from trueup.sources.by_name import examples_named
 
 SOUND = {
@@ -29,59 +29,47 @@ def over(better: int, worse: int) -> dict[str, int]:
     return {"better": better, "worse": worse}
 
 
-PLANTED: dict[str, tuple[str, list[Any], int]] = {
-    "malformed-row": ("pairs", ['{"prompt": "torn'], 1),
-    "malformed-row, a wrong type": ("pairs", [pair(chosen=3)], 1),
-    "unusable-row": ("pairs", [pair(rejected="")], 1),
-    "unused-key": ("pairs", [{**pair(), "zebra": 1}], 1),
-    "unused-judgement-key": ("pairs", [{**pair(), "chosen_rating": 1}], 1),
-    "contradicting-scores": ("pairs", [{**pair(), "score_chosen": 1, "score_rejected": 2}], 1),
+PLANTED: dict[str, tuple[str, Any]] = {
+    "malformed-row": ("pairs", '{"prompt": "torn'),
+    "malformed-row, a wrong type": ("pairs", pair(chosen=3)),
+    "unusable-row": ("pairs", pair(rejected="")),
+    "unused-key": ("pairs", {**pair(), "zebra": 1}),
+    "unused-judgement-key": ("pairs", {**pair(), "chosen_rating": 1}),
+    "contradicting-scores": ("pairs", {**pair(), "score_chosen": 1, "score_rejected": 2}),
     "contradicting-scores, by labels": (
         "canonical",
-        [canonical({**A, "label": 0}, {**B, "label": 1}, comparisons=[over(0, 1)])],
-        1,
+        canonical({**A, "label": 0}, {**B, "label": 1}, comparisons=[over(0, 1)]),
     ),
-    "contradicting-rows": ("pairs", [pair("say 3:", " not 3 at all", " it is 3")], 1),
+    "contradicting-rows": ("pairs", pair("say 3:", " not 3 at all", " it is 3")),
     "contradicting-rows, by scores": (
         "rankings",
-        [{"prompt": "rank 4:", "responses": [" answer 2", " answer 0"], "scores": [1, 0]}],
-        1,
+        {"prompt": "rank 4:", "responses": [" answer 2", " answer 0"], "scores": [1, 0]},
     ),
-    "contradicting-labels": ("points", [point(1, "point 2:", " word 2")], 1),
-    "all-scores-equal": ("rankings", [ranked(2, 2, 2)], 1),
-    "tie": ("rankings", [ranked(2, 2, 1)], 1),
-    "single-response": ("rankings", [ranked(2)], 1),
-    "near-empty-response": ("pairs", [pair(chosen=" a\u200b \n.")], 1),
-    "empty-prompt": ("pairs", [pair(" \n")], 1),
-    "no-feedback": ("canonical", [canonical(A, B)], 1),
+    "contradicting-labels": ("points", point(1, "point 2:", " word 2")),
+    "all-scores-equal": ("rankings", ranked(2, 2, 2)),
+    "tie": ("rankings", ranked(2, 2, 1)),
+    "single-response": ("rankings", ranked(2)),
+    "near-empty-response": ("pairs", pair(chosen=" a\u200b \n.")),
+    "empty-prompt": ("pairs", pair(" \n")),
+    "no-feedback": ("canonical", canonical(A, B)),
 }
-
-
-def kinds_of(inspection: Inspection) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Kind -> how many, and at which rows."""
-    found = {
-        one.kind: (one.count, tuple(row for rows in one.rows.values() for row in rows))
-        for one in inspection.problems
-    }
-    assert len(found) == len(inspection.problems)
-    return found
 
 
 @pytest.mark.parametrize("kind", SOUND)
 def test_sound_data_has_no_problem(kind: str, tmp_path: Path) -> None:
-    inspection = inspect([str(write(tmp_path / "data.jsonl", SOUND[kind]))])
+    inspection = inspected(tmp_path, *SOUND[kind])
     assert inspection.problems == ()
     assert not inspection.unreadable
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found_once_in_evaluation_data_too(name: str, tmp_path: Path) -> None:
-    among, rows, count = PLANTED[name]
-    file = write(tmp_path / "data.jsonl", [*SOUND[among], *rows])
-    expected = {name.partition(",")[0]: (count, (len(SOUND[among]) + 1,))}
-    assert kinds_of(inspect([str(file)])) == expected
+    among, row = PLANTED[name]
+    file = write(tmp_path / "data.jsonl", [*SOUND[among], row])
+    expected = {name.partition(",")[0]: (len(SOUND[among]) + 1,)}
+    assert rows_of_kinds(inspect([str(file)])) == expected
     other = write(tmp_path / "other.jsonl", SOUND["points" if among != "points" else "pairs"])
-    assert kinds_of(inspect([str(other)], [str(file)])) == expected
+    assert rows_of_kinds(inspect([str(other)], [str(file)])) == expected
 
 
 def test_details_name_the_other_place(tmp_path: Path) -> None:
@@ -105,15 +93,15 @@ def test_a_duplicate_is_found_in_whatever_order_its_responses_stand(tmp_path: Pa
             scored[1], scored[0], scored[2], comparisons=[over(2, 0), over(1, 2)]
         ),  # says something else
     ]
-    found = kinds_of(inspect([str(write(tmp_path / "a.jsonl", rows))]))
-    assert found["duplicate"] == (1, (2,))
+    found = rows_of_kinds(inspected(tmp_path, *rows))
+    assert found["duplicate"] == (2,)
 
 
 def test_a_row_may_contradict_itself_in_labels(tmp_path: Path) -> None:
     row = canonical({"content": " yes", "label": 1}, {"content": " yes", "label": 0})
     file = write(tmp_path / "a.jsonl", [row])
     inspection = inspect([str(file)])
-    assert set(kinds_of(inspection)) == {"contradicting-labels", "identical-responses"}
+    assert set(rows_of_kinds(inspection)) == {"contradicting-labels", "identical-responses"}
     assert [one.details for one in inspection.problems if one.details] == [(f"{file}:1 contradicts itself",)]
 
 
@@ -124,17 +112,17 @@ def test_a_graded_label_that_says_nothing_contradicts_nothing(tmp_path: Path) ->
         point(0.5, "p", " word"),
         point(0, "q", " word"),
     ]
-    found = kinds_of(inspect([str(write(tmp_path / "a.jsonl", labels))]))
-    assert found == {"duplicate": (1, (3,))}
+    found = rows_of_kinds(inspected(tmp_path, *labels))
+    assert found == {"duplicate": (3,)}
 
 
 @pytest.mark.parametrize(("label", "word"), [(1.0, "good"), (0.75, "good"), (0.0, "bad")])
 def test_labels_of_one_class(label: float, word: str, tmp_path: Path) -> None:
     rows = [point(label, f"point {n}:") for n in range(2)]
-    (problem,) = inspect([str(write(tmp_path / "a.jsonl", rows))]).problems
+    (problem,) = inspected(tmp_path, *rows).problems
     assert (problem.kind, problem.what) == ("one-class", f"all labels are {word}")
     rows.append(point(1 - label, "other:"))
-    assert not inspect([str(write(tmp_path / "a.jsonl", rows))]).problems
+    assert not inspected(tmp_path, *rows).problems
 
 
 def test_messages_are_compared_with_all_they_hold(tmp_path: Path) -> None:
@@ -152,16 +140,16 @@ def test_messages_are_compared_with_all_they_hold(tmp_path: Path) -> None:
         {**conversation(), "tools": tools},
         conversation(name="ann"),
     ]
-    found = kinds_of(inspect([str(write(tmp_path / "a.jsonl", rows))]))
-    assert found["duplicate"] == (1, (5,))
+    found = rows_of_kinds(inspected(tmp_path, *rows))
+    assert found["duplicate"] == (5,)
 
 
 @pytest.mark.parametrize(("most", "rows"), [(0, ()), (1, ()), (2, (1,)), (3, (1, 2)), (4, (1, 2, 3))])
 def test_near_empty_is_a_setting(most: int, rows: tuple[int, ...], tmp_path: Path) -> None:
     texts = [" a", " a b", "a\tbc", "a b\u00a0c d"]
     file = write(tmp_path / "a.jsonl", [pair(text, text, " long enough") for text in texts])
-    found = kinds_of(inspect([str(file)], min_characters=most))
-    assert found.get("near-empty-response", (0, ()))[1] == rows
+    found = rows_of_kinds(inspect([str(file)], min_characters=most))
+    assert found.get("near-empty-response", ()) == rows
 
 
 def test_every_malformed_row_is_there_with_its_error(tmp_path: Path) -> None:
@@ -182,15 +170,15 @@ def test_files_that_cannot_be_read_do_not_hide_the_others(tmp_path: Path) -> Non
     assert inspection.unreadable
     assert inspect([str(file)], [str(tmp_path / "none.jsonl")]).unreadable
     alone = inspect([str(tmp_path / "none.jsonl")])
-    assert kinds_of(alone) == {"unreadable-file": (1, ())} and alone.unreadable
+    assert rows_of_kinds(alone) == {"unreadable-file": ()} and alone.unreadable
     assert alone.training.examples == () and alone.lengths is None
     with pytest.raises(InputError, match="no file of feedback was given"):
         inspect([])
 
 
 def test_data_of_which_no_row_is_left(tmp_path: Path) -> None:
-    inspection = inspect([str(write(tmp_path / "a.jsonl", [pair(chosen=""), pair(rejected="")]))])
-    assert kinds_of(inspection) == {"no-examples": (1, ()), "unusable-row": (2, (1, 2))}
+    inspection = inspected(tmp_path, pair(chosen=""), pair(rejected=""))
+    assert rows_of_kinds(inspection) == {"no-examples": (), "unusable-row": (1, 2)}
     assert inspection.unreadable
     assert inspection.problems[0].severity is Severity.error
 
@@ -200,7 +188,7 @@ def test_prompts_in_both_parts(tmp_path: Path) -> None:
     rows = [pair("say 99:"), pair("say 2:"), pair("say 2: "), pair("say 5:")]
     held_out = write(tmp_path / "b.jsonl", rows)
     inspection = inspect([str(training)], [str(held_out)])
-    assert kinds_of(inspection) == {"prompt-overlap": (2, (2, 4))}
+    assert rows_of_kinds(inspection) == {"prompt-overlap": (2, 4)}
     assert [int(one.evaluation.rpartition(":")[2]) for one in inspection.overlap] == [2, 4]
     assert inspection.problems[0].details == (
         f"{held_out}:2 asks what is asked at {training}:3, {training}:7",
@@ -224,7 +212,7 @@ def test_scores_that_do_not_contradict(
         side | ({} if score is None else {"score": score}) for side, score in zip((A, B), scores, strict=True)
     ]
     file = write(tmp_path / "a.jsonl", [canonical(*sides, comparisons=[comparison])])
-    assert "contradicting-scores" not in kinds_of(inspect([str(file)]))
+    assert "contradicting-scores" not in rows_of_kinds(inspect([str(file)]))
 
 
 def test_every_run_says_that_scores_contradict(tmp_path: Path) -> None:
@@ -240,8 +228,8 @@ def test_unused_keys_are_found_by_kind_with_their_rows(tmp_path: Path) -> None:
     rows = [{**row, **keys} for row, keys in zip(SOUND["pairs"], more, strict=False)]
     file = write(tmp_path / "a.jsonl", rows)
     inspection = inspect([str(file)])
-    assert kinds_of(inspection) == {
-        "unused-request-key": (1, (4,)), "unused-judgement-key": (1, (5,)), "unused-key": (3, (1, 3, 4)),
+    assert rows_of_kinds(inspection) == {
+        "unused-request-key": (4,), "unused-judgement-key": (5,), "unused-key": (1, 3, 4),
     }  # fmt: skip
     assert [one.what.rpartition(": ")[2] for one in inspection.problems] == ["images", "rating", "id, note"]
     assert [one.severity for one in inspection.problems] == [*[Severity.warning] * 2, Severity.note]
@@ -253,12 +241,12 @@ def test_single_responses_with_a_score_alone(tmp_path: Path) -> None:
     labelled = canonical({**B, "score": 0, "label": 1})
     file = write(tmp_path / "a.jsonl", [*rows, labelled])
     inspection = inspect([str(file)])
-    found = kinds_of(inspection)
-    assert found == {"demonstrated-by-score": (3, (1, 2, 3)), "single-response": (4, (1, 2, 3, 4))}
+    found = rows_of_kinds(inspection)
+    assert found == {"demonstrated-by-score": (1, 2, 3), "single-response": (1, 2, 3, 4)}
     assert inspection.problems[0].what.endswith(": 1 to 5")
     assert inspection.views["demonstrations"].units == 4
     same = write(tmp_path / "b.jsonl", [{**row, "responses": [{**A, "score": 5}]} for row in rows])
-    assert set(kinds_of(inspect([str(same)]))) == {"single-response"}
+    assert set(rows_of_kinds(inspect([str(same)]))) == {"single-response"}
 
 
 def test_problems_know_their_part(tmp_path: Path) -> None:

@@ -3,15 +3,14 @@
 import statistics
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.faulty_feedback import canonical, pair, point, ranked, write
+from support.faulty_feedback import canonical, inspected, pair, point, ranked
 
 from trueup.inspection import statistics as numbers
-from trueup.inspection.inspection import Inspection, inspect
+from trueup.inspection.inspection import Inspection
 from trueup.inspection.statistics import (
     QUANTILES,
     Distribution,
@@ -21,10 +20,6 @@ from trueup.inspection.statistics import (
     bins,
     distribution,
 )
-
-
-def inspected(folder: Path, *rows: Any) -> Inspection:
-    return inspect([str(write(folder / "data.jsonl", rows))])
 
 
 def lengths_of(inspection: Inspection) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_feedback import pair, point, ranked, write
+from support.faulty_feedback import inspected, pair, point, ranked, rows_of_kinds, write
 from support.tiny_models import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
 
 from trueup.batch.encode import Encoder, Limits
@@ -15,7 +15,7 @@ from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.inspection.encoded import Coding, all_responses, encode_all, load_coding, world_tokenizer
-from trueup.inspection.inspection import Inspection, inspect
+from trueup.inspection.inspection import inspect
 from trueup.inspection.shown import show_example, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
@@ -48,19 +48,6 @@ def make(tmp_path: Path) -> Make:
         return load_coding(str(folder), max_length=max_length, max_prompt_length=max_prompt_length)
 
     return made
-
-
-def inspected(folder: Path, coding: Coding, *rows: Any, **options: Any) -> Inspection:
-    return inspect([str(write(folder / "data.jsonl", rows))], coding=coding, **options)
-
-
-def kinds_of(inspection: Inspection) -> dict[str, tuple[int, ...]]:
-    found = {
-        one.kind: tuple(row for rows in one.rows.values() for row in rows) for one in inspection.problems
-    }
-    assert len(found) == len(inspection.problems)
-    assert all(one.count == max(sum(map(len, one.rows.values())), 1) for one in inspection.problems)
-    return found
 
 
 def template(text: str) -> dict[str, Any]:
@@ -126,9 +113,9 @@ def test_a_planted_fault_is_found_once(name: str, make: Make, tmp_path: Path) ->
     sound, rows, options = PLANTED[name]
     coding = coding_for(make, tmp_path, options)
     if sound:
-        before = kinds_of(inspected(tmp_path, coding, *sound))
+        before = rows_of_kinds(inspected(tmp_path, *sound, coding=coding))
         assert set(before) <= ({name} if not rows else set())
-    found = kinds_of(inspected(tmp_path, coding, *sound, *rows))
+    found = rows_of_kinds(inspected(tmp_path, *sound, *rows, coding=coding))
     kind = name.partition(",")[0]
     expected = tuple(range(len(sound) + 1, len(sound) + len(rows) + 1))
     assert found.pop(kind) == expected
@@ -137,20 +124,22 @@ def test_a_planted_fault_is_found_once(name: str, make: Make, tmp_path: Path) ->
 
 def test_sound_conversations_have_no_problem(make: Make, tmp_path: Path) -> None:
     coding = make(chat_template="<bos>" + TWO_ENDS)
-    assert kinds_of(inspected(tmp_path, coding, *CHAT)) == {}
+    assert rows_of_kinds(inspected(tmp_path, *CHAT, coding=coding)) == {}
 
 
 def test_raw_text_may_spell_its_end(make: Make, tmp_path: Path) -> None:
-    inspection = inspected(tmp_path, make(), pair(chosen=" it is red<eos>", rejected=" no<eos>"), show=1)
-    assert kinds_of(inspection) == {}
+    inspection = inspected(
+        tmp_path, pair(chosen=" it is red<eos>", rejected=" no<eos>"), show=1, coding=make()
+    )
+    assert rows_of_kinds(inspection) == {}
     assert "".join(inspection.shown[0].responses[0].runs[0].texts) == " it is red<eos>"
 
 
 def test_an_end_in_the_words_of_a_message_is_text(make: Make, tmp_path: Path) -> None:
     coding = make(chat_template="<bos>" + TWO_ENDS)
     row = {**CHAT[0], "chosen": [{"role": "assistant", "content": "it is<eos> red"}]}
-    inspection = inspected(tmp_path, coding, *CHAT, row)
-    assert kinds_of(inspection) == {"encoding": (7,)}
+    inspection = inspected(tmp_path, *CHAT, row, coding=coding)
+    assert rows_of_kinds(inspection) == {"encoding": (7,)}
     assert "spell special tokens" in inspection.problems[0].what
 
 
@@ -164,8 +153,8 @@ def test_a_tool_turn_between_two_of_the_assistant_is_not_text_after_an_end(
         {"role": "tool", "content": "seven"},
         {"role": "assistant", "content": "it is seven"},
     ]
-    inspection = inspected(tmp_path, coding, {"messages": turns}, show=1)
-    assert kinds_of(inspection) == {}
+    inspection = inspected(tmp_path, {"messages": turns}, show=1, coding=coding)
+    assert rows_of_kinds(inspection) == {}
     (shown,) = inspection.shown
     assert [run.role for run in shown.responses[0].runs] == ["scored", "masked", "scored"]
     assert "".join(shown.responses[0].runs[0].texts) == "let me see<eos>"
@@ -175,7 +164,7 @@ def test_a_tool_turn_between_two_of_the_assistant_is_not_text_after_an_end(
 def test_a_template_that_does_not_end_an_answer(make: Make, tmp_path: Path) -> None:
     """`<|im_end|>` is a token of its own, but not one that the model stops at."""
     coding = make(chat_template="<bos>" + CHATML)
-    assert kinds_of(inspected(tmp_path, coding, *CHAT)) == {"template-without-end": ()}
+    assert rows_of_kinds(inspected(tmp_path, *CHAT, coding=coding)) == {"template-without-end": ()}
 
 
 def test_a_response_that_the_tokenizer_cannot_express(make: Make, tmp_path: Path) -> None:
@@ -183,7 +172,7 @@ def test_a_response_that_the_tokenizer_cannot_express(make: Make, tmp_path: Path
     from tokenizers import normalizers
 
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("z", "")
-    found = kinds_of(inspected(tmp_path, make(tokenizer=tokenizer), *SOUND, pair(chosen="zzzz")))
+    found = rows_of_kinds(inspected(tmp_path, *SOUND, pair(chosen="zzzz"), coding=make(tokenizer=tokenizer)))
     assert found == {"empty-as-tokens": (7,), "lost-text": (7,)}
 
 
@@ -200,8 +189,8 @@ CANNOT = {
 def test_conversations_that_cannot_be_encoded(name: str, make: Make, tmp_path: Path) -> None:
     """Every row is named, not only the first, at which training stops."""
     text, message = CANNOT[name]
-    inspection = inspected(tmp_path, make(chat_template=text), *CHAT[:3], show=2)
-    assert kinds_of(inspection) == {"cannot-encode": (1, 2, 3)}
+    inspection = inspected(tmp_path, *CHAT[:3], show=2, coding=make(chat_template=text))
+    assert rows_of_kinds(inspection) == {"cannot-encode": (1, 2, 3)}
     assert re.search(message, inspection.problems[0].what)
     assert inspection.tokens is not None and inspection.tokens.left_out == 3
     assert inspection.lengths is None
@@ -254,7 +243,7 @@ def test_the_account_is_that_of_training(
 def test_shown_tokens_are_those_of_training(make: Make, tmp_path: Path) -> None:
     coding = make(max_length=14, max_prompt_length=8)
     rows = [pair("say it now:", " it is red", " no"), point(0.25, "p", " word")]
-    (first,) = inspected(tmp_path, coding, rows[0], show=1).shown
+    (first,) = inspected(tmp_path, rows[0], show=1, coding=coding).shown
     assert first.prompt is not None
     assert first.prompt.texts == ("<bos>", *"it now:")
     assert (first.prompt_cut, [one.cut for one in first.responses]) == (True, [True, False])
@@ -280,23 +269,23 @@ def test_what_a_token_stands_for(shared: Callable[[str], Path], tmp_path: Path) 
 
 
 def test_a_row_by_its_number(make: Make, tmp_path: Path) -> None:
-    inspection = inspected(tmp_path, make(), *SOUND, rows=["3", "data.jsonl:2"])
-    assert [one.origin for one in inspection.shown] == [f"{tmp_path / 'data.jsonl'}:{row}" for row in (3, 2)]
+    inspection = inspected(tmp_path, *SOUND, rows=["3", "a.jsonl:2"], coding=make())
+    assert [one.origin for one in inspection.shown] == [f"{tmp_path / 'a.jsonl'}:{row}" for row in (3, 2)]
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("9", r"--row 9: .*data\.jsonl has no such row; it has 8"),
+        ("9", r"--row 9: .*a\.jsonl has no such row; it has 8"),
         ("7", "--row 7: training leaves this row out: a response is empty"),
-        ("8", "--row 8: the row is malformed: .*data.jsonl:8"),
-        ("other.jsonl:1", "--row other.jsonl:1: no such file among .*data.jsonl"),
+        ("8", "--row 8: the row is malformed: .*a.jsonl:8"),
+        ("other.jsonl:1", "--row other.jsonl:1: no such file among .*a.jsonl"),
         ("three", "--row three: give the number of a row, or FILE:NUMBER"),
     ],
 )
 def test_a_row_that_is_not_there(row: str, message: str, make: Make, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        inspected(tmp_path, make(), *SOUND, pair(rejected=""), "{torn", rows=[row])
+        inspected(tmp_path, *SOUND, pair(rejected=""), "{torn", rows=[row], coding=make())
 
 
 def test_a_row_of_one_of_several_files(make: Make, tmp_path: Path) -> None:
@@ -315,7 +304,7 @@ def test_the_world_needs_no_model(tmp_path: Path) -> None:
         inspection.tokens.responses == sum(len(one.responses) for one in inspection.training.examples) == 40
     )
     assert inspection.shown[0].origin == "world:pairs:3"
-    assert not {"unknown-tokens", "cut-response", "no-beginning"} & set(kinds_of(inspection))
+    assert not {"unknown-tokens", "cut-response", "no-beginning"} & set(rows_of_kinds(inspection))
 
 
 @pytest.mark.slow
@@ -338,7 +327,7 @@ def test_the_worlds_tokenizer_is_that_of_its_model() -> None:
 def test_a_condition_of_the_model_is_in_every_prompt(make: Make, tmp_path: Path) -> None:
     make()
     Condition(" <{reward}>", 1, "end", reward=2.0).save(tmp_path / "model")
-    inspection = inspected(tmp_path, make(), *SOUND, show=1)
+    inspection = inspected(tmp_path, *SOUND, show=1, coding=make())
     assert inspection.shown[0].prompt is not None
     assert "".join(inspection.shown[0].prompt.texts) == "<bos>say 0: <2.0>"
 
@@ -370,5 +359,5 @@ def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_show_gives_a_reason_where_nothing_is_left(make: Make, tmp_path: Path) -> None:
     coding = make(max_length=10)
-    (example,) = inspected(tmp_path, coding, pair("p" * 30)).training.examples
+    (example,) = inspected(tmp_path, pair("p" * 30), coding=coding).training.examples
     assert show_example(example, coding).left_out == "prompt as long as max_length, 10 tokens"

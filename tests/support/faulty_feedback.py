@@ -1,9 +1,11 @@
-"""Feedback with one fault each."""
+"""Feedback with one fault each, and what an inspection finds in it."""
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from trueup.inspection.inspection import Inspection, inspect
 
 
 def pair(
@@ -30,3 +32,18 @@ def write(path: Path, rows: Iterable[object]) -> Path:
     lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_text("".join(line + "\n" for line in lines))
     return path
+
+
+def inspected(folder: Path, *rows: object, **options: Any) -> Inspection:
+    """What is found in a file `a.jsonl` of these rows."""
+    return inspect([str(write(folder / "a.jsonl", rows))], **options)
+
+
+def rows_of_kinds(inspection: Inspection) -> dict[str, tuple[int, ...]]:
+    """Kind of problem -> the rows that have it; a kind is found once, and counts its rows."""
+    found = {
+        one.kind: tuple(row for rows in one.rows.values() for row in rows) for one in inspection.problems
+    }
+    assert len(found) == len(inspection.problems)
+    assert all(one.count == max(sum(map(len, one.rows.values())), 1) for one in inspection.problems)
+    return found

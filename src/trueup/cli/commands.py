@@ -91,8 +91,8 @@ def inspect(arguments: Sequence[str]) -> None:
     if not (given := _read(command, arguments)):
         return
     settings = command.typed(command_settings.InspectSettings, given)
-    from trueup.inspection.inspection import inspect as inspected
     from trueup.inspection.findings import Severity
+    from trueup.inspection.inspection import inspect as inspected
 
     coding = None
     if settings.model is not None:
