@@ -1,7 +1,6 @@
 """What `trueup train` makes of its arguments, and how each way to end becomes a line and an exit code."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -32,14 +31,14 @@ class Begun:
     """What the command handed to the training package."""
 
     resolved: Resolved
-    resumed: tuple[str, dict[str, Any]]
+    resumed: Resolved
 
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> Begun:
     seen = Begun()
     monkeypatch.setattr(api, "run", lambda resolved: setattr(seen, "resolved", resolved))
-    monkeypatch.setattr(api, "resume", lambda path, changes: setattr(seen, "resumed", (path, changes)))
+    monkeypatch.setattr(api, "go_on", lambda resolved: setattr(seen, "resumed", resolved))
     return seen
 
 
@@ -260,18 +259,13 @@ class TestResume:
 
     def test_what_may_change_is_handed_on(self, begun: Begun, folder: str) -> None:
         assert train("tr-dpo", "--resume", folder, "--save_every", "7", "--report_to", "wandb") == 0
-        path, changes = begun.resumed
-        assert path == folder
-        assert changes == {
-            "keep_checkpoints": 2,
-            "log_every": 4,
-            "save_every": 7,
-            "trackers": ["wandb"],
-        }
+        settings = begun.resumed.settings
+        assert (settings.output, settings.log_every, settings.save_every) == (folder, 4, 7)
+        assert settings.trackers == ("wandb",)
 
     def test_the_same_command_again(self, begun: Begun, folder: str) -> None:
         assert train("tr-dpo", *GIVEN, "--output", folder, "--log_every", "4", "--resume", folder) == 0
-        assert begun.resumed[0] == folder
+        assert begun.resumed.settings.output == folder
 
     def test_anything_else_is_refused(
         self, begun: Begun, folder: str, capsys: pytest.CaptureFixture[str]

@@ -4,20 +4,25 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from trueup.annotators.annotator import load_scorer
+from trueup.annotators.template import template_source
 from trueup.cli.app import COMMANDS
 from trueup.cli.options import Arguments, Command, of_settings, print_help
 from trueup.display import shown
 from trueup.errors import InputError
+from trueup.feedback import canonical
+from trueup.feedback import condition as conditions
+from trueup.feedback.convert import conversion, targets
+from trueup.feedback.records import Example, count
+from trueup.inspection import inspection, screen
+from trueup.inspection.findings import Severity
+from trueup.model_folder import check_model
 from trueup.settings import command_settings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
+from trueup.sources.by_name import WORLD, examples_named, prompts_named
 from trueup.words import counted
-
-if TYPE_CHECKING:
-    from trueup.feedback.condition import Condition
-    from trueup.feedback.convert.conversion import Target
-    from trueup.feedback.records import Example
+from trueup.world.scorers import world_scorer
 
 JSON = {"json": ("", "Print one JSON object instead of text.")}
 SAMPLING = "trueup sample prompts.jsonl --model models/sft --responses 4 --output candidates.jsonl"
@@ -65,8 +70,6 @@ def annotate(arguments: Sequence[str]) -> None:
     command = of_settings("trueup annotate", AnnotateSettings, more=SHOW_TEMPLATE)
     given = _read(command, arguments, *ANNOTATING)
     if given and (name := given.more.get("show_template")):
-        from trueup.annotators.template import template_source
-
         print(template_source(name), end="")
     elif given:
         settings = command.typed(AnnotateSettings, given)
@@ -91,9 +94,6 @@ def inspect(arguments: Sequence[str]) -> None:
     if not (given := _read(command, arguments)):
         return
     settings = command.typed(command_settings.InspectSettings, given)
-    from trueup.inspection.findings import Severity
-    from trueup.inspection.inspection import inspect as inspected
-
     coding = None
     if settings.model is not None:
         from trueup.inspection.encoded import load_coding
@@ -108,7 +108,7 @@ def inspect(arguments: Sequence[str]) -> None:
             trust_remote_code=settings.trust_remote_code,
         )
     with shown():
-        inspection = inspected(
+        found = inspection.inspect(
             settings.data,
             settings.eval_data,
             min_characters=settings.min_visible,
@@ -116,16 +116,14 @@ def inspect(arguments: Sequence[str]) -> None:
             show=settings.show,
             rows=settings.row,
         )
-    if not inspection.training.files and not given.on("json"):
-        raise InputError("; ".join(inspection.training.unreadable))
     if given.on("json"):
-        print(inspection.as_json())
+        print(found.as_json())
+    elif found.training.files:
+        screen.print_inspection(found, ids=settings.ids)
     else:
-        from trueup.inspection.screen import print_inspection
-
-        print_inspection(inspection, ids=settings.ids)
-    errors, warnings = inspection.count(Severity.error), inspection.count(Severity.warning)
-    if inspection.unreadable or (settings.strict and (errors or warnings)):
+        raise InputError("; ".join(found.training.unreadable))
+    errors, warnings = found.count(Severity.error), found.count(Severity.warning)
+    if found.unreadable or (settings.strict and (errors or warnings)):
         raise InputError(
             f"{counted(errors, 'error')} and {counted(warnings, 'warning')}; all are listed above"
         )
@@ -137,27 +135,20 @@ def convert(arguments: Sequence[str]) -> None:
     if not (given := _read(command, arguments)):
         return
     settings = command.typed(command_settings.ConvertSettings, given)
-    from trueup.feedback import canonical
-    from trueup.feedback.convert.conversion import convert as converted
-    from trueup.sources.by_name import examples_named
-
     canonical.check_output(settings.output, force=settings.force)
     with shown():
         examples = examples_named(settings.data, skip_bad=settings.skip_bad).examples
-    conversion = converted(examples, _target(settings, examples))
-    canonical.write_rows(settings.output, conversion.rows)
-    for line in conversion.lines():
+    converted = conversion.convert(examples, _target(settings, examples))
+    canonical.write_rows(settings.output, converted.rows)
+    for line in converted.lines():
         print(line, file=sys.stderr)
     place = "the standard output" if settings.output == canonical.STANDARD_OUTPUT else settings.output
-    rows = counted(len(conversion.rows), "row")
+    rows = counted(len(converted.rows), "row")
     print(f"{counted(len(examples), 'example')} read, {rows} written to {place}", file=sys.stderr)
 
 
-def _target(settings: command_settings.ConvertSettings, examples: Sequence["Example"]) -> "Target":
+def _target(settings: command_settings.ConvertSettings, examples: Sequence[Example]) -> conversion.Target:
     """What to convert to; a kind that was chosen here is said aloud."""
-    from trueup.feedback.convert import targets
-    from trueup.feedback.records import count
-
     if settings.to != "trl":
         return targets.OWN[settings.to]
     chosen = settings.kind or targets.usual_kind(examples)
@@ -181,10 +172,6 @@ def condition(arguments: Sequence[str]) -> None:
     if not (given := _read(command, arguments)):
         return
     settings = command.typed(command_settings.ConditionSettings, given)
-    from trueup.annotators.annotator import load_scorer
-    from trueup.sources.by_name import WORLD, prompts_named
-    from trueup.world.scorers import world_scorer
-
     now = _condition_of(settings.model)
     reward = settings.reward
     scorer = world_scorer(reward) if reward.startswith(WORLD) else load_scorer(reward)
@@ -214,20 +201,17 @@ def condition(arguments: Sequence[str]) -> None:
         print(swept.verdict(settings.model, keep=keep))
 
 
-def _condition_of(model: str) -> "Condition":
+def _condition_of(model: str) -> conditions.Condition:
     """What the model asks for now."""
-    from trueup.feedback.condition import FILE, read_condition
-    from trueup.model_folder import check_model
-
-    found = read_condition(Path(model))
+    found = conditions.read_condition(Path(model))
     if found is None:
         inner = Path(model) / "model"
-        if (inner / FILE).exists():
+        if (inner / conditions.FILE).exists():
             raise InputError(f"{model} is the folder of a run; give its model, {inner}")
         if Path(model).is_dir():
             raise InputError(
-                f"{model} has no {FILE}: it was not trained by conditional alignment, so there is no reward to ask it "
-                "for. Train one by `trueup train ca`, and give its folder"
+                f"{model} has no {conditions.FILE}: it was not trained by conditional alignment, so there is no reward "
+                "to ask it for. Train one by `trueup train ca`, and give its folder"
             )
     check_model(model, trust_remote_code=False)
     assert found is not None

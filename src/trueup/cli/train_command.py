@@ -11,7 +11,7 @@ from trueup.cli.app import COMMANDS
 from trueup.cli.boxes import print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
 from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import changeable, find_method, load_run, resolve, unknown
+from trueup.config.resolve import find_method, load_run, resolve, unknown
 from trueup.config.trl_options import names_of_trl
 from trueup.display import shown
 from trueup.errors import InputError
@@ -65,8 +65,7 @@ def start(method: str, given: dict[str, Any], config: str | None, resume: str | 
         if resume is None:
             api.run(resolve(method, config_file=config, overrides=given))
         else:
-            resumed = load_run(resume, given, method_name=method, config_file=config)
-            api.resume(resume, changeable(resumed))
+            api.go_on(load_run(resume, given, method_name=method, config_file=config))
 
 
 def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:

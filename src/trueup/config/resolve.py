@@ -302,12 +302,6 @@ def read_record(run: str | Path) -> dict[str, Any]:
     return {key: value for key, value in _read(run).items() if key not in KEYS}
 
 
-def changeable(resolved: Resolved) -> dict[str, Any]:
-    """The settings that another sitting of the run may have otherwise, by dotted name."""
-    layer = flatten(dump(resolved)["settings"])
-    return {name: layer[name] for name in _changeable(resolved.settings) if name in layer}
-
-
 def _read(run: str | Path) -> dict[str, Any]:
     path = Path(run) / RUN_FILE
     if not path.is_file():

@@ -98,8 +98,12 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
         CheckpointError: every checkpoint is damaged.
         NumericsError, Stopped: as for `train`.
     """
-    folder = RunFolder(Path(path))
-    resolved = load_run(folder.path, overrides or {})
+    return go_on(load_run(path, overrides), quiet=quiet)
+
+
+def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
+    """Go on with a run whose settings were read; raises as `resume` does."""
+    folder = RunFolder(Path(resolved.settings.output))
     status = folder.read_status()
     if status.get("state") == "done":
         raise InputError(

@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the settings themselves: `python -m trueup.config.page > docs/settings.md`."""
+"""docs/settings.md, made from the settings themselves: `python docs/settings_page.py > docs/settings.md`."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -13,7 +13,7 @@ from trueup.settings.schema import Setting, settings_in
 START = """\
 # Settings
 
-Made by `python -m trueup.config.page > docs/settings.md`; a test checks that it is current.
+Made by `python docs/settings_page.py > docs/settings.md`; a test checks that it is current.
 
 A setting has one name everywhere: in YAML (nested or dotted), on the command line and in Python.
 
