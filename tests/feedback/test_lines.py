@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.files_of_rows import is_read_or_refused, quiet, values
+from support.layout_rows import cases
+from support.refusals import refused
 
 from trueup.errors import InputError
 from trueup.feedback.containers import load, rows_of
@@ -55,95 +57,29 @@ def test_hash_is_of_the_bytes_on_disk(tmp_path: Path) -> None:
     assert load(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+PACKED = gzip.compress(GOOD)
 FAULTS = {
-    "empty": (b"", "a.jsonl: the file is empty; expected one JSON object on each line"),
-    "blank": (b" \n\r\n", "a.jsonl: the file is empty"),
-    "empty array": (b"[]", "a.jsonl: the file holds no rows"),
-    "torn last line": (
-        GOOD + b"\n" + GOOD[:15],
-        "a.jsonl:2:16: not JSON: .*; the last line is cut off: delete it",
-    ),
-    "torn text": (
-        GOOD + b'\n{"prompt": "a',
-        "a.jsonl:2:12: not JSON: unterminated string.*the last line is cut off",
-    ),
-    "object over lines": (
-        b'{"prompt": "a\nb"}\n' + GOOD,
-        "a.jsonl:1:12: .*the object does not end on its line",
-    ),
-    "bad middle line": (
-        b'{"prompt": "a" "b": 1}\n' + GOOD,
-        r"a.jsonl:1:16: not JSON: expecting ',' delimiter near '{",
-    ),
-    "two objects": (GOOD + GOOD, "a.jsonl:1:35: not JSON: more text after the end of the object near"),
-    "csv": (
-        b"prompt,chosen\na,b\n",
-        r"a.jsonl:1:1: not JSON: expecting value near 'prompt,chosen'; put one whole JSON object on each line "
-        r"\(or, where it is CSV, let its name end in .csv or .tsv\)$",
-    ),
-    "comments": (
-        b"# one\n# two\n",
-        "a.jsonl:1:1: not JSON: expecting value near '# one'; put one whole JSON object",
-    ),
-    "control character": (b'{"a": "\x00"}\n' + GOOD, "a.jsonl:1:8: not JSON: invalid control character near"),
-    "latin-1": (
-        b'{"a": "caf\xe9"}',
-        "a.jsonl:1: byte 0xe9 at byte offset 10 of the line is not UTF-8; convert the",
-    ),
-    "bad byte in array": (
-        b'[{"a": 1},\n{"a": "\xff"}]',
-        "a.jsonl:2: byte 0xff at byte offset 7 of the line is not",
-    ),
-    "nan": (b'{"a": {"b": [0, NaN]}}', r"a.jsonl:1: a.b\[1\]: found nan; numbers must be finite"),
-    "infinity": (b'{"a": -Infinity}', "a.jsonl:1: a: found -inf; numbers must be finite"),
-    "overflow": (b'{"a": 1e999}', "a.jsonl:1: a: found inf; numbers must be finite"),
     "5000 digits": (b'{"a": ' + b"9" * 5000 + b"}", "a.jsonl:1:1: not JSON: a number has too many digits"),
-    "key twice": (b'{"a": 1, "b": 2, "a": 3}', "a.jsonl:1: the key 'a' stands twice in one object; keep one"),
-    "inner key twice": (b'{"m": [{"x": 1, "x": 1}]}', "a.jsonl:1: the key 'x' stands twice"),
-    "surrogate": (rb'{"a": ["\ud83d"]}', r"a.jsonl:1: a\[0\]: the text holds half a character"),
-    "surrogate in key": (rb'{"\udc00": 1}', "a.jsonl:1: a key: the text holds half a character"),
-    "text row": (b'"text"', r"a.jsonl:1: a row must be an object \{...\}; found text 'text'"),
-    "null row": (b"null", "a.jsonl:1: a row must be an object .* found null"),
-    "list row": (b'[{"a": 1}, [2, 3]]', "a.jsonl:2: a row must be an object .* found a list of 2"),
-    "torn array": (b'[{"a": 1},\n {"a": 2}', "a.jsonl:2:10: not JSON: .*the array is cut off: make or copy"),
-    "torn item": (b'[{"a": 1},\n {"a": "x', "a.jsonl:2:8: not JSON: unterminated.*the array is cut off"),
-    "no comma": (
-        b'[{"a": 1}\n {"a": 2}]',
-        "a.jsonl:2:2: not JSON: expecting ',' delimiter near .*mend the",
-    ),
-    "comma at end": (b'[{"a": 1}, ]', r"a.jsonl:1:1\d: not JSON: (expecting value|illegal)"),
-    "two arrays": (b'[{"a": 1}]\n[', "a.jsonl:2:1: not JSON: more text after the end of the array"),
     "deep": (b'{"a": ' + b"[" * 100_000, "nested too deeply"),
     "deep array": (b"[" * 100_000, "nested too deeply"),
-    "parquet": (
-        b"PAR1....",
-        "a.jsonl: the Parquet file is cut short: copy or download it again",
-    ),
-    "encrypted parquet": (
-        b"PARE....",
-        "this is an encrypted Parquet file; expected JSON lines, a JSON array, CSV",
-    ),
-    "arrow": (b"ARROW1\0\0", "this is an Arrow file; .*; write it as Parquet, or name the folder"),
-    "arrow stream": (b"\xff\xff\xff\xff\x10\0", "this is an Arrow file"),
-    "zip": (b"PK\x03\x04....", "this is a zip archive; .*; unpack it first"),
-    "zstd": (b"\x28\xb5\x2f\xfd....", "packed with zstd.*unpack it first"),
-    "utf-16": ("{}".encode("utf-16"), "UTF-16 text.*iconv"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-    "torn gzip": (
-        gzip.compress(GOOD)[:-9],
-        "a.jsonl: the gzip data is cut short .*copy or download the file again",
-    ),
-    "gzip checksum": (gzip.compress(GOOD)[:-8] + b"x" * 8, "a.jsonl: the gzip data is damaged"),
+    "torn gzip": (PACKED[:-9], "a.jsonl: the gzip data is cut short .*copy or download the file again"),
+    "gzip checksum": (PACKED[:-8] + b"x" * 8, "a.jsonl: the gzip data is damaged"),
     "not gzip": (b"\x1f\x8bnot gzip at all", "a.jsonl: the gzip data is damaged"),
     "empty gzip": (gzip.compress(b""), "a.jsonl: the file is empty"),
 }
+FILES = {
+    **{what: ("a.jsonl", raw, message) for what, (raw, message) in FAULTS.items()},
+    **{
+        f"{case['name']}, {case['what']}": (case["name"], case["bytes"].encode("latin-1"), case["says"])
+        for case in cases("files")
+    },
+}
 
 
-@pytest.mark.parametrize(("raw", "message"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(raw: bytes, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        values(raw, "a.jsonl")
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(("name", "raw", "message"), FILES.values(), ids=FILES)
+def test_a_faulty_file_is_refused_in_one_line(name: str, raw: bytes, message: str) -> None:
+    with refused(message):
+        values(raw, name)
 
 
 def test_absent_file_names_near_ones(tmp_path: Path) -> None:

@@ -150,9 +150,8 @@ BAD_VALUES = {
 @pytest.mark.parametrize(("kind", "value", "message"), BAD_VALUES.values(), ids=BAD_VALUES.keys())
 def test_a_bad_value_spoils_its_row_alone(kind: pa.DataType, value: object, message: str) -> None:
     raw = packed(pa.table({"a": pa.array([None, value, None], kind)}))
-    with pytest.raises(InputError, match=f"^a.parquet:2: {message}") as caught:
+    with refused(f"^a.parquet:2: {message}"):
         contents(raw)
-    assert "\n" not in str(caught.value)
     assert [not row.error for row in rows_of(load("a.parquet"))] == [True, False, True]
 
 
@@ -323,11 +322,8 @@ class TestSaved:
             data.unlink()
         else:
             Path(f"pairs/{'state' if how == 'state' else 'dataset_info'}.json").write_text("{")
-        with pytest.raises(
-            InputError, match=r"^pairs: the data set in this folder is damaged \(.*\); save or"
-        ) as caught:
+        with refused(r"^pairs: the data set in this folder is damaged \(.*\); save or"):
             read_feedback(["pairs"])
-        assert "\n" not in str(caught.value)
 
     def test_a_package_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.PAIRS.save_to_disk("pairs")
