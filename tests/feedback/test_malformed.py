@@ -1,6 +1,5 @@
 """Rows of every layout, spoiled at random: examples, counted rows, or one line that names the row; nothing else."""
 
-import json
 import math
 import re
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.faulty_feedback import write
 from support.layout_rows import SOUND, Row
 from support.malformed_rows import spoiled
 
@@ -31,12 +31,6 @@ of_a_layout, of_any_layout = (
 VIEWS = list(dict.fromkeys(info.build().view for info in METHODS.values()))
 """Of all methods, each once."""
 every_row = pytest.mark.parametrize("row", SOUND, ids=lambda row: " ".join(row)[:40])
-
-
-def write(path: Path, rows: list[Row]) -> Path:
-    """As JSON lines, with the words NaN and Infinity where such numbers stand."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def is_one_line_about_a_row(message: str, path: Path, rows: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_feedback import write
 from support.small_runs import write_feedback
 
 from trueup.display import collected
@@ -18,21 +19,9 @@ USER = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "add"}}
 
 
-def write(path: Path, *rows: Any) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def test_a_file_of_prompts(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "asked.jsonl",
-        {"prompt": "a"},
-        {"prompt": [USER], "tools": [TOOL]},
-        {"prompt": "b ", "id": 7},
-        {"prompt": "a"},
-        {"prompt": [USER]},
-        {"prompt": "b"},
-    )
+    rows = [{"prompt": "a"}, {"prompt": [USER], "tools": [TOOL]}, {"prompt": "b ", "id": 7}, {"prompt": "a"}]
+    path = write(tmp_path / "asked.jsonl", [*rows, {"prompt": [USER]}, {"prompt": "b"}])
     with collected() as lines:
         found = read_prompts([path])
     hello = (Message("user", "Hello"),)
@@ -68,7 +57,7 @@ def test_the_prompts_of_feedback(kind: str, tmp_path: Path) -> None:
 
 
 def test_the_world_comes_first_and_feedback_of_it_counts_too(tmp_path: Path) -> None:
-    path = write(tmp_path / "asked.jsonl", {"prompt": "a"})
+    path = write(tmp_path / "asked.jsonl", [{"prompt": "a"}])
     with collected() as lines:
         found = prompts_named([str(path), "world:prompts?count=3&seed=5", "world:pairs?count=4&seed=5"])
     assert len(found.prompts) == 5 and found.prompts[-1].content == "a"
@@ -96,13 +85,13 @@ def test_the_world_comes_first_and_feedback_of_it_counts_too(tmp_path: Path) -> 
     ],
 )
 def test_what_cannot_be_asked_is_refused(rows: list[Any], message: str, tmp_path: Path) -> None:
-    path = write(tmp_path / "asked.jsonl", *rows)
+    path = write(tmp_path / "asked.jsonl", rows)
     with pytest.raises(InputError, match=message):
         read_prompts([path])
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "asked.jsonl", {"prompt": "a"})
+    write(tmp_path / "asked.jsonl", [{"prompt": "a"}])
     with pytest.raises(InputError, match=r"asked\.jsn: no such file; did you mean .*asked\.jsonl"):
         read_prompts([tmp_path / "asked.jsn"])
 

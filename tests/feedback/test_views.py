@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.example_strategies import examples
 
 from trueup.errors import InputError
 from trueup.feedback import records, views
@@ -223,27 +224,6 @@ def test_a_group_keeps_prompt_and_origin_and_the_tokens_of_its_responses() -> No
     assert isinstance(graded, Group) and (graded.prompt, graded.tokens) == (asked, ((5, 2), None))
 
 
-@st.composite
-def any_example(draw: st.DrawFn) -> Example:
-    """Examples with few and often equal values, so that ties, cycles and twins occur."""
-    few = st.none() | st.sampled_from([0.0, 0.5, 1.0])
-    responses = st.builds(
-        Response,
-        st.sampled_from(["A", "B", "C", "D", "E"]),
-        score=few,
-        label=few,
-        demonstration=st.booleans(),
-    )
-    plain = st.builds(Response, st.sampled_from(["A", "B", "C", "D", "E"]))
-    listed = draw(
-        st.lists(responses | plain, min_size=1, max_size=4) | st.lists(plain, min_size=1, max_size=4)
-    )
-    positions = st.integers(0, len(listed) - 1)
-    pairs = st.tuples(positions, positions, st.sampled_from([0.75, 1.0])).filter(lambda one: one[0] != one[1])
-    comparisons = draw(st.lists(pairs, max_size=4)) if len(listed) > 1 else []
-    return Example(Prompt("p"), tuple(listed), tuple(Comparison(*one) for one in comparisons))
-
-
 def relations(made: Group[Any] | Discarded) -> object:
     """What a view made, whatever the order of the responses."""
     if isinstance(made, Discarded):
@@ -259,7 +239,7 @@ def relations(made: Group[Any] | Discarded) -> object:
 
 
 @settings(max_examples=300, deadline=None)
-@given(example=any_example(), data=st.data())
+@given(example=examples(), data=st.data())
 def test_laws(example: Example, data: st.DataObject) -> None:
     """A view only discards, lists what stands in its relation, and does not heed the order of responses."""
     order = data.draw(st.permutations(range(len(example.responses))))

@@ -33,43 +33,36 @@ def test_hh(shared: Shared) -> None:
     began = time.monotonic()
     inspection = inspect([str(path) for path in paths])
     assert time.monotonic() - began < 30
-    expected: dict[str, list[tuple[str, int]]] = {"different": [], "empty": [], "identical": [], "near": []}
-    chosen_lengths, rejected_lengths, prompt_lengths, longer = [], [], [], 0
-    for path in paths:
-        for number, row in enumerate(hh_rows(path), 1):
-            place = (str(path), number)
-            chosen, rejected = (row[key].split(MARK) for key in ("chosen", "rejected"))
-            if chosen[:-1] != rejected[:-1]:
-                expected["different"].append(place)
-                continue
-            if "" in (chosen[-1].strip(), rejected[-1].strip()):
-                expected["empty"].append(place)
-                continue
-            prompt_lengths.append(len(row["chosen"]) - len(chosen[-1]))
-            if any(len("".join(side[-1].split())) < 3 for side in (chosen, rejected)):
-                expected["near"].append(place)
-            if row["chosen"] == row["rejected"]:
-                expected["identical"].append(place)
-                continue
-            chosen_lengths.append(len(chosen[-1]))
-            rejected_lengths.append(len(rejected[-1]))
-            longer += len(chosen[-1]) > len(rejected[-1])
-    found = {
-        one.kind + (f": {one.what}" if one.kind == "unusable-row" else ""): one for one in inspection.problems
-    }
-    assert places(found.pop("unusable-row: the two sides have different prompts")) == expected["different"]
-    assert places(found.pop("unusable-row: a response is empty")) == expected["empty"]
-    assert places(found.pop("identical-responses")) == expected["identical"]
-    assert places(found.pop("near-empty-response")) == expected["near"]
-    assert found == {}
-    assert {name: len(rows) for name, rows in expected.items()} == {
-        "different": 14, "empty": 8, "identical": 2, "near": 3,
-    }  # fmt: skip
     examples = inspection.training.examples
+    near, identical, sides = [], [], []
+    for one in examples:
+        assert one.origin is not None
+        place = (one.origin.file, one.origin.row)
+        chosen, rejected = (str(response.content) for response in one.responses)
+        if any(len("".join(side.split())) < 3 for side in (chosen, rejected)):
+            near.append(place)
+        if chosen == rejected:
+            identical.append(place)
+        else:
+            sides.append((len(chosen), len(rejected)))
+    found = {
+        one.kind + (f": {one.what}" if one.kind == "unusable-row" else ""): places(one)
+        for one in inspection.problems
+    }
+    unusable = {
+        f"unusable-row: {reason}": [
+            (report.path, row) for report in inspection.training.files for row in report.unusable[reason]
+        ]
+        for reason in inspection.training.files[0].unusable
+    }
+    assert found == {**unusable, "identical-responses": identical, "near-empty-response": near}
+    assert sorted(len(rows) for rows in found.values()) == [2, 3, 8, 14]
     lengths, preferred = lengths_by_kind(examples, [character_lengths(one) for one in examples])
     assert len(lengths.pop("other_responses")) == 2 * 2  # of identical responses
-    expected_lengths = {"prompts": prompt_lengths, "chosen": chosen_lengths, "rejected": rejected_lengths}
-    assert lengths == expected_lengths
+    chosen_lengths, rejected_lengths = (list(one) for one in zip(*sides, strict=True))
+    prompts = [len(one.prompt.content) for one in examples]
+    assert lengths == {"prompts": prompts, "chosen": chosen_lengths, "rejected": rejected_lengths}
+    longer = sum(chosen > rejected for chosen, rejected in sides)
     assert preferred == inspection.longer_chosen
     assert (preferred.pairs, preferred.longer) == (4642, longer)
     assert {name: seen.units for name, seen in inspection.views.items()} == {
