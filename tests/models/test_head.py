@@ -52,18 +52,14 @@ def made(
 
 
 def naive(hidden_SH: Tensor, head: Head, target_S: Tensor) -> Tensor:
-    logits = hidden_SH @ head.weight_VH.T
-    logits = (logits if head.bias_V is None else logits + head.bias_V) * head.scale
-    logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
-    return logits.log_softmax(-1).gather(-1, target_S[:, None])[:, 0]
+    logits_SV = all_logits(hidden_SH, head)
+    return logits_SV.log_softmax(-1).gather(-1, target_S[:, None])[:, 0]
 
 
-def naive_entropy(hidden_SH: Tensor, head: Head) -> Tensor:
-    """As a library of probability computes it."""
-    logits = hidden_SH @ head.weight_VH.T
-    logits = (logits if head.bias_V is None else logits + head.bias_V) * head.scale
-    logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
-    return torch.distributions.Categorical(logits=logits).entropy()
+def all_logits(hidden_SH: Tensor, head: Head) -> Tensor:
+    logits_SV = hidden_SH @ head.weight_VH.T
+    logits_SV = (logits_SV if head.bias_V is None else logits_SV + head.bias_V) * head.scale
+    return logits_SV if head.softcap is None else head.softcap * torch.tanh(logits_SV / head.softcap)
 
 
 def pull(values_S: Tensor) -> Tensor:
@@ -71,73 +67,42 @@ def pull(values_S: Tensor) -> Tensor:
     return (torch.linspace(-1, 2, len(values_S), dtype=values_S.dtype) * values_S).sum()
 
 
-def pulled(values_S: Tensor, leaves: list[Tensor]) -> list[Tensor]:
-    """Gradients of that sum."""
-    return list(torch.autograd.grad(pull(values_S), leaves))
-
-
 def leaves(hidden_SH: Tensor, head: Head) -> list[Tensor]:
     parts = [hidden_SH, head.weight_VH, head.bias_V]
     return [part for part in parts if part is not None and part.requires_grad]
 
 
-@every_variant
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
-def test_value_and_gradient_are_those_of_log_softmax(variant: dict[str, Any], frozen: bool) -> None:
-    hidden_SH, head, target_S = made(**variant, frozen=frozen)
-    got_S, expected_S = token_log_probs(hidden_SH, head, target_S), naive(hidden_SH, head, target_S)
-    # float64 sums over 17 entries: rounding stays far below 1e-12.
+def assert_same(got_S: Tensor, expected_S: Tensor, parts: list[Tensor]) -> None:
+    """In value and gradient. float64 sums over 17 entries: rounding stays far below 1e-12."""
     assert torch.allclose(got_S, expected_S, atol=1e-12, rtol=0)
-    grads = zip(
-        pulled(got_S, leaves(hidden_SH, head)), pulled(expected_S, leaves(hidden_SH, head)), strict=True
-    )
-    for got, expected in grads:
+    sides = (torch.autograd.grad(pull(side_S), parts, retain_graph=True) for side_S in (got_S, expected_S))
+    for got, expected in zip(*sides, strict=True):
         assert torch.allclose(got, expected, atol=1e-12, rtol=0)
 
 
+every_head = pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+
+
 @every_variant
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
-def test_the_gradient_is_that_of_finite_differences(variant: dict[str, Any], frozen: bool) -> None:
+@every_head
+@pytest.mark.parametrize("budget", [1, V, 5 * V, S * V, 10**6])
+def test_value_and_gradient_are_those_of_log_softmax(
+    variant: dict[str, Any], frozen: bool, budget: int
+) -> None:
+    """Whatever the number of chunks: a budget below one row takes one row at a time."""
     hidden_SH, head, target_S = made(**variant, frozen=frozen)
-
-    def called(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return token_log_probs(hidden, Head(weight, bias, head.scale, head.softcap), target_S, budget=3 * V)
-
-    parts = [hidden_SH, head.weight_VH] + ([] if head.bias_V is None else [head.bias_V])
-    assert torch.autograd.gradcheck(called, parts)
+    got_S = token_log_probs(hidden_SH, head, target_S, budget=budget)
+    assert_same(got_S, naive(hidden_SH, head, target_S), leaves(hidden_SH, head))
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@every_head
 def test_a_frozen_body_leaves_the_head_its_gradient(frozen: bool) -> None:
     """Hidden states without gradient: the head learns alone, or nothing does."""
     hidden_SH, head, target_S = made(bias=True, frozen=frozen)
     got_S = token_log_probs(hidden_SH.detach(), head, target_S)
     assert got_S.requires_grad != frozen
     if not frozen:
-        parts = [head.weight_VH, head.bias_V]
-        for got, expected in zip(
-            pulled(got_S, parts), pulled(naive(hidden_SH, head, target_S), parts), strict=True
-        ):
-            assert torch.allclose(got, expected, atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
-@pytest.mark.parametrize("rows", [1, 2, 5, S, 100])
-def test_the_number_of_chunks_does_not_matter(rows: int, frozen: bool) -> None:
-    hidden_SH, head, target_S = made(bias=True, softcap=3.0, frozen=frozen)
-    whole_S = token_log_probs(hidden_SH, head, target_S, budget=10**6)
-    got_S = token_log_probs(hidden_SH, head, target_S, budget=rows * V)
-    assert torch.allclose(got_S, whole_S, atol=1e-13, rtol=0)
-    parts = leaves(hidden_SH, head)
-    for got, expected in zip(pulled(got_S, parts), pulled(whole_S, parts), strict=True):
-        assert torch.allclose(got, expected, atol=1e-13, rtol=0)
-
-
-def test_a_budget_below_one_row_takes_one_row_at_a_time() -> None:
-    hidden_SH, head, target_S = made()
-    assert torch.allclose(
-        token_log_probs(hidden_SH, head, target_S, budget=1), naive(hidden_SH, head, target_S)
-    )
+        assert_same(got_S, naive(hidden_SH, head, target_S), leaves(hidden_SH, head)[1:])
 
 
 def test_no_scored_token_gives_no_value_and_no_gradient() -> None:
@@ -153,10 +118,10 @@ def test_logits_far_apart_stay_finite() -> None:
     hidden_SH = (hidden_SH.detach() * 1e4).requires_grad_()
     got_S = token_log_probs(hidden_SH, head, target_S)
     assert got_S.isfinite().all()
-    assert all(grad.isfinite().all() for grad in pulled(got_S, leaves(hidden_SH, head)))
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(pull(got_S), leaves(hidden_SH, head)))
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@every_head
 def test_bfloat16_products_err_no_more_than_bfloat16_throughout(frozen: bool) -> None:
     """Against float32: our log-probabilities and gradients, and those of a bfloat16 log_softmax."""
     torch.manual_seed(0)
@@ -171,7 +136,7 @@ def test_bfloat16_products_err_no_more_than_bfloat16_throughout(frozen: bool) ->
         hidden, head = hidden_SH.clone().requires_grad_(), Head(weight_VH.clone().requires_grad_(not frozen))
         got_S = compute(hidden, head)
         assert got_S.dtype == torch.float32
-        sides.append([got_S.detach(), *pulled(got_S, leaves(hidden, head))])
+        sides.append([got_S.detach(), *torch.autograd.grad(pull(got_S), leaves(hidden, head))])
     exact, ours, plain = sides
     for right, got, other in zip(exact, ours, plain, strict=True):
         assert 0 < (got - right).norm() <= (other - right).norm()
@@ -193,7 +158,7 @@ class Largest(TorchDispatchMode):
 
 
 @every_variant
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@every_head
 def test_no_more_logits_than_the_budget_exist_at_a_time(variant: dict[str, Any], frozen: bool) -> None:
     hidden_SH, head, target_S = made(**variant, frozen=frozen)
     budget = 7 * V  # more than the head's own 6 * V elements
@@ -268,7 +233,7 @@ def test_a_head_that_is_not_one_linear_map_is_named(module: nn.Module | None, me
 
 
 @every_variant
-@pytest.mark.parametrize("frozen", [False, True], ids=["trainable", "frozen"])
+@every_head
 @pytest.mark.parametrize("rows", [1, 5, 100])
 def test_entropies_and_their_gradient_are_those_of_all_logits(
     variant: dict[str, Any], frozen: bool, rows: int
@@ -278,17 +243,11 @@ def test_entropies_and_their_gradient_are_those_of_all_logits(
     token_S, entropy_S = token_outputs(hidden_SH, head, target_S, entropy=True, budget=rows * V)
     assert entropy_S is not None
     assert torch.equal(token_S, token_log_probs(hidden_SH, head, target_S, budget=rows * V))
-    expected_S, expected_token_S = naive_entropy(hidden_SH, head), naive(hidden_SH, head, target_S)
-    assert torch.allclose(entropy_S, expected_S, atol=1e-12, rtol=0)
+    expected_S = torch.distributions.Categorical(logits=all_logits(hidden_SH, head)).entropy()
     parts = leaves(hidden_SH, head)
-    for ours, theirs in (
-        (entropy_S, expected_S),
-        (token_S - 0.3 * entropy_S**2, expected_token_S - 0.3 * expected_S**2),
-    ):
-        found = torch.autograd.grad(pull(ours), parts, retain_graph=True)
-        wanted = torch.autograd.grad(pull(theirs), parts, retain_graph=True)
-        for got, expected in zip(found, wanted, strict=True):
-            assert torch.allclose(got, expected, atol=1e-12, rtol=0)
+    assert_same(entropy_S, expected_S, parts)
+    expected_token_S = naive(hidden_SH, head, target_S)
+    assert_same(token_S - 0.3 * entropy_S**2, expected_token_S - 0.3 * expected_S**2, parts)
 
 
 def test_an_entropy_is_bounded_by_that_of_a_coin_of_all_tokens() -> None:

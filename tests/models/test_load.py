@@ -230,40 +230,6 @@ def test_a_tokenizer_of_more_tokens_than_embeddings_is_refused_and_fewer_are_as_
     assert len(read(save_tiny_model(tmp_path / "padded", vocab_size=128)).tokenizer) == 103
 
 
-@pytest.fixture
-def endless(tmp_path: Path) -> Path:
-    """A model whose tokenizer has no end of sequence."""
-    return save_tiny_model(tmp_path / "endless", tokenizer=char_tokenizer(eos=False), eos_token_id=None)
-
-
-def test_a_tokenizer_without_end_of_sequence_is_refused_with_the_remedy(endless: Path) -> None:
-    with pytest.raises(InputError, match=r"no end-of-sequence token.*--eos-token"):
-        read(endless)
-
-
-def test_the_end_of_sequence_can_be_named(endless: Path) -> None:
-    loaded = read(endless, eos_token="<|im_end|>")
-    assert loaded.tokenizer.eos_token == "<|im_end|>"
-    assert loaded.end_ids == (loaded.tokenizer.convert_tokens_to_ids("<|im_end|>"),)
-
-
-def test_an_end_of_sequence_that_is_no_token_is_refused(endless: Path) -> None:
-    with pytest.raises(InputError, match=r"--eos-token '<nope>' is not one token of the model's vocabulary"):
-        read(endless, eos_token="<nope>")
-
-
-def test_the_tokens_that_end_generation_end_a_turn(folder: Path) -> None:
-    edit(folder / "generation_config.json", eos_token_id=[5, EOS, 7])
-    assert read(folder).end_ids == (EOS, 5, 7)
-
-
-def test_a_chat_template_can_be_given(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "other.jinja").write_text("{{ messages[0].content }} \u00e9", encoding="utf-8")
-    tokenizer = read(folder, chat_template=str(tmp_path / "other.jinja")).tokenizer
-    asked = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
-    assert asked == "x \u00e9"
-
-
 @pytest.mark.parametrize("content", [None, b"\xff\xfe{"])
 def test_a_chat_template_that_is_no_text_is_refused(
     tiny_model: Path, tmp_path: Path, content: bytes | None

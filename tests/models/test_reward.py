@@ -4,6 +4,7 @@ And what becomes a reward model, what is one already, and what is refused in one
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -281,60 +282,60 @@ def test_a_reward_model_is_no_policy(tmp_path: Path) -> None:
         load(str(folder), device=CPU)
 
 
-@pytest.mark.parametrize("name", ["cohere", "granite"])
-def test_a_family_without_a_classifier(name: str, tmp_path: Path) -> None:
-    said = refused(save_causal(tmp_path / "m", name))
-    assert "no class for sequence classification" in said
-
-
-def test_a_classifier_of_several_classes(tmp_path: Path) -> None:
-    folder = save_causal(tmp_path / "m")
+def several_classes(folder: Path) -> None:
+    save_causal(folder)
     LlamaForSequenceClassification(AutoConfig.from_pretrained(folder, num_labels=3)).save_pretrained(folder)
-    assert "a classifier of 3 classes" in refused(folder)
 
 
-def test_an_encoder(tmp_path: Path) -> None:
+def encoder(folder: Path) -> None:
     config = BertConfig(
         vocab_size=103, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=1
     )  # fmt: skip
-    BertForSequenceClassification(config).save_pretrained(tmp_path / "m")
-    char_tokenizer().save_pretrained(tmp_path / "m")
-    assert "no linear head 'score'" in refused(tmp_path / "m")
+    BertForSequenceClassification(config).save_pretrained(folder)
+    char_tokenizer().save_pretrained(folder)
 
 
-@pytest.mark.parametrize("lost", ["score.weight", "model.layers.1.mlp.up_proj.weight"])
-def test_weights_that_are_missing(lost: str, tmp_path: Path) -> None:
-    folder = save_reward(tmp_path / "rm")
-    weights = load_file(folder / "model.safetensors")
-    del weights[lost]
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert f"lack {lost}" in refused(folder)
+def without(save: Callable[[Path], Path], lost: str) -> Callable[[Path], None]:
+    def made(folder: Path) -> None:
+        save(folder)
+        weights = load_file(folder / "model.safetensors")
+        del weights[lost]
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+    return made
 
 
-def test_a_body_that_is_incomplete(tmp_path: Path) -> None:
-    """Of a language model only the head may be new."""
-    folder = save_causal(tmp_path / "m")
-    weights = load_file(folder / "model.safetensors")
-    del weights["model.layers.0.mlp.up_proj.weight"]
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert "lack model.layers.0.mlp.up_proj.weight, which" in refused(folder)
-
-
-def test_more_layers_than_config_says(tmp_path: Path) -> None:
-    folder = save_reward(tmp_path / "rm")
+def more_layers_than_config_says(folder: Path) -> None:
+    save_reward(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
-    assert "has no place" in refused(folder)
 
 
-def test_an_adapter_of_a_language_model(tmp_path: Path) -> None:
-    base = save_causal(tmp_path / "m")
+def adapter_of_a_language_model(folder: Path) -> None:
+    base = save_causal(folder.parent / "base")
     network = load(str(base), device=CPU).network
     network = lora.add_lora(network, rank=2, alpha=4, dropout=0.0, targets="all-linear", base=str(base))
-    network.save_pretrained(str(tmp_path / "adapter"))
-    said = refused(tmp_path / "adapter")
-    assert "an adapter of a causal language model" in said
+    network.save_pretrained(str(folder))
 
 
-def test_no_model_at_all(tmp_path: Path) -> None:
-    refused(tmp_path)
+UP = "model.layers.{}.mlp.up_proj.weight"
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a family without a classifier": (lambda folder: save_causal(folder, "cohere"), "no class for sequence"),
+    "several classes": (several_classes, "a classifier of 3 classes"),
+    "an encoder": (encoder, "no linear head 'score'"),
+    "no head": (without(save_reward, "score.weight"), "lack score.weight"),
+    "less of the body": (without(save_reward, UP.format(1)), f"lack {UP.format(1)}"),
+    # Of a language model only the head may be new.
+    "less of the language model": (without(save_causal, UP.format(0)), f"lack {UP.format(0)}, which"),
+    "more layers than it counts": (more_layers_than_config_says, "has no place"),
+    "an adapter of a language model": (adapter_of_a_language_model, "an adapter of a causal language model"),
+    "no model at all": (Path.mkdir, ""),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_reward_model_is_refused(
+    make: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "m")
+    assert reason in refused(tmp_path / "m")

@@ -96,12 +96,10 @@ def test_settings_are_those_of_training(tmp_path: Path) -> None:
     assert loaded.end_ids[0] == 5
     with pytest.raises(InputError, match="'nothing' is not one token"):
         load_tokenizer(folder, eos_token="nothing")
-    (tmp_path / "template.jinja").write_text(CHATML)
+    (tmp_path / "template.jinja").write_text(CHATML + "\u00e9", encoding="utf-8")
     template = str(tmp_path / "template.jinja")
-    assert (
-        load_tokenizer(folder, eos_token="<|im_end|>", chat_template=template).tokenizer.chat_template
-        == CHATML
-    )
+    loaded = load_tokenizer(folder, eos_token="<|im_end|>", chat_template=template)
+    assert loaded.tokenizer.chat_template == CHATML + "\u00e9"
 
 
 def test_no_configuration(folder: Path) -> None:

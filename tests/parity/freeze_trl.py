@@ -6,6 +6,7 @@ log-probabilities or scores that TRL makes are kept and, after the backward pass
 the project's.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -31,9 +32,10 @@ import transformers
 import trl
 import typer
 from datasets import Dataset
-from parity.frozen import FOLDER, reward_network, write_cases
 from support.tiny_models import char_tokenizer, toy_network
+from support.tiny_reward_models import reward_network
 
+FROZEN = Path(__file__).with_name("trl.json")
 BETA = 0.1
 SEEDS = (0, 1)
 """Of the two toy models. Each is once the policy, so that the estimate of a KL is once below 0 and clamped."""
@@ -251,10 +253,10 @@ def batches(kind: str, all_settings: tuple[dict[str, Any], ...], folder: str) ->
     return made
 
 
-def freeze(path: Annotated[Path, typer.Argument()] = FOLDER / "trl.json") -> None:
-    """Write TRL's inputs and outputs to PATH."""
+def freeze(path: Annotated[Path, typer.Argument()] = FROZEN) -> None:
+    """Write TRL's inputs and outputs to PATH, one case a line, so that one that changes is one line that changes."""
     torch.set_num_threads(1)
-    facts = {
+    versions = {
         "trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__.split("+")[0],
         "made_by": "tests/parity/freeze_trl.py",
     }  # fmt: skip
@@ -266,7 +268,11 @@ def freeze(path: Annotated[Path, typer.Argument()] = FOLDER / "trl.json") -> Non
             for start in (0, BATCH)
             for settings, margins in REWARD_CASES
         ]
-    write_cases(path, facts, **made)
+    parts = [f'"versions": {json.dumps(versions)}']
+    for name, cases in made.items():
+        lines = ",\n".join(json.dumps(case, allow_nan=False) for case in cases)
+        parts.append(f'"{name}": [\n{lines}\n]')
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Our objectives against the papers' formulas, which are plain loops (formulas.py), on random batches.
+"""Our objectives against the papers' formulas, which are plain loops (support/formulas.py), on random batches.
 
 The derivative of a formula's step loss in every token's log-probability is taken by central differences.
 """
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from parity import formulas
-from parity.formulas import Answer, Batch
+from support import formulas
+from support.formulas import Answer, Batch
 
 from trueup.batch.rows import (
     Demonstrations,

@@ -1,6 +1,7 @@
 """Our objectives, their gradients and their metrics against those of TRL's own trainers, frozen by freeze_trl.py: from
 log-probabilities, and from token ids through our stream, attention and head."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from parity.frozen import FOLDER, compare, read_cases, reward_network
 from support.objective_cases import counted
 from support.tiny_models import char_tokenizer, token_group, toy_network
+from support.tiny_reward_models import reward_network
 from torch import Tensor
 
 from trueup.batch.rows import Demonstrations, GradedPairs, LogProbs, Pairs, Points, Scores
@@ -30,7 +31,8 @@ from trueup.objectives.loss import Loss
 from trueup.objectives.sft import sft
 from trueup.objectives.slic import slic
 
-FROZEN = read_cases(FOLDER / "trl.json")
+FOLDER = Path(__file__).parent
+FROZEN = json.loads((FOLDER / "trl.json").read_text(encoding="utf-8"))
 CLOSE = dict(rel=1e-5, abs=1e-6)
 """TRL computed in float32."""
 Rows = Sequence[dict[str, Any]]
@@ -201,6 +203,28 @@ def test_our_kto_estimates_its_kl_over_the_whole_step(first: int) -> None:
     assert (whole == pytest.approx(of_trl, **CLOSE)) == clamped
 
 
+def compare(found: Any, expected: Any, *, relative: float, absolute: float, where: str = "") -> None:
+    """Hold two values against each other, fractions up to a tolerance and everything else exactly.
+
+    Raises:
+        AssertionError: they differ; says where.
+    """
+    keys: Sequence[Any] = ()
+    if isinstance(expected, dict):
+        keys = list(expected)
+        assert isinstance(found, dict) and list(found) == keys, where
+    elif isinstance(expected, list):
+        keys = range(len(expected))
+        assert isinstance(found, list) and len(found) == len(expected), where
+    elif isinstance(expected, float):
+        allowed = max(absolute, relative * abs(expected))
+        assert abs(found - expected) <= allowed, f"{where}: {found} instead of {expected}"
+    else:
+        assert found == expected, f"{where}: {found} instead of {expected}"
+    for key in keys:
+        compare(found[key], expected[key], relative=relative, absolute=absolute, where=f"{where}/{key}")
+
+
 @pytest.mark.slow
 def test_the_frozen_numbers_are_those_of_trl(tmp_path: Path) -> None:
     """Freeze again in a process of its own and compare every number."""
@@ -209,8 +233,8 @@ def test_the_frozen_numbers_are_those_of_trl(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    again = read_cases(path)
-    assert again["facts"]["trl"] == FROZEN["facts"]["trl"]
+    again = json.loads(path.read_text(encoding="utf-8"))
+    assert again["versions"]["trl"] == FROZEN["versions"]["trl"]
     for trainer in ("DPO", "KTO", "Reward"):
         # A parameter's gradient is a sum of many terms that cancel.
         compare(again[trainer], FROZEN[trainer], relative=1e-4, absolute=1e-5)

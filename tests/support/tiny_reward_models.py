@@ -13,6 +13,20 @@ from trueup.models.reward import load_reward
 TOKENS = len(SPECIAL) + len(CHARACTERS) + 1
 
 
+def reward_network(seed: int) -> Any:
+    """A random Llama under a scalar head, far from uniform; see `support.tiny_models.toy_network`."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        "llama", **{**CONFIGS["llama"], "vocab_size": len(char_tokenizer()), "num_labels": 1}
+    )
+    network = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            noise = torch.randn_like(parameter)
+            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
+    return network.eval()
+
+
 def save_causal(
     folder: Path, name: str = "llama", *, tokenizer: Any = None, seed: int = 0, **changes: Any
 ) -> Path:
