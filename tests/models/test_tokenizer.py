@@ -36,28 +36,36 @@ def edit(path: Path, **changes: object) -> None:
 
 
 GENERATION = {
-    "as saved": lambda folder: None,
-    "several ends": lambda folder: edit(folder / "generation_config.json", eos_token_id=[2, 5]),
-    "another end first": lambda folder: edit(folder / "generation_config.json", eos_token_id=5),
-    "no file": lambda folder: (folder / "generation_config.json").unlink(),
-    "no file, several ends of the model": lambda folder: (
-        (folder / "generation_config.json").unlink(),
-        edit(folder / "config.json", eos_token_id=[5, 2, 4]),
+    "as saved": (lambda folder: None, (2,)),
+    "several ends": (lambda folder: edit(folder / "generation_config.json", eos_token_id=[2, 5]), (2, 5)),
+    "another end first": (lambda folder: edit(folder / "generation_config.json", eos_token_id=5), (2, 5)),
+    "no file": (lambda folder: (folder / "generation_config.json").unlink(), (2,)),
+    "no file, several ends of the model": (
+        lambda folder: (
+            (folder / "generation_config.json").unlink(),
+            edit(folder / "config.json", eos_token_id=[5, 2, 4]),
+        ),
+        (2, 5, 4),
     ),
-    "a file without an end": lambda folder: (
-        (folder / "generation_config.json").write_text("{}"),
-        edit(folder / "config.json", eos_token_id=5),
+    "a file without an end": (
+        lambda folder: (
+            (folder / "generation_config.json").write_text("{}"),
+            edit(folder / "config.json", eos_token_id=5),
+        ),
+        (2,),
     ),
 }
 
 
-@pytest.mark.parametrize("name", GENERATION)
-def test_the_same_ends_as_with_weights(name: str, folder: Path) -> None:
-    GENERATION[name](folder)
+@pytest.mark.parametrize(("change", "ends"), GENERATION.values(), ids=GENERATION)
+def test_the_same_ends_as_with_weights(
+    change: Callable[[Path], object], ends: tuple[int, ...], folder: Path
+) -> None:
+    change(folder)
     with_weights = load(str(folder), device=CPU)
     (folder / "model.safetensors").unlink()
     without = load_tokenizer(str(folder))
-    assert without.end_ids == with_weights.end_ids
+    assert without.end_ids == with_weights.end_ids == ends
     assert without.tokenizer.chat_template == with_weights.tokenizer.chat_template == CHATML
     assert without.tokenizer("a<eos>b").input_ids == with_weights.tokenizer("a<eos>b").input_ids
     config = with_weights.network.config
