@@ -200,17 +200,17 @@ def by_judge(folder: str, template: str, name: str, pairs: Sequence[Pair], seed:
     """A row for a model asked in both orders."""
     choice = LocalAnnotator(folder, template=template, max_unreadable=1.0)
     annotator = load_local_annotator(choice)
-    asked_twice, facts = annotator.pair_verdicts([pair.example for pair in pairs], [[(0, 1)]] * len(pairs))
+    asked_twice, totals = annotator.pair_verdicts([pair.example for pair in pairs], [[(0, 1)]] * len(pairs))
     verdicts = [verdict for (verdict,) in asked_twice]
     first, flipped = Shares(seed), Shares(seed)
     for pair, verdict in zip(pairs, verdicts, strict=True):
         if isinstance(verdict.forward, Verdict) and isinstance(verdict.backward, Verdict):
             first.add(pair.prompt, [verdict.forward.first, verdict.backward.first])
             flipped.add(pair.prompt, [float(verdict.flipped)])
-    readable = facts["verdicts"] - facts["unreadable"]
+    readable = totals["verdicts"] - totals["unreadable"]
     return measured(
         name, pairs, [verdict.first for verdict in verdicts], seed, first=first.mean(), flipped=flipped.mean(),
-        label_mass=facts["label_mass"] / readable if readable else None,
+        label_mass=totals["label_mass"] / readable if readable else None,
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def main(
     encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(512))
     settings = SamplerSettings(responses=RESPONSES, max_new_tokens=max_new_tokens)
     prompts = [Prompt(text) for text in stories()]
-    sampler = InProcessSampler(causal, encoder, settings, name="policy")
+    sampler = InProcessSampler(settings, causal, encoder, name="policy")
 
     def sampled(seed: int) -> int:
         found = sampler.sample(prompts, RESPONSES, seed=seed)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.annotators.budget import Budget, Spent, Usage
+from trueup.annotators.budget import Budget, Usage
 from trueup.errors import AnnotatorError, CheckpointError
 
 QUESTION = "x" * 300
@@ -18,14 +18,14 @@ QUESTION = "x" * 300
 def test_the_request_that_would_pass_a_limit_is_not_made() -> None:
     budget = Budget(max_requests=2)
     for _ in range(2):
-        budget.settle(budget.reserve(QUESTION, 1), Usage(90, 1))
+        budget.settle(budget.reserve(QUESTION, 1), Usage(1, 90, 1))
     with pytest.raises(AnnotatorError) as caught:
         budget.reserve(QUESTION, 1)
     assert str(caught.value) == (
         "annotator.max_requests 2 does not allow for another request of about 91 tokens: 2 requests and 182 tokens "
         "are spent. Give a larger annotator.max_requests to go on"
     )
-    assert budget.spent == Spent(2, 180, 2)
+    assert budget.used == Usage(2, 180, 2)
 
 
 def test_a_limit_of_nothing_allows_nothing() -> None:
@@ -46,18 +46,18 @@ def test_tokens_are_estimated_until_the_endpoint_counts_them() -> None:
 
 def test_what_was_counted_teaches_the_estimate() -> None:
     budget = Budget()
-    budget.settle(budget.reserve(QUESTION, 1), Usage(60, 1))
+    budget.settle(budget.reserve(QUESTION, 1), Usage(1, 60, 1))
     assert budget.reserve(QUESTION, 1).expected.question_tokens == 60
-    budget.settle(budget.reserve(QUESTION, 1), Usage(150, 1))
-    budget.settle(budget.reserve(QUESTION, 1), Usage(30, 1))
+    budget.settle(budget.reserve(QUESTION, 1), Usage(1, 150, 1))
+    budget.settle(budget.reserve(QUESTION, 1), Usage(1, 30, 1))
     assert budget.reserve(QUESTION * 2, 1).expected.question_tokens == 300  # by the most a byte that was seen
-    budget.settle(budget.reserve(QUESTION, 1), Usage(0, 0))  # a refused request says nothing of tokens
+    budget.settle(budget.reserve(QUESTION, 1), Usage(1, 0, 0))  # a refused request says nothing of tokens
     assert budget.reserve(QUESTION * 2, 1).expected.question_tokens == 300
 
 
 def test_cost_is_that_of_questions_and_answers() -> None:
     budget = Budget(max_cost=0.001, input_price=2.0, output_price=10.0)
-    took = budget.settle(budget.reserve(QUESTION, 5), Usage(300, 5))
+    took = budget.settle(budget.reserve(QUESTION, 5), Usage(1, 300, 5))
     assert took.cost == pytest.approx(300 * 2e-6 + 5 * 10e-6)
     with pytest.raises(AnnotatorError) as caught:
         budget.reserve(QUESTION, 5)
@@ -76,15 +76,15 @@ def test_a_cost_is_known_where_both_prices_are() -> None:
 def test_an_answer_that_does_not_say_what_it_took_is_estimated_and_flagged() -> None:
     budget = Budget(input_price=3.0, output_price=3.0)
     took = budget.settle(budget.reserve(QUESTION, 4), None)
-    assert took == Spent(1, 100, 4, pytest.approx(312e-6), 1)
-    assert budget.spent.estimated == 1
+    assert took == Usage(1, 100, 4, pytest.approx(312e-6), 1)
+    assert budget.used.estimated == 1
 
 
 def test_a_request_without_an_answer_is_not_spent() -> None:
     budget = Budget(max_requests=1)
     budget.release(budget.reserve(QUESTION, 1))
-    budget.settle(budget.reserve(QUESTION, 1), Usage(1, 1))
-    assert budget.spent.requests == 1
+    budget.settle(budget.reserve(QUESTION, 1), Usage(1, 1, 1))
+    assert budget.used.requests == 1
 
 
 def test_requests_under_way_count() -> None:
@@ -106,13 +106,13 @@ def test_threads_together_keep_to_a_limit() -> None:
             held = budget.reserve(QUESTION, 1)
         except AnnotatorError:
             return 0
-        budget.settle(held, Usage(100, 1))
+        budget.settle(held, Usage(1, 100, 1))
         return 1
 
     with ThreadPoolExecutor(16) as pool:
         made = sum(pool.map(one, range(400)))
     assert made == 50
-    assert budget.spent == Spent(50, 5000, 50)
+    assert budget.used == Usage(50, 5000, 50)
 
 
 @given(
@@ -130,21 +130,21 @@ def test_no_limit_is_passed_where_estimates_hold(
             held = budget.reserve("x" * size, 1)
         except AnnotatorError:
             continue
-        budget.settle(held, Usage(-(-size * share // 120), 1) if counts else None)
-        assert budget.spent.tokens <= limit
+        budget.settle(held, Usage(1, -(-size * share // 120), 1) if counts else None)
+        assert budget.used.tokens <= limit
 
 
 def test_a_budget_goes_on_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "spent.json"
     budget = Budget(max_requests=3, input_price=1.0, output_price=1.0, file=file)
     assert not file.exists()
-    for number, usage in enumerate((Usage(10, 1), None), start=1):
+    for number, usage in enumerate((Usage(1, 10, 1), None), start=1):
         budget.settle(budget.reserve(QUESTION, 1), usage)
         assert json.loads(file.read_text())["requests"] == number
     resumed = Budget(max_requests=3, input_price=1.0, output_price=1.0, file=file)
-    assert resumed.spent == budget.spent
-    assert resumed.spent.requests == 2
-    resumed.settle(resumed.reserve(QUESTION, 1), Usage(1, 1))
+    assert resumed.used == budget.used
+    assert resumed.used.requests == 2
+    resumed.settle(resumed.reserve(QUESTION, 1), Usage(1, 1, 1))
     with pytest.raises(AnnotatorError, match="3 requests and"):
         resumed.reserve(QUESTION, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["spent.json"]
@@ -167,7 +167,7 @@ def test_a_file_that_is_damaged_is_refused(content: str, said: str, tmp_path: Pa
     """As limits would count from 0 again."""
     file = tmp_path / "spent.json"
     file.write_text(json.dumps(STATE))
-    assert Budget(file=file).spent == Spent(1, 2, 3, 0.5, 0)
+    assert Budget(file=file).used == Usage(1, 2, 3, 0.5, 0)
     file.write_text(content)
     with pytest.raises(CheckpointError) as caught:
         Budget(file=file)

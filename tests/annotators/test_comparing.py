@@ -82,7 +82,7 @@ def test_comparisons_of_two_responses_by_hand() -> None:
     assert isinstance(judged := found.examples[0], Example)
     assert [(one.better, one.worse) for one in judged.comparisons] == [(1, 0)]
     assert judged.comparisons[0].probability == pytest.approx(0.8)
-    assert found.facts == {
+    assert found.totals == {
         "verdicts": 2, "unreadable": 0, "first": pytest.approx(1.2), "pairs": 1, "dropped": 0, "ties": 0,
         "flipped": 0, "requests": 2, "cost": 0.5,
     }  # fmt: skip
@@ -150,7 +150,7 @@ def test_a_question_is_asked_once() -> None:
     assert [one.comparisons[0].probability for one in found.examples if isinstance(one, Example)] == [
         0.625
     ] * 3
-    assert found.facts["verdicts"] == 4 and found.facts["pairs"] == 3
+    assert found.totals["verdicts"] == 4 and found.totals["pairs"] == 3
 
 
 def test_why_an_example_has_no_comparison() -> None:
@@ -173,9 +173,9 @@ def test_why_an_example_has_no_comparison() -> None:
         Discarded("fewer than two different responses", Origin("a.jsonl", 4)),
         Discarded("fewer than two different responses", None),
     )
-    facts = found.facts
-    assert (facts["ties"], facts["dropped"], facts["unreadable"], facts["flipped"]) == (2, 1, 1, 2)
-    assert facts["first"] == pytest.approx(1.0 + 4 * 0.7)
+    totals = found.totals
+    assert (totals["ties"], totals["dropped"], totals["unreadable"], totals["flipped"]) == (2, 1, 1, 2)
+    assert totals["first"] == pytest.approx(1.0 + 4 * 0.7)
 
 
 def test_one_broken_order_drops_its_pair_and_leaves_the_others() -> None:
@@ -190,7 +190,7 @@ def test_one_broken_order_drops_its_pair_and_leaves_the_others() -> None:
 @pytest.mark.parametrize("value", [float("nan"), 1.5, -0.1, float("inf")])
 def test_what_is_no_probability_cannot_be_read(value: float) -> None:
     found = annotator(Scripted(lambda first, second: value), max_unreadable=1).annotate([example("a", "b")])
-    assert isinstance(found.examples[0], Discarded) and found.facts["unreadable"] == 2
+    assert isinstance(found.examples[0], Discarded) and found.totals["unreadable"] == 2
 
 
 def broken_share(count: int) -> Callable[[str, str], float | Unreadable]:
@@ -241,8 +241,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "BLOCK", 7)
     pieces = annotator(Scripted(soft)).annotate(given)
     assert pieces.examples == whole.examples
-    assert pieces.facts["cost"] > whole.facts["cost"]  # the judge's own, once a block
-    assert pieces.facts["first"] == pytest.approx(whole.facts["first"])
+    assert pieces.totals["cost"] > whole.totals["cost"]  # the judge's own, once a block
+    assert pieces.totals["first"] == pytest.approx(whole.totals["first"])
 
 
 def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_log_probs_are_asked_for_and_read(told: list[str]) -> None:
         "top_logprobs": 20,
     }
     assert server.batches == [1, 3]  # one finds out what the endpoint gives
-    assert heard.facts == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 1204, "estimated": 0}
+    assert heard.totals == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 1204, "estimated": 0}
     assert not told
 
 
@@ -92,7 +92,7 @@ def test_answers_are_read_where_there_are_no_log_probs(told: list[str]) -> None:
     heard = judge.ask(QUESTIONS)
     assert heard.verdicts == (Verdict(1.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
     assert server.batches == [1, 1, 3]
-    assert heard.facts["requests"] == 5
+    assert heard.totals["requests"] == 5
     assert server.asked[1] == {
         "model": "J",
         "messages": [{"role": "user", "content": "Question 0"}],
@@ -162,8 +162,8 @@ def test_what_cannot_be_read_is_asked_again_in_other_words() -> None:
     assert sorted(server.texts) == sorted(
         ["Question 0", "Question 1", f"Question 0{AGAIN}", f"Question 1{AGAIN}"]
     )
-    assert heard.facts["asked_again"] == 2
-    assert heard.facts["requests"] == 4
+    assert heard.totals["asked_again"] == 2
+    assert heard.totals["requests"] == 4
 
 
 @pytest.mark.parametrize("asks", [1, 2, 3])
@@ -202,7 +202,7 @@ def test_a_refused_request_is_not_asked_again() -> None:
         Verdict(1.0),
     )
     assert len(server.asked) == 2
-    assert heard.facts["tokens"] == 301  # nothing is counted for what was refused
+    assert heard.totals["tokens"] == 301  # nothing is counted for what was refused
 
 
 def test_the_same_request_twice_is_one_call(cache: JudgementCache) -> None:
@@ -213,7 +213,7 @@ def test_the_same_request_twice_is_one_call(cache: JudgementCache) -> None:
     again = judging(server, cache).ask(QUESTIONS[:3])
     assert len(server.asked) == 3
     assert again.verdicts[:2] == heard.verdicts[:2]
-    assert again.facts == {"requests": 1, "cached": 2, "asked_again": 0, "tokens": 301, "estimated": 0}
+    assert again.totals == {"requests": 1, "cached": 2, "asked_again": 0, "tokens": 301, "estimated": 0}
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_an_answer_to_the_second_ask_is_kept(cache: JudgementCache) -> None:
     heard = judging(server, cache).ask(QUESTIONS)
     assert heard.verdicts == (Verdict(1.0),) * 4
     assert len(server.asked) == asked
-    assert heard.facts["requests"] == heard.facts["tokens"] == 0
+    assert heard.totals["requests"] == heard.totals["tokens"] == 0
 
 
 def test_what_could_not_be_read_is_asked_by_the_next_run(cache: JudgementCache) -> None:
@@ -298,17 +298,17 @@ def test_a_budget_in_tokens_is_used_up_although_estimates_are_high() -> None:
 def test_cost_is_reported_where_there_are_prices() -> None:
     server = Answering(lambda body: said("1"))
     heard = judging(server, None, Budget(input_price=1.0, output_price=10.0), read="answer").ask(QUESTIONS)
-    assert heard.facts["cost"] == pytest.approx(4 * (300 + 10) / 1e6)
-    assert "cost" not in judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).facts
+    assert heard.totals["cost"] == pytest.approx(4 * (300 + 10) / 1e6)
+    assert "cost" not in judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).totals
 
 
 def test_usage_that_is_missing_is_estimated() -> None:
     server = Answering(lambda body: {**said("1"), "usage": None})
     budget = Budget()
     heard = judging(server, None, budget, read="answer").ask(QUESTIONS)
-    assert heard.facts["estimated"] == 4
-    assert heard.facts["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
-    assert budget.spent.estimated == 4
+    assert heard.totals["estimated"] == 4
+    assert heard.totals["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
+    assert budget.used.estimated == 4
 
 
 def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
@@ -322,10 +322,10 @@ def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
     judge = judging(server, cache, budget, read="answer")
     with pytest.raises(AnnotatorError, match="the server is down"):
         judge.ask(QUESTIONS)
-    assert budget.spent.requests == 2
+    assert budget.used.requests == 2
     server.answer = lambda body: said("2")
     assert judge.ask(QUESTIONS).verdicts == (Verdict(0.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
-    assert budget.spent.requests == 4
+    assert budget.used.requests == 4
 
 
 def test_nothing_is_asked_once_the_user_wants_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,15 +53,15 @@ def test_a_judge_that_always_says_first_gives_a_half(
     choice = EndpointAnnotator(base_url=served[1], model=str(served[0]), concurrency=2)
     annotated = load_endpoint_annotator(choice).annotate(EXAMPLES)
     assert all(isinstance(example, Discarded) for example in annotated.examples)
-    facts = annotated.facts
-    assert (facts["verdicts"], facts["unreadable"], facts["first"], facts["ties"]) == (6, 0, 6, 3)
-    assert facts["requests"] == 7  # one found out that there are no log-probabilities
-    assert facts["estimated"] == 0
-    assert facts["tokens"] > 6 * 1000  # a token a character
+    totals = annotated.totals
+    assert (totals["verdicts"], totals["unreadable"], totals["first"], totals["ties"]) == (6, 0, 6, 3)
+    assert totals["requests"] == 7  # one found out that there are no log-probabilities
+    assert totals["estimated"] == 0
+    assert totals["tokens"] > 6 * 1000  # a token a character
     assert len(told) == 1
     assert "gives no log-probabilities" in told[0]
     again = load_endpoint_annotator(choice).annotate(EXAMPLES)
-    assert (again.facts["cached"], again.facts["requests"], again.facts["first"]) == (6, 0, 6)
+    assert (again.totals["cached"], again.totals["requests"], again.totals["first"]) == (6, 0, 6)
 
 
 def test_log_probs_that_a_server_does_not_give_are_not_made_up(served: tuple[Path, str]) -> None:

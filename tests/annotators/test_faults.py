@@ -64,7 +64,7 @@ Loading = Callable[..., ComparingAnnotator]
 
 @pytest.fixture
 def loaded(server: FaultyServer) -> Loading:
-    def load(*, spent: Path | None = None, **given: Any) -> ComparingAnnotator:
+    def load(*, usage_file: Path | None = None, **given: Any) -> ComparingAnnotator:
         choice = {
             "base_url": server.url,
             "model": "J",
@@ -73,7 +73,7 @@ def loaded(server: FaultyServer) -> Loading:
             "deadline": 100.0,
             **given,
         }
-        return load_endpoint_annotator(EndpointAnnotator(**choice), spent=spent)
+        return load_endpoint_annotator(EndpointAnnotator(**choice), usage_file=usage_file)
 
     return load
 
@@ -89,16 +89,16 @@ def is_sound(annotated: Annotated) -> None:
 def test_a_sound_endpoint_is_asked_once(loaded: Loading, server: FaultyServer, told: list[str]) -> None:
     annotated = loaded().annotate(EXAMPLES)
     is_sound(annotated)
-    assert annotated.facts["requests"] == annotated.facts["verdicts"] == QUESTIONS == len(server.asked)
-    assert annotated.facts["first"] == pytest.approx(QUESTIONS / 2)
-    assert annotated.facts["tokens"] == 301 * QUESTIONS
+    assert annotated.totals["requests"] == annotated.totals["verdicts"] == QUESTIONS == len(server.asked)
+    assert annotated.totals["first"] == pytest.approx(QUESTIONS / 2)
+    assert annotated.totals["tokens"] == 301 * QUESTIONS
     assert server.most_at_once <= 3
     assert not told
     assert "authorization" not in server.asked[0].headers
     again = loaded().annotate(EXAMPLES)
     assert again.examples == annotated.examples
-    assert again.facts["cached"] == QUESTIONS == len(server.asked)
-    assert again.facts["requests"] == 0
+    assert again.totals["cached"] == QUESTIONS == len(server.asked)
+    assert again.totals["requests"] == 0
     loaded(cache=False).annotate(EXAMPLES)
     assert len(server.asked) == 2 * QUESTIONS
 
@@ -132,7 +132,7 @@ def test_a_fault_that_lasts_stops_with_one_line(
     server.asked.clear()
     annotated = loaded().annotate(EXAMPLES)
     is_sound(annotated)
-    assert annotated.facts["cached"] == 9
+    assert annotated.totals["cached"] == 9
     asked_now = [text_of(asked) for asked in server.asked]
     assert len(asked_now) == QUESTIONS - 9
     assert not set(asked_now) & set(failing.answered)
@@ -163,7 +163,7 @@ def test_a_fault_that_passes_costs_nothing(fault: str, loaded: Loading, server: 
     judging = loaded(max_requests=4, concurrency=4)
     annotated = judging.annotate(EXAMPLES[:2])
     is_sound(annotated)
-    assert annotated.facts["requests"] == 4
+    assert annotated.totals["requests"] == 4
     assert len(server.asked) == 8
 
 
@@ -192,9 +192,9 @@ def test_an_answer_that_is_none_is_never_a_preference(
     dropped = annotated.examples[5]
     assert isinstance(dropped, Discarded)
     is_sound(Annotated((*annotated.examples[:5], *annotated.examples[6:])))
-    assert annotated.facts["unreadable"] == 1
+    assert annotated.totals["unreadable"] == 1
     asked_again = 0 if fault == "too long" else 1
-    assert annotated.facts["asked_again"] == asked_again
+    assert annotated.totals["asked_again"] == asked_again
     server.asked.clear()
     server.answers = longer
     is_sound(loaded().annotate(EXAMPLES))
@@ -202,13 +202,13 @@ def test_an_answer_that_is_none_is_never_a_preference(
 
 
 def test_the_budget_of_a_run_that_goes_on(loaded: Loading, server: FaultyServer, tmp_path: Path) -> None:
-    """What was spent before counts, and what was judged before costs nothing."""
+    """What was used before counts, and what was judged before costs nothing."""
     spent = tmp_path / "spent.json"
-    first = loaded(max_requests=9, spent=spent)
+    first = loaded(max_requests=9, usage_file=spent)
     with pytest.raises(AnnotatorError, match=r"annotator\.max_requests 9 does not allow for another request"):
         first.annotate(EXAMPLES)
     assert len(server.asked) == 9
-    resumed = loaded(max_requests=QUESTIONS, spent=spent)
+    resumed = loaded(max_requests=QUESTIONS, usage_file=spent)
     is_sound(resumed.annotate(EXAMPLES))
     assert len(server.asked) == QUESTIONS
     with pytest.raises(AnnotatorError, match="20 requests and 6,020 tokens are spent"):
@@ -316,9 +316,9 @@ def test_a_judge_that_goes_by_the_place_prefers_nothing(
     server.answers = [reply]
     annotated = loaded().annotate(EXAMPLES)
     assert all(isinstance(example, Discarded) for example in annotated.examples)
-    assert annotated.facts["ties"] == PAIRS
-    assert annotated.facts["first"] / annotated.facts["verdicts"] == pytest.approx(share)
-    assert annotated.facts["flipped"] == PAIRS
+    assert annotated.totals["ties"] == PAIRS
+    assert annotated.totals["first"] / annotated.totals["verdicts"] == pytest.approx(share)
+    assert annotated.totals["flipped"] == PAIRS
 
 
 def test_a_judge_that_goes_by_the_response_is_heard_through_its_liking_for_a_place(
@@ -335,7 +335,7 @@ def test_a_judge_that_goes_by_the_response_is_heard_through_its_liking_for_a_pla
         assert isinstance(example, Example)
         (comparison,) = example.comparisons
         assert (comparison.better, comparison.probability) == (0, pytest.approx(0.65))
-    assert annotated.facts["first"] / annotated.facts["verdicts"] == pytest.approx(0.8)
+    assert annotated.totals["first"] / annotated.totals["verdicts"] == pytest.approx(0.8)
 
 
 KEY = "canary-5f2a9c41d7"
@@ -392,7 +392,7 @@ def test_the_key_is_nowhere(
     parts = [annotator, judge, asker, *vars(judge).values(), *vars(annotator).values(), *vars(asker).values()]
     parts += vars(asker.endpoint).values()
     said_aloud += [repr(part) + str(part) for part in parts]
-    said_aloud += [repr(asker.budget.spent), caplog.text, *capsys.readouterr()]
+    said_aloud += [repr(asker.budget.used), caplog.text, *capsys.readouterr()]
     said_aloud += [repr(vars(record)) for record in caplog.records]
     assert not [text for text in said_aloud if KEY in text]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]

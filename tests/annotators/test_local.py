@@ -83,7 +83,7 @@ def test_a_verdict_is_the_share_of_the_first_label(chat_template: str | None) ->
         assert verdict.first == pytest.approx(first, abs=1e-5)
         mass += both
     assert len({verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)}) == 3
-    assert heard.facts == {"label_mass": pytest.approx(mass, rel=1e-4)}
+    assert heard.totals == {"label_mass": pytest.approx(mass, rel=1e-4)}
 
 
 def test_exchanging_labels_exchanges_their_probabilities() -> None:
@@ -181,7 +181,7 @@ def test_a_question_that_is_too_long_cannot_be_read_and_spoils_no_other(
     found = local.ask(long)
     reason = Unreadable("the question is longer than the 10 tokens that the model can read")
     assert found.verdicts == (reason, alone.verdicts[0], reason)
-    assert isinstance(alone.verdicts[0], Verdict) and found.facts == alone.facts
+    assert isinstance(alone.verdicts[0], Verdict) and found.totals == alone.totals
     assert not caplog.records
     assert local.ask([]).verdicts == () and local.ask(long[:1]).verdicts == (reason,)
 
@@ -271,7 +271,7 @@ def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> No
         "the 512 tokens that the model can read (20). "
     )
     patient = load_local_annotator(LocalAnnotator(str(tiny_model), max_unreadable=1.0))
-    assert patient.annotate([example("What?", str(n), "b") for n in range(10)]).facts["unreadable"] == 20
+    assert patient.annotate([example("What?", str(n), "b") for n in range(10)]).totals["unreadable"] == 20
 
 
 def test_what_cannot_judge_is_refused_with_its_name(tmp_path: Path, tiny_model: Path) -> None:
@@ -323,7 +323,7 @@ def test_scores_are_those_of_the_library(folder: Path) -> None:
     texts = [f"{prompt}{response}<eos>" for prompt, responses in TEXTS.items() for response in responses]
     found = [score for each in scores(annotator, EXAMPLES) for score in each]
     assert found == pytest.approx(library_scores(folder, texts), abs=1e-4)
-    assert annotator.annotate(EXAMPLES).facts == {"scores": 7.0, "prompts_cut": 0.0}
+    assert annotator.annotate(EXAMPLES).totals == {"scores": 7.0, "prompts_cut": 0.0}
 
 
 def test_likelihoods_are_means_over_tokens_and_the_end(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_a_long_prompt_loses_its_beginning_and_is_counted(tmp_path: Path) -> Non
     beginning = "x" * 50
     long, kept = example(beginning + "say seven:", " seven", " b"), (beginning + "say seven:")[1 - room :]
     made = annotator.annotate([long, example("a", " b")])
-    assert made.facts == {"scores": 3.0, "prompts_cut": 1.0}
+    assert made.totals == {"scores": 3.0, "prompts_cut": 1.0}
     (first, _) = made.examples
     assert isinstance(first, Example) and first.prompt == long.prompt
     expected = library_scores(folder, [f"{kept}{response}<eos>" for response in (" seven", " b")])
@@ -387,7 +387,7 @@ def test_a_response_that_cannot_be_read_whole_is_left_out(tmp_path: Path) -> Non
         f"response longer than the 32 tokens that {annotator.name} can read", Origin("a.jsonl", 4)
     )
     assert isinstance(made.examples[1], Example)
-    assert made.facts["scores"] == 1.0
+    assert made.totals["scores"] == 1.0
 
 
 def test_a_conversation_and_its_template(folder: Path, tmp_path: Path) -> None:

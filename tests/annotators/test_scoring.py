@@ -32,7 +32,7 @@ def test_every_response_is_scored_and_older_judgements_go() -> None:
         ),
         Example(Prompt("q"), (Response("x y", 2.0),)),
     )
-    assert annotated.facts == {"scores": 3.0}
+    assert annotated.totals == {"scores": 3.0}
     assert (LENGTH.gives, LENGTH.name) == ("scores", "words")
 
 
@@ -67,7 +67,7 @@ def test_what_is_no_one_text_is_dropped_and_the_rest_is_scored(turns: tuple[Mess
     ]
     annotated = LENGTH.annotate(examples)
     assert annotated.examples == (Discarded(NO_TEXT, origin), Example(Prompt("p"), (Response("a", 1.0),)))
-    assert annotated.facts == {"scores": 1.0}
+    assert annotated.totals == {"scores": 1.0}
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])

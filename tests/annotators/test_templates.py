@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trueup.annotators import template as template_module
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
-from trueup.annotators.template import boundary_of, load_question, pose, quoted, template_source, visible
+from trueup.annotators.template import boundary_of, load_question, pose, quoted, revealed, template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Message, Prompt, Response
 from trueup.settings.annotator_settings import TEMPLATES
@@ -215,7 +215,7 @@ def test_what_stands_outside_the_marks_is_the_template_alone(name: str, canary: 
     def rest(prompt: str, first: str, second: str) -> str:
         text = pose(template, Prompt(prompt), first, second).text
         blocks = BLOCK.findall(text)
-        assert [content for _, content in blocks] == [visible(one) for one in (prompt, first, second)]
+        assert [content for _, content in blocks] == [revealed(one) for one in (prompt, first, second)]
         assert len({mark for mark, _ in blocks}) == 1
         return outside(text).replace(blocks[0][0], "MARK")
 
@@ -244,7 +244,7 @@ def test_a_judge_that_obeys_what_stands_outside_is_not_moved(canary: str) -> Non
     example = Example(Prompt("p"), (Response(canary), Response("an honest response")))
     found = ComparingAnnotator(Obedient(), load_question("helpfulness")).annotate([example])
     assert found.examples == (Discarded("the annotator finds the responses equal"),)
-    assert found.facts["unreadable"] == 0
+    assert found.totals["unreadable"] == 0
 
 
 def test_the_judge_of_these_tests_would_be_moved_by_an_order_outside() -> None:
@@ -296,14 +296,14 @@ def test_a_fence_stands_on_lines_of_its_own() -> None:
     ],
 )
 def test_what_hides_is_shown_and_nothing_else_changes(text: str, shown: str | None) -> None:
-    assert visible(text) == (text if shown is None else shown)
+    assert revealed(text) == (text if shown is None else shown)
 
 
 @given(st.text())
 def test_what_is_shown_can_be_encoded_and_stays_as_it_is(text: str) -> None:
-    once = visible(text)
+    once = revealed(text)
     once.encode("utf-8")
-    assert visible(once) == once
+    assert revealed(once) == once
     assert len(once.splitlines()) <= once.count("\n") + 1
 
 

@@ -103,9 +103,8 @@ def test_what_is_no_log_prob_is_not_read(value: object) -> None:
 
 
 def test_the_tokens_a_reply_took() -> None:
-    assert read_usage({"usage": {"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 13}}) == Usage(
-        12, 1
-    )
+    usage = {"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 13}
+    assert read_usage({"usage": usage}) == Usage(1, 12, 1)
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def echo(asked: Asked) -> Reply:
 
 def test_what_is_sent_and_what_comes_back() -> None:
     with FaultyServer(echo) as server:
-        made, facts = demonstrator(server).write(pairs(3))
+        made, totals = demonstrator(server).write(pairs(3))
         warm, _ = demonstrator(server, temperature=0.7).write(pairs(1))
     assert made == ["Answer to p1", "Answer to p2", "Answer to p3"]
     assert warm == ["Answer to p1"]
@@ -261,7 +261,7 @@ def test_what_is_sent_and_what_comes_back() -> None:
     sent = sorted(server.bodies[:3], key=lambda body: str(body["messages"]))
     assert sent == [plain | {"messages": [{"role": "user", "content": f"p{number}"}]} for number in (1, 2, 3)]
     assert (server.bodies[3]["temperature"], server.bodies[3]["seed"]) == (0.7, 5)
-    assert facts == {"requests": 3.0, "cached": 0.0, "tokens": 81.0, "estimated": 0.0}
+    assert totals == {"requests": 3.0, "cached": 0.0, "tokens": 81.0, "estimated": 0.0}
 
 
 def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
@@ -276,9 +276,9 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
         assert first == ["fine", Discarded(NoAnswer.ABSENT), "fine"]
         assert len(server.asked) == 2
         answers["p2"] = "well"
-        again, facts = demonstrator(server).write([*pairs(2), *pairs(1)])
+        again, totals = demonstrator(server).write([*pairs(2), *pairs(1)])
         assert again == ["fine", "well", "fine"]
-        assert (len(server.asked), facts["cached"], facts["requests"]) == (3, 1.0, 1.0)
+        assert (len(server.asked), totals["cached"], totals["requests"]) == (3, 1.0, 1.0)
         demonstrator(server, cache=False).write(pairs(1))
         assert len(server.asked) == 4
     kept = b"".join(file.read_bytes() for file in (tmp_path / "cache").rglob("*") if file.is_file())
@@ -292,8 +292,8 @@ def test_a_budget_is_kept_to_and_what_was_paid_for_is_kept() -> None:
         ):
             demonstrator(server, max_requests=2).write(pairs(5))
         assert len(server.asked) == 2
-        made, facts = demonstrator(server).write(pairs(5))
-        assert len(made) == 5 and facts["cached"] == 2.0
+        made, totals = demonstrator(server).write(pairs(5))
+        assert len(made) == 5 and totals["cached"] == 2.0
 
 
 def test_too_many_that_are_of_no_use_stop_the_work() -> None:

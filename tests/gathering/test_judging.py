@@ -62,7 +62,7 @@ def test_examples_come_back_in_order(tmp_path: Path) -> None:
     assert [one.origin for one in found.examples] == [one.origin for one in EXAMPLES]
     assert found.dropped == (Discarded("a tie", Origin("a.jsonl", 4)),)
     assert [one.responses[0].score for one in found.kept] == [number / 3 for number in (1, 2, 3, 5, 6, 7)]
-    assert found.facts == {"requests": 7.0, "cost": 0.75}
+    assert found.totals == {"requests": 7.0, "cost": 0.75}
 
 
 @pytest.mark.parametrize("fail_at", [1, 2, 3])
@@ -101,12 +101,12 @@ def test_scores_in_words() -> None:
 
 
 def test_comparisons_and_what_they_took_in_words() -> None:
-    facts = {
+    totals = {
         "verdicts": 12.0, "unreadable": 2.0, "first": 6.0, "pairs": 6.0, "dropped": 1.0, "ties": 1.0, "flipped": 2.0,
         "requests": 10.0, "cached": 2.0, "asked_again": 0.0, "tokens": 1234567.0, "estimated": 3.0, "cost": 0.125,
         "label_mass": 9.5,
     }  # fmt: skip
-    found = Annotated((compared((0, 1, 0.75), (2, 1, 0.95)), Discarded("a tie", Origin("a", 2))), facts)
+    found = Annotated((compared((0, 1, 0.75), (2, 1, 0.95)), Discarded("a tie", Origin("a", 2))), totals)
     assert summary([compared(), compared()], found) == [
         "2 comparisons: the preferred response has probability 0.85 on average",
         "of 6 pairs: 1 found equal, 1 dropped, as a verdict could not be read, 2 preferred the other way round in the "

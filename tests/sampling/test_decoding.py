@@ -7,13 +7,11 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given as examples
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from support.scripted_model import Scripted, generator, library, random_prompts, script
 from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_network
 
@@ -21,7 +19,7 @@ from trueup.errors import InputError
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import draw, generate, next_tokens
-from trueup.sampling.sampler import Completion, uniforms
+from trueup.sampling.sampler import Completion, StopTexts
 from trueup.settings.gathering_settings import SamplerSettings
 
 FIVE = torch.tensor([0.125, 0.5, 0.0, 0.25, 0.125])
@@ -289,27 +287,24 @@ COPIES = 3
 DRAWN, GREEDY = SamplerSettings(), SamplerSettings(decode="greedy", responses=1)
 
 
-def numbers(place: int, copy: int) -> NDArray[np.float64]:
-    return uniforms(b"%d/%d" % (place, copy), 12)
+KEYS = [[b"%d/%d" % (place, copy) for copy in range(9)] for place in range(4)]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_copies_are_what_each_would_be_alone(name: str) -> None:
-    model, given = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6)
-    with model.plain() as network, torch.no_grad():
-        found = generate(
-            network, given, COPIES, end_ids=ENDS, settings=DRAWN, rooms=[12, 5, 12, 1], streams=numbers
+    model, given, rooms = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6), [12, 5, 12, 1]
+
+    def written(places: slice, keys: list[list[bytes]]) -> list[list[Completion]]:
+        return generate(
+            network, given[places], len(keys[0]), end_ids=ENDS, settings=DRAWN, rooms=rooms[places], keys=keys
         )
-        alone: list[list[Completion]] = [
-            [
-                generate(
-                    network, [prompt], 1, end_ids=ENDS, settings=DRAWN, rooms=[room],
-                    streams=lambda _, __, place=place, copy=copy: numbers(place, copy),
-                )[0][0]
-                for copy in range(COPIES)
-            ]
-            for place, (prompt, room) in enumerate(zip(given, (12, 5, 12, 1), strict=True))
-        ]  # fmt: skip
+
+    with model.plain() as network, torch.no_grad():
+        found = written(slice(4), [keys[:COPIES] for keys in KEYS])
+        alone = [
+            [written(slice(place, place + 1), [[key]])[0][0] for key in KEYS[place][:COPIES]]
+            for place in range(4)
+        ]
     assert found == alone
     assert {one.ended for several in found for one in several} == {True, False}
     assert len({one.written for one in found[0]}) == COPIES
@@ -318,42 +313,26 @@ def test_copies_are_what_each_would_be_alone(name: str) -> None:
     assert got == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_prompt_is_computed_once() -> None:
-    """Two prompts with three responses each; and copies are computed together even if they do not fit into a batch."""
+@pytest.mark.parametrize(
+    ("prompts", "copies", "batch_size", "sizes"),
+    [
+        (2, COPIES, 6, [2, 6]),
+        (1, 9, 4, [1, 9]),  # copies are computed together even if they do not fit into a batch
+    ],
+)
+def test_a_prompt_is_computed_once(prompts: int, copies: int, batch_size: int, sizes: list[int]) -> None:
     model = script([3], [4])
     generate(
-        model,
-        [[1], [1]],
-        COPIES,
-        end_ids=[EOS],
-        settings=DRAWN,
-        rooms=[2, 2],
-        streams=numbers,
-        batch_size=6,
-    )
-    assert model.sizes == [2, 6]
-    generate(model, [[1]], 9, end_ids=[EOS], settings=DRAWN, rooms=[2], streams=numbers, batch_size=4)
-    assert model.sizes == [1, 9]
+        model, [[1]] * prompts, copies, end_ids=[EOS], settings=DRAWN, rooms=[2] * prompts, keys=KEYS,
+        batch_size=batch_size,
+    )  # fmt: skip
+    assert model.sizes == sizes
 
 
-def test_what_watches_ends_a_response_and_it_is_not_the_model_that_did() -> None:
-    def fourth(token: int) -> bool:
-        assert token != EOS
-        return token == 4
-
+def test_a_stop_text_ends_a_response_and_it_is_not_the_model_that_did() -> None:
+    stops = StopTexts(["4"], lambda ids: "".join(map(str, ids)))
     model = script([3, 4, 5], [3, 5, EOS], [5, 5, 5])
-    found = generate(
-        model,
-        [[1]] * 3,
-        1,
-        end_ids=[EOS],
-        settings=GREEDY,
-        rooms=[3] * 3,
-        streams=numbers,
-        watch=lambda: fourth,
-    )
+    found = generate(model, [[1]] * 3, 1, end_ids=[EOS], settings=GREEDY, rooms=[3] * 3, keys=[], stops=stops)
     assert [several[0] for several in found] == [
-        Completion((3, 4), False),
-        Completion((3, 5), True),
-        Completion((5, 5, 5), False),
-    ]
+        Completion((3, 4), False), Completion((3, 5), True), Completion((5, 5, 5), False),
+    ]  # fmt: skip

@@ -128,7 +128,7 @@ def test_an_adapter_is_sampled_without_dropout(tiny_model: Path) -> None:
         if name.endswith(".B"):
             torch.nn.init.normal_(factor, std=0.3)
     settings = SamplerSettings(max_new_tokens=12)
-    sampler = InProcessSampler(CausalModel(network.train()), encoder, settings, name="policy")
+    sampler = InProcessSampler(settings, CausalModel(network.train()), encoder, name="policy")
     first = sampler.sample(PROMPTS, 2, seed=1)
     assert sampler.sample(PROMPTS, 2, seed=1) == first
     with network.disable_adapter():
@@ -258,7 +258,7 @@ def test_it_computes_as_training_does_in_bfloat16(tiny_model: Path) -> None:
         for value in model.network.parameters():
             value.mul_(4)  # far from uniform
     model = CausalModel(model.network, autocast=torch.bfloat16)
-    sampler = InProcessSampler(model, encoder, SamplerSettings(max_new_tokens=20), name="policy")
+    sampler = InProcessSampler(SamplerSettings(max_new_tokens=20), model, encoder, name="policy")
     found = sampler.sample(PROMPTS, 2, seed=0)
     groups = [
         token_group(encoder.prompt_ids(Prompt(text)), [one.ids for one in several if one.ids])

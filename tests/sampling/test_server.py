@@ -55,7 +55,7 @@ def sampler() -> Iterator[Callable[..., tuple[ServerSampler, FaultyServer]]]:
         server.__enter__()
         running.append(server)
         known = SamplerSettings(engine="server", base_url=server.url, timeout=20, **settings)
-        return ServerSampler(known, encoder, name="policy"), server
+        return ServerSampler(known, None, encoder, name="policy"), server
 
     yield made
     for server in running:

@@ -59,12 +59,12 @@ def adapted_from(model: CausalModel) -> CausalModel:
 def trained(policy: Policy, server: FaultyServer, **changes: Any) -> ServerSampler:
     """A sampler whose server is given the weights of the policy."""
     model, encoder = policy
-    return ServerSampler(settings_of(server, **changes), encoder, name="policy", model=model)
+    return ServerSampler(settings_of(server, **changes), model, encoder, name="policy")
 
 
 def in_process(model: CausalModel, encoder: Encoder, **changes: Any) -> list[tuple[Sampled, ...]]:
     settings = SamplerSettings(**{"decode": "greedy", "responses": 1, "max_new_tokens": ROOM, **changes})
-    sampler = InProcessSampler(model, encoder, settings, name="policy")
+    sampler = InProcessSampler(settings, model, encoder, name="policy")
     return sampler.sample(PROMPTS, 1, seed=0)
 
 
@@ -195,7 +195,7 @@ def test_a_server_that_takes_no_weights_is_refused_for_training_alone(
             f"{made.url} does not take new weights while training: start vLLM with VLLM_SERVER_DEV_MODE=1 in its "
             "environment"
         )
-        ServerSampler(settings_of(made), policy[1], name="policy").sample(PROMPTS, 1, seed=0)
+        ServerSampler(settings_of(made), None, policy[1], name="policy").sample(PROMPTS, 1, seed=0)
         adapted = adapted_from(policy[0]), policy[1]
         assert "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING" in refused(adapted, made)
         assert fake.calls == []

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.scripted_model import read_model
 
-from trueup.sampling.sampler import StopTexts
+from trueup.sampling.sampler import SLACK, StopTexts
 
 PIECES = ("a", "b", "ab", " a", "", "ba", "aab", "c")
 
@@ -32,47 +32,34 @@ def test_what_stands_before_the_first(stops: list[str], text: str, expected: str
     assert StopTexts(stops, joined).cut(text) == expected
 
 
+def first_complete(stops: StopTexts, ids: Sequence[int]) -> int | None:
+    """How many tokens there are when a response is known to hold a stop text."""
+    return next((count for count in range(1, len(ids) + 1) if stops.complete(ids[:count])), None)
+
+
 @settings(max_examples=300)
 @given(
-    st.lists(st.integers(0, 7), max_size=30),
+    st.lists(st.integers(0, 7), max_size=SLACK),
     st.lists(st.text("abc ", min_size=1, max_size=5), min_size=1, max_size=3),
 )
-def test_a_watch_tells_at_the_first_token_with_which_a_stop_text_is_whole(
-    ids: list[int], texts: list[str]
-) -> None:
-    """A token without a text is told late at most by a token, as it may be part of a character."""
+def test_a_stop_text_is_seen_with_the_token_that_completes_it(ids: list[int], texts: list[str]) -> None:
     stops = StopTexts(texts, joined)
-    watch = stops.watch()
-    for count, token in enumerate(ids, start=1):
-        found = watch(token)
-        assert found is (stops.cut(joined(ids[:count])) is not None)
-        if found:
-            break
+    counts = (count for count in range(1, len(ids) + 1) if stops.cut(joined(ids[:count])) is not None)
+    assert first_complete(stops, ids) == next(counts, None)
 
 
 def test_decoding_is_not_quadratic() -> None:
+    """Also where characters are never finished."""
     decoded = 0
 
-    def counted(ids: Sequence[int]) -> str:
+    def broken(ids: Sequence[int]) -> str:
         nonlocal decoded
         decoded += len(ids)
-        return joined(ids)
-
-    watch = StopTexts(["never"], counted).watch()
-    assert not any(watch(number % 8) for number in range(1000))
-    assert decoded < 6 * 1000
-
-
-def test_a_character_that_is_never_finished_is_not_waited_for_for_ever() -> None:
-    decoded = []
-
-    def broken(ids: Sequence[int]) -> str:
-        decoded.append(len(ids))
         return "\ufffd" * len(ids)
 
-    watch = StopTexts(["stop"], broken).watch()
-    assert not any(watch(0) for _ in range(500))
-    assert max(decoded) < 50
+    ids = list(range(1000))
+    assert first_complete(StopTexts(["never"], broken), ids) is None
+    assert decoded < 25 * 1000
 
 
 TEXT = "Once upon a time, there was a café. \u4e2d\u6587 \U0001f600!\n\nTom said: “Stop here, please.” The end. <stop>"
@@ -88,13 +75,11 @@ def test_every_part_of_a_text_is_found_with_a_real_tokenizer(
     ids = encoder.tokenizer(TEXT, add_special_tokens=False).input_ids
     text = encoder.text(ids)
     assert len(text) > 50
-    wholes = [encoder.text(ids[: count + 1]) for count in range(len(ids))]
+    texts = [encoder.text(ids[: count + 1]) for count in range(len(ids))]
     for at in range(0, len(text) - 1, 3):
         stop = text[at : at + 1 + at % 7]
         stops = StopTexts([stop], encoder.text)
-        watch = stops.watch()
-        told = next(count for count, token in enumerate(ids) if watch(token))
-        assert told == next(count for count, whole in enumerate(wholes) if stop in whole)
+        assert first_complete(stops, ids) == 1 + next(at for at, text in enumerate(texts) if stop in text)
         assert stops.cut(text) == text[: text.index(stop)]
 
 
@@ -107,9 +92,8 @@ def test_tokens_without_a_text_in_between(shared: Callable[[str], Path]) -> None
     ids = [*first, *encoder.end_ids[:1] * 3, *then[len(first) :]]
     text = encoder.text(ids)
     assert "m w" in text
-    watch = StopTexts(["m w"], encoder.text).watch()
-    told = [watch(token) for token in ids]
-    assert told.index(True) == next(at for at in range(len(ids)) if "m w" in encoder.text(ids[: at + 1]))
+    expected = next(at for at in range(len(ids)) if "m w" in encoder.text(ids[:at]))
+    assert first_complete(StopTexts(["m w"], encoder.text), ids) == expected
 
 
 def test_tokens_of_this_tokenizer_merge_across_words(shared: Callable[[str], Path]) -> None:

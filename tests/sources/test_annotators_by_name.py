@@ -50,14 +50,14 @@ def test_every_kind_has_its_maker(kind: str) -> None:
     module, _, name = choices.KINDS[kind].about.maker.partition(":")
     first, *others = signature(getattr(import_module(module), name)).parameters.values()
     assert first.annotation in (choices.KINDS[kind], choices.KINDS[kind].__name__)
-    assert {one.name for one in others} <= {"seed", "device", "trust_remote_code", "spent"}
+    assert {one.name for one in others} <= {"seed", "device", "trust_remote_code", "usage_file"}
     assert all(one.kind is one.KEYWORD_ONLY for one in others)
 
 
 def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """And handed what it asks for, and nothing else."""
     made = ModuleType("elsewhere")
-    made.make = lambda choice, *, device, spent: (choice, device, spent)  # type: ignore[attr-defined]
+    made.make = lambda choice, *, device, usage_file: (choice, device, usage_file)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "elsewhere", made)
 
     @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatc
 
     own: Any = Own("x")
     spent = Path("spent.json")
-    assert make_annotator(own, seed=3, device="cpu", spent=spent) == (own, "cpu", spent)
+    assert make_annotator(own, seed=3, device="cpu", usage_file=spent) == (own, "cpu", spent)
 
 
 def test_torch_is_not_needed_to_ask_a_function_or_the_world() -> None:

@@ -95,4 +95,4 @@ def read_model(folder: Any, *, limits: Limits = LIMITS) -> tuple[CausalModel, En
 def sampler_of(folder: Any, *, limits: Limits = LIMITS, **settings: Any) -> InProcessSampler:
     """A sampler of a model in a folder, named `policy`."""
     model, encoder = read_model(folder, limits=limits)
-    return InProcessSampler(model, encoder, SamplerSettings(**settings), name="policy")
+    return InProcessSampler(SamplerSettings(**settings), model, encoder, name="policy")

@@ -33,7 +33,7 @@ class Annotated:
     examples: tuple[Example | Discarded, ...]
     """In the order given: the example with scores on its responses or with comparisons; or why it has neither. An
     example of which only some verdicts could be read keeps those."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    totals: Mapping[str, float] = field(default_factory=dict)
     """What it took, as sums: `verdicts` asked for, `unreadable`, `cached`, `requests`, `tokens`, `cost`, ..."""
 
     @property
@@ -111,10 +111,10 @@ class Unusable:
             )
 
 
-def summed(facts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def summed(totals: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Sums by name."""
     sums: dict[str, float] = {}
-    for one in facts:
+    for one in totals:
         for name, value in one.items():
             sums[name] = sums.get(name, 0) + value
     return sums
@@ -152,10 +152,10 @@ class ScoringAnnotator:
             AnnotatorError: a score is not a finite number; its example is named.
         """
         made = Annotated(tuple(map(self._scored, examples)))
-        return replace(made, facts={"scores": float(sum(len(one.responses) for one in made.kept))})
+        return replace(made, totals={"scores": float(sum(len(one.responses) for one in made.kept))})
 
     def _scored(self, example: Example) -> Example | Discarded:
-        texts = [spoken(one.content) for one in example.responses]
+        texts = [single_text(one.content) for one in example.responses]
         known = [text for text in texts if text is not None]
         if len(known) < len(texts):
             return Discarded(NO_TEXT, example.origin)
@@ -190,7 +190,7 @@ def with_scores(example: Example, scores: Sequence[float], name: str) -> Example
     return replace(example, responses=responses, comparisons=())
 
 
-def spoken(response: Content) -> str | None:
+def single_text(response: Content) -> str | None:
     """A response as one text; None where it has several turns, or calls a tool."""
     if isinstance(response, str):
         return response

@@ -5,16 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from trueup import stop
-from trueup.annotators.budget import Budget, Reservation, Spent, Usage
+from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
 from trueup.annotators.judge import SPACES
-from trueup.endpoints.client import Endpoint, Refused
+from trueup.endpoints.client import Endpoint, Refused, on_this_machine
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.paths import cache_folder
@@ -26,7 +24,6 @@ Request = Mapping[str, Any]
 TopTokens = tuple[tuple[str, float], ...]
 
 PATH = "/chat/completions"
-NOTHING = Usage(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Asker:
 
     Args:
         name: of the model, for messages.
-        budget: what may be spent.
+        budget: what it may be used for.
         cache: None keeps nothing.
     """
 
@@ -76,13 +73,13 @@ class Asker:
         return None if self.cache is None else self.cache.get(judgement_key(self.place, request, labels))
 
     def keep(self, request: Request, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")) -> None:
-        """Keep an answer, JSON-ready, for whoever makes the same request."""
+        """Keep an answer, JSON-ready, for the next one that makes the same request."""
         if self.cache is not None:
             self.cache.put(judgement_key(self.place, request, labels), answer)
 
     def ask(
         self, requests: Sequence[Request], read: Callable[[int, Reply], T], *, remedy: str = ""
-    ) -> tuple[list[T], Spent]:
+    ) -> tuple[list[T], Usage]:
         """Send requests, as many at a time as the budget allows for.
 
         Args:
@@ -98,7 +95,7 @@ class Asker:
             Stopped: the user asked to stop.
         """
         made: dict[int, T] = {}
-        spent = Spent()
+        used = Usage()
         while len(made) < len(requests):
             stop.check()
             first = len(made)
@@ -106,28 +103,27 @@ class Asker:
             under_way = dict(enumerate(held, start=first))
             bodies = requests[first : first + len(held)]
             try:
-                with closing(
-                    self.endpoint.each(PATH, bodies)
-                ) as replies:  # so that nothing is left under way
+                # closed at an error, so that nothing is left under way
+                with closing(self.endpoint.each(PATH, bodies)) as replies:
                     for place, body in replies:
                         number = first + place
-                        usage = NOTHING if isinstance(body, Refused) else read_usage(body)
-                        spent += self.budget.settle(under_way.pop(number), usage)
+                        usage = Usage(1) if isinstance(body, Refused) else read_usage(body)
+                        used += self.budget.settle(under_way.pop(number), usage)
                         made[number] = read(number, body if isinstance(body, Refused) else read_reply(body))
             finally:
                 for reservation in under_way.values():
                     self.budget.release(reservation)
-        return [made[number] for number in range(len(requests))], spent
+        return [made[number] for number in range(len(requests))], used
 
-    def facts(self, spent: Spent, **counts: float) -> dict[str, float]:
+    def totals(self, used: Usage, counts: Mapping[str, float]) -> dict[str, float]:
         """What requests took, as sums by name.
 
         Args:
             counts: further ones.
         """
-        cost = {"cost": spent.cost} if self.budget.priced else {}
+        cost = {"cost": used.cost} if self.budget.priced else {}
         return {
-            "requests": spent.requests, **counts, "tokens": spent.tokens, "estimated": spent.estimated, **cost
+            "requests": used.requests, **counts, "tokens": used.tokens, "estimated": used.estimated, **cost
         }  # fmt: skip
 
     def _reserved(self, requests: Sequence[Request], remedy: str) -> list[Reservation]:
@@ -143,23 +139,24 @@ class Asker:
         return held
 
 
-def make_asker(choice: EndpointAnnotator, *, cached: str, spent: Path | None = None) -> Asker:
+def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | None = None) -> Asker:
     """The asker that the settings describe; nothing is sent yet.
 
     Args:
         cached: what is cached, the name of its folder and file.
-        spent: the file that keeps what is spent over all sittings of a run; None counts this process alone.
+        usage_file: keeps what is used over all sittings of a run; None counts this process alone.
 
     Raises:
         InputError: the environment variable of the key is not set, and the endpoint is not on this machine; or the
             budget or the cache cannot be used.
-        CheckpointError: what was spent cannot be read.
+        CheckpointError: what was used cannot be read.
     """
     budget = Budget(
-        choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price, file=spent
+        choice.max_requests, choice.max_tokens, choice.max_cost, choice.input_price, choice.output_price,
+        file=usage_file,
     )  # fmt: skip
     key = Key.from_environment(choice.key_variable)
-    if not key and not _on_this_machine(choice.base_url):
+    if not key and not on_this_machine(choice.base_url):
         raise InputError(
             f"annotator.base_url {choice.base_url}: the environment variable {choice.key_variable} is not set; export "
             "the endpoint's key under that name (any text where it wants none), or give annotator.key_variable"
@@ -191,7 +188,7 @@ def read_usage(reply: object) -> Usage | None:
     """The tokens a reply says it took; None unless it says so for question and answer."""
     counts = [_at(_at(reply, "usage"), name) for name in ("prompt_tokens", "completion_tokens")]
     if all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
-        return Usage(*counts)
+        return Usage(1, *counts)
     return None
 
 
@@ -217,11 +214,3 @@ def _pair(entry: object) -> tuple[str, float]:
 
 def _at(value: object, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
-
-
-def _on_this_machine(base_url: str) -> bool:
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

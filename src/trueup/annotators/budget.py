@@ -1,10 +1,10 @@
-"""What may be spent on an endpoint, and what was, over all sittings of a run."""
+"""What an endpoint may be used for, and what was used, over all sittings of a run."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,15 +19,7 @@ BYTES_A_TOKEN = 3
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request, as the endpoint counts them: `Usage(question=412, answer=1)`."""
-
-    question: int
-    answer: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What requests took, as sums."""
+    """What requests took, as sums: `Usage(1, 412, 1)` is one of 412 tokens and an answer of one."""
 
     requests: int = 0
     question_tokens: int = 0
@@ -41,11 +33,11 @@ class Spent:
     def tokens(self) -> int:
         return self.question_tokens + self.answer_tokens
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(*(getattr(self, name) + getattr(other, name) for name in asdict(self)))
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in asdict(self)))
 
-    def __sub__(self, other: Spent) -> Spent:
-        return Spent(*(getattr(self, name) - getattr(other, name) for name in asdict(self)))
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, name) - getattr(other, name) for name in asdict(self)))
 
     def __str__(self) -> str:
         cost = f" at a cost of {self.cost:.6g}" if self.cost else ""
@@ -58,14 +50,14 @@ class Reservation:
 
     size: int
     """Of the question, in bytes of UTF-8."""
-    expected: Spent
+    expected: Usage
 
 
 class Budget:
     """Limits that are checked before a request is sent; several threads may share one.
 
     A request is reserved with an estimate: its question by its length, at the most tokens a byte that an answer has
-    told of so far, and the longest answer it may get. What was spent can pass a limit only by what an endpoint counts
+    told of so far, and the longest answer it may get. What is used can pass a limit only by what an endpoint counts
     beyond that estimate, and then nothing more is asked. An answer out of the cache is no request.
     """
 
@@ -86,7 +78,7 @@ class Budget:
             max_cost: in the currency of the prices, which go with it.
             input_price: of a million tokens of questions.
             output_price: of a million tokens of answers.
-            file: keeps what was spent, and what it says already counts. It is written after every request that was
+            file: keeps what was used, and what it says already counts. It is written after every request that was
                 answered, so that a process that is killed forgets only what was under way.
 
         Raises:
@@ -98,15 +90,15 @@ class Budget:
         self._prices = (input_price or 0.0, output_price or 0.0)
         self._tokens_a_byte: float | None = None
         self._file = file
-        self._spent = _read(file) if file is not None and file.exists() else Spent()
-        self._reserved = Spent()
+        self._used = _read(file) if file is not None and file.exists() else Usage()
+        self._reserved = Usage()
         self._lock = Lock()
 
     @property
-    def spent(self) -> Spent:
+    def used(self) -> Usage:
         """What all answered requests took, in earlier sittings too."""
         with self._lock:
-            return self._spent
+            return self._used
 
     def reserve(self, question: str, answer_tokens: int) -> Reservation:
         """Hold what a request may take, before it is sent.
@@ -120,40 +112,42 @@ class Budget:
         """
         with self._lock:
             reservation = self._estimate(question, answer_tokens)
-            after = self._spent + self._reserved + reservation.expected
+            after = self._used + self._reserved + reservation.expected
             for name, limit in self._limits.items():
                 if limit is not None and getattr(after, name) > limit * (1 + 1e-9):
                     held = f", {self._reserved} are under way" if self._reserved.requests else ""
                     raise AnnotatorError(
                         f"annotator.max_{name} {limit:g} does not allow for another request of about "
-                        f"{reservation.expected.tokens:,} tokens: {self._spent} are spent{held}. "
+                        f"{reservation.expected.tokens:,} tokens: {self._used} are spent{held}. "
                         f"Give a larger annotator.max_{name} to go on"
                     )
             self._reserved += reservation.expected
         return reservation
 
-    def settle(self, reservation: Reservation, usage: Usage | None) -> Spent:
+    def settle(self, reservation: Reservation, usage: Usage | None) -> Usage:
         """Replace what was held by what the request took; without `usage`, by its estimate.
 
+        Args:
+            usage: of this one request, without its cost.
+
         Returns:
-            What this one request took.
+            The same with its cost.
 
         Raises:
-            CheckpointError: the file of what was spent cannot be written.
+            CheckpointError: the file of what was used cannot be written.
         """
         with self._lock:
             self._reserved -= reservation.expected
             if usage is None:
-                tokens = reservation.expected.question_tokens, reservation.expected.answer_tokens
+                took = replace(reservation.expected, estimated=1)
             else:
-                tokens = usage.question, usage.answer
-                if usage.question and reservation.size:
-                    seen = usage.question / reservation.size
-                    self._tokens_a_byte = max(seen, self._tokens_a_byte or 0.0)
-            took = Spent(1, *tokens, self._cost(*tokens), int(usage is None))
-            self._spent += took
+                took = self._priced(usage)
+                if reservation.size:
+                    seen = usage.question_tokens / reservation.size
+                    self._tokens_a_byte = max(seen, self._tokens_a_byte or 0.0) or None
+            self._used += took
             if self._file is not None:
-                _write(self._file, self._spent)
+                _write(self._file, self._used)
         return took
 
     def release(self, reservation: Reservation) -> None:
@@ -164,16 +158,17 @@ class Budget:
     def _estimate(self, question: str, answer_tokens: int) -> Reservation:
         size = len(question.encode("utf-8", "surrogatepass"))
         tokens = math.ceil(size * (self._tokens_a_byte or 1 / BYTES_A_TOKEN))
-        return Reservation(size, Spent(1, tokens, answer_tokens, self._cost(tokens, answer_tokens)))
+        return Reservation(size, self._priced(Usage(1, tokens, answer_tokens)))
 
-    def _cost(self, question_tokens: int, answer_tokens: int) -> float:
-        return (question_tokens * self._prices[0] + answer_tokens * self._prices[1]) / 1e6
+    def _priced(self, usage: Usage) -> Usage:
+        question, answer = self._prices
+        return replace(usage, cost=(usage.question_tokens * question + usage.answer_tokens * answer) / 1e6)
 
 
-def _write(file: Path, spent: Spent) -> None:
+def _write(file: Path, used: Usage) -> None:
     try:
         with replaced_file(file) as raw:
-            raw.write(json.dumps(asdict(spent)).encode("ascii") + b"\n")
+            raw.write(json.dumps(asdict(used)).encode("ascii") + b"\n")
     except OSError as error:
         raise CheckpointError(
             f"{file}: what the annotator took cannot be written: {reason(error)}. Make room and go on with "
@@ -181,7 +176,7 @@ def _write(file: Path, spent: Spent) -> None:
         ) from error
 
 
-def _read(file: Path) -> Spent:
+def _read(file: Path) -> Usage:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -189,17 +184,16 @@ def _read(file: Path) -> Spent:
             f"{file}: what the annotator has taken so far cannot be read: {error}. Restore the file from a backup; "
             "without it the limits of the annotator count from 0 again"
         ) from error
-    names = tuple(asdict(Spent()))
-    known = isinstance(state, dict)
-    given: dict[str, Any] = {name: state.get(name) for name in names} if known else {}
-    if not given or not all(_is_amount(value, whole=name != "cost") for name, value in given.items()):
+    names = tuple(asdict(Usage()))
+    given: dict[str, Any] = {name: state.get(name) for name in names} if isinstance(state, dict) else {}
+    if not given or not all(_is_amount(value, name == "cost") for name, value in given.items()):
         raise CheckpointError(
             f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
             "to its limits. Start a new run; judgements in the cache are not paid for again"
         )
-    return Spent(**given)
+    return Usage(**given)
 
 
-def _is_amount(value: Any, *, whole: bool) -> bool:
+def _is_amount(value: Any, fractions: bool) -> bool:
     """Whether it is a number from 0 on, as JSON has it."""
-    return type(value) in ((int,) if whole else (int, float)) and 0 <= value < math.inf
+    return type(value) in ((int, float) if fractions else (int,)) and 0 <= value < math.inf

@@ -20,7 +20,7 @@ from trueup.words import reason
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of what is kept and how its key is made; a new one begins anew in the same file."""
+"""Of what is kept and how its key is made; a new one begins a new table in the same file."""
 TABLE = f"judgements_{FORMAT}"
 PATIENCE = 60.0
 """Seconds to wait for another process that writes."""

@@ -108,9 +108,9 @@ def _errors(sums_GC: Array, seed: int) -> list[float]:
     size = len(sums_GC)
     if size < 2:
         return [math.nan] * (3 + BINS)
-    drawn_DG = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), DRAWS)
-    drawn = np.stack([_numbers(count_G @ sums_GC) for count_G in drawn_DG])
-    known = (column[np.isfinite(column)] for column in drawn.T)  # a sample may leave a bin empty
+    counts_DG = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), DRAWS)
+    resampled = np.stack([_numbers(count_G @ sums_GC) for count_G in counts_DG])
+    known = (column[np.isfinite(column)] for column in resampled.T)  # a sample may leave a bin empty
     return [float(column.std(ddof=1)) if len(column) > 1 else math.nan for column in known]
 
 

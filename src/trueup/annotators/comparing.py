@@ -28,7 +28,7 @@ class ComparingAnnotator:
     https://arxiv.org/abs/2309.00267) and Guo et al. (2024, https://arxiv.org/abs/2402.04792), so that a liking for one
     of the places cancels. A pair of which one verdict is unreadable is dropped, and so is a tie.
 
-    Its facts, as sums: `verdicts` asked for, `unreadable` ones among them, `first`, the probability of the response
+    Its totals: `verdicts` asked for, `unreadable` ones among them, `first`, the probability of the response
     shown first, over the readable ones (half of them, where no place is liked better); `pairs` compared, and of these
     the `dropped` ones, `ties`, and those `flipped`, where the orders prefer different responses; and the judge's own.
 
@@ -64,13 +64,13 @@ class ComparingAnnotator:
     def annotate(self, examples: Sequence[Example]) -> Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
         pairs = [list(combinations(_distinct(example), 2)) for example in examples]
-        pair_verdicts, facts = self.pair_verdicts(examples, pairs)
-        return Annotated(tuple(map(_judged, examples, pairs, pair_verdicts)), facts)
+        pair_verdicts, totals = self.pair_verdicts(examples, pairs)
+        return Annotated(tuple(map(_judged, examples, pairs, pair_verdicts)), totals)
 
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Pair]]
     ) -> tuple[list[list[PairVerdict]], Mapping[str, float]]:
-        """What the judge says of given pairs of responses of each example, and the facts.
+        """What the judge says of given pairs of responses of each example, and the totals.
 
         Raises:
             AnnotatorError: as `annotate`.
@@ -79,9 +79,9 @@ class ComparingAnnotator:
             [(self._posed(example, one, other), self._posed(example, other, one)) for one, other in wanted]
             for example, wanted in zip(examples, pairs, strict=True)
         ]
-        answers, facts = self._asked({question for both in posed for two in both for question in two})
+        answers, totals = self._verdicts({question for both in posed for two in both for question in two})
         found = [[PairVerdict(answers[one], answers[other]) for one, other in both] for both in posed]
-        return found, summed((facts, _counted([verdict for verdicts in found for verdict in verdicts])))
+        return found, summed((totals, _counted([verdict for verdicts in found for verdict in verdicts])))
 
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content
@@ -91,12 +91,12 @@ class ComparingAnnotator:
             where = "" if example.origin is None else f"{example.origin}: "
             raise InputError(f"{where}{error}") from error
 
-    def _asked(
+    def _verdicts(
         self, questions: set[Question]
     ) -> tuple[dict[Question, Verdict | Unreadable], Mapping[str, float]]:
-        """The answer to each question; the same questions are asked in the same order, whoever comes first in them."""
+        """The answer to each question; the same questions are asked in the same order whatever order they come in."""
         answers: dict[Question, Verdict | Unreadable] = {}
-        facts: list[Mapping[str, float]] = []
+        totals: list[Mapping[str, float]] = []
         ordered = sorted(questions, key=lambda question: question.text)
         for start in range(0, len(ordered), BLOCK):
             block = ordered[start : start + BLOCK]
@@ -105,11 +105,11 @@ class ComparingAnnotator:
             answers |= dict(zip(block, verdicts, strict=True))
             readable = [verdict.first for verdict in verdicts if isinstance(verdict, Verdict)]
             own = {"verdicts": len(block), "unreadable": len(block) - len(readable), "first": sum(readable)}
-            facts += [heard.facts, own]
+            totals += [heard.totals, own]
             self._unusable.add(
                 self.name, [one.reason if isinstance(one, Unreadable) else None for one in verdicts]
             )
-        return answers, summed(facts)
+        return answers, summed(totals)
 
 
 def _distinct(example: Example) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
-from trueup.annotators.budget import Spent
+from trueup.annotators.budget import Usage
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict, by_log_probs, by_words
 from trueup.annotators.template import load_question
@@ -95,20 +95,20 @@ class EndpointJudge:
         once = list(dict.fromkeys(questions))
         found: dict[Question, Verdict | Unreadable] = {}
         found.update({question: known for question in once if (known := self._recalled(question))})
-        cached, asked_again, spent = len(found), 0, Spent()
+        cached, repeated, used = len(found), 0, Usage()
         open_ = [question for question in once if question not in found]
         for attempt in range(self._choice.asks):
-            asked_again += len(open_) if attempt else 0
+            repeated += len(open_) if attempt else 0
             outcomes, took = self._attempt(open_, attempt)
-            spent += took
+            used += took
             found.update({question: read for question, read in outcomes.items() if read})
             open_ = [
                 question
                 for question, read in outcomes.items()
                 if isinstance(read, Unreadable) and not read.final
             ]
-        facts = self.asker.facts(spent, cached=cached, asked_again=asked_again)
-        return Judgements(tuple(found[question] for question in questions), facts)
+        totals = self.asker.totals(used, {"cached": cached, "asked_again": repeated})
+        return Judgements(tuple(found[question] for question in questions), totals)
 
     def _recalled(self, question: Question) -> Verdict | None:
         """The verdict of a request that was made before, by this run or another."""
@@ -120,26 +120,26 @@ class EndpointJudge:
                     return verdict
         return None
 
-    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Read], Spent]:
+    def _attempt(self, questions: list[Question], attempt: int) -> tuple[dict[Question, Read], Usage]:
         """Ask each question once, by the first reading that the endpoint can answer.
 
         Where nothing is known of the endpoint yet, one question alone finds out what it gives.
         """
         outcomes: dict[Question, Read] = {}
-        spent = Spent()
+        used = Usage()
         alone = 0 if self._known else 1
         for part in (questions[:alone], questions[alone:]):
             open_ = part
             for reading in self._readings if part else ():
                 made, took = self._exchange(open_, reading, attempt)
                 outcomes.update(zip(open_, made, strict=True))
-                spent += took
+                used += took
                 open_ = [question for question in open_ if outcomes[question] is None]
                 if not open_:
                     break
                 self._fall_back(reading)
             self._known = self._known or bool(part)
-        return outcomes, spent
+        return outcomes, used
 
     def _fall_back(self, reading: Reading) -> None:
         """Say, or refuse, that some answers do not hold what they are to be read from."""
@@ -160,7 +160,7 @@ class EndpointJudge:
 
     def _exchange(
         self, questions: Sequence[Question], reading: Reading, attempt: int
-    ) -> tuple[list[Read], Spent]:
+    ) -> tuple[list[Read], Usage]:
         """Ask questions by one reading; each verdict is kept as soon as it is there."""
         requests = [self._request(question, reading, attempt) for question in questions]
 
@@ -203,18 +203,20 @@ def _answer_from(kept: Mapping[str, Any]) -> Answer:
     )
 
 
-def load_endpoint_annotator(choice: EndpointAnnotator, *, spent: Path | None = None) -> ComparingAnnotator:
+def load_endpoint_annotator(
+    choice: EndpointAnnotator, *, usage_file: Path | None = None
+) -> ComparingAnnotator:
     """The annotator that a choice describes; nothing is asked before there is something to judge.
 
     Args:
-        spent: the file that keeps what it takes over all sittings of a run; None counts those of this process alone.
+        usage_file: keeps what it takes over all sittings of a run; None counts those of this process alone.
 
     Raises:
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
-        CheckpointError: what was spent cannot be read.
+        CheckpointError: what was used cannot be read.
     """
     template = load_question(choice.template)
-    asker = make_asker(choice, cached="judgements", spent=spent)
+    asker = make_asker(choice, cached="judgements", usage_file=usage_file)
     return ComparingAnnotator(
         EndpointJudge(asker, choice),
         template,

@@ -79,7 +79,7 @@ class Judgements:
 
     verdicts: tuple[Verdict | Unreadable, ...]
     """In the order of the questions."""
-    facts: Mapping[str, float] = field(default_factory=dict)
+    totals: Mapping[str, float] = field(default_factory=dict)
     """What it took, as sums: `requests`, `cached`, `tokens`, `cost`, ..."""
 
 

@@ -73,7 +73,7 @@ class LocalJudge:
     label, alone or behind a space. The question is computed once for all of them. A model with a chat template is asked
     by a user's message; any other goes on with the question's text.
 
-    Its facts, as sums: `label_mass`, the probability that the model gives to the two labels together. Where the mean
+    Its totals: `label_mass`, the probability that the model gives to the two labels together. Where the mean
     over the readable verdicts is far below 1, the model would rather say something else, and its verdicts say little.
 
     Args:
@@ -186,7 +186,7 @@ class ModelAnnotator:
     """Gives every response the number that a model reads of it, its prompt being computed once.
 
     A text that is longer than the model's positions is read without the beginning of its prompt, behind the token that
-    begins a sequence; its facts count those (`prompts_cut`) and the responses scored (`scores`).
+    begins a sequence; its totals count those (`prompts_cut`) and the responses scored (`scores`).
 
     Args:
         model: on its device, its layout chosen.
@@ -240,12 +240,12 @@ class ModelAnnotator:
         positions = self.encoder.limits.max_length
         try:
             with quiet_library():  # the library speaks up where a text is long, which is seen to here
-                whole = self._with(Limits(sys.maxsize)).encode(group)
-                if isinstance(whole, Discarded):
-                    return whole
-                room = positions - max(len(row.ids) for row in whole.tokens.responses)
-                if len(whole.tokens.prompt) <= room:
-                    return whole
+                full = self._with(Limits(sys.maxsize)).encode(group)
+                if isinstance(full, Discarded):
+                    return full
+                room = positions - max(len(row.ids) for row in full.tokens.responses)
+                if len(full.tokens.prompt) <= room:
+                    return full
                 if room < 1:
                     reason = f"response longer than the {positions} tokens that {self.name} can read"
                     return Discarded(reason, example.origin)
@@ -273,11 +273,11 @@ def load_local_annotator(
     model = CausalModel(loaded.network)
     judge = LocalJudge(model, _encoder(model, loaded, condition=None), name=choice.model)
     try:
-        asked = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
+        tried = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
     except InputError as error:
         raise InputError(f"{choice.model}: {error}") from error
     longest = min(judge.encoder.limits.max_length - 1, LONGEST_TRIED)
-    short = [replace(group, prompt=group.prompt[:longest]) for group in asked]
+    short = [replace(group, prompt=group.prompt[:longest]) for group in tried]
     model.set_attention(check_attention(model, short, None).attention)
     return ComparingAnnotator(
         judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable

@@ -5,7 +5,7 @@ response that wants to be obeyed rather than judged has to pose as something out
 the closing mark, but the mark is a hash of the response itself and of what it is compared with, and one that occurs in
 any of them is never used.
 
-What cannot be seen in a text is made visible: characters without a width hide words inside words, marks of direction
+What cannot be seen in a text is spelled out: characters without a width hide words inside words, marks of direction
 show a text in another order than it is read in, and tags and variation selectors carry whole messages that no screen
 shows.
 """
@@ -100,7 +100,7 @@ class Template:
         Raises:
             InputError: the template fails.
         """
-        plain = {name: visible(text) for name, text in texts.items() if text is not None}
+        plain = {name: revealed(text) for name, text in texts.items() if text is not None}
         boundary = boundary_of(tuple(plain.values()))
         marked = {name: quoted(text, boundary) for name, text in plain.items()}
         known = {**dict.fromkeys(texts), **marked, "instruction": instruction, "boundary": boundary, **values}
@@ -191,7 +191,7 @@ def quoted(text: str, boundary: str) -> str:
     return f"<{boundary}>\n{text}\n</{boundary}>"
 
 
-def visible(text: str) -> str:
+def revealed(text: str) -> str:
     r"""The text with what hides in it spelled out: `a<U+200B>b` for `a`, a space of no width, and `b`.
 
     `\r\n` and `\r` become the line break that they are.

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +26,7 @@ from trueup import stop
 from trueup.endpoints.key import Key
 from trueup.endpoints.key import redact as redact_any
 from trueup.endpoints.reply import Refused as Refused
-from trueup.endpoints.reply import Sent, Transient, one_line, read_json, read_probe, read_status
+from trueup.endpoints.reply import Sent, Transient, excerpt, read_json, read_probe, read_status
 from trueup.errors import AnnotatorError, InputError, Stopped
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,6 @@ LEAST_TIME = 0.2
 """Seconds below which what is left of a deadline is not worth another attempt."""
 MOST_UNREADABLE = 4
 """Answers in a row that are not JSON, after which the address is taken to be wrong."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
 """One of the readers in `trueup.endpoints.reply`."""
@@ -52,7 +52,7 @@ class Clock:
     """Time, and waiting for it to pass."""
 
     monotonic: Callable[[], float] = time.monotonic
-    """Seconds, from wherever."""
+    """Seconds, since any moment."""
     today: Callable[[], float] = time.time
     """Seconds since 1970."""
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
@@ -199,7 +199,7 @@ class Endpoint:
             ),
             follow_redirects=False,
             transport=self._transport,
-            trust_env=urlsplit(self.base_url).hostname not in LOOPBACK,
+            trust_env=not on_this_machine(self.base_url),
             verify=self._verify,
         )
 
@@ -285,8 +285,8 @@ class _Batch:
                 raise
 
         def pause(state: tenacity.RetryCallState) -> float:
-            drawn = doubling(state) * (0.5 + 0.5 * endpoint.jitter.random())
-            return max(drawn, _error(state).wait or 0.0)
+            random_pause = doubling(state) * (0.5 + 0.5 * endpoint.jitter.random())
+            return max(random_pause, _error(state).wait or 0.0)
 
         def over(state: tenacity.RetryCallState) -> bool:
             return self.failure is not None or unreadable >= MOST_UNREADABLE or state.upcoming_sleep > left()
@@ -346,7 +346,7 @@ def _error(state: tenacity.RetryCallState) -> Transient:
 
 def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | AnnotatorError:
     """What a connection that could not be made or used means."""
-    said = one_line(redact(str(error))) or type(error).__name__
+    said = excerpt(redact(str(error))) or type(error).__name__
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.InvalidURL | httpx2.LocalProtocolError):
         return AnnotatorError(f"the request cannot be sent: {said}; check base_url")
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -357,6 +357,15 @@ def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | Annot
     if isinstance(error, httpx2.ConnectError):
         return Transient(f"no connection: {said}", "check base_url, and that the server is running")
     return Transient(f"the connection broke: {said}", "look at the server")
+
+
+def on_this_machine(base_url: str) -> bool:
+    """Whether an address is a loopback one."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _checked(base_url: str) -> str:

@@ -84,7 +84,7 @@ def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
         code = fault.get("code") if isinstance(fault, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502  # an error sent as an answer
     said = sent.redact(_said(response.content, body))
-    what = f"{status}: {one_line(said)}".removesuffix(": ")
+    what = f"{status}: {excerpt(said)}".removesuffix(": ")
     lower = said[:READ].lower()
     if status in (401, 403) or (status == 400 and any(words in lower for words in BAD_KEY)):
         raise AnnotatorError(f"{what}; {sent.admission}")
@@ -92,13 +92,13 @@ def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
         raise AnnotatorError(f"{what}; the account's quota is used up; look at its plan, or give another key")
     if status in PASSING or (500 <= status < 600 and status not in LASTING):
         hint = "lower the concurrency, or ask for a higher limit" if status == 429 else "look at the server"
-        raise Transient(what, hint, wait=_asked_wait(response.headers, sent.now))
+        raise Transient(what, hint, wait=_retry_after(response.headers, sent.now))
     if status in REFUSED:
-        raise Refused(f"{status}: {one_line(said, SHOWN_OF_REFUSAL)}".removesuffix(": "))
+        raise Refused(f"{status}: {excerpt(said, SHOWN_OF_REFUSAL)}".removesuffix(": "))
     if 300 <= status < 400:
         to = sent.redact(response.headers.get("Location", "nowhere").split("?")[0])
         raise AnnotatorError(
-            f"{status}, a redirect to {one_line(to)}; give the address itself as base_url: redirects are not followed, "
+            f"{status}, a redirect to {excerpt(to)}; give the address itself as base_url: redirects are not followed, "
             "so that no key goes astray"
         )
     if status == 404:
@@ -134,7 +134,7 @@ def read_probe(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
     raise Refused(str(response.status_code))
 
 
-def one_line(text: str, most: int = SHOWN) -> str:
+def excerpt(text: str, most: int = SHOWN) -> str:
     """The first characters of a text, on one line and all of them printable."""
     plain = " ".join("".join(one if one.isprintable() else " " for one in text[:READ]).split())
     return plain if len(plain) <= most else f"{plain[:most]}..."
@@ -159,7 +159,7 @@ def _parsed(content: bytes) -> Any:
         return None
 
 
-def _asked_wait(headers: Mapping[str, str], now: float) -> float | None:
+def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds that `Retry-After` asks for, given as seconds or as a date; None where it asks for none."""
     given = headers.get("Retry-After", "").strip()
     if not given:

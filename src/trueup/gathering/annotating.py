@@ -1,7 +1,7 @@
-"""A file of feedback judged anew by any annotator, or its chosen responses written anew by a stronger model.
+"""A file of feedback judged again by any annotator, or with its chosen responses rewritten by a stronger model.
 
 Demonstrations in place of chosen responses are as in the golden data of the ULMA paper: Cai et al., 2023,
-https://arxiv.org/abs/2312.02554, have the chosen responses of pairs written anew by a stronger model, to be imitated,
+https://arxiv.org/abs/2312.02554, have the chosen responses of pairs rewritten by a stronger model, to be imitated,
 and keep the rejected ones as points with the label 0. The model is asked through an endpoint, within a budget, and no
 demonstration is paid for twice.
 """
@@ -26,7 +26,7 @@ from trueup.feedback.canonical import write_examples
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.feedback.turns import message_json
-from trueup.gathering.judging import annotator_loader, judge, left_out, spent
+from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.by_name import examples_named
@@ -94,7 +94,7 @@ class Pair:
 
         A demonstration begins with the same white space as the response it replaces.
         """
-        before = spoken(self.chosen.content)
+        before = plain_text(self.chosen.content)
         lead = before[: len(before) - len(before.lstrip())]
         plain = isinstance(self.example.prompt.content, str)
         content: Content = f"{lead}{text.strip()}" if plain else (Message("assistant", text.strip()),)
@@ -121,7 +121,7 @@ def pair_of(example: Example) -> Pair | Discarded:
     return Pair(example, chosen[0], rejected)
 
 
-def spoken(response: Content) -> str:
+def plain_text(response: Content) -> str:
     """What a response says, its turns behind each other."""
     return response if isinstance(response, str) else "\n\n".join(one.content for one in response)
 
@@ -234,7 +234,7 @@ class Demonstrator:
         self.unusable.add(
             self.asker.name, [one.reason if isinstance(one, Discarded) else None for one in made]
         )
-        return made, self.asker.facts(took, cached=len(once) - len(missing))
+        return made, self.asker.totals(took, {"cached": len(once) - len(missing)})
 
 
 def make_demonstrator(settings: AnnotateSettings) -> Demonstrator:
@@ -265,7 +265,7 @@ def usable(found: str | Discarded, pair: Pair) -> str | Discarded:
     """A demonstration that can take the place of a pair's chosen response, or why there is none."""
     if isinstance(found, str) and TURN.search(found):
         return Discarded(TURNS)
-    repeats = any(found == spoken(one.content).strip() for one in pair.rejected)
+    repeats = any(found == plain_text(one.content).strip() for one in pair.rejected)
     return Discarded(REPEATS) if repeats else found
 
 
@@ -290,7 +290,7 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
             done.append((pair, row["text"]))
         else:
             dropped.append(Discarded(row["dropped"], pair.example.origin))
-    for line in (*_lines(done, dropped, model), *spent(summed(part["facts"] for part in parts))):
+    for line in (*_lines(done, dropped, model), *usage_lines(summed(part["facts"] for part in parts))):
         logger.info(line)
     if not done:
         raise InputError(
@@ -301,20 +301,20 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
 
 
 def _written(demonstrator: Demonstrator, name: str, chunk: Sequence[Pair]) -> dict[str, Any]:
-    made, facts = demonstrator.write(chunk)
+    made, totals = demonstrator.write(chunk)
     rows = [{"dropped": one.reason} if isinstance(one, Discarded) else {"text": one} for one in made]
-    return {"rows": rows, "facts": facts}
+    return {"rows": rows, "facts": totals}
 
 
 def _lines(done: Sequence[tuple[Pair, str]], dropped: Sequence[Discarded], model: str) -> Iterator[str]:
     if done:
         words = fmean(len(text.split()) for _, text in done)
-        before = fmean(len(spoken(pair.chosen.content).split()) for pair, _ in done)
+        before = fmean(len(plain_text(pair.chosen.content).split()) for pair, _ in done)
         yield (
             f"{counted(len(done), 'chosen response')} rewritten by {model}: {words:.1f} words on average, where they "
             f"had {before:.1f}"
         )
-        same = sum(text.strip() == spoken(pair.chosen.content).strip() for pair, text in done)
+        same = sum(text.strip() == plain_text(pair.chosen.content).strip() for pair, text in done)
         if same:
             yield f"{same} of them say what the chosen response said"
         points = sum(len(pair.rejected) for pair, _ in done)

@@ -25,8 +25,8 @@ from trueup.words import counted
 
 CHUNK = 64
 """Examples judged before their judgements are kept."""
-SPENT = ("requests", "cached", "asked_again", "tokens", "estimated", "cost")
-"""Facts of an endpoint, in the order in which they are shown."""
+USAGE = ("requests", "cached", "asked_again", "tokens", "estimated", "cost")
+"""Totals of an endpoint, in the order in which they are shown."""
 WORDS = {
     "cached": "from the cache",
     "asked_again": "asked again",
@@ -37,8 +37,8 @@ PAIRS = {
     "dropped": "dropped, as a verdict could not be read",
     "flipped": "preferred the other way round in the other order",
 }
-READ = frozenset({"verdicts", "unreadable", "first", "pairs", "scores", *PAIRS, *SPENT})
-"""Facts that are said in words."""
+READ = frozenset({"verdicts", "unreadable", "first", "pairs", "scores", *PAIRS, *USAGE})
+"""Totals that are said in words."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _judged(annotator: Annotator, name: str, chunk: Sequence[Example]) -> dict[s
         {"dropped": one.reason} if isinstance(one, Discarded) else example_to_row(one)
         for one in annotated.examples
     ]
-    return {"rows": rows, "facts": dict(annotated.facts)}
+    return {"rows": rows, "facts": dict(annotated.totals)}
 
 
 def _read(row: Mapping[str, Any], example: Example) -> Example | Discarded:
@@ -129,7 +129,12 @@ def summary(before: Sequence[Example], judged: Annotated) -> list[str]:
     Args:
         before: the examples as they were given, each with what was said of it before.
     """
-    lines = [*_scores(judged.kept), *_comparisons(judged), *_verdicts(judged.facts), *spent(judged.facts)]
+    lines = [
+        *_scores(judged.kept),
+        *_comparisons(judged),
+        *_verdicts(judged.totals),
+        *usage_lines(judged.totals),
+    ]
     if line := left_out(judged.dropped):
         lines.append(line)
     known = [(old, new) for old, new in zip(before, judged.examples, strict=True) if isinstance(new, Example)]
@@ -154,34 +159,34 @@ def _comparisons(judged: Annotated) -> Iterator[str]:
     sure = [one.probability for example in judged.kept for one in example.comparisons]
     if sure:
         yield f"{counted(len(sure), 'comparison')}: the preferred response has probability {fmean(sure):.3g} on average"
-    facts = judged.facts
-    if pairs := round(facts.get("pairs", 0)):
-        said = [f"{round(facts.get(name, 0))} {words}" for name, words in PAIRS.items() if facts.get(name)]
+    totals = judged.totals
+    if pairs := round(totals.get("pairs", 0)):
+        said = [f"{round(totals.get(name, 0))} {words}" for name, words in PAIRS.items() if totals.get(name)]
         if said:
             yield f"of {counted(pairs, 'pair')}: {', '.join(said)}"
 
 
-def _verdicts(facts: Mapping[str, float]) -> Iterator[str]:
+def _verdicts(totals: Mapping[str, float]) -> Iterator[str]:
     """How the verdicts could be read, and what being shown first was worth."""
-    asked, unreadable = facts.get("verdicts", 0), facts.get("unreadable", 0)
-    if not asked:
+    verdicts, unreadable = totals.get("verdicts", 0), totals.get("unreadable", 0)
+    if not verdicts:
         return
-    yield f"{counted(round(asked), 'verdict')}, {round(unreadable)} of them unreadable"
-    if asked > unreadable:
-        share = facts.get("first", 0) / (asked - unreadable)
+    yield f"{counted(round(verdicts), 'verdict')}, {round(unreadable)} of them unreadable"
+    if verdicts > unreadable:
+        share = totals.get("first", 0) / (verdicts - unreadable)
         yield f"position bias: the response shown first has probability {share:.3f} on average, where 0.5 is fair"
 
 
-def spent(facts: Mapping[str, float]) -> Iterator[str]:
+def usage_lines(totals: Mapping[str, float]) -> Iterator[str]:
     """What an endpoint took, and whatever else an annotator reports."""
-    if "requests" in facts:
+    if "requests" in totals:
         said = [
-            f"{_number(facts[name])} {WORDS.get(name, name)}"
-            for name in SPENT
-            if facts.get(name) or name == "requests"
+            f"{_number(totals[name])} {WORDS.get(name, name)}"
+            for name in USAGE
+            if totals.get(name) or name == "requests"
         ]
         yield f"endpoint: {', '.join(said)}"
-    if more := {name: value for name, value in sorted(facts.items()) if name not in READ}:
+    if more := {name: value for name, value in sorted(totals.items()) if name not in READ}:
         yield f"annotator: {', '.join(f'{name} {_number(value)}' for name, value in more.items())}"
 
 

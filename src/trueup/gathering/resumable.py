@@ -157,7 +157,7 @@ class Work:
         self._lock.release()
 
     def _begin(self) -> None:
-        """Read what is kept, unless it is somebody else's, and cut off a torn last line."""
+        """Read what is kept, unless it is of other work, and cut off a torn last line."""
         header = json.dumps({"of": self.of, "settings": self.settings})
         try:
             lines, torn = self._journal.read()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.sampling.decoding import BATCH_SIZE, CachedBatch
+from trueup.sampling.decoding import BATCH_SIZE, CachedBatch, batches
 from trueup.sampling.sampler import Completion
 
 
@@ -42,14 +42,14 @@ class Beam(NamedTuple):
 
 
 @dataclass(eq=False)
-class Group:
+class BeamGroup:
     """Beams of one prompt that compete with each other."""
 
     room: int
     """Longest response, in tokens."""
     beams: list[Beam]
     kept: list[Beam] = field(default_factory=list)
-    """The best whole responses so far, best first; at most as many as beams."""
+    """The best finished responses so far, best first; at most as many as beams."""
     taken: list[int] = field(default_factory=list)
     """The tokens that its beams took at this step."""
     done: bool = False
@@ -61,11 +61,11 @@ class Group:
             found: candidates of one length, best first.
         """
         width = len(self.beams)
-        whole = [len(one.ids) == self.room or one.ids[-1] in ends for one in found]
-        running = [one for one, over in zip(found, whole, strict=True) if not over][:width]
+        over = [len(one.ids) == self.room or one.ids[-1] in ends for one in found]
+        running = [one for one, ended in zip(found, over, strict=True) if not ended][:width]
         self.taken = [one.ids[-1] for one in running or found[:width]]
-        leading = zip(found[:width], whole[:width], strict=True)
-        self.kept += [one for one, over in leading if over]
+        leading = zip(found[:width], over[:width], strict=True)
+        self.kept += [one for one, ended in leading if ended]
         self.kept = sorted(self.kept, key=lambda one: -one.mean)[:width]
         full = len(self.kept) == width
         self.done = not running or (full and running[0].mean <= self.kept[-1].mean)
@@ -107,16 +107,11 @@ def beam_search(
     assert beams % groups == 0, f"{beams} beams in {groups} groups"
     ends, width = frozenset(end_ids), beams // groups
     found: list[list[Completion]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
-    together = max(1, batch_size // beams)
-    for start in range(0, len(order), together):
-        places = order[start : start + together]
-        batch = CachedBatch(network, [prompts[place] for place in places])
-        batch.select([number for number in range(len(places)) for _ in range(beams)])
+    for places, batch in batches(network, prompts, beams, batch_size):
         rows = count()
         searched = [
             [
-                Group(rooms[place], [Beam(next(rows), 0.0 if first else -torch.inf) for first in firsts])
+                BeamGroup(rooms[place], [Beam(next(rows), 0.0 if first else -torch.inf) for first in firsts])
                 for firsts in [[True] + [False] * (width - 1)] * groups
             ]
             for place in places
@@ -129,7 +124,7 @@ def beam_search(
 
 
 def _search(
-    batch: CachedBatch, searched: Sequence[Sequence[Group]], penalty: float, ends: frozenset[int]
+    batch: CachedBatch, searched: Sequence[Sequence[BeamGroup]], penalty: float, ends: frozenset[int]
 ) -> None:
     """Run the groups of all prompts to their end."""
     while True:
@@ -154,7 +149,7 @@ def _search(
 
 def _step(
     log_prob_NV: Tensor,
-    going: Sequence[Sequence[Group]],
+    going: Sequence[Sequence[BeamGroup]],
     number: int,
     penalty: float,
     ends: frozenset[int],
@@ -180,7 +175,7 @@ def _step(
         several[number].take(found, ends)
 
 
-def _taken(going: Sequence[Sequence[Group]], number: int, like_PBV: Tensor) -> Tensor:
+def _taken(going: Sequence[Sequence[BeamGroup]], number: int, like_PBV: Tensor) -> Tensor:
     """[P, 1, V] how many beams of earlier groups took each token at this step."""
     taken = torch.zeros_like(like_PBV[:, :1])
     for place, several in enumerate(going):

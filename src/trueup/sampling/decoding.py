@@ -5,7 +5,7 @@ Prompts are computed once and their cache is copied for each response; responses
 Shape suffixes: N sequences, L tokens of the longest (padded on the left), V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trueup import stop
 from trueup.errors import InputError
-from trueup.sampling.sampler import Completion, longest_response, uniforms
+from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
 
 BATCH_SIZE = 256
@@ -25,196 +25,6 @@ LEAVING = 8
 step."""
 _SLACK = 1e-6
 """Rounding of float32 probabilities, by which a sum that reaches top-p exactly may miss it."""
-
-Streams = Callable[[int, int], NDArray[np.float64]]
-"""(place of the prompt, copy) -> as many uniform numbers as its response may have tokens."""
-Watch = Callable[[], Callable[[int], bool]]
-"""Makes what is told the tokens of one response as they come, but for its end, and says whether it ends with this one
-although the model did not end it."""
-
-
-@torch.no_grad()
-def draw(
-    network: Any,
-    prompts: Sequence[Sequence[int]],
-    *,
-    end_ids: Sequence[int],
-    settings: SamplerSettings,
-    generator: torch.Generator,
-    batch_size: int = BATCH_SIZE,
-) -> list[Completion]:
-    """One response for each prompt, in order.
-
-    Args:
-        network: a transformers model with the library's own attention (`CausalModel.plain`); its dropout is off
-            while sampling.
-        prompts: token ids, none of them empty.
-        end_ids: tokens that end a response.
-        settings: of which temperature, top-k and top-p, whether to draw, and the longest response are read.
-        generator: the only source of randomness, on the CPU. One number is taken from it where tokens are drawn; it and
-            the place of a prompt among `prompts` decide what is drawn.
-        batch_size: prompts computed together; of no influence on what is drawn, but for rounding.
-
-    Raises:
-        InputError: the model cannot be sampled from in this process.
-    """
-    drawn = settings.decode == "sample"
-    seed = int(torch.randint(2**63 - 1, (), generator=generator)) if drawn else 0
-    room = longest_response(settings.max_new_tokens, None)
-    training = network.training
-    network.eval()
-    try:
-        written = generate(
-            network,
-            prompts,
-            1,
-            end_ids=end_ids,
-            settings=settings,
-            rooms=[room] * len(prompts),
-            streams=lambda place, copy: uniforms(b"%d:%d" % (seed, place), room),
-            batch_size=batch_size,
-        )
-    finally:
-        network.train(training)
-    return [one for (one,) in written]
-
-
-def generate(
-    network: Any,
-    prompts: Sequence[Sequence[int]],
-    copies: int,
-    *,
-    end_ids: Sequence[int],
-    settings: SamplerSettings,
-    rooms: Sequence[int],
-    streams: Streams,
-    watch: Watch | None = None,
-    batch_size: int = BATCH_SIZE,
-) -> list[list[Completion]]:
-    """`copies` responses to each prompt, in the order of the prompts.
-
-    Args:
-        network: a transformers model with the library's own attention, its dropout off.
-        prompts: token ids, none of them empty.
-        end_ids: tokens that end a response.
-        settings: of which temperature, top-k and top-p are read, and whether to draw; anything but `sample` takes the
-            most likely token each time.
-        rooms: for each prompt the longest response, in tokens, at least 1.
-        streams: not called where nothing is drawn.
-        watch: what may end a response.
-        batch_size: responses computed together; of no influence on what is drawn, but for rounding.
-
-    Raises:
-        InputError: the model cannot be sampled from in this process.
-        Stopped: the user asked to stop.
-    """
-    found: list[list[Completion]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
-    together = max(1, batch_size // copies)
-    for start in range(0, len(order), together):
-        places = order[start : start + together]
-        batch = CachedBatch(network, [prompts[place] for place in places])
-        batch.select([number for number in range(len(places)) for _ in range(copies)])
-        room_N = [rooms[place] for place in places for _ in range(copies)]
-        uniform_NL = None
-        if settings.decode == "sample":
-            uniform_NL = np.zeros((len(batch), max(room_N)))
-            for row, room in enumerate(room_N):
-                uniform_NL[row, :room] = streams(places[row // copies], row % copies)[:room]
-        written = _written(batch, room_N, frozenset(end_ids), settings, uniform_NL, watch)
-        for number, place in enumerate(places):
-            found[place] = written[number * copies : (number + 1) * copies]
-    return found
-
-
-def _written(
-    batch: "CachedBatch",
-    room_N: Sequence[int],
-    ends: frozenset[int],
-    settings: SamplerSettings,
-    uniform_NL: NDArray[np.float64] | None,
-    watch: Watch | None,
-) -> list[Completion]:
-    """One response to each sequence of a batch."""
-    numbers_NL = None if uniform_NL is None else torch.from_numpy(uniform_NL)
-    watches = [watch() for _ in room_N] if watch else None
-    ids: list[list[int]] = [[] for _ in room_N]
-    log_probs: list[list[float]] = [[] for _ in room_N]
-    here = list(range(len(room_N)))
-    """The response at each place of the batch."""
-    done: set[int] = set()
-    for step in range(max(room_N)):
-        stop.check()
-        uniform_N = None if numbers_NL is None else numbers_NL[here, step]
-        token_N, log_prob_N = next_tokens(batch.logits_NV, settings, uniform_N)
-        for row, token, log_prob in zip(here, token_N.tolist(), log_prob_N.tolist(), strict=True):
-            if row in done:
-                continue
-            ids[row].append(token)
-            log_probs[row].append(log_prob)
-            stopped = watches is not None and token not in ends and watches[row](token)
-            if stopped or token in ends or len(ids[row]) == room_N[row]:
-                done.add(row)
-        alive = [place for place, row in enumerate(here) if row not in done]
-        if not alive:
-            break
-        if LEAVING * (len(here) - len(alive)) >= len(here):
-            batch.select(alive)
-            here = [here[place] for place in alive]
-            token_N = token_N[alive]
-        batch.advance(token_N)
-    return [Completion.of(*written, ends) for written in zip(ids, log_probs, strict=True)]
-
-
-def next_tokens(
-    logits_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """One token a row, by inverting the distribution function.
-
-    A row's token is a function of its own logits and its own number alone, so that it does not matter which rows are
-    computed together.
-
-    Args:
-        logits_NV: float32.
-        settings: logits are divided by the temperature first, then top-k cuts, then top-p.
-        uniform_N: float64 in [0, 1); None takes the most likely token.
-
-    Returns:
-        [N] int64, and [N] float32 log-probabilities of the model itself in nats.
-    """
-    if uniform_N is None:
-        token_N = logits_NV.argmax(-1)
-    else:
-        token_N = _inverse((logits_NV / settings.temperature).softmax(-1), settings, uniform_N)
-    log_prob_N = logits_NV.gather(-1, token_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
-    return token_N, log_prob_N
-
-
-def _inverse(probability_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor) -> Tensor:
-    """[N] int64 on the device of the probabilities; computed in float64, on the CPU where a device has none."""
-    device = probability_NV.device
-    weight_NV = probability_NV.to("cpu" if device.type == "mps" else device, torch.float64)
-    if not settings.top_k and settings.top_p >= 1:
-        return _drawn(weight_NV, uniform_N).to(device)
-    # Of equals the first in the vocabulary comes first.
-    weight_NV, token_NV = weight_NV.sort(descending=True, stable=True)
-    if settings.top_k:
-        weight_NV[:, settings.top_k :] = 0.0
-    if settings.top_p < 1:
-        before_NV = weight_NV.cumsum(-1) - weight_NV
-        enough_N1 = settings.top_p * weight_NV.sum(-1, keepdim=True) - _SLACK
-        enough_N1 = enough_N1.clamp(min=torch.finfo(torch.float64).tiny)  # the most likely one always stays
-        weight_NV = weight_NV.masked_fill(before_NV >= enough_N1, 0.0)
-    return token_NV.gather(-1, _drawn(weight_NV, uniform_N)[:, None])[:, 0].to(device)
-
-
-def _drawn(weight_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    """[N] int64 places, each with a probability proportional to its weight; never one without any."""
-    sum_NV = weight_NV.cumsum(-1)
-    total_N = sum_NV[:, -1]
-    below_N = torch.nextafter(total_N, torch.zeros_like(total_N))
-    target_N = torch.minimum(uniform_N.to(total_N.device) * total_N, below_N)
-    return torch.searchsorted(sum_NV, target_N[:, None], right=True)[:, 0]
 
 
 class CachedBatch:
@@ -276,3 +86,193 @@ class CachedBatch:
         self._cache = output.past_key_values
         logits_NV: Tensor = output.logits[:, -1].float()
         return logits_NV
+
+
+def batches(
+    network: Any, prompts: Sequence[Sequence[int]], copies: int, batch_size: int
+) -> Iterator[tuple[list[int], CachedBatch]]:
+    """Places of prompts, those of about one length together, and the batch of so many copies of each."""
+    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
+    together = max(1, batch_size // copies)
+    for start in range(0, len(order), together):
+        places = order[start : start + together]
+        batch = CachedBatch(network, [prompts[place] for place in places])
+        batch.select([number for number in range(len(places)) for _ in range(copies)])
+        yield places, batch
+
+
+@torch.no_grad()
+def draw(
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end_ids: Sequence[int],
+    settings: SamplerSettings,
+    generator: torch.Generator,
+    batch_size: int = BATCH_SIZE,
+) -> list[Completion]:
+    """One response for each prompt, in order.
+
+    Args:
+        network: a transformers model with the library's own attention (`CausalModel.plain`); its dropout is off
+            while sampling.
+        prompts: token ids, none of them empty.
+        end_ids: tokens that end a response.
+        settings: of which temperature, top-k and top-p, whether to draw, and the longest response are read.
+        generator: the only source of randomness, on the CPU. One number is taken from it where tokens are drawn; it and
+            the place of a prompt among `prompts` decide what is drawn.
+        batch_size: prompts computed together; of no influence on what is drawn, but for rounding.
+
+    Raises:
+        InputError: the model cannot be sampled from in this process.
+    """
+    random = settings.decode == "sample"
+    seed = int(torch.randint(2**63 - 1, (), generator=generator)) if random else 0
+    training = network.training
+    network.eval()
+    try:
+        written = generate(
+            network,
+            prompts,
+            1,
+            end_ids=end_ids,
+            settings=settings,
+            rooms=[longest_response(settings.max_new_tokens, None)] * len(prompts),
+            keys=[[b"%d:%d" % (seed, place)] for place in range(len(prompts))],
+            batch_size=batch_size,
+        )
+    finally:
+        network.train(training)
+    return [one for (one,) in written]
+
+
+def generate(
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    *,
+    end_ids: Sequence[int],
+    settings: SamplerSettings,
+    rooms: Sequence[int],
+    keys: Sequence[Sequence[bytes]],
+    stops: StopTexts | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> list[list[Completion]]:
+    """`copies` responses to each prompt, in the order of the prompts.
+
+    Args:
+        network: a transformers model with the library's own attention, its dropout off.
+        prompts: token ids, none of them empty.
+        end_ids: tokens that end a response.
+        settings: of which temperature, top-k and top-p are read, and whether to draw; anything but `sample` takes the
+            most likely token each time.
+        rooms: for each prompt the longest response, in tokens, at least 1.
+        keys: for each prompt and copy, of the random numbers of its response; not read where nothing is drawn.
+        stops: what ends a response beside `end_ids`, if anything does.
+        batch_size: responses computed together; of no influence on what is drawn, but for rounding.
+
+    Raises:
+        InputError: the model cannot be sampled from in this process.
+        Stopped: the user asked to stop.
+    """
+    found: list[list[Completion]] = [[] for _ in prompts]
+    for places, batch in batches(network, prompts, copies, batch_size):
+        room_N = [rooms[place] for place in places for _ in range(copies)]
+        uniform_NL = None
+        if settings.decode == "sample":
+            uniform_NL = np.zeros((len(batch), max(room_N)))
+            for row, room in enumerate(room_N):
+                uniform_NL[row, :room] = uniforms(keys[places[row // copies]][row % copies], room)
+        written = _written(batch, room_N, frozenset(end_ids), settings, uniform_NL, stops)
+        for number, place in enumerate(places):
+            found[place] = written[number * copies : (number + 1) * copies]
+    return found
+
+
+def _written(
+    batch: CachedBatch,
+    room_N: Sequence[int],
+    ends: frozenset[int],
+    settings: SamplerSettings,
+    uniform_NL: NDArray[np.float64] | None,
+    stops: StopTexts | None,
+) -> list[Completion]:
+    """One response to each sequence of a batch."""
+    numbers_NL = None if uniform_NL is None else torch.from_numpy(uniform_NL)
+    ids: list[list[int]] = [[] for _ in room_N]
+    log_probs: list[list[float]] = [[] for _ in room_N]
+    here = list(range(len(room_N)))
+    """The response at each place of the batch."""
+    done: set[int] = set()
+    for step in range(max(room_N)):
+        stop.check()
+        uniform_N = None if numbers_NL is None else numbers_NL[here, step]
+        token_N, log_prob_N = next_tokens(batch.logits_NV, settings, uniform_N)
+        for row, token, log_prob in zip(here, token_N.tolist(), log_prob_N.tolist(), strict=True):
+            if row in done:
+                continue
+            ids[row].append(token)
+            log_probs[row].append(log_prob)
+            ended = token in ends or len(ids[row]) == room_N[row]
+            if ended or (stops is not None and stops.complete(ids[row])):
+                done.add(row)
+        alive = [place for place, row in enumerate(here) if row not in done]
+        if not alive:
+            break
+        if LEAVING * (len(here) - len(alive)) >= len(here):
+            batch.select(alive)
+            here = [here[place] for place in alive]
+            token_N = token_N[alive]
+        batch.advance(token_N)
+    return [Completion.of(*written, ends) for written in zip(ids, log_probs, strict=True)]
+
+
+def next_tokens(
+    logits_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One token a row, by inverting the distribution function.
+
+    A row's token is a function of its own logits and its own number alone, so that it does not matter which rows are
+    computed together.
+
+    Args:
+        logits_NV: float32.
+        settings: logits are divided by the temperature first, then top-k cuts, then top-p.
+        uniform_N: float64 in [0, 1); None takes the most likely token.
+
+    Returns:
+        [N] int64, and [N] float32 log-probabilities of the model itself in nats.
+    """
+    if uniform_N is None:
+        token_N = logits_NV.argmax(-1)
+    else:
+        token_N = _inverse((logits_NV / settings.temperature).softmax(-1), settings, uniform_N)
+    log_prob_N = logits_NV.gather(-1, token_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
+    return token_N, log_prob_N
+
+
+def _inverse(probability_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor) -> Tensor:
+    """[N] int64 on the device of the probabilities; computed in float64, on the CPU where a device has none."""
+    device = probability_NV.device
+    weight_NV = probability_NV.to("cpu" if device.type == "mps" else device, torch.float64)
+    if not settings.top_k and settings.top_p >= 1:
+        return _inverted(weight_NV, uniform_N).to(device)
+    # Of equals the first in the vocabulary comes first.
+    weight_NV, token_NV = weight_NV.sort(descending=True, stable=True)
+    if settings.top_k:
+        weight_NV[:, settings.top_k :] = 0.0
+    if settings.top_p < 1:
+        before_NV = weight_NV.cumsum(-1) - weight_NV
+        enough_N1 = settings.top_p * weight_NV.sum(-1, keepdim=True) - _SLACK
+        enough_N1 = enough_N1.clamp(min=torch.finfo(torch.float64).tiny)  # the most likely one always stays
+        weight_NV = weight_NV.masked_fill(before_NV >= enough_N1, 0.0)
+    return token_NV.gather(-1, _inverted(weight_NV, uniform_N)[:, None])[:, 0].to(device)
+
+
+def _inverted(weight_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """[N] int64 places, each with a probability proportional to its weight; never one without any."""
+    sum_NV = weight_NV.cumsum(-1)
+    total_N = sum_NV[:, -1]
+    below_N = torch.nextafter(total_N, torch.zeros_like(total_N))
+    target_N = torch.minimum(uniform_N.to(total_N.device) * total_N, below_N)
+    return torch.searchsorted(sum_NV, target_N[:, None], right=True)[:, 0]

@@ -24,10 +24,8 @@ from trueup.models.causal import CausalModel
 
 MAX_NEW_TOKENS = 128
 """Longest response unless told otherwise, and at most half of what the model was made for."""
-_UNFINISHED = "\ufffd"
-"""What a decoder writes for a character of which bytes are missing."""
-_MOST = 16
-"""Tokens that an unfinished character is waited for."""
+SLACK = 16
+"""Tokens that are decoded beyond those of a stop text: some have no text, and the first ones lack their neighbours."""
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids -> the text that a response of them has."""
@@ -82,52 +80,21 @@ class StopTexts:
     def __init__(self, texts: Sequence[str], decode: Decode) -> None:
         self.texts = tuple(texts)
         self.decode = decode
+        self._reach = max(len(stop.encode()) for stop in texts) + SLACK
 
     def cut(self, text: str) -> str | None:
         """What stands before the stop text that is complete first, of several the longest; None where none is there."""
         found = [(at + len(stop), at) for stop in self.texts if (at := text.find(stop)) >= 0]
         return text[: min(found)[1]] if found else None
 
-    def watch(self) -> Callable[[int], bool]:
-        """For one response: is told its tokens one by one, and says whether a stop text is complete with this one."""
-        return StopWatch(self).add
+    def complete(self, ids: Sequence[int]) -> bool:
+        """Whether a stop text is complete with the last of a response's tokens.
 
-
-class StopWatch:
-    """Looks for stop texts in a response that grows by a token at a time.
-
-    Only the last few tokens are decoded again with each new one, as a token's text depends on its neighbours and a
-    character may be spread over several tokens. What is found that way is looked up in the whole text before the
-    response is ended; what is not found is cut off later, so that the outcome is the same.
-    """
-
-    def __init__(self, stops: StopTexts) -> None:
-        self._stops = stops
-        self._tail = max(map(len, stops.texts)) - 1
-        self._ids: list[int] = []
-        self._before = ""
-        """Text that a stop text may begin in."""
-        self._window = 0
-        """Where the tokens begin that are decoded again."""
-        self._read = 0
-        """Tokens whose text is in `_before`."""
-        self._known = ""
-        """Text of the tokens of the window that were read."""
-
-    def add(self, token: int) -> bool:
-        """Whether the response now holds a stop text."""
-        self._ids.append(token)
-        text = self._stops.decode(self._ids[self._window :])
-        silent = len(text) <= len(self._known) or text.endswith(_UNFINISHED)
-        if silent and len(self._ids) - self._read < _MOST:
-            return False
-        seen = self._before + text[len(self._known) :]
-        self._before = seen[max(0, len(seen) - self._tail) :]
-        self._window, self._read = self._read, len(self._ids)
-        self._known = self._stops.decode(self._ids[self._window :])
-        if not any(stop in seen for stop in self._stops.texts):
-            return False
-        return self._stops.cut(self._stops.decode(self._ids)) is not None
+        Only the last few tokens are decoded each time, as many as a stop text can have bytes and some more. What is
+        found in them is looked up in the text of all; what is not found is cut off in the end all the same.
+        """
+        recent = self.decode(ids[-self._reach :])
+        return any(stop in recent for stop in self.texts) and self.cut(self.decode(ids)) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from trueup.batch.chat import render_prompt
 from trueup.batch.encode import Encoder
 from trueup.endpoints.client import Endpoint
 from trueup.errors import InputError
-from trueup.feedback.records import Message, Prompt
+from trueup.feedback.records import Prompt
+from trueup.feedback.turns import message_json
 from trueup.sampling.sampler import another_seed, encode_prompt, longest_response
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -24,8 +25,8 @@ Extra = Callable[[SamplerSettings, Sequence[int], int], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """How a kind of server is request."""
+class ServerKind:
+    """How a kind of server is asked."""
 
     name: str
     extra: Extra
@@ -42,10 +43,10 @@ def _of_openai(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> 
 
 def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> dict[str, Any]:
     """Fields of vLLM 0.10 and later; what is left out there comes from the model's generation_config.json."""
-    drawn = settings.decode == "sample" and settings.top_k > 0
+    top_k = settings.top_k if settings.decode == "sample" else 0
     ids = {"stop_token_ids": list(end_ids), "return_token_ids": True, "logprobs": 1} if end_ids else {}
     return {
-        "top_k": settings.top_k if drawn else -1,
+        "top_k": top_k or -1,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
         "presence_penalty": 0.0,
@@ -56,23 +57,23 @@ def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> di
 
 def _of_transformers(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> dict[str, Any]:
     """`transformers serve` draws only where the generation settings say so, and takes those as one text."""
-    drawn = settings.decode == "sample"
+    random = settings.decode == "sample"
     drawing = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": settings.top_k}
     ends = {"eos_token_id": list(end_ids), "pad_token_id": end_ids[0]} if end_ids else {}
-    made = {"do_sample": drawn, "max_new_tokens": room, "repetition_penalty": 1.0, **ends}
-    return {"generation_config": json.dumps({**made, **drawing} if drawn else made)}
+    made = {"do_sample": random, "max_new_tokens": room, "repetition_penalty": 1.0, **ends}
+    return {"generation_config": json.dumps({**made, **drawing} if random else made)}
 
 
-OPENAI = Dialect("OpenAI-compatible", _of_openai, takes_top_k=False)
-VLLM = Dialect("vLLM", _of_vllm, takes_ids=True)
-TRANSFORMERS = Dialect("transformers serve", _of_transformers, one_at_a_time=True)
+OPENAI = ServerKind("OpenAI-compatible", _of_openai, takes_top_k=False)
+VLLM = ServerKind("vLLM", _of_vllm, takes_ids=True)
+TRANSFORMERS = ServerKind("transformers serve", _of_transformers, one_at_a_time=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """What a server says of itself."""
 
-    dialect: Dialect
+    kind: ServerKind
     model: str
     """The name it knows the model by."""
     positions: int | None
@@ -154,7 +155,7 @@ def request_for(
     if encoded is None:
         return None
     ids, room = list(encoded.ids), encoded.room
-    if server.dialect.takes_ids:
+    if server.kind.takes_ids:
         return Request(COMPLETIONS, {"prompt": ids}, json.dumps(ids), room)
     text, exact = text_of(ids, prompt, encoder)
     return Request(COMPLETIONS, {"prompt": text}, json.dumps(ids), room, exact)
@@ -164,24 +165,20 @@ def _unencoded(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt.content, str):
         return {"prompt": prompt.content}
     tools = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
-    return {"messages": [_message(message) for message in prompt.content], **tools}
-
-
-def _message(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content, **message.extra}
+    return {"messages": [message_json(message) for message in prompt.content], **tools}
 
 
 def text_of(ids: Sequence[int], prompt: Prompt, encoder: Encoder) -> tuple[str, bool]:
     """A text that a server's tokenizer reads as these ids, and whether it does: it may add some of its own."""
     tokenizer = encoder.tokenizer
     written = _rendered(prompt, encoder)
-    whole, inner = (str(tokenizer.decode(part, skip_special_tokens=False)) for part in (ids, ids[1:]))
-    texts = [written, written.removeprefix(tokenizer.bos_token or ""), whole, inner]
+    full, inner = (str(tokenizer.decode(part, skip_special_tokens=False)) for part in (ids, ids[1:]))
+    texts = [written, written.removeprefix(tokenizer.bos_token or ""), full, inner]
     for text in texts:
         if list(tokenizer(text).input_ids) == list(ids):
             return text, True
     begun = tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id
-    return (inner if begun else whole), False
+    return (inner if begun else full), False
 
 
 def _rendered(prompt: Prompt, encoder: Encoder) -> str:
@@ -209,17 +206,17 @@ def body(
         copy: how many responses to the same prompt come before this one.
         end_ids: tokens that end a response; none where they are not known.
     """
-    drawn = settings.decode == "sample"
+    random = settings.decode == "sample"
     return {
         "model": server.model,
         **request.fields,
         "max_tokens": request.room,
-        "temperature": settings.temperature if drawn else 0.0,
-        "top_p": settings.top_p if drawn else 1.0,
+        "temperature": settings.temperature if random else 0.0,
+        "top_p": settings.top_p if random else 1.0,
         "n": 1,
         "stop": list(settings.stop) or None,
         "seed": request_seed(seed, copy, request.spelled),
-        **server.dialect.extra(settings, end_ids, request.room),
+        **server.kind.extra(settings, end_ids, request.room),
     }
 
 

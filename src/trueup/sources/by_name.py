@@ -177,26 +177,26 @@ def make_annotator(
     seed: int = 0,
     device: str = "auto",
     trust_remote_code: bool = False,
-    spent: Path | None = None,
+    usage_file: Path | None = None,
 ) -> Annotator:
     """The annotator that a choice describes, ready to judge.
 
     Args:
         seed: of its noise, for those that are noisy on purpose.
         device: where a model computes: `auto`, `cpu` or `cuda`.
-        spent: the file that keeps what an annotator with a budget takes, so that its limits hold over all sittings of a
-            run; None counts this process alone.
+        usage_file: keeps what an annotator with a budget takes, so that its limits hold over all sittings of a run;
+            None counts this process alone.
 
     Raises:
         InputError: a model's folder, a template, a function or an instruction cannot be used.
-        CheckpointError: what was spent cannot be read.
+        CheckpointError: what was used cannot be read.
     """
     about = choice.about
     settings: Any = choice
     if about.weights == "language model":
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
     maker = resolve_name(about.maker)
-    given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "spent": spent}
+    given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "usage_file": usage_file}
     taken = signature(maker).parameters
     made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})
     return made

@@ -139,7 +139,7 @@ class Collector:
         alone = [one for one in examples if len(one.responses) < 2] if compares else []
         compared = [one for one in examples if len(one.responses) > 1] if compares else examples
         judged = self.annotator.annotate(compared)
-        metrics |= {f"annotator/{name}": float(value) for name, value in judged.facts.items()}
+        metrics |= {f"annotator/{name}": float(value) for name, value in judged.totals.items()}
         made: Sequence[Example] = judged.kept
         metrics["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
         if alone:

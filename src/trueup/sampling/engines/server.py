@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from trueup.batch.encode import Encoder
@@ -12,8 +12,8 @@ from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
-from trueup.sampling.sampler import Sampled, Sampler, SamplingWeights, StopTexts, positions_of
-from trueup.sampling.server_api import VLLM, Dialect, Request, Server, body, identify, request_for
+from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
+from trueup.sampling.server_api import VLLM, Request, Server, ServerKind, body, identify, request_for
 from trueup.sampling.vllm import ServedPolicy, serve_policy
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -26,21 +26,8 @@ ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 CUT = frozenset({"length", "max_tokens"})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response as a server gave it."""
-
-    text: str
-    ids: tuple[int, ...] | None
-    log_probs: tuple[float, ...] | None
-    ended: bool
-
-
-def make(
-    settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
-) -> Sampler:
-    """See `trueup.sampling.engines.make_engine`."""
-    return ServerSampler(settings, encoder, name=name, model=model)
+Made = Callable[[str, tuple[int, ...] | None, tuple[float, ...] | None, bool], Sampled]
+"""Text, ids, their log-probabilities, and whether it is whole -> the response."""
 
 
 class ServerSampler:
@@ -50,19 +37,14 @@ class ServerSampler:
 
     Args:
         settings: of which the number of responses is not read: `sample` is told.
+        model: the policy; other weights to write with go to the server when it is next asked.
         encoder: writes the prompts as the policy is asked them, and knows its tokens. Without one prompts go out as
             they are, a conversation to /chat/completions, and token ids are not known.
         name: of the model, for `Sampled.source`.
-        model: the policy; other weights to write with go to the server when it is next asked.
     """
 
     def __init__(
-        self,
-        settings: SamplerSettings,
-        encoder: Encoder | None,
-        *,
-        name: str,
-        model: CausalModel | None = None,
+        self, settings: SamplerSettings, model: CausalModel | None, encoder: Encoder | None, *, name: str
     ) -> None:
         assert settings.base_url is not None
         self.settings, self.encoder, self.name = settings, encoder, name
@@ -92,15 +74,11 @@ class ServerSampler:
         positions = min(known, default=None)
         requests = [request_for(prompt, self.encoder, self.settings, server, positions) for prompt in prompts]
         self._say_inexact(requests)
-        drawn = self.settings.decode == "sample"
-        copies = responses if drawn else 1  # what is not drawn is the same each time
+        copies = (
+            responses if self.settings.decode == "sample" else 1
+        )  # what is not drawn is the same each time
         written = self._written(requests, copies, server, seed)
-        version = self.weights.version
-        return [
-            tuple(Sampled(one.text, one.ids, one.log_probs, one.ended, self.name, version) for one in several)
-            * (responses // copies)
-            for several in written
-        ]
+        return [tuple(several) * (responses // copies) for several in written]
 
     def _connect(self, base_url: str, concurrency: int) -> Endpoint:
         timeout = self.settings.timeout
@@ -118,24 +96,24 @@ class ServerSampler:
             self._server = self._identified()
         if self._given != self.weights.changes and self._model is not None:
             if self._served is None:
-                vllm = self._server.dialect is VLLM
+                vllm = self._server.kind is VLLM
                 self._served = serve_policy(
                     self._endpoint, self._root, self._model, self._server.model, vllm=vllm
                 )
             with self.weights.in_place():
                 name = self._served.put(self._model, self.weights.version)
-            self._server = Server(self._server.dialect, name, self._server.positions)
+            self._server = Server(self._server.kind, name, self._server.positions)
             self._given = self.weights.changes
         return self._server
 
     def _identified(self) -> Server:
         server = identify(self._endpoint, self._root, self.settings.server_model)
-        if self.settings.top_k and not server.dialect.takes_top_k:
+        if self.settings.top_k and not server.kind.takes_top_k:
             raise InputError(
                 f"sampler.top_k {self.settings.top_k}: {self.base_url} is no server that is known to take it; leave it "
                 "out, and give sampler.top_p"
             )
-        if server.dialect.one_at_a_time:
+        if server.kind.one_at_a_time:
             self._endpoint = self._connect(self.base_url, 1)
         return server
 
@@ -150,9 +128,10 @@ class ServerSampler:
 
     def _written(
         self, requests: Sequence[Request | None], copies: int, server: Server, seed: int
-    ) -> list[list[Answer]]:
+    ) -> list[list[Sampled]]:
         """The responses to each prompt that could be read, at most `copies`."""
-        found: dict[tuple[int, int], Answer] = {}
+        found: dict[tuple[int, int], Sampled] = {}
+        made = partial(Sampled, source=self.name, version=self.weights.version)
         waiting: dict[tuple[int, int], tuple[Request, dict[str, Any]]] = {}
         seen: Counter[str] = Counter()
         end_ids = self.encoder.end_ids if self.encoder else ()
@@ -175,7 +154,7 @@ class ServerSampler:
                         refused[f"refused, {reply.reason}"] += 1
                         del waiting[at]
                         continue
-                    answer = read(reply, waiting[at][0].room, self.encoder, self._stops, server.dialect)
+                    answer = read(reply, made, waiting[at][0].room, self.encoder, self._stops, server.kind)
                     if isinstance(answer, str):
                         unreadable[answer] += 1
                     else:
@@ -187,7 +166,7 @@ class ServerSampler:
             for place in range(len(requests))
         ]
 
-    def _judge(self, total: int, found: Mapping[Any, Answer], faults: Counter[str]) -> None:
+    def _judge(self, total: int, found: Mapping[Any, Sampled], faults: Counter[str]) -> None:
         """Say what is missing, and stop where nothing is there."""
         missing = sum(faults.values())
         reasons = "; ".join(f"{count} {what}" for what, count in faults.most_common(2))
@@ -205,12 +184,22 @@ class ServerSampler:
             logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
 
 
+make = ServerSampler
+"""See `trueup.sampling.engines.make_engine`."""
+
+
 def read(
-    reply: Mapping[str, Any], room: int, encoder: Encoder | None, stops: StopTexts | None, dialect: Dialect
-) -> Answer | str:
+    reply: Mapping[str, Any],
+    made: Made,
+    room: int,
+    encoder: Encoder | None,
+    stops: StopTexts | None,
+    kind: ServerKind,
+) -> Sampled | str:
     """The response in a server's answer, or why there is none: a short phrase.
 
     Args:
+        made: tells who wrote it.
         room: longest response, in tokens.
         encoder: without one, token ids are not known.
     """
@@ -228,28 +217,28 @@ def read(
     if any("\ud800" <= one <= "\udfff" for one in text):
         return "text that is not Unicode"
     ended = finish in ENDED
-    ids, log_probs = _given(choice, dialect) if encoder is not None else (None, None)
+    ids, log_probs = _given(choice, kind) if encoder is not None else (None, None)
     if ids is not None and encoder is not None:
         said = encoder.text(ids)
         cut = stops.cut(said) if stops else None
         if cut is not None or isinstance(stopped, str):
-            return Answer(text if cut is None else cut, None, None, True)
-        return Answer(said, ids, log_probs, ended)
+            return made(text if cut is None else cut, None, None, True)
+        return made(said, ids, log_probs, ended)
     cut = stops.cut(text) if stops else None
     if cut is not None:
-        return Answer(cut, None, None, True)
+        return made(cut, None, None, True)
     if not text:
         return "empty"
     if encoder is None or (stops and ended):  # a stop text that the server took off may have ended it
-        return Answer(text, None, None, ended)
-    return Answer(text, _encoded(text, ended, room, encoder), None, ended)
+        return made(text, None, None, ended)
+    return made(text, _encoded(text, ended, room, encoder), None, ended)
 
 
 def _given(
-    choice: Mapping[str, Any], dialect: Dialect
+    choice: Mapping[str, Any], kind: ServerKind
 ) -> tuple[tuple[int, ...] | None, tuple[float, ...] | None]:
     """Token ids and their log-probabilities, where a server gives them."""
-    ids = choice.get("token_ids") if dialect.takes_ids else None
+    ids = choice.get("token_ids") if kind.takes_ids else None
     if not isinstance(ids, list) or not ids or not all(type(one) is int and one >= 0 for one in ids):
         return None, None
     given = choice.get("logprobs")
