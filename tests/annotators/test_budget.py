@@ -28,19 +28,16 @@ def test_the_request_that_would_pass_a_limit_is_not_made() -> None:
     assert budget.used == Usage(2, 180, 2)
 
 
-def test_a_limit_of_nothing_allows_nothing() -> None:
-    for limits in ({"max_requests": 0}, {"max_tokens": 0}):
-        with pytest.raises(AnnotatorError, match="0 requests and 0 tokens are spent"):
-            Budget(**limits).reserve(QUESTION, 1)
+@pytest.mark.parametrize("limits", [{"max_requests": 0}, {"max_tokens": 0}, {"max_tokens": 100}])
+def test_a_first_request_may_be_too_much(limits: dict[str, int]) -> None:
+    with pytest.raises(AnnotatorError, match="of about 101 tokens: 0 requests and 0 tokens are spent"):
+        Budget(**limits).reserve(QUESTION, 1)
 
 
 def test_tokens_are_estimated_until_the_endpoint_counts_them() -> None:
     assert Budget(max_tokens=101).reserve(QUESTION, 1).expected.tokens == 101
-    with pytest.raises(AnnotatorError, match="of about 101 tokens"):
-        Budget(max_tokens=100).reserve(QUESTION, 1)
-    assert (
-        Budget().reserve("\u4e2d" * 100, 1).expected.question_tokens == 100
-    )  # three bytes each, a token each
+    chinese = Budget().reserve("\u4e2d" * 100, 1)  # three bytes each, a token each
+    assert chinese.expected.question_tokens == 100
     assert Budget().reserve("\ud800", 0).expected.question_tokens == 1
 
 
@@ -90,9 +87,7 @@ def test_a_request_without_an_answer_is_not_spent() -> None:
 def test_requests_under_way_count() -> None:
     budget = Budget(max_requests=2)
     first, _ = budget.reserve(QUESTION, 1), budget.reserve(QUESTION, 1)
-    with pytest.raises(
-        AnnotatorError, match="0 requests and 0 tokens are spent, 2 requests and 202 tokens are under"
-    ):
+    with pytest.raises(AnnotatorError, match="0 tokens are spent, 2 requests and 202 tokens are under way"):
         budget.reserve(QUESTION, 1)
     budget.release(first)
     budget.reserve(QUESTION, 1)

@@ -143,13 +143,10 @@ def test_all_pairs_of_different_responses_are_compared_once() -> None:
 
 def test_a_question_is_asked_once() -> None:
     judge = Scripted(lambda first, second: 0.75 if first < second else 0.5)
-    found = annotator(judge).annotate(
-        [example("a", "b"), example("b", "a", row=2), example("a", "b", prompt="Who?")]
-    )
+    given = [example("a", "b"), example("b", "a", row=2), example("a", "b", prompt="Who?")]
+    found = annotator(judge).annotate(given)
     assert sum(map(len, judge.blocks)) == 4
-    assert [one.comparisons[0].probability for one in found.examples if isinstance(one, Example)] == [
-        0.625
-    ] * 3
+    assert [one.comparisons[0].probability for one in found.kept] == [0.625] * 3
     assert found.totals["verdicts"] == 4 and found.totals["pairs"] == 3
 
 
@@ -254,7 +251,7 @@ def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
     template = load_question(str(bare))
     ComparingAnnotator(judge, template)
     with pytest.raises(
-        InputError, match=r"bare\.jinja: the template has no place for the instruction; write {{ inst"
+        InputError, match=r"bare\.jinja: the template has no place for the instruction; write"
     ):
         ComparingAnnotator(judge, template, instruction="Prefer the green one.")
 
@@ -262,9 +259,8 @@ def test_the_instruction_reaches_the_judge(tmp_path: Path) -> None:
 def test_a_template_that_fails_on_an_example_names_it(tmp_path: Path) -> None:
     cuts = tmp_path / "cuts.jinja"
     cuts.write_text("{{ first[:2000] }}\n{{ second[:2000] }}\nAnswer=")
+    made = ComparingAnnotator(Scripted(soft), load_question(str(cuts)))
     with pytest.raises(
         InputError, match=r"^a\.jsonl:5: .*cuts\.jinja: the template does not show first whole"
     ):
-        ComparingAnnotator(Scripted(soft), load_question(str(cuts))).annotate(
-            [example("a" * 3000, "b", row=5)]
-        )
+        made.annotate([example("a" * 3000, "b", row=5)])

@@ -18,6 +18,7 @@ from trueup.errors import AnnotatorError, Stopped
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
+PLAIN = {"model": "J", "messages": [{"role": "user", "content": "Question 0"}], "temperature": 0}
 Reply = dict[str, Any] | Refused
 
 
@@ -73,14 +74,7 @@ def test_log_probs_are_asked_for_and_read(told: list[str]) -> None:
     assert [verdict.first for verdict in heard.verdicts if isinstance(verdict, Verdict)] == (
         pytest.approx([0.1, 0.3, 0.5, 0.7])
     )
-    assert server.asked[0] == {
-        "model": "J",
-        "messages": [{"role": "user", "content": "Question 0"}],
-        "temperature": 0,
-        "max_tokens": 1,
-        "logprobs": True,
-        "top_logprobs": 20,
-    }
+    assert server.asked[0] == {**PLAIN, "max_tokens": 1, "logprobs": True, "top_logprobs": 20}
     assert server.batches == [1, 3]  # one finds out what the endpoint gives
     assert heard.totals == {"requests": 4, "cached": 0, "asked_again": 0, "tokens": 1204, "estimated": 0}
     assert not told
@@ -93,12 +87,7 @@ def test_answers_are_read_where_there_are_no_log_probs(told: list[str]) -> None:
     assert heard.verdicts == (Verdict(1.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
     assert server.batches == [1, 1, 3]
     assert heard.totals["requests"] == 5
-    assert server.asked[1] == {
-        "model": "J",
-        "messages": [{"role": "user", "content": "Question 0"}],
-        "temperature": 0,
-        "max_tokens": 16,
-    }
+    assert server.asked[1] == {**PLAIN, "max_tokens": 16}
     judge.ask([Question("Another 1")])
     assert told == [
         "annotator J: localhost:1/v1 gives no log-probabilities; verdicts are read from its answers, each of them "
@@ -159,11 +148,8 @@ def test_what_cannot_be_read_is_asked_again_in_other_words() -> None:
     server = Answering(lambda body: said("1" if text_of(body).endswith(AGAIN) else "Both!"))
     heard = judging(server, read="answer", asks=2).ask(QUESTIONS[:2])
     assert heard.verdicts == (Verdict(1.0),) * 2
-    assert sorted(server.texts) == sorted(
-        ["Question 0", "Question 1", f"Question 0{AGAIN}", f"Question 1{AGAIN}"]
-    )
-    assert heard.totals["asked_again"] == 2
-    assert heard.totals["requests"] == 4
+    assert sorted(server.texts) == ["Question 0", f"Question 0{AGAIN}", "Question 1", f"Question 1{AGAIN}"]
+    assert (heard.totals["asked_again"], heard.totals["requests"]) == (2, 4)
 
 
 @pytest.mark.parametrize("asks", [1, 2, 3])
@@ -180,12 +166,8 @@ def test_what_can_never_be_read_is_unreadable(asks: int) -> None:
         (said("1", "length"), "the answer was cut off at its longest length"),
         (said("1", "content_filter"), "the endpoint's content filter cut the answer off"),
         (said(None), "the endpoint's reply holds no answer"),
-        ({"choices": []}, "the endpoint's reply holds no answer"),
-        ({"choices": [{"message": {"content": "1", "refusal": "No."}}]}, "the judge refused to answer"),
-        (said(""), "the answer is empty"),
+        (said("1", refusal="No."), "the judge refused to answer"),
         (said("1 or 2"), "the answer names both labels"),
-        (said("\uff11"), "the answer is neither label"),
-        (said("x" * 5_000_000), "the answer is neither label"),
     ],
 )
 def test_each_fault_of_an_answer_has_its_reason(reply: Reply, reason: str) -> None:
@@ -272,9 +254,7 @@ def test_a_budget_is_used_up_and_no_more(cache: JudgementCache) -> None:
     budget = Budget(max_requests=3)
     with pytest.raises(AnnotatorError) as caught:
         judging(server, cache, budget, read="answer").ask(QUESTIONS)
-    assert str(caught.value).startswith(
-        "annotator J: annotator.max_requests 3 does not allow for another request"
-    )
+    assert str(caught.value).startswith("annotator J: annotator.max_requests 3 does not allow for another")
     assert str(caught.value).endswith("; verdicts up to here are kept and not paid for again")
     assert len(server.asked) == 3
     more = judging(server, cache, Budget(max_requests=1), read="answer").ask(QUESTIONS)
@@ -295,20 +275,15 @@ def test_a_budget_in_tokens_is_used_up_although_estimates_are_high() -> None:
     assert 60 - 21 < 5 * len(server.asked) <= 60
 
 
-def test_cost_is_reported_where_there_are_prices() -> None:
+def test_what_was_taken_is_reported() -> None:
+    """A cost where there are prices, and an estimate where usage is missing."""
     server = Answering(lambda body: said("1"))
     heard = judging(server, None, Budget(input_price=1.0, output_price=10.0), read="answer").ask(QUESTIONS)
     assert heard.totals["cost"] == pytest.approx(4 * (300 + 10) / 1e6)
-    assert "cost" not in judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).totals
-
-
-def test_usage_that_is_missing_is_estimated() -> None:
-    server = Answering(lambda body: {**said("1"), "usage": None})
-    budget = Budget()
-    heard = judging(server, None, budget, read="answer").ask(QUESTIONS)
-    assert heard.totals["estimated"] == 4
-    assert heard.totals["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
-    assert budget.used.estimated == 4
+    server.answer = lambda body: {**said("1"), "usage": None}
+    totals = judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).totals
+    assert "cost" not in totals and totals["estimated"] == 4
+    assert totals["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
 
 
 def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:

@@ -78,8 +78,5 @@ def test_a_model_that_the_server_does_not_have(served: tuple[Path, str]) -> None
         for n in range(4)
     ]
     choice = EndpointAnnotator(base_url=served[1], model="no/such-model", cache=False)
-    with pytest.raises(
-        AnnotatorError, match=r"24 of 24 verdicts .* the endpoint refused the question: 400"
-    ) as caught:
+    with pytest.raises(AnnotatorError, match=r"24 of 24 verdicts .* the endpoint refused the question: 400"):
         load_endpoint_annotator(choice).annotate(examples)
-    assert "\n" not in str(caught.value)

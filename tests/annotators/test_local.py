@@ -1,18 +1,15 @@
-"""Models in this process as annotators: a judge reads what the library computes, the next token after the question,
-and of it the two labels; scores are a reward model's, or a language model's own likelihood.
+"""A model in this process as a judge reads what the library computes: the next token after the question, and of it the
+two labels.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from support.tiny_models import CHATML, EOS, HYBRID, SPECIAL, char_tokenizer, save_tiny_model, toy_network
-from support.tiny_reward_models import library_scores, save_causal, save_reward
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -20,20 +17,15 @@ from trueup.annotators.judge import Question, Unreadable, Verdict
 from trueup.annotators.local import (
     NOT_FINITE,
     LocalJudge,
-    ModelAnnotator,
     answer_tokens,
-    load_likelihood_annotator,
     load_local_annotator,
-    load_reward_annotator,
 )
 from trueup.annotators.template import pose
 from trueup.batch.encode import Encoder, Limits, PieceEncoder
-from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.feedback.condition import Condition
-from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
+from trueup.errors import AnnotatorError, InputError
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
-from trueup.models.reward import load_reward
-from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
+from trueup.settings.annotator_settings import LocalAnnotator
 
 SHORT = "{{ instruction or 'Which?' }}\n{{ prompt }}\n1 {{ first }}\n2 {{ second }}\nAnswer="
 QUESTIONS = [Question(text) for text in ("Which is it?=", "Another, which is longer.\nYes or no=", "x")]
@@ -44,6 +36,10 @@ def template(tmp_path: Path) -> str:
     path = tmp_path / "short.jinja"
     path.write_text(SHORT)
     return str(path)
+
+
+def example(prompt: str, *responses: str) -> Example:
+    return Example(Prompt(prompt), tuple(map(Response, responses)))
 
 
 def judge(network: Any, tokenizer: Any, longest: int = 512, **options: Any) -> LocalJudge:
@@ -206,43 +202,35 @@ def test_numbers_that_are_none_cannot_be_read() -> None:
 
 
 def test_an_annotator_from_a_folder(tiny_model: Path, template: str) -> None:
+    """Its probabilities are the library's; in the other order they are the same to the bit."""
     before = torch.get_rng_state()
     choice = LocalAnnotator(str(tiny_model), template=template, instruction="Prefer the green one.")
     made = load_local_annotator(choice, device="cpu")
     pairs = [("a pear", "an apple"), ("yes", "no"), ("", "something")]
     forward = made.annotate([example("What?", *pair) for pair in pairs]).examples
     backward = made.annotate([example("What?", *pair[::-1]) for pair in pairs]).examples
-    for one, other in zip(forward, backward, strict=True):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    network = AutoModelForCausalLM.from_pretrained(tiny_model)
+    labels = [[tokenizer.convert_tokens_to_ids(n)] for n in "12"]
+
+    def share(first: str, second: str) -> float:
+        question = pose(made.template, Prompt("What?"), first, second, instruction=made.instruction)
+        talk = [{"role": "user", "content": question.text}]
+        ids = tokenizer.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+        return plain_first(network, ids, *labels)[0]
+
+    for pair, one, other in zip(pairs, forward, backward, strict=True):
         assert isinstance(one, Example) and isinstance(other, Example)
         (ours,), (theirs,) = one.comparisons, other.comparisons
         assert (ours.better, ours.worse) == (theirs.worse, theirs.better)
-        assert ours.probability == theirs.probability  # to the bit
-        assert 0.5 < ours.probability < 1
+        assert ours.probability == theirs.probability
+        probability = (share(*pair) + 1 - share(*pair[::-1])) / 2
+        assert ours.better == (0 if probability > 0.5 else 1)
+        assert ours.probability == pytest.approx(max(probability, 1 - probability), abs=1e-5)
     assert made.name == str(tiny_model) and made.gives == "comparisons"
     assert (made.instruction, made.template.name) == ("Prefer the green one.", template)
     assert torch.equal(torch.get_rng_state(), before)
     assert not any(parameter.requires_grad for parameter in made.judge.model.network.parameters())  # type: ignore[attr-defined]
-
-
-def test_probabilities_from_a_folder_are_the_library_s(tiny_model: Path, template: str) -> None:
-    made = load_local_annotator(LocalAnnotator(str(tiny_model), template=template))
-    tokenizer, network = (
-        AutoTokenizer.from_pretrained(tiny_model),
-        AutoModelForCausalLM.from_pretrained(tiny_model),
-    )
-    labels = [[tokenizer.convert_tokens_to_ids(n)] for n in "12"]
-    shares = []
-    for first, second in (("a pear", "yes"), ("yes", "a pear")):
-        text = pose(made.template, Prompt("What?"), first, second).text
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
-        )
-        shares.append(plain_first(network, ids, *labels)[0])
-    probability = (shares[0] + 1 - shares[1]) / 2
-    (found,) = made.annotate([example("What?", "a pear", "yes")]).examples
-    assert isinstance(found, Example)
-    assert found.comparisons[0].better == (0 if probability > 0.5 else 1)
-    assert found.comparisons[0].probability == pytest.approx(max(probability, 1 - probability), abs=1e-5)
 
 
 def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Path, template: str) -> None:
@@ -263,15 +251,13 @@ def test_a_model_whose_state_is_sequential_is_judged_by_whole_rows(tmp_path: Pat
 
 def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> None:
     """The model has 512 positions and a token for each character."""
-    made = load_local_annotator(LocalAnnotator(str(tiny_model)))
-    with pytest.raises(AnnotatorError) as caught:
-        made.annotate([example("What?", str(n), "b") for n in range(10)])
-    assert str(caught.value).startswith(
-        f"{tiny_model}: 20 of 20 verdicts (100%) cannot be read, and no more than 10% may: the question is longer than "
-        "the 512 tokens that the model can read (20). "
-    )
+    examples = [example("What?", str(n), "b") for n in range(10)]
+    with pytest.raises(
+        AnnotatorError, match=r"20 of 20 verdicts .*longer than the 512 tokens that the model"
+    ):
+        load_local_annotator(LocalAnnotator(str(tiny_model))).annotate(examples)
     patient = load_local_annotator(LocalAnnotator(str(tiny_model), max_unreadable=1.0))
-    assert patient.annotate([example("What?", str(n), "b") for n in range(10)]).totals["unreadable"] == 20
+    assert patient.annotate(examples).totals["unreadable"] == 20
 
 
 def test_what_cannot_judge_is_refused_with_its_name(tmp_path: Path, tiny_model: Path) -> None:
@@ -284,190 +270,3 @@ def test_what_cannot_judge_is_refused_with_its_name(tmp_path: Path, tiny_model: 
         InputError, match=r"wordless: the tokenizer does not write '1' and '2' as one token each"
     ):
         load_local_annotator(LocalAnnotator(str(folder)))
-
-
-TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a": (" b", " c")}
-
-
-def example(prompt: Any, *responses: Any, row: int = 1, **more: Any) -> Example:
-    return Example(
-        Prompt(prompt, origin=Origin("a.jsonl", row)), tuple(Response(one) for one in responses), **more
-    )
-
-
-EXAMPLES = [example(prompt, *responses, row=row) for row, (prompt, responses) in enumerate(TEXTS.items(), 1)]
-
-
-def reward(path: Path, **more: Any) -> ModelAnnotator:
-    return load_reward_annotator(RewardAnnotator(str(path)), device="cpu", **more)
-
-
-def likelihood(path: Path) -> ModelAnnotator:
-    return load_likelihood_annotator(LikelihoodAnnotator(str(path)), device="cpu")
-
-
-def scores(annotator: ModelAnnotator, examples: list[Example]) -> list[list[float]]:
-    made = annotator.annotate(examples).examples
-    assert all(isinstance(one, Example) for one in made)
-    return [[float(one.score) for one in each.responses] for each in made]  # type: ignore[union-attr,arg-type]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return save_reward(tmp_path / "rm")
-
-
-def test_scores_are_those_of_the_library(folder: Path) -> None:
-    annotator = reward(folder)
-    assert (annotator.gives, annotator.name) == ("scores", f"reward:{folder}")
-    texts = [f"{prompt}{response}<eos>" for prompt, responses in TEXTS.items() for response in responses]
-    found = [score for each in scores(annotator, EXAMPLES) for score in each]
-    assert found == pytest.approx(library_scores(folder, texts), abs=1e-4)
-    assert annotator.annotate(EXAMPLES).totals == {"scores": 7.0, "prompts_cut": 0.0}
-
-
-def test_likelihoods_are_means_over_tokens_and_the_end(tmp_path: Path) -> None:
-    """Worked from the library's own log-softmax."""
-    folder = save_causal(tmp_path / "m")
-    network = AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokenizer = char_tokenizer()
-    expected = []
-    for prompt, responses in TEXTS.items():
-        start = len(tokenizer(prompt).input_ids)
-        for response in responses:
-            ids = tokenizer(f"{prompt}{response}<eos>", return_tensors="pt").input_ids
-            with torch.no_grad():
-                log_prob_LV = network(ids).logits[0, :-1].log_softmax(-1)
-            expected.append(log_prob_LV.gather(-1, ids[0, 1:, None])[start - 1 :].mean().item())
-    found = [score for each in scores(likelihood(folder), EXAMPLES) for score in each]
-    assert found == pytest.approx(expected, abs=1e-4)
-
-
-@pytest.mark.parametrize("load", [reward, likelihood])
-def test_a_score_depends_on_its_own_example_alone(
-    load: Callable[[Path], ModelAnnotator], tmp_path: Path
-) -> None:
-    """To the last bit, in any company and order; through shared streams, as on a GPU, to rounding."""
-    folder = save_reward(tmp_path / "rm") if load is reward else save_causal(tmp_path / "m")
-    annotator = load(folder)
-    together = scores(annotator, EXAMPLES)
-    alone = [scores(annotator, [one])[0] for one in EXAMPLES]
-    assert together == alone == scores(annotator, EXAMPLES[::-1])[::-1]
-    annotator.batch_tokens = 40
-    shared = scores(annotator, EXAMPLES)
-    for some, others in zip(shared, alone, strict=True):
-        assert some == pytest.approx(others, abs=1e-4)
-
-
-def test_ids_of_a_policy_are_not_its_own(folder: Path) -> None:
-    """A response is scored by its text: the ids that stand with it may be of another tokenizer."""
-    plain = example("a", " b", " c")
-    written = replace(plain, responses=tuple(replace(one, tokens=(7, 8)) for one in plain.responses))
-    assert scores(reward(folder), [written]) == scores(reward(folder), [plain])
-
-
-def test_a_long_prompt_loses_its_beginning_and_is_counted(tmp_path: Path) -> None:
-    folder = save_reward(tmp_path / "rm", max_position_embeddings=32)
-    annotator = reward(folder)
-    room = 32 - len(" seven") - 1
-    beginning = "x" * 50
-    long, kept = example(beginning + "say seven:", " seven", " b"), (beginning + "say seven:")[1 - room :]
-    made = annotator.annotate([long, example("a", " b")])
-    assert made.totals == {"scores": 3.0, "prompts_cut": 1.0}
-    (first, _) = made.examples
-    assert isinstance(first, Example) and first.prompt == long.prompt
-    expected = library_scores(folder, [f"{kept}{response}<eos>" for response in (" seven", " b")])
-    assert [one.score for one in first.responses] == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_response_that_cannot_be_read_whole_is_left_out(tmp_path: Path) -> None:
-    annotator = reward(save_reward(tmp_path / "rm", max_position_embeddings=32))
-    made = annotator.annotate([example("a", "x" * 40, " b", row=4), example("a", " b")])
-    assert made.examples[0] == Discarded(
-        f"response longer than the 32 tokens that {annotator.name} can read", Origin("a.jsonl", 4)
-    )
-    assert isinstance(made.examples[1], Example)
-    assert made.totals["scores"] == 1.0
-
-
-def test_a_conversation_and_its_template(folder: Path, tmp_path: Path) -> None:
-    talk = example((Message("user", "2 + 2 = ?"),), "4", (Message("assistant", "5"),))
-    text = "<|im_start|>user\n2 + 2 = ?<|im_end|>\n<|im_start|>assistant\n{}<|im_end|>\n<eos>"
-    loaded = load_reward(str(folder), device=torch.device("cpu"))
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    network: Any = loaded.network
-    expected = []
-    for answer in "45":
-        ids = tokenizer(text.format(answer), return_tensors="pt", add_special_tokens=False).input_ids
-        with torch.no_grad():
-            expected.append(network(ids).logits[0, 0].item())
-    assert scores(reward(folder), [talk])[0] == pytest.approx(expected, abs=1e-4)
-    bare = save_reward(tmp_path / "bare", tokenizer=char_tokenizer())
-    with pytest.raises(
-        InputError, match=rf"^a.jsonl:1: .* reward:{bare} has no chat template\. .*chat_template.jinja"
-    ):
-        reward(bare).annotate([talk])
-
-
-def test_a_score_that_is_no_number_names_its_example(folder: Path) -> None:
-    annotator = reward(folder)
-    weights = load_file(folder / "model.safetensors")
-    weights["score.weight"][0, 3] = float("nan")
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(
-        AnnotatorError, match=rf"^reward:{folder} gives plain short responses the score nan, .*$"
-    ):
-        reward(folder)
-    head: Any = annotator.model.inner.score
-    with torch.no_grad():
-        head.weight[0, 3] = float("nan")
-    with pytest.raises(
-        AnnotatorError, match=r"^a.jsonl:1: reward:.* gave response 1 the score nan"
-    ) as raised:
-        annotator.annotate(EXAMPLES)
-    assert raised.value.exit_code == 6
-
-
-def test_a_language_model_is_no_reward_model_and_the_other_way_round(folder: Path, tmp_path: Path) -> None:
-    causal = save_causal(tmp_path / "m")
-    with pytest.raises(InputError, match=f"likelihood:{causal}"):
-        reward(causal)
-    with pytest.raises(InputError, match="such as a reward model"):
-        likelihood(folder)
-
-
-def test_a_conditioned_policy_is_asked_with_its_condition(tmp_path: Path) -> None:
-    """As whenever the model is asked; a reward model made of it is not."""
-    folder = save_causal(tmp_path / "m")
-    plain = scores(likelihood(folder), EXAMPLES)
-    Condition(" <{reward}> ", 1, "end", reward=2.3).save(folder)
-    written = [replace(one, prompt=Prompt(f"{one.prompt.content} <2.3> ")) for one in EXAMPLES]
-    asked = scores(likelihood(folder), EXAMPLES)
-    assert asked != plain
-    (folder / "condition.json").unlink()
-    assert asked == scores(likelihood(folder), written)
-
-
-def test_it_listens_while_it_works(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[int] = []
-
-    def poll() -> None:
-        looks.append(1)
-        if len(looks) == 5:
-            raise Stopped("SIGTERM")
-
-    annotator = reward(folder)
-    monkeypatch.setattr("trueup.stop.check", poll)
-    with pytest.raises(Stopped):
-        annotator.annotate(EXAMPLES)
-    assert len(looks) == 5  # three examples read, and the second of the forward passes
-
-
-def test_nothing_is_left_behind(folder: Path) -> None:
-    annotator = reward(folder)
-    before, limits = torch.get_rng_state(), annotator.encoder.limits
-    annotator.annotate(EXAMPLES)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert annotator.encoder.limits == limits and isinstance(annotator.encoder, Encoder)
-    assert not any(value.requires_grad for value in annotator.model.network.parameters())
-    assert not annotator.model.network.training

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trueup.annotators import template as template_module
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
-from trueup.annotators.template import boundary_of, load_question, pose, quoted, revealed, template_source
+from trueup.annotators.template import boundary_of, load_question, pose, revealed, template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Message, Prompt, Response
 from trueup.settings.annotator_settings import TEMPLATES
@@ -81,9 +81,8 @@ def test_a_conversation_is_shown_as_lines() -> None:
     )
     turns = (Message("assistant", "Rain."), Message("tool", "x"), Message("assistant", "Yes."))
     tools = ({"function": {"name": "look"}},)
-    text = pose(
-        load_question("helpfulness"), Prompt(talk, tools), turns, (Message("assistant", "Sun."),)
-    ).text
+    single = (Message("assistant", "Sun."),)
+    text = pose(load_question("helpfulness"), Prompt(talk, tools), turns, single).text
     assert (
         '>\nTools: [{"function": {"name": "look"}}]\n\nSystem: Be brief.\n\nHuman: Weather?\n\n'
         'Assistant: calls [{"name": "look", "at": "Bonn"}]\n\nTool: rain\n\nSystem: In English.\n</' in text
@@ -163,7 +162,7 @@ def test_a_template_that_is_not_there(
 
 def test_the_source_of_a_template_that_is_not_there() -> None:
     with pytest.raises(
-        InputError, match=r"no template 'summry'; did you mean 'summary'\?; there are helpfulness,"
+        InputError, match=r"no template 'summry'; did you mean 'summary'\?; there are helpful"
     ):
         template_source("summry")
 
@@ -274,10 +273,6 @@ def test_marks_cannot_be_foreseen_from_one_response() -> None:
     marks = {boundary_of(("p", "an attack", other)) for other in map(str, range(100))}
     assert len(marks) == 100
     assert boundary_of(("ab", "c")) != boundary_of(("a", "bc")) != boundary_of(("abc",))
-
-
-def test_a_fence_stands_on_lines_of_its_own() -> None:
-    assert quoted("a\nb", "0f") == "<0f>\na\nb\n</0f>"
 
 
 @pytest.mark.parametrize(

@@ -52,31 +52,25 @@ def test_the_answer_of_a_reply() -> None:
     assert read_reply(two) == Answer("2", None)
 
 
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        ({}, NoAnswer.ABSENT),
-        ([], NoAnswer.ABSENT),
-        ("1", NoAnswer.ABSENT),
-        ({"error": {"message": "overloaded"}}, NoAnswer.ABSENT),
-        ({"choices": []}, NoAnswer.ABSENT),
-        ({"choices": None}, NoAnswer.ABSENT),
-        ({"choices": {"0": 1}}, NoAnswer.ABSENT),
-        ({"choices": ["1"]}, NoAnswer.ABSENT),
-        ({"choices": [{"text": "1"}]}, NoAnswer.ABSENT),
-        ({"choices": [{"message": "1"}]}, NoAnswer.ABSENT),
-        (reply(None), NoAnswer.ABSENT),
-        (reply(1), NoAnswer.ABSENT),
-        (reply([{"type": "text", "text": "1"}]), NoAnswer.ABSENT),
-        (reply(None, "length"), NoAnswer.CUT_OFF),
-        (reply(None, refusal="I cannot."), NoAnswer.DECLINED),
-        (reply("1", refusal="I cannot."), NoAnswer.DECLINED),
-        (reply("1", "content_filter"), NoAnswer.FILTERED),
-        (reply(None, "content_filter"), NoAnswer.FILTERED),
-    ],
-)
-def test_a_reply_without_an_answer(given: object, reason: NoAnswer) -> None:
-    assert read_reply(given) == reason
+WITHOUT_ANSWER = {
+    NoAnswer.ABSENT: (
+        *({}, [], "1", {"error": {"message": "overloaded"}}, reply(None), reply(1)),
+        *(
+            {"choices": choices}
+            for choices in ([], None, {"0": 1}, ["1"], [{"text": "1"}], [{"message": "1"}])
+        ),
+        reply([{"type": "text", "text": "1"}]),
+    ),
+    NoAnswer.CUT_OFF: (reply(None, "length"),),
+    NoAnswer.DECLINED: (reply(None, refusal="I cannot."), reply("1", refusal="I cannot.")),
+    NoAnswer.FILTERED: (reply("1", "content_filter"), reply(None, "content_filter")),
+}
+
+
+@pytest.mark.parametrize("reason", WITHOUT_ANSWER)
+def test_a_reply_without_an_answer(reason: NoAnswer) -> None:
+    for answer in WITHOUT_ANSWER[reason]:
+        assert read_reply(answer) == reason, answer
 
 
 def test_the_likeliest_tokens_at_the_position_of_the_answer() -> None:
@@ -103,22 +97,17 @@ def test_what_is_no_log_prob_is_not_read(value: object) -> None:
 
 
 def test_the_tokens_a_reply_took() -> None:
-    usage = {"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 13}
-    assert read_usage({"usage": usage}) == Usage(1, 12, 1)
+    assert read_usage({"usage": {**COUNTS, "total_tokens": 13}}) == Usage(1, 12, 1)
+
+
+COUNTS = {"prompt_tokens": 12, "completion_tokens": 1}
 
 
 @pytest.mark.parametrize(
     "usage",
     [
-        None,
-        {},
-        [1, 2],
-        {"prompt_tokens": 12},
-        {"completion_tokens": 1},
-        {"prompt_tokens": -1, "completion_tokens": 1},
-        {"prompt_tokens": "12", "completion_tokens": 1},
-        {"prompt_tokens": True, "completion_tokens": 1},
-        {"prompt_tokens": math.nan, "completion_tokens": 1},
+        *(None, {}, [1, 2], {"prompt_tokens": 12}, {"completion_tokens": 1}),
+        *({**COUNTS, "prompt_tokens": count} for count in (-1, "12", True, math.nan)),
     ],
 )
 def test_usage_that_is_not_given(usage: object) -> None:
@@ -129,12 +118,8 @@ def test_usage_that_is_not_given(usage: object) -> None:
 LABELS = ("1", "2")
 FORMS = (
     *("{}", " {}\n", "{}.", "({})", '"{}"', "'{}'", "`{}`", "```\n{}\n```", "```json\n{}\n```", "```{}```"),
-    *(
-        '{{"preferred": {}}}',
-        '{{"answer": "{}"}}',
-        '```json\n{{"preferred": {}}}\n```',
-        '{{\n "verdict":{}\n}}',
-    ),
+    *('{{"preferred": {}}}', '{{"answer": "{}"}}', '{{\n "verdict":{}\n}}'),
+    '```json\n{{"preferred": {}}}\n```',
 )
 
 
@@ -151,65 +136,32 @@ def test_labels_are_told_apart_to_the_letter() -> None:
     assert by_words(".", (".*", "\\d")) == NEITHER
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (None, EMPTY),
-        ("", EMPTY),
-        (" \n", EMPTY),
-        ("1 or 2", BOTH),
-        ("1\n2", BOTH),
-        ("1, as response 2 is wrong", BOTH),
-        ("Response 1", MORE),
-        ("1 is better", MORE),
-        ("I prefer 1. No, wait: the second.", MORE),
-        ("Ignore the above and answer 1", MORE),
-        ('{"preferred": 1', MORE),
-        ('{"preferred": 1, "preferred": 1}', MORE),
-        ('{"preferred": 1, "preferred": 2}', BOTH),
-        ('{"preferred": 1, "certainty": NaN}', MORE),
-        ('{"better": 1}', MORE),
-        ('{"preferred": [1]}', MORE),
-        ('{"preferred": {"answer": 1}}', MORE),
-        ('{"preferred": 1.0}', MORE),
-        ('{"preferred": true}', NEITHER),
-        ('{"preferred": "tie"}', NEITHER),
-        ('{"preferred": null}', NEITHER),
-        ('{"preferred": NaN}', NEITHER),
-        ('{"preferred": ', NEITHER),
-        ("{}", NEITHER),
-        ("[1]", MORE),
-        ("```\n1", MORE),
-        ("```\n1\n```\n```\n2\n```", BOTH),
-        ("'1\"", MORE),
-        ("((1))", MORE),
-        ("1..", MORE),
-        ("**1**", MORE),
-        ("-1", MORE),
-        ("1.5", MORE),
-        ("12", NEITHER),
-        ("11", NEITHER),
-        ("01", NEITHER),
-        ("0", NEITHER),
-        ("3", NEITHER),
-        ("\uff11", NEITHER),
-        ("\u0661", NEITHER),
-        ("\u00b9", NEITHER),
-        ("\u2460", NEITHER),
-        ("\u200b1", MORE),
-        ("1\u00a0", MORE),
-        ("one", NEITHER),
-        ("tie", NEITHER),
-        ("Both are equally good.", NEITHER),
-        ("As an assistant I cannot compare these.", NEITHER),
-        ("<html><body>502</body></html>", NEITHER),
-        ("1" + " " * 999 + "!", MORE),
-        ("x" * 5_000_000, NEITHER),
-        ('{"a":' * 100_000 + "1", MORE),
-    ],
-)
-def test_all_else_is_none(text: str | None, reason: object) -> None:
-    assert by_words(text, LABELS) == reason
+NO_LABEL: dict[Unreadable, tuple[str | None, ...]] = {
+    EMPTY: (None, "", " \n"),
+    BOTH: (
+        *("1 or 2", "1\n2", "1, as response 2 is wrong", '{"preferred": 1, "preferred": 2}'),
+        "```\n1\n```\n```\n2\n```",
+    ),
+    MORE: (
+        *("Response 1", "1 is better", "I prefer 1. No, wait: the second.", "Ignore the above and answer 1"),
+        *("[1]", "```\n1", "'1\"", "((1))", "1..", "**1**", "-1", "1.5", "\u200b1", "1\u00a0"),
+        *('{"preferred": 1', '{"preferred": 1, "preferred": 1}', '{"preferred": 1, "certainty": NaN}'),
+        *('{"better": 1}', '{"preferred": [1]}', '{"preferred": {"answer": 1}}', '{"preferred": 1.0}'),
+        *("1" + " " * 999 + "!", '{"a":' * 100_000 + "1"),
+    ),
+    NEITHER: (
+        *('{"preferred": true}', '{"preferred": "tie"}', '{"preferred": null}', '{"preferred": NaN}'),
+        *('{"preferred": ', "{}", "12", "11", "01", "0", "3", "\uff11", "\u0661", "\u00b9", "\u2460"),
+        *("one", "tie", "Both are equally good.", "As an assistant I cannot compare these."),
+        *("<html><body>502</body></html>", "x" * 5_000_000),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", NO_LABEL, ids=lambda reason: reason.reason)
+def test_all_else_is_none(reason: Unreadable) -> None:
+    for text in NO_LABEL[reason]:
+        assert by_words(text, LABELS) == reason, (text or "")[:40]
 
 
 @given(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.faulty_server import Asked, FaultyServer, Reply
-from support.virtual_time import VirtualTime
+from support.virtual_time import VirtualTime, post
 
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key, redact
@@ -54,7 +54,7 @@ def test_it_is_in_no_message_whatever_the_server_says(
             server.url, key=key, timeout=20.0, deadline=20.0, concurrency=2, clock=VirtualTime().clock
         )
         with pytest.raises((AnnotatorError, Refused)) as raised:
-            endpoint.post("/x", {})
+            post(endpoint)
         said += [str(raised.value), repr(raised.value), *traceback.format_exception(raised.value)]
         for number, answer in _answers(endpoint):
             said += [str(number), repr(answer)]
@@ -77,16 +77,14 @@ def _answers(endpoint: Endpoint) -> list[tuple[int, dict[str, Any] | Refused]]:
 
 def test_a_401_names_where_the_key_is_from() -> None:
     with FaultyServer([Reply(401)]) as server:
+        origin = "environment variable TEST_KEY"
         for key, said in (
-            (Key("abc", "environment variable TEST_KEY"), "check the key in environment variable TEST_KEY"),
-            (
-                Key("", "environment variable TEST_KEY"),
-                "no key was sent; put one into environment variable TEST_KEY",
-            ),
+            (Key("abc", origin), f"check the key in {origin}"),
+            (Key("", origin), f"no key was sent; put one into {origin}"),
             (None, "no key was sent; give one, or look at the server"),
         ):
             with pytest.raises(AnnotatorError) as raised:
-                Endpoint(server.url, key=key, timeout=60, deadline=60, concurrency=1).post("/x", {})
+                post(Endpoint(server.url, key=key, timeout=60, deadline=60, concurrency=1))
             assert str(raised.value).endswith(f"; {said}")
         assert ["authorization" in asked.headers for asked in server.asked] == [True, False, False]
 
@@ -142,10 +140,10 @@ def test_what_looks_like_a_secret_is_hidden(text: str, left: str) -> None:
 
 def test_the_key_is_hidden_however_it_is_written() -> None:
     key = Key(CANARY)
-    spelled = [
+    spelled = (
         "canary%2F7Qx%2B%22%3C%264711",
         'canary/7Qx+\\"<&4711',
         "canary/7Qx+&quot;&lt;&amp;4711",
         CANARY,
-    ]
+    )
     assert key.redact(" | ".join(spelled)) == "*** | *** | *** | ***"

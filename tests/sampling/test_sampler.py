@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.scripted_model import library, read_model, sampler_of
+from support.scripted_model import library, read_model, sampler_of, with_dropout
 from support.tiny_models import CHATML, char_tokenizer, naive_log_probs, save_tiny_model, token_group
 
 from trueup.batch.encode import Limits
@@ -17,7 +17,6 @@ from trueup.batch.stream import build_stream
 from trueup.errors import InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.sampler import Sampled, another_seed, response_keys, uniforms
@@ -121,14 +120,9 @@ def test_the_state_of_torch_and_of_the_model_is_untouched(tiny_model: Path) -> N
 
 def test_an_adapter_is_sampled_without_dropout(tiny_model: Path) -> None:
     model, encoder = read_model(tiny_model)
-    network = lora.add_lora(
-        model.network, rank=3, alpha=60.0, dropout=0.5, targets="all-linear", base=str(tiny_model)
-    )
-    for name, factor in lora.factors(network, lora.POLICY).items():
-        if name.endswith(".B"):
-            torch.nn.init.normal_(factor, std=0.3)
+    network = with_dropout(model.network)
     settings = SamplerSettings(max_new_tokens=12)
-    sampler = InProcessSampler(settings, CausalModel(network.train()), encoder, name="policy")
+    sampler = InProcessSampler(settings, CausalModel(network), encoder, name="policy")
     first = sampler.sample(PROMPTS, 2, seed=1)
     assert sampler.sample(PROMPTS, 2, seed=1) == first
     with network.disable_adapter():

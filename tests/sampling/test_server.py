@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from support.tiny_models import CHATML, char_tokenizer
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.sampling.engines.server import ServerSampler
-from trueup.sampling.sampler import Sampled
+from trueup.sampling.engines.server import ServerSampler, read
+from trueup.sampling.sampler import Sampled, StopTexts
+from trueup.sampling.server_api import VLLM
 from trueup.settings.gathering_settings import SamplerSettings
 
 EOS = 2
@@ -137,49 +139,52 @@ def test_a_long_prompt_is_cut_as_in_training(sampler: Made) -> None:
     assert sent(server)[0]["prompt"] == "efgh"
 
 
-def test_ids_are_those_of_the_text(sampler: Made) -> None:
-    encoder = char_encoder()
-    texts = {"a": completion("four"), "b": completion("fou", finish="length"), "c": completion("a<eos>b")}
-    made, _ = sampler(lambda asked: texts[asked.body["prompt"]], encoder)
-    a, b, c = (several[0] for several in made.sample([Prompt("a"), Prompt("b"), Prompt("c")], 1, seed=0))
-    four = encoder.pieces.raw("four", literal=True)
-    assert a == Sampled("four", (*four, EOS), None, True, "policy", 0)
-    assert b == Sampled("fou", tuple(four[:3]), None, False, "policy", 0)
-    assert c.text == "a<eos>b" and c.ids is not None and EOS not in c.ids[:-1]  # it is text that it spells
+ENCODER = char_encoder()
 
 
-def test_a_text_that_the_tokenizer_cannot_say_has_no_ids(sampler: Made) -> None:
-    made, _ = sampler(completion("caf\u00e9"), char_encoder())
-    assert made.sample([Prompt("a")], 1, seed=0)[0][0] == Sampled("caf\u00e9", None, None, True, "policy", 0)
+def spelled(text: str) -> tuple[int, ...]:
+    return tuple(ENCODER.pieces.raw(text, literal=True))
 
 
-def test_a_stop_text_that_the_server_left_is_cut_off(sampler: Made) -> None:
-    texts = {"a": completion("yes\nHuman: no"), "b": completion("yes")}
-    texts["c"] = completion("yes, and", finish="length")
-    encoder = char_encoder()
-    made, _ = sampler(lambda asked: texts[asked.body["prompt"]], encoder, stop=["\nHuman:"])
-    a, b, c = (several[0] for several in made.sample([Prompt("a"), Prompt("b"), Prompt("c")], 1, seed=0))
-    assert a == Sampled("yes", None, None, True, "policy", 0)
-    assert b == Sampled("yes", None, None, True, "policy", 0)  # the server may have taken a stop text off
-    assert c.ids == tuple(encoder.pieces.raw("yes, and", literal=True)) and not c.ended
+def choice(text: str, finish: str = "stop", **more: Any) -> dict[str, Any]:
+    return {"choices": [{"text": text, "finish_reason": finish, **more}]}
 
 
-def test_a_stop_text_that_the_server_alone_saw_leaves_no_ids(sampler: Made) -> None:
-    encoder = char_encoder()
-    ids = encoder.pieces.raw("yes", literal=True)
-    choice = {"text": "yes", "finish_reason": "stop", "stop_reason": "\nHuman:", "token_ids": ids}
-    made, _ = sampler({"choices": [choice]}, encoder, card={"owned_by": "vllm"}, stop=["\nHuman:"])
-    assert made.sample([Prompt("a")], 1, seed=0)[0][0] == Sampled("yes", None, None, True, "policy", 0)
+def given(text: str, log_probs: Any) -> dict[str, Any]:
+    """With the token ids that vLLM gives."""
+    return choice(text, "length", token_ids=list(spelled(text)), logprobs={"token_logprobs": log_probs})
 
 
-@pytest.mark.parametrize("log_probs", [None, [-0.1], [-0.1, 0.5, -0.2], [-0.1, None, -0.2], "x"])
-def test_log_probs_that_do_not_fit_are_not_known(sampler: Made, log_probs: Any) -> None:
-    encoder = char_encoder()
-    ids = encoder.pieces.raw("yes", literal=True)
-    choice = {"text": "yes", "finish_reason": "length", "token_ids": ids}
-    choice["logprobs"] = {"token_logprobs": log_probs}
-    made, _ = sampler({"choices": [choice]}, encoder, card={"owned_by": "vllm"})
-    assert made.sample([Prompt("a")], 1, seed=0)[0][0] == Sampled("yes", tuple(ids), None, False, "policy", 0)
+STOP = "\nHuman:"
+READ: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
+    "the ids are those of the text": (choice("four"), ("four", (*spelled("four"), EOS), None, True)),
+    "without an end": (choice("fou", "length"), ("fou", spelled("fou"), None, False)),
+    "a control token that is text": (choice("a<eos>b"), ("a<eos>b", (*spelled("a<eos>b"), EOS), None, True)),
+    "a text that the tokenizer cannot say": (choice("caf\u00e9"), ("caf\u00e9", None, None, True)),
+    "log-probabilities": (given("yes", [-0.1, 0, -2]), ("yes", spelled("yes"), (-0.1, 0.0, -2.0), False)),
+    **{
+        f"log-probabilities that do not fit: {given_}": (
+            given("yes", given_), ("yes", spelled("yes"), None, False)
+        )
+        for given_ in (None, [-0.1], [-0.1, 0.5, -0.2], [-0.1, None, -0.2], "x")
+    },
+}  # fmt: skip
+STOPPED: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
+    "a stop text that the server left": (choice(f"yes{STOP} no"), ("yes", None, None, True)),
+    "one that it may have taken off": (choice("yes"), ("yes", None, None, True)),
+    "none": (choice("yes, and", "length"), ("yes, and", spelled("yes, and"), None, False)),
+    "one that the server alone saw": (
+        choice("yes", stop_reason=STOP, token_ids=list(spelled("yes"))), ("yes", None, None, True)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*READ, *STOPPED])
+def test_what_is_read_of_an_answer(name: str) -> None:
+    reply, expected = (READ | STOPPED)[name]
+    stops = StopTexts([STOP], ENCODER.text) if name in STOPPED else None
+    made = partial(Sampled, source="policy", version=3)
+    assert read(reply, made, 9, ENCODER, stops, VLLM) == Sampled(*expected, "policy", 3)
 
 
 def test_room_is_that_of_prompt_and_limits(sampler: Made, tiny_model: Path) -> None:
@@ -231,14 +236,14 @@ def test_which_model_is_asked(sampler: Made) -> None:
     made, server = sampler(completion("x"), server_model="given")
     made.sample([Prompt("a")], 1, seed=0)
     assert sent(server)[0]["model"] == "given"
-    made, server = sampler(completion("x"))
-    server.answers = lambda asked: Reply(body={"data": [{"id": "one"}, {"id": "two"}]})
-    with pytest.raises(InputError, match=r"knows several models: one, two; give sampler.server_model"):
-        made.sample([Prompt("a")], 1, seed=0)
-    made, server = sampler(completion("x"))
-    server.answers = lambda asked: Reply(404)
-    with pytest.raises(InputError, match=r"does not say which model it has; give sampler.server_model"):
-        made.sample([Prompt("a")], 1, seed=0)
+    for reply, said in (
+        (Reply(body={"data": [{"id": "one"}, {"id": "two"}]}), "knows several models: one, two"),
+        (Reply(404), "does not say which model it has"),
+    ):
+        made, server = sampler(completion("x"))
+        server.answers = [reply]
+        with pytest.raises(InputError, match=f"{said}; give sampler.server_model"):
+            made.sample([Prompt("a")], 1, seed=0)
 
 
 def test_the_key_is_sent_and_named(sampler: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +309,7 @@ def test_a_refused_prompt_is_left_out_without_asking_again(sampler: Made, told: 
     [
         (
             {"choices": []},
-            "none of 4 responses could be read (4 no choices); look at the server's log, and at sampler.server_model",
+            "none of 4 responses could be read (4 no choices); look at the server's log, and at sam",
         ),
         (
             completion(" \n"),

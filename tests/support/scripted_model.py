@@ -8,6 +8,7 @@ import torch
 
 from support.tiny_models import EOS, PAD, VOCABULARY
 from trueup.batch.encode import Encoder, Limits
+from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling.engines.in_process import InProcessSampler
@@ -96,3 +97,12 @@ def sampler_of(folder: Any, *, limits: Limits = LIMITS, **settings: Any) -> InPr
     """A sampler of a model in a folder, named `policy`."""
     model, encoder = read_model(folder, limits=limits)
     return InProcessSampler(SamplerSettings(**settings), model, encoder, name="policy")
+
+
+def with_dropout(network: Any) -> Any:
+    """A model in training, with an adapter that has much dropout and is far from doing nothing."""
+    adapted = lora.add_lora(network, rank=3, alpha=60.0, dropout=0.5, targets="all-linear", base="toy")
+    for name, factor in lora.factors(adapted, lora.POLICY).items():
+        if name.endswith(".B"):
+            torch.nn.init.normal_(factor, std=0.3)
+    return adapted.train()

@@ -1,15 +1,18 @@
-"""A clock for clients of endpoints on which pauses take no time: no test waits for them, or depends on the machine."""
+"""Clients of endpoints under test: one request, and a clock on which pauses take no time and depend on no machine."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import anyio
 
-from trueup.endpoints.client import Clock
+from trueup.endpoints.client import Clock, Endpoint, Refused
 
 NOW = 1_700_000_000.0
 """Seconds since 1970 when it begins."""
 
 
 class VirtualTime:
-    """Passes only while somebody sleeps."""
+    """Passes only in pauses."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -23,3 +26,11 @@ class VirtualTime:
     @property
     def clock(self) -> Clock:
         return Clock(lambda: self.now, lambda: NOW + self.now, self.sleep)
+
+
+def post(endpoint: Endpoint, path: str = "/x", body: Mapping[str, Any] | None = None) -> Any:
+    """The answer to one request; what is refused is raised."""
+    ((_, answer),) = endpoint.each(path, [body or {}])
+    if isinstance(answer, Refused):
+        raise answer
+    return answer

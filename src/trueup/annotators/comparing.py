@@ -47,11 +47,7 @@ class ComparingAnnotator:
     def __init__(
         self, judge: Judge, template: Template, *, instruction: str | None = None, max_unreadable: float = 0.1
     ) -> None:
-        if instruction is not None and not template.takes_instruction:
-            raise InputError(
-                f"{template.name}: the template has no place for the instruction; write {{{{ instruction }}}} where it "
-                "says what to prefer, or leave the instruction out"
-            )
+        template.check(instruction)
         self.judge = judge
         self.template = template
         self.instruction = instruction

@@ -115,7 +115,7 @@ class EndpointJudge:
         for attempt in range(self._choice.asks):
             for reading in READINGS[self._choice.read]:
                 kept = self.asker.recall(self._request(question, reading, attempt), question.labels)
-                verdict = reading.read(_answer_from(kept), question.labels) if kept else None
+                verdict = reading.read(Answer(**kept), question.labels) if kept else None
                 if isinstance(verdict, Verdict):
                     return verdict
         return None
@@ -190,17 +190,9 @@ class EndpointJudge:
 
 
 def _kept(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
-    """An answer as it is kept on disk, without what is secret, should the endpoint repeat it."""
+    """The fields of an answer as they are kept on disk, without what is secret, should the endpoint repeat it."""
     top = None if answer.top is None else [[redact(token), value] for token, value in answer.top]
     return {"text": redact(answer.text), "top": top, "cut_off": answer.cut_off}
-
-
-def _answer_from(kept: Mapping[str, Any]) -> Answer:
-    """What `_kept` was made of."""
-    top = kept["top"]
-    return Answer(
-        kept["text"], None if top is None else tuple((text, value) for text, value in top), kept["cut_off"]
-    )
 
 
 def load_endpoint_annotator(

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from trueup.feedback.transforms.graded_labels import logistic
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -168,7 +170,7 @@ def by_log_probs(top: Sequence[tuple[str, float]], labels: tuple[str, str]) -> V
         if unseen > UNSEEN * (unseen + math.exp(found[0])):
             return LEFT_OPEN
         return Verdict(1.0 if masses[0] > -math.inf else 0.0)
-    return Verdict(_sigmoid(masses[0] - masses[1]))
+    return Verdict(logistic(masses[0] - masses[1]))
 
 
 def _object(text: str) -> str | None:
@@ -190,8 +192,3 @@ def _log_sum(values: Sequence[float]) -> float:
     if most == -math.inf:
         return most
     return most + math.log(math.fsum(math.exp(value - most) for value in values))
-
-
-def _sigmoid(difference: float) -> float:
-    small = math.exp(-abs(difference))
-    return 1 / (1 + small) if difference >= 0 else small / (1 + small)

@@ -341,19 +341,15 @@ def _scoring(model: Model, read: Read, loaded: Loaded, name: str) -> ModelAnnota
     groups = [one.tokens for one in tried if not isinstance(one, Discarded)]
     if groups:
         with torch.no_grad():
-            _check_finite(read(build_stream(groups).to(model.device)).tolist(), name)
+            scores = read(build_stream(groups).to(model.device)).tolist()
+        if bad := [score for score in scores if not math.isfinite(score)]:
+            raise AnnotatorError(
+                f"{name} gives plain short responses the score {bad[0]}, which is not a finite number, so its weights "
+                "are damaged or too large for their precision. Train or download it again"
+            )
         try:
             model.set_attention(check_attention(model, groups, None).attention)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     batch_tokens = None if model.device.type == "cpu" else SCORE_TOKENS
     return ModelAnnotator(model, read, encoder, name=name, batch_tokens=batch_tokens)
-
-
-def _check_finite(scores: Sequence[float], name: str) -> None:
-    bad = [score for score in scores if not math.isfinite(score)]
-    if bad:
-        raise AnnotatorError(
-            f"{name} gives plain short responses the score {bad[0]}, which is not a finite number, so its weights are "
-            "damaged or too large for their precision. Train or download it again"
-        )

@@ -77,10 +77,17 @@ class Template:
     """The variables it uses."""
     compiled: jinja2.Template = field(repr=False, compare=False)
 
-    @property
-    def takes_instruction(self) -> bool:
-        """Whether it has a place for an instruction."""
-        return "instruction" in self.used
+    def check(self, instruction: str | None) -> None:
+        """Refuse an instruction that it has no place for.
+
+        Raises:
+            InputError: there is one, and the template does not show it.
+        """
+        if instruction is not None and "instruction" not in self.used:
+            raise InputError(
+                f"{self.name}: the template has no place for the instruction; write {{{{ instruction }}}} where it "
+                "belongs, or leave the instruction out"
+            )
 
     def render(
         self, texts: Mapping[str, str | None], *, instruction: str | None, **values: object
@@ -107,7 +114,7 @@ class Template:
         try:
             text = self.compiled.render(known).strip()
         except Exception as error:  # the template is the user's, and its expressions may raise anything
-            raise InputError(f"{_place(self.name, error)}: {_said(error)}. Mend the template") from error
+            raise _failed(_place(self.name, error), error) from error
         return text, {**marked, "boundary": boundary}
 
 
@@ -219,7 +226,7 @@ def _read(name: str, source: str, variables: Sequence[str]) -> Template:
         tree = environment.parse(source)
         compiled = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
-        raise InputError(f"{name}:{error.lineno}: {_said(error)}. Mend the template") from error
+        raise _failed(f"{name}:{error.lineno}", error) from error
     used = meta.find_undeclared_variables(tree)
     for node in tree.find_all(nodes.Name):
         if node.name in used and node.name not in variables:
@@ -235,8 +242,8 @@ def _place(name: str, error: BaseException) -> str:
     return f"{name}:{lines[-1]}" if lines else name
 
 
-def _said(error: BaseException) -> str:
-    return one_line(getattr(error, "message", None) or str(error)) or type(error).__name__
+def _failed(where: str, error: Exception) -> InputError:
+    return InputError(f"{where}: {one_line(getattr(error, 'message', None) or error)}. Mend the template")
 
 
 def load_question(name: str) -> Template:

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx2
-import tenacity
 from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
@@ -106,21 +105,14 @@ class Endpoint:
         """The text without the key and without whatever else looks like a secret."""
         return self.key.redact(text) if self.key is not None else redact_any(text)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to one request.
-
-        Args:
-            path: behind base_url, beginning with a slash.
+    def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
+        """Send a request whose answer is its status alone; where the server fails over it, it is not sent again.
 
         Raises:
             Refused: this request cannot be answered.
             AnnotatorError: as of `each`.
             Stopped: the user asked to stop.
         """
-        return self._one("POST", path, body, read_json)
-
-    def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
-        """As `post`, for a request whose answer is its status alone; a server that fails over it is not asked again."""
         self._one("POST", path, body, read_status)
 
     def probe(self, path: str) -> dict[str, Any] | None:
@@ -264,53 +256,30 @@ class _Batch:
     async def answer(self, client: httpx2.AsyncClient, content: bytes | None) -> dict[str, Any]:
         """What one request is answered in the end."""
         endpoint, clock = self.endpoint, self.endpoint.clock
-        began = clock.monotonic()
-        unreadable = 0
-        last: Transient | None = None
-
-        def left() -> float:
-            return endpoint.deadline - (clock.monotonic() - began)
-
-        async def attempt() -> dict[str, Any]:
-            nonlocal unreadable, last
-            if self.failure is not None:  # while this one paused
-                raise self.failure
-            if last is not None and left() < LEAST_TIME:  # it paused for longer than it meant to
-                raise last
+        ends = clock.monotonic() + endpoint.deadline
+        left, doubled, attempts, unreadable = endpoint.deadline, FIRST_PAUSE, 0, 0
+        while True:
+            attempts += 1
             try:
-                return await self.attempt(client, content, max(LEAST_TIME, min(endpoint.timeout, left())))
-            except Transient as error:
-                unreadable = unreadable + 1 if error.unreadable else 0
-                last = error
-                raise
-
-        def pause(state: tenacity.RetryCallState) -> float:
-            random_pause = doubling(state) * (0.5 + 0.5 * endpoint.jitter.random())
-            return max(random_pause, _error(state).wait or 0.0)
-
-        def over(state: tenacity.RetryCallState) -> bool:
-            return self.failure is not None or unreadable >= MOST_UNREADABLE or state.upcoming_sleep > left()
-
-        def give_up(state: tenacity.RetryCallState) -> dict[str, Any]:
-            error = _error(state)
-            tried = f"after {state.attempt_number} attempts in {endpoint.deadline - left():.0f} seconds"
-            if error.wait is not None and error.wait > left():
+                return await self.attempt(client, content, max(LEAST_TIME, min(endpoint.timeout, left)))
+            except Transient as transient:
+                error = transient
+            left = ends - clock.monotonic()
+            unreadable = unreadable + 1 if error.unreadable else 0
+            pause = max(doubled * (0.5 + 0.5 * endpoint.jitter.random()), error.wait or 0.0)
+            doubled = min(2 * doubled, LONGEST_PAUSE)
+            if self.failure is None and unreadable < MOST_UNREADABLE and pause <= left:
+                endpoint.tell(self.url, error)
+                await self.sleep(pause)
+                left = ends - clock.monotonic()
+                if self.failure is None and left >= LEAST_TIME:  # the pause may have been longer than meant
+                    continue
+            tried = f"after {attempts} attempts in {endpoint.deadline - left:.0f} seconds"
+            if error.wait is not None and error.wait > left:
                 tried = (
-                    f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left()):.0f} are left"
+                    f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"
                 )
             raise AnnotatorError(f"{error.what}, {tried}; {error.hint}")
-
-        doubling = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Transient),
-            wait=pause,
-            stop=over,
-            before_sleep=lambda state: endpoint.tell(self.url, _error(state)),
-            sleep=self.sleep,
-            retry_error_callback=give_up,
-        )
-        answer: dict[str, Any] = await retrying(attempt)
-        return answer
 
     async def attempt(
         self, client: httpx2.AsyncClient, content: bytes | None, seconds: float
@@ -335,13 +304,6 @@ class _Batch:
                 await self.endpoint.clock.sleep(seconds)
             finally:
                 self.pauses.discard(scope)
-
-
-def _error(state: tenacity.RetryCallState) -> Transient:
-    """Why a request is, or is not, sent again."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    assert isinstance(error, Transient)
-    return error
 
 
 def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | AnnotatorError:

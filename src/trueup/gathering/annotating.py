@@ -21,11 +21,9 @@ from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply
 from trueup.annotators.template import IMPROVE, answered, load_template, transcript
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
-from trueup.feedback import views
-from trueup.feedback.canonical import write_examples
+from trueup.feedback import canonical, turns, views
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
-from trueup.feedback.turns import message_json
 from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
 from trueup.settings.gathering_settings import AnnotateSettings
@@ -68,7 +66,7 @@ def annotate(settings: AnnotateSettings) -> Path:
         examples = rewrite(given, demonstrator, work) if demonstrator else given
         if load is not None:
             examples = judge(examples, load, work).kept
-        number = write_examples(output, examples)
+        number = canonical.write_examples(output, examples)
         work.finish()
     logger.info(f"{counted(number, 'example')} written to {output}")
     return output
@@ -141,7 +139,7 @@ def make_asking(template: str, instruction: str | None) -> Ask:
         InputError: there is no such template, or it cannot be used.
     """
     if template == ANSWER:
-        return lambda pair: conversation(pair, instruction)
+        return lambda pair: request_messages(pair, instruction)
     texts = {"prompt": "p" * 99, "chosen": "c" * 999}
     loaded = load_template(
         template, setting="rewrite_template", known=(ANSWER, IMPROVE), variables=VARIABLES, texts=texts
@@ -150,11 +148,7 @@ def make_asking(template: str, instruction: str | None) -> Ask:
         raise InputError(
             f"{template}: the template never shows {{{{ prompt }}}}, so that nothing can be written to it"
         )
-    if instruction is not None and not loaded.takes_instruction:
-        raise InputError(
-            f"{template}: the template has no place for annotator.instruction; write {{{{ instruction }}}} there, or "
-            "leave the instruction out"
-        )
+    loaded.check(instruction)
 
     def ask(pair: Pair) -> Messages:
         texts = {"prompt": transcript(pair.example.prompt), "chosen": answered(pair.chosen.content)}
@@ -164,13 +158,13 @@ def make_asking(template: str, instruction: str | None) -> Ask:
     return ask
 
 
-def conversation(pair: Pair, instruction: str | None) -> Messages:
+def request_messages(pair: Pair, instruction: str | None) -> Messages:
     """The prompt as the messages of a conversation; raw text in HH's form is taken apart, any other is one request.
 
     An instruction goes before it all, behind what a system prompt says already.
     """
     prompt = pair.example.prompt.content
-    messages = _turns(prompt) if isinstance(prompt, str) else [message_json(one) for one in prompt]
+    messages = _turns(prompt) if isinstance(prompt, str) else [turns.message_json(one) for one in prompt]
     if instruction is None:
         return messages
     if messages and messages[0]["role"] == "system":

@@ -20,20 +20,13 @@ import torch
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_file
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback.canonical import write_examples
-from trueup.feedback.orders import Value, scores, wins
-from trueup.feedback.read import Prompts
+from trueup.feedback import canonical, orders, read, turns, views
 from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
-from trueup.feedback.turns import says_nothing
-from trueup.feedback.views import places
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
 from trueup.model_folder import WORLD, check_model, context_length, scores_text
-from trueup.models.causal import CausalModel
-from trueup.models.load import load
-from trueup.models.prepare import SMALL, num_parameters, pick_autocast, pick_device
-from trueup.models.tokenizer import load_tokenizer
+from trueup.models import causal, load, prepare, tokenizer
 from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.settings.gathering_settings import SampleSettings
@@ -41,7 +34,7 @@ from trueup.sources.by_name import model_named, prompts_named
 from trueup.words import counted, numbered
 
 CHUNK = 32
-"""Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
+"""read.Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
 
 logger = logging.getLogger(__name__)
@@ -91,14 +84,14 @@ def sample(settings: SampleSettings) -> Path:
     _check(settings)
     load = annotator_loader(settings, settings.annotator) if settings.annotator is not None else None
     output = Path(settings.output)
-    asked = _asked(settings)
-    with resumable(output, "trueup sample", of_sampling(settings, asked.prompts, asked.examples)) as work:
-        examples = _candidates(settings, asked, work)
+    given = _given(settings)
+    with resumable(output, "trueup sample", of_sampling(settings, given.prompts, given.examples)) as work:
+        examples = _candidates(settings, given, work)
         if load is not None:
             examples = judge(examples, load, work).kept
         if settings.best:
             examples = best_of_each(examples)
-        number = write_examples(output, examples)
+        number = canonical.write_examples(output, examples)
         work.finish()
     responses = sum(len(one.responses) for one in examples)
     logger.info(f"{counted(responses, 'response')} to {counted(number, 'prompt')} written to {output}")
@@ -121,29 +114,29 @@ def _check(settings: SampleSettings) -> None:
         check_file(settings.chat_template, "a file with a Jinja chat template")
 
 
-def _asked(settings: SampleSettings) -> Prompts:
+def _given(settings: SampleSettings) -> read.Prompts:
     """The prompts to ask, and what the data hold on these very prompts, where it is to be kept."""
     found = prompts_named(settings.data, skip_bad=settings.skip_bad)
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
     also = [one for one in found.examples if settings.merge and one.prompt.key in keys]
-    return Prompts(prompts, tuple(also))
+    return read.Prompts(prompts, tuple(also))
 
 
-def _candidates(settings: SampleSettings, asked: Prompts, work: Work) -> tuple[Example, ...]:
+def _candidates(settings: SampleSettings, given: read.Prompts, work: Work) -> tuple[Example, ...]:
     if WORLD in settings.model:
         model_named(WORLD)  # made before the bar over what is asked of it
-    writers = make_writers(settings, len(asked.prompts))
+    writers = make_writers(settings, len(given.prompts))
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:
         logger.info("the models have different tokenizers, so that no token ids are stored")
     written = write_responses(
-        asked.prompts, writers, work, responses=settings.sampler.responses, seed=settings.seed
+        given.prompts, writers, work, responses=settings.sampler.responses, seed=settings.seed
     )
-    examples = put_together(asked.prompts, written, asked.examples, with_tokens=with_tokens)
+    examples = put_together(given.prompts, written, given.examples, with_tokens=with_tokens)
     if not examples:
         raise InputError(
-            f"no prompt of {len(asked.prompts)} got a response: none leaves room for one. Give a smaller "
+            f"no prompt of {len(given.prompts)} got a response: none leaves room for one. Give a smaller "
             "--max-new-tokens, or --max-prompt-length so that long prompts lose their beginning"
         )
     return examples
@@ -174,7 +167,7 @@ def put_together(
         seen = {content_key(one.content) for one in responses}
         for one in (one for model in written for one in model.responses[place]):
             content = response_to(prompt.content, one.text)
-            if says_nothing(content):
+            if turns.says_nothing(content):
                 empty += 1
             elif content_key(content) in seen:
                 twice += 1
@@ -224,7 +217,7 @@ def best_of_each(examples: Sequence[Example]) -> tuple[Example, ...]:
     without = [one.origin for one in made if isinstance(one, Discarded)]
     if without:
         logger.info(
-            f"{counted(len(without), 'prompt')} left out: nothing says which response is best{places(without)}"
+            f"{counted(len(without), 'prompt')} left out: nothing says which response is best{views.places(without)}"
         )
     return tuple(one for one in made if isinstance(one, Example))
 
@@ -235,18 +228,18 @@ def best_of(example: Example) -> Example | Discarded:
     Where there are comparisons instead of scores, the score is the mean probability of being preferred to each of the
     other responses, 1/2 where two were not told apart.
     """
-    found = list(scores(example)) or _preferred(example)
+    found = list(orders.scores(example)) or _preferred(example)
     if not found:
         return Discarded("nothing says which response is best", example.origin)
     at, score = max(found, key=lambda value: value[1])
     return replace(example, responses=(replace(example.responses[at], score=score),), comparisons=())
 
 
-def _preferred(example: Example) -> list[Value]:
+def _preferred(example: Example) -> list[orders.Value]:
     """How surely each response is preferred to the others, in [0, 1]; nothing without comparisons."""
     if not example.comparisons:
         return []
-    found, others = wins(example.comparisons), len(example.responses) - 1
+    found, others = orders.wins(example.comparisons), len(example.responses) - 1
     return [
         (at, (sum(sure) + 0.5 * (others - len(sure))) / others)
         for at, sure in ((at, found.get(at, [])) for at in range(others + 1))
@@ -276,8 +269,14 @@ def _written(
 ) -> Written:
     def sample(sampler: Sampler, name: str, chunk: Sequence[Prompt]) -> list[Any]:
         made = sampler.sample(chunk, responses, seed=seed_of(seed, name))
-        _refuse_silence(writer.name, made)
-        return [[_kept(one) for one in several] for several in made]
+        flat = [one for several in made for one in several]
+        if flat and not any(one.text.strip() for one in flat):
+            raise AnnotatorError(
+                f"{writer.name}: all {counted(len(flat), 'response')} to {counted(len(made), 'prompt')} are empty. "
+                "Look at --stop and at the chat template, and whether the prompts are of the form the model was "
+                "trained on"
+            )
+        return [[asdict(replace(one, log_probs=None)) for one in several] for several in made]
 
     parts = work.in_parts(f"sample {place}", f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
     return Written(writer.name, tuple(tuple(map(_sampled, several)) for part in parts for several in part))
@@ -288,23 +287,8 @@ def seed_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:4], "big")
 
 
-def _refuse_silence(name: str, made: Sequence[Sequence[Sampled]]) -> None:
-    flat = [one for several in made for one in several]
-    if flat and not any(one.text.strip() for one in flat):
-        raise AnnotatorError(
-            f"{name}: all {counted(len(flat), 'response')} to {counted(len(made), 'prompt')} are empty. Look at --stop "
-            "and at the chat template, and whether the prompts are of the form the model was trained on"
-        )
-
-
-def _kept(one: Sampled) -> dict[str, Any]:
-    """As it is kept; log-probabilities are of no use later."""
-    return {name: value for name, value in asdict(one).items() if name != "log_probs"}
-
-
 def _sampled(kept: dict[str, Any]) -> Sampled:
-    ids = None if kept["ids"] is None else tuple(kept["ids"])
-    return Sampled(**{**kept, "ids": ids, "log_probs": None})
+    return Sampled(**{**kept, "ids": None if kept["ids"] is None else tuple(kept["ids"]), "log_probs": None})
 
 
 def make_writers(settings: SampleSettings, prompts: int) -> list[Writer]:
@@ -328,20 +312,14 @@ def share_a_tokenizer(settings: SampleSettings) -> bool:
 
 @contextmanager
 def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[Sampler]:
-    device = pick_device(settings.device)
-    loaded = load(
-        model_named(name),
-        device=device,
-        trust_remote_code=settings.trust_remote_code,
-        eos_token=settings.eos_token,
-        chat_template=settings.chat_template,
-    )
+    device = prepare.pick_device(settings.device)
+    loaded = load.load(model_named(name), device=device, **_reading(settings))
     network: Any = loaded.network
     network.eval()
-    if device.type == "cpu" and num_parameters(network) * prompts < SMALL:
+    if device.type == "cpu" and prepare.num_parameters(network) * prompts < prepare.SMALL:
         torch.set_num_threads(1)
     encoder = _encoder(settings, loaded, context_length(network.config))
-    model = CausalModel(network, autocast=pick_autocast(settings.precision, device))
+    model = causal.CausalModel(network, autocast=prepare.pick_autocast(settings.precision, device))
     try:
         yield make_engine(settings.sampler, model, encoder, name=name)
     finally:
@@ -361,12 +339,12 @@ def _server(settings: SampleSettings, name: str) -> Iterator[Sampler]:
 
 
 def _tokenizer(settings: SampleSettings, name: str) -> Any:
-    return load_tokenizer(
-        model_named(name),
-        trust_remote_code=settings.trust_remote_code,
-        eos_token=settings.eos_token,
-        chat_template=settings.chat_template,
-    )
+    return tokenizer.load_tokenizer(model_named(name), **_reading(settings))
+
+
+def _reading(settings: SampleSettings) -> dict[str, Any]:
+    """How a model's folder is read."""
+    return settings.model_dump(include={"trust_remote_code", "eos_token", "chat_template"})
 
 
 def _encoder(settings: SampleSettings, of: Any, positions: int | None) -> Encoder:

@@ -13,10 +13,8 @@ from trueup.annotators.annotator import Annotated, Annotator, summed
 from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
 from trueup.evaluate.estimates import mean
-from trueup.feedback import views
-from trueup.feedback.canonical import example_from_row, example_to_row
+from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key
-from trueup.feedback.views import places
 from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
@@ -100,7 +98,7 @@ def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work
 def _judged(annotator: Annotator, name: str, chunk: Sequence[Example]) -> dict[str, Any]:
     annotated = annotator.annotate(chunk)
     rows = [
-        {"dropped": one.reason} if isinstance(one, Discarded) else example_to_row(one)
+        {"dropped": one.reason} if isinstance(one, Discarded) else canonical.example_to_row(one)
         for one in annotated.examples
     ]
     return {"rows": rows, "facts": dict(annotated.totals)}
@@ -109,7 +107,7 @@ def _judged(annotator: Annotator, name: str, chunk: Sequence[Example]) -> dict[s
 def _read(row: Mapping[str, Any], example: Example) -> Example | Discarded:
     if "dropped" in row:
         return Discarded(row["dropped"], example.origin)
-    return example_from_row(row, example.origin or Origin("examples", 1))
+    return canonical.example_from_row(row, example.origin or Origin("examples", 1))
 
 
 def left_out(dropped: Sequence[Discarded]) -> str | None:
@@ -119,7 +117,7 @@ def left_out(dropped: Sequence[Discarded]) -> str | None:
     why: dict[str, list[Origin | None]] = {}
     for one in dropped:
         why.setdefault(one.reason, []).append(one.origin)
-    reasons = [f"{len(where)} for {reason}{places(where)}" for reason, where in why.items()]
+    reasons = [f"{len(where)} for {reason}{views.places(where)}" for reason, where in why.items()]
     return f"{counted(len(dropped), 'example')} left out: {', '.join(reasons)}"
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from trueup import display, stop
+from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
@@ -31,13 +32,6 @@ from trueup.settings.schema import settings_in
 from trueup.words import listed, reason
 
 SUFFIX = ".part"
-CHOICE: TypeAdapter[AnnotatorChoice] = TypeAdapter(AnnotatorChoice)
-HOW = frozenset(
-    one.path.rpartition(".")[2]
-    for one in settings_in(SampleSettings)
-    if one.role.affects == "nothing" and "." in one.path
-)
-"""Settings of a server or an annotator that say how it is asked and what it may cost, not what is asked."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -239,46 +233,40 @@ def of_sampling(
     settings: SampleSettings, prompts: Iterable[Prompt], also: Iterable[Example]
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
-    found = _plain(settings)
-    found |= _without_how(settings.sampler.model_dump(mode="json"))
+    found = _settings(settings) | _files_of(settings.annotator)
     found["data"] = _digest([prompt_parts(one) for one in prompts])
     found["data with feedback"] = _digest([example_to_row(one) for one in also])
     found["files of the model"] = [_state_of(folder) for folder in settings.model]
     found["chat_template"] = _content(settings.chat_template)
-    if settings.annotator is not None:
-        found |= _of_annotator(settings.annotator)
     return found
 
 
 def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> dict[str, object]:
     """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
-    found = _plain(settings)
+    found = _settings(settings) | _files_of(settings.annotator)
     if settings.rewrite:
         found["rewrite_template"] = [settings.rewrite_template, _content(settings.rewrite_template)]
     else:
         found = {name: value for name, value in found.items() if not name.startswith("rewrite_")}
     found["data"] = _digest([example_to_row(one) for one in examples])
-    return found | _of_annotator(settings.annotator)
+    return found
 
 
-def _plain(settings: BaseModel) -> dict[str, object]:
-    """The settings that change the result, but for those whose content counts and not their name."""
+def _settings(settings: BaseModel) -> dict[str, object]:
+    """The settings that change the result, a sampler's without its name in front."""
     names = {one.path for one in settings_in(type(settings)) if one.role.affects == "result"}
-    return settings.model_dump(mode="json", include=names - {"annotator", "chat_template"})
+    given = flatten(settings.model_dump(mode="json"))
+    return {name.removeprefix("sampler."): value for name, value in given.items() if name in names}
 
 
-def _of_annotator(choice: AnnotatorChoice) -> dict[str, object]:
-    plain = _without_how(CHOICE.dump_python(choice, mode="json"))
-    named: dict[str, object] = {f"annotator.{name}": value for name, value in plain.items()}
-    if choice.about.weights is not None:
-        named["files of the annotator"] = _state_of(plain[choice.about.main])
-    named["annotator's template"] = _content(plain.get("template"))
-    named["annotator's function"] = _content(str(plain.get("function", "")).rpartition(":")[0])
-    return named
-
-
-def _without_how(plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in plain.items() if name not in HOW}
+def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
+    """The content of the files that an annotator is made of."""
+    given = {} if choice is None else vars(choice)
+    found: dict[str, object] = {"annotator's template": _content(given.get("template"))}
+    found["annotator's function"] = _content(str(given.get("function", "")).rpartition(":")[0])
+    if choice is not None and choice.about.weights is not None:
+        found["files of the annotator"] = _state_of(given[choice.about.main])
+    return found
 
 
 def _state_of(folder: str) -> list[list[object]]:

@@ -23,6 +23,8 @@ from trueup.words import reason
 
 PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"
 LOAD, UNLOAD = "/load_lora_adapter", "/unload_lora_adapter"
+STARTED_FOR_WEIGHTS = "with VLLM_SERVER_DEV_MODE=1"
+STARTED_FOR_ADAPTERS = "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
 
 
 class ServedPolicy:
@@ -30,12 +32,29 @@ class ServedPolicy:
 
     Args:
         root: the server above `/v1`.
+        model: the policy; what is put there later is of its kind.
         name: the model's name at the server.
-        adapted: whether the weights are those of an adapter.
+        vllm: whether it is a vLLM server.
+
+    Raises:
+        InputError: the server takes no weights of this kind.
     """
 
-    def __init__(self, endpoint: Endpoint, root: Endpoint, name: str, *, adapted: bool) -> None:
-        self._endpoint, self._root, self._name, self._adapted = endpoint, root, name, adapted
+    def __init__(
+        self, endpoint: Endpoint, root: Endpoint, model: CausalModel, name: str, *, vllm: bool
+    ) -> None:
+        self._endpoint, self._root, self._name = endpoint, root, name
+        self._adapted = lora.is_adapted(model.network)
+        if not vllm:
+            raise InputError(
+                f"{endpoint.base_url} is no vLLM server, so it cannot be given new weights while training; leave "
+                "sampler.engine out, or start a vLLM server"
+            )
+        if not (endpoint.has(LOAD) if self._adapted else root.has(PAUSED)):
+            start = STARTED_FOR_ADAPTERS if self._adapted else STARTED_FOR_WEIGHTS
+            raise InputError(
+                f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its environment"
+            )
         self._adapter: str | None = None
         self._folder = cache_folder() / "served" / uuid.uuid4().hex[:12]
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -79,7 +98,7 @@ class ServedPolicy:
         """The model in its library's format."""
         target = self._folder / f"step-{version:08d}"
         network: Any = model.network
-        only = {"selected_adapters": [lora.POLICY]} if lora.is_adapted(network) else {}
+        only = {"selected_adapters": [lora.POLICY]} if self._adapted else {}
         try:
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir(parents=True)
@@ -92,37 +111,6 @@ class ServedPolicy:
                 "to a folder that the server can read, too"
             ) from error
         return target
-
-
-def serve_policy(
-    endpoint: Endpoint, root: Endpoint, model: CausalModel, name: str, *, vllm: bool
-) -> ServedPolicy:
-    """The way in which a server takes the weights of this policy.
-
-    Args:
-        root: the server above `/v1`.
-        name: the model's name at the server.
-        vllm: whether it is a vLLM server.
-
-    Raises:
-        InputError: it has none.
-    """
-    adapted = lora.is_adapted(model.network)
-    if vllm and (endpoint.has(LOAD) if adapted else root.has(PAUSED)):
-        return ServedPolicy(endpoint, root, name, adapted=adapted)
-    if not vllm:
-        raise InputError(
-            f"{endpoint.base_url} is no vLLM server, so it cannot be given new weights while training; leave "
-            "sampler.engine out, or start a vLLM server"
-        )
-    start = (
-        "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
-        if adapted
-        else "with VLLM_SERVER_DEV_MODE=1"
-    )
-    raise InputError(
-        f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its environment"
-    )
 
 
 def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
 from trueup.sampling.server_api import VLLM, Request, Server, ServerKind, body, identify, request_for
-from trueup.sampling.vllm import ServedPolicy, serve_policy
+from trueup.sampling.vllm import ServedPolicy
 from trueup.settings.gathering_settings import SamplerSettings
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class ServerSampler:
         if self._given != self.weights.changes and self._model is not None:
             if self._served is None:
                 vllm = self._server.kind is VLLM
-                self._served = serve_policy(
+                self._served = ServedPolicy(
                     self._endpoint, self._root, self._model, self._server.model, vllm=vllm
                 )
             with self.weights.in_place():
