@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,10 @@ def test_a_key_is_made_of_all_that_an_answer_depends_on() -> None:
     def key(place: str = "host/v1", labels: tuple[str, str] = ("1", "2"), **changed: Any) -> str:
         return judgement_key(place, {**REQUEST, **changed}, labels)
 
+    messages = [{"role": "user", "content": "Which? "}]
     keys = [
-        key(),
-        key(place="other/v1"),
-        key(labels=("A", "B")),
-        key(model="judge-2"),
-        key(messages=[{"role": "user", "content": "Which? "}]),
-        key(temperature=0.5),
-        key(max_tokens=16),
-        key(logprobs=True),
+        *(key(), key(place="other/v1"), key(labels=("A", "B")), key(model="judge-2"), key(messages=messages)),
+        *(key(temperature=0.5), key(max_tokens=16), key(logprobs=True)),
     ]
     assert len(set(keys)) == len(keys)
     assert key() == judgement_key("host/v1", dict(reversed(REQUEST.items())), ("1", "2"))
@@ -87,9 +83,8 @@ def test_several_processes_write_at_once(path: Path, told: list[str]) -> None:
     assert [output.split()[-1] for output in outputs] == ["50"] * 3
     cache = JudgementCache(path)
     assert len(cache) == 150
-    for name in "abc":
-        for number in range(50):
-            assert cache.get(f"{name}-{number}") == {"text": name, "number": number}
+    for name, number in product("abc", range(50)):
+        assert cache.get(f"{name}-{number}") == {"text": name, "number": number}
     assert not told
 
 
@@ -141,11 +136,8 @@ def test_a_damaged_file_is_named_and_moved_aside(damage: str, path: Path, told: 
     cache.close()
     path.write_bytes(b"Lorem ipsum " * 400)
     JudgementCache(path).close()
-    kept = {file.name: file.read_bytes() for file in path.parent.glob("*.damaged-?")}
-    assert kept == {
-        "judgements.sqlite.damaged-1": damaged,
-        "judgements.sqlite.damaged-2": b"Lorem ipsum " * 400,
-    }
+    kept = sorted((file.name[-1], file.read_bytes()) for file in path.parent.glob("*.damaged-?"))
+    assert kept == [("1", damaged), ("2", b"Lorem ipsum " * 400)]
 
 
 def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(path: Path, told: list[str]) -> None:
@@ -186,21 +178,25 @@ def test_no_file_can_be_there(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+FILLER = """
+import resource, signal, sys
+from pathlib import Path
+from trueup.annotators.cache import JudgementCache
+from trueup.errors import InputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+cache = JudgementCache(Path(sys.argv[1]))
+cache.put("kept", {"text": "1"})
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+try:
+    for number in range(1000): cache.put(str(number), {"text": "x" * 500})
+except InputError as error: print(error, cache.get("kept"))
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of a file")
 def test_a_full_disk_is_said(path: Path) -> None:
-    code = (
-        "import resource, signal, sys\n"
-        "from pathlib import Path\n"
-        "from trueup.annotators.cache import JudgementCache\n"
-        "from trueup.errors import InputError\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "cache = JudgementCache(Path(sys.argv[1]))\n"
-        "cache.put('kept', {'text': '1'})\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
-        "try:\n"
-        "    for number in range(1000): cache.put(str(number), {'text': 'x' * 500})\n"
-        "except InputError as error: print(error, cache.get('kept'))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", FILLER, str(path)], capture_output=True, text=True, check=True
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert "judgements cannot be kept there: " in done.stdout
     assert done.stdout.endswith("annotator.cache false {'text': '1'}\n")

@@ -24,14 +24,10 @@ def test_every_response_is_scored_and_older_judgements_go() -> None:
     judged = Response("a b c", score=-1.0, label=0.25, demonstration=True, source="ann", tokens=(3, 4))
     example = Example(Prompt("p", origin=Origin("a.jsonl", 3)), (Response("a"), judged), (Comparison(1, 0),))
     annotated = LENGTH.annotate([example, Example(Prompt("q"), (Response("x y"),))])
+    responses = (Response("a", 1.0), Response("a b c", 3.0, None, True, "ann", (3, 4)))
     assert annotated.examples == (
-        Example(
-            Prompt("p", origin=Origin("a.jsonl", 3)),
-            (Response("a", 1.0), Response("a b c", 3.0, None, True, "ann", (3, 4))),
-            (),
-        ),
-        Example(Prompt("q"), (Response("x y", 2.0),)),
-    )
+        Example(Prompt("p", origin=Origin("a.jsonl", 3)), responses), Example(Prompt("q"), (Response("x y", 2.0),)),
+    )  # fmt: skip
     assert annotated.totals == {"scores": 3.0}
     assert (LENGTH.gives, LENGTH.name) == ("scores", "words")
 
@@ -59,13 +55,8 @@ def test_a_turn_of_the_assistant_is_scored_as_its_text() -> None:
     ],
 )
 def test_what_is_no_one_text_is_dropped_and_the_rest_is_scored(turns: tuple[Message, ...]) -> None:
-    prompt = (Message("user", "hi"),)
-    origin = Origin("a.jsonl", 1)
-    examples = [
-        Example(Prompt(prompt, origin=origin), (Response(turns),)),
-        Example(Prompt("p"), (Response("a"),)),
-    ]
-    annotated = LENGTH.annotate(examples)
+    talk = Prompt((Message("user", "hi"),), origin=(origin := Origin("a.jsonl", 1)))
+    annotated = LENGTH.annotate([Example(talk, (Response(turns),)), Example(Prompt("p"), (Response("a"),))])
     assert annotated.examples == (Discarded(NO_TEXT, origin), Example(Prompt("p"), (Response("a", 1.0),)))
     assert annotated.totals == {"scores": 1.0}
 
@@ -86,11 +77,9 @@ def test_what_cannot_be_scored_is_named() -> None:
     def scorer(prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
         raise InputError("prompt 1: not a prompt of the world")
 
-    example = Example(Prompt("p", origin=Origin("a.jsonl", 7)), (Response("a"),))
-    with pytest.raises(InputError, match=r"^a\.jsonl:7: prompt 1: not a prompt of the world$"):
-        ScoringAnnotator(scorer, "s").annotate([example])
-    with pytest.raises(InputError, match=r"^prompt 1: not a prompt of the world$"):
-        ScoringAnnotator(scorer, "s").annotate([Example(Prompt("p"), (Response("a"),))])
+    for origin, where in ((Origin("a.jsonl", 7), r"a\.jsonl:7: "), (None, "")):
+        with pytest.raises(InputError, match=f"^{where}prompt 1: not a prompt of the world$"):
+            ScoringAnnotator(scorer, "s").annotate([Example(Prompt("p", origin=origin), (Response("a"),))])
 
 
 FILE = """
