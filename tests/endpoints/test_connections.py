@@ -122,7 +122,7 @@ def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply, monkeypatch: 
             for one, _ in connected(server, timeout=600.0, deadline=600.0).each("/x", BODIES):
                 got.append(one)
                 if len(got) == 11:
-                    monkeypatch.setattr(stop, "_asked", "SIGINT")
+                    monkeypatch.setattr(stop, "_signal", "SIGINT")
         assert sorted(got) == [0, *range(2, 12)]
         assert time.monotonic() - began < 100
 
