@@ -116,7 +116,7 @@ def test_an_end_counts_where_the_policy_wrote_it() -> None:
     ratio = sequence_log_probs(policy, prompt) - sequence_log_probs(start, prompt)
     for response in ([1, 4, EOS], [1, 4, 3], [EOS]):
         ended = response[-1] == EOS
-        one = Completion(tuple(response[: len(response) - ended]), ended)
+        one = Completion(tuple(response), ended)
         found = sequence_kl(policy, start, [prompt], [one], end_id=EOS)
         assert found.value == pytest.approx(ratio[listed.index(response)].item(), abs=1e-5)  # float32
         assert math.isnan(found.error)
@@ -151,7 +151,7 @@ def test_each_model_is_asked_in_its_own_words() -> None:
     """The same response, behind one prompt for the policy and another for the start."""
     policy, start = model(1), model(2)
     asked, plain = [3, 2, 4], [3, 2]
-    one = Completion((3, 4), True)
+    one = Completion((3, 4, EOS), True)
     found = sequence_kl(policy, start, [asked], [one], end_id=EOS, start_prompts=[plain])
     place = responses().index([3, 4, EOS])
     expected = sequence_log_probs(policy, asked)[place] - sequence_log_probs(start, plain)[place]

@@ -211,7 +211,8 @@ def test_who_ended_and_who_ran_out_of_room() -> None:
     model = script([EOS, 5], [3, 4, EOS, 5], [3, 4, 5, EOS], [3, 4, 5, 6, EOS])
     found = drawn(model, [[1]] * 4, greedy(4))
     assert found == [
-        Completion((), True), Completion((3, 4), True), Completion((3, 4, 5), True), Completion((3, 4, 5, 6), False),
+        Completion((EOS,), True), Completion((3, 4, EOS), True), Completion((3, 4, 5, EOS), True),
+        Completion((3, 4, 5, 6), False),
     ]  # fmt: skip
 
 
@@ -321,5 +322,5 @@ def test_a_stop_text_ends_a_response_and_it_is_not_the_model_that_did() -> None:
     model = script([3, 4, 5], [3, 5, EOS], [5, 5, 5])
     found = generate(model, [[1]] * 3, 1, end_ids=[EOS], settings=GREEDY, rooms=[3] * 3, keys=[], stops=stops)
     assert [several[0] for several in found] == [
-        Completion((3, 4), False), Completion((3, 5), True), Completion((5, 5, 5), False),
+        Completion((3, 4), False), Completion((3, 5, EOS), True), Completion((5, 5, 5), False),
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from support.tiny_models import CHATML, char_tokenizer
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Message, Origin, Prompt
-from trueup.sampling.engines.server import ServerSampler, read
-from trueup.sampling.sampler import Sampled, StopTexts
+from trueup.sampling.engines.server import ServerSampler
+from trueup.sampling.sampler import Sampled
 from trueup.sampling.server_api import VLLM
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -182,9 +181,11 @@ STOPPED: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
 @pytest.mark.parametrize("name", [*READ, *STOPPED])
 def test_what_is_read_of_an_answer(name: str) -> None:
     reply, expected = (READ | STOPPED)[name]
-    stops = StopTexts([STOP], ENCODER.text) if name in STOPPED else None
-    made = partial(Sampled, source="policy", version=3)
-    assert read(reply, made, 9, ENCODER, stops, VLLM) == Sampled(*expected, "policy", 3)
+    settings = SamplerSettings(
+        engine="server", base_url="http://localhost:1/v1", stop=(STOP,) if name in STOPPED else ()
+    )
+    sampler = ServerSampler(settings, None, ENCODER, name="policy")
+    assert sampler.read(reply, 9, VLLM) == Sampled(*expected, "policy", 0)
 
 
 def test_room_is_that_of_prompt_and_limits(sampler: Made, tiny_model: Path) -> None:

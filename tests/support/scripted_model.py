@@ -83,7 +83,7 @@ def library(
 
 def _until_end(ids: list[int], end_ids: Sequence[int]) -> Completion:
     ends = [at for at, token in enumerate(ids) if token in end_ids]
-    return Completion(tuple(ids[: ends[0]]), True, ids[ends[0]]) if ends else Completion(tuple(ids), False)
+    return Completion(tuple(ids[: ends[0] + 1] if ends else ids), bool(ends))
 
 
 def read_model(folder: Any, *, limits: Limits = LIMITS) -> tuple[CausalModel, Encoder]:

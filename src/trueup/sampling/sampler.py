@@ -101,27 +101,22 @@ class StopTexts:
 class Completion:
     """One response as token ids."""
 
-    ids: tuple[int, ...]
-    """Without the end of sequence."""
+    written: tuple[int, ...]
+    """With the token that ended it, where one did."""
     ended: bool
     """Whether the model ended it; False when it ran out of tokens."""
-    end: int | None = field(default=None, compare=False)
-    """The token that ended it."""
     log_probs: tuple[float, ...] = field(default=(), compare=False)
-    """log p in nats of each of `ids`, and of `end` where there is one, under the model itself: before temperature,
-    top-p and top-k."""
+    """log p in nats of each token under the model itself: before temperature, top-p and top-k."""
 
     @classmethod
     def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: frozenset[int]) -> Self:
         """From the tokens a model wrote, of which the last may be an end."""
-        if ids and ids[-1] in ends:
-            return cls(tuple(ids[:-1]), True, ids[-1], tuple(log_probs))
-        return cls(tuple(ids), False, None, tuple(log_probs))
+        return cls(tuple(ids), bool(ids) and ids[-1] in ends, tuple(log_probs))
 
     @property
-    def written(self) -> tuple[int, ...]:
-        """`ids` and what ended them."""
-        return self.ids if self.end is None else (*self.ids, self.end)
+    def ids(self) -> tuple[int, ...]:
+        """Without the token that ended it."""
+        return self.written[:-1] if self.ended else self.written
 
     def sampled(self, encoder: Encoder, stops: StopTexts | None, *, source: str, version: int) -> Sampled:
         """As text, cut at a stop text."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
+from trueup.files import replaced_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.tokenizer import quiet_library
@@ -100,10 +101,8 @@ class ServedPolicy:
         network: Any = model.network
         only = {"selected_adapters": [lora.POLICY]} if self._adapted else {}
         try:
-            shutil.rmtree(target, ignore_errors=True)
-            target.mkdir(parents=True)
-            with quiet_library():
-                network.save_pretrained(str(target), **only)
+            with replaced_folder(target) as part, quiet_library():
+                network.save_pretrained(str(part), **only)
         except Exception as error:  # OSError, and SafetensorError for the same full disk
             why = reason(error)
             raise InputError(

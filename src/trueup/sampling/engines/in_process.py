@@ -1,6 +1,7 @@
 """Responses from a model in this process, reproducible by a seed."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,31 +70,15 @@ class InProcessSampler:
     ) -> list[list[Completion]]:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
-        longest = max(len(one.ids) + one.room for one in given)
-        batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // longest))
+        batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
+        common: dict[str, Any] = {"end_ids": self.encoder.end_ids, "rooms": rooms, "batch_size": batch_size}
         if settings.decode in ("beam", "diverse-beam") and responses > 1:
-            return beam_search(
-                network,
-                ids,
-                beams=responses,
-                groups=responses if settings.decode == "diverse-beam" else 1,
-                penalty=settings.diversity_penalty,
-                end_ids=self.encoder.end_ids,
-                rooms=rooms,
-                batch_size=batch_size,
-            )
+            groups = responses if settings.decode == "diverse-beam" else 1
+            penalty = settings.diversity_penalty
+            return beam_search(network, ids, beams=responses, groups=groups, penalty=penalty, **common)
         copies = responses if settings.decode == "sample" else 1  # what is not drawn is the same each time
-        written = generate(
-            network,
-            ids,
-            copies,
-            end_ids=self.encoder.end_ids,
-            settings=settings,
-            rooms=rooms,
-            keys=sampler.response_keys(seed, ids, copies),
-            stops=self.stops,
-            batch_size=batch_size,
-        )
+        keys = sampler.response_keys(seed, ids, copies)
+        written = generate(network, ids, copies, settings=settings, keys=keys, stops=self.stops, **common)
         return [several * (responses // copies) for several in written]
 
 

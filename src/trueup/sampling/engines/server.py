@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,6 @@ TIMES = 2
 """How often a server is asked before a response that cannot be read is left out."""
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 CUT = frozenset({"length", "max_tokens"})
-
-
-Made = Callable[[str, tuple[int, ...] | None, tuple[float, ...] | None, bool], Sampled]
-"""Text, ids, their log-probabilities, and whether it is whole -> the response."""
 
 
 class ServerSampler:
@@ -131,7 +127,6 @@ class ServerSampler:
     ) -> list[list[Sampled]]:
         """The responses to each prompt that could be read, at most `copies`."""
         found: dict[tuple[int, int], Sampled] = {}
-        made = partial(Sampled, source=self.name, version=self.weights.version)
         waiting: dict[tuple[int, int], tuple[Request, dict[str, Any]]] = {}
         seen: Counter[str] = Counter()
         end_ids = self.encoder.end_ids if self.encoder else ()
@@ -154,7 +149,7 @@ class ServerSampler:
                         refused[f"refused, {reply.reason}"] += 1
                         del waiting[at]
                         continue
-                    answer = read(reply, made, waiting[at][0].room, self.encoder, self._stops, server.kind)
+                    answer = self.read(reply, waiting[at][0].room, server.kind)
                     if isinstance(answer, str):
                         unreadable[answer] += 1
                     else:
@@ -165,6 +160,44 @@ class ServerSampler:
             [found[place, copy] for copy in range(copies) if (place, copy) in found]
             for place in range(len(requests))
         ]
+
+    def read(self, reply: Mapping[str, Any], room: int, kind: ServerKind) -> Sampled | str:
+        """The response in a server's answer, or why there is none: a short phrase.
+
+        Args:
+            room: longest response, in tokens.
+        """
+        encoder, stops = self.encoder, self._stops
+        made = partial(Sampled, source=self.name, version=self.weights.version)
+        choices = reply.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            return "no choices"
+        choice = choices[0]
+        finish, stopped = choice.get("finish_reason"), choice.get("stop_reason")
+        message = choice.get("message")
+        text = message.get("content") if isinstance(message, dict) else choice.get("text")
+        if finish not in ENDED and finish not in CUT:
+            return f"finish_reason {finish}"
+        if not isinstance(text, str):
+            return "no text"
+        if any("\ud800" <= one <= "\udfff" for one in text):
+            return "text that is not Unicode"
+        ended = finish in ENDED
+        ids, log_probs = _given(choice, kind) if encoder is not None else (None, None)
+        if ids is not None and encoder is not None:
+            said = encoder.text(ids)
+            cut = stops.cut(said) if stops else None
+            if cut is not None or isinstance(stopped, str):
+                return made(text if cut is None else cut, None, None, True)
+            return made(said, ids, log_probs, ended)
+        cut = stops.cut(text) if stops else None
+        if cut is not None:
+            return made(cut, None, None, True)
+        if not text:
+            return "empty"
+        if encoder is None or (stops and ended):  # a stop text that the server took off may have ended it
+            return made(text, None, None, ended)
+        return made(text, _encoded(text, ended, room, encoder), None, ended)
 
     def _judge(self, total: int, found: Mapping[Any, Sampled], faults: Counter[str]) -> None:
         """Say what is missing, and stop where nothing is there."""
@@ -186,52 +219,6 @@ class ServerSampler:
 
 make = ServerSampler
 """See `trueup.sampling.engines.make_engine`."""
-
-
-def read(
-    reply: Mapping[str, Any],
-    made: Made,
-    room: int,
-    encoder: Encoder | None,
-    stops: StopTexts | None,
-    kind: ServerKind,
-) -> Sampled | str:
-    """The response in a server's answer, or why there is none: a short phrase.
-
-    Args:
-        made: tells who wrote it.
-        room: longest response, in tokens.
-        encoder: without one, token ids are not known.
-    """
-    choices = reply.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return "no choices"
-    choice = choices[0]
-    finish, stopped = choice.get("finish_reason"), choice.get("stop_reason")
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    if finish not in ENDED and finish not in CUT:
-        return f"finish_reason {finish}"
-    if not isinstance(text, str):
-        return "no text"
-    if any("\ud800" <= one <= "\udfff" for one in text):
-        return "text that is not Unicode"
-    ended = finish in ENDED
-    ids, log_probs = _given(choice, kind) if encoder is not None else (None, None)
-    if ids is not None and encoder is not None:
-        said = encoder.text(ids)
-        cut = stops.cut(said) if stops else None
-        if cut is not None or isinstance(stopped, str):
-            return made(text if cut is None else cut, None, None, True)
-        return made(said, ids, log_probs, ended)
-    cut = stops.cut(text) if stops else None
-    if cut is not None:
-        return made(cut, None, None, True)
-    if not text:
-        return "empty"
-    if encoder is None or (stops and ended):  # a stop text that the server took off may have ended it
-        return made(text, None, None, ended)
-    return made(text, _encoded(text, ended, room, encoder), None, ended)
 
 
 def _given(
