@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.broken_runs import MORE
 from support.small_runs import run_here, settings, write_feedback
-from training.broken_runs import MORE
 
 
 @pytest.fixture(scope="session")

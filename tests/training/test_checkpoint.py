@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.toy_checkpoints import flip, same, toy
+from support.toy_checkpoints import flip, same, toy
 
 from trueup.errors import CheckpointError
 from trueup.training import checkpoint as checkpoints

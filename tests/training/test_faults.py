@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from support.broken_runs import die_at, goes_on, mount_small, one_line, train
 from support.small_runs import (
     break_off,
     command,
@@ -18,8 +19,7 @@ from support.small_runs import (
     metrics_of,
     model_bytes,
 )
-from training.broken_runs import die_at, goes_on, mount_small, one_line, train
-from training.toy_checkpoints import flip, same, toy
+from support.toy_checkpoints import flip, same, toy
 
 from trueup.errors import CheckpointError
 from trueup.training import loop, session

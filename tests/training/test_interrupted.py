@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from support.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
 from support.small_runs import at_step, in_child, metrics_of, model_bytes
-from training.broken_runs import die_at, goes_on, make_read_only, make_writable, one_line, train
 
 from trueup import files
 from trueup.errors import CheckpointError

@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 import torch
+from support.method_batches import cut_into, method_groups, mismatched_of, policy_for, text_policy
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from training.batches import cut_into, method_groups, mismatched_of, policy_for, text_policy
 
 from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch, Stream

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.method_batches import TOKENIZER, cut_into
 from support.small_runs import write_feedback
 from support.tiny_models import naive_log_probs, toy_network
-from training.batches import TOKENIZER, cut_into
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import TokenGroup

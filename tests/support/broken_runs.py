@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from support.small_runs import command, metrics_of, model_bytes, options
 
+from support.small_runs import command, metrics_of, model_bytes, options
 from trueup.training import api, checkpoint
 
 MORE = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}

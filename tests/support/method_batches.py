@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.small_runs import KIND, write_feedback
-from support.tiny_models import CONFIGS, char_tokenizer, toy_network
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from support.small_runs import KIND, write_feedback
+from support.tiny_models import CONFIGS, char_tokenizer, toy_network
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch, collate_batch
