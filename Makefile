@@ -10,7 +10,10 @@ READY := $(VENV)/.ready
 QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick format lint types clean
+.PHONY: help setup demo test pytest quick format lint types clean
+
+# Tests start many interpreters: what one of them has compiled, the others read.
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +34,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## align a small model several ways and print a table of results
 	$(BIN)/trueup demo
 
-test: lint types  ## format check, lint, types, every test
+test: lint  ## format check, lint, types, every test
+	$(MAKE) --no-print-directory -j 2 types pytest
+
+pytest: $(READY)  ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 quick: lint  ## format check, lint and the fast tests, in half a minute

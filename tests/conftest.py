@@ -1,5 +1,6 @@
 """What every test stands on: one thread, no network, a cache of its own."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,12 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELIS
 sys.path.insert(0, str(Path(__file__).parent))  # `from support.tiny_models import ...`
 
 SHARED = Path(__file__).parents[1].parent / "shared"
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: neither this process nor those forked from it look through it for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

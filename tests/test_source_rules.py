@@ -245,5 +245,17 @@ def test_few_lines_are_imports() -> None:
     assert sum(map(import_lines, sources)) <= IMPORT_SHARE * lines
 
 
+def test_no_two_modules_have_one_name() -> None:
+    """But a method, or what of another kind is registered under a name, and its objective."""
+    names: dict[str, list[str]] = {}
+    for name in FILES:
+        if Path(name).stem not in ("__init__", "__main__"):
+            names.setdefault(Path(name).stem, []).append(str(Path(name).parent))
+    twice = {name: folders for name, folders in names.items() if len(folders) > 1}
+    assert {
+        name: folders for name, folders in twice.items() if set(folders) != {"methods", "objectives"}
+    } == {}
+
+
 def test_files_are_ascii() -> None:
     assert [name for name, path in FILES.items() if not path.read_bytes().isascii()] == []

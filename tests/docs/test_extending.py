@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.small_runs import write_feedback
+from support.small_runs import options, write_feedback
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -67,6 +67,14 @@ for example in feedback.examples:
     print(pose(template, example.prompt, "4", "5").text)
 """
 
+TRAIN = """
+import json, sys
+from trueup.cli.app import run
+for words in json.loads(sys.argv[1]):
+    assert run(words) == 0
+    print("=====", file=sys.stderr)
+"""
+
 
 def test_the_places_that_the_design_names_are_there() -> None:
     table = (
@@ -98,8 +106,8 @@ def changed(folder: Path, changes: Changes) -> Path:
     return copy
 
 
-def run(copy: Path, module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *(("-c", module) if "\n" in module else ("-m", module)), *map(str, arguments)]
+def run(copy: Path, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(copy)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -125,11 +133,17 @@ def test_a_new_metric_is_written_and_shown(tiny_model: Path, tmp_path: Path) -> 
     """Whether a step's gradient was clipped: in metrics.jsonl, beside the bar and on the model card."""
     data = write_feedback(tmp_path)["pairs"]
     copy = changed(tmp_path, CLIPPED)
-    for limit, expected in ((1e-6, 1.0), (1e6, 0.0)):
-        output = tmp_path / str(limit)
-        settings = {"model": tiny_model, "data": data, "output": output, "steps": 2, "max_grad_norm": limit}
-        done = run(copy, "trueup", "train", "dpo", *(f"--{key}={value}" for key, value in settings.items()))
-        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    limits = {1e-6: 1.0, 1e6: 0.0}
+    settings = {"model": tiny_model, "data": data, "steps": 2}
+    commands = [
+        ["train", "dpo", *options({**settings, "output": tmp_path / str(limit), "max_grad_norm": limit})]
+        for limit in limits
+    ]
+    said = run(copy, TRAIN, json.dumps(commands)).stderr.split("=====")
+    for (limit, expected), shown in zip(limits.items(), said, strict=False):
+        lines = [
+            json.loads(line) for line in (tmp_path / str(limit) / "metrics.jsonl").read_text().splitlines()
+        ]
         assert [line["clipped"] for line in lines] == [expected, expected]
-        assert f"clipped {expected:g}" in done.stderr
-        assert f"- clipped: {expected:g}" in (output / "model" / "README.md").read_text()
+        assert f"clipped {expected:g}" in shown
+        assert f"- clipped: {expected:g}" in (tmp_path / str(limit) / "model" / "README.md").read_text()

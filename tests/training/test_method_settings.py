@@ -32,8 +32,8 @@ def run(method: str, model: Path, folder: Path, **more: Any) -> list[dict[str, A
     data["demonstrated"].write_text("".join(json.dumps(row) + "\n" for row in rows))
     if "data" in more:
         more["data"] = [str(data[more["data"]])]
-    values = settings(method, model, data, folder / "run", epochs=5, learning_rate=1e-2, save_every=100)
-    run_here(method, {**values, **more})
+    common: dict[str, Any] = {"epochs": None, "steps": 16, "learning_rate": 1e-2, "save_every": 100}
+    run_here(method, {**settings(method, model, data, folder / "run", **common), **more})
     return metrics_of(folder / "run")
 
 
@@ -46,7 +46,7 @@ def run(method: str, model: Path, folder: Path, **more: Any) -> list[dict[str, A
         ("robust-dpo", MOVING),
         ("slic-hf", {"target": "demonstration", "data": "demonstrated"}),
         ("slic-hf", {"margin": 3.0, "regularization": 0.0}),
-        ("unlikelihood", {"ascent": True}),
+        ("unlikelihood", {"ascent": True, "steps": 40}),
         ("unlikelihood", {"weight": 0.5, "data": "mixed"}),
         ("rrhf", {"normalize": "padded"}),
     ],
@@ -62,9 +62,8 @@ def test_it_learns(method: str, more: dict[str, Any], tiny_model: Path, tmp_path
 
 def test_the_demonstration_is_what_is_imitated(tiny_model: Path, tmp_path: Path) -> None:
     """Beside the same pairs: the likelihood of the demonstration rises where it is the target."""
-    lines = run(
-        "slic-hf", tiny_model, tmp_path, target="demonstration", data="demonstrated", regularization=1.0
-    )
+    more = {"target": "demonstration", "data": "demonstrated", "regularization": 1.0, "steps": 40}
+    lines = run("slic-hf", tiny_model, tmp_path, **more)
     assert lines[-1]["loss/sft"] < 0.2 * lines[0]["loss/sft"]
     # The chosen response is a beginning of the demonstration, and is only asked to beat the rejected one.
     assert lines[-1]["rewards/accuracies"] == 1.0
@@ -82,7 +81,7 @@ def test_dividing_by_the_padded_length_is_another_loss(tiny_model: Path, tmp_pat
     first = []
     for normalize in ("response", "padded"):
         (tmp_path / normalize).mkdir()
-        first.append(run("rrhf", tiny_model, tmp_path / normalize, normalize=normalize)[0])
+        first.append(run("rrhf", tiny_model, tmp_path / normalize, normalize=normalize, steps=1)[0])
     by_response, padded = first
     assert by_response["loss/sft"] == pytest.approx(-by_response["logps/chosen"], rel=1e-6)
     # " yes" and " no no" of characters, each with its end, behind "<bos>say red 0:" and the like.

@@ -2,14 +2,15 @@
 
 import json
 import random
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.online_runs import asked, online, replay, write_reward
-from support.small_runs import break_off, is_done, kill_after, metrics_of, model_bytes, run_here, start_child
+from support.small_runs import break_off, killed_twice, metrics_of, model_bytes, run_here, stopping_at
 
-from trueup import stop
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
 from trueup.methods import METHODS
@@ -56,15 +57,29 @@ def rounds(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "rounds.jsonl").read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a case's run that nothing happened to; beside it, what its reward was asked."""
+
+    @cache
+    def run(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        write_reward(folder)
+        run_here(*case(name, tiny_model, folder, "whole"))
+        return folder / "whole"
+
+    return run
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_replayed_offline_it_gives_the_same_bits(name: str, tiny_model: Path, tmp_path: Path) -> None:
-    write_reward(tmp_path)
-    method, values = case(name, tiny_model, tmp_path, "first")
-    run_here(method, values)
-    first, second = tmp_path / "first", tmp_path / "second"
-    before = asked(tmp_path)
+def test_replayed_offline_it_gives_the_same_bits(
+    name: str, whole: Callable[[str], Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    first, second = whole(name), tmp_path / "second"
+    before = asked(first.parent)
+    method, values = case(name, tiny_model, first.parent, "whole")
     run_here(method, replay(tiny_model, first, second, values))
-    assert asked(tmp_path) == before  # nobody is asked again
+    assert asked(first.parent) == before  # nobody is asked again
     assert model_bytes(second) == model_bytes(first) != {}
     ours, theirs = metrics_of(first), metrics_of(second)
     assert len(ours) == len(theirs)
@@ -76,34 +91,21 @@ def test_replayed_offline_it_gives_the_same_bits(name: str, tiny_model: Path, tm
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_killed_and_resumed_equals_uninterrupted(name: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(
+    name: str, whole: Callable[[str], Path], tiny_model: Path, tmp_path: Path
+) -> None:
     """SIGKILL at random moments; what a whole round was judged by is never asked again."""
+    expected = whole(name)
     write_reward(tmp_path)
-    method, values = case(name, tiny_model, tmp_path, "whole")
-    run_here(method, values)
-    write_reward(tmp_path / "other")
-    killed = tmp_path / "killed"
-    values |= {"output": str(killed), "annotator.function": f"{tmp_path / 'other' / 'reward.py'}:variety"}
-    chance = random.Random(name)
-    child = start_child(method, values)
-    kill_after(child, killed, lines=chance.randint(0, 3), delay=chance.uniform(0, 0.05))
-    for lines in (chance.randint(2, 5), 10**9):
-        if not is_done(killed) and (killed / "run.yaml").exists():
-            child = start_child(method, None, resume=killed)
-            kill_after(child, killed, lines=lines, delay=chance.uniform(0, 0.05))
-            child.join()
-    if not (killed / "run.yaml").exists():  # killed before the run had begun: nothing is left to resume
-        child = start_child(method, values)
-        child.join()
-    assert is_done(killed)
-    whole = tmp_path / "whole"
-    assert model_bytes(killed) == model_bytes(whole) != {}
-    assert metrics_of(killed) == metrics_of(whole)
+    method, values = case(name, tiny_model, tmp_path, "killed")
+    killed = killed_twice(method, values, random.Random(name), (0, 3), (2, 5))
+    assert model_bytes(killed) == model_bytes(expected) != {}
+    assert metrics_of(killed) == metrics_of(expected)
     for file in ("examples.jsonl", "rounds.jsonl"):
-        assert (killed / file).read_bytes() == (whole / file).read_bytes()
+        assert (killed / file).read_bytes() == (expected / file).read_bytes()
     # At most the two rounds that were under way when it was killed were paid for twice.
-    again = asked(tmp_path / "other") - asked(tmp_path)
-    assert again.total() <= 2 * max(int(one["rows"]) for one in rounds(whole)) * 3
+    again = asked(tmp_path) - asked(expected.parent)
+    assert again.total() <= 2 * max(int(one["rows"]) for one in rounds(expected)) * 3
 
 
 def test_stopped_wherever_a_run_listens(
@@ -111,25 +113,16 @@ def test_stopped_wherever_a_run_listens(
 ) -> None:
     """Stopped at any look at the flag, in the middle of gathering too, it goes on to the same bits."""
     write_reward(tmp_path)
-    looks: list[int] = []
-    stop_at = 0
-
-    def check() -> None:
-        looks.append(1)
-        if len(looks) == stop_at:
-            raise Stopped("SIGTERM")
-
-    monkeypatch.setattr(stop, "check", check)
-    method, values = case("ppo", tiny_model, tmp_path, "whole")
+    looks = stopping_at(monkeypatch, 0)
+    method, values = case("ppo", tiny_model, tmp_path, "whole", epochs=1)
     run_here(method, values)
     total, begun = len(looks), 0
     for number in range(3, total, max(1, total // 8)):
         output = tmp_path / str(number)
-        looks.clear()
-        stop_at = number
+        stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
             run_here(method, {**values, "output": str(output)})
-        stop_at = 0
+        stopping_at(monkeypatch, 0)
         if (output / "run.yaml").exists():
             begun += 1
             api.resume(output, quiet=True)

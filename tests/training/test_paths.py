@@ -6,19 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_runs import (
-    at_step,
-    command,
-    metrics_of,
-    model_bytes,
-    options,
-    run_here,
-    settings,
-    write_feedback,
-)
+from support.broken_runs import goes_on
+from support.small_runs import at_step, command, options, run_here, settings, write_feedback
 
 from trueup.errors import CheckpointError
-from trueup.training import api
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
@@ -72,31 +63,24 @@ def stopped(values: dict[str, Any], link: Path, target: Path) -> Callable[[], No
     ],
 )
 def test_a_link_in_the_way_is_not_followed(
-    link: str, message: str, mine: Path, tiny_model: Path, tmp_path: Path
+    link: str, message: str, mine: Path, whole: Any, tmp_path: Path
 ) -> None:
     """What it points to stays as it is, and without it the run goes on bit for bit."""
-    data, output = write_feedback(tmp_path), tmp_path / "run"
-    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
+    output = tmp_path / "run"
     before = contents(mine)
     with pytest.raises(CheckpointError, match=message) as raised:
-        stopped(settings("dpo", tiny_model, data, output), output / link, mine)()
+        stopped({**whole[0], "output": str(output)}, output / link, mine)()
     assert "\n" not in str(raised.value)
     assert contents(mine) == before
     os.unlink(output / link)
-    api.resume(output, quiet=True)
-    assert model_bytes(output) == model_bytes(tmp_path / "whole") != {}
-    assert metrics_of(output) == metrics_of(tmp_path / "whole")
+    goes_on(output, whole[1])
     assert contents(mine) == before
 
 
-def test_an_old_checkpoint_that_is_a_link_is_not_emptied(
-    mine: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    """Retention removes checkpoints, not what somebody has put in the place of one."""
-    before = contents(mine)
-    output = tmp_path / "run"
-    values = settings("dpo", tiny_model, write_feedback(tmp_path), output)
-    stopped(values, output / "checkpoints" / "step-00000001", mine)()
+def test_an_old_checkpoint_that_is_a_link_is_not_emptied(mine: Path, whole: Any, tmp_path: Path) -> None:
+    """Retention removes checkpoints, not what the user has put in the place of one."""
+    before, output = contents(mine), tmp_path / "run"
+    stopped({**whole[0], "output": str(output)}, output / "checkpoints" / "step-00000001", mine)()
     assert contents(mine) == before
     assert not (output / "checkpoints" / "step-00000003").exists()
 

@@ -1,6 +1,7 @@
 """A whole run of a reward model: what it learns, what it leaves, and that others read it alike."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
-from support.tiny_models import save_tiny_model
 from support.tiny_reward_models import library_scores, save_causal, scores_of
 from transformers import AutoTokenizer
 
@@ -27,6 +27,12 @@ def run(model: Path, folder: Path, name: str = "run", **more: Any) -> Path:
     data = write_feedback(folder, easy=True)
     run_here("reward-model", settings("reward-model", model, data, folder / name, **{**MORE, **more}))
     return folder / name
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with nothing but these settings, beside its data; no test changes it."""
+    return run(tiny_model, tmp_path_factory.mktemp("trained"))
 
 
 def texts(folder: Path) -> list[str]:
@@ -70,8 +76,8 @@ def test_an_adapter_with_its_head_is_read_alike(tiny_model: Path, tmp_path: Path
     assert all(chosen > rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True))
 
 
-def test_what_a_run_leaves(tiny_model: Path, tmp_path: Path) -> None:
-    output = run(tiny_model, tmp_path)
+def test_what_a_run_leaves(trained: Path) -> None:
+    output = trained
     calibration = json.loads((output / "calibration.json").read_text())
     assert (calibration["pairs"], calibration["prompts"]) == (6, 6)
     assert calibration["accuracy"]["value"] == metrics_of(output)[-1]["eval_rewards/accuracies"] == 1.0
@@ -91,7 +97,7 @@ def test_what_a_run_leaves(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_without_held_out_pairs_nothing_is_said_of_its_calibration(tiny_model: Path, tmp_path: Path) -> None:
-    output = run(tiny_model, tmp_path, eval_fraction=0.0)
+    output = run(tiny_model, tmp_path, eval_fraction=0.0, epochs=1)
     assert not (output / "calibration.json").exists()
     kept = json.loads((output / "model" / "reward.json").read_text())
     assert (kept["measured_on"], kept["responses"]) == ("training", 48)
@@ -99,20 +105,18 @@ def test_without_held_out_pairs_nothing_is_said_of_its_calibration(tiny_model: P
     assert "accuracy on 24 training pairs" in text and "| sure |" not in text
 
 
-def test_training_goes_on_with_a_reward_model(tiny_model: Path, tmp_path: Path) -> None:
+def test_training_goes_on_with_a_reward_model(trained: Path, tmp_path: Path) -> None:
     """With its head as it is: the first loss of the second run is far below ln 2."""
-    first = run(tiny_model, tmp_path)
-    second = run(first / "model", tmp_path, "second", learning_rate=1e-6)
-    losses = [metrics_of(output)[0]["loss"] for output in (first, second)]
+    second = run(trained / "model", tmp_path, "second", learning_rate=1e-6, epochs=0.5)
+    losses = [metrics_of(output)[0]["loss"] for output in (trained, second)]
     assert losses[0] > 0.5 and losses[1] < 0.1
 
 
-def test_the_head_is_the_seed_s(tiny_model: Path, tmp_path: Path) -> None:
-    one, again, other = (
-        run(tiny_model, tmp_path, name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
-    assert metrics_of(one) == metrics_of(again) and model_bytes(one) == model_bytes(again)
-    assert metrics_of(one)[0]["loss"] != metrics_of(other)[0]["loss"]
+def test_the_head_is_the_seed_s(trained: Path, tiny_model: Path, tmp_path: Path) -> None:
+    again = run(tiny_model, tmp_path)
+    assert metrics_of(trained) == metrics_of(again) and model_bytes(trained) == model_bytes(again)
+    other = run(tiny_model, tmp_path, "other", seed=2, epochs=0.2)
+    assert metrics_of(trained)[0]["loss"] != metrics_of(other)[0]["loss"]
 
 
 def test_settings_arrive_in_the_loss(tiny_model: Path, tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_settings_arrive_in_the_loss(tiny_model: Path, tmp_path: Path) -> None:
         "b": {"centring": 0.5},
         "wide": {"margin": 6.0},
     }
-    more = {"seed": 5, "eval_fraction": 0.0, "epochs": 1, "centring": 0.0}
+    more = {"seed": 5, "eval_fraction": 0.0, "epochs": 0.2, "centring": 0.0}
     outputs = {name: run(tiny_model, tmp_path, name, **{**more, **one}) for name, one in chosen.items()}
     loss = {name: metrics_of(output)[0]["loss"] for name, output in outputs.items()}
     assert loss["b"] - loss["plain"] == pytest.approx(5 * (loss["a"] - loss["plain"]), rel=1e-3)
@@ -131,22 +135,20 @@ def test_settings_arrive_in_the_loss(tiny_model: Path, tmp_path: Path) -> None:
     assert loss["wide"] == pytest.approx(6.0 - metrics_of(outputs["wide"])[0]["rewards/margins"], abs=0.05)
 
 
-def test_a_score_that_is_not_finite_ends_the_run_and_names_rows(tmp_path: Path) -> None:
-    model = save_tiny_model(tmp_path / "m")
-    first = run(model, tmp_path)
-    weights = load_file(first / "model" / "model.safetensors")
+def test_a_score_that_is_not_finite_ends_the_run_and_names_rows(trained: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(trained / "model", tmp_path / "m"))
+    weights = load_file(model / "model.safetensors")
     weights["score.weight"][0, 0] = 3e38
-    save_file(weights, first / "model" / "model.safetensors", {"format": "pt"})
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
     with pytest.raises((NumericsError, InputError)) as raised:
-        run(first / "model", tmp_path, "second")
+        run(model, tmp_path, "second")
     assert "\n" not in str(raised.value)
 
 
-def test_a_reward_model_is_not_aligned(tiny_model: Path, tmp_path: Path) -> None:
-    model = run(tiny_model, tmp_path) / "model"
-    data = write_feedback(tmp_path)
+def test_a_reward_model_is_not_aligned(trained: Path, tmp_path: Path) -> None:
+    values = settings("dpo", trained / "model", write_feedback(tmp_path), tmp_path / "dpo")
     with pytest.raises(InputError, match="such as a reward model, not a causal language model"):
-        run_here("dpo", settings("dpo", model, data, tmp_path / "dpo"))
+        run_here("dpo", values)
     assert not (tmp_path / "dpo").exists()
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -51,11 +52,11 @@ def test_every_method_learns_from_a_file(
     """
     values = settings(
         name, tiny_model, write_feedback(tmp_path, 32, easy=True), tmp_path / "run",
-        epochs=5, learning_rate=1e-2, eval_fraction=0.25, eval_every=1, save_every=100, **weights,
+        epochs=None, steps=16, learning_rate=1e-2, eval_fraction=0.25, eval_every=2, save_every=100, **weights,
     )  # fmt: skip
     result = run_here(name, values)
     found, held_out = losses(tmp_path / "run"), losses(tmp_path / "run", "eval_loss")
-    assert result.steps == len(found) == len(held_out) == 30
+    assert result.steps == len(found) == 2 * len(held_out) == 16
     assert all(math.isfinite(value) for value in found)
     for each in (found, held_out):
         assert fmean(each[-3:]) < 0.97 * each[0]
@@ -224,45 +225,47 @@ def test_training_goes_on_from_an_adapter(
     assert sorted(model_bytes(tmp_path / "dpo")) == ["adapter_model.safetensors"]
 
 
-def touch_data(values: dict[str, Any], tmp_path: Path) -> str:
-    path = Path(values["data"][0])
+CHANGED = "run: the run cannot go on as it began"
+WAS = r"\(was [0-9a-f]{16}, is [0-9a-f]{16}\)"
+
+
+def touch_data(run: Path) -> str:
+    path = run.parent / "pairs.jsonl"
     path.write_text(path.read_text().replace("red", "rad"))
-    return rf"run: the run cannot go on as it began.*{path} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)"
+    return rf"{CHANGED}.*{path} {WAS}"
 
 
-def touch_model(values: dict[str, Any], tmp_path: Path) -> str:
-    save_tiny_model(Path(values["model"]), seed=9)
-    return (
-        rf"run: the run cannot go on as it began.*{values['model']} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)"
-    )
+def touch_model(run: Path) -> str:
+    save_tiny_model(run.parent / "model", seed=9)
+    return rf"{CHANGED}.*{run.parent / 'model'} {WAS}"
 
 
-def touch_data_and_model(values: dict[str, Any], tmp_path: Path) -> str:
-    touch_data(values, tmp_path)
-    touch_model(values, tmp_path)
-    was = r"\(was [0-9a-f]{16}, is [0-9a-f]{16}\)"
-    return rf"have changed since: {values['data'][0]} {was}; {values['model']} {was}\. Put them back"
+def touch_data_and_model(run: Path) -> str:
+    touch_data(run)
+    touch_model(run)
+    folder = run.parent
+    return rf"have changed since: {folder / 'pairs.jsonl'} {WAS}; {folder / 'model'} {WAS}\. Put them back"
 
 
-def touch_tokenizer(values: dict[str, Any], tmp_path: Path) -> str:
+def touch_tokenizer(run: Path) -> str:
     """The same weights, and a tokenizer that puts a space first."""
-    char_tokenizer(chat_template=CHATML, adds_space=True).save_pretrained(values["model"])
+    char_tokenizer(chat_template=CHATML, adds_space=True).save_pretrained(run.parent / "model")
     return r"have changed since: the tokens of the data, so the tokenizer or the chat template \(was [0-9a-f]{16}, is"
 
 
-def touch_shape(values: dict[str, Any], tmp_path: Path) -> str:
-    save_tiny_model(Path(values["model"]), num_hidden_layers=1)
-    return rf"have changed since: {values['model']} \(was [0-9a-f]{{16}}, is [0-9a-f]{{16}}\)\. Put them back"
+def touch_shape(run: Path) -> str:
+    save_tiny_model(run.parent / "model", num_hidden_layers=1)
+    return rf"have changed since: {run.parent / 'model'} {WAS}\. Put them back"
 
 
-def touch_settings(values: dict[str, Any], tmp_path: Path) -> str:
-    path = tmp_path / "run" / "run.yaml"
+def touch_settings(run: Path) -> str:
+    path = run / "run.yaml"
     path.write_text(path.read_text().replace("batch_size: 4", "batch_size: four"))
     return r"run\.yaml is damaged.*batch_size"
 
 
-def remove_data(values: dict[str, Any], tmp_path: Path) -> str:
-    Path(values["data"][0]).unlink()
+def remove_data(run: Path) -> str:
+    (run.parent / "pairs.jsonl").unlink()
     return r"pairs\.jsonl"
 
 
@@ -279,24 +282,27 @@ def remove_data(values: dict[str, Any], tmp_path: Path) -> str:
     ],
 )
 def test_a_run_does_not_go_on_with_something_else(
-    change: Callable[[dict[str, Any], Path], str], tmp_path: Path
+    change: Callable[[Path], str], whole: Any, broken_off: Path, tmp_path: Path
 ) -> None:
-    model = save_tiny_model(tmp_path / "model")
-    values = settings("dpo", model, write_feedback(tmp_path), tmp_path / "run")
-    break_off("dpo", values, before_step=8)
-    checkpoints = sorted((tmp_path / "run" / "checkpoints").rglob("*"))
-    message = change(values, tmp_path)
-    with pytest.raises(InputError, match=message):
-        api.resume(tmp_path / "run", quiet=True)
-    assert sorted((tmp_path / "run" / "checkpoints").rglob("*")) == checkpoints
+    """A run whose model and data are copies, which the test may change."""
+    written = (broken_off / "run.yaml").read_text()
+    for given, own in ((whole[0]["model"], "model"), (whole[0]["data"][0], "pairs.jsonl")):
+        assert given in written
+        written = written.replace(given, str(tmp_path / own))
+    (broken_off / "run.yaml").write_text(written)
+    shutil.copytree(whole[0]["model"], tmp_path / "model")
+    shutil.copy(whole[0]["data"][0], tmp_path)
+    checkpoints = sorted((broken_off / "checkpoints").rglob("*"))
+    with pytest.raises(InputError, match=change(broken_off)):
+        api.resume(broken_off, quiet=True)
+    assert sorted((broken_off / "checkpoints").rglob("*")) == checkpoints
 
 
-def test_a_run_that_is_done_does_not_go_on(tiny_model: Path, tmp_path: Path) -> None:
-    values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
-    run_here("dpo", values)
+def test_a_run_that_is_done_does_not_go_on(whole: Any) -> None:
+    values, output = whole
     message = r"run: this run is done after 12 steps; its model is in .*model\. To train further"
     with pytest.raises(InputError, match=message):
-        api.resume(tmp_path / "run", quiet=True)
+        api.resume(output, quiet=True)
     with pytest.raises(InputError, match=r"run holds a run already: go on with it by --resume"):
         run_here("dpo", values)
 
@@ -308,34 +314,29 @@ def test_where_there_is_no_run_none_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_run_broken_off_before_its_first_checkpoint_begins_again(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_feedback(tmp_path)
-    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
-    break_off("dpo", settings("dpo", tiny_model, data, tmp_path / "run"), before_step=3)
-    assert command("train", "dpo", "--resume", tmp_path / "run") == 0
+    output = tmp_path / "run"
+    break_off("dpo", {**whole[0], "output": str(output)}, before_step=3)
+    assert command("train", "dpo", "--resume", output) == 0
     assert "stopped before its first checkpoint; it begins again at step 1" in capsys.readouterr().err
-    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
-    assert metrics_of(tmp_path / "run") == metrics_of(tmp_path / "whole")
+    assert model_bytes(output) == model_bytes(whole[1]) != {}
+    assert metrics_of(output) == metrics_of(whole[1])
 
 
-def test_what_cannot_change_the_result_may_change_on_resuming(tiny_model: Path, tmp_path: Path) -> None:
-    data = write_feedback(tmp_path)
-    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
-    break_off("dpo", settings("dpo", tiny_model, data, tmp_path / "run"), before_step=8)
-    api.resume(tmp_path / "run", {"save_every": 1, "keep_checkpoints": 4}, quiet=True)
-    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+def test_what_cannot_change_the_result_may_change_on_resuming(whole: Any, broken_off: Path) -> None:
+    api.resume(broken_off, {"save_every": 1, "keep_checkpoints": 4}, quiet=True)
+    names = sorted(path.name for path in (broken_off / "checkpoints").iterdir())
     assert names == [f"step-{step:08d}" for step in (9, 10, 11, 12)]
-    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole")
+    assert model_bytes(broken_off) == model_bytes(whole[1])
     with pytest.raises(InputError, match="learning_rate cannot change when a run is resumed"):
-        api.resume(tmp_path / "run", {"learning_rate": 1.0}, quiet=True)
+        api.resume(broken_off, {"learning_rate": 1.0}, quiet=True)
 
 
 def test_a_model_that_could_not_be_written_is_written_on_resuming_without_another_step(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = write_feedback(tmp_path)
-    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "whole"))
+    output = tmp_path / "run"
 
     def fails(*_: Any, **__: Any) -> None:
         raise CheckpointError("no room")
@@ -343,12 +344,12 @@ def test_a_model_that_could_not_be_written_is_written_on_resuming_without_anothe
     with monkeypatch.context() as patched:
         patched.setattr(session, "export", fails)
         with pytest.raises(CheckpointError, match="no room"):
-            run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "run"))
-    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    result = api.resume(tmp_path / "run", quiet=True)
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
-    assert result.metrics["loss"] == metrics_of(tmp_path / "whole")[-1]["loss"]
-    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
+            run_here("dpo", {**whole[0], "output": str(output)})
+    before = (output / "metrics.jsonl").read_bytes()
+    result = api.resume(output, quiet=True)
+    assert (output / "metrics.jsonl").read_bytes() == before
+    assert result.metrics["loss"] == metrics_of(whole[1])[-1]["loss"]
+    assert model_bytes(output) == model_bytes(whole[1]) != {}
 
 
 def test_evaluation_data_that_cannot_be_used_is_named_as_such(
@@ -356,7 +357,8 @@ def test_evaluation_data_that_cannot_be_used_is_named_as_such(
 ) -> None:
     """Another kind of feedback than the training data, of which the method makes nothing."""
     data = write_feedback(tmp_path)
-    other = write_feedback(tmp_path / "other", seed=9) if (tmp_path / "other").mkdir() is None else data
+    (tmp_path / "other").mkdir()
+    other = write_feedback(tmp_path / "other", seed=9)
     for method, kind, message in (
         (
             "dpo",
