@@ -105,25 +105,13 @@ def test_what_a_hub_has(hub: Hub, tmp_path: Path) -> None:
     assert hub.tokens == {"", f"Bearer {TOKEN}"} or hub.tokens == {f"Bearer {TOKEN}"}
 
     again = read(*names, "ann/two", "ann/absent", home=tmp_path, HF_ENDPOINT=hub.address, HF_HUB_OFFLINE="1")
-    assert [one.get("sha256") for one in again] == [
-        plain["sha256"],
-        part["sha256"],
-        None,
-        two["sha256"],
-        None,
-        None,
-    ]
-    assert (
-        "the hub is switched off (HF_HUB_OFFLINE), and the copy in the cache may be of another"
-        in again[2]["error"]
-    )
-    assert (
-        "the cache holds the configuration 'two', perhaps of several; give one, as in ?config=two"
-        in again[4]["error"]
-    )
-    assert again[5]["error"].startswith(
-        "ann/absent: no such file, and the hub is switched off (HF_HUB_OFFLINE), and"
-    )
+    kept = [plain["sha256"], part["sha256"], None, two["sha256"], None, None]
+    assert [one.get("sha256") for one in again] == kept
+    off = "the hub is switched off (HF_HUB_OFFLINE), and"
+    assert f"{off} the copy in the cache may be of another" in again[2]["error"]
+    assert f"{off} the cache holds the configuration 'two', perhaps of several" in again[4]["error"]
+    assert again[4]["error"].endswith("; give one, as in ?config=two")
+    assert again[5]["error"].startswith(f"ann/absent: no such file, and {off}")
 
 
 REFUSED = {
@@ -163,9 +151,8 @@ def test_revisions(hub: Hub, tmp_path: Path) -> None:
 
 def test_an_older_copy_does_not_take_the_place_of_what_was_asked_for(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "ann" / "pairs").mkdir(parents=True)
-    (tmp_path / "ann" / "pairs" / "train.jsonl").write_bytes(
-        lines(PAIR)
-    )  # nor does a folder of the same name
+    # Nor does a folder of the same name.
+    (tmp_path / "ann" / "pairs" / "train.jsonl").write_bytes(lines(PAIR))
     old = hub.commit("ann/pairs")[:12]
     (said,) = read("hub:ann/pairs", home=tmp_path, HF_ENDPOINT=hub.address)
     assert said["lines"] == ["hub:ann/pairs: TRL pairs, 3 rows, 3 comparisons"]

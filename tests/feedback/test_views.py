@@ -214,14 +214,14 @@ def test_by_value(view: View[Any]) -> None:
 
 
 def test_a_group_keeps_prompt_and_origin_and_the_tokens_of_its_responses() -> None:
-    asked = Prompt((Message("user", "p"),), origin=ORIGIN)
+    prompt = Prompt((Message("user", "p"),), origin=ORIGIN)
     responses = (Response("A", score=0.0, tokens=(5, 2)), Response("B"), Response("C", score=1.0))
-    given = Example(asked, responses, (Comparison(2, 0),))
+    given = Example(prompt, responses, (Comparison(2, 0),))
     assert views.pairs(given) == Group(
-        asked, ("A", "C"), records.PairRelation(((1, 0, 1.0),)), ((5, 2), None)
+        prompt, ("A", "C"), records.PairRelation(((1, 0, 1.0),)), ((5, 2), None)
     )
     graded = views.graded_pairs(given)
-    assert isinstance(graded, Group) and (graded.prompt, graded.tokens) == (asked, ((5, 2), None))
+    assert isinstance(graded, Group) and (graded.prompt, graded.tokens) == (prompt, ((5, 2), None))
 
 
 def relations(made: Group[Any] | Discarded) -> object:
@@ -351,9 +351,9 @@ def test_graded_pairs_are_the_pairs_of_every_pairwise_method(given: Example) -> 
 def test_what_a_view_of_pairs_makes_and_leaves_out_is_counted() -> None:
     graded = views.apply(views.graded_pairs, [scored(0.5, 3.0, None, -1.0), compared("A>B", among="AB")])
     assert graded.lines()[0] == "graded pairs: 2 examples gave 2 groups, 5 responses, 4 pairs"
-    whole = compared("A>B", "A>C", "C>A", among="ABCM", M=SHOWN)
+    full = compared("A>B", "A>C", "C>A", among="ABCM", M=SHOWN)
     without = compared("A>B", among="AB")
-    made = views.apply(views.pairs_with_demonstration, [whole, without])
+    made = views.apply(views.pairs_with_demonstration, [full, without])
     assert made.lines() == [
         "pairs with demonstration: 2 examples gave 1 group, 3 responses, 1 pair, 1 demonstration; "
         "discarded: 1 for no demonstration beside the pairs (a.jsonl:3)",

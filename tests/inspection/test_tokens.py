@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.faulty_feedback import inspected, pair, point, ranked, rows_of_kinds, write
 from support.tiny_models import CHARACTERS, CHATML, SPECIAL, char_tokenizer, save_tiny_model
+from tokenizers import normalizers
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.display import collected
@@ -37,21 +38,34 @@ Make = Callable[..., Coding]
 def make(tmp_path: Path) -> Make:
     """What encodes with a tokenizer of single characters; the folder holds no weights."""
 
-    def made(max_length: int | None = None, max_prompt_length: int | None = None, **options: Any) -> Coding:
+    def made(
+        max_length: int | None = None,
+        max_prompt_length: int | None = None,
+        *,
+        normalizer: Any = None,
+        pad_token: str = "<pad>",
+        vocabulary: int | None = None,
+        **options: Any,
+    ) -> Coding:
         folder = tmp_path / "model"
         if not folder.exists():
-            tokenizer = options.pop("tokenizer", None) or char_tokenizer(
-                **{"chat_template": CHATML, **options}
-            )
+            tokenizer = char_tokenizer(**{"chat_template": CHATML, **options})
+            tokenizer.backend_tokenizer.normalizer = normalizer
+            tokenizer.pad_token = pad_token
             save_tiny_model(folder, tokenizer=tokenizer)
             (folder / "model.safetensors").unlink()
+        if vocabulary:
+            replace_in(
+                folder / "config.json", f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}'
+            )
         return load_coding(str(folder), max_length=max_length, max_prompt_length=max_prompt_length)
 
     return made
 
 
-def template(text: str) -> dict[str, Any]:
-    return {"chat_template": text}
+def replace_in(file: Path, before: str, after: str) -> None:
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after))
 
 
 TWO_ENDS = CHATML.replace("<|im_end|>", "<eos>")
@@ -60,15 +74,15 @@ PLANTED: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "cut-response": (SOUND, [pair("p:", "y" * 30, "long enough")], {"max_length": 25}),
     "cut-prompt": (SOUND, [pair("p" * 20)], {"max_prompt_length": 10}),
     "left-out": (SOUND, [pair("p" * 30)], {"max_length": 25}),
-    "left-out, an empty prompt": (SOUND, [pair(" ")], {"bos": False, "adds_empty": True}),
+    "left-out, an empty prompt": (SOUND, [pair(" ")], {"bos": False, "normalizer": normalizers.Strip()}),
     "double-beginning": (SOUND, [pair("<bos><bos>say:")], {}),
-    "no-beginning": ([], CHAT, template(CHATML)),
+    "no-beginning": ([], CHAT, {}),
     "spelled-beginning": (SOUND, [pair("<bos>say:")], {}),
     "double-end": (SOUND, [pair("<|im_start|>say:", "it is red<eos><eos><eos>")], {}),
     "text-after-end": (SOUND, [pair("<|im_start|>say:", "it is<eos> red")], {}),
     "unknown-tokens": (SOUND, [pair(chosen="it is \u00e9")], {}),
     "spelled-special": (SOUND, [pair(chosen="it is <eos> red")], {}),
-    "padding-is-end": (SOUND, [], {"pad_is_eos": True}),
+    "padding-is-end": (SOUND, [], {"pad_token": "<eos>"}),
     "vocabulary": (SOUND, [], {"vocabulary": len(SPECIAL) + len(CHARACTERS)}),
 }
 ALONG = {
@@ -82,36 +96,10 @@ ALONG = {
 """What comes with a fault because it is true as well."""
 
 
-def coding_for(make: Make, folder: Path, options: dict[str, Any]) -> Coding:
-    options = dict(options)
-    if options.pop("pad_is_eos", False):
-        tokenizer = char_tokenizer(chat_template=CHATML)
-        tokenizer.pad_token = "<eos>"
-        options["tokenizer"] = tokenizer
-    if options.pop("adds_empty", False):
-        tokenizer = char_tokenizer(bos=False, chat_template=CHATML)
-        tokenizer.backend_tokenizer.normalizer = _strip()
-        options = {"tokenizer": tokenizer}
-    vocabulary = options.pop("vocabulary", None)
-    coding = make(**options)
-    if vocabulary:
-        config = folder / "model/config.json"
-        text = config.read_text().replace(f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}')
-        config.write_text(text)
-        coding = make(**options)
-    return coding
-
-
-def _strip() -> Any:
-    from tokenizers import normalizers
-
-    return normalizers.Strip()
-
-
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found_once(name: str, make: Make, tmp_path: Path) -> None:
     sound, rows, options = PLANTED[name]
-    coding = coding_for(make, tmp_path, options)
+    coding = make(**options)
     if sound:
         before = rows_of_kinds(inspected(tmp_path, *sound, coding=coding))
         assert set(before) <= ({name} if not rows else set())
@@ -168,27 +156,22 @@ def test_a_template_that_does_not_end_an_answer(make: Make, tmp_path: Path) -> N
 
 
 def test_a_response_that_the_tokenizer_cannot_express(make: Make, tmp_path: Path) -> None:
-    tokenizer = char_tokenizer(chat_template=CHATML)
-    from tokenizers import normalizers
-
-    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("z", "")
-    found = rows_of_kinds(inspected(tmp_path, *SOUND, pair(chosen="zzzz"), coding=make(tokenizer=tokenizer)))
+    coding = make(normalizer=normalizers.Replace("z", ""))
+    found = rows_of_kinds(inspected(tmp_path, *SOUND, pair(chosen="zzzz"), coding=coding))
     assert found == {"empty-as-tokens": (7,), "lost-text": (7,)}
 
 
-CANNOT = {
-    "no template": (None, r"no chat template.*--chat-template"),
-    "a template that refuses": (
-        "{{ raise_exception('system first') }}",
-        "refuses a conversation.*system first",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CANNOT)
-def test_conversations_that_cannot_be_encoded(name: str, make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"no chat template.*--chat-template"),
+        ("{{ raise_exception('system first') }}", "refuses a conversation.*system first"),
+    ],
+)
+def test_conversations_that_cannot_be_encoded(
+    text: str | None, message: str, make: Make, tmp_path: Path
+) -> None:
     """Every row is named, not only the first, at which training stops."""
-    text, message = CANNOT[name]
     inspection = inspected(tmp_path, *CHAT[:3], show=2, coding=make(chat_template=text))
     assert rows_of_kinds(inspection) == {"cannot-encode": (1, 2, 3)}
     assert re.search(message, inspection.problems[0].what)
@@ -342,9 +325,8 @@ def test_limits(make: Make, tmp_path: Path) -> None:
         InputError, match="max_prompt_length 20 leaves no room for a response within max_length 20"
     ):
         make(20, 20)
-    config = tmp_path / "model/config.json"
-    text = config.read_text().replace('"max_position_embeddings": 512', '"max_position_embeddings": 9999')
-    config.write_text(text)
+    positions = '"max_position_embeddings": '
+    replace_in(tmp_path / "model/config.json", positions + "512", positions + "9999")
     assert make().encoder.limits.max_length == 1024
     assert make(5000).encoder.limits.max_length == 5000
 
