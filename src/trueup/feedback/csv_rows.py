@@ -151,7 +151,7 @@ def kind_of(name: str, column: Sequence[str]) -> Kind:
     `chosen`, holds text, or lists of messages.
     """
     given = [field for field in column if field]
-    kinds: tuple[Kind, ...] = (as_messages,) if name.lower() in TEXT else (as_number, as_nested)
+    kinds: tuple[Kind, ...] = (as_turns,) if name.lower() in TEXT else (as_number, as_nested)
 
     def fits(kind: Kind) -> bool:
         return 2 * sum(not isinstance(kind(field), str) for field in given) > len(given)
@@ -182,7 +182,7 @@ def as_nested(field: str) -> object:
         return field if printed is None else printed
 
 
-def as_messages(field: str) -> object:
+def as_turns(field: str) -> object:
     """A field as a list of messages, or as one; as it is where it is neither, be it another list."""
     value = as_nested(field)
     turns = [value] if isinstance(value, dict) else value

@@ -135,22 +135,14 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[Ro
             yield one_row(values, types, number, path)
 
 
-def row_values(batch: Any) -> Iterator[dict[str, Any] | Exception]:
+def row_values(batch: Any) -> list[dict[str, Any] | Exception]:
     """Each row of a batch as Python values, or why it cannot be."""
     try:
-        found = batch.to_pylist()
-    except unreadable():
-        found = [one_value(batch.slice(index, 1)) for index in range(batch.num_rows)]
-    yield from found
-
-
-def one_value(batch: Any) -> dict[str, Any] | Exception:
-    """The only row of a batch, or why it cannot be had."""
-    try:
-        (values,) = batch.to_pylist()
+        return list(batch.to_pylist())
     except unreadable() as error:
-        return error
-    return dict(values)
+        if batch.num_rows == 1:
+            return [error]
+        return [one for index in range(batch.num_rows) for one in row_values(batch.slice(index, 1))]
 
 
 def unreadable() -> tuple[type[Exception], ...]:

@@ -30,28 +30,30 @@ def everything(example: Example) -> RowContents:
     return (RowContent(example, tuple(range(len(example.responses)))),)
 
 
-def pairs(example: Example) -> RowContents | Discarded:
+def as_pairs(example: Example) -> RowContents | Discarded:
     """The responses that stand in a pair, and a comparison for each pair."""
     found = look_at(views.pairs, example)
     if isinstance(found, Discarded):
         return found
     relation, positions = found
     compared = tuple(Comparison(*one) for one in relation.pairs)
-    return one_piece(example, [unjudged(example.responses[at]) for at in positions], positions, compared)
+    return one_piece(
+        example, [without_judgement(example.responses[at]) for at in positions], positions, compared
+    )
 
 
-def rankings(example: Example) -> RowContents | Discarded:
+def as_rankings(example: Example) -> RowContents | Discarded:
     """The responses that are ranked, each with its score."""
     found = look_at(views.rankings, example)
     if isinstance(found, Discarded):
         return found
     relation, positions = found
     ranked = zip(positions, relation.scores, strict=True)
-    scored = [replace(unjudged(example.responses[at]), score=score) for at, score in ranked]
+    scored = [replace(without_judgement(example.responses[at]), score=score) for at, score in ranked]
     return one_piece(example, scored, positions)
 
 
-def points(example: Example) -> RowContents | Discarded:
+def as_points(example: Example) -> RowContents | Discarded:
     """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
     found = look_at(views.points_with_demonstrations, example)
     if isinstance(found, Discarded):
@@ -61,12 +63,12 @@ def points(example: Example) -> RowContents | Discarded:
     for at, label, marked in zip(positions, relation.labels, relation.demonstrations, strict=True):
         # A demonstration goes without a label: it is taken for 1 again.
         unsaid = marked and example.responses[at].label is None
-        plain = unjudged(example.responses[at])
+        plain = without_judgement(example.responses[at])
         labelled.append(replace(plain, label=None if unsaid else label, demonstration=marked))
     return one_piece(example, labelled, positions)
 
 
-def unjudged(response: Response) -> Response:
+def without_judgement(response: Response) -> Response:
     """The response without what is said of it; who wrote it, and in which tokens, stays."""
     return replace(bare(response), tokens=response.tokens)
 
@@ -89,9 +91,9 @@ def no_pair(example: Example, position: int) -> str:
 
 
 CANONICAL = Target("canonical", everything, example_to_row)
-PAIRS = Target("pairs", pairs, example_to_row, {"response": NO_PAIR, "comparison": no_pair})
-RANKINGS = Target("rankings", rankings, example_to_row, {"response": "it has no rank"})
-POINTS = Target("points", points, example_to_row, {"response": NO_LABEL})
+PAIRS = Target("pairs", as_pairs, example_to_row, {"response": NO_PAIR, "comparison": no_pair})
+RANKINGS = Target("rankings", as_rankings, example_to_row, {"response": "it has no rank"})
+POINTS = Target("points", as_points, example_to_row, {"response": NO_LABEL})
 OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 """Targets in trueup's own form, by name."""
 

@@ -124,7 +124,9 @@ def truthful_qa(row: RowValue, place: Place) -> Draft | Discarded:
     """Right and wrong answers; an answer that the table calls both stands twice."""
     prompt = shapes.user_turn(row["Question"], place.key("Question"))
     right, wrong = (
-        tuple(Response(shapes.answer(one), label=label) for one in parts(row[key], place.key(key)))
+        tuple(
+            Response(shapes.answer(one), label=label) for one in between_semicolons(row[key], place.key(key))
+        )
         for key, label in ANSWERS.items()
     )
     best = text(row["Best Answer"], place.key("Best Answer")).strip()
@@ -134,7 +136,7 @@ def truthful_qa(row: RowValue, place: Place) -> Draft | Discarded:
     return Draft(prompt, responses) if responses else Discarded("there is no answer")
 
 
-def parts(value: object, place: Place) -> list[str]:
+def between_semicolons(value: object, place: Place) -> list[str]:
     """Answers between semicolons, each once."""
     return list(dict.fromkeys(part.strip() for part in text(value, place).split(";") if part.strip()))
 

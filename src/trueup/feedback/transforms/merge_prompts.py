@@ -79,12 +79,12 @@ def alike(same: Sequence[Response]) -> Response:
     """One response of several with the same content."""
     return replace(
         same[0],
-        score=mean([one.score for one in same if one.score is not None]),
-        label=mean([one.label for one in same if one.label is not None]),
+        score=mean_of([one.score for one in same if one.score is not None]),
+        label=mean_of([one.label for one in same if one.label is not None]),
         demonstration=any(one.demonstration for one in same),
     )
 
 
-def mean(values: Sequence[float]) -> float | None:
+def mean_of(values: Sequence[float]) -> float | None:
     """The mean; None of nothing."""
     return statistics.fmean(values) if values else None
