@@ -276,10 +276,3 @@ def test_nothing_that_could_be_judged(folder: Path, capsys: Captured) -> None:
         "none of 1 example was judged, for the reasons above; nothing was written" in capsys.readouterr().err
     )
     assert not Path("out.jsonl").exists()
-
-
-def test_what_is_there_is_replaced_where_that_is_asked_for(folder: Path) -> None:
-    assert judge(output="pairs.jsonl") == 2
-    assert judge("--overwrite", output="pairs.jsonl") == 0
-    scores = [[one.score for one in example.responses] for example in read("pairs.jsonl")]
-    assert scores == [[3, 1], [1, 2], [1, 1]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.faulty_server import Answer, FaultyServer, Reply
-from support.judge_answers import Until, said, text_of, variety
+from support.judge_answers import Until, text_of, variety
 from support.judged_runs import judged, one_line, own, resume, train
 from support.online_runs import asked, write_reward
 from support.small_runs import metrics_of, model_bytes, options
@@ -88,14 +88,6 @@ def test_a_judge_that_fails_from_the_start_leaves_no_run_behind(
         assert train(method, values) == 0
 
 
-def test_a_server_that_is_not_there(tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
-    with FaultyServer() as gone:
-        url = gone.url
-    assert train("oaif", judged(tiny_model, tmp_path, tmp_path / "run", url)) == 6
-    assert "no connection" in errors()
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("fault", LASTING)
 def test_a_judge_that_fails_in_the_middle(
     fault: str,
@@ -126,18 +118,6 @@ def test_a_judge_that_fails_in_the_middle(
     assert (run / "examples.jsonl").read_bytes() == (whole / "examples.jsonl").read_bytes()
     now = [text_of(one) for one in server.asked]
     assert sorted(now + failing.answered) == sorted(questions(whole))
-
-
-def test_verdicts_that_cannot_be_read(
-    whole: Path, tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
-) -> None:
-    """Every answer is bad from some moment on. How many may be is no part of the result, and can change."""
-    server.answers = Until(24, said("I like both."))
-    run = tmp_path / "run"
-    assert train("oaif", judged(tiny_model, whole.parent, run, server.url)) == 6
-    assert "cannot be read, and no more than 10% may" in errors()
-    assert status(run)["state"] == "stopped"
-    assert resume("oaif", run, "--annotator.max_unreadable", "1") == 0
 
 
 def test_a_budget_counts_over_all_sittings(
@@ -186,18 +166,6 @@ def test_a_budget_counts_where_the_process_was_killed(
     assert len(server.asked) == 1
 
 
-def test_what_was_spent_cannot_be_read(
-    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
-) -> None:
-    run = tmp_path / "run"
-    assert train("oaif", judged(tiny_model, tmp_path, run, server.url, **{"annotator.max_requests": 13})) == 6
-    errors()
-    for content in ("{", '{"requests": -3}', "[]"):
-        (run / "spent.json").write_text(content)
-        assert resume("oaif", run) == 4
-        assert "annotator ha" in errors()
-
-
 def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPatch) -> None:
     """Send this process SIGTERM once a server was asked so often, at a moment when the run listens."""
     original = stop.check
@@ -209,19 +177,6 @@ def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPat
         original()
 
     patch.setattr(stop, "check", check)
-
-
-def test_sigterm_while_a_slow_sampler_is_waited_for(
-    tiny_model: Path, tmp_path: Path, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.answers = [Reply(delay=300)]
-    values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path))
-    at = {"sampler.engine": "server", "sampler.base_url": server.url, "sampler.server_model": "m"}
-    terminate_after(1, server, monkeypatch)
-    began = time.monotonic()
-    assert train("oaif", values | at | {"sampler.timeout": 300}) == 0
-    assert time.monotonic() - began < 100
-    assert not (tmp_path / "run" / "model").exists()
 
 
 @pytest.mark.parametrize("method", ["oaif", "dpo"])
@@ -292,31 +247,3 @@ def test_a_function_that_fails_at_once_leaves_no_run_behind(
         )
         assert "ZeroDivisionError: division by zero (line 2)" in errors()
         assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("method", ["oaif", "ppo", "ca"])
-def test_a_reward_model_that_gives_no_number(
-    method: str, tiny_model: Path, tmp_path: Path, errors: Errors
-) -> None:
-    from safetensors.torch import load_file, save_file
-    from support.tiny_reward_models import save_reward
-
-    folder = save_reward(tmp_path / "reward")
-    file = folder / "model.safetensors"
-    weights = load_file(file)
-    weights["score.weight"][:] = float("nan")
-    save_file(weights, file, metadata={"format": "pt"})
-    assert train(method, own(tiny_model, tmp_path, tmp_path / "run", str(folder))) == 6
-    assert "not a finite number" in errors()
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("method", ["oaif", "ppo", "ca"])
-def test_nothing_but_empty_responses(method: str, tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
-    """Every character the model knows is a stop string."""
-    values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path))
-    tokens = [chr(code) for code in range(32, 127)]
-    assert train(method, values | {"sampler.stop": tokens}) == 6
-    assert "responses to" in errors()
-    assert not (tmp_path / "run").exists()
-    assert not asked(tmp_path)

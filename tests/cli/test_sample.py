@@ -78,13 +78,6 @@ def test_several_models_several_responses(folder: Path, capsys: Captured) -> Non
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_one_others(folder: Path) -> None:
-    for seed, output in ((1, "out.jsonl"), (1, "again.jsonl"), (2, "other.jsonl")):
-        assert ask("--seed", seed, output=output) == 0
-    assert Path("out.jsonl").read_bytes() == Path("again.jsonl").read_bytes()
-    assert Path("out.jsonl").read_bytes() != Path("other.jsonl").read_bytes()
-
-
 def test_greedy_beams_and_a_longest_length(folder: Path) -> None:
     assert ask("--decode", "greedy", "--responses", 1) == 0
     beams = ("--decode", "diverse-beam", "--responses", 3, "--diversity-penalty", 5)
@@ -229,19 +222,6 @@ def test_mistakes_in_one_line(
     assert error.startswith("trueup: ") and message in error
     sampled = "out.jsonl.part" if message.startswith("asked.jsonl:1:") else ""  # before anything was judged
     assert {path.name for path in folder.iterdir()} - before == {sampled} - {""}
-
-
-def test_nothing_but_empty_responses(folder: Path, capsys: Captured) -> None:
-    """Whatever the model writes, it stops where it begins."""
-    from support.tiny_models import CHARACTERS
-
-    stops = [word for one in CHARACTERS if one not in " \\" for word in ("--stop", one)]
-    assert ask(*stops, "--stop", "\\n", "--stop", " ") == 6
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1].startswith(
-        "trueup: A: all 6 responses to 3 prompts are empty. Look at --stop and at the chat tem"
-    )
-    assert sorted(path.name for path in folder.glob("*out*")) == []
 
 
 def test_a_server(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,29 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content))
 
 
+def shards(*names: object) -> list[bytes]:
+    return [json.dumps({"weight_map": {"a": name}}).encode() for name in names]
+
+
+NOWHERE = ("../models/none", "none", "/none", "./a/b", "wrold")
+INDEX = "model.safetensors.index.json"
+HEADERS = (b"not json", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": "x"}}', b"\xff\xfe")
+CODE = [
+    json.dumps({"model_type": kind, "auto_map": {}}).encode() for kind in (None, "../llama", "made-up", 3)
+]
+DAMAGE: list[tuple[str, Sequence[bytes | None], str]] = [
+    ("config.json", (b"", b"{", b'{"a": '), r"config.json is not whole JSON .*; copy it again"),
+    ("config.json", [b"[1]"], "config.json must hold a JSON object; found"),
+    ("config.json", CODE, "names Python code"),
+    ("model.safetensors", [None], r"has no weights: model.safetensors is missing$"),
+    ("model.safetensors", [len(one).to_bytes(8, "little") + one for one in HEADERS], "has a damaged header; copy it a"),
+    ("tokenizer.json", [None], r"has no tokenizer \(tokenizer.json, tokenizer.model, .*\); copy it there$"),
+    (INDEX, shards("../other/model.safetensors", "/etc/model.safetensors", "a/b"), "is no file in its own folder"),
+    (INDEX, [b"{}", b'{"weight_map": ["a"]}', *shards(1)], "index.json has no weight_map from names to files; copy"),
+]  # fmt: skip
+"""A file of a model's folder, what may stand in it (None: it is gone), and what is said."""
+
+
 class TestModel:
     def test_a_whole_folder(self, model: Path) -> None:
         check_folder(model)
@@ -44,38 +68,38 @@ class TestModel:
         check_folder(shared("models/stories260K"))
         check_folder(shared("models/tinystories-656k-bf16"))
 
-    def test_a_hub_id_with_a_point(self) -> None:
-        model_refused(r"hf download Qwen/Qwen2.5-0.5B --local-dir Qwen2.5-0.5B, then", "Qwen/Qwen2.5-0.5B")
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("Qwen/Qwen2.5-0.5B", r"hf download Qwen/Qwen2.5-0.5B --local-dir Qwen2.5-0.5B, then"),
+            (
+                "org/some-7b",
+                r"^model org/some-7b is not a folder; if it is a hub id, download it first: "
+                r"hf download org/some-7b --local-dir some-7b, then give some-7b$",
+            ),
+            *[(name, "is not a folder; give a folder in Hugging Face format, or world$") for name in NOWHERE],
+            (__file__, r"test_run_checks.py is a file; give the folder it lies in$"),
+            (
+                str(Path(__file__).parent),
+                "has neither config.json nor adapter_config.json, so it is no model's folder$",
+            ),
+        ],
+    )
+    def test_what_is_no_model_s_folder(self, name: str, message: str) -> None:
+        model_refused(message, name)
 
-    def test_a_hub_id(self) -> None:
-        model_refused(
-            r"^model org/some-7b is not a folder; if it is a hub id, download it first: "
-            r"hf download org/some-7b --local-dir some-7b, then give some-7b$",
-            "org/some-7b",
-        )
-
-    @pytest.mark.parametrize("name", ["../models/none", "none", "/none", "./a/b", "wrold"])
-    def test_no_folder(self, name: str) -> None:
-        model_refused(r"is not a folder; give a folder in Hugging Face format, or world$", name)
-
-    def test_a_file(self, model: Path) -> None:
-        model_refused(r"config.json is a file; give the folder it lies in$", model / "config.json")
-
-    def test_no_model_s_folder(self, tmp_path: Path) -> None:
-        model_refused(
-            r"has neither config.json nor adapter_config.json, so it is no model's folder$", tmp_path
-        )
-
-    @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": '])
-    def test_half_a_config(self, model: Path, text: str) -> None:
-        (model / "config.json").write_text(text)
-        model_refused(
-            r"config.json (is not whole JSON .*; copy it again|must hold a JSON object; found)", model
-        )
-
-    def test_no_weights(self, model: Path) -> None:
-        (model / "model.safetensors").unlink()
-        model_refused(r"has no weights: model.safetensors is missing$", model)
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [(name, content, message) for name, contents, message in DAMAGE for content in contents],
+    )
+    def test_a_file_that_is_damaged_or_gone(
+        self, name: str, content: bytes | None, message: str, model: Path
+    ) -> None:
+        if content is None:
+            (model / name).unlink()
+        else:
+            (model / name).write_bytes(content)
+        model_refused(message, model)
 
     def test_a_pickle(self, model: Path) -> None:
         (model / "model.safetensors").rename(model / "pytorch_model.bin")
@@ -84,11 +108,8 @@ class TestModel:
             model,
         )
 
-    def test_no_tokenizer(self, model: Path) -> None:
-        (model / "tokenizer.json").unlink()
-        model_refused(r"has no tokenizer \(tokenizer.json, tokenizer.model, .*\); copy it there$", model)
-
     def test_code_in_the_folder(self, model: Path) -> None:
+        """It is refused unless it is trusted, or would not be run as the architecture is known."""
         config = {"model_type": "made_up", "auto_map": {"AutoModelForCausalLM": "modeling.Mine"}}
         write_json(model / "config.json", config)
         model_refused(
@@ -96,37 +117,21 @@ class TestModel:
             model,
         )
         check_folder(model, trusted=True)
-
-    @pytest.mark.parametrize("kind", [None, "../llama", "made-up", 3])
-    def test_code_beside_no_known_architecture(self, model: Path, kind: object) -> None:
-        write_json(model / "config.json", {"model_type": kind, "auto_map": {}})
-        model_refused("names Python code", model)
-
-    def test_code_that_is_not_run_as_the_architecture_is_known(self, model: Path) -> None:
         write_json(
             model / "config.json", {"model_type": "phi3", "auto_map": {"AutoConfig": "configuration.Phi3"}}
         )
         check_folder(model)
 
-
-class TestWeights:
     @pytest.mark.parametrize("cut", [0, 4, 8, 30, -1])
-    def test_a_file_cut_short(self, model: Path, cut: int) -> None:
+    def test_weights_cut_short(self, model: Path, cut: int) -> None:
         path = model / "model.safetensors"
         path.write_bytes(path.read_bytes()[:cut])
         model_refused(r"model.safetensors is cut short.*; copy it again$", model)
 
-    def test_a_file_with_more_than_it_says(self, model: Path) -> None:
+    def test_weights_with_more_than_they_say(self, model: Path) -> None:
         with (model / "model.safetensors").open("ab") as file:
             file.write(b"more")
         model_refused(r"is too long: \d+ bytes of \d+; copy it again$", model)
-
-    @pytest.mark.parametrize(
-        "header", [b"not json", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": "x"}}', b"\xff\xfe"]
-    )
-    def test_a_damaged_header(self, model: Path, header: bytes) -> None:
-        (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-        model_refused(r"has a damaged header; copy it again$", model)
 
     def test_shards(self, model: Path, weights: bytes) -> None:
         names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -140,18 +145,6 @@ class TestWeights:
         check_folder(model)
         (model / names[1]).write_bytes(weights[:-1])
         model_refused(r"model-00002-of-00002.safetensors is cut short", model)
-
-    @pytest.mark.parametrize("shard", ["../other/model.safetensors", "/etc/model.safetensors", "a/b"])
-    def test_a_shard_elsewhere(self, model: Path, shard: str) -> None:
-        write_json(model / "model.safetensors.index.json", {"weight_map": {"a": shard}})
-        model_refused(
-            rf"index.json names {shard}, which is no file in its own folder; copy the model again$", model
-        )
-
-    @pytest.mark.parametrize("index", [{}, {"weight_map": ["a"]}, {"weight_map": {"a": 1}}])
-    def test_an_index_of_nothing(self, model: Path, index: object) -> None:
-        write_json(model / "model.safetensors.index.json", index)
-        model_refused(r"index.json has no weight_map from names to files; copy it again$", model)
 
 
 class TestAdapter:

@@ -13,7 +13,7 @@ from trueup.config.trl_options import TABLE, Translated, handled_names, translat
 from trueup.display import collected, logger
 from trueup.methods import METHODS
 from trueup.references.choices import Cached, Frozen, TrustRegion
-from trueup.settings.annotator_settings import RewardAnnotator, WorldAnnotator
+from trueup.settings.annotator_settings import WorldAnnotator
 from trueup.settings.run_settings import LoraSettings, RunSettings
 
 Settle = Callable[..., Resolved]
@@ -139,10 +139,7 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
         ("dpo", {"precompute_ref_log_probs": False}, {}),
         ("dpo", {"sync_ref_model": False, "ref_model_sync_steps": 5}, {}),
         ("dpo", {"loss_type": ["sigmoid"]}, {}),
-        (
-            "dpo", {"chat_template_path": "t.jinja", "max_seq_length": 8},
-            {"chat_template": "t.jinja", "max_length": 8},
-        ),
+        ("dpo", {"chat_template_path": "t.jinja", "max_seq_length": 8}, {"chat_template": "t.jinja", "max_length": 8}),
         ("dpo", {"resume_from_checkpoint": False, "push_to_hub": "false", "label_smoothing": "0.0"}, {}),
         ("dpo", {"hub_model_id": None, "loss_type": None}, {}),
         ("ppo", {"max_completion_length": 32, "rloo_k": "4"}, {"sampler.max_new_tokens": 32, "sampler.responses": "4"}),
@@ -166,6 +163,10 @@ def translated(method: str = "dpo", **values: Any) -> Translated:
         ("ppo", {"vf_coef": 0.1, "lam": 0.95}, {"value_weight": 0.1, "gae_lambda": 0.95}),
         ("ppo", {"epsilon": 0.2, "missing_eos_penalty": 1}, {"clip": 0.2, "missing_end_penalty": 1}),
         ("ppo", {"beta": 0.05}, {"kl_coef": 0.05}),
+        ("reward-model", {"center_rewards_coefficient": 0.02}, {"centring": 0.02}),
+        ("oaif", {"reward_model_path": "rm", "loss_type": "ipo"}, {"reward": "rm", "objective": "ipo"}),
+        ("oaif", {"kl_coef": 0.2, "dataset_name": "p.jsonl"}, {"beta": 0.2, "prompts": "p.jsonl"}),
+        ("dpo", {"dataset_name": "d.jsonl"}, {"data": "d.jsonl"}),
         ("ppo", {"reward_clip_range": [-5, 5]}, {"clip_reward": 5}),
         ("ppo", {"reward_clip_range": "-5,5", "kl_estimator": "k1"}, {"clip_reward": 5}),
         ("ppo", {"normalize_advantages": True, "exp_name": "x"}, {"whiten_advantages": True, "run_name": "x"}),
@@ -209,44 +210,20 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("tr-kto", {"sync_ref_model": False}, "reference of method tr-kto always moves; use method kto$"),
         ("tr-ipo", {"sync_ref_model": False}, "the reference of method tr-ipo always moves; use method ipo"),
         ("dpo", {"use_dora": True, "fsdp": "full_shard"}, "training runs in one process; use_dora True is"),
-        (
-            "ppo",
-            {"use_vllm": True},
-            r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and",
-        ),
+        ("ppo", {"use_vllm": True}, r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and"),
         ("ppo", {"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
-        (
-            "ppo",
-            {"reward_funcs": ["a", "b"]},
-            r"^reward_funcs \['a', 'b'\] is not offered: give one; a function",
-        ),
+        ("ppo", {"reward_funcs": ["a", "b"]}, r"^reward_funcs \['a', 'b'\] is not offered: give one; a function"),
         ("ppo", {"reward_weights": [1, 2]}, r"^reward_weights \[1, 2\] is not offered: give one reward"),
-        (
-            "ppo",
-            {"max_new_tokens": 3, "response_length": 4},
-            r"max_new_tokens and response_length contradict each",
-        ),
+        ("ppo", {"max_new_tokens": 3, "response_length": 4}, r"max_new_tokens and response_length contradict each"),
         ("ppo", {"num_mini_batches": 4}, r"^num_mini_batches 4 is not offered: give round_prompts, .* and"),
         ("ppo", {"total_episodes": 1000}, r"^total_episodes 1000 is not offered: give epochs, or steps$"),
         ("ppo", {"kl_estimator": "k3"}, r"^kl_estimator 'k3' is not offered"),
-        (
-            "ppo",
-            {"reward_clip_range": [0, 5]},
-            r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to",
-        ),
+        ("ppo", {"reward_clip_range": [0, 5]}, r"^reward_clip_range 0 to 5 is not offered: rewards are clipped to"),
         ("ppo", {"reward_clip_range": 5}, r"^reward_clip_range must be two numbers; got 5$"),
-        (
-            "ppo",
-            {"min_p": 0.1, "repetition_penalty": 1.2},
-            r"^min_p 0\.1 is not offered.*; repetition_penalty",
-        ),
-        (
-            "ppo",
-            {"center_rewards_coefficient": 0.1},
-            r"^center_rewards_coefficient is refused: method ppo has no",
-        ),
+        ("ppo", {"min_p": 0.1, "repetition_penalty": 1.2}, r"^min_p 0\.1 is not offered.*; repetition_penalty"),
+        ("ppo", {"center_rewards_coefficient": 0.1}, r"^center_rewards_coefficient is refused: method ppo has no"),
     ],
-)
+)  # fmt: skip
 def test_refused(method: str, values: dict[str, Any], message: str) -> None:
     with refused(message):
         translated(method, **values)
@@ -256,6 +233,10 @@ def test_refused(method: str, values: dict[str, Any], message: str) -> None:
     ("values", "note"),
     [
         ({"padding_free": True}, "padding_free has no effect: no batch has padding"),
+        (
+            {"log_completions": True},
+            "log_completions has no effect: every response is written to examples.jsonl",
+        ),
         ({"lora_r": 8}, "lora_r has no effect without use_peft: true"),
         ({"ref_model_mixup_alpha": 0.5}, "ref_model_mixup_alpha has no effect without sync_ref_model: true"),
         ({"max_steps": 5, "num_train_epochs": 1}, "num_train_epochs has no effect: max_steps goes before it"),
@@ -305,114 +286,75 @@ class TestDefaultsOfALoss:
         assert said == []
 
 
-def test_a_moving_reference_keeps_its_own_beta(settle: Settle) -> None:
-    assert dict(settle("tr-dpo", "loss_type: sigmoid").method_settings)["beta"] == 0.05
-    assert dict(settle("tr-kto", "loss_type: kto").method_settings)["beta"] == 0.05
+HUB = "dataset_name: trl-lib/ultrafeedback_binarized"
+APART = "per_device_train_batch_size: 4\ngradient_accumulation_steps: 8\nuse_peft: true\nlora_r: 4\n"
+TWICE = "num_train_epochs: 2\nepochs: 2.0\ndataset_name: pairs.jsonl\ndata: [pairs.jsonl]\n"
 
 
-class TestInARun:
-    def test_losses_of_trl_by_value(self, settle: Settle) -> None:
-        ipo = settle("ipo", "loss_type: ipo\nbeta: 0.2\nsync_ref_model: true\n").method_settings
-        assert dict(ipo) == {"beta": 0.2, "per_token": True, "reference": TrustRegion()}
-        assert dict(settle("ipo").method_settings)["per_token"] is False
-        assert dict(settle("ipo", "loss_type: ipo", per_token="false").method_settings)["per_token"] is False
-        robust = settle("robust-dpo", "loss_type: robust\nlabel_smoothing: 0.2\n").method_settings
-        assert dict(robust) == {"beta": 0.1, "label_smoothing": 0.2, "reference": Frozen()}
-        assert dict(settle("dpo", label_smoothing="0.1").method_settings)["label_smoothing"] == 0.1
-        assert dict(settle("slic", "loss_type: hinge\nbeta: 0.1").method_settings)["beta"] == 0.1
-        with refused(r"label_smoothing must be less than 0\.5; got 0\.5"):
-            settle("robust-dpo", label_smoothing=0.5)
-        with refused("loss_type and per_token are both given and differ; give one"):
-            settle("ipo", "loss_type: ipo\nper_token: false\n")
+@pytest.mark.parametrize(
+    ("method", "text", "given", "expected"),
+    [
+        ("ipo", "loss_type: ipo\nbeta: 0.2\nsync_ref_model: true\n", {},
+         {"beta": 0.2, "per_token": True, "reference": TrustRegion()}),
+        ("ipo", None, {}, {"per_token": False}),
+        ("ipo", "loss_type: ipo", {"per_token": "false"}, {"per_token": False}),
+        ("robust-dpo", "loss_type: robust\nlabel_smoothing: 0.2\n", {},
+         {"beta": 0.1, "label_smoothing": 0.2, "reference": Frozen()}),
+        ("dpo", None, {"label_smoothing": "0.1"}, {"label_smoothing": 0.1}),
+        ("slic", "loss_type: hinge\nbeta: 0.1", {}, {"beta": 0.1}),
+        ("tr-dpo", "loss_type: sigmoid", {}, {"beta": 0.05}),
+        ("tr-kto", "loss_type: kto", {}, {"beta": 0.05}),
+        ("tr-dpo", None, {"ref_model_mixup_alpha": "0.9", "ref_model_sync_steps": "64"},
+         {"reference": TrustRegion(alpha=0.9, every=64)}),
+        ("dpo", None, {"sync_ref_model": "true"}, {"reference": TrustRegion()}),
+        ("dpo", None, {"sync_ref_model": False}, {"reference": Frozen()}),
+        ("ulma", None, {"precompute_ref_log_probs": True}, {"reference": Cached()}),
+        ("dpo", TWICE, {}, {"epochs": 2}),
+        ("dpo", "num_train_epochs: 2", {"epochs": 5}, {"epochs": 5}),
+        ("dpo", "epochs: 2", {"num_train_epochs": 5}, {"epochs": 5}),
+        ("dpo", "num_train_epochs: 2", {"max_steps": "5"}, {"steps": 5}),
+        ("dpo", HUB, {}, {"data": ("pairs.jsonl",)}),
+        ("dpo", APART, {"gradient_accumulation_steps": "2", "lora_r": "6"},
+         {"batch_size": 8, "lora": LoraSettings(rank=6)}),
+    ],
+)  # fmt: skip
+def test_in_a_run(
+    method: str, text: str | None, given: dict[str, Any], expected: dict[str, Any], settle: Settle
+) -> None:
+    """Losses of TRL, references that move, names that stand twice or apart, and the command line over the file."""
+    resolved = settle(method, text, **given)
+    made = dict(resolved.settings) | dict(resolved.method_settings)
+    assert {name: made[name] for name in expected} == expected
 
-    def test_a_moving_reference_needs_no_switch_where_it_always_moves(self, settle: Settle) -> None:
-        resolved = settle("tr-dpo", ref_model_mixup_alpha="0.9", ref_model_sync_steps="64")
-        assert dict(resolved.method_settings)["reference"] == TrustRegion(alpha=0.9, every=64)
 
-    def test_dpo_with_a_synced_reference_is_a_trust_region(self, settle: Settle) -> None:
-        assert dict(settle("dpo", sync_ref_model="true").method_settings)["reference"] == TrustRegion()
-        assert dict(settle("dpo", sync_ref_model=False).method_settings)["reference"] == Frozen()
-        assert dict(settle("ulma", precompute_ref_log_probs=True).method_settings)["reference"] == Cached()
-
-    def test_both_names_with_one_meaning(self, settle: Settle) -> None:
-        text = "num_train_epochs: 2\nepochs: 2.0\ndataset_name: pairs.jsonl\ndata: [pairs.jsonl]\n"
-        assert settle("dpo", text).settings.epochs == 2
-
-    def test_both_names_with_two_meanings(self, settle: Settle) -> None:
-        message = r"ref_model_mixup_alpha and reference.alpha are both given and differ; give one$"
-        with refused(message):
-            settle("tr-dpo", "ref_model_mixup_alpha: 0.5\nreference: {alpha: 0.6}\n")
-
-    def test_the_command_line_goes_over_the_file_under_either_name(self, settle: Settle) -> None:
-        assert settle("dpo", "num_train_epochs: 2", epochs=5).settings.epochs == 5
-        assert settle("dpo", "epochs: 2", num_train_epochs=5).settings.epochs == 5
-        assert settle("dpo", "num_train_epochs: 2", max_steps="5").settings.steps == 5
-
-    def test_files_take_the_place_of_a_data_set_of_the_hub(self, settle: Settle) -> None:
-        settings = settle("dpo", "dataset_name: trl-lib/ultrafeedback_binarized").settings
-        assert settings.data == ("pairs.jsonl",)
-
-    def test_names_that_work_together_may_stand_apart(self, settle: Settle) -> None:
-        text = "per_device_train_batch_size: 4\ngradient_accumulation_steps: 8\nuse_peft: true\nlora_r: 4\n"
-        settings = settle("dpo", text, gradient_accumulation_steps="2", lora_r="6").settings
-        assert (settings.batch_size, settings.lora) == (8, LoraSettings(rank=6))
-
-    def test_a_value_that_does_not_fit_is_named_as_it_was_given(self, settle: Settle) -> None:
-        message = r"run.yaml:2 ref_model_mixup_alpha: reference.alpha must be at most 1; got 8$"
-        with refused(message):
-            settle("tr-dpo", "beta: 0.1\nref_model_mixup_alpha: 8\n")
-
-    def test_a_refusal_is_named_with_its_line(self, settle: Settle) -> None:
-        with refused(r"run.yaml:2: load_in_8bit True is not offered"):
-            settle("dpo", "beta: 0.1\nload_in_8bit: true\n")
-
-    def test_a_misspelt_name_of_trl(self, settle: Settle) -> None:
-        message = "per_device_train_batchsize is not a setting .*; did you mean per_device_train_batch_size?"
-        with refused(message):
-            settle("dpo", per_device_train_batchsize=4)
+@pytest.mark.parametrize(
+    ("method", "text", "given", "message"),
+    [
+        ("robust-dpo", None, {"label_smoothing": 0.5}, r"label_smoothing must be less than 0\.5; got 0\.5"),
+        ("ipo", "loss_type: ipo\nper_token: false\n", {}, "loss_type and per_token are both given and differ; give"),
+        ("tr-dpo", "ref_model_mixup_alpha: 0.5\nreference: {alpha: 0.6}\n", {},
+         r"ref_model_mixup_alpha and reference.alpha are both given and differ; give one$"),
+        ("tr-dpo", "beta: 0.1\nref_model_mixup_alpha: 8\n", {},
+         r"run.yaml:2 ref_model_mixup_alpha: reference.alpha must be at most 1; got 8$"),
+        ("dpo", "beta: 0.1\nload_in_8bit: true\n", {}, r"run.yaml:2: load_in_8bit True is not offered"),
+        ("dpo", None, {"per_device_train_batchsize": 4},
+         "per_device_train_batchsize is not a setting .*; did you mean per_device_train_batch_size?"),
+        ("dpo", None, {"optimizer": "x"}, "^optimizer is not a setting of method dpo or of a run$"),
+        ("sft", None, {"pref_beta": 1}, "^pref_beta is not a setting of method sft or of a run$"),
+        ("sft", None, {"beta": 0.1}, r"^beta is refused: method sft has no such term; leave it out$"),
+    ],
+)  # fmt: skip
+def test_refused_in_a_run(
+    method: str, text: str | None, given: dict[str, Any], message: str, settle: Settle
+) -> None:
+    with refused(message):
+        settle(method, text, **given)
 
 
 def test_a_name_stands_in_one_row() -> None:
     names = [name for row in TABLE for name in row.names]
     assert len(names) == len(set(names))
     assert all(row.says for row in TABLE)
-
-
-ONLINE_DPO = """\
-model_name_or_path: models/sft
-reward_model_path: runs/rm/model
-dataset_name: prompts.jsonl
-output_dir: runs/online
-learning_rate: 5.0e-7
-beta: 0.1
-loss_type: ipo
-max_new_tokens: 64
-temperature: 0.9
-top_k: 0
-num_train_epochs: 1
-per_device_train_batch_size: 8
-log_completions: true
-"""
-
-
-def test_an_online_recipe_by_value(settle: Settle) -> None:
-    with collected(logger) as said:
-        resolved = settle("oaif", ONLINE_DPO, model=None, output=None, prompts=None, annotator=None)
-    settings = resolved.settings
-    assert (settings.model, settings.output, settings.prompts) == (
-        "models/sft",
-        "runs/online",
-        ("prompts.jsonl",),
-    )
-    assert settings.annotator == RewardAnnotator("runs/rm/model")
-    assert (settings.sampler.max_new_tokens, settings.sampler.temperature, settings.batch_size) == (
-        64,
-        0.9,
-        8,
-    )
-    assert dict(resolved.method_settings)["objective"] == "ipo"
-    assert dict(resolved.method_settings)["beta"] == 0.1
-    assert "log_completions has no effect: every response is written to examples.jsonl" in said
 
 
 @pytest.mark.parametrize(
@@ -422,33 +364,6 @@ def test_a_term_that_a_method_lacks(settle: Settle, name: str) -> None:
     with refused(rf"^{name} is refused: method dpo has no such term; leave it out$"):
         settle("dpo", **{name: 0.5})
     assert settle("dpo", **{name: "false"}).settings.learning_rate == 1e-6
-
-
-def test_what_a_method_becomes(settle: Settle) -> None:
-    given = {
-        "cliprange": 0.1,
-        "vf_coef": 0.5,
-        "lam": 0.9,
-        "gamma": 0.99,
-        "kl_coef": 0.2,
-        "whiten_rewards": "true",
-    }
-    learned = dict(settle("ppo", **given).method_settings)
-    ours = ("clip", "value_weight", "gae_lambda", "gamma", "kl_coef", "whiten_rewards")
-    assert [learned[name] for name in ours] == [0.1, 0.5, 0.9, 0.99, 0.2, True]
-    rewards = settle("reward-model", center_rewards_coefficient=0.02).method_settings
-    assert dict(rewards)["centring"] == 0.02
-
-
-def test_beta_where_a_method_has_none(settle: Settle) -> None:
-    with refused(r"^beta is refused: method sft has no such term; leave it out$"):
-        settle("sft", beta=0.1)
-    assert dict(settle("oaif", kl_coef=0.2).method_settings)["beta"] == 0.2
-
-
-def test_a_data_set_of_prompts(settle: Settle) -> None:
-    assert settle("oaif", prompts=None, dataset_name="p.jsonl").settings.prompts == ("p.jsonl",)
-    assert settle("dpo", data=None, dataset_name="d.jsonl").settings.data == ("d.jsonl",)
 
 
 def test_a_name_of_trl_and_one_of_ours(settle: Settle) -> None:
