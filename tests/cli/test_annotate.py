@@ -70,30 +70,6 @@ def test_a_function_scores_every_response(folder: Path, capsys: Captured) -> Non
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
 
 
-def test_several_files_and_a_packed_output(folder: Path) -> None:
-    write(folder / "more.jsonl", [{"prompt": "q", "completion": "a b", "label": True}])
-    assert judge("more.jsonl", output="out.jsonl.gz") == 0
-    assert [[one.score for one in example.responses] for example in read("out.jsonl.gz")][-1] == [2]
-    assert read("out.jsonl.gz")[-1].responses[0].label is None
-
-
-def test_the_gold_reward_agrees_with_itself(folder: Path, capsys: Captured) -> None:
-    world = "world:pairs?count=30&seed=2"
-    assert judge(data=world, by="world:gold") == 0
-    assert "agrees with the judgements given on 1.000 +- 0.000 of 30 pairs" in capsys.readouterr().err
-    assert (
-        judge("--annotator.instruction", "very short", data=world, by="world:gold", output="short.jsonl") == 0
-    )
-    lengths = [
-        sum(
-            len(str(max(example.responses, key=lambda one: one.score or 0.0).content).split())
-            for example in read(name)
-        )
-        for name in ("out.jsonl", "short.jsonl")
-    ]
-    assert lengths[1] < lengths[0]
-
-
 def longer(asked: Asked) -> dict[str, Any]:
     """Prefers the longer response, and the first place a little."""
     first, second = (len(text) for text in shown(asked))

@@ -97,16 +97,3 @@ def test_a_tokenizer_without_chat_template(trueup: Trueup, tmp_path: Path) -> No
     assert code == 2
     assert re.search(r"data\.jsonl:1.*no chat template.*--chat-template", said), said
     assert trueup(*arguments, "--output", tmp_path / "run", "--chat-template", template) == (0, "")
-
-
-def test_a_folder_that_holds_a_run(trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:
-    data = write_feedback(tmp_path)["pairs"]
-    arguments = ("train", "dpo", "--model", tiny_model, "--data", data, "--output", tmp_path / "run")
-    assert trueup(*arguments, "--epochs", "0.2") == (0, "")
-    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    code, said = trueup(*arguments)
-    assert code == 2
-    assert "--resume" in said
-    assert trueup("train", "dpo", "--resume", tmp_path / "run")[0] == 2  # it is done
-    assert trueup("train", "dpo", "--resume", tmp_path / "nowhere")[0] == 2
-    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before

@@ -198,6 +198,7 @@ def test_a_process_of_its_own_and_feedback_for_prompts(folder: Path) -> None:
         ({"model": "asked.jsonl"}, "model asked.jsonl is a file; give the folder it lies in"),
         ({"model": "RUN"}, "is the folder of a run; give its model, "),
         ({"model": "TINY"}, "has no condition.json: it was not trained by conditional alignment"),
+        ({"model": "damaged"}, "condition.json: the condition this model was trained with cannot be read"),
         ({"more": ("--max-new-tokens", 512)}, "max_new_tokens 512 leaves no room for a prompt"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
@@ -212,6 +213,8 @@ def test_what_is_refused(
 ) -> None:
     before = (folder / "model" / FILE).read_bytes()
     more = arguments.pop("more", ())
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / FILE).write_text("{")
     places = {"RUN": trained, "TINY": tiny_model}
     if "model" in arguments:
         arguments = {"model": str(places.get(arguments["model"], arguments["model"]))}
@@ -221,14 +224,6 @@ def test_what_is_refused(
     assert last.startswith("trueup: ") and message in last, said
     assert "Traceback" not in said
     assert (folder / "model" / FILE).read_bytes() == before
-
-
-def test_a_damaged_condition_is_named(folder: Path, capsys: Captured) -> None:
-    (folder / "model" / FILE).write_text("{")
-    assert ask() == 2
-    assert (
-        "condition.json: the condition this model was trained with cannot be read" in capsys.readouterr().err
-    )
 
 
 def test_rewards_that_the_tokenizer_cannot_write(

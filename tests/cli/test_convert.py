@@ -175,20 +175,6 @@ def test_what_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_is_one_line(
-    files: dict[str, Path], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    before = sorted(tmp_path.iterdir())
-    assert command("convert", files["pairs"], "--to", "trl", "--output", tmp_path / "o.jsonl") == 2
-    expected = f"trueup: {tmp_path / 'o.jsonl'}: the file cannot be written: No space left on device"
-    assert capsys.readouterr().err.splitlines()[-1] == expected
-    assert sorted(tmp_path.iterdir()) == before
-
-
 def test_text_is_utf8_wherever_it_goes(tmp_path: Path) -> None:
     """The locale of the terminal decides nothing; nothing heavy is imported for it."""
     path = tmp_path / "in.jsonl"

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +13,7 @@ from support.faulty_server import Answer, FaultyServer, Reply
 from support.judge_answers import Until, text_of, variety
 from support.judged_runs import judged, one_line, own, resume, train
 from support.online_runs import asked, write_reward
-from support.small_runs import metrics_of, model_bytes, options
+from support.small_runs import metrics_of, model_bytes
 
 from trueup import stop
 
@@ -137,33 +135,6 @@ def test_a_budget_counts_over_all_sittings(
     assert sorted(text_of(one) for one in server.asked) == sorted(questions(whole))
     assert model_bytes(run) == model_bytes(whole)
     assert json.loads((run / "spent.json").read_text())["requests"] == count
-
-
-@pytest.mark.slow
-def test_a_budget_counts_where_the_process_was_killed(
-    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
-) -> None:
-    """The requests of the round that was under way are not forgotten."""
-    server.answers = Until(5, Reply(delay=60))
-    run = tmp_path / "run"
-    values = judged(tiny_model, tmp_path, run, server.url, **{"annotator.max_requests": 6})
-    process = subprocess.Popen([sys.executable, "-m", "trueup", "train", "oaif", *options(values)])
-    try:
-        until = time.monotonic() + 60
-        while (
-            not (run / "spent.json").exists() or json.loads((run / "spent.json").read_text())["requests"] < 5
-        ):
-            assert time.monotonic() < until
-            assert process.poll() is None
-            time.sleep(0.02)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    server.answers = variety
-    server.asked.clear()
-    assert resume("oaif", run) == 6
-    assert "max_requests 6 does not allow" in errors()
-    assert len(server.asked) == 1
 
 
 def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPatch) -> None:

@@ -87,16 +87,6 @@ class TestScores:
         assert "2 for scores are not labels; make labels of them with --scale" in said[-1]
         assert len([line for line in said if line.startswith("trueup: ")]) == 1
 
-    def test_scores_that_are_not_used_are_counted(self, train: Any) -> None:
-        """Beside labels they are no error, but never silent."""
-        labelled = {
-            "prompt": "say red:",
-            "responses": [{"content": " red", "label": 1}, {"content": " x", "label": 0}],
-        }
-        code, said, _ = train("pointwise-dpo", [labelled, answered(0, 1)])
-        assert code == 0
-        assert any("discarded: 1 for scores are not labels" in line for line in said)
-
 
 def warnings(said: list[str]) -> list[str]:
     return [line for line in said if "so that nothing tells desirable responses" in line]
@@ -111,19 +101,8 @@ class TestOneClass:
         (warning,) = warnings(said)
         assert f"all 5 labels are {label:d}, so that nothing tells desirable" in warning
 
-    def test_demonstrations_alone_are_one_class_too(self, train: Any) -> None:
-        code, said, metrics = train("ulma", [shown("red"), shown("blue")])
-        assert code == 0
-        assert "all 2 labels are 1," in warnings(said)[0]
-        assert metrics["loss"] == pytest.approx(-metrics["logps/demonstrations"], rel=1e-6)
-
     def test_grades_that_are_all_the_same_are_found_after_the_scale(self, train: Any) -> None:
         scale = ("--scale", "range", "--score-low", 0, "--score-high", 4)
         code, said, _ = train("pointwise-dpo", [answered(1, 1), answered(1)], *scale)
         assert code == 0
         assert "all 3 labels are 0.25," in warnings(said)[0]
-
-    @pytest.mark.parametrize("method", ["pointwise-dpo", "ulma", "unlikelihood"])
-    def test_both_classes_need_no_word(self, method: str, train: Any) -> None:
-        code, said, _ = train(method, thumbs(True, True, False))
-        assert (code, warnings(said)) == (0, [])

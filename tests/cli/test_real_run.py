@@ -72,23 +72,3 @@ def test_a_trl_file_with_overrides(shared: Shared, tmp_path: Path) -> None:
     }
     adapter = json.loads((tmp_path / "run" / "model" / "adapter_config.json").read_text())
     assert adapter["r"] == 8
-
-
-def test_different_kinds_of_files_in_one_run(shared: Shared, tmp_path: Path) -> None:
-    """A conversation's pair and scored responses in raw text train together by DPO."""
-    scored, template = tmp_path / "scored.jsonl", tmp_path / "template.jinja"
-    template.write_text(
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
-        "{% if add_generation_prompt %}assistant: {% endif %}"
-    )
-    rows = [{"prompt": f"Once {n}", "responses": [" a", " b", " c"], "scores": [1, 2, 3]} for n in range(4)]
-    scored.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pairs = shared("data/formats/torchtune/tests__assets__hh_rlhf_tiny.json")
-    model = shared("models/stories260K")
-    train(
-        *("dpo", "--model", model, "--data", pairs, scored, "--output", tmp_path / "run", "--batch-size", 2),
-        *("--chat-template", template),
-    )
-    content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
-    assert set(content["data_fingerprints"]) == {str(pairs), str(scored)}
-    assert metrics(tmp_path / "run")[-1]["epoch"] == 1.0

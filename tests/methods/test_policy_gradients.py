@@ -8,7 +8,6 @@ import torch
 
 from trueup.batch.rows import LogProbs, Rollouts
 from trueup.errors import InputError
-from trueup.feedback.records import Discarded, Example, Prompt, Response
 from trueup.methods import METHODS
 from trueup.objectives.ppo import ppo
 from trueup.objectives.reinforce import reinforce
@@ -88,17 +87,6 @@ def test_they_learn_from_scores_of_their_own_responses(name: str) -> None:
     made = info.build()
     assert not made.reference_in_loss
     assert made.parts == (() if name == "rloo" else ("values",))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_how_many_responses_it_needs(name: str) -> None:
-    least = {"rloo": 2}.get(name, 1)
-    assert METHODS[name].least_responses == least
-    assert METHODS[name].defaults["sampler.responses"] >= least
-    view = METHODS[name].build().view
-    for count in (1, 2, 3):
-        found = view(Example(Prompt("say:"), (Response("yes", score=1.0),) * count))
-        assert isinstance(found, Discarded) is (count < least)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def resolve(
     """
     info = find_method(method_name)
     given = read_layers(info, config_file, overrides or {})
-    settled = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
+    resolved = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
     given.say_notes()
-    return Resolved(info.name, info, *settled)
+    return resolved
 
 
 def find_method(name: str) -> MethodInfo:
@@ -138,8 +138,8 @@ def read_layers(info: MethodInfo, config_file: str | Path | None, overrides: Map
     return Given(overlay(lower, upper), origins, tuple(notes))
 
 
-def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[BaseModel, RunSettings]:
-    """Return the method's typed settings and the run's."""
+def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolved:
+    """Return the typed settings that a layer gives."""
     nested = nest(layer)
     of_method = {name: nested.pop(name) for name in list(nested) if name in info.settings.model_fields}
     of_run = {name: nested.pop(name) for name in list(nested) if name in RunSettings.model_fields}
@@ -163,7 +163,7 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> tuple[
             f"reference.kind {reference.kind} is refused without lora: there is no adapter to switch off; "
             "give lora.rank, or take reference.kind frozen"
         )
-    return method_settings, settings
+    return Resolved(info.name, info, method_settings, settings)
 
 
 def beyond_defaults(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
@@ -268,7 +268,7 @@ def load_run(
         layer = flatten(
             {**values["method_settings"], **beyond_defaults(values["settings"], info), "output": str(run)}
         )
-        began = Resolved(info.name, info, *settle(info, layer, {}))
+        began = settle(info, layer, {})
     except InputError as error:
         raise InputError(f"{path} is damaged, or from another version of trueup: {error}") from None
     if method_name is not None and find_method(method_name) is not info:
@@ -276,9 +276,7 @@ def load_run(
 
     given = read_layers(info, config_file, overrides or {})
     again = {name: value for name, value in given.layer.items() if not _same_folder(name, value, run)}
-    resumed = began
-    if again:
-        resumed = Resolved(info.name, info, *settle(info, overlay(layer, again), given.origins))
+    resumed = settle(info, overlay(layer, again), given.origins) if again else began
     before, after = dump(began), dump(resumed)
     changed = [
         *_changed(before["method_settings"], after["method_settings"]),
