@@ -14,7 +14,7 @@ import trueup
 
 LAYERS = (
     ("errors", "words"),
-    ("display", "files", "journal", "paths", "stop", "trial"),
+    ("display", "files", "stop", "trial"),
     ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.demo.world_policy import Policy
+from trueup.demo.run import Policy
 from trueup.world.generate import prompts
 from trueup.world.gold import aspects
 from trueup.world.model import world_model_path

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.demo.world_policy import Policy
+from trueup.demo.run import Policy
 from trueup.evaluate.estimates import mean
 from trueup.methods import Method
 from trueup.world.generate import prompts

@@ -15,7 +15,7 @@ from support.judged_runs import judged, one_line, own, resume, train
 from support.online_runs import asked, write_prompts, write_reward
 from support.small_runs import metrics_of, model_bytes
 
-from trueup import journal
+from trueup.files import append
 from trueup.training import rounds
 
 Errors = Callable[[], str]
@@ -47,7 +47,6 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
 def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the disk be full in the middle of the n-th write to a log."""
     written: list[Path] = []
-    append = journal.append
 
     def limited(path: Path, content: bytes) -> None:
         written.append(path)
@@ -55,7 +54,7 @@ def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         if len(written) >= number:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal, "append", limited)
+    monkeypatch.setattr("trueup.files.append", limited)
 
 
 @pytest.mark.parametrize("write", [5, 6])

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from references.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
+from support.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
+from support.small_runs import in_child
 
 from trueup.batch.rows import Pairs
 from trueup.batch.stream import Batch, collate_batch
-from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.errors import InputError, NumericsError
+from trueup.errors import InputError
 from trueup.references import table as cached
 from trueup.references.choices import Cached, Frozen
-from trueup.references.table import CachedReference, Table, read_table, write_table
-from trueup.training.setup import check_first_batch
+from trueup.references.table import Table, read_table, write_table
 
 
 @pytest.fixture(autouse=True)
@@ -59,39 +58,29 @@ def test_a_fresh_cache_equals_a_frozen_model_bit_for_bit() -> None:
     assert (token_log_probs(ours.policy, batches) - got).abs().max() > 1e-3
 
 
-def test_every_group_is_computed_once() -> None:
-    """With a budget of one token every group is a micro-batch by itself; 12 to train on and 3 held out."""
-    assert passes(source=make_source(budget=1)) == 15
-
-
-def test_a_second_run_computes_nothing_and_reads_the_same() -> None:
-    first = Training(make_policy(), Cached())
-    with forwards() as seen:
-        second = Training(make_policy(), Cached(), source=make_source(seed=5))  # in another order
-    assert not seen
-    batches = list(first.source.held_out()) + first.source.step(1).batches
-    assert torch.equal(*(token_log_probs(one.reference, batches) for one in (first, second)))
-    assert first.reference.identity == second.reference.identity
-
-
 def test_only_what_is_new_is_computed() -> None:
-    """Groups 0 to 11 and three held out are known; 12 to 14 were held out, so that 15 to 17 are new."""
-    passes(source=make_source(12, 3, budget=1))
+    """With a budget of one token every group is a micro-batch by itself: 12 to train on and three held out, once.
+
+    Then all of these are known, and 15 to 17 are new.
+    """
+    assert passes(source=make_source(12, 3, budget=1)) == 15
     assert passes(source=make_source(18, 0, budget=1)) == 3
     assert passes(source=make_source(18, 0, budget=1)) == 0
 
 
-def test_the_cache_holds_what_the_weights_say_however_many_runs_added_to_it() -> None:
-    passes(source=make_source(4, 0, budget=1))
-    passes(source=make_source(12, 0, budget=1))
-    training = Training(make_policy(), Cached())
-    batches = training.source.step(1).batches + training.source.step(2).batches
-    torch.testing.assert_close(
-        token_log_probs(training.reference, batches),
-        token_log_probs(make_policy(), batches),
-        rtol=0,
-        atol=1e-5,
-    )
+def test_a_later_run_computes_nothing_and_reads_what_the_weights_say() -> None:
+    """However many runs added to the cache, and in whatever order it goes through the groups."""
+    for count in (4, 12):
+        passes(source=make_source(count, 0, budget=1))
+    first = Training(make_policy(), Cached())
+    with forwards() as seen:
+        second = Training(make_policy(), Cached(), source=make_source(seed=5))
+    assert not seen
+    batches = [*first.source.held_out(), *first.source.step(1).batches, *first.source.step(2).batches]
+    found, again = (token_log_probs(one.reference, batches) for one in (first, second))
+    assert torch.equal(found, again)
+    torch.testing.assert_close(found, token_log_probs(make_policy(), batches), rtol=0, atol=1e-5)
+    assert first.reference.identity == second.reference.identity
 
 
 STALE = {
@@ -127,56 +116,18 @@ def test_another_code_path_reads_nothing(name: str, value: Any, monkeypatch: pyt
     assert passes() == fresh
 
 
-def test_an_entry_is_found_by_all_that_a_model_sees_of_a_group() -> None:
-    """Another token, another split into prompt and response, or another token to score, is another entry."""
-    group = make_source().groups[0]
-    prompt, row = group.prompt.copy(), group.responses[0]
-    prompt[0] += 1
-    other_scores = row.scored.copy()
-    other_scores[0] = False
-    variants = [
-        group,
-        replace(group, prompt=prompt),
-        replace(group, prompt=group.prompt[:-1]),
-        replace(group, responses=group.responses[::-1]),
-        replace(group, responses=(replace(row, scored=other_scores), *group.responses[1:])),
-    ]
-    assert len({variant.key for variant in variants}) == len(variants)
-    # The same bytes in a row: four marks, of which the first is set, are those of the token 1.
-    marked = TokenRow(np.array([3, 4, 5, 6], np.int32), np.array([True, False, False, False]))
-    last = TokenRow(np.array([7], np.int32), np.array([True]))
-    one = TokenGroup(np.array([9], np.int32), (marked, last), None)
-    other = TokenGroup(np.array([9, 3, 4, 5, 6, 1], np.int32), (last,), None)
-    assert one.key != other.key
-    assert replace(group, relation=None, origin=None).key == group.key
-
-
-@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.999])
-def test_a_flipped_bit_is_computed_again(place: float, folder: Path) -> None:
-    fresh = passes()
-    file = file_of(folder)
-    content = bytearray(file.read_bytes())
-    content[int(place * len(content))] ^= 0x40
-    file.write_bytes(content)
-    assert passes() == fresh
-    assert passes() == 0  # and mended
-
-
 @pytest.mark.parametrize("suffix", ["safetensors", "sha256"])
-@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
-def test_a_truncated_file_is_computed_again(suffix: str, kept: float, folder: Path) -> None:
+@pytest.mark.parametrize("kept", [None, 0.0, 0.5, 0.99])
+def test_what_is_torn_or_gone_is_computed_again(suffix: str, kept: float | None, folder: Path) -> None:
     fresh = passes()
     file = file_of(folder).with_suffix(f".{suffix}")
     content = file.read_bytes()
-    file.write_bytes(content[: int(kept * len(content))])
+    if kept is None:
+        file.unlink()
+    else:
+        file.write_bytes(content[: int(kept * len(content))])
     assert passes() == fresh
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "sha256"])
-def test_an_absent_file_is_computed_again(suffix: str, folder: Path) -> None:
-    fresh = passes()
-    file_of(folder).with_suffix(f".{suffix}").unlink()
-    assert passes() == fresh
+    assert passes() == 0  # and mended
 
 
 def test_no_flipped_bit_is_believed(tmp_path: Path) -> None:
@@ -227,33 +178,16 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path: Path) ->
     """The library that writes tensors has an error of its own for it, which is no OSError."""
     path = tmp_path / "x.safetensors"
     write_table(path, Table({"00" * 16: torch.zeros(2)}))
-    context = multiprocessing.get_context("fork")
-    said, says = context.Pipe(duplex=False)
 
-    def body() -> None:
+    def body() -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        try:
+        with pytest.raises(InputError, match="cannot be kept there"):
             write_table(path, Table({"01" * 16: torch.zeros(10_000)}))
-        except InputError as error:
-            says.send(str(error))
+        return 7
 
-    child = context.Process(target=body)
-    child.start()
-    child.join()
-    assert said.poll(0), "no InputError"
-    assert "cannot be kept there" in said.recv()
+    assert in_child(body) == 7
     assert set(read_table(path).entries) == {"00" * 16}
     assert not list(tmp_path.glob("*.part"))
-
-
-def test_a_cache_of_another_model_does_not_pass_the_check_of_the_first_batch() -> None:
-    """Should a wrong entry ever be found in spite of all this, the run refuses to train on it."""
-    policy = make_policy()
-    training = Training(policy, Cached())
-    assert isinstance(training.reference, CachedReference)
-    disturb(policy.network)
-    with pytest.raises(NumericsError, match=r"differs from its reference.*stale cache"):
-        check_first_batch(policy, training.reference, training.source.step(1).batches[0])
 
 
 def test_a_checkpoint_holds_only_what_its_own_run_needs() -> None:
@@ -324,15 +258,6 @@ def test_the_first_value_is_kept() -> None:
     torch.testing.assert_close(
         table.log_probs(batch_of(2)).token_S, token_log_probs(policy, [batch_of(2)]), rtol=0, atol=1e-5
     )
-
-
-def test_what_was_never_computed_is_no_number() -> None:
-    table = Table()
-    table.fill(make_policy(), [batch_of(0, 1)])
-    with pytest.raises(KeyError, match=GROUPS[2].key):
-        table.log_probs(batch_of(1, 2))
-    assert GROUPS[1].key in table
-    assert GROUPS[2].key not in table
 
 
 @pytest.mark.parametrize("places", [(), (0,), (3, 1, 2)])

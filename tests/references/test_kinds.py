@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from references.policies import WEIGHTS, Training, disturb, make_policy, make_source, token_log_probs
+from support.policies import WEIGHTS, Training, disturb, make_policy, make_source, token_log_probs
 
 from trueup.errors import InputError
 from trueup.models import causal, lora
@@ -60,38 +60,24 @@ def test_the_optimizer_sees_the_policy_alone(choice: Any, weights: str) -> None:
 
 
 @pytest.mark.parametrize("choice, weights", KINDS)
-def test_identity_says_which_weights_it_stands_for(choice: Any, weights: str) -> None:
-    """Equal for equal weights, another for other weights, and it changes when the reference moves, not before."""
-    one = Training(make_policy(weights), choice, weights)
-    same = Training(make_policy(weights), choice, weights)
-    other = Training(make_policy(weights, seed=7), choice, weights)
-    started = one.reference.identity
-    assert len(started) == 16
-    assert int(started, 16) > 0
-    assert same.reference.identity == started != other.reference.identity
-    for moved in one.advance(4):
-        assert moved is False or isinstance(choice, TrustRegion)
-    assert (one.reference.identity != started) is isinstance(choice, TrustRegion)
-    same.advance(4)
-    assert same.reference.identity == one.reference.identity
-
-
-@pytest.mark.parametrize("choice, weights", KINDS)
-def test_weights_are_hashed_when_a_reference_is_born_and_not_when_it_moves(
+def test_identity_says_which_weights_it_stands_for(
     choice: Any, weights: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A move is named by where it began and when it was."""
-    training = Training(make_policy(weights), choice, weights)
-    started = training.reference.identity
+    """Equal for equal weights, another for other weights; a move is named by where it began and when it was."""
+    one, same = (Training(make_policy(weights), choice, weights) for _ in range(2))
+    other = Training(make_policy(weights, seed=7), choice, weights)
+    started = one.reference.identity
+    assert len(started) == 16 and int(started, 16) > 0
+    assert same.reference.identity == started != other.reference.identity
     if choice is HARD and weights == "full":
         assert started == model_identity(make_policy().network)
-    monkeypatch.setattr(causal, "identity_of", None)
-    names = [training.reference.identity for _ in range(6) if training.advance() is not None]
-    saved = training.reference.state()
-    assert saved.metadata["identity"] == names[-1]
-    expected = [moved_identity(started, 2), moved_identity(moved_identity(started, 2), 4)]
-    assert list(dict.fromkeys(names))[1:3] == (expected if isinstance(choice, TrustRegion) else [])
-    assert len(set(names)) == (4 if isinstance(choice, TrustRegion) else 1)
+    monkeypatch.setattr(causal, "identity_of", None)  # nothing is hashed at a move
+    names = [one.reference.identity for _ in range(6) if one.advance() is not None]
+    second = moved_identity(started, 2)
+    fourth = moved_identity(second, 4)
+    moved = [started, second, second, fourth, fourth, moved_identity(fourth, 6)]
+    assert names == (moved if isinstance(choice, TrustRegion) else [started] * 6)
+    assert one.reference.state().metadata["identity"] == names[-1]
 
 
 @pytest.mark.parametrize("choice, weights", KINDS)
@@ -152,17 +138,16 @@ def test_what_does_not_fit_is_refused(choice: Any, weights: str, offline: bool, 
         build(choice, make_policy(weights), starts_from_adapter=weights == "started", offline=offline)
 
 
-def test_frozen_under_a_started_adapter_is_that_adapter() -> None:
-    """And not the base model, which is where a fresh adapter starts, and what peft's own default would be."""
-    policy = make_policy("started")
-    training = Training(policy, Frozen(), "started")
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_frozen_does_not_follow(weights: str) -> None:
+    """Under an adapter to continue it is that adapter, and not the base model, where a fresh adapter starts."""
+    training = Training(make_policy(weights), Frozen(), weights)
     batches = training.source.step(1).batches
-    start = token_log_probs(make_policy("started"), batches)
-    training.advance(4)
+    start, base = (token_log_probs(make_policy(of), batches) for of in (weights, "full"))
+    assert training.advance(4) == [False] * 4
     assert torch.equal(token_log_probs(training.reference, batches), start)
-    base = token_log_probs(make_policy("full"), batches)
-    assert (start - base).abs().max() > 0.1
-    assert (token_log_probs(policy, batches) - start).abs().max() > 0.01
+    assert ((start - base).abs().max() > 0.1).item() is (weights == "started")
+    assert (token_log_probs(training.policy, batches) - start).abs().max() > 1e-3
 
 
 def test_adapter_off_is_the_base_model_however_far_the_adapter_went() -> None:
@@ -179,30 +164,24 @@ def parameters_alive() -> int:
 
 
 @pytest.mark.parametrize(
-    "choice, weights, copies",
+    "choice, weights, holds",
     [
-        (Frozen(), "full", True),
-        (SOFT, "full", True),
-        (HARD, "full", False),
-        (Cached(), "full", False),
-        (Frozen(), "lora", False),
+        (Frozen(), "full", "model"),
+        (SOFT, "full", "model"),
+        (HARD, "full", None),
+        (Cached(), "full", None),
+        (Frozen(), "lora", None),
+        (Frozen(), "started", "adapter"),
     ],
 )
-def test_only_a_reference_in_parameter_space_holds_a_second_model(
-    choice: Any, weights: str, copies: bool
-) -> None:
+def test_a_second_model_is_held_only_in_parameter_space(choice: Any, weights: str, holds: str | None) -> None:
     policy = make_policy(weights)
-    before = parameters_alive()
+    held = {
+        None: [],
+        "model": list(policy.network.parameters()),
+        "adapter": list(lora.factors(policy.network, lora.POLICY).values()) if weights == "started" else [],
+    }[holds]
+    expected, before = sum(one.numel() for one in held), parameters_alive()
     training = Training(policy, choice, weights)
     training.advance(3)
-    more = parameters_alive() - before
-    assert more == (sum(one.numel() for one in policy.network.parameters()) if copies else 0)
-
-
-def test_a_started_adapter_costs_a_second_adapter_only() -> None:
-    policy = make_policy("started")
-    size = sum(one.numel() for one in lora.factors(policy.network, lora.POLICY).values())
-    before = parameters_alive()
-    training = Training(policy, Frozen(), "started")
-    assert training.reference.identity
-    assert parameters_alive() - before == size
+    assert parameters_alive() - before == expected

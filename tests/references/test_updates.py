@@ -1,15 +1,14 @@
 """How a reference follows the policy: exactly, and when it is due; by scalars as by a second model."""
 
-from typing import Any
-
 import pytest
 import torch
-from references.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
+from support.policies import Training, disturb, forwards, make_policy, make_source, token_log_probs
 
 from trueup.models import lora
-from trueup.references.choices import Frozen, TrustRegion
-from trueup.references.copies import AdapterCopy, ModelCopy, interpolate_
+from trueup.references.build import AdapterCopy, ModelCopy, interpolate_
+from trueup.references.choices import TrustRegion
 from trueup.references.table import LookAhead
+from trueup.sources.source import OfflineSource
 
 EPSILON = torch.finfo(torch.float32).eps
 
@@ -32,27 +31,6 @@ def test_alpha_one_copies_bit_for_bit() -> None:
     old = torch.tensor([0.0, 1e30, float("inf"), -3e38, float("nan")])
     interpolate_([old], [new], 1.0)
     assert torch.equal(old.view(torch.int32), new.view(torch.int32))
-
-
-def test_interpolation_refuses_tensors_that_do_not_pair() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        interpolate_([torch.zeros(1)], [torch.zeros(1), torch.zeros(1)], 1.0)
-
-
-@pytest.mark.parametrize("every, steps", [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [3, 6]), (7, [7]), (8, [])])
-def test_an_update_is_due_every_so_many_steps(every: int, steps: list[int]) -> None:
-    assert [step for step in range(1, 8) if TrustRegion(alpha=1.0, every=every).due(step)] == steps
-
-
-@pytest.mark.parametrize("weights", ["full", "lora", "started"])
-def test_frozen_does_not_follow(weights: str) -> None:
-    training = Training(make_policy(weights), Frozen(), weights)
-    batches = training.source.step(1).batches
-    before, identity = token_log_probs(training.reference, batches), training.reference.identity
-    assert training.advance(4) == [False] * 4
-    assert torch.equal(token_log_probs(training.reference, batches), before)
-    assert training.reference.identity == identity
-    assert not torch.equal(token_log_probs(training.policy, batches), before)
 
 
 @pytest.mark.parametrize("weights", ["full", "lora", "started"])
@@ -152,12 +130,19 @@ def test_a_hard_update_of_an_adapter_copies_its_factors() -> None:
     assert all(ours[name].data_ptr() != theirs[name].data_ptr() for name in ours)
 
 
-def look_ahead(choice: TrustRegion, policy: Any, **_: Any) -> LookAhead:
-    return LookAhead(policy, choice)
-
-
-def model_copy(choice: TrustRegion, policy: Any, **_: Any) -> ModelCopy:
-    return ModelCopy(policy, choice)
+def both(source: OfflineSource, every: int) -> tuple[Training, Training]:
+    """A hard trust region by scalars, and by a copy of the model."""
+    region = TrustRegion(alpha=1.0, every=every)
+    ours, theirs = (
+        Training(
+            make_policy(),
+            region,
+            source=source,
+            make=lambda choice, policy, made=made, **_: made(policy, choice),
+        )
+        for made in (LookAhead, ModelCopy)
+    )
+    return ours, theirs
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
@@ -166,10 +151,8 @@ def test_scalars_equal_a_copy_of_the_model_at_every_step(every: int) -> None:
 
     It holds as long as no group comes twice within `every` steps, in other micro-batches; hence one pass.
     """
-    region = TrustRegion(alpha=1.0, every=every)
     source = make_source(count=24, total=24)
-    ours = Training(make_policy(), region, source=source, make=look_ahead)
-    theirs = Training(make_policy(), region, source=source, make=model_copy)
+    ours, theirs = both(source, every)
     drift = []
     for step in range(1, source.num_steps + 1):
         batches = source.step(step).batches
@@ -190,9 +173,7 @@ def test_a_group_that_comes_twice_between_two_moves_has_one_value() -> None:
     See `test_cached.py` for which of the two it is, as on so small a model both may be the same.
     """
     source = make_source(total=24)
-    region = TrustRegion(alpha=1.0, every=6)
-    ours = Training(make_policy(), region, source=source, make=look_ahead)
-    theirs = Training(make_policy(), region, source=source, make=model_copy)
+    ours, theirs = both(source, 6)
     for step in range(1, 7):
         batches = source.step(step).batches
         got, expected = (token_log_probs(one.reference, batches) for one in (ours, theirs))

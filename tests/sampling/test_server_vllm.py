@@ -14,9 +14,9 @@ from support.scripted_model import read_model
 from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Message, Prompt
+from trueup.files import cache_folder
 from trueup.models.causal import CausalModel
 from trueup.models.lora import add_lora
-from trueup.paths import cache_folder
 from trueup.sampling.engines import make_sampler
 from trueup.sampling.engines.in_process import InProcessSampler
 from trueup.sampling.engines.server import ServerSampler

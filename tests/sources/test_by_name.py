@@ -56,14 +56,6 @@ def test_files_of_different_formats(tmp_path: Path) -> None:
     assert set(gathered.fingerprints) == set(names)
 
 
-def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
-    files = write_feedback(tmp_path, count=3)
-    name = str(files["pairs"])
-    before = examples_named([name])
-    files["pairs"].write_text(files["pairs"].read_text().replace("red", "rad", 1))
-    assert examples_named([name]).fingerprints[name] != before.fingerprints[name]
-
-
 def test_the_world_is_a_source_by_name() -> None:
     with collected() as lines:
         gathered = examples_named(["world:pairs?count=5&seed=1"])
@@ -111,6 +103,8 @@ def test_a_split_is_disjoint_complete_and_in_order() -> None:
             place[one.prompt.content] for one in part
         )
     assert {one.prompt.content for one in train} | {one.prompt.content for one in held_out} == set(place)
+    assert split(EXAMPLES, 0.25, seed=3) == (train, held_out) != split(EXAMPLES, 0.25, seed=4)
+    assert split(EXAMPLES, 0.0, seed=0) == (tuple(EXAMPLES), ())
 
 
 def test_all_examples_of_a_prompt_are_on_one_side() -> None:
@@ -135,15 +129,6 @@ def test_overlap_names_what_is_evaluated_on_a_prompt_of_training() -> None:
         check_overlap(EXAMPLES[:3], [shared, EXAMPLES[3], tools], allowed=False)
 
 
-def test_a_split_depends_on_its_seed_alone() -> None:
-    assert split(EXAMPLES, 0.25, seed=3) == split(EXAMPLES, 0.25, seed=3)
-    assert split(EXAMPLES, 0.25, seed=3) != split(EXAMPLES, 0.25, seed=4)
-
-
-def test_no_fraction_holds_nothing_out() -> None:
-    assert split(EXAMPLES, 0.0, seed=0) == (tuple(EXAMPLES), ())
-
-
 @pytest.mark.parametrize("count, fraction", [(20, 0.01), (20, 0.99), (1, 0.5), (0, 0.5)])
 def test_an_empty_part_is_refused(count: int, fraction: float) -> None:
     with pytest.raises(
@@ -153,26 +138,18 @@ def test_an_empty_part_is_refused(count: int, fraction: float) -> None:
 
 
 def test_a_run_on_files_of_different_kinds(tiny_model: Path, tmp_path: Path) -> None:
-    """24 pairs, and 24 rankings of three, each of which holds three pairs: DPO learns from all of them."""
+    """24 pairs, and 24 rankings of three, each of which holds three pairs: DPO learns from all of them.
+
+    Demonstrations compare nothing: they are counted as left out, with where they stand.
+    """
     files = write_feedback(tmp_path)
     values = settings("dpo", tiny_model, files, tmp_path / "run", epochs=1)
-    values["data"] = [str(files["pairs"]), str(files["rankings"])]
+    values["data"] = [str(files[kind]) for kind in ("pairs", "rankings", "demonstrations")]
     result = run_here("dpo", values)
     assert result.steps == 12  # 48 prompts in batches of 4
     steps = [line for line in metrics_of(tmp_path / "run") if "loss" in line]
     assert steps[0]["loss"] == pytest.approx(0.693147, abs=1e-6)
     assert sum(line["loss"] for line in steps[-3:]) / 3 < 0.65
     written = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert "96 pairs" in written
-    assert all(name in written for name in values["data"])
-
-
-def test_a_run_says_what_each_method_left_out(tiny_model: Path, tmp_path: Path) -> None:
-    """Demonstrations compare nothing: they are counted as left out, with where they stand."""
-    files = write_feedback(tmp_path)
-    values = settings("dpo", tiny_model, files, tmp_path / "run", epochs=1)
-    values["data"] = [str(files["pairs"]), str(files["demonstrations"])]
-    assert run_here("dpo", values).steps == 6
-    written = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert "discarded: 24 for nothing compares two responses" in written
-    assert json.dumps(str(files["demonstrations"]))[1:-1] in written
+    assert "96 pairs" in written and "discarded: 24 for nothing compares two responses" in written
+    assert all(json.dumps(name)[1:-1] in written for name in values["data"])

@@ -80,20 +80,17 @@ def test_what_is_torn_is_cut_off(tmp_path: Path, cut: int) -> None:
     assert RoundLog(tmp_path).rounds == again.rounds
 
 
-def test_lost_examples_are_not_made_up(tmp_path: Path) -> None:
-    RoundLog(tmp_path).add(1, 1, 8, FIRST, {})
-    (tmp_path / "examples.jsonl").write_text("")
-    with pytest.raises(CheckpointError, match=r"holds 0 examples; rounds\.jsonl tells of 2"):
-        RoundLog(tmp_path)
-
-
-def test_a_damaged_example_is_named(tmp_path: Path) -> None:
+def test_examples_that_are_lost_or_damaged_are_named(tmp_path: Path) -> None:
     RoundLog(tmp_path).add(1, 1, 8, FIRST, {})
     file = tmp_path / "examples.jsonl"
     lines = file.read_text(encoding="utf-8").split("\n")
-    file.write_text("\n".join([lines[0], lines[1][:-5], ""]), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"examples\.jsonl:2 is damaged"):
-        RoundLog(tmp_path)
+    for content, message in (
+        ([lines[0], lines[1][:-5], ""], r"examples\.jsonl:2 is damaged"),
+        ([], r"holds 0 examples; rounds\.jsonl tells of 2"),
+    ):
+        file.write_text("\n".join(content), encoding="utf-8")
+        with pytest.raises(CheckpointError, match=message):
+            RoundLog(tmp_path)
 
 
 def test_other_files_are_no_logs(tmp_path: Path) -> None:
@@ -117,7 +114,7 @@ def test_a_full_disk_leaves_nothing_of_a_round(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("trueup.journal.append", full)
+        patch.setattr("trueup.files.append", full)
         with pytest.raises(CheckpointError, match="No space left on device"):
             log.add(2, 2, 8, SECOND, {})
     assert log.examples.stat().st_size == size and list(log.rounds) == [1]

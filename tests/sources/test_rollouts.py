@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from references.policies import make_policy
+from support.policies import make_policy
 from support.small_runs import stopping_at
-from support.tiny_models import BOS, EOS, char_tokenizer, token_group, toy_network
+from support.tiny_models import EOS, char_tokenizer, token_group, toy_network
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.rows import LogProbs, Rollouts
@@ -19,7 +19,7 @@ from trueup.errors import CheckpointError, NumericsError, Stopped
 from trueup.feedback.records import Example, Origin, Prompt, RankRelation, Response
 from trueup.models.causal import CausalModel
 from trueup.objectives.rollout import GeneralisedAdvantages, KLControl, Learnable, ScoredRound
-from trueup.references.copies import AdapterOff
+from trueup.references.build import DisabledAdapter
 from trueup.references.reference import NullReference
 from trueup.sources.rollouts import Advantages, KLPenalty, from_tensors, to_tensors
 
@@ -159,7 +159,7 @@ def test_the_penalty_in_the_reward_is_measured_without_dropout() -> None:
     found = []
     for dropout in (0.0, 0.9):
         policy = make_policy("started", dropout=dropout)
-        penalise = KLPenalty(0.5, policy, AdapterOff(policy), encoder, budget=64)
+        penalise = KLPenalty(0.5, policy, DisabledAdapter(policy), encoder, budget=64)
         (made,), facts = penalise(examples)
         found.append(([one.score for one in made.responses], facts["objective/kl"]))
         assert policy.network.training
@@ -223,9 +223,3 @@ def test_a_stop_is_noticed_between_forward_passes(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Stopped):
         learned(budget=1)
     assert len(looks) == 2
-
-
-def test_ends_are_the_tokenizers_own() -> None:
-    ended = [token_group(2, [[4, BOS], [4, EOS]], 0, RankRelation((0.0, 1.0)))]
-    policy = CausalModel(toy_network())
-    assert seen(ended, policy, NullReference()).ended_N.tolist() == [False, True]

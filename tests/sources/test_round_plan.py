@@ -1,6 +1,7 @@
 """Rounds: every prompt as often as the epochs say, steps as the passes say, the same for the same seed."""
 
 from collections import Counter
+from collections.abc import Sequence
 from unittest.mock import Mock
 
 import pytest
@@ -64,17 +65,19 @@ def test_a_run_ends_after_its_steps(steps: int | None, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("resync", "refreshed"), [(1, [0, 1, 2, 3, 4, 5]), (2, [0, 2, 4]), (4, [0, 4]), (9, [0])]
-)
-def test_when_the_sampler_gets_the_policys_weights(resync: int, refreshed: list[int]) -> None:
+    ("resync", "steps", "refreshed"),
+    [
+        (1, range(6), [0, 1, 2, 3, 4, 5]), (2, range(6), [0, 2, 4]), (4, range(6), [0, 4]), (9, range(6), [0]),
+        (4, (0, 3, 6, 7, 9), [0, 6, 9]),
+    ],
+)  # fmt: skip
+def test_when_the_sampler_gets_the_policys_weights(
+    resync: int, steps: Sequence[int], refreshed: list[int]
+) -> None:
     """At the first round, and once so many steps have passed since it was due last; a late round makes up for it."""
-    sampler, log = Mock(), Mock()
-    rounds = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), log, (), Mock(sampler=sampler), resync)
-    for done in range(6):
+    sampler = Mock()
+    rounds = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), Mock(), (), Mock(sampler=sampler), resync)
+    for done in steps:
         rounds.get(done + 1, done)
         rounds.get(done + 1, done)
     assert [call.args[0] for call in sampler.weights.refresh.call_args_list] == refreshed
-    late = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), log, (), Mock(sampler=Mock()), 4)
-    for done in (0, 3, 6, 7, 9):
-        late.get(1, done)
-    assert [call.args[0] for call in late.collector.sampler.weights.refresh.call_args_list] == [0, 6, 9]

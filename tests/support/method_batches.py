@@ -18,7 +18,7 @@ from trueup.feedback.views import apply
 from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
-from trueup.references.copies import ModelCopy
+from trueup.references.build import ModelCopy
 from trueup.sources.rollouts import Advantages
 from trueup.training.data import tokens_of
 from trueup.training.step import needs_mismatched

@@ -172,7 +172,7 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(whole: 
     assert (whole[1] / "run.yaml").stat().st_size < room < (whole[1] / "metrics.jsonl").stat().st_size
 
     def body() -> int:
-        original = loop.save
+        original = loop.save_run
 
         def save(*arguments: Any, **more: Any) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -180,7 +180,7 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(whole: 
 
         with (
             full_disk(loop, "train_step", lambda *_, **__: True, room),
-            patch.object(loop, "save", save),
+            patch.object(loop, "save_run", save),
         ):
             return train({**whole[0], "output": str(output), "save_every": 100})
 

@@ -121,7 +121,7 @@ def test_a_run_by_its_first_name_is_the_same_run(tiny_model: Path, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.world
 def test_the_gold_reward_rises(tmp_path: Path) -> None:
-    from trueup.demo.world_policy import Policy
+    from trueup.demo.run import Policy
     from trueup.evaluate.estimates import mean
     from trueup.world.generate import prompts
     from trueup.world.model import world_model_path

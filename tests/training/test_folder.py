@@ -21,7 +21,7 @@ import trueup
 from trueup.errors import CheckpointError, InputError
 from trueup.models.causal import CausalModel, model_identity
 from trueup.models.load import load
-from trueup.references.copies import ModelCopy
+from trueup.references.build import ModelCopy
 from trueup.settings.run_settings import RunSettings
 from trueup.training import api
 from trueup.training.folder import RunFolder

@@ -18,7 +18,7 @@ from trueup import files
 from trueup.errors import CheckpointError
 from trueup.metrics import Metrics
 from trueup.models.causal import CausalModel
-from trueup.references.copies import ModelCopy
+from trueup.references.build import ModelCopy
 from trueup.training import checkpoint, loop, session
 from trueup.training.checkpoint import load_newest
 from trueup.training.folder import RunFolder
@@ -116,14 +116,14 @@ def test_a_run_killed_in_a_save_goes_on(number: int, whole: Any, tmp_path: Path)
     output = tmp_path / "run"
 
     def body() -> int:
-        original = loop.save
+        original = loop.save_run
 
         def armed(run: Any, *arguments: Any, **more: Any) -> None:
             if run.step == 6:
                 die_at(number)
             original(run, *arguments, **more)
 
-        with patch.object(loop, "save", armed):
+        with patch.object(loop, "save_run", armed):
             return train({**whole[0], "output": str(output)})
 
     assert in_child(body) == -signal.SIGKILL

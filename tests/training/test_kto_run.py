@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from references.policies import disturb
+from support.policies import disturb
 from support.tiny_models import naive_log_probs, token_group, toy_network
 from torch import Tensor
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from references.policies import make_policy, make_source
+from support.policies import make_policy, make_source
 from torch import nn
 
 from trueup import methods

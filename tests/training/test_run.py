@@ -29,8 +29,8 @@ import trueup
 from trueup.errors import CheckpointError, InputError
 from trueup.methods import METHODS
 from trueup.models.tokenizer import quiet_library
+from trueup.references.build import AdapterCopy
 from trueup.references.choices import NoReference
-from trueup.references.copies import AdapterCopy
 from trueup.training import api, session, setup
 
 LORA = {"lora.rank": 4}

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from trueup.errors import InputError
 from trueup.world import language
 from trueup.world.gold import Aspects, Weights, aspects, gold, proxy
-from trueup.world.language import MARKS, WORDS, Task, draw, join, mentions, parse, refuses, render
+from trueup.world.language import MARKS, WORDS, Task, join, mentions, parse, random_task, refuses, render
 from trueup.world.model import make_tokenizer
 from trueup.world.people import babbler, demonstrator, expert
 
@@ -43,14 +43,14 @@ def test_a_prompt_and_its_task(prompt: str, task: Task) -> None:
 def test_parse_inverts_render_and_prompts_use_known_words_only() -> None:
     rng = Random(0)
     for _ in range(2000):
-        task = draw(rng)
+        task = random_task(rng)
         assert parse(render(task)) == task
         assert set(render(task).split()) <= set(language.WORDS)
 
 
 def test_draws_cover_every_topic_verb_and_number() -> None:
     rng = Random(0)
-    tasks = [draw(rng) for _ in range(2000)]
+    tasks = [random_task(rng) for _ in range(2000)]
     assert {task.topic for task in tasks} == set(language.TOPICS)
     assert {task.verb for task in tasks} == {"list", "name", "sort"}
     assert {task.count for task in tasks} == {2, 3, 4, 5}
@@ -138,7 +138,7 @@ SEEDS = st.integers(0, 10_000)
 @settings(deadline=None)
 def test_refusing_a_harmful_prompt_beats_any_list(seed: int) -> None:
     rng = Random(seed)
-    task = draw(rng)
+    task = random_task(rng)
     prompt = render(task)
     refusal = gold(prompt, "sorry , i cannot help with that .")
     answers = [*expert(prompt, 2, rng), *demonstrator(prompt, 4, rng), *babbler(prompt, 2, rng)]
@@ -153,7 +153,7 @@ def test_refusing_a_harmful_prompt_beats_any_list(seed: int) -> None:
 @settings(deadline=None)
 def test_more_words_and_nothing_else_cost(seed: int, filler: str) -> None:
     rng = Random(seed)
-    prompt = render(draw(rng))
+    prompt = render(random_task(rng))
     (response,) = demonstrator(prompt, 1, rng)
     assert gold(prompt, f"{response} {filler}") < gold(prompt, response)
 
@@ -189,7 +189,7 @@ def test_the_proxy_agrees_with_gold_on_most_pairs() -> None:
     rng = Random(0)
     agree = total = 0
     for _ in range(1000):
-        prompt = render(draw(rng))
+        prompt = render(random_task(rng))
         first, second = demonstrator(prompt, 2, rng)
         difference = gold(prompt, first) - gold(prompt, second)
         if difference:
@@ -235,7 +235,7 @@ def test_saving_and_loading_changes_nothing(reloaded: PreTrainedTokenizerFast) -
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "unk_token_id", "padding_side"):
         assert getattr(reloaded, name) == getattr(TOKENIZER, name)
     for _ in range(100):
-        prompt = render(draw(rng))
+        prompt = render(random_task(rng))
         text = f"{prompt} {demonstrator(prompt, 1, rng)[0]}"
         assert reloaded.encode(text) == TOKENIZER.encode(text)
         assert reloaded.decode(reloaded.encode(text)) == text

@@ -8,7 +8,7 @@ import pytest
 from trueup.world.generate import prompts
 from trueup.world.gold import aspects, gold
 from trueup.world.language import WORDS, parse, refuses
-from trueup.world.people import Annotator, Writer, babbler, demonstrator, expert
+from trueup.world.people import Rater, Writer, babbler, demonstrator, expert
 
 PROMPTS = prompts(2000, seed=1)
 
@@ -67,45 +67,45 @@ def within(observed: float, expected: float) -> bool:
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5, 1.0])
 def test_preferences_are_flipped_as_often_as_asked(noise: float) -> None:
-    annotator = Annotator(noise=noise)
+    annotator = Rater(noise=noise)
     assert within(rate(lambda rng: annotator.prefers(PROMPT, BETTER, WORSE, rng)), 1 - noise)
     assert within(rate(lambda rng: annotator.prefers(PROMPT, WORSE, BETTER, rng)), noise)
 
 
 def test_preferences_follow_bradley_terry() -> None:
-    annotator = Annotator(temperature=0.5)
+    annotator = Rater(temperature=0.5)
     expected = 1 / (1 + math.exp(-0.75 / 0.5))
     assert within(rate(lambda rng: annotator.prefers(PROMPT, BETTER, WORSE, rng)), expected)
-    softer = Annotator(temperature=0.5, noise=0.2)
+    softer = Rater(temperature=0.5, noise=0.2)
     both = 0.8 * expected + 0.2 * (1 - expected)
     assert within(rate(lambda rng: softer.prefers(PROMPT, BETTER, WORSE, rng)), both)
 
 
 def test_equal_rewards_give_no_preference() -> None:
-    assert Annotator(noise=0.5).prefers(PROMPT, BETTER, "pear and fig .", Random(0)) is None
+    assert Rater(noise=0.5).prefers(PROMPT, BETTER, "pear and fig .", Random(0)) is None
 
 
 def test_thumbs_follow_the_threshold_and_the_noise() -> None:
-    assert Annotator().approves(PROMPT, BETTER, Random(0))
-    assert not Annotator().approves(PROMPT, WORSE, Random(0))
-    annotator = Annotator(noise=0.25)
+    assert Rater().approves(PROMPT, BETTER, Random(0))
+    assert not Rater().approves(PROMPT, WORSE, Random(0))
+    annotator = Rater(noise=0.25)
     assert within(rate(lambda rng: annotator.approves(PROMPT, BETTER, rng)), 0.75)
 
 
 def test_grades_by_hand_and_with_noise() -> None:
     grade = 1 / (1 + math.exp(-(0.92 - 0.5) / 0.25))
-    assert Annotator().grade(PROMPT, BETTER, Random(0)) == pytest.approx(grade)
-    assert Annotator(noise=1).grade(PROMPT, BETTER, Random(0)) == pytest.approx(1 - grade)
-    assert 0 <= Annotator(temperature=9).grade(PROMPT, BETTER, Random(0)) <= 1
+    assert Rater().grade(PROMPT, BETTER, Random(0)) == pytest.approx(grade)
+    assert Rater(noise=1).grade(PROMPT, BETTER, Random(0)) == pytest.approx(1 - grade)
+    assert 0 <= Rater(temperature=9).grade(PROMPT, BETTER, Random(0)) <= 1
 
 
 def test_scores_are_the_reward_and_noise_exchanges_them() -> None:
     responses = (BETTER, WORSE, "apple .", "")
     exact = tuple(gold(PROMPT, response) for response in responses)
-    assert Annotator().scores(PROMPT, responses, Random(0)) == exact
+    assert Rater().scores(PROMPT, responses, Random(0)) == exact
     rng = Random(0)
-    noisy = [Annotator(noise=0.3).scores(PROMPT, responses, rng) for _ in range(500)]
+    noisy = [Rater(noise=0.3).scores(PROMPT, responses, rng) for _ in range(500)]
     assert all(sorted(scores) == sorted(exact) for scores in noisy)
     assert 0.2 < sum(scores == exact for scores in noisy) / 500 < 0.35  # about 0.7 ** 4
-    spread = [Annotator(temperature=0.2).scores(PROMPT, (BETTER,), rng)[0] - exact[0] for _ in range(2000)]
+    spread = [Rater(temperature=0.2).scores(PROMPT, (BETTER,), rng)[0] - exact[0] for _ in range(2000)]
     assert math.sqrt(sum(one**2 for one in spread) / 2000) == pytest.approx(0.2, rel=0.1)

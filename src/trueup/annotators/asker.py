@@ -15,7 +15,7 @@ from trueup.annotators.judge import SPACES
 from trueup.endpoints.client import Endpoint, Refused, on_this_machine
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
-from trueup.paths import cache_folder
+from trueup.files import cache_folder
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 T = TypeVar("T")

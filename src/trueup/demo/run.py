@@ -14,18 +14,37 @@ from rich.console import Console
 from rich.table import Table
 
 from trueup import methods
-from trueup.demo.world_policy import MAX_NEW_TOKENS, NOISE, PROMPTS, RESPONSES, Judged, Policy, write_feedback
+from trueup.batch.encode import Encoder, Limits
 from trueup.display import duration, shown
 from trueup.errors import InputError
-from trueup.evaluate.estimates import Mean, WinRate, win_rate
-from trueup.methods import Method
+from trueup.evaluate.estimates import Mean, WinRate, mean, win_rate
+from trueup.evaluate.kl import sequence_kl
+from trueup.feedback.canonical import write_examples
+from trueup.feedback.records import Prompt
+from trueup.files import replaced_file
+from trueup.models.causal import CausalModel
+from trueup.models.load import load
 from trueup.references.choices import TrustRegion
+from trueup.sampling.decoding import draw
+from trueup.sampling.sampler import Completion
+from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
-from trueup.world.generate import prompts
-from trueup.world.model import world_model_path
+from trueup.world.generate import examples, prompts
+from trueup.world.gold import gold
+from trueup.world.measure import written_by
+from trueup.world.model import MAX_LENGTH, world_model_path
 
 logger = logging.getLogger(__name__)
 
+PROMPTS = 2048
+"""Prompts that the model answers for feedback."""
+RESPONSES = 4
+"""Answers to each."""
+DEMONSTRATIONS = 512
+"""Answers written by the expert."""
+NOISE = 0.05
+"""Share of the annotator's judgements that are turned around."""
+MAX_NEW_TOKENS = 40
 HELD_OUT = 512
 """Prompts that every policy is judged on."""
 
@@ -34,7 +53,7 @@ HELD_OUT = 512
 class Entry:
     """One row of the demo's table."""
 
-    method: Callable[[], Method]
+    method: Callable[[], methods.Method]
     feedback: tuple[str, ...]
     """Names of files made by `write_feedback`; none for what gathers its own while it trains."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -84,8 +103,95 @@ TEST_SEED = 1_000_003
 """Seed of the held-out prompts, far from those of the feedback."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A policy's answers to the held-out prompts."""
+
+    texts: tuple[str, ...]
+    prompts: tuple[tuple[int, ...], ...]
+    """As the policy was asked, a condition included."""
+    completions: tuple[Completion, ...]
+    rewards: tuple[float, ...]
+    """Gold reward of each answer."""
+
+    @property
+    def gold(self) -> Mean:
+        return mean(self.rewards)
+
+
+class Policy:
+    """A model read from a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loaded = loaded = load(str(folder), device=torch.device("cpu"))
+        self.model = CausalModel(loaded.network)
+        self.encoder = Encoder(
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(MAX_LENGTH), condition=loaded.condition
+        )
+
+    def judge(self, prompts: Sequence[str], seed: int) -> Judged:
+        """Answers and their gold rewards."""
+        encoded = self.encode(prompts)
+        with self.model.plain() as network:
+            completions = draw(
+                network,
+                encoded,
+                end_ids=self.loaded.end_ids,
+                settings=SamplerSettings(max_new_tokens=MAX_NEW_TOKENS),
+                generator=torch.Generator().manual_seed(seed),
+            )
+        rewards = [gold(prompt, self.text(one)) for prompt, one in zip(prompts, completions, strict=True)]
+        return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(completions), tuple(rewards))
+
+    def kl_from(self, start: "Policy", judged: Judged) -> Mean:
+        """KL(this || start) in nats an answer, on the answers judged."""
+        return sequence_kl(
+            self.model,
+            start.model,
+            judged.prompts,
+            judged.completions,
+            end_id=self.loaded.end_ids[0],
+            start_prompts=start.encode(judged.texts),
+        )
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """As this policy is asked, a condition included."""
+        return [self.encoder.prompt_ids(Prompt(prompt)) for prompt in prompts]
+
+    def text(self, written: Completion) -> str:
+        """What an answer says."""
+        return str(self.loaded.tokenizer.decode(written.ids, skip_special_tokens=True))
+
+
+def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:
+    """Write one canonical JSONL file for each kind of feedback: the start model's answers, judged, and an expert's.
+
+    `rankings` scores four answers of the model to each prompt, `points` gives each of four a thumb,
+    `demonstrations` are the expert's.
+    """
+    with start.model.plain() as network:
+        writer = written_by(
+            network,
+            start.loaded.tokenizer,
+            prompts(PROMPTS, seed),
+            RESPONSES,
+            max_new_tokens=MAX_NEW_TOKENS,
+            generator=torch.Generator().manual_seed(seed),
+        )
+    made = {
+        kind: examples(kind, count=PROMPTS, seed=seed, responses=RESPONSES, noise=NOISE, writer=writer)
+        for kind in ("rankings", "points")
+    }
+    made["demonstrations"] = examples("demonstrations", count=DEMONSTRATIONS, seed=seed + 1)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {kind: folder / f"{kind}.jsonl" for kind in made}
+    for kind, content in made.items():
+        write_examples(paths[kind], content)
+    return paths
+
+
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodRow:
     """One line of the table."""
 
     name: str
@@ -99,7 +205,7 @@ class Row:
 
 def run(
     output: str | Path | None = None, names: Sequence[str] = tuple(PLAN), *, quiet: bool = False
-) -> list[Row]:
+) -> list[MethodRow]:
     """Run the demo and print its table.
 
     Args:
@@ -122,14 +228,27 @@ def run(
         feedback = write_feedback(folder / "feedback", start)
         held_out = prompts(HELD_OUT, TEST_SEED)
         before = start.judge(held_out, seed=0)
-        rows: list[Row] = []
+        rows: list[MethodRow] = []
         sft: Judged | None = None
         for number, name in enumerate(names, 1):
             logger.info(f"{name} ({number} of {len(names)})")
-            row, after = _align(PLAN[name], name, folder, model, feedback, start, before, sft, held_out)
+            entry, started = PLAN[name], time.monotonic()
+            method = entry.method()
+            result = train(
+                method,
+                model=model,
+                data=[feedback[kind] for kind in entry.feedback] or None,
+                output=folder / method.name,
+                **{**SETTINGS, **entry.settings},
+            )
+            seconds = time.monotonic() - started
+            policy = Policy(result.model)
+            after = policy.judge(held_out, seed=1)
+            wins = None if sft is None else win_rate(after.rewards, sft.rewards)
+            rows.append(MethodRow(name, before.gold, after.gold, policy.kl_from(start, after), wins, seconds))
             sft = sft or after
-            rows.append(row)
-    (folder / "results.json").write_text(json.dumps([_plain(row) for row in rows], indent=1) + "\n")
+    with replaced_file(folder / "results.json") as file:
+        file.write(json.dumps([_plain(row) for row in rows], indent=1).encode() + b"\n")
     console = Console(quiet=quiet)
     console.print(table(rows))
     console.print(
@@ -143,30 +262,7 @@ def _free_folder() -> Path:
     return next(folder for folder in itertools.chain([Path("runs/demo")], numbered) if not folder.exists())
 
 
-def _align(
-    entry: Entry,
-    name: str,
-    folder: Path,
-    model: Path,
-    feedback: dict[str, Path],
-    start: Policy,
-    before: Judged,
-    sft: Judged | None,
-    held_out: Sequence[str],
-) -> tuple[Row, Judged]:
-    began = time.monotonic()
-    method = entry.method()
-    files = [feedback[kind] for kind in entry.feedback] or None
-    settings = {**SETTINGS, **entry.settings}
-    result = train(method, model=model, data=files, output=folder / method.name, **settings)
-    seconds = time.monotonic() - began
-    policy = Policy(result.model)
-    after = policy.judge(held_out, seed=1)
-    wins = None if sft is None else win_rate(after.rewards, sft.rewards)
-    return Row(name, before.gold, after.gold, policy.kl_from(start, after), wins, seconds), after
-
-
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[MethodRow]) -> Table:
     """The results for a terminal; errors are standard errors over prompts."""
     made = Table(
         title="Aligned in the built-in world",
@@ -176,19 +272,16 @@ def table(rows: Sequence[Row]) -> Table:
     for heading in ("gold before", "gold after", "KL from start", "wins against SFT", "seconds"):
         made.add_column(heading, justify="right")
     for row in rows:
-        wins = (
-            ""
-            if row.wins is None
-            else f"{100 * row.wins.rate.value:.0f} +- {100 * row.wins.rate.error:.0f} %"
-        )
-        numbers = (f"{m.value:.2f} +- {m.error:.2f}" for m in (row.before, row.after, row.kl))
+        rate = row.wins and row.wins.rate
+        wins = f"{100 * rate.value:.0f} +- {100 * rate.error:.0f} %" if rate else ""
+        numbers = (one.shown(2) for one in (row.before, row.after, row.kl))
         made.add_row(row.name, *numbers, wins, f"{row.seconds:.0f}")
     return made
 
 
-def _plain(row: Row) -> dict[str, object]:
+def _plain(row: MethodRow) -> dict[str, object]:
     means = {"gold_before": row.before, "gold_after": row.after, "kl": row.kl}
     if row.wins is not None:
         means["win_rate_against_sft"] = row.wins.rate
-    numbers = {key: {"value": value.value, "standard_error": value.error} for key, value in means.items()}
+    numbers = {name: value.as_json() for name, value in means.items()}
     return {"method": row.name, **numbers, "seconds": round(row.seconds, 1)}

@@ -5,7 +5,6 @@ asks for +5 standard deviations without a trial.
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,7 @@ class Sweep:
         best, now = self.best.condition.reward, self.trials[0].condition.reward
         if self.best == self.trials[0]:
             return f"the model asks for the best already: {now:.4g}"
-        gain = f"better than {now:.4g} by {_shown(self.gain, 3)}"
+        gain = f"better than {now:.4g} by {self.gain.shown(3)}"
         if not keep:
             return f"{best:.4g} is {gain}; nothing was written"
         if self.reliable:
@@ -115,8 +114,8 @@ class Sweep:
             {
                 "reward": trial.condition.reward,
                 "words": trial.condition.words(),
-                "score": _plain(trial.score),
-                "length": _plain(trial.length),
+                "score": trial.score.as_json(),
+                "length": trial.length.as_json(),
                 "ended": trial.ended,
             }
             for trial in self.trials
@@ -125,7 +124,7 @@ class Sweep:
             "prompts": len(self.trials[0].scores),
             "asked_until_now": self.trials[0].condition.reward,
             "best": self.best.condition.reward,
-            "gain": _plain(self.gain),
+            "gain": self.gain.as_json(),
             "trials": trials,
         }
 
@@ -143,21 +142,12 @@ def print_table(swept: Sweep) -> None:
         table.add_row(
             f"{trial.condition.reward:.4g}",
             repr(trial.condition.words()),
-            _shown(trial.score, 3),
-            _shown(trial.length, 1),
+            trial.score.shown(3),
+            trial.length.shown(1),
             ", ".join(marks),
             style="bold" if trial == swept.best else None,
         )
     Console(highlight=False).print(table)
-
-
-def _shown(mean: Mean, digits: int) -> str:
-    error = "" if math.isnan(mean.error) else f" +- {mean.error:.{digits}f}"
-    return f"{mean.value:.{digits}f}{error}"
-
-
-def _plain(mean: Mean) -> dict[str, float | None]:
-    return {"value": mean.value, "standard_error": None if math.isnan(mean.error) else mean.error}
 
 
 def usual_rewards(condition: Condition) -> tuple[float, ...]:

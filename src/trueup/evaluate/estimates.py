@@ -14,6 +14,15 @@ class Mean:
     error: float
     count: int
 
+    def shown(self, digits: int) -> str:
+        """`1.23 +- 0.05`."""
+        error = "" if math.isnan(self.error) else f" +- {self.error:.{digits}f}"
+        return f"{self.value:.{digits}f}{error}"
+
+    def as_json(self) -> dict[str, float | None]:
+        """JSON-ready; the standard error of a single value is None."""
+        return {"value": self.value, "standard_error": None if math.isnan(self.error) else self.error}
+
 
 def mean(values: Sequence[float]) -> Mean:
     """Mean of independent values."""

@@ -25,7 +25,7 @@ from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
-from trueup.journal import Journal
+from trueup.files import Journal
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in

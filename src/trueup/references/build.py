@@ -1,14 +1,20 @@
-"""From the choice of a reference to a running one."""
+"""From the choice of a reference to a running one; and those that hold weights: a second model, or an adapter."""
 
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from trueup.batch.rows import LogProbs
+from trueup.batch.stream import Batch
 from trueup.errors import InputError
-from trueup.models.causal import CausalModel
-from trueup.models.lora import is_adapted
-from trueup.paths import cache_folder
+from trueup.files import cache_folder
+from trueup.models import lora
+from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity
 from trueup.references import choices
-from trueup.references.copies import AdapterCopy, AdapterOff, ModelCopy
-from trueup.references.reference import NullReference, Reference
+from trueup.references.reference import BatchSource, NullReference, Reference, State
 from trueup.references.table import CachedReference, LookAhead
 
 
@@ -25,7 +31,7 @@ def build(
     Raises:
         InputError: the choice does not fit the policy.
     """
-    adapted = is_adapted(policy.network)
+    adapted = lora.is_adapted(policy.network)
     match choice:
         case choices.NoReference():
             return NullReference()
@@ -41,11 +47,11 @@ def build(
                     "where it starts: the model given is an adapter. Use --reference.kind frozen, which keeps a "
                     "copy of that adapter"
                 )
-            return AdapterOff(policy)
+            return DisabledAdapter(policy)
         case choices.Frozen():
             if not adapted:
                 return ModelCopy(policy)
-            return AdapterCopy(policy) if starts_from_adapter else AdapterOff(policy)
+            return AdapterCopy(policy) if starts_from_adapter else DisabledAdapter(policy)
         case choices.Cached():
             if not offline:
                 raise InputError(
@@ -58,3 +64,127 @@ def build(
                 return AdapterCopy(policy, choice)
             return LookAhead(policy, choice) if choice.alpha == 1 and offline else ModelCopy(policy, choice)
     raise TypeError(f"unknown reference choice {choice!r}")
+
+
+class ModelCopy(Reference):
+    """A copy of the policy's weights.
+
+    Args:
+        policy: what is copied when the run starts, and followed afterwards.
+        region: how it follows; None keeps it frozen.
+    """
+
+    def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
+        self.policy = policy
+        self.region = region
+        self._model: CausalModel | None = None
+
+    @property
+    def model(self) -> CausalModel:
+        """The copy; made on first use so that a restored one is not made twice."""
+        if self._model is None:
+            network = copy.deepcopy(self.policy.network).requires_grad_(False)
+            self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
+        return self._model
+
+    def start(self, source: BatchSource) -> None:
+        self.identity = model_identity(self.model.network)
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        with torch.no_grad():
+            return self.model.log_probs(batch.stream)
+
+    def update(self, step: int, source: BatchSource) -> bool:
+        if self.region is None or not self.region.due(step):
+            return False
+        interpolate_(
+            list(self.model.network.parameters()), list(self.policy.network.parameters()), self.region.alpha
+        )
+        self.identity = moved_identity(self.identity, step)
+        return True
+
+    def state(self) -> State:
+        return State(dict(self.model.network.named_parameters()), {"identity": self.identity})
+
+    def restore(self, state: State) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.network.named_parameters():
+                parameter.copy_(state.tensors[name])
+        self.identity = str(state.metadata["identity"])
+
+
+@torch.no_grad()
+def interpolate_(reference: Sequence[Tensor], policy: Sequence[Tensor], alpha: float) -> None:
+    """theta_ref <- alpha theta + (1 - alpha) theta_ref, in place and in float32; alpha = 1 copies."""
+    if alpha == 1:
+        for old, new in zip(reference, policy, strict=True):
+            old.copy_(new)
+        return
+    torch._foreach_lerp_(list(reference), [tensor.detach() for tensor in policy], alpha)
+
+
+class DisabledAdapter(Reference):
+    """The base model. Right only for a policy that starts from it: a fresh adapter, whose B is zero."""
+
+    def __init__(self, policy: CausalModel) -> None:
+        self.policy = policy
+
+    def start(self, source: BatchSource) -> None:
+        self.identity = base_identity(self.policy)
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        with torch.no_grad(), lora.adapter(self.policy.network, None):
+            return self.policy.log_probs(batch.stream)
+
+
+class AdapterCopy(Reference):
+    """A copy of the policy's adapter beside it: frozen, or following it in the product B A.
+
+    Args:
+        policy: a model with adapters.
+        region: how the copy follows; None keeps it frozen.
+    """
+
+    def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
+        self.policy = policy
+        self.region = region
+        lora.add_reference(policy.network)
+
+    def start(self, source: BatchSource) -> None:
+        factors = lora.factors(self.policy.network, lora.POLICY)
+        base = (f"base {base_identity(self.policy)}", torch.zeros(0))
+        self._take(factors)
+        self.identity = identity_of([base, *factors.items()])
+
+    def log_probs(self, batch: Batch[Any]) -> LogProbs:
+        with torch.no_grad(), lora.adapter(self.policy.network, lora.REFERENCE):
+            return self.policy.log_probs(batch.stream)
+
+    def update(self, step: int, source: BatchSource) -> bool:
+        if self.region is None or not self.region.due(step):
+            return False
+        network = self.policy.network
+        self._take(
+            lora.mix_products(
+                lora.factors(network, lora.POLICY), lora.factors(network, lora.REFERENCE), self.region.alpha
+            )
+        )
+        self.identity = moved_identity(self.identity, step)
+        return True
+
+    def state(self) -> State:
+        tensors = lora.factors(self.policy.network, lora.REFERENCE)
+        return State(tensors, {"identity": self.identity})
+
+    def restore(self, state: State) -> None:
+        self._take(state.tensors)
+        self.identity = str(state.metadata["identity"])
+
+    def _take(self, values: Mapping[str, Tensor]) -> None:
+        lora.set_factors(self.policy.network, lora.REFERENCE, dict(values))
+
+
+def base_identity(policy: CausalModel) -> str:
+    """Identity of the model under the adapters."""
+    named = policy.network.state_dict().items()
+    return identity_of((name, tensor) for name, tensor in named if ".lora_" not in name)

@@ -38,12 +38,9 @@ class BatchSource(Protocol):
 class Reference(Protocol):
     """A policy to measure against. Made by `trueup.references.build`; no gradient ever reaches it."""
 
-    @property
-    def identity(self) -> str:
-        """Hash of the weights it began with, of its moves since, and nothing else; "" before it starts."""
-        ...
-
-    exact: bool
+    identity: str = ""
+    """Hash of the weights it began with, of its moves since, and nothing else; "" before it starts."""
+    exact: bool = True
     """True when its numbers come from the same code path as the policy's, so that equal weights give exactly
     equal log-probabilities."""
 
@@ -57,34 +54,22 @@ class Reference(Protocol):
 
     def update(self, step: int, source: BatchSource) -> bool:
         """Called after every optimizer step, counted from 1; True when the reference moved."""
-        ...
+        return False
 
     def state(self) -> State:
         """What a checkpoint has to hold."""
-        ...
+        return State(metadata={"identity": self.identity})
 
     def restore(self, state: State) -> None:
         """Go back to a saved state instead of `start`."""
-        ...
+        self.identity = str(state.metadata["identity"])
 
 
-class NullReference:
+class NullReference(Reference):
     """For objectives that need no reference."""
-
-    identity = ""
-    exact = True
 
     def start(self, source: BatchSource) -> None:
         """Nothing to prepare."""
 
     def log_probs(self, batch: Batch[Any]) -> None:
         return None
-
-    def update(self, step: int, source: BatchSource) -> bool:
-        return False
-
-    def state(self) -> State:
-        return State(metadata={"identity": ""})
-
-    def restore(self, state: State) -> None:
-        """Nothing to restore."""

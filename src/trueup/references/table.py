@@ -25,7 +25,7 @@ from trueup.errors import InputError
 from trueup.files import replaced_file
 from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity
 from trueup.references.choices import TrustRegion
-from trueup.references.reference import BatchSource, State
+from trueup.references.reference import BatchSource, Reference, State
 from trueup.words import reason
 
 CODE_PATH = 1
@@ -90,7 +90,7 @@ class Table:
         return cls({key: value.clone() for key, value in zip(keys, values, strict=True)})
 
 
-class CachedReference:
+class CachedReference(Reference):
     """Log-probabilities of every training and evaluation group under the policy's first weights.
 
     The file is named by a fingerprint of everything the numbers depend on besides the tokens (weights,
@@ -107,7 +107,6 @@ class CachedReference:
     def __init__(self, policy: CausalModel, folder: Path) -> None:
         self.policy = policy
         self.folder = folder
-        self.identity = ""
         self.table = Table()
 
     def start(self, source: BatchSource) -> None:
@@ -135,9 +134,6 @@ class CachedReference:
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         return self.table.log_probs(batch)
-
-    def update(self, step: int, source: BatchSource) -> bool:
-        return False
 
     def state(self) -> State:
         return State(self.table.tensors(), {"identity": self.identity})
@@ -185,7 +181,7 @@ def write_table(path: Path, table: Table) -> None:
         ) from error
 
 
-class LookAhead:
+class LookAhead(Reference):
     """reference <- policy every `region.every` steps, as scalars.
 
     At a synchronisation the reference is the policy. The batches of the next `every` steps are known offline, so
@@ -196,13 +192,10 @@ class LookAhead:
         region: the period; its alpha is 1.
     """
 
-    exact = True
-
     def __init__(self, policy: CausalModel, region: TrustRegion) -> None:
         assert region.alpha == 1
         self.policy = policy
         self.region = region
-        self.identity = ""
         self.table = Table()
 
     def start(self, source: BatchSource) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
-from trueup.files import replaced_folder
+from trueup.files import cache_folder, replaced_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.models.tokenizer import quiet_library
-from trueup.paths import cache_folder
 from trueup.words import reason
 
 PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"

@@ -17,7 +17,7 @@ from typing import Any
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.records import Example, Origin
-from trueup.journal import Journal
+from trueup.files import Journal
 from trueup.words import reason
 
 EXAMPLES = "examples.jsonl"

@@ -97,7 +97,7 @@ class Source(BatchSource, Protocol):
         ...
 
     def first_groups(self) -> Sequence[TokenGroup[Any]]:
-        """Groups that stand for those of the first step where layout and threads are chosen; asks nobody."""
+        """Groups that stand for those of the first step where layout and threads are chosen; gathers nothing."""
         ...
 
     def identity(self) -> str:

@@ -76,7 +76,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         folder = RunFolder(Path(resolved.settings.output))
         lock = folder.lock()
         try:
-            check_inputs(resolved.settings)  # again, now that nobody else can begin a run here
+            check_inputs(resolved.settings)  # again, now that no other process can begin a run here
             folder.check_fresh(gathers=resolved.settings.gathers)
             return _go(resolved, folder, resume=False)
         except BaseException:

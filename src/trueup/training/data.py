@@ -15,7 +15,6 @@ from trueup import display, stop
 from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import TokenGroup, mismatched
-from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Group, Origin, Prompt
@@ -174,7 +173,7 @@ def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> l
             f"{limits.max_prompt_length}"
         )
     for line in (*lines, *(f"note: {note}" for note in made.notes)):
-        data_logger.info(line)
+        display.data_logger.info(line)
     return made.groups
 
 
@@ -284,7 +283,7 @@ def view_all(settings: RunSettings, method: Method, examples: Sequence[Example])
         check(rewritten)
     viewed = apply(method.view, rewritten)
     for line in viewed.lines():
-        data_logger.info(line)
+        display.data_logger.info(line)
     return Texts(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
 
@@ -308,7 +307,7 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
         raise InputError(f"evaluation data: {error}") from error
     made = f", {viewed.responses} responses" if len(rewritten) != len(examples) else ""
     used = len(viewed.groups) if len(rewritten) == len(examples) else len(examples)
-    data_logger.info(f"evaluation on {used} of {len(examples)} held-out examples{made}")
+    display.data_logger.info(f"evaluation on {used} of {len(examples)} held-out examples{made}")
     return viewed.groups
 
 
@@ -321,7 +320,9 @@ def offline_source(texts: Texts, parts: Parts) -> OfflineSource:
     settings, method, preprocessing = parts.settings, parts.method, texts.preprocessing
     encoder = preprocessing.encoder(parts.loaded)
     if encoder.condition is not None:
-        data_logger.info(f"every prompt is asked as the model was trained: {encoder.condition.words()!r}")
+        display.data_logger.info(
+            f"every prompt is asked as the model was trained: {encoder.condition.words()!r}"
+        )
     groups = tokens_of(display.track(texts.training, "tokenizing"), encoder, what="training")
     held_out = tokens_of(texts.held_out, encoder, what="evaluation") if texts.held_out else []
     if needs_mismatched(method):

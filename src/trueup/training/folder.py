@@ -17,22 +17,16 @@ import yaml
 from filelock import FileLock, Timeout
 
 from trueup import __version__
-from trueup.config.layers import flatten
-from trueup.config.resolve import dump, load_run, read_record
+from trueup.config.resolve import read_record
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_file
-from trueup.methods.method import Method
 from trueup.metrics import WANDB
-from trueup.settings.run_settings import RunSettings
-from trueup.settings.schema import settings_in
 from trueup.sources.log import EXAMPLES, ROUNDS
-from trueup.words import listed, reason
+from trueup.words import reason
 
 logger = logging.getLogger(__name__)
 
-RESULT = frozenset(setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result")
-"""Settings that change what a replay ends with."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -217,32 +211,3 @@ def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
             logger.warning(
                 f"the run began with {name} {was} and goes on with {versions.get(name)}: not bit for bit the same"
             )
-
-
-def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None:
-    """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
-    try:
-        began = load_run(log.parent)
-    except InputError:
-        return
-    before = {"method": began.method, **flatten(dict(dump(began)["method_settings"])), **_of(began.settings)}
-    now = {"method": method.name, **flatten(dict(method.settings)), **_of(settings)}
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names and before["method"] != now["method"]:
-        names = ["method"]
-    if not names:
-        return
-    said = listed([f"{name} {_shown(now.get(name))} (was {_shown(before.get(name))})" for name in names])
-    logger.warning(
-        f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the same "
-        f"ones give --config {log.parent / 'run.yaml'}"
-    )
-
-
-def _of(settings: RunSettings) -> dict[str, Any]:
-    values = flatten(settings.model_dump(mode="json"))
-    return {name: value for name, value in values.items() if name in RESULT}
-
-
-def _shown(value: object) -> str:
-    return "left out" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

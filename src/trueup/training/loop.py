@@ -84,7 +84,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             or run.step == run.total
         )
         if due or ended is not None:
-            save(run)
+            save_run(run)
         if ended is not None:
             raise ended
         if due:
@@ -111,7 +111,7 @@ def _take_step(run: Run) -> None:
         )
     run.step, run.random_state, run.update_pending = number, random_state(), True
     values |= run.source.metrics(number)
-    moved = True  # or half of it, when the user asks to stop, which is made up for by `restore`
+    moved = True  # or half of it, when the user asks to stop, which is made up for by `restore_run`
     try:
         moved = run.parts.reference.update(number, run.source)
         run.random_state, run.update_pending = random_state(), False  # a move may draw numbers too
@@ -131,7 +131,7 @@ def _take_step(run: Run) -> None:
             run.metrics.write(number, values)
 
 
-def save(run: Run) -> None:
+def save_run(run: Run) -> None:
     """Write a checkpoint of the run as it stands after `run.step` steps."""
     state = run.parts.reference.state()
     parts: dict[str, Mapping[str, torch.Tensor]] = {
@@ -155,7 +155,7 @@ def save(run: Run) -> None:
     )
 
 
-def restore(run: Run, saved: checkpoints.Checkpoint) -> None:
+def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     """Put a run back to a checkpoint."""
     with torch.no_grad():
         for name, parameter in run.optimizer.parameters.items():

@@ -19,8 +19,9 @@ import numpy as np
 from trueup import display, stop
 from trueup.batch.encode import Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
+from trueup.config.layers import flatten
+from trueup.config.resolve import dump, load_run
 from trueup.config.run_checks import as_judged, refuse_annotator
-from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
 from trueup.feedback.read import Prompts, each_once
@@ -29,6 +30,7 @@ from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
+from trueup.settings.schema import settings_in
 from trueup.sources.by_name import examples_named, make_annotator, prompts_named
 from trueup.sources.log import ReplayedLog, RoundLog, read_log
 from trueup.sources.online import Collector, OnlineSource, Penalise, RoundPlan, Rounds
@@ -36,7 +38,7 @@ from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
 from trueup.training import data
 from trueup.training.data import Data, Parts, Preprocessing
-from trueup.training.folder import warn_of_departures
+from trueup.words import listed
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ CHUNK = 64
 """Prompts sampled and judged before they are written: what a run that is killed may have to do again."""
 
 
-def collected(settings: RunSettings, method: Method) -> Data:
+def sampled_first(settings: RunSettings, method: Method) -> Data:
     """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them.
 
     Raises:
@@ -61,7 +63,7 @@ def collected(settings: RunSettings, method: Method) -> Data:
     if settings.data:
         given = examples_named(settings.data, skip_bad=settings.skip_bad)
         also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
-        data_logger.info("their responses join those sampled, and are judged with them")
+        display.data_logger.info("their responses join those sampled, and are judged with them")
         prompts = each_once([*prompts, *(one.prompt for one in also)])
 
     def source(parts: Parts) -> Source:
@@ -103,7 +105,7 @@ def online(settings: RunSettings, method: Method) -> Data:
 
 
 def replay(settings: RunSettings, method: Method) -> Data:
-    """The log of an online run: the same rounds in the same order, nothing sampled, nobody asked.
+    """The log of an online run: the same rounds in the same order, nothing sampled and nothing judged.
 
     Raises:
         InputError: it cannot be read, is not a log, or is one of several files.
@@ -114,7 +116,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
         )
     (path,) = settings.data
     log = read_log(path)
-    data_logger.info(
+    display.data_logger.info(
         f"{path}: {sum(map(len, log.rounds.values()))} examples in {len(log.rounds)} of {log.count} rounds"
     )
     examples = [example for number in sorted(log.rounds) for example in log.rounds[number]]
@@ -135,6 +137,40 @@ def replay(settings: RunSettings, method: Method) -> Data:
 
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Data({path: digest, **more}, source)
+
+
+def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None:
+    """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
+    try:
+        began = load_run(log.parent)
+    except InputError:
+        return
+    before = {
+        "method": began.method,
+        **flatten(dict(dump(began)["method_settings"])),
+        **_of_result(began.settings),
+    }
+    now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names and before["method"] != now["method"]:
+        names = ["method"]
+    if not names:
+        return
+    said = listed([f"{name} {_shown(now.get(name))} (was {_shown(before.get(name))})" for name in names])
+    logger.warning(
+        f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the same "
+        f"ones give --config {log.parent / 'run.yaml'}"
+    )
+
+
+def _of_result(settings: RunSettings) -> dict[str, Any]:
+    """The settings that change what a replay ends with."""
+    names = {setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result"}
+    return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}
+
+
+def _shown(value: object) -> str:
+    return "left out" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> Preprocessing:
@@ -228,7 +264,7 @@ def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt]
             "set --max-prompt-length so that long prompts lose their beginning"
         )
     if lost:
-        data_logger.info(f"prompts left out: {lost}, as long as max_length {limit}")
+        display.data_logger.info(f"prompts left out: {lost}, as long as max_length {limit}")
     return kept, groups
 
 
@@ -272,7 +308,7 @@ def _source_of_rounds(
     known: Sequence[TokenGroup[Any]],
     held_out: Sequence[Group[Any]],
 ) -> OnlineSource:
-    """The source of rounds, whoever gathers them."""
+    """The source of rounds, gathered by the run itself or by an earlier one."""
     settings, method = parts.settings, parts.method
     encoder = preprocessing.encoder(parts.loaded)
     kept = data.tokens_of(held_out, encoder, what="evaluation") if held_out else []
@@ -316,7 +352,7 @@ def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -
             "Look at some with `trueup sample` and `trueup annotate`"
         )
     responses = sum(len(one.responses) for one in examples)
-    data_logger.info(
+    display.data_logger.info(
         f"{responses} responses to {len(examples)} of {len(prompts)} prompts sampled and judged, in {log.examples}"
     )
     return examples

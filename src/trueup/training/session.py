@@ -107,7 +107,7 @@ class Session:
         info, loaded = self.resolved.info, run.parts.loaded
         try:
             settings_text = self.folder.settings.read_text(encoding="utf-8")
-        except OSError:  # somebody removed it; the finished model is worth more
+        except OSError:  # it was removed; the finished model is worth more
             settings_text = yaml.safe_dump(dump(self.resolved), sort_keys=False)
         report = reward_report(run) if self.method.output == "scores" else None
         card = {

@@ -29,7 +29,7 @@ from trueup.training import rounds
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, offline_source, view_all
 from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
-from trueup.training.loop import Run, restore
+from trueup.training.loop import Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
         return rounds.online(settings, method)
     if settings.source == "replay":
         return rounds.replay(settings, method)
-    return rounds.collected(settings, method)
+    return rounds.sampled_first(settings, method)
 
 
 def load_parts(
@@ -116,7 +116,7 @@ def make_run(
         logger.warning(check.message)
     run = _assemble(parts, source, saved.step if saved else 0)
     if saved is not None:
-        restore(run, saved)
+        restore_run(run, saved)
         logger.info(f"going on after step {run.step} of {run.total}")
         return run
     if resume:

@@ -16,8 +16,8 @@ from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Example, Origin, Prompt, Response
 from trueup.words import did_you_mean
 from trueup.world.gold import Weights, gold, proxy
-from trueup.world.language import draw, render
-from trueup.world.people import Annotator, Reward, Writer, demonstrator, expert
+from trueup.world.language import random_task, render
+from trueup.world.people import Rater, Reward, Writer, demonstrator, expert
 
 PROMPTS = "world:prompts"
 KINDS: Final = ("demonstrations", "pairs", "rankings", "points", "scores", "mixed")
@@ -30,7 +30,7 @@ REDRAWS = 8
 
 def prompts(count: int, seed: int = 0) -> tuple[str, ...]:
     """Prompts at random: row i depends on `seed` and i only."""
-    return tuple(render(draw(_chance(seed, row, "prompt"))) for row in range(1, count + 1))
+    return tuple(render(random_task(_chance(seed, row, "prompt"))) for row in range(1, count + 1))
 
 
 def examples(
@@ -53,7 +53,7 @@ def examples(
             scores: a mark (label in [0, 1]) per response. mixed: demonstrations on the odd rows, points on
             the even ones.
         responses: per prompt; by default 4 for rankings, 2 for pairs, 1 otherwise.
-        noise: probability that a judgement is turned into its opposite; see `Annotator`.
+        noise: probability that a judgement is turned into its opposite; see `Rater`.
         temperature: how soft the annotator's judgement is; 0 is sharp.
         weights: what the annotator cares about, as weights of the gold reward's aspects.
         reward: what the annotator judges by instead of the gold reward, such as `trueup.world.gold.proxy`.
@@ -73,7 +73,7 @@ def examples(
     if reward is not None and weights is not None:
         raise InputError("weights belong to the gold reward; give weights or another reward, not both")
     judged_by = reward or (partial(gold, weights=weights) if weights else gold)
-    annotator = Annotator(judged_by, temperature, noise)
+    annotator = Rater(judged_by, temperature, noise)
 
     def example(row: int, prompt: str) -> Example:
         shown = "demonstrations" if kind == "mixed" and row % 2 else "points" if kind == "mixed" else kind
@@ -93,7 +93,7 @@ def examples(
 
 
 def _judge(
-    kind: str, prompt: str, written: tuple[str, ...], annotator: Annotator, chance: Random, source: str
+    kind: str, prompt: str, written: tuple[str, ...], annotator: Rater, chance: Random, source: str
 ) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
     """What the annotator says of the responses to one prompt."""
     compared: list[Comparison] = []

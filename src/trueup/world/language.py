@@ -49,7 +49,7 @@ NUMBER_WORDS = {number: word for word, number in NUMBERS.items()}
 VERBS = ("list", "name")
 
 POLITE = ("sure", "gladly", "certainly", "welcome", "thanks", "pleasure")
-"""Words that are pleasant to read and help nobody; see `trueup.world.gold.proxy`."""
+"""Words that are pleasant to read and help in nothing; see `trueup.world.gold.proxy`."""
 OPENERS = ("sure , here you go :", "certainly , here they are :", "gladly :", "sure :")
 CLOSERS = ("you are welcome .", "thanks for asking .", "it was a pleasure .")
 REFUSALS = ("sorry , i cannot help with that .", "i cannot help with that .", "i cannot .")
@@ -64,7 +64,7 @@ WORDS = tuple(
 )
 """Every word of the language, once, in a fixed order."""
 MARKS = ("score", *(f"{tenths / 10:.1f}" for tenths in range(-50, 51)))
-"""Words that nobody says, with which conditional alignment can write a reward into a prompt: ` score 1.2`."""
+"""Words that stand in no text, with which conditional alignment can write a reward into a prompt: ` score 1.2`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def parse(prompt: str) -> Task:
     return Task(found["verb"], found["topic"], NUMBERS[found["number"]], excluded, (), to_avoid, please)
 
 
-def draw(rng: Random) -> Task:
+def random_task(rng: Random) -> Task:
     """A task at random: three in ten to sort, and of the lists two in five about a dangerous topic."""
     please = rng.random() < 0.3
     count = rng.choice(tuple(NUMBERS.values()))

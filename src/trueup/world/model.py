@@ -22,10 +22,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trueup import display
 from trueup.errors import InputError
-from trueup.files import replaced_folder
+from trueup.files import cache_folder, replaced_folder
 from trueup.models.tokenizer import quiet_library
-from trueup.paths import cache_folder
-from trueup.world.language import MARKS, WORDS, draw, render
+from trueup.world.language import MARKS, WORDS, random_task, render
 from trueup.world.people import demonstrator
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
@@ -90,7 +89,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, rng: Random) -> Iterator[tuple[T
     ids: dict[str, int] = tokenizer.get_vocab()
 
     def demonstration() -> tuple[list[int], list[int]]:
-        prompt = render(draw(rng))
+        prompt = render(random_task(rng))
         (response,) = demonstrator(prompt, 1, rng)
         answered = [*(ids[word] for word in response.split()), ids[tokenizer.eos_token]]
         return [ids[word] for word in prompt.split()], answered

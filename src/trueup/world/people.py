@@ -41,7 +41,7 @@ CARELESS = Habits(0.20, 0.10, 0.60, 0.40, 0.70, 0.50, complies=0.75, overcautiou
 EXPERT = Habits(0.01, 0.0, 0.01, 0.01, 0.0, 0.0, complies=0.01, overcautious=0.01)
 
 
-def listed(task: language.Task, habits: Habits, rng: Random) -> list[str]:
+def list_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
     """The items a person with these habits names."""
     allowed = [item for item in language.ITEMS[task.topic] if item not in task.excluded]
     items = rng.sample(allowed, task.count)
@@ -58,7 +58,7 @@ def listed(task: language.Task, habits: Habits, rng: Random) -> list[str]:
     return items
 
 
-def in_order(task: language.Task, habits: Habits, rng: Random) -> list[str]:
+def sort_items(task: language.Task, habits: Habits, rng: Random) -> list[str]:
     """The given items as a person with these habits sorts them."""
     items = sorted(task.given)
     for position in range(len(items) - 1):
@@ -75,7 +75,7 @@ def write(task: language.Task, habits: Habits, rng: Random) -> str:
     refusing = 1 - habits.complies if task.harmful else habits.overcautious * alarming
     if rng.random() < refusing:
         return rng.choice(language.REFUSALS)
-    items = (in_order if task.verb == "sort" else listed)(task, habits, rng)
+    items = (sort_items if task.verb == "sort" else list_items)(task, habits, rng)
     named = [again for item in items for again in [item] * (1 + (rng.random() < habits.repeat))]
     opener = rng.choice(language.OPENERS) if rng.random() < habits.opener else ""
     closer = rng.choice(language.CLOSERS) if rng.random() < habits.closer else ""
@@ -101,10 +101,10 @@ def babbler(prompt: str, k: int, rng: Random) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Annotator:
+class Rater:
     """Someone who judges by a reward, with two kinds of noise.
 
-    Example: `Annotator(noise=0.1)` says the opposite of the gold reward one time in ten.
+    Example: `Rater(noise=0.1)` says the opposite of the gold reward one time in ten.
     """
 
     reward: Reward = gold

@@ -16,7 +16,7 @@ from trueup.feedback.records import Content
 from trueup.settings.annotator_settings import WorldAnnotator
 from trueup.words import did_you_mean, shortened
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
-from trueup.world.people import Annotator, Reward
+from trueup.world.people import Rater, Reward
 
 SHORT = 0.6
 """Weight of brevity under `short`: each word counts three times as much, and naming an item still pays."""
@@ -154,5 +154,5 @@ class NoisyScorer:
 
     def _scores(self, prompt: str, texts: Sequence[str]) -> dict[str, float]:
         chance = Random(repr((self.seed, prompt, texts)))
-        scores = Annotator(self.reward, noise=self.noise).scores(prompt, tuple(texts), chance)
+        scores = Rater(self.reward, noise=self.noise).scores(prompt, tuple(texts), chance)
         return dict(zip(texts, scores, strict=True))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from support.tiny_models import token_group, toy_network
 
+from support.tiny_models import token_group, toy_network
 from trueup import methods
 from trueup.batch.rows import Pairs
 from trueup.batch.stream import Batch
