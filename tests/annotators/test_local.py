@@ -263,7 +263,7 @@ def test_a_template_too_long_for_the_model_stops_the_run(tiny_model: Path) -> No
 def test_what_cannot_judge_is_refused_with_its_name(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(InputError, match=r"template nothing: no such file"):
         load_local_annotator(LocalAnnotator(str(tiny_model), template="nothing"))
-    with pytest.raises(InputError, match=r"none: not a causal language model that can be loaded"):
+    with pytest.raises(InputError, match=r"none: no model's configuration that can be loaded"):
         load_local_annotator(LocalAnnotator(str(tmp_path / "none")))
     folder = save_tiny_model(tmp_path / "wordless", tokenizer=spaced_tokenizer(plain="x="))
     with pytest.raises(

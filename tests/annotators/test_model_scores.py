@@ -17,7 +17,6 @@ from trueup.annotators.local import (
     load_likelihood_annotator,
     load_reward_annotator,
 )
-from trueup.batch.encode import Encoder
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
@@ -56,12 +55,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_scores_are_those_of_the_library(folder: Path) -> None:
+    """And nothing else is changed by it."""
     annotator = reward(folder)
+    before, limits = torch.get_rng_state(), annotator.encoder.limits
     assert (annotator.gives, annotator.name) == ("scores", f"reward:{folder}")
     texts = [f"{prompt}{response}<eos>" for prompt, responses in TEXTS.items() for response in responses]
     found = [score for each in scores(annotator, EXAMPLES) for score in each]
     assert found == pytest.approx(library_scores(folder, texts), abs=1e-4)
     assert annotator.annotate(EXAMPLES).totals == {"scores": 7.0, "prompts_cut": 0.0}
+    assert torch.equal(torch.get_rng_state(), before) and annotator.encoder.limits == limits
+    assert not any(value.requires_grad for value in annotator.model.network.parameters())
+    assert not annotator.model.network.training
 
 
 def test_likelihoods_are_means_over_tokens_and_the_end(tmp_path: Path) -> None:
@@ -193,13 +197,3 @@ def test_it_listens_while_it_works(folder: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Stopped):
         annotator.annotate(EXAMPLES)
     assert len(looks) == 5  # three examples read, and the second of the forward passes
-
-
-def test_nothing_is_left_behind(folder: Path) -> None:
-    annotator = reward(folder)
-    before, limits = torch.get_rng_state(), annotator.encoder.limits
-    annotator.annotate(EXAMPLES)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert annotator.encoder.limits == limits and isinstance(annotator.encoder, Encoder)
-    assert not any(value.requires_grad for value in annotator.model.network.parameters())
-    assert not annotator.model.network.training

@@ -4,7 +4,6 @@ say it between marks that they cannot write.
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -57,13 +56,8 @@ def test_the_templates_differ_in_what_the_papers_say() -> None:
     helpful, harmless, summary = map(template_source, TEMPLATES)
     assert 'turns that begin with "Human:" or "Assistant:"' in helpful
     assert "Human:" not in harmless and "harmlessness comes first" in harmless
+    assert (helpful + harmless + summary).isascii()
     assert all(f"\n{axis}: " in summary for axis in ("Coherence", "Accuracy", "Coverage", "Overall quality"))
-
-
-def test_templates_are_packaged_beside_their_reader() -> None:
-    packaged = {entry.name for entry in files("trueup.annotators").joinpath("templates").iterdir()}
-    assert {f"{name}.jinja" for name in TEMPLATES} <= packaged
-    assert all(template_source(name).isascii() for name in TEMPLATES)
 
 
 def test_a_copy_of_a_template_is_the_template(tmp_path: Path) -> None:

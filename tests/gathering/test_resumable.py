@@ -83,6 +83,8 @@ def test_other_settings_are_named_and_not_told(output: Path) -> None:
     beside(output).unlink()
     with work_at(output, other) as work:
         work.keep("a", 1)
+    with work_at(output, {**other, "stop": None}) as again:  # left out is what it was
+        assert again.parts == {"a": 1}
     assert b"secret" not in beside(output).read_bytes()
 
 

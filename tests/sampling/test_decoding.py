@@ -40,16 +40,18 @@ def test_inverse_of_the_distribution_function(uniform: float, expected: int) -> 
     assert token(uniform, SamplerSettings()) == expected
 
 
-def test_the_borders() -> None:
+@pytest.mark.parametrize(
+    "uniform, probabilities, top_p, expected",
+    [
+        (0.0, [0.0, 1.0], 1.0, 1),
+        (0.5, [0.5, 0.0, 0.5], 1.0, 2),
+        (BELOW_ONE, [0.5, 0.5, 0.0], 1.0, 1),
+        (BELOW_ONE, [0.7, 0.3], 0.7, 0),  # 0.7 in float32 is a little less than 0.7
+    ],
+)
+def test_the_borders(uniform: float, probabilities: list[float], top_p: float, expected: int) -> None:
     """A number on a border belongs to what comes after it, and never to a token of no probability."""
-    assert token(0.0, SamplerSettings(), torch.tensor([0.0, 1.0])) == 1
-    assert token(0.5, SamplerSettings(), torch.tensor([0.5, 0.0, 0.5])) == 2
-    assert token(BELOW_ONE, SamplerSettings(), torch.tensor([0.5, 0.5, 0.0])) == 1
-
-
-def test_top_p_is_reached_up_to_rounding() -> None:
-    """0.7 in float32 is a little less than 0.7."""
-    assert token(BELOW_ONE, SamplerSettings(top_p=0.7), torch.tensor([0.7, 0.3])) == 0
+    assert token(uniform, SamplerSettings(top_p=top_p), torch.tensor(probabilities)) == expected
 
 
 @pytest.mark.parametrize(

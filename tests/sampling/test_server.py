@@ -170,6 +170,9 @@ READ: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
 }  # fmt: skip
 STOPPED: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
     "a stop text that the server left": (choice(f"yes{STOP} no"), ("yes", None, None, True)),
+    "and gave the ids of": (
+        choice(f"yes{STOP} no", token_ids=list(spelled(f"yes{STOP} no"))), ("yes", None, None, True)
+    ),
     "one that it may have taken off": (choice("yes"), ("yes", None, None, True)),
     "none": (choice("yes, and", "length"), ("yes, and", spelled("yes, and"), None, False)),
     "one that the server alone saw": (

@@ -254,20 +254,6 @@ def test_ids_log_probs_and_ends_are_the_servers(policy: Policy, server: Served) 
         assert (one.ids[-1] in encoder.end_ids) == one.ended
 
 
-def test_a_stop_text_cuts_and_leaves_no_ids(policy: Policy, server: Served) -> None:
-    plain = make_sampler(settings_of(server[0]), *policy, name="policy").sample(PROMPTS, 2, seed=3)
-    stop = plain[0][0].text[3:5]
-    stopping = make_sampler(settings_of(server[0], stop=[stop]), *policy, name="policy")
-    for before, after in zip(plain, stopping.sample(PROMPTS, 2, seed=3), strict=True):
-        for one, other in zip(before, after, strict=True):
-            if stop in one.text:
-                wanted = Sampled(one.text[: one.text.index(stop)], None, None, True, "policy", 0)
-                assert other == wanted
-            else:
-                assert other == one
-    assert server[0].bodies[-1]["stop"] == [stop]
-
-
 def test_a_prompt_without_room_gets_nothing(policy: Policy, server: Served) -> None:
     """The server's own limit counts as well as the model's."""
     sampler = make_sampler(settings_of(server[0]), *policy, name="policy")

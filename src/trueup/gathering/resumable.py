@@ -177,8 +177,9 @@ class Work:
         theirs = header.get("settings") if isinstance(header, dict) else None
         if not isinstance(theirs, dict) or header.get("of") != self.of:
             raise self._foreign()
+        left_out = _digest(None)[:16]
         both = {**self.settings, **theirs}
-        different = [name for name in both if self.settings.get(name) != theirs.get(name)]
+        different = [name for name in both if self.settings.get(name, left_out) != theirs.get(name, left_out)]
         if different:
             raise InputError(
                 f"{self.path} was begun with other settings ({listed(different)}). Give those again to go on with it, "

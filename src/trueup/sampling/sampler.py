@@ -80,7 +80,7 @@ class StopTexts:
     def __init__(self, texts: Sequence[str], decode: Decode) -> None:
         self.texts = tuple(texts)
         self.decode = decode
-        self._reach = max(len(stop.encode()) for stop in texts) + SLACK
+        self._reach = max(len(stop.encode("utf-8", "surrogatepass")) for stop in texts) + SLACK
 
     def cut(self, text: str) -> str | None:
         """What stands before the stop text that is complete first, of several the longest; None where none is there."""
