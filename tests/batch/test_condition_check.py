@@ -91,7 +91,7 @@ def test_a_text_that_spells_the_unknown_token_is_no_unknown_word() -> None:
     ],
 )
 def test_words_that_are_glued_to_the_prompt_are_refused(text: str, position: str, side: str) -> None:
-    """`.score` and `1.0name` are words that nobody knows."""
+    """`.score` and `1.0name` are unknown words."""
     condition = Condition(text, 1, position, 1.0, highest=2.0, lowest=-3.0)
     check_condition(condition, WORLD)
     with pytest.raises(

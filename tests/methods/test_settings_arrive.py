@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from trueup.batch.rows import LogProbs, Pairs, PairsWithTarget, Points, Rankings
+from trueup.batch.rows import LogProbs, Pairs, PairsWithTarget, Points, Rankings, Rollouts
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.objectives.dpo import dpo, robust_dpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
+from trueup.objectives.ppo import ppo
+from trueup.objectives.reinforce import reinforce
 from trueup.objectives.rrhf import rrhf, rrhf_padded
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
@@ -21,7 +23,8 @@ from trueup.objectives.unlikelihood import unlikelihood, unlikelihood_ascent
 Objective = Callable[..., Loss]
 
 LENGTH_N, PROMPT_N = torch.tensor([2, 1, 3]), torch.tensor([4, 4, 4])
-POLICY = LogProbs(torch.tensor([-1.0, -0.2, -2.0, -0.7, -0.1, -0.4]), LENGTH_N, PROMPT_N)
+VALUE_S, ENTROPY_S = torch.tensor([0.4, -0.3, 1.0, 0.2, 0.6, -0.5]), torch.linspace(0.5, 1.0, 6)
+POLICY = LogProbs(torch.tensor([-1.0, -0.2, -2.0, -0.7, -0.1, -0.4]), LENGTH_N, PROMPT_N, VALUE_S, ENTROPY_S)
 REFERENCE = LogProbs(torch.tensor([-1.3, -0.9, -1.0, -0.6, -0.5, -0.2]), LENGTH_N, PROMPT_N)
 PAIRS = Pairs(torch.tensor([0, 2]), torch.tensor([1, 1]), torch.tensor([1.0, 0.8]))
 INDEXES: dict[type, Any] = {
@@ -29,7 +32,11 @@ INDEXES: dict[type, Any] = {
     PairsWithTarget: PairsWithTarget(PAIRS, torch.tensor([2, 2])),
     Points: Points(torch.tensor([1.0, 0.0, 0.3]), torch.tensor([False, False, False])),
     Rankings: Rankings(torch.tensor([1.0, 0.0, -1.0]), torch.zeros(3, dtype=torch.int64), 1),
-}
+    Rollouts: Rollouts(
+        torch.tensor([-1.3, -0.1, -2.4, -0.7, -0.5, -0.1]), torch.tensor([1.0, -1.0, 2.0, 0.5, -0.3, 1.2]),
+        torch.tensor([1.0, -1.0, 0.5, 0.1, 0.0, 2.0]), torch.tensor([0.0, 0.1, 0.2, -0.4, 0.9, 0.3]),
+    ),
+}  # fmt: skip
 
 CASES: list[tuple[str, dict[str, Any], Objective, type]] = [
     ("dpo", {}, partial(dpo, beta=0.1), Pairs),
@@ -64,6 +71,13 @@ CASES: list[tuple[str, dict[str, Any], Objective, type]] = [
         partial(rrhf_padded, rank_weight=2.0, sft_weight=0.5),
         Rankings,
     ),
+    ("ppo", {}, partial(ppo, clip=0.2, value_clip=0.2, value_weight=1.0), Rollouts),
+    ("ppo", {"clip": 0.25}, partial(ppo, clip=0.25), Rollouts),
+    ("ppo", {"value_clip": 0.35}, partial(ppo, value_clip=0.35), Rollouts),
+    ("ppo", {"value_weight": 0.6}, partial(ppo, value_weight=0.6), Rollouts),
+    ("ppo", {"entropy_coef": 0.2}, partial(ppo, entropy_coef=0.2), Rollouts),
+    ("reinforce", {}, partial(reinforce, value_weight=0.1), Rollouts),
+    ("reinforce", {"value_weight": 0.6}, partial(reinforce, value_weight=0.6), Rollouts),
 ]
 
 

@@ -125,7 +125,7 @@ def test_a_pickle_beside_the_weights_is_never_opened(
 
 
 def test_a_tokenizer_with_code_of_its_own_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """config.json names none, so that the tokenizer's is the only code; and nobody is asked, who might say yes."""
+    """config.json names none, so that the tokenizer's is the only code; and the user is not asked."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     (folder / "evil.py").write_text(f"open({str(folder / 'was_here')!r}, 'w')\nclass Evil: pass\n")
     edit(
@@ -213,7 +213,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_folder_that_is_no_whole_model_is_refused_in_one_line(
     folder: Path, damage: Callable[[Path], object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nobody is asked anything: at a terminal, the library asks whether to run the code it finds."""
+    """And the user is not asked: at a terminal, the library asks whether to run the code it finds."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     damage(folder)
     with pytest.raises(InputError, match=message) as caught:

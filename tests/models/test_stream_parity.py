@@ -39,7 +39,7 @@ from trueup.objectives.sft import sft
 
 
 def partly_scored(group: TokenGroup[Any]) -> TokenGroup[Any]:
-    """Every third token of a response is somebody else's."""
+    """Every third token of a response is not scored."""
     rows = [TokenRow(row.ids, np.arange(len(row.ids)) % 3 != 1) for row in group.responses]
     return TokenGroup(group.prompt, tuple(rows), group.relation)
 

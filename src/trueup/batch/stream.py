@@ -67,12 +67,12 @@ class Stream:
         return plan
 
     def to(self, device: torch.device) -> "Stream":
-        """The stream on a device, which nobody waits for; without its plans."""
+        """The stream on a device, by a transfer that is not waited for; without its plans."""
         return on_device(self, device)
 
 
 def on_device(value: Moved, device: torch.device) -> Moved:
-    """A value with its tensors, and those of the dataclasses in it, on a device, which nobody waits for."""
+    """A value with its tensors, and those of the dataclasses in it, on a device, without waiting for it."""
     moved: Any = value
     if isinstance(moved, Tensor):
         moved = moved.to(device, non_blocking=True)

@@ -133,8 +133,8 @@ class CausalModel(StreamModel[LogProbs]):
     ) -> None:
         super().__init__(network, attention=attention, autocast=autocast)
         self.value_head: nn.Linear | None = None
-        with suppress(UnsupportedHead):  # which whoever reads it is told
-            head_of(self.inner)  # now, as whoever shards or compiles the module has to see it as it stays
+        with suppress(UnsupportedHead):  # raised again where the head is read
+            head_of(self.inner)  # now, since sharding and compiling have to see the modules as they stay
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -203,7 +203,7 @@ def _try_out(function: str, *given: Any, refusal: str) -> None:
     except TimeoutError as error:
         raise InputError(refusal) from error
     except RuntimeError:
-        pass  # it cannot be tried here; what is wrong with it, whoever uses it says
+        pass  # it cannot be tried here; its use reports what is wrong with it
 
 
 def check_patterns(folder: str, base: str) -> None:
@@ -220,7 +220,7 @@ def check_patterns(folder: str, base: str) -> None:
     try:
         config = dict(json.loads(adapter.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
-        return  # no configuration, or none that can be read: whoever loads it says so
+        return  # no configuration, or none that can be read, which loading reports
     patterns = [config.get(name) for name in ("target_modules", "exclude_modules")]
     for name in ("rank_pattern", "alpha_pattern"):
         keys = config.get(name)
@@ -258,7 +258,7 @@ def _modules(base: str) -> set[str]:
                     parts = key.split(".")[:-1]
                     names.update(".".join(parts[:end]) for end in range(1, len(parts) + 1))
         except (OSError, SafetensorError):
-            continue  # whoever loads it says so
+            continue  # loading reports it
     return names
 
 
@@ -302,6 +302,6 @@ def match(patterns: Iterable[str], names: Iterable[str]) -> None:
         try:
             compiled = re.compile(pattern)
         except re.error:
-            continue  # whoever uses it says so
+            continue  # its use reports it
         for name in names:
             compiled.fullmatch(name)
