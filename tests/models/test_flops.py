@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_models import naive_log_probs, token_group, toy_network
-from torch import Tensor
+from support.tiny_models import token_group, toy_network
 from torch.utils.flop_counter import FlopCounterMode
 
 from trueup.batch.stream import Stream, build_stream
@@ -151,18 +150,3 @@ def test_repeated_prompts_would_cost_more() -> None:
     shared = sum(counted(CausalModel(model), CausalModel(model), stream).values())
     padded = CausalModel(model, attention="padded")
     assert sum(counted(padded, padded, stream).values()) > 1.8 * shared
-
-
-def test_the_naive_forward_costs_the_head_on_every_token() -> None:
-    groups = [token_group(64, [32, 32])]
-    model = network()
-
-    def total(compute: Any) -> int:
-        with FlopCounterMode(display=False, custom_mapping=UNCOUNTED) as counter, torch.no_grad():
-            result: Tensor = compute()
-        assert result.shape == (64,)
-        return int(counter.get_total_flops())
-
-    naive = total(lambda: naive_log_probs(model, groups))
-    ours = total(lambda: CausalModel(model).log_probs(build_stream(groups)).token_S)
-    assert naive - ours >= 2 * BODY * 64 + 2 * HEAD * 2 * 64

@@ -27,7 +27,7 @@ from support.tiny_models import (
 from torch import Tensor
 
 from trueup.batch.rows import Demonstrations, LogProbs, Pairs, Rankings
-from trueup.batch.stream import Stream, build_stream, collate_batch, cut
+from trueup.batch.stream import build_stream, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import DemonstrationRelation, PairRelation, RankRelation
 from trueup.models.attention import names
@@ -188,37 +188,6 @@ def test_a_response_has_no_gradient_in_the_tokens_of_others(name: str) -> None:
             assert (felt_T[[span.prompt[1] - 1, *range(response[0], response[1] - 1)]] > 0).all()
             row += 1
     assert row == ROWS
-
-
-def stock_log_probs(network: Any, stream: Stream) -> list[Tensor]:
-    """What the library makes of the stream's tokens and positions when it is given no mask."""
-    network.set_attn_implementation("sdpa")
-    with torch.no_grad():
-        output = network(
-            input_ids=stream.token_T[None], position_ids=stream.position_T[None], use_cache=False
-        )
-    logits_SV = output.logits[0, stream.source_S]
-    token_S = logits_SV.log_softmax(-1).gather(-1, stream.target_S[:, None])[:, 0]
-    return list(token_S.split(stream.length_N.tolist()))
-
-
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt_neox"])
-def test_the_library_would_take_the_positions_for_packed_sequences(name: str) -> None:
-    """The trap: without a mask it cuts the stream wherever positions do not go on by one.
-
-    The first response of every group is right, so that a test with one response would not notice; every
-    other is computed without its prompt.
-    """
-    network, groups = toy_network(name), [token_group(12, [6, 9], 1)]
-    stream = build_stream(groups)
-    with torch.no_grad():
-        right = naive_log_probs(network, groups).split([6, 9])
-        ours = rows_of(CausalModel(network).log_probs(stream))
-    stock = stock_log_probs(network, stream)
-    assert torch.allclose(stock[0], right[0], atol=1e-4)
-    assert (stock[1] - right[1]).abs().max() > 0.1
-    for row in range(2):
-        assert torch.allclose(ours[row], right[row], atol=1e-4)
 
 
 SHAPES = [(5, [3, 7]), (60, [20, 4, 9]), (1, [12, 12]), (33, [40, 2]), (8, [8, 8, 8]), (20, [1, 30])]

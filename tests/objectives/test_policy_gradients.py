@@ -1,7 +1,7 @@
 """PPO, REINFORCE and RLOO: at a ratio of 1 they are the policy gradient, and what clipping does beyond it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,21 +23,18 @@ def vector(*values: float) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+ZEROS = (0.0, 0.0, 0.0)
+
+
 def rollouts(
     *,
-    old: Tensor | None = None,
-    advantage: Tensor | None = None,
-    target: Tensor | None = None,
-    value: Tensor | None = None,
+    old: Sequence[float] = OLD,
+    advantage: Sequence[float] = ADVANTAGES,
+    target: Sequence[float] = ZEROS,
+    value: Sequence[float] = ZEROS,
 ) -> Rollouts:
     """Of two responses of 2 tokens and 1."""
-    zero = vector(0, 0, 0)
-    return Rollouts(
-        vector(*OLD) if old is None else old,
-        vector(*ADVANTAGES) if advantage is None else advantage,
-        zero if target is None else target,
-        zero if value is None else value,
-    )
+    return Rollouts(*(vector(*given) for given in (old, advantage, target, value)))
 
 
 def policy(token_S: Tensor, value_S: Tensor | None = None) -> LogProbs:
@@ -78,7 +75,7 @@ def ratio(*values: float) -> Tensor:
 )
 def test_ppo_clips_what_it_has_earned(advantage: float, moved: float, loss: float, clipped: bool) -> None:
     token_S = ratio(moved, 1, 1).requires_grad_()
-    made = ppo(policy(token_S), None, rollouts(advantage=vector(advantage, 0, 0)), clip=0.2)
+    made = ppo(policy(token_S), None, rollouts(advantage=(advantage, 0, 0)), clip=0.2)
     assert made.per_example.tolist() == pytest.approx([loss, 0])
     (slope,) = torch.autograd.grad(made.per_example.sum(), token_S)
     assert slope[0].item() == pytest.approx(0 if clipped else -advantage * moved)
@@ -96,7 +93,7 @@ def test_ppo_clips_what_it_has_earned(advantage: float, moved: float, loss: floa
 def test_ppo_clips_values(value: float, loss: float, slope: float, clipped: bool) -> None:
     """The old value is 0, the target 1, the clip 0.2."""
     value_S = vector(value, 0, 0).requires_grad_()
-    index = rollouts(advantage=vector(0, 0, 0), target=vector(1, 0, 0))
+    index = rollouts(advantage=(0, 0, 0), target=(1, 0, 0))
     made = ppo(policy(vector(*OLD), value_S), None, index, value_clip=0.2, value_weight=3.0)
     assert made.per_example.tolist() == pytest.approx([3 * loss, 0])
     (found,) = torch.autograd.grad(made.per_example.sum(), value_S)
@@ -106,7 +103,7 @@ def test_ppo_clips_values(value: float, loss: float, slope: float, clipped: bool
 
 def test_values_are_clipped_around_the_old_ones() -> None:
     """2.0 may not come nearer to 1 than 1.8, so that at 1.3 the error is 0.8 and not 0.3."""
-    index = rollouts(advantage=vector(0, 0, 0), target=vector(1, 0, 0), value=vector(2, 0, 0))
+    index = rollouts(advantage=(0, 0, 0), target=(1, 0, 0), value=(2, 0, 0))
     made = ppo(policy(vector(*OLD), vector(1.3, 0, 0)), None, index, value_clip=0.2)
     assert made.per_example.tolist() == pytest.approx([0.5 * 0.8**2, 0])
 
@@ -118,7 +115,7 @@ def test_a_token_the_old_policy_never_would_have_written_is_survived(
 ) -> None:
     """Its ratio would be e to the 10,000."""
     token_S = vector(*OLD).float().requires_grad_()
-    index = rollouts(old=vector(-1e4, -2, -0.5), advantage=vector(sign, sign, sign))
+    index = rollouts(old=(-1e4, -2, -0.5), advantage=(sign, sign, sign))
     made = objective(policy(token_S), None, index)
     (slope,) = torch.autograd.grad(made.per_example.sum(), token_S)
     assert all(values.isfinite().all() for values in (made.per_example, slope, *made.metrics.values()))
@@ -139,7 +136,7 @@ def test_ppo_is_a_mean_over_tokens() -> None:
 def test_reinforce() -> None:
     """2 * 1 - 0.7 * 2 = 0.6 and 0.3 * 0.5 = 0.15; values 1, 0, 0 against 0, 2, 0: squared errors 5 and 0."""
     made = reinforce(
-        policy(vector(*OLD), vector(1, 0, 0)), None, rollouts(target=vector(0, 2, 0)), value_weight=0.1
+        policy(vector(*OLD), vector(1, 0, 0)), None, rollouts(target=(0, 2, 0)), value_weight=0.1
     )
     assert made.per_example.tolist() == pytest.approx([0.6 + 0.5, 0.15])
     assert made.weight.tolist() == [1, 1]
@@ -149,14 +146,14 @@ def test_reinforce() -> None:
 
 def test_rloo() -> None:
     """A response is one action: 1.5 * (1 + 2) and -1.5 * 0.5, each counted once."""
-    made = rloo(policy(vector(*OLD)), None, rollouts(advantage=vector(1.5, 1.5, -1.5)))
+    made = rloo(policy(vector(*OLD)), None, rollouts(advantage=(1.5, 1.5, -1.5)))
     assert made.per_example.tolist() == pytest.approx([4.5, -0.75])
     assert made.weight.tolist() == [1, 1]
 
 
 def test_the_value_head_learns_what_came() -> None:
     """Gradient of c (Z - V)^2 and of c/2 (V - R)^2 in V, which no advantage touches."""
-    index = rollouts(target=vector(1, 0, -1))
+    index = rollouts(target=(1, 0, -1))
     for objective, slope in ((reinforce, 2 * 0.3), (partial(ppo, value_clip=9.0), 0.3)):
         value_S = vector(0.5, 0.5, 0.5).requires_grad_()
         loss = objective(policy(vector(*OLD), value_S), None, index, value_weight=0.3)
@@ -185,7 +182,7 @@ def test_an_entropy_bonus_by_hand() -> None:
 
 
 def test_no_bonus_is_the_same_to_the_bit_and_asks_for_no_entropy() -> None:
-    index = rollouts(target=vector(0.3, 0.7, -0.2))
+    index = rollouts(target=(0.3, 0.7, -0.2))
     moved = policy(vector(-1.2, -1.9, -0.4), vector(0.1, 0.2, 0.3))
     plain, without = ppo(moved, None, index), ppo(moved, None, index, entropy_coef=0.0)
     assert torch.equal(plain.per_example, without.per_example)
