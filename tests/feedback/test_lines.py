@@ -154,6 +154,7 @@ def test_any_bytes(raw: bytes) -> None:
     is_read_or_refused("a")
 
 
+@pytest.mark.slow
 @quiet
 @given(found=st.lists(likely_rows, min_size=1, max_size=3), as_array=st.booleans(), data=st.data())
 def test_any_rows_whole_or_torn(found: list[object], as_array: bool, data: st.DataObject) -> None:

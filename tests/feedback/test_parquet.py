@@ -230,6 +230,7 @@ names = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @quiet
 @given(found=st.lists(st.dictionaries(names, json_values, max_size=4), max_size=3), data=st.data())
 def test_any_rows_whole_or_damaged(found: list[dict[str, object]], data: st.DataObject) -> None:
@@ -246,6 +247,7 @@ def test_any_rows_whole_or_damaged(found: list[dict[str, object]], data: st.Data
     is_read_or_refused("a.parquet")
 
 
+@pytest.mark.slow
 @quiet
 @given(
     found=st.lists(

@@ -238,6 +238,7 @@ def relations(made: Group[Any] | Discarded) -> object:
     return sorted(map(str, said))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(example=examples(), data=st.data())
 def test_laws(example: Example, data: st.DataObject) -> None:

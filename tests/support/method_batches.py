@@ -1,13 +1,14 @@
 """Micro-batches of every method, made of text as in a run."""
 
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from support.small_runs import KIND, write_feedback
-from support.tiny_models import CONFIGS, char_tokenizer, toy_network
+from support.tiny_models import char_tokenizer, toy_network
+from support.tiny_reward_models import reward_network
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch, collate_batch
@@ -48,26 +49,17 @@ def policy_for(method: Method, double: bool = False) -> Any:
     """A toy policy of which the method reads what it needs: log-probabilities, values or scores."""
     if method.output != "scores":
         return text_policy(double)
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "llama", **{**CONFIGS["llama"], "vocab_size": len(TOKENIZER), "num_labels": 1}
-    )
-    network = AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            noise = torch.randn_like(parameter)
-            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
-    return RewardModel(network.double().train() if double else network.train())
+    network = reward_network(0).train()
+    return RewardModel(network.double() if double else network)
 
 
-def cut_into(method: Method, groups: list[TokenGroup[Any]], sizes: list[int]) -> list[Batch[Any]]:
+def cut_into(
+    method: Method, groups: list[TokenGroup[Any]], sizes: list[int], collate: Any = None
+) -> list[Batch[Any]]:
     """Micro-batches of so many groups each, in order."""
     assert sum(sizes) == len(groups)
-    starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    return [
-        collate_batch(groups[start : start + size], method.collate)
-        for start, size in zip(starts, sizes, strict=True)
-    ]
+    places = pairwise(accumulate(sizes, initial=0))
+    return [collate_batch(groups[start:stop], collate or method.collate) for start, stop in places]
 
 
 def mismatched_of(method: Method, groups: list[TokenGroup[Any]], sizes: list[int]) -> list[Batch[Any]]:
@@ -79,11 +71,7 @@ def mismatched_of(method: Method, groups: list[TokenGroup[Any]], sizes: list[int
     pairs = [mismatched(group, following[group.key], max_length=256) for group in groups]
     made = [pair for pair in pairs if pair is not None]
     assert len(made) == len(groups)
-    starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    return [
-        collate_batch(made[start : start + size], Demonstrations.collate)
-        for start, size in zip(starts, sizes, strict=True)
-    ]
+    return cut_into(method, made, sizes, Demonstrations.collate)
 
 
 def text_policy(double: bool = False) -> CausalModel:

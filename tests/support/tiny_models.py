@@ -80,19 +80,24 @@ HYBRID = "qwen3_next"
 SHARABLE = tuple(name for name in CONFIGS if name != HYBRID)
 
 
-def toy_network(name: str = "llama", seed: int = 0, **changes: Any) -> Any:
-    """A random model of one architecture.
+def far_from_uniform(network: Any) -> Any:
+    """The network with other random weights.
 
     Matrices get entries of 0.3 rather than the library's 0.02, so that attention is far from uniform and the
     log-probabilities far from those of a uniform distribution.
     """
-    torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{**CONFIGS[name], **changes}))
     with torch.no_grad():
         for parameter in network.parameters():
             noise = torch.randn_like(parameter)
             parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
     return network.eval()
+
+
+def toy_network(name: str = "llama", seed: int = 0, **changes: Any) -> Any:
+    """A random model of one architecture, far from uniform."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(name, **{**CONFIGS[name], **changes})
+    return far_from_uniform(AutoModelForCausalLM.from_config(config))
 
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<|im_start|>", "<|im_end|>")

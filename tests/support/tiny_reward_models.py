@@ -5,40 +5,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from support.tiny_models import CHARACTERS, CHATML, CONFIGS, SPECIAL, char_tokenizer
+from support.tiny_models import (
+    CHARACTERS,
+    CHATML,
+    CONFIGS,
+    SPECIAL,
+    char_tokenizer,
+    far_from_uniform,
+    toy_network,
+)
 from trueup.models.reward import load_reward
 
 TOKENS = len(SPECIAL) + len(CHARACTERS) + 1
 
 
 def reward_network(seed: int) -> Any:
-    """A random Llama under a scalar head, far from uniform; see `support.tiny_models.toy_network`."""
+    """A random Llama under a scalar head, far from uniform."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(
-        "llama", **{**CONFIGS["llama"], "vocab_size": len(char_tokenizer()), "num_labels": 1}
-    )
-    network = AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            noise = torch.randn_like(parameter)
-            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
-    return network.eval()
+    config = AutoConfig.for_model("llama", **{**CONFIGS["llama"], "vocab_size": TOKENS, "num_labels": 1})
+    return far_from_uniform(AutoModelForSequenceClassification.from_config(config))
 
 
 def save_causal(
     folder: Path, name: str = "llama", *, tokenizer: Any = None, seed: int = 0, **changes: Any
 ) -> Path:
     """A random causal model of a family, far from uniform, with a tokenizer of single characters."""
-    torch.manual_seed(seed)
-    config = AutoConfig.for_model(name, **{**CONFIGS[name], "vocab_size": TOKENS, **changes})
-    network = AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            noise = torch.randn_like(parameter)
-            parameter.copy_(0.3 * noise if parameter.dim() > 1 else parameter + 0.1 * noise)
-    network.save_pretrained(folder)
+    toy_network(name, seed, **{"vocab_size": TOKENS, **changes}).save_pretrained(folder)
     (tokenizer or char_tokenizer(chat_template=CHATML)).save_pretrained(folder)
     return folder
 

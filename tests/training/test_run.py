@@ -41,10 +41,10 @@ def losses(output: Path, name: str = "loss") -> list[float]:
     return [line[name] for line in metrics_of(output) if name in line]
 
 
-@pytest.mark.parametrize("weights", [{}, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(("weights", "steps"), [({}, 16), (LORA, 30)], ids=["full", "lora"])
 @pytest.mark.parametrize("name", OFFLINE)
 def test_every_method_learns_from_a_file(
-    name: str, weights: dict[str, Any], tiny_model: Path, tmp_path: Path
+    name: str, weights: dict[str, Any], steps: int, tiny_model: Path, tmp_path: Path
 ) -> None:
     """Its loss falls, on what it trains on and on what it does not; DPO starts at ln 2, not having learned.
 
@@ -52,11 +52,11 @@ def test_every_method_learns_from_a_file(
     """
     values = settings(
         name, tiny_model, write_feedback(tmp_path, 32, easy=True), tmp_path / "run",
-        epochs=None, steps=16, learning_rate=1e-2, eval_fraction=0.25, eval_every=2, save_every=100, **weights,
+        epochs=None, steps=steps, learning_rate=1e-2, eval_fraction=0.25, eval_every=2, save_every=100, **weights,
     )  # fmt: skip
     result = run_here(name, values)
     found, held_out = losses(tmp_path / "run"), losses(tmp_path / "run", "eval_loss")
-    assert result.steps == len(found) == 2 * len(held_out) == 16
+    assert result.steps == len(found) == 2 * len(held_out) == steps
     assert all(math.isfinite(value) for value in found)
     for each in (found, held_out):
         assert fmean(each[-3:]) < 0.97 * each[0]

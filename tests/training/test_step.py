@@ -1,7 +1,8 @@
 """One step: whatever way the batch is cut, it is the same step, and what is not finite takes none."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,18 @@ class Spoiled:
         return found
 
 
-def unmoved(policy: CausalModel, act: Callable[[], Any]) -> bool:
+@contextmanager
+def refused(policy: CausalModel, message: str) -> Iterator[None]:
+    """A step is refused with this message, and nothing has moved."""
     before = [value.detach().clone() for value in policy.network.parameters()]
-    act()
-    return all(torch.equal(*pair) for pair in zip(before, policy.network.parameters(), strict=True))
+    with pytest.raises(NumericsError, match=message):
+        yield
+    assert all(torch.equal(*pair) for pair in zip(before, policy.network.parameters(), strict=True))
+
+
+def file_of(group: TokenGroup[Any]) -> str:
+    assert group.origin is not None
+    return group.origin.file
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -151,36 +160,19 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
     policy = policy_for(method)
     batches = cut_into(method, groups, [2, 4])
     losses = len(groups[0].responses) if method.rollout else 1  # of each group
-    file = groups[4].origin.file  # type: ignore[union-attr]
-
-    def act() -> None:
-        message = rf"step 1: the loss of {file}:5 is not finite \({value}\); the step was not taken"
-        with pytest.raises(NumericsError, match=message):
-            others = mismatched_of(method, groups, [2, 4])
-            take_step(
-                policy,
-                reference_of(method, policy),
-                spoiled(method, 2 * losses, value),
-                batches,
-                mismatched=others,
-            )
-
-    assert unmoved(policy, act)
+    others, odd = mismatched_of(method, groups, [2, 4]), spoiled(method, 2 * losses, value)
+    message = rf"step 1: the loss of {file_of(groups[4])}:5 is not finite \({value}\); the step was not taken"
+    with refused(policy, message):
+        take_step(policy, reference_of(method, policy), odd, batches, mismatched=others)
 
 
 def test_a_reference_that_is_not_finite_names_its_row_and_moves_nothing(tmp_path: Path) -> None:
     """A pair's two rows have one origin; token 0 is of the batch's first pair."""
     method, groups = method_groups("dpo", tmp_path)
-    policy = text_policy()
-    file = groups[2].origin.file  # type: ignore[union-attr]
-    batches = cut_into(method, groups[2:], [4])
-
-    def act() -> None:
-        message = rf"log-probability under the reference of {file}:3 is not finite \(nan\)"
-        with pytest.raises(NumericsError, match=message):
-            take_step(policy, Spoiled(policy, 0, float("nan")), method, batches)  # type: ignore[arg-type]
-
-    assert unmoved(policy, act)
+    policy, batches = text_policy(), cut_into(method, groups[2:], [4])
+    message = rf"log-probability under the reference of {file_of(groups[2])}:3 is not finite \(nan\)"
+    with refused(policy, message):
+        take_step(policy, Spoiled(policy, 0, float("nan")), method, batches)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if needs_reference(name)])
@@ -190,16 +182,13 @@ def test_a_reference_that_is_not_finite_in_a_later_micro_batch_names_its_row(
     """Also where it went into something measured over the whole step: the rows before it are not to blame."""
     method, groups = method_groups(name, tmp_path)
     policy = text_policy()
-    reference = Spoiled(policy, 0, float("nan"), at=groups[2])
-    file = groups[2].origin.file  # type: ignore[union-attr]
-
-    def act() -> None:
-        message = rf"step 1: the log-probability under the reference of {file}:3 is not finite \(nan\)"
-        with pytest.raises(NumericsError, match=message):
-            others = mismatched_of(method, groups, [2, 4])
-            take_step(policy, reference, method, cut_into(method, groups, [2, 4]), mismatched=others)  # type: ignore[arg-type]
-
-    assert unmoved(policy, act)
+    reference: Any = Spoiled(policy, 0, float("nan"), at=groups[2])
+    batches, others = cut_into(method, groups, [2, 4]), mismatched_of(method, groups, [2, 4])
+    message = (
+        rf"step 1: the log-probability under the reference of {file_of(groups[2])}:3 is not finite \(nan\)"
+    )
+    with refused(policy, message):
+        take_step(policy, reference, method, batches, mismatched=others)
 
 
 def test_a_gradient_that_is_not_finite_names_the_rows_of_the_whole_batch(tmp_path: Path) -> None:
@@ -211,16 +200,9 @@ def test_a_gradient_that_is_not_finite_names_the_rows_of_the_whole_batch(tmp_pat
         root = (loss.per_example - loss.per_example.detach()).sqrt()  # 0, with an infinite slope
         return replace(loss, per_example=loss.per_example + root)
 
-    def act() -> None:
-        with pytest.raises(NumericsError, match=r"gradient is not finite.*:1, .*:2, .*:5 and 1 more"):
-            take_step(
-                policy,
-                NullReference(),
-                replace(method, objective=objective),
-                cut_into(method, groups, [3, 3]),
-            )
-
-    assert unmoved(policy, act)
+    odd, batches = replace(method, objective=objective), cut_into(method, groups, [3, 3])
+    with refused(policy, r"gradient is not finite.*:1, .*:2, .*:5 and 1 more"):
+        take_step(policy, NullReference(), odd, batches)
 
 
 def test_what_was_given_up_leaves_nothing_to_the_next_step(tmp_path: Path) -> None:
@@ -329,13 +311,9 @@ def test_a_loss_that_depends_on_no_weight_is_refused(tmp_path: Path) -> None:
         loss = method.objective(given, reference, index)
         return replace(loss, per_example=loss.per_example.detach())
 
-    def act() -> None:
-        with pytest.raises(NumericsError, match="step 1: no weight that is trained has a gradient"):
-            take_step(
-                policy, NullReference(), replace(method, objective=constant), cut_into(method, groups, [6])
-            )
-
-    assert unmoved(policy, act)
+    odd, batches = replace(method, objective=constant), cut_into(method, groups, [6])
+    with refused(policy, "step 1: no weight that is trained has a gradient"):
+        take_step(policy, NullReference(), odd, batches)
 
 
 class Waits(TorchDispatchMode):
