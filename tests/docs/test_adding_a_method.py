@@ -1,14 +1,11 @@
 """docs/adding_a_method.md, followed to the letter in a copy of the package."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.package_copies import copied, run_commands
 from support.small_runs import write_feedback
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +17,7 @@ BLOCK = re.compile(r"^`((?:src|docs)/[\w./]+)`\n\n```\w+\n(.*?)^```$", re.MULTIL
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the page's files added, and nothing else changed."""
     folder = tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    copied(folder)
     files = BLOCK.findall(PAGE.read_text())
     assert [name.split("/")[-2] for name, _ in files] == ["objectives", "methods", "methods"]
     for name, text in files:
@@ -28,31 +25,19 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert not (ROOT / name).exists(), f"{name} exists: take another method for the page"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
-    return folder
-
-
-EACH = """
-import json, sys
-from trueup.cli.app import run
-sys.exit(max(run(words) for words in json.loads(sys.argv[1])))
-"""
-"""Commands one after the other, in one process that imports the libraries once."""
-
-
-def trueup(copy: Path, *commands: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src")}
-    command = [sys.executable, "-c", EACH, json.dumps(commands, default=str)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, cwd=copy)
+    return folder / "src"
 
 
 def test_it_is_listed(copy: Path) -> None:
-    listed = json.loads(trueup(copy, ["methods", "--json"]).stdout)
+    listed = json.loads(run_commands(copy, ["methods", "--json"]).stdout)
     (row,) = [entry for entry in listed if entry["name"] == "sppo"]
     assert row["title"] == "Self-play preference optimization, hard form"
 
 
 def test_its_settings_are_checked(copy: Path) -> None:
-    refused = trueup(copy, ["train", "sppo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o"])
+    refused = run_commands(
+        copy, ["train", "sppo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o"]
+    )
     assert refused.returncode == 2
     assert "beta must be greater than 0" in refused.stderr
 
@@ -62,7 +47,7 @@ def test_it_trains_with_a_frozen_and_a_moving_reference(copy: Path, tiny_model: 
     common = ["train", "sppo", "--model", tiny_model, "--data", pairs, "--learning-rate", "3e-3"]
     common += ["--epochs", "4", "--batch-size", "8", "--output"]
     moving = ["--reference.kind", "trust-region", "--reference.alpha", "0.6", "--reference.every", "4"]
-    done = trueup(copy, [*common, tmp_path / "frozen"], [*common, tmp_path / "moving", *moving])
+    done = run_commands(copy, [*common, tmp_path / "frozen"], [*common, tmp_path / "moving", *moving])
     assert done.returncode == 0, done.stderr
     for name in ("frozen", "moving"):
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]

@@ -1,17 +1,12 @@
 """What is asked for next is a change of few files: made in a copy of the package, and seen to reach its end."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.package_copies import SOURCE, copied, run_commands, run_python
 from support.small_runs import options, write_feedback
-
-SOURCE = Path(__file__).parents[2] / "src"
 
 Changes = dict[str, list[tuple[str, str]]]
 """File of the package -> what stands there, and what is to stand there."""
@@ -67,14 +62,6 @@ for example in feedback.examples:
     print(pose(template, example.prompt, "4", "5").text)
 """
 
-TRAIN = """
-import json, sys
-from trueup.cli.app import run
-for words in json.loads(sys.argv[1]):
-    assert run(words) == 0
-    print("=====", file=sys.stderr)
-"""
-
 
 def test_the_places_that_the_design_names_are_there() -> None:
     table = (
@@ -95,7 +82,7 @@ def test_the_places_that_the_design_names_are_there() -> None:
 def changed(folder: Path, changes: Changes) -> Path:
     """A copy of the package with these changes, in no more than three files."""
     assert len(changes) <= 3
-    copy = Path(shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    copy = copied(folder)
     for name, pairs in changes.items():
         file = copy / "trueup" / name
         text = file.read_text()
@@ -106,14 +93,6 @@ def changed(folder: Path, changes: Changes) -> Path:
     return copy
 
 
-def run(copy: Path, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 @pytest.mark.slow
 def test_a_rubric_of_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
     """It is read, kept, told apart and written again, and stands between marks in the question."""
@@ -122,7 +101,9 @@ def test_a_rubric_of_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
     given.write_text(
         "".join(json.dumps(one) + "\n" for one in (row, {**row, "rubric": "the right sum"}, row))
     )
-    said = run(changed(tmp_path, RUBRIC), ASK, given, written).stdout
+    done = run_python(changed(tmp_path, RUBRIC), ASK, given, written)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     assert said.startswith("2 {}\n")  # the same words with another rubric are another prompt
     assert written.read_text() == given.read_text()
     assert said.count("What counts here:\n<") == said.count(">\nthe right sum\n</") == 1
@@ -139,8 +120,9 @@ def test_a_new_metric_is_written_and_shown(tiny_model: Path, tmp_path: Path) -> 
         ["train", "dpo", *options({**settings, "output": tmp_path / str(limit), "max_grad_norm": limit})]
         for limit in limits
     ]
-    said = run(copy, TRAIN, json.dumps(commands)).stderr.split("=====")
-    for (limit, expected), shown in zip(limits.items(), said, strict=False):
+    done = run_commands(copy, *commands)
+    assert done.returncode == 0, done.stderr
+    for (limit, expected), shown in zip(limits.items(), done.stderr.split("=====")[:2], strict=True):
         lines = [
             json.loads(line) for line in (tmp_path / str(limit) / "metrics.jsonl").read_text().splitlines()
         ]
