@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_feedback import canonical, pair, write
+from support.faulty_feedback import canonical, inspected, pair, write
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
@@ -101,10 +101,8 @@ def test_a_template_that_holds_the_character_does_not_hide_the_loss(tmp_path: Pa
     tokenizer.chat_template = tokenizer.chat_template.replace("<bos>", "<bos>QQQQ ")
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("uzz", "u")
     row = {**PLACES["a message"], "prompt": [{"role": "user", "content": "zzz fuzzy qqq"}]}
-    file = write(tmp_path / "a.jsonl", [row])
-    assert [rows for rows, _, _ in lost(inspect([str(file)], coding=coding_of(tokenizer, tmp_path)))] == [
-        (1,)
-    ]
+    ((rows, _, _),) = lost(inspected(tmp_path, row, coding=coding_of(tokenizer, tmp_path)))
+    assert rows == (1,)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +121,7 @@ def test_normalisers_that_keep_what_is_said(normaliser: Any, tmp_path: Path) -> 
     tokenizer = char_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normaliser
     rows = [pair("Say It:  now", " It is  ", " no"), pair("it\u2019s", " caf\u00e9", " \ufb01ne")]
-    file = write(tmp_path / "a.jsonl", rows)
-    assert lost(inspect([str(file)], coding=coding_of(tokenizer, tmp_path))) == []
+    assert lost(inspected(tmp_path, *rows, coding=coding_of(tokenizer, tmp_path))) == []
 
 
 def test_a_vocabulary_without_a_mark_for_unknown_text(tmp_path: Path) -> None:
@@ -134,8 +131,8 @@ def test_a_vocabulary_without_a_mark_for_unknown_text(tmp_path: Path) -> None:
     raw.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<eos>", pad_token="<eos>")
     rows = [pair("abc:", " a", " b"), pair("a\u4f60c:", " a", " b"), pair("abc:", " ax", " b")]
-    file = write(tmp_path / "a.jsonl", rows)
-    ((found, details, _),) = lost(inspect([str(file)], coding=coding_of(tokenizer, tmp_path)))
+    file = tmp_path / "a.jsonl"
+    ((found, details, _),) = lost(inspected(tmp_path, *rows, coding=coding_of(tokenizer, tmp_path)))
     assert found == (2, 3)
     assert details == (f"{file}:2 drops '\u4f60' of 'a\u4f60c:'", f"{file}:3 drops 'x' of ' ax'")
 
@@ -199,7 +196,7 @@ def talk(asked: dict[str, Any], answered: dict[str, Any]) -> dict[str, Any]:
 
 def unused(folder: Path, template: str, rows: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
     coding = coding_of(char_tokenizer(chat_template=template), folder)
-    inspection = inspect([str(write(folder / "a.jsonl", rows))], coding=coding, show=0)
+    inspection = inspected(folder, *rows, coding=coding, show=0)
     return {
         one.what.partition("the key ")[2].partition(" ")[0]: tuple(
             row for rows in one.rows.values() for row in rows

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from trueup.feedback import views
 from trueup.feedback.records import DemonstrationRelation, PointRelation, View
-from trueup.feedback.transforms.graded_labels import Scale
+from trueup.feedback.transforms.labels import Scale
 from trueup.feedback.transforms.transform import Transform
 from trueup.methods.method import Check, Collate, Index, Objective, P, R, Ref
 from trueup.methods.method import Method as Method

@@ -2,9 +2,8 @@
 
 from functools import partial
 
-from trueup.feedback.label_checks import check_class_balance
 from trueup.feedback.records import by_label
-from trueup.feedback.transforms.graded_labels import Thumbs
+from trueup.feedback.transforms.labels import Thumbs, check_class_balance
 from trueup.methods import kinds
 
 

@@ -1,7 +1,6 @@
 """Point-wise DPO. Cai et al., 2023, https://arxiv.org/abs/2312.02554."""
 
-from trueup.feedback.label_checks import check_classes
-from trueup.feedback.transforms.graded_labels import GradedLabels
+from trueup.feedback.transforms.labels import GradedLabels, check_classes
 from trueup.methods import kinds
 
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 from trueup.feedback import views
-from trueup.feedback.label_checks import check_classes
-from trueup.feedback.transforms.graded_labels import GradedLabels
+from trueup.feedback.transforms.labels import GradedLabels, check_classes
 from trueup.methods import kinds
 
 
