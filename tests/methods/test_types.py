@@ -1,10 +1,13 @@
 """Combinations that make no sense do not pass a type checker."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from trueup.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +47,13 @@ no_such_setting: Method = pairwise(with_settings(dpo, gamma=0.3), Frozen())
 FIRST_WRONG = SNIPPET.splitlines().index("# refused") + 2
 WRONG = range(FIRST_WRONG, len(SNIPPET.splitlines()) + 1)
 """Lines of the snippet, counted from 1, that must each be refused; all the others must pass."""
+
+
+def test_a_type_checker_knows_every_method() -> None:
+    stub = (ROOT / "src/trueup/methods/__init__.pyi").read_text()
+    named = set(re.findall(r"^from trueup\.methods\.\w+ import \w+ as (\w+)$", stub, re.MULTILINE))
+    others = {"METHODS", "Beta", "Method", "MethodInfo", "method"}
+    assert named == {info.build.__name__ for info in METHODS.values()} | others
 
 
 @pytest.mark.slow
