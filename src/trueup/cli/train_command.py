@@ -43,8 +43,13 @@ def train(arguments: Sequence[str]) -> None:
     given = command.read(options)
     if given.help:
         _print_help(command, info, given)
-    else:
-        start(info.name, command.layer(given), given.more.get("config"), given.more.get("resume"))
+        return
+    layer, config, run = command.layer(given), given.more.get("config"), given.more.get("resume")
+    with shown():  # whatever cannot be is refused before torch is imported
+        if run is None:
+            api.run(resolve(info.name, config_file=config, overrides=layer))
+        else:
+            api.go_on(load_run(run, layer, method_name=info.name, config_file=config))
 
 
 def command_of(info: MethodInfo) -> Command:
@@ -59,15 +64,6 @@ def command_of(info: MethodInfo) -> Command:
     )
 
 
-def start(method: str, given: dict[str, Any], config: str | None, resume: str | None) -> None:
-    """Begin or resume a run; whatever cannot be is refused before torch is imported."""
-    with shown():
-        if resume is None:
-            api.run(resolve(method, config_file=config, overrides=given))
-        else:
-            api.go_on(load_run(resume, given, method_name=method, config_file=config))
-
-
 def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     """The common settings, or all; those of gathering where the command as it stands gathers."""
     source = given.settings.get("source", [command.settings["source"].default])[-1]
@@ -75,7 +71,7 @@ def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     gathers = (source == "online" or named) and "online" in info.sources
     every = given.help == "--help-all"
 
-    def shown(name: str, setting: Setting) -> bool:
+    def of_use(name: str, setting: Setting) -> bool:
         needed = gathers if setting.role.gathers else every or source != "online" or name != "data"
         return needed and (len(setting.choices) != 1 or bool(setting.words))
 
@@ -90,7 +86,7 @@ def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     notes = [] if every else [f"Every setting: {command.name} --help-all"]
     if not gathers and "online" in info.sources:
         notes.append(f"Sampling and judging: {command.name} --source online {given.help}")
-    print_help(command, about, every=every, shown=shown, own=f"Method {info.name}", notes=notes)
+    print_help(command, about, every=every, shown=of_use, own=f"Method {info.name}", notes=notes)
 
 
 def methods(arguments: Sequence[str]) -> None:
