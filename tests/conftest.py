@@ -14,8 +14,9 @@ from hypothesis import settings as hypothesis_settings
 hypothesis_settings.register_profile("trueup", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("trueup")
 
-# Before torch is imported anywhere, and for every process that a test starts.
+# Before torch is imported anywhere, and for every process that a test starts, which is to run this checkout's code.
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1] / "src")
 sys.path.insert(0, str(Path(__file__).parent))  # `from support.tiny_models import ...`
 
 SHARED = Path(__file__).parents[1].parent / "shared"

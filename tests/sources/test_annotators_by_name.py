@@ -68,8 +68,8 @@ def test_a_kind_is_made_by_what_its_settings_name(monkeypatch: pytest.MonkeyPatc
         )
 
     own: Any = Own("x")
-    spent = Path("spent.json")
-    assert make_annotator(own, seed=3, device="cpu", usage_file=spent) == (own, "cpu", spent)
+    used = Path("spent.json")
+    assert make_annotator(own, seed=3, device="cpu", usage_file=used) == (own, "cpu", used)
 
 
 def test_torch_is_not_needed_to_ask_a_function_or_the_world() -> None:

@@ -48,13 +48,13 @@ class RunFolder:
         """`running`, `stopped`, `done` or `failed`, and the step."""
         self.calibration = path / "calibration.json"
         """Of a reward model, how right and how sure its scores are of held-out pairs."""
-        self.spent = path / "spent.json"
-        """What was spent on an annotator that has a budget, over all sittings."""
+        self.usage = path / "spent.json"
+        """What was used of an annotator that has a budget, over all sittings."""
 
     @property
     def gathered(self) -> bool:
         """Whether there is feedback that was gathered by the run, or paid for."""
-        return any((self.path / name).exists() for name in (EXAMPLES, ROUNDS, self.spent.name))
+        return any((self.path / name).exists() for name in (EXAMPLES, ROUNDS, self.usage.name))
 
     def lock(self) -> FileLock:
         """Take the folder for this process; the system gives it back when the process ends, however it ends.
@@ -109,7 +109,7 @@ class RunFolder:
         """
         if gathers and self.gathered:
             raise InputError(
-                f"{self.path} holds what another run gathered ({EXAMPLES}, {ROUNDS} or {self.spent.name}), but no "
+                f"{self.path} holds what another run gathered ({EXAMPLES}, {ROUNDS} or {self.usage.name}), but no "
                 "run.yaml. Give another --output, or move these files away"
             )
         if self.checkpoints.is_dir() and any(self.checkpoints.iterdir()):

@@ -282,7 +282,7 @@ def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None)
         seed=settings.seed,
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,
-        usage_file=parts.folder.spent,
+        usage_file=parts.folder.usage,
     )
     sampler = make_sampler(
         settings.sampler,
