@@ -38,15 +38,6 @@ class Reading:
     """What else the request says."""
     read: Callable[[Answer, tuple[str, str]], Read]
 
-    def request(self, model: str, text: str) -> dict[str, Any]:
-        return {
-            "model": model,
-            "messages": [{"role": "user", "content": text}],
-            "temperature": 0,
-            "max_tokens": self.max_tokens,
-            **self.fields,
-        }
-
 
 def _read_log_probs(answer: Answer, labels: tuple[str, str]) -> Read:
     return None if answer.top is None else by_log_probs(answer.top, labels)
@@ -185,8 +176,9 @@ class EndpointJudge:
 
     def _request(self, question: Question, reading: Reading, attempt: int) -> dict[str, Any]:
         """What is said; after an answer that could not be read, with what an answer is to look like."""
-        reminder = f"\n\n{REMINDER.format(*question.labels)}" if attempt else ""
-        return reading.request(self._choice.model, question.text + reminder)
+        text = f"{question.text}\n\n{REMINDER.format(*question.labels)}" if attempt else question.text
+        plain = {"model": self.name, "messages": [{"role": "user", "content": text}], "temperature": 0}
+        return {**plain, "max_tokens": reading.max_tokens, **reading.fields}
 
 
 def _kept(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:

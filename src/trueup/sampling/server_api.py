@@ -29,16 +29,12 @@ class ServerKind:
     """How a kind of server is asked."""
 
     name: str
-    extra: Extra
+    extra: Extra = lambda settings, end_ids, room: {}
     takes_ids: bool = False
     """Prompts may be token ids, and token ids of responses come back with their log-probabilities."""
     takes_top_k: bool = True
     one_at_a_time: bool = False
     """Its random numbers are shared by all requests under way."""
-
-
-def _of_openai(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> dict[str, Any]:
-    return {}
 
 
 def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def _of_transformers(settings: SamplerSettings, end_ids: Sequence[int], room: in
     return {"generation_config": json.dumps({**made, **drawing} if random else made)}
 
 
-OPENAI = ServerKind("OpenAI-compatible", _of_openai, takes_top_k=False)
+OPENAI = ServerKind("OpenAI-compatible", takes_top_k=False)
 VLLM = ServerKind("vLLM", _of_vllm, takes_ids=True)
 TRANSFORMERS = ServerKind("transformers serve", _of_transformers, one_at_a_time=True)
 

@@ -69,7 +69,12 @@ class ServerSampler:
         known = [one for one in (positions_of(self._model), server.positions) if one is not None]
         positions = min(known, default=None)
         requests = [request_for(prompt, self.encoder, self.settings, server, positions) for prompt in prompts]
-        self._say_inexact(requests)
+        if not self._said and any(one is not None and not one.exact for one in requests):
+            self._said = True
+            logger.warning(
+                f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
+                "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
+            )
         copies = (
             responses if self.settings.decode == "sample" else 1
         )  # what is not drawn is the same each time
@@ -112,15 +117,6 @@ class ServerSampler:
         if server.kind.one_at_a_time:
             self._endpoint = self._connect(self.base_url, 1)
         return server
-
-    def _say_inexact(self, requests: Sequence[Request | None]) -> None:
-        """Say once that a server does not read prompts as the policy does."""
-        if not self._said and any(one is not None and not one.exact for one in requests):
-            self._said = True
-            logger.warning(
-                f"{self.base_url}: some prompts cannot be written as a text that this server reads as the policy's own "
-                "tokens, a beginning of sequence too many or too few for instance; vLLM takes the tokens themselves"
-            )
 
     def _written(
         self, requests: Sequence[Request | None], copies: int, server: Server, seed: int
