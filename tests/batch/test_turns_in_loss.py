@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from transformers import AutoTokenizer
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.stream import build_stream
-from trueup.batch.tokens import TokenGroup
 from trueup.feedback.records import Comparison, Example, Group, Message, PairRelation, Prompt, Response
 from trueup.feedback.turns import every_turn
 from trueup.feedback.views import pairs
@@ -101,20 +99,6 @@ def test_the_sum_of_all_turns_is_that_of_separate_conversations(template: str) -
         found = model.log_probs(build_stream([whole])).sum[0]
         expected = naive_log_probs(toy_network(vocab_size=128), alone).sum()
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
-
-
-def test_the_margin_of_a_pair_is_that_of_the_last_turns() -> None:
-    e = encoder(CHATML)
-    model = CausalModel(toy_network(vocab_size=128))
-
-    def margin(tokens: TokenGroup[Any]) -> torch.Tensor:
-        with torch.no_grad():
-            total_N = model.log_probs(build_stream([tokens])).sum
-        return total_N[0] - total_N[1]
-
-    last, every = (encode_group(e, viewed(one)).tokens for one in (pair(*TALK), every_turn(pair(*TALK))))
-    assert every.responses[0].scored.sum() > last.responses[0].scored.sum()
-    torch.testing.assert_close(margin(every), margin(last), rtol=1e-4, atol=1e-4)
 
 
 def test_both_sides_cut_before_they_differ_are_noted() -> None:

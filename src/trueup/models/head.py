@@ -41,18 +41,19 @@ class Head:
 
     def slope(self, logits: Tensor, target: Tensor, normaliser: Tensor) -> Tensor:
         """[C, V] derivative of the target's log-probability with respect to h W^T + b; overwrites `logits`."""
-        inner = None if self.softcap is None else self.scale * (1 - (logits / self.softcap) ** 2)
+        inner = self._inner(logits)
         slope = logits.sub_(normaliser[:, None]).exp_().neg_()
         slope.scatter_add_(-1, target[:, None], torch.ones_like(slope[:, :1]))
-        return slope.mul_(self.scale if inner is None else inner)
+        return slope.mul_(inner)
 
     def slope_of_entropy(self, logits: Tensor, normaliser: Tensor, entropy: Tensor) -> Tensor:
         """[C, V] derivative of the entropy, -p (log p + entropy), with respect to h W^T + b."""
         log_p = logits - normaliser[:, None]
-        slope = log_p.exp().neg_().mul_(log_p.add_(entropy[:, None]))
-        if self.softcap is None:
-            return slope.mul_(self.scale)
-        return slope.mul_(self.scale * (1 - (logits / self.softcap) ** 2))
+        return log_p.exp().neg_().mul_(log_p.add_(entropy[:, None])).mul_(self._inner(logits))
+
+    def _inner(self, logits: Tensor) -> Tensor | float:
+        """[C, V] derivative of the logits with respect to h W^T + b."""
+        return self.scale if self.softcap is None else self.scale * (1 - (logits / self.softcap) ** 2)
 
 
 class UnsupportedHead(Exception):

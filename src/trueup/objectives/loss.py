@@ -25,11 +25,6 @@ class Selected:
     where: Tensor
     """Of the same shape, True where a value counts."""
 
-    def tolist(self) -> list[float]:
-        """The values that count, for who can wait for them."""
-        found: list[float] = self.values[self.where].tolist()
-        return found
-
 
 def total_of(values: Tensor | Selected) -> tuple[Tensor, Tensor]:
     """Sum and number of values, both float64 without dimensions."""
