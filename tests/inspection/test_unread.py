@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trueup.inspection.encoded import Coding, load_coding
 from trueup.inspection.inspection import Inspection, inspect
-from trueup.inspection.unread import TRIES, dropped, excerpt, kind_of_key
+from trueup.inspection.unread import TRIES, around, dropped, kind_of_key
 
 
 def coding_of(tokenizer: Any, folder: Path) -> Coding:
@@ -57,8 +57,8 @@ def test_what_is_dropped(text: str, kept: str, gone: str) -> None:
 
 
 def test_an_excerpt_shows_the_place() -> None:
-    assert "b\u00efc" in excerpt("a" * 50 + "b\u00efc" + "d" * 50, "i")
-    assert excerpt("short", "o") == "short"
+    assert "b\u00efc" in around("a" * 50 + "b\u00efc" + "d" * 50, "i")
+    assert around("short", "o") == "short"
 
 
 PLACES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, tables
-from trueup.feedback.json_rows import LoadedFile, Row, json_rows
+from trueup.feedback.json_rows import FileRow, LoadedFile, json_rows
 from trueup.words import listed, near_names, reason
 
 GZIP = b"\x1f\x8b"
@@ -41,7 +41,7 @@ class Opened:
 
     name: str
     """As it was given."""
-    rows: Iterator[Row]
+    rows: Iterator[FileRow]
     sha256: Callable[[], str]
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
 
@@ -77,11 +77,11 @@ def refuse_unreadable(name: str) -> None:
         tables.need("datasets", name)
 
 
-def _without_bytes(name: str, found: Iterator[Row]) -> Opened:
+def _without_bytes(name: str, found: Iterator[FileRow]) -> Opened:
     """A source that has no bytes of its own, with the hash of the content of its rows."""
     digest = hashlib.sha256()
 
-    def hashed() -> Iterator[Row]:
+    def hashed() -> Iterator[FileRow]:
         for row in found:
             digest.update(tables.content_line(row))
             yield row
@@ -106,7 +106,7 @@ def load(path: str | Path) -> LoadedFile:
     return LoadedFile(name, hashlib.sha256(raw).hexdigest(), data)
 
 
-def rows_of(file: LoadedFile) -> Iterator[Row]:
+def rows_of(file: LoadedFile) -> Iterator[FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
 
     Raises:
@@ -119,7 +119,7 @@ def rows_of(file: LoadedFile) -> Iterator[Row]:
     return _some(json_rows(file), file.path)
 
 
-def _some(found: Iterator[Row], name: str, where: str = "") -> Iterator[Row]:
+def _some(found: Iterator[FileRow], name: str, where: str = "") -> Iterator[FileRow]:
     """The rows; none at all is an error."""
     empty = True
     for row in found:

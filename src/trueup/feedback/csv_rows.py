@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from trueup.errors import InputError
-from trueup.feedback.json_rows import LoadedFile, Row, checked, decoded, parsed
+from trueup.feedback.json_rows import FileRow, LoadedFile, checked, decoded, parsed
 from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.turns import python_value
 from trueup.words import counted, listed, printable, shortened
@@ -40,7 +40,7 @@ def is_csv(file: LoadedFile) -> bool:
     return name.suffix in SUFFIXES and file.data.lstrip()[:1] not in (b"{", b"[")
 
 
-def csv_rows(file: LoadedFile) -> Iterator[Row]:
+def csv_rows(file: LoadedFile) -> Iterator[FileRow]:
     """One row a record, with the number of the line it begins on; an empty field is a key that is not there.
 
     Raises:
@@ -57,7 +57,7 @@ def csv_rows(file: LoadedFile) -> Iterator[Row]:
         try:
             yield as_row(record, names, kinds, file.path)
         except InputError as error:
-            yield Row(record[0], error=str(error))
+            yield FileRow(record[0], error=str(error))
 
 
 def records(file: LoadedFile) -> list[Record]:
@@ -129,7 +129,7 @@ def sound(record: Record, path: str) -> list[str]:
     return fields
 
 
-def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> Row:
+def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> FileRow:
     """The row that a record stands for."""
     line, fields = record[0], sound(record, path)
     if len(fields) != len(names):

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from trueup.errors import InputError
-from trueup.feedback.json_rows import Row
+from trueup.feedback.json_rows import FileRow
 from trueup.feedback.tables import BATCH, batch_rows, library_words, need
 from trueup.words import did_you_mean, listed
 
@@ -75,7 +75,7 @@ def hub_name(given: str) -> HubName:
     return HubName(given, bare, **chosen)
 
 
-def hub_rows(given: str) -> Iterator[Row]:
+def hub_rows(given: str) -> Iterator[FileRow]:
     """The rows of a data set of the hub, numbered from 1.
 
     Raises:

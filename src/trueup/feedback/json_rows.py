@@ -30,8 +30,8 @@ class LoadedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """An object of a file: `Row(3, {"prompt": "2 + 2 =", "completion": "4"})`."""
+class FileRow:
+    """An object of a file: `FileRow(3, {"prompt": "2 + 2 =", "completion": "4"})`."""
 
     number: int
     """1-based: the line of a file of JSON lines or CSV, the item of an array, the row of a table."""
@@ -49,7 +49,7 @@ class Repeated:
     key: str
 
 
-def json_rows(file: LoadedFile) -> Iterator[Row]:
+def json_rows(file: LoadedFile) -> Iterator[FileRow]:
     """The rows of a file of JSON, in order; blank lines count as lines but are no rows.
 
     Raises:
@@ -70,7 +70,7 @@ def json_rows(file: LoadedFile) -> Iterator[Row]:
         first = False
 
 
-def array_rows(file: LoadedFile) -> Iterator[Row]:
+def array_rows(file: LoadedFile) -> Iterator[FileRow]:
     """One row an item of the array."""
     text = decoded(file.data, file.path)
     try:
@@ -85,7 +85,7 @@ def array_rows(file: LoadedFile) -> Iterator[Row]:
         yield checked(item, number, file.path)
 
 
-def line_row(line: bytes, number: int, path: str, *, last: bool) -> Row:
+def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
     """The row of one line."""
     try:
         text = decoded(line, path, number).removeprefix("\ufeff").rstrip("\r\n")
@@ -98,9 +98,9 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> Row:
         else:
             nothing = not text[: error.pos].strip() and number == 1
             remedy = OBJECTS + (CSV_HINT if nothing else "")
-        return Row(number, error=syntax_error(path, error, "object", remedy, number))
+        return FileRow(number, error=syntax_error(path, error, "object", remedy, number))
     except InputError as error:
-        return Row(number, error=str(error))
+        return FileRow(number, error=str(error))
 
 
 def refuse_wrapped(file: LoadedFile) -> None:
@@ -153,7 +153,7 @@ def with_repeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return made
 
 
-def checked(value: object, number: int, path: str) -> Row:
+def checked(value: object, number: int, path: str) -> FileRow:
     """The row, if it is an object whose keys are unique, whose numbers are finite and whose text is text."""
     if not isinstance(value, dict):
         problem: str | None = f"a row must be an object {{...}}; found {described(value)}"
@@ -163,8 +163,8 @@ def checked(value: object, number: int, path: str) -> Row:
         except RecursionError:
             problem = TOO_DEEP
         if problem is None:
-            return Row(number, value)
-    return Row(number, error=f"{path}:{number}: {problem}")
+            return FileRow(number, value)
+    return FileRow(number, error=f"{path}:{number}: {problem}")
 
 
 def first_fault(value: object, path: str) -> str | None:

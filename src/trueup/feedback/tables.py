@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup.errors import InputError
-from trueup.feedback.json_rows import LoadedFile, Row, checked, parsed, what_is_wrong, with_repeated
+from trueup.feedback.json_rows import FileRow, LoadedFile, checked, parsed, what_is_wrong, with_repeated
 from trueup.words import listed, one_line, shortened
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def need(package: str, name: str) -> None:
         )
 
 
-def parquet_rows(file: LoadedFile) -> Iterator[Row]:
+def parquet_rows(file: LoadedFile) -> Iterator[FileRow]:
     """The rows of a Parquet file, numbered from 1; nested lists and structs are JSON lists and objects.
 
     Raises:
@@ -90,7 +90,7 @@ def refuse_several(path: Path) -> None:
         raise InputError(f"{path}: this folder holds the splits {listed(parts)}; name one of them{example}")
 
 
-def saved_rows(path: Path) -> Iterator[Row]:
+def saved_rows(path: Path) -> Iterator[FileRow]:
     """The rows of a data set in a folder, numbered from 1.
 
     Raises:
@@ -112,7 +112,7 @@ def saved_rows(path: Path) -> Iterator[Row]:
     yield from batch_rows(found.with_format("arrow").iter(BATCH), str(path))
 
 
-def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[Row]:
+def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[FileRow]:
     """The rows of record batches or tables, numbered from 1.
 
     A null of a column is null, as in JSON. Within a column, where Arrow gives every object the same keys, a key that
@@ -154,15 +154,15 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 def one_row(
     values: dict[str, Any] | Exception, types: dict[str, pyarrow.DataType], number: int, path: str
-) -> Row:
+) -> FileRow:
     """The row, or what is wrong with it."""
     if isinstance(values, Exception):
-        return Row(number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}")
+        return FileRow(number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}")
     try:
         return checked({name: plain(values[name], kind) for name, kind in types.items()}, number, path)
     except json.JSONDecodeError as error:
         problem = f"a column holds JSON that is not sound: {what_is_wrong(error, 'value')}"
-        return Row(number, error=f"{path}:{number}: {problem}")
+        return FileRow(number, error=f"{path}:{number}: {problem}")
 
 
 def plain(value: Any, kind: pyarrow.DataType) -> object:
@@ -194,7 +194,7 @@ def plain(value: Any, kind: pyarrow.DataType) -> object:
     return str(value) if isinstance(value, uuid.UUID) else value
 
 
-def content_line(row: Row) -> bytes:
+def content_line(row: FileRow) -> bytes:
     """What a row adds to the hash of its table: the same for the same content, however it is stored."""
     return json.dumps(str(row.number) if row.error else row.value, sort_keys=True).encode() + b"\n"
 

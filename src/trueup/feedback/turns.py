@@ -247,7 +247,7 @@ def every_turn(example: Example) -> Example:
 
 
 def first_answer(prompt: Sequence[Message]) -> int | None:
-    """The position of the first turn of the assistant that follows a turn of somebody else."""
+    """The position of the first turn of the assistant that follows a turn of another role."""
     after = next((at for at, message in enumerate(prompt) if message.role != "assistant"), len(prompt))
     return next((at for at in range(after, len(prompt)) if prompt[at].role == "assistant"), None)
 

@@ -88,7 +88,7 @@ def _seen(view: View[Any], examples: Sequence[Example]) -> Seen:
 
 
 def characters(content: Content) -> int:
-    """How long what somebody wrote is, without what a chat template adds."""
+    """How long a text as it was written is, without what a chat template adds."""
     return len(content) if isinstance(content, str) else sum(len(one.content) for one in content)
 
 

@@ -1,4 +1,4 @@
-"""What rows say and nobody reads: keys that no layout uses, keys that a chat template does not write, text that a
+"""What rows say and nothing reads: keys that no layout uses, keys that a chat template does not write, text that a
 tokenizer drops.
 """
 
@@ -91,7 +91,7 @@ def contents(given: Content) -> list[str]:
     return [given] if isinstance(given, str) else [one.content for one in given]
 
 
-def text_of(ids: Sequence[int], tokenizer: Any) -> str:
+def detokenized(ids: Sequence[int], tokenizer: Any) -> str:
     """The text of ids, special tokens and spaces as they are."""
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
@@ -131,14 +131,14 @@ def lost_of(given: Content, ids: Sequence[int], tokenizer: Any, ends: Sequence[i
         ids: of all of it, in order.
         ends: ids that end a response.
     """
-    full = text_of(_bare(ids, tokenizer.bos_token_id, ends), tokenizer)
+    full = detokenized(_bare(ids, tokenizer.bos_token_id, ends), tokenizer)
     for text in contents(given):
         kept = full
         if not isinstance(given, str) and squeezed(text) not in squeezed(full):
             # The template's own text would hide what is lost, or seem to stand for it.
-            kept = text_of(tokenizer(text, add_special_tokens=False).input_ids, tokenizer)
+            kept = detokenized(tokenizer(text, add_special_tokens=False).input_ids, tokenizer)
         if gone := dropped(_stripped(text, tokenizer), kept):
-            return f"drops {shortened(gone, 12)} of {shortened(excerpt(text, gone), EXCERPT)}"
+            return f"drops {shortened(gone, 12)} of {shortened(around(text, gone), EXCERPT)}"
     return ""
 
 
@@ -162,7 +162,7 @@ def _stripped(text: str, tokenizer: Any) -> str:
     return text
 
 
-def excerpt(text: str, gone: str) -> str:
+def around(text: str, gone: str) -> str:
     """Some of the text around the first character that is gone."""
     places = (at for at, one in enumerate(text) if set(_folded(one)) & set(gone))
     start = max(0, next(places, 0) - EXCERPT // 2)

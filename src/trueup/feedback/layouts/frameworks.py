@@ -205,7 +205,7 @@ def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
     responses = []
     for one, here in shapes.objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
         rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 0)
-        said = shapes.as_given(needed(one, "completion", here), here.key("completion"), prompt)
+        said = shapes.like_prompt(needed(one, "completion", here), here.key("completion"), prompt)
         responses.append(Response(said, score=0.0 - rank))
     return shapes.candidates(prompt, responses, "completions")
 

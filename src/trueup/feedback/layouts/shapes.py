@@ -62,7 +62,7 @@ def user_turn(value: object, place: Place) -> Turns:
     return request(text(value, place))
 
 
-def as_given(value: object, place: Place, prompt: Content) -> Content:
+def like_prompt(value: object, place: Place, prompt: Content) -> Content:
     """The value as a response of the same kind as the prompt: text as it is, or messages."""
     return as_response(content(value, place), prompt, place)
 
@@ -121,7 +121,7 @@ def written(
     prompt: str,
     *responses: str,
     ask: Ask = AS_GIVEN,
-    answer: Answer = as_given,
+    answer: Answer = like_prompt,
     before: str = "",
     text: tuple[str, ...] | None = None,
     optional: tuple[str, ...] = COMMON,
