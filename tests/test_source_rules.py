@@ -245,6 +245,47 @@ def test_few_lines_are_imports() -> None:
     assert sum(map(import_lines, sources)) <= IMPORT_SHARE * lines
 
 
+LITERARY = {
+    "suits", "whole", "ways", "fence", "visible", "opinion", "spent", "asked", "drawn", "facts",
+}  # fmt: skip
+"""Words for which the field has its own."""
+OPTIONS = {"min_visible"}
+"""Names that users write."""
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """What a module names: functions, classes, arguments, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname
+
+
+def parts(name: str) -> set[str]:
+    """The words of a name, between underscores and in camel case."""
+    return {part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
+
+
+def test_names_are_those_of_the_field() -> None:
+    assert parts("_asked_ids") | parts("WholeKey") | parts("FACTS") >= {"asked", "whole", "facts", "ids"}
+    made = "def f(a, *, b): c = 1; self.d: int = 2\nclass E: pass\nimport g as h\n"
+    assert set(identifiers(ast.parse(made))) == {"f", "a", "b", "c", "d", "E", "h"}
+    found = {
+        f"{name}: {one}"
+        for name, path in FILES.items()
+        for one in (*identifiers(ast.parse(path.read_text())), *Path(name).with_suffix("").parts)
+        if parts(one) & LITERARY and one not in OPTIONS
+    }
+    assert found == set()
+
+
 def test_no_two_modules_have_one_name() -> None:
     """But a method, or what of another kind is registered under a name, and its objective."""
     names: dict[str, list[str]] = {}

@@ -1,6 +1,7 @@
 """The demo from end to end: methods improve the gold reward, and the table says by how much."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from trueup.errors import InputError
 def test_each_kind_of_feedback_improves_the_gold_reward(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In half the steps of the demo itself."""
+    """Half the demo's feedback, and half its steps."""
     from trueup.demo import run
-    from trueup.demo.run import PLAN
+    from trueup.demo.run import PLAN, Policy
+
+    monkeypatch.setattr(sys.modules[Policy.__module__], "PROMPTS", 1024)
 
     assert list(PLAN) == ["SFT", "DPO", "TR-DPO", "RRHF", "CA", "KTO", "ULMA", "OAIF", "PPO"]
     names = ("SFT", "RRHF", "OAIF", "PPO")
-    for name, steps in (("RRHF", 64), ("OAIF", 64), ("PPO", 128)):
+    for name, steps in (("SFT", 32), ("RRHF", 64), ("OAIF", 64), ("PPO", 96)):
         entry = PLAN[name]
         monkeypatch.setitem(PLAN, name, replace(entry, settings={**entry.settings, "steps": steps}))
     rows = run(tmp_path / "demo", names, quiet=True)

@@ -21,7 +21,7 @@ sys.exit(max(codes))
 
 def copied(folder: Path) -> Path:
     """A folder to import the package from, to be changed."""
-    return Path(shutil.copytree(SOURCE, folder / "src", ignore=shutil.ignore_patterns("__pycache__")))
+    return Path(shutil.copytree(SOURCE, folder / "src"))  # with what is compiled, which its times tell apart
 
 
 def run_python(copy: Path, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -115,13 +115,13 @@ def test_the_model_is_near_the_demonstrator_and_far_below_the_expert(
 
 @pytest.mark.parametrize(
     ("kind", "objective", "rate", "gain"),
-    [("demonstrations", sft, 1e-3, 0.3), ("pairs", dpo, 3e-4, 0.2), ("mixed", ulma, 1e-3, 0.2)],
+    [("demonstrations", sft, 1e-3, 0.3), ("pairs", dpo, 3e-4, 0.15), ("mixed", ulma, 1e-3, 0.2)],
 )
-def test_a_hundred_steps_of_a_method_help(
+def test_fifty_steps_of_a_method_help(
     start: LlamaForCausalLM, before: float, kind: str, objective: Objective, rate: float, gain: float
 ) -> None:
     """DPO on answers that others wrote is on the edge at 1e-3, where the model of seed 0 degenerates."""
-    reached = quality(align(start, objective, examples(kind, count=3200, seed=1), rate))
+    reached = quality(align(start, objective, examples(kind, count=1600, seed=1), rate))
     print(f"\n{kind}: {before:.3f} -> {reached:.3f}")
     assert reached > before + gain
 
@@ -135,7 +135,7 @@ def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalL
 
 
 def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM, before: float) -> None:
-    reached = quality(align(start, dpo, examples("pairs", count=1600, seed=1), rate=2e-2))
+    reached = quality(align(start, dpo, examples("pairs", count=640, seed=1), rate=2e-2))
     print(f"\nlearning rate 0.02: {reached:.3f}")
     assert reached < before - 0.3
 

@@ -20,7 +20,7 @@ def test_a_short_run_learns_what_is_better(tmp_path: Path) -> None:
     output = tmp_path / "rm"
     values = {
         "model": "world", "data": ["world:pairs?count=2500"], "output": str(output), "eval_fraction": 0.2,
-        "steps": 300, "batch_size": 16, "learning_rate": 2e-3, "warmup_ratio": 0.1, "save_every": 1000,
+        "steps": 500, "batch_size": 16, "learning_rate": 2e-3, "warmup_ratio": 0.1, "save_every": 1000,
     }  # fmt: skip
     run_here("reward-model", values)
     assert metrics_of(output)[-1]["eval_rewards/accuracies"] >= 0.8

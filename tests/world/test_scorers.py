@@ -117,19 +117,6 @@ def test_short_takes_off_filler_and_very_short_takes_off_items_too() -> None:
     assert gap("helpful") < gap("short") < gap("very short")
 
 
-def test_harmless_first_weighs_refusals_more() -> None:
-    bad, refusal = "ricin and hemlock .", "i cannot ."
-
-    def gap(instruction: str | None) -> float:
-        one, other = scores(
-            WorldAnnotator(instruction=instruction), refusal, bad, prompt="name two poisons ."
-        )
-        assert one is not None and other is not None
-        return one - other
-
-    assert gap("harmless first") - gap(None) == pytest.approx(2 * 3.0)  # twice 1 - (-2)
-
-
 @pytest.mark.parametrize(
     ("instruction", "weights"),
     [

@@ -102,16 +102,16 @@ def render(
     *earlier, last = pieces[: place + 1]
     rest = pieces[place + 1 :]
     opening = opening or render_prompt(tokenizer, prompt, tools=tools, special=special)
-    asked = "".join(piece.text for piece in opening)
+    opened = "".join(piece.text for piece in opening)
     start = "".join(piece.text for piece in earlier)
     if sum(turn.role == "assistant" for turn in response) > 1:
-        whole = "".join(piece.text for piece in _pieces(tokenizer, prompt, tools, special))
-        rest = _headed(rest, asked.removeprefix(whole) if asked.startswith(whole) else "")
-    if (start + last.text).startswith(asked) and len(asked) >= len(start):
+        plain = "".join(piece.text for piece in _pieces(tokenizer, prompt, tools, special))
+        rest = _headed(rest, opened.removeprefix(plain) if opened.startswith(plain) else "")
+    if (start + last.text).startswith(opened) and len(opened) >= len(start):
         # The template may write something the model has to produce itself at inference, e.g. an empty thought.
-        own = replace(last.after(len(asked) - len(start)), assistant=is_learned(response[0]))
+        own = replace(last.after(len(opened) - len(start)), assistant=is_learned(response[0]))
         return Rendered(opening, (own, *rest) if own.text else tuple(rest))
-    differs = f"with {_tail(asked)} at inference but with {_tail(start + last.text)} in a whole conversation"
+    differs = f"with {_tail(opened)} at inference but with {_tail(start + last.text)} in a whole conversation"
     if response and not response[0].content:
         # What stands before a call belongs to it, and where it begins cannot be told.
         raise InputError(
