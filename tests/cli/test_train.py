@@ -1,6 +1,7 @@
 """What `trueup train` makes of its arguments, and how each way to end becomes a line and an exit code."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -45,78 +46,80 @@ def train(*arguments: str) -> int:
     return run(["train", *arguments])
 
 
-class TestArguments:
-    def test_settings_of_the_method_and_of_the_run(self, begun: Begun) -> None:
-        options = ["--beta", "0.2", "--reference.alpha", "1", "--reference.every=64", "--lora.rank", "8"]
-        assert train("tr-dpo", *GIVEN, *options, "--learning_rate", "5e-7") == 0
-        assert dict(begun.resolved.method_settings) == {
-            "beta": 0.2,
-            "reference": TrustRegion(alpha=1.0, every=64),
-        }
-        settings = begun.resolved.settings
-        assert (settings.learning_rate, settings.lora) == (5e-7, LoraSettings(rank=8))
+OFFLINE = "--model m --data a.jsonl --output o "
+ONLINE = "--model m --prompts prompts.jsonl --output o "
+OF_TRL = (
+    "--model_name_or_path m --output_dir o --dataset_name d.jsonl --bf16 --use_peft --lora_r 4 --lora_target_modules q "
+    "--lora_target_modules v --sync_ref_model --ref_model_sync_steps 8 --max_steps 9"
+)
 
-    def test_a_hyphen_for_an_underscore(self, begun: Begun) -> None:
-        train("dpo", *GIVEN, "--batch-size", "4", "--max_length=64", "--per-device-eval-batch-size", "2")
-        assert (begun.resolved.settings.batch_size, begun.resolved.settings.max_length) == (4, 64)
 
-    def test_several_files(self, begun: Begun) -> None:
-        train("dpo", *GIVEN, "b.jsonl", "--seed", "3", "c.jsonl", "--data", "d.jsonl", "--eval_data", "e")
-        assert begun.resolved.settings.data == ("a.jsonl", "d.jsonl", "b.jsonl", "c.jsonl")
-        assert begun.resolved.settings.eval_data == ("e",)
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        (
+            "tr-dpo", f"{OFFLINE} --beta 0.2 --reference.alpha 1 --reference.every=64 --lora.rank 8",
+            {"beta": 0.2, "reference": TrustRegion(alpha=1.0, every=64), "lora": LoraSettings(rank=8)},
+        ),
+        (
+            "dpo", f"{OFFLINE} --batch-size 4 --max_length=64 --per-device-eval-batch-size 2 --learning_rate 5e-7",
+            {"batch_size": 4, "max_length": 64, "learning_rate": 5e-7},
+        ),
+        (
+            "dpo", f"{OFFLINE} b.jsonl --seed 3 c.jsonl --data d.jsonl --eval_data e",
+            {"data": ("a.jsonl", "d.jsonl", "b.jsonl", "c.jsonl"), "eval_data": ("e",)},
+        ),
+        (
+            "dpo", f"{OFFLINE} --trackers wandb --trackers trackio --lora.targets q --lora.targets v",
+            {"trackers": ("wandb", "trackio"), "lora": LoraSettings(targets=("q", "v"))},
+        ),
+        (
+            "dpo", f"{OFFLINE} --allow_overlap --gradient_checkpointing true --lora",
+            {"allow_overlap": True, "gradient_checkpointing": True, "lora": LoraSettings()},
+        ),
+        (
+            "dpo", f"{OFFLINE} --no-lora --gradient_checkpointing=false --seed 1 -- --b",
+            {"data": ("a.jsonl", "--b"), "lora": None, "gradient_checkpointing": False},
+        ),
+        (
+            "dpo", OF_TRL,
+            {"model": "m", "data": ("d.jsonl",), "output": "o", "precision": "bf16", "steps": 9,
+             "lora": LoraSettings(rank=4, targets=("q", "v")), "reference": TrustRegion(every=8)},
+        ),
+        (
+            "oaif", f"{ONLINE} --annotator local --annotator.model models/j",
+            {"annotator": LocalAnnotator("models/j"), "prompts": ("prompts.jsonl",), "source": "online"},
+        ),
+        (
+            "oaif", f"{ONLINE} --annotator world:gold --annotator.noise 0.1",
+            {"annotator": WorldAnnotator("gold", noise=0.1)},
+        ),
+        (
+            "ca", f"{ONLINE} --reward rewards.py:brevity",
+            {"annotator": FunctionAnnotator("rewards.py:brevity"), "source": "offline"},
+        ),
+        (
+            "rrhf", f"{ONLINE} --reward runs/rm/model --source online",
+            {"annotator": RewardAnnotator("runs/rm/model"), "source": "online"},
+        ),
+    ],
+)  # fmt: skip
+def test_arguments(begun: Begun, method: str, options: str, expected: dict[str, Any]) -> None:
+    """Of the method and of the run, by our names and by TRL's, several times, as switches and as files."""
+    assert train(method, *options.split()) == 0
+    made = dict(begun.resolved.settings) | dict(begun.resolved.method_settings)
+    assert {name: made[name] for name in expected} == expected
 
-    def test_a_setting_given_several_times(self, begun: Begun) -> None:
-        trackers = ["--trackers", "wandb", "--trackers", "trackio"]
-        targets = ["--lora.targets", "q", "--lora.targets", "v"]
-        train("dpo", *GIVEN, *trackers, *targets)
-        assert begun.resolved.settings.trackers == ("wandb", "trackio")
-        assert begun.resolved.settings.lora == LoraSettings(targets=("q", "v"))
 
-    def test_switches_alone_and_with_a_value(self, begun: Begun) -> None:
-        train("dpo", *GIVEN, "--trust_remote_code", "--gradient_checkpointing", "true", "--lora")
-        settings = begun.resolved.settings
-        assert (settings.trust_remote_code, settings.gradient_checkpointing) == (True, True)
-        assert settings.lora == LoraSettings()
-        train("dpo", *GIVEN, "--no-lora", "--gradient_checkpointing=false", "--seed", "1", "--", "--b")
-        assert begun.resolved.settings.data == ("a.jsonl", "--b")
-        assert (begun.resolved.settings.lora, begun.resolved.settings.gradient_checkpointing) == (None, False)
-
-    def test_names_of_trl(self, begun: Begun) -> None:
-        given = (
-            "--model_name_or_path m --output_dir o --dataset_name d.jsonl --bf16 --use_peft --lora_r 4 "
-            "--lora_target_modules q --lora_target_modules v --sync_ref_model --ref_model_sync_steps 8 --max_steps 9"
-        )
-        train("dpo", *given.split())
-        settings = begun.resolved.settings
-        assert (settings.model, settings.data, settings.output) == ("m", ("d.jsonl",), "o")
-        assert (settings.precision, settings.steps) == ("bf16", 9)
-        assert settings.lora == LoraSettings(rank=4, targets=("q", "v"))
-        assert dict(begun.resolved.method_settings)["reference"] == TrustRegion(every=8)
-
-    def test_a_file_under_the_options(self, begun: Begun, tmp_path: Path) -> None:
-        path = tmp_path / "run.yaml"
-        path.write_text("model: m\ndata: [a, b]\noutput: o\nseed: 1\nbatch_size: 4\n")
-        assert train("sft", "--config", str(path), "--seed", "2") == 0
-        settings = begun.resolved.settings
-        assert (settings.data, settings.seed, settings.batch_size) == (("a", "b"), 2, 4)
+def test_a_file_under_the_options(begun: Begun, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: m\ndata: [a, b]\noutput: o\nseed: 1\nbatch_size: 4\n")
+    assert train("sft", "--config", str(path), "--seed", "2") == 0
+    settings = begun.resolved.settings
+    assert (settings.data, settings.seed, settings.batch_size) == (("a", "b"), 2, 4)
 
 
 class TestGathering:
-    @pytest.mark.parametrize(
-        ("method", "more", "annotator"),
-        [
-            ("oaif", "--annotator local --annotator.model models/j", LocalAnnotator("models/j")),
-            ("oaif", "--annotator world:gold --annotator.noise 0.1", WorldAnnotator("gold", noise=0.1)),
-            ("ca", "--reward rewards.py:brevity", FunctionAnnotator("rewards.py:brevity")),
-            ("rrhf", "--reward runs/rm/model --source online", RewardAnnotator("runs/rm/model")),
-        ],
-    )
-    def test_an_annotator(self, begun: Begun, method: str, more: str, annotator: object) -> None:
-        assert train(method, *GATHERING, *more.split()) == 0
-        settings = begun.resolved.settings
-        assert settings.annotator == annotator and settings.prompts == ("prompts.jsonl",)
-        assert settings.source == ("offline" if method == "ca" else "online")
-
     @pytest.mark.parametrize(
         ("given", "stop"),
         [

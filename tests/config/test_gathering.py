@@ -158,7 +158,7 @@ class TestSampler:
             ({"base_url": URL}, r"^sampler\.base_url is given, but sampler\.engine is in-process; give --sampler\.eng"),
             ({"server_model": "m"}, r"^sampler\.server_model is given, but sampler\.engine is in-process"),
             ({"engine": "server", "base_url": URL, "decode": "beam"}, r"^sampler\.decode beam is computed in this"),
-            ({"engine": "continuous"}, r"^sampler\.engine continuous is not offered any more, .*; leave sampler\.eng"),
+            ({"engine": "continuous"}, r"^sampler\.engine must be one of in-process, server; got 'continuous'$"),
             ({"decode": "greedy"}, r"^sampler\.decode greedy gives one response to a prompt, not 2; give --sampler\.r"),
             ({"stop": ["", "a"]}, r"^sampler\.stop must be given and not empty; got ''$"),
             ({"temperature": 0}, r"^sampler\.temperature must be greater than 0; got 0$"),

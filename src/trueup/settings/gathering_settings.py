@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, TEMPLATES, AnnotatorChoice
@@ -19,16 +18,6 @@ if TYPE_CHECKING:
     Engine = str
 else:
     Engine = Literal[ENGINES]
-
-
-def _offered(engine: object) -> object:
-    if engine == "continuous":
-        raise PydanticCustomError(
-            schema.UNFIT,
-            "continuous is not offered any more, as this process samples faster without it; leave sampler.engine "
-            "out, or give server with sampler.base_url",
-        )
-    return engine
 
 
 class SamplerSettings(BaseModel):
@@ -54,7 +43,7 @@ class SamplerSettings(BaseModel):
     """Of diverse beam search: taken off a token's log-probability for every earlier group that chose it."""
     models: Texts = ()
     """Further models whose responses join those of the policy, each writing as many."""
-    engine: Annotated[Engine, BeforeValidator(_offered)] = "in-process"
+    engine: Engine = "in-process"
     """What computes them: this process, or a server."""
     base_url: schema.Url | None = None
     """Address of the server, as in http://localhost:8000/v1."""
