@@ -36,11 +36,7 @@ def build(
         case choices.NoReference():
             return NullReference()
         case choices.AdapterOff():
-            if not adapted:
-                raise InputError(
-                    "reference.kind adapter-off needs an adapter to switch off, and this run trains the whole "
-                    "model. Use --reference.kind frozen, or train an adapter with --lora.rank"
-                )
+            assert adapted  # else refused with the settings
             if starts_from_adapter:
                 raise InputError(
                     "reference.kind adapter-off would measure the policy against the bare base model, which is not "
@@ -53,11 +49,7 @@ def build(
                 return ModelCopy(policy)
             return AdapterCopy(policy) if starts_from_adapter else DisabledAdapter(policy)
         case choices.Cached():
-            if not offline:
-                raise InputError(
-                    "reference.kind cached needs feedback that is known before training, and this run gathers it "
-                    "on the way. Use --reference.kind frozen"
-                )
+            assert offline  # else refused with the settings
             return CachedReference(policy, cache_folder() / "references")
         case choices.TrustRegion():
             if adapted:
