@@ -27,7 +27,7 @@ from trueup.files import replaced_file
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
-from trueup.models.prepare import SMALL, num_parameters, pick_device
+from trueup.models.prepare import pick_device, set_threads
 from trueup.sampling.decoding import draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import reason
@@ -195,8 +195,7 @@ def sweep_model(
                 f"--candidates: {one.reward:g} is written {one.words()!r}, and the model's tokenizer has only its "
                 f"unknown token for {', '.join(map(repr, unknown))}; leave it out"
             )
-    if num_parameters(loaded.network) * len(prompts) < SMALL:
-        torch.set_num_threads(1)
+    set_threads(loaded.network, len(prompts))
     swept = sweep(loaded, prompts, scorer, tried, seed=seed, max_new_tokens=max_new_tokens)
     if swept.left_out:
         logger.warning(

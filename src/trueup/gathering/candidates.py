@@ -316,8 +316,7 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
     loaded = load.load(model_named(name), device=device, **_reading(settings))
     network: Any = loaded.network
     network.eval()
-    if device.type == "cpu" and prepare.num_parameters(network) * prompts < prepare.SMALL:
-        torch.set_num_threads(1)
+    prepare.set_threads(network, prompts)
     encoder = _encoder(settings, loaded, context_length(network.config))
     model = causal.CausalModel(network, autocast=prepare.pick_autocast(settings.precision, device))
     try:

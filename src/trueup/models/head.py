@@ -188,7 +188,8 @@ class _TokenOutputs(torch.autograd.Function):
                 normaliser[chunk] = logits.logsumexp(-1)
                 log_prob[chunk] = logits.gather(-1, target[chunk, None])[:, 0] - normaliser[chunk]
                 if entropy is not None:
-                    entropy[chunk] = _entropy(logits, normaliser[chunk])
+                    log_p = logits - normaliser[chunk, None]
+                    entropy[chunk] = -(log_p.exp() * log_p).sum(-1)
                     if direction_of_entropy is not None:
                         slope = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])
                         torch.mm(slope.to(dtype), head.weight_VH, out=direction_of_entropy[chunk])
@@ -244,12 +245,6 @@ class _TokenOutputs(torch.autograd.Function):
             None if grad_bias is None or bias is None else grad_bias.to(bias.dtype),
             *unused,
         )
-
-
-def _entropy(logits: Tensor, normaliser: Tensor) -> Tensor:
-    """[C] -sum_v p_v log p_v."""
-    log_p = logits - normaliser[:, None]
-    return -(log_p.exp() * log_p).sum(-1)
 
 
 def _chunks(rows: int, vocabulary: int, budget: int) -> list[slice]:

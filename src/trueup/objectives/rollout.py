@@ -109,16 +109,6 @@ def returns(reward_S: Tensor, length_N: Tensor, *, gamma: float) -> Tensor:
     return advantages(reward_S, torch.zeros_like(reward_S), length_N, gamma=gamma, gae_lambda=1.0)
 
 
-def spread(values_N: Tensor, length_N: Tensor) -> Tensor:
-    """[S] each row's value for every token of it."""
-    return values_N.repeat_interleave(length_N)
-
-
-def last_tokens(length_N: Tensor) -> Tensor:
-    """[N] place of each row's last token."""
-    return length_N.cumsum(0) - 1
-
-
 def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
     """(x - mean) / sqrt(variance + 1e-8) over all values; where `shift` is off the mean is put back."""
     mean = values.mean()
@@ -214,7 +204,7 @@ class Penalised:
     def reward_S(self) -> Tensor:
         """[S] -beta (log pi_old - log pi_ref) for every token, and the score for the last of each response."""
         reward_S = -self.beta * self.log_ratio_S
-        return reward_S.index_add(0, last_tokens(self.length_N), self.score_N)
+        return reward_S.index_add(0, self.length_N.cumsum(0) - 1, self.score_N)
 
     @property
     def reward_N(self) -> Tensor:
@@ -295,7 +285,7 @@ class LeaveOneOut:
         """As `Rollout`; nothing is remembered, and every prompt has two responses or more."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         advantage_N = over_the_others(earned.reward_N, given.group_N)
-        advantage_S = spread(advantage_N, earned.length_N).float()
+        advantage_S = advantage_N.repeat_interleave(earned.length_N).float()
         shown = {**metrics(given, earned), "objective/advantage_size": advantage_N.abs().mean().item()}
         return Learnable(advantage_S, torch.zeros_like(advantage_S), shown)
 

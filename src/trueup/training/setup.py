@@ -84,7 +84,7 @@ def load_parts(
         refuse_changed(folder.path, settings.model, record)
         warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
-        set_threads(policy, settings.micro_batch_tokens, settings)
+        prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
     reference = make_reference(method, settings, policy, loaded)
     return Parts(settings, method, policy, loaded, reference, folder), record
 
@@ -108,7 +108,7 @@ def make_run(
         refuse_changed(folder.path, settings.model, record)
     saved = load_newest(folder.checkpoints) if resume else None
     groups = source.first_groups()
-    set_threads(policy, sum(group.num_tokens for group in groups), settings)
+    prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
     check = check_attention(policy, groups, None if settings.attention == "auto" else settings.attention)
     policy.set_attention(check.attention)
@@ -196,17 +196,6 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
         + (", products in bfloat16" if policy.autocast else "")
     )
     return policy, loaded
-
-
-def set_threads(policy: StreamModel, tokens: int, settings: RunSettings) -> None:
-    """Set the CPU threads before anything is computed: sums in another order differ in the last bit.
-
-    Args:
-        tokens: of a step, whose forward pass is to be worth several threads.
-    """
-    work = prepare.num_parameters(policy.network) * tokens
-    if settings.threads or (policy.device.type == "cpu" and work < prepare.SMALL):
-        torch.set_num_threads(settings.threads or 1)
 
 
 def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: Loaded) -> Reference:
