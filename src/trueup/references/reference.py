@@ -24,11 +24,11 @@ class BatchSource(Protocol):
 
     def upcoming(self, step: int, count: int) -> Iterable[Batch[Any]] | None:
         """Micro-batches of the `count` steps after `step`, cut as they will be computed; None when unknown."""
-        ...
+        return None
 
     def everything(self) -> Iterable[Batch[Any]] | None:
         """Micro-batches that hold every group of the run at least once, in training order; None when unknown."""
-        ...
+        return None
 
     def held_out(self) -> Iterable[Batch[Any]]:
         """Micro-batches of everything that an evaluation computes."""

@@ -17,7 +17,7 @@ from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.sources.log import GatheredRound, Log
 from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
-from trueup.sources.source import Batching, Step, order
+from trueup.sources.source import Batching, Source, Step, order
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
 """Examples with scores -> the same with something taken off them, and what is to be reported of it."""
@@ -248,7 +248,7 @@ class Current:
 
 
 @dataclass(eq=False)
-class OnlineSource:
+class OnlineSource(Source):
     """Batches of rounds.
 
     Args:
@@ -315,12 +315,6 @@ class OnlineSource:
 
     def held_out(self) -> Step:
         return self.batching.step(self.held_out_groups)
-
-    def upcoming(self, step: int, count: int) -> None:
-        return None
-
-    def everything(self) -> None:
-        return None
 
     def state(self) -> State:
         of_rounds = self.rounds.state()

@@ -106,11 +106,11 @@ class Source(BatchSource, Protocol):
 
     def metrics(self, step: int) -> Mapping[str, float]:
         """What gathering the examples of a step took and gave; nothing where they were there before."""
-        ...
+        return {}
 
     def state(self) -> State:
         """What a checkpoint has to hold beside the step."""
-        ...
+        return State()
 
     def restore(self, state: State) -> None:
         """Go back to a saved state."""
@@ -135,7 +135,7 @@ class Source(BatchSource, Protocol):
 
 
 @dataclass(frozen=True)
-class OfflineSource:
+class OfflineSource(Source):
     """Batches of `batch_size` examples from passes laid end to end; only the run's last batch may be smaller.
 
     Args:
@@ -179,12 +179,6 @@ class OfflineSource:
 
     def identity(self) -> str:
         return tokens_identity((*self.groups, *self.held_out_groups))
-
-    def metrics(self, step: int) -> Mapping[str, float]:
-        return {}
-
-    def state(self) -> State:
-        return State()
 
     def restore(self, state: State) -> None:
         """The order is a function of the seed and the step; nothing has to be restored."""
