@@ -99,8 +99,8 @@ def test_a_total_that_is_not_known(clock: Clock, text: io.StringIO) -> None:
         clock.now += 6
         advance(1, {})
         clock.now += 6
-        advance.of(2, 4, {"loss": 1.0})
-    assert text.getvalue().splitlines() == ["reading 1", "reading 2/4  12s left  loss 1"]
+        advance(2, {"loss": 1.0})
+    assert text.getvalue().splitlines() == ["reading 1", "reading 2  loss 1"]
 
 
 def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,13 +181,6 @@ class Advance:
         self.start = self.last = time.monotonic()
         self.first: int | None = None
 
-    def of(self, done: int, total: int, values: Mapping[str, float]) -> None:
-        """Move on, learning the total on the way."""
-        if self.total is None and self.progress is not None and self.task is not None:
-            self.progress.update(self.task, total=total)
-        self.total = total
-        self(done, values)
-
     def __call__(self, done: int, values: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {values[name]:.4g}" for name in SHOWN if name in values)
         if self.progress is not None and self.task is not None:
