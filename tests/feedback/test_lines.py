@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.files_of_rows import is_read_or_refused, quiet, values
+from support.files_of_rows import is_read_or_refused, json_values, keys, quiet, values
 from support.layout_rows import cases
 from support.refusals import refused
 
@@ -130,31 +130,29 @@ def test_bad_rows_do_not_stop_the_others(tmp_path: Path) -> None:
     assert found == [(1, True), (2, False), (3, False), (4, True)]
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-names = st.sampled_from(
-    ["prompt", "chosen", "rejected", "completion", "label", "messages", "responses", "scores", "comparisons"]
-)
 turns = st.lists(
     st.fixed_dictionaries(
         {"role": st.sampled_from(["user", "assistant", "tool"]), "content": st.text(max_size=3)}
     ),
     max_size=4,
 )
-likely_rows = st.dictionaries(names, json_values | turns, max_size=5)
+likely_rows = st.dictionaries(
+    keys, json_values(st.floats() | st.integers(), st.text(max_size=5)) | turns, max_size=5
+)
 
 
+MARKS = {"a": '[]{}":,\\ntu\n 0e', "a.tsv": 'pc,;"\n\r\t 1'}
+
+
+@pytest.mark.parametrize("name", MARKS)
 @quiet
-@given(raw=st.binary(max_size=60) | st.text(alphabet='[]{}":,\\ntu\n 0e', max_size=40).map(str.encode))
-def test_any_bytes(raw: bytes) -> None:
-    Path("a").write_bytes(raw)
-    is_read_or_refused("a")
+@given(data=st.data())
+def test_any_bytes(name: str, data: st.DataObject) -> None:
+    raw = data.draw(st.binary(max_size=60) | st.text(MARKS[name], max_size=40).map(str.encode))
+    Path(name).write_bytes(raw)
+    is_read_or_refused(name)
 
 
-@pytest.mark.slow
 @quiet
 @given(found=st.lists(likely_rows, min_size=1, max_size=3), as_array=st.booleans(), data=st.data())
 def test_any_rows_whole_or_torn(found: list[object], as_array: bool, data: st.DataObject) -> None:
