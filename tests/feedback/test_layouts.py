@@ -17,7 +17,7 @@ from trueup.feedback.layouts import frameworks
 from trueup.feedback.layouts.known import DATA_SETS, LAYOUTS
 from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Discarded, Example, Group, Origin, PairRelation, RankRelation
+from trueup.feedback.records import Discarded, Example, Group, Origin
 
 Write = Callable[..., Path]
 Convert = Callable[..., Example]
@@ -96,16 +96,6 @@ def test_a_call_that_never_closes(convert: Convert) -> None:
         InputError, match=r"conversations\[1\].value: found text '\[\[.*, expected the call of a"
     ):
         convert(conversations=turns)
-
-
-def test_ranks_are_scores_and_ties_stay_ties(convert: Convert) -> None:
-    """Nectar's rank 1 is the best; both best answers beat the worst."""
-    example = convert(**FIRST["Nectar"])
-    ranked, paired = views.rankings(example), views.pairs(example)
-    assert isinstance(ranked, Group) and isinstance(ranked.relation, RankRelation)
-    assert ranked.relation.scores == (-3.0, -1.0, -1.0)
-    assert isinstance(paired, Group) and isinstance(paired.relation, PairRelation)
-    assert sorted(pair[:2] for pair in paired.relation.pairs) == [(1, 0), (2, 0)]
 
 
 def test_a_tie_compares_nothing_though_one_side_alone_is_acceptable(convert: Convert) -> None:

@@ -1,6 +1,5 @@
 """Prompts of files that hold nothing else, of feedback of any layout, and each of them once."""
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,6 @@ def test_a_file_of_prompts(tmp_path: Path) -> None:
     assert lines == [
         f"{path}: prompts, 6 rows", f"{path}: keys not used: id", "1 duplicate prompt left out",
     ]  # fmt: skip
-
-
-def test_other_containers(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps([{"prompt": "a"}, {"prompt": "b"}]))
-    (tmp_path / "a.csv").write_text("prompt\nc\n")
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"prompt": "d"}\n'))
-    paths = [tmp_path / name for name in ("a.json", "a.csv", "a.jsonl.gz")]
-    assert [prompt.content for prompt in read_prompts(paths).prompts] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize("kind", ["pairs", "rankings", "points", "mixed", "demonstrations"])
@@ -88,12 +79,6 @@ def test_what_cannot_be_asked_is_refused(rows: list[Any], message: str, tmp_path
     path = write(tmp_path / "asked.jsonl", rows)
     with pytest.raises(InputError, match=message):
         read_prompts([path])
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    write(tmp_path / "asked.jsonl", [{"prompt": "a"}])
-    with pytest.raises(InputError, match=r"asked\.jsn: no such file; did you mean .*asked\.jsonl"):
-        read_prompts([tmp_path / "asked.jsn"])
 
 
 def test_feedback_on_the_prompts_is_handed_on(tmp_path: Path) -> None:

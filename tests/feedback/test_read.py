@@ -10,7 +10,7 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Counts, Origin
+from trueup.feedback.records import Counts
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -107,14 +107,6 @@ def test_a_broken_array_is_fatal_whatever_is_allowed(write: Write) -> None:
     write(raw=b"[" + json.dumps(PAIR).encode() + b", {")
     with pytest.raises(InputError, match="the array is cut off"):
         read_feedback(["data.jsonl"], skip_bad=9)
-
-
-def test_a_bad_row_of_an_array_may_be_skipped(write: Write) -> None:
-    write(raw=json.dumps([PAIR, 3, {**PAIR, "chosen": None}, PAIR]).encode())
-    assert [one.origin for one in read_feedback(["data.jsonl"], skip_bad=2).examples] == [
-        Origin("data.jsonl", 1),
-        Origin("data.jsonl", 4),
-    ]
 
 
 def test_nothing_left_is_an_error(write: Write) -> None:
