@@ -19,7 +19,7 @@ SOURCE = Path(trueup.__file__).parents[1]
 def process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m trueup` as a user would."""
     command = [sys.executable, "-m", "trueup", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=SOURCE, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=SOURCE, timeout=300, check=False)
 
 
 class TestCommands:
@@ -107,7 +107,7 @@ class TestProcess:
     def test_a_reader_that_goes_away(self) -> None:
         command = f"{sys.executable} -m trueup methods | true"
         ended = subprocess.run(
-            ["bash", "-c", command], cwd=SOURCE, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", command], cwd=SOURCE, capture_output=True, text=True, timeout=300, check=False
         )
         assert ended.stderr == ""
 
@@ -139,7 +139,7 @@ class TestProcess:
             "print(codes, sorted(heavy), file=sys.stderr)\n"
         )
         command = [sys.executable, "-c", script]
-        ended = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=300, check=False)
         assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 'refused'] []"
 
     @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -59,7 +59,7 @@ def read(*names: str, home: Path, **environment: str) -> list[dict[str, str]]:
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert TOKEN not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr, done.stderr

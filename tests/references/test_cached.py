@@ -153,7 +153,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
 
     def writer(number: int) -> None:
         for turn in range(rounds):
-            barrier.wait(20)
+            barrier.wait(120)
             write_table(path, Table({f"{number:02x}{turn:02x}" + "00" * 14: torch.full((3,), float(turn))}))
 
     children = [context.Process(target=writer, args=(number,)) for number in (1, 2)]

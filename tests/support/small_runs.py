@@ -180,7 +180,7 @@ def break_off(method: str, values: Mapping[str, Any], before_step: int) -> None:
 def kill_after(child: Any, output: Path, lines: int, delay: float, number: int = signal.SIGKILL) -> bool:
     """Signal a child `delay` seconds after its metrics have `lines` lines; False when it was done before."""
     metrics = output / "metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while child.is_alive() and time.monotonic() < deadline:
         if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
             time.sleep(delay)

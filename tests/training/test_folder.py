@@ -41,7 +41,7 @@ def holder(folder: Path) -> Iterator[Any]:
     child = context.Process(target=body)
     child.start()
     try:
-        assert ready.poll(20)
+        assert ready.poll(120)
         assert ready.recv() is True
         yield child
     finally:

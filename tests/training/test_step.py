@@ -30,7 +30,7 @@ from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import Sums, evaluate, train_step
 
-CUTS = ([6], [1, 5], [3, 2, 1], [1] * 6)
+CUTS = ([6], [3, 2, 1], [1] * 6)
 
 
 def take_step(

@@ -113,7 +113,7 @@ def test_of_two_at_once_the_second_waits(tmp_path: Path, monkeypatch: pytest.Mon
         return trained[-1]
 
     def make(number: int) -> Path:
-        begun.wait(20)
+        begun.wait(120)
         return world_model_path(steps=2)
 
     monkeypatch.setattr(world_model, "train_world_model", training)
