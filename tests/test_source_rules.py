@@ -128,12 +128,6 @@ def test_trust_is_never_passed_unnamed() -> None:
     assert all("trust_remote_code" in [word.arg for word in node.keywords] for node in libraries)
 
 
-EXCEPT = {
-    "tests/training/test_checkpoint.py": "makes a pickle that would write a file, and opens it to show that it does",
-}
-"""Files of the repository that may break a rule below, and why."""
-
-
 def code() -> Iterator[tuple[str, str]]:
     """Every Python file of the repository, and every block of Python in a page: its place and its text."""
     for folder in FOLDERS:
@@ -165,10 +159,7 @@ def test_the_whole_repository_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]
     assert not list(no_unpickling(ast.parse("torch.load(path, weights_only=True); torch.save(x, path)")))
     found = dict(code())
     assert {"benchmarks", "docs", "src", "tests"} <= {Path(name).parts[0] for name in found}
-    broken = {name for name, text in found.items() if list(rule(ast.parse(text)))}
-    assert broken - set(EXCEPT) == set()
-    if rule is no_unpickling:
-        assert set(EXCEPT) <= broken  # no exception outlives its reason
+    assert {name for name, text in found.items() if list(rule(ast.parse(text)))} == set()
 
 
 UNSAFE = re.compile(

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,33 +139,6 @@ def test_a_whole_one_of_the_same_step_stays_as_it_is(folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "step-00000006").iterdir()}
     assert save(folder, toy(6), keep=1) == folder / "step-00000006"
     assert {path: path.stat().st_mtime_ns for path in (folder / "step-00000006").iterdir()} == before
-
-
-class Payload:
-    """Unpickled, it writes a file."""
-
-    def __init__(self, proof: Path) -> None:
-        self.proof = proof
-
-    def __reduce__(self) -> tuple[object, tuple[str, bytes]]:
-        return _write_proof, (str(self.proof), b"opened")
-
-
-def _write_proof(path: str, content: bytes) -> None:
-    Path(path).write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "name", ["policy.pt", ".metadata", "optimizer.pkl", "evil.safetensors", "pytorch_model.bin"]
-)
-def test_what_the_manifest_does_not_name_is_never_opened(folder: Path, tmp_path: Path, name: str) -> None:
-    proof = tmp_path / "proof"
-    content = pickle.dumps(Payload(proof))
-    (folder / "step-00000006" / name).write_bytes(content)
-    assert same(load_newest(folder), toy(6))
-    assert not proof.exists()
-    pickle.loads(content)
-    assert proof.exists()  # it would have been seen
 
 
 def test_leftovers_of_a_killed_save_are_no_checkpoint(folder: Path) -> None:

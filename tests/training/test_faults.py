@@ -100,7 +100,7 @@ def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
 
 
 def test_a_pickle_in_a_checkpoint_changes_nothing(whole: Any, broken_off: Path) -> None:
-    for name in ("policy.pt", "optimizer.bin", ".metadata"):
+    for name in ("policy.pt", "optimizer.pkl", ".metadata", "evil.safetensors"):
         aborts = b"cos\nabort\n(tR."  # once it is unpickled
         (broken_off / "checkpoints" / "step-00000006" / name).write_bytes(aborts)
     goes_on(broken_off, whole[1])

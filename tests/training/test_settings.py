@@ -1,6 +1,5 @@
 """Settings of a run do what they say."""
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -101,21 +100,6 @@ def test_gradients_are_clipped_where_asked(tiny_model: Path, tmp_path: Path) -> 
     assert off == high
     assert low[0] == off[0]
     assert low[1:] != off[1:]
-
-
-def test_conversations_are_trained_on(tiny_model: Path, tmp_path: Path) -> None:
-    """Rendered by the tokenizer's chat template."""
-    data = write_feedback(tmp_path)
-    rows = [json.loads(line) for line in data["pairs"].read_text().splitlines()]
-    for row in rows:
-        row["prompt"] = [{"role": "user", "content": row["prompt"]}]
-        for key in ("chosen", "rejected"):
-            row[key] = [{"role": "assistant", "content": row[key].strip()}]
-    data["pairs"].write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run_here("dpo", settings("dpo", tiny_model, data, tmp_path / "run", epochs=4))
-    found = losses(tmp_path / "run")
-    assert found[0] == pytest.approx(math.log(2), abs=1e-6)
-    assert sum(found[-3:]) / 3 < 0.65
 
 
 def test_a_folder_that_is_removed_during_the_run_costs_no_model(whole: Any, tmp_path: Path) -> None:
