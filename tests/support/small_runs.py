@@ -199,14 +199,14 @@ def is_done(output: Path) -> bool:
     return status.exists() and json.loads(status.read_text())["state"] == "done"
 
 
-def killed_twice(
+def killed_and_resumed(
     method: str,
     values: Mapping[str, Any],
     chance: random.Random,
     first: tuple[int, int],
-    second: tuple[int, int],
+    second: tuple[int, int] | None = None,
 ) -> Path:
-    """The folder of a run that got SIGKILL at two random moments, the second after a resume, and then came to its end.
+    """The folder of a run that got SIGKILL at a random moment, or a resumed one's once more, and then came to its end.
 
     Args:
         first, second: the fewest and the most lines of metrics that there are when it is killed.
@@ -214,13 +214,13 @@ def killed_twice(
     output = Path(values["output"])
     child = start_child(method, values)
     kill_after(child, output, lines=chance.randint(*first), delay=chance.uniform(0, 0.03))
-    for last in (False, True):
+    for again in (second, None) if second else (None,):
         if is_done(output):
             break
         begun = (output / "run.yaml").exists()  # else there is nothing to resume
         child = start_child(method, None if begun else values, resume=output if begun else None)
-        if not last:
-            kill_after(child, output, lines=chance.randint(*second), delay=chance.uniform(0, 0.03))
+        if again:
+            kill_after(child, output, lines=chance.randint(*again), delay=chance.uniform(0, 0.03))
         child.join()
     assert is_done(output)
     return output

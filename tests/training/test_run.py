@@ -35,14 +35,21 @@ from trueup.training import api, session, setup
 
 LORA = {"lora.rank": 4}
 OFFLINE = [name for name, info in METHODS.items() if "offline" in info.sources]
+ADAPTED = ("sft", "rrhf", "dpo", "tr-kto", "paired-kto", "ulma", "reward-model")
+"""One of each kind of feedback, reference and output."""
 
 
 def losses(output: Path, name: str = "loss") -> list[float]:
     return [line[name] for line in metrics_of(output) if name in line]
 
 
-@pytest.mark.parametrize(("weights", "steps"), [({}, 16), (LORA, 30)], ids=["full", "lora"])
-@pytest.mark.parametrize("name", OFFLINE)
+@pytest.mark.parametrize(
+    ("name", "weights", "steps"),
+    [
+        *(pytest.param(name, {}, 16, id=name) for name in OFFLINE),
+        *(pytest.param(name, LORA, 30, id=f"{name}-lora") for name in ADAPTED),
+    ],
+)
 def test_every_method_learns_from_a_file(
     name: str, weights: dict[str, Any], steps: int, tiny_model: Path, tmp_path: Path
 ) -> None:
