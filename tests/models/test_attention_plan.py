@@ -141,19 +141,13 @@ def test_the_fused_path_computes_the_same(name: str, long_block: int) -> None:
     assert gradient <= 1e-5
 
 
-def test_scores_with_a_soft_cap_are_written_out_however_long() -> None:
-    with fused_everywhere() as spy:
-        value, gradient = compared(toy_network("gemma2"), "grouped")
+@pytest.mark.parametrize(("name", "changes"), [("gemma2", {}), ("llama", {"SHORT": 10**6})])
+def test_soft_caps_and_short_blocks_are_written_out(name: str, changes: dict[str, int]) -> None:
+    with fused_everywhere(**changes) as spy:
+        value, gradient = compared(toy_network(name), "grouped")
     assert spy.call_count == 0
     assert value <= 1e-4
     assert gradient <= 1e-5
-
-
-def test_short_blocks_do_without_the_fused_kernel() -> None:
-    with fused_everywhere(SHORT=10**6) as spy:
-        value, _ = compared(toy_network("llama"), "grouped")
-    assert spy.call_count == 0
-    assert value <= 1e-4
 
 
 def test_a_plan_is_made_once_for_policy_and_reference() -> None:

@@ -121,36 +121,34 @@ class Doubled(nn.Module):
         return super().__getattr__(name) if name == "network" else getattr(self.network, name)
 
 
-def test_a_head_that_does_something_unknown_is_refused() -> None:
-    model = CausalModel(Doubled(toy_network("llama")))
-    with pytest.raises(
-        InputError, match=r"log-probabilities of this Doubled cannot be reproduced.*off by up to"
-    ):
-        check_attention(model, PAIRS, None)
-
-
-def test_a_head_that_is_not_linear_is_refused_by_name() -> None:
-    network = toy_network("llama")
+def nonlinear_head(network: Any) -> Any:
     network.lm_head = nn.Sequential(network.lm_head, nn.Tanh())
-    with pytest.raises(
-        InputError, match=r"LlamaForCausalLM.*output head is a Sequential, not a plain linear"
-    ):
-        check_attention(CausalModel(network), PAIRS, None)
+    return network
 
 
-def test_a_model_whose_body_is_not_known_is_refused() -> None:
-    network = toy_network("llama")
+def unknown_body(network: Any) -> Any:
     network.base_model_prefix = "elsewhere"
-    with pytest.raises(InputError, match="the model's body cannot be told from its head"):
-        check_attention(CausalModel(network), PAIRS, None)
+    return network
 
 
-def test_weights_that_are_not_numbers_are_refused() -> None:
-    network = toy_network("llama")
-    with torch.no_grad():
-        network.model.norm.weight[0] = torch.nan
-    with pytest.raises(InputError, match="off by up to nan"):
-        check_attention(CausalModel(network), PAIRS, None)
+@torch.no_grad()
+def not_numbers(network: Any) -> Any:
+    network.model.norm.weight[0] = torch.nan
+    return network
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (Doubled, r"log-probabilities of this Doubled cannot be reproduced.*off by up to"),
+        (nonlinear_head, r"LlamaForCausalLM.*output head is a Sequential, not a plain linear"),
+        (unknown_body, "the model's body cannot be told from its head"),
+        (not_numbers, "off by up to nan"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_refused(change: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_attention(CausalModel(change(toy_network("llama"))), PAIRS, None)
 
 
 @pytest.mark.parametrize("wanted", names())

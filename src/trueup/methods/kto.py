@@ -1,7 +1,5 @@
 """Kahneman-Tversky optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
 
-from functools import partial
-
 from trueup.feedback.records import by_label
 from trueup.feedback.transforms.labels import Thumbs, check_class_balance
 from trueup.methods import kinds
@@ -34,13 +32,12 @@ def kto(
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
     )
-    check = partial(
-        check_class_balance, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
-    )
     return kinds.pointwise(
         loss,
         reference,
         transform=Thumbs(desirable_from),
-        check=check,
+        check=lambda examples: check_class_balance(
+            examples, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight
+        ),
         stratum=by_label,
     )

@@ -57,8 +57,7 @@ def ppo(
         whiten_rewards: Divide a round's token rewards by their standard deviation; their mean is left.
         whiten_advantages: Bring a round's advantages to mean 0 and standard deviation 1.
     """
-    from trueup.objectives import ppo as objective
-    from trueup.objectives import rollout
+    from trueup.objectives import ppo, rollout
 
     made = rollout.GeneralisedAdvantages(
         rollout.KLControl(kl_coef, kl_target or None, kl_horizon),
@@ -71,7 +70,7 @@ def ppo(
         whiten_advantages=whiten_advantages,
     )
     loss = kinds.with_settings(
-        objective.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
+        ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
     return kinds.policy_gradient(
         loss, reference, made, parts=("values", "entropy") if entropy_coef else ("values",)

@@ -29,9 +29,8 @@ def reinforce(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Make responses likelier by how much more they earned than a value head expected."""
-    from trueup.objectives import reinforce as objective
-    from trueup.objectives.rollout import ValueBaseline
+    from trueup.objectives import reinforce, rollout
 
-    loss = kinds.with_settings(objective.reinforce, value_weight=value_weight)
-    rollout = ValueBaseline(kl_coef, gamma, missing_end_penalty)
-    return kinds.policy_gradient(loss, reference, rollout, parts=("values",))
+    loss = kinds.with_settings(reinforce.reinforce, value_weight=value_weight)
+    baseline = rollout.ValueBaseline(kl_coef, gamma, missing_end_penalty)
+    return kinds.policy_gradient(loss, reference, baseline, parts=("values",))

@@ -25,8 +25,7 @@ def rloo(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Make responses likelier by how much more they earned than the others to the same prompt."""
-    from trueup.objectives import rloo as objective
-    from trueup.objectives.rollout import LeaveOneOut
+    from trueup.objectives import rloo, rollout
 
-    rollout = LeaveOneOut(kl_coef, missing_end_penalty)
-    return kinds.policy_gradient(objective.rloo, reference, rollout, least_responses=2)
+    baseline = rollout.LeaveOneOut(kl_coef, missing_end_penalty)
+    return kinds.policy_gradient(rloo.rloo, reference, baseline, least_responses=2)

@@ -12,7 +12,6 @@ from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 from typing_extensions import TypeVar
 
 from trueup.batch.rows import LogProbs, Part, Scores
@@ -184,7 +183,7 @@ class CausalModel(StreamModel[LogProbs]):
                 f"a value head cannot be put on this {type(self.inner).__name__}: {error}. Choose another model, or a "
                 "method without one, such as rloo"
             ) from error
-        head: nn.Linear = skip_init(nn.Linear, width, 1, device=self.device, dtype=torch.float32)
+        head: nn.Linear = nn.utils.skip_init(nn.Linear, width, 1, device=self.device, dtype=torch.float32)
         with torch.no_grad():
             head.weight.zero_()
             head.bias.zero_()

@@ -1,7 +1,6 @@
 """Kahneman-Tversky optimization. Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306."""
 
 import torch
-from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Points
 from trueup.objectives.loss import Loss, point_metrics
@@ -12,7 +11,7 @@ def kto(
     policy: LogProbs,
     reference: LogProbs,
     points: Points,
-    mismatched_M: Tensor,
+    mismatched_M: torch.Tensor,
     *,
     beta: float = 0.1,
     desirable_weight: float = 1.0,
@@ -48,7 +47,7 @@ def kto(
     return Loss.of_rows(loss_N, metrics)
 
 
-def log_ratios(policy: LogProbs, reference: LogProbs) -> Tensor:
+def log_ratios(policy: LogProbs, reference: LogProbs) -> torch.Tensor:
     """[M, 1] log(pi / pi_ref) of M responses."""
     return (policy.sum.double() - reference.sum.double())[:, None]
 
@@ -59,7 +58,7 @@ MISMATCHED = Measurement(
 """The log-ratios that the reference point of `kto` is estimated from."""
 
 
-def estimate(values_M: Tensor) -> tuple[Tensor, Tensor]:
+def estimate(values_M: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean of [M, 1] values, and [1] its standard error; [0] where a single value has none."""
     values_M = values_M[:, 0]
     count = values_M.numel()

@@ -4,7 +4,6 @@ Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656; Ethayarajh et al., 2
 """
 
 import torch
-from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Pairs
 from trueup.objectives.loss import Loss, pair_metrics
@@ -12,7 +11,7 @@ from trueup.objectives.step_objective import Measurement
 
 
 def paired_kto(
-    policy: LogProbs, reference: LogProbs, pairs: Pairs, measured_M: Tensor, *, beta: float = 0.1
+    policy: LogProbs, reference: LogProbs, pairs: Pairs, measured_M: torch.Tensor, *, beta: float = 0.1
 ) -> Loss:
     """(1 - sigmoid(beta (rho_w - z_l)) + 1 - sigmoid(beta (z_w - rho_l))) / 2.
 
@@ -45,7 +44,7 @@ def paired_kto(
     return Loss.of_pairs(loss_P + moved_P, pairs, metrics)
 
 
-def pair_log_ratios(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> Tensor:
+def pair_log_ratios(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> torch.Tensor:
     """[P, 2] log(pi / pi_ref) of the chosen and the rejected response of P pairs."""
     log_ratio_N = policy.sum.double() - reference.sum.double()
     return torch.stack([log_ratio_N[pairs.chosen_P], log_ratio_N[pairs.rejected_P]], dim=1)
@@ -55,7 +54,7 @@ LOG_RATIOS = Measurement(lambda rows: (pair_log_ratios(*each) for each in rows.o
 """Those of the step, for `paired_kto`."""
 
 
-def _through_means(measured_M: Tensor, beta: float) -> Tensor:
+def _through_means(measured_M: torch.Tensor, beta: float) -> torch.Tensor:
     """[2] derivative of the mean loss by z_w and by z_l; 0 where the mean is below 0.
 
     At 0 itself the clamp lets the gradient through, as it does in the authors' code.

@@ -18,7 +18,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from trueup.batch.rows import LogProbs, row_sums
 
@@ -90,8 +89,8 @@ def advantages(
     """
     # The columns beyond the end of a row are its end: reward 0, value 0.
     lengths = length_N.tolist()
-    reward_NL = pad_sequence(list(reward_S.split(lengths)), batch_first=True)
-    value_NL = pad_sequence(list(value_S.split(lengths)), batch_first=True)
+    reward_NL = torch.nn.utils.rnn.pad_sequence(list(reward_S.split(lengths)), batch_first=True)
+    value_NL = torch.nn.utils.rnn.pad_sequence(list(value_S.split(lengths)), batch_first=True)
     found_NL = torch.zeros_like(reward_NL)
     later_N = torch.zeros_like(reward_NL[:, 0])
     next_value_N = later_N

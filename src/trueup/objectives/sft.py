@@ -1,7 +1,6 @@
 """Maximum likelihood on demonstrations, all alike or each with a weight."""
 
 import torch
-from torch import Tensor
 
 from trueup.batch.rows import Demonstrations, LogProbs, Weighted
 from trueup.objectives.loss import Loss
@@ -27,7 +26,7 @@ def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, pe
 
 
 def weighted_sft(
-    policy: LogProbs, reference: None, weighted: Weighted, weights_M: Tensor, *, per_token: bool = True
+    policy: LogProbs, reference: None, weighted: Weighted, weights_M: torch.Tensor, *, per_token: bool = True
 ) -> Loss:
     """-w log p(y | x), divided by the sum of the weights of the whole batch.
 
@@ -54,7 +53,7 @@ def weighted_sft(
     return Loss.of_rows(-weight_N * policy.sum, metrics, weight_N=counted_N)
 
 
-def weights(weighted: Weighted) -> Tensor:
+def weights(weighted: Weighted) -> torch.Tensor:
     """[N, 1] the weights of N rows."""
     return weighted.weight_N[:, None]
 
@@ -63,6 +62,6 @@ WEIGHTS = Measurement(lambda rows: map(weights, rows.indexes()))
 """Those of the step, for `weighted_sft`."""
 
 
-def effective_sample_size(weight_M: Tensor) -> Tensor:
+def effective_sample_size(weight_M: torch.Tensor) -> torch.Tensor:
     """(sum w)^2 / sum w^2: how many equally weighted responses would tell as much; Kish, 1965."""
     return weight_M.sum() ** 2 / (weight_M**2).sum()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 
 from trueup.batch.rows import LogProbs
 from trueup.objectives.loss import Loss
@@ -43,12 +42,12 @@ class Measurement:
     mismatched ones one of policy and reference.
     """
 
-    values: Callable[[StepRows], Iterable[Tensor]]
+    values: Callable[[StepRows], Iterable[torch.Tensor]]
     """[m, k] of each micro-batch: one line for each thing measured."""
     needs_mismatched: bool = False
     """Whether the source has to pair prompts with responses to other prompts."""
 
-    def take(self, rows: StepRows) -> Tensor:
+    def take(self, rows: StepRows) -> torch.Tensor:
         """[M, k] float64, in the order of the micro-batches."""
         return torch.cat([values.double() for values in self.values(rows)])
 
@@ -58,7 +57,7 @@ class StepObjective(Generic[Ref, Index]):
     """An objective that is given what was measured over the whole step."""
 
     measurement: Measurement
-    objective: Callable[[LogProbs, Ref, Index, Tensor], Loss]
+    objective: Callable[[LogProbs, Ref, Index, torch.Tensor], Loss]
     """As a plain objective, with the [M, k] measured values last."""
 
     def given(self, rows: StepRows) -> Callable[[LogProbs, Ref, Index], Loss]:

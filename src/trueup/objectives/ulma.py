@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Points
 from trueup.objectives.loss import Loss, point_metrics
@@ -59,7 +58,7 @@ def ulma_group_means(
     policy: LogProbs,
     reference: LogProbs,
     points: Points,
-    labels_M: Tensor,
+    labels_M: torch.Tensor,
     *,
     beta: float = 0.1,
     continuous: bool = False,
@@ -87,13 +86,13 @@ def ulma_group_means(
     return replace(loss, per_example=loss.per_example * (total / size_N))
 
 
-def imitated(labels_N: Tensor, *, continuous: bool) -> Tensor:
+def imitated(labels_N: torch.Tensor, *, continuous: bool) -> torch.Tensor:
     """[N] bool, which responses are imitated, from their labels and flags (`labels`)."""
     shown_N = labels_N[:, 1] == 1
     return shown_N if continuous else shown_N | (labels_N[:, 0] == 1)
 
 
-def labels(points: Points) -> Tensor:
+def labels(points: Points) -> torch.Tensor:
     """[N, 2] float64, label and demonstration flag of N responses."""
     return torch.stack([points.label_N.double(), points.demonstration_N.double()], dim=1)
 

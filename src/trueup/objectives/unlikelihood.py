@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Points
 from trueup.objectives.loss import Loss, point_metrics
@@ -57,7 +56,7 @@ def unlikelihood_ascent(policy: LogProbs, reference: None, points: Points, *, we
     return Loss.of_rows(loss_N, point_metrics(policy, policy.sum, points))
 
 
-def log1mexp(log_prob: Tensor) -> Tensor:
+def log1mexp(log_prob: torch.Tensor) -> torch.Tensor:
     """log(1 - exp(log_prob)), of any shape, for log-probabilities at most 0 up to rounding.
 
     Without loss of digits at either end: Maechler, 2012,
