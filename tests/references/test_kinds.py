@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.policies import WEIGHTS, Training, disturb, make_policy, make_source, token_log_probs
+from support.policies import WEIGHTS, Training, make_policy, make_source, token_log_probs
 
 from trueup.errors import InputError
 from trueup.models import causal, lora
@@ -141,13 +141,6 @@ def test_frozen_does_not_follow(weights: str) -> None:
     assert torch.equal(token_log_probs(training.reference, batches), start)
     assert ((start - base).abs().max() > 0.1).item() is (weights == "started")
     assert (token_log_probs(training.policy, batches) - start).abs().max() > 1e-3
-
-
-def test_adapter_off_is_the_base_model_however_far_the_adapter_went() -> None:
-    training = Training(make_policy("lora"), AdapterOff(), "lora")
-    disturb(training.policy.network)
-    batches = training.source.step(1).batches
-    assert torch.equal(token_log_probs(training.reference, batches), token_log_probs(make_policy(), batches))
 
 
 def parameters_alive() -> int:

@@ -13,18 +13,6 @@ from trueup.sources.source import OfflineSource
 EPSILON = torch.finfo(torch.float32).eps
 
 
-@pytest.mark.parametrize(
-    "alpha, reference, policy, expected",
-    [(0.25, 0.0, 1.0, 0.25), (0.5, 2.0, 4.0, 3.0), (0.75, -1.0, 3.0, 2.0), (0.6, 5.0, 5.0, 5.0)],
-)
-def test_interpolation_by_hand(alpha: float, reference: float, policy: float, expected: float) -> None:
-    """alpha theta + (1 - alpha) theta_ref, on numbers that float32 holds exactly."""
-    old, new = [torch.tensor([reference, reference])], [torch.nn.Parameter(torch.tensor([policy, policy]))]
-    interpolate_(old, new, alpha)
-    assert old[0].tolist() == [expected, expected]
-    assert new[0].tolist() == [policy, policy]
-
-
 def test_alpha_one_copies_bit_for_bit() -> None:
     """Adding a difference would keep an infinity, lose -0.0 and round a small value beside a large one."""
     new = torch.tensor([-0.0, 1e-45, 1.0000001, 3e38, 0.1])
@@ -117,17 +105,6 @@ def test_a_soft_reference_of_an_adapter_computes_with_its_mixed_weights() -> Non
     assert not torch.allclose(
         token_log_probs(make_policy(), batches), token_log_probs(dense, batches), rtol=1e-3, atol=1e-3
     )
-
-
-def test_a_hard_update_of_an_adapter_copies_its_factors() -> None:
-    policy = make_policy("started")
-    reference = AdapterCopy(policy, TrustRegion(alpha=1.0, every=1))
-    reference.start(make_source())
-    disturb(policy.network)
-    assert reference.update(1, make_source())
-    ours, theirs = (lora.factors(policy.network, name) for name in (lora.POLICY, lora.REFERENCE))
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert all(ours[name].data_ptr() != theirs[name].data_ptr() for name in ours)
 
 
 def both(source: OfflineSource, every: int) -> tuple[Training, Training]:

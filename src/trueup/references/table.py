@@ -38,9 +38,6 @@ class Table:
     def __init__(self, entries: Mapping[str, Tensor] | None = None) -> None:
         self.entries: dict[str, Tensor] = dict(entries or {})
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.entries
-
     def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> set[str]:
         """Run every batch that holds an unknown group through the policy, without gradients or dropout.
 

@@ -50,7 +50,7 @@ def train(
             `source="online", prompts="prompts.jsonl", annotator="world:gold"`.
         output: folder of the run; it must not hold one already.
         quiet: show warnings only.
-        settings: any setting of `trueup.settings.run_settings.RunSettings` by name; `reward` is short for an
+        settings: any setting in docs/settings.md by name; `reward` is short for an
             annotator that scores (`trueup.config.annotator_names`).
 
     Raises:
