@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.faulty_feedback import pair, write
 
 import trueup
 from trueup.cli.app import run
@@ -113,12 +114,17 @@ class TestProcess:
 
     def test_nothing_heavy_is_imported(self, tmp_path: Path) -> None:
         """One process runs every light command, and whatever is refused, and tells what it has imported."""
+        data = write(tmp_path / "data.jsonl", [pair("say:", " a", " b")])
         lines = (
             "--help",
             "--version",
             "methods",
             "train --help",
             "train dpo --help",
+            "inspect --help",
+            f"inspect {data}",
+            f"inspect {data} --json",
+            f"convert {data} --to pairs --output {tmp_path / 'pairs.jsonl'}",
             "train dpo --beta -1",
             f"train dpo --resume {tmp_path}",
             "train oaif --model world --prompts world:prompts --reward org/rm --output o",
@@ -140,7 +146,7 @@ class TestProcess:
         )
         command = [sys.executable, "-c", script]
         ended = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=300, check=False)
-        assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 'refused'] []"
+        assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 'refused'] []"
 
     @pytest.mark.parametrize("option", ["--help", "--version"])
     def test_help_answers_at_once(self, option: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.faulty_feedback import write
-from support.small_runs import command, in_child, run_here, settings, write_feedback
+from support.small_runs import command, run_here, settings, write_feedback
 
 from trueup.feedback.condition import FILE, Condition, read_condition
 
@@ -165,19 +165,6 @@ def test_an_adapter_that_is_asked_in_conversations(tiny_model: Path, folder: Pat
     found = json.loads(capsys.readouterr().out)
     assert [trial["score"]["value"] for trial in found["trials"]] == [1.0, 1.0]
     assert not found["kept"] and not (tiny_model / FILE).exists()
-
-
-def test_a_process_of_its_own_and_feedback_for_prompts(folder: Path) -> None:
-    """The prompts of pairs, as a user would, with nothing but one line for a mistake."""
-    pairs = write_feedback(folder, count=3)["pairs"]
-    errors = folder / "errors.txt"
-    assert in_child(lambda: ask("--prompts", pairs, "--json"), errors) == 0
-    assert errors.read_text().startswith(f"{pairs}: TRL pairs, 3 rows")
-    assert in_child(lambda: ask("--prompts", pairs, reward="rewards.py:fails"), errors) == 2
-    said = errors.read_text().splitlines()[-1]
-    assert said.startswith("trueup: rewards.py:fails: prompt 1, 'say ")
-    assert said.endswith("the function failed: ValueError: no (line 7). Mend it")
-    assert "Traceback" not in errors.read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,14 +242,6 @@ def test_options_about_tokens_need_a_model(option: tuple[str, ...], trueup: True
     assert err == f"trueup: {option[0]} is about tokens; give the folder of a model with --model\n"
 
 
-def test_a_model_whose_tokenizer_is_torn_is_refused(model: str, trueup: Trueup, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(model, tmp_path / "model"))
-    (folder / "tokenizer.json").write_text('{"torn')
-    code, out, err = trueup(write(tmp_path / "data.jsonl", SOUND), "--model", folder)
-    assert (code, out) == (2, "")
-    assert err.startswith("trueup: ") and "no tokenizer that can be loaded" in err and err.count("\n") == 1
-
-
 def test_turns_as_in_training(trueup: Trueup, model: str, tmp_path: Path) -> None:
     turns = [("user", "ask"), ("assistant", "first"), ("user", "more"), ("assistant", "second")]
     row = {"messages": [{"role": role, "content": text} for role, text in turns]}
@@ -274,14 +263,3 @@ def test_hostile_text_cannot_steer_the_terminal(trueup: Trueup, model: str, tmp_
     _, out, _ = trueup(write(tmp_path / "data.jsonl", rows), "--model", model)
     assert "\x1b" not in out and "\x07" not in out
     assert "[|b|o|l|d|]" in out
-
-
-def test_nothing_heavy_without_a_model(tmp_path: Path) -> None:
-    file = write(tmp_path / "data.jsonl", SOUND)
-    script = (
-        "import sys; from trueup.cli.app import run; "
-        f"codes = [run(['inspect', {str(file)!r}, *more]) for more in ([], ['--json'], ['--help'])]; "
-        "print(codes, sorted({'torch', 'transformers', 'numpy', 'peft'} & set(sys.modules)), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stderr == "[0, 0, 0] []\n"

@@ -140,7 +140,7 @@ class TestGathering:
         assert train("oaif", *GATHERING, *judge, "--run_name", r"c\nd") == 0
         assert begun.resolved.settings.annotator == LocalAnnotator("m", instruction=r"a\nb")
         assert begun.resolved.settings.run_name == r"c\nd"
-        assert [setting.path for setting in run_settings() if setting.escaped] == ["sampler.stop"]
+        assert [setting.path for setting in run_settings() if setting.role.escaped] == ["sampler.stop"]
 
 
 def test_from_python(monkeypatch: pytest.MonkeyPatch) -> None:

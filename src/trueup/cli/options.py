@@ -14,7 +14,7 @@ from trueup.cli.boxes import Row, print_boxes
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.errors import InputError
-from trueup.settings.schema import Role, Setting, settings_in, unescaped
+from trueup.settings.schema import Setting, settings_in, unescaped
 from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
 from trueup.words import did_you_mean
 
@@ -109,7 +109,7 @@ class Command:
         layer: dict[str, Any] = {}
         for name, texts in given.settings.items():
             setting = self.settings.get(name, Setting(path=name, several=True))
-            read = [unescaped(text) for text in texts] if setting.escaped else texts
+            read = [unescaped(text) for text in texts] if setting.role.escaped else texts
             layer[setting.path] = read if setting.several and len(read) > 1 else read[-1]
         return layer
 
@@ -200,7 +200,10 @@ def print_help(
     ]
     if not every:  # few of each: one box
         listed = [
-            (name, one if one.role.heading == own else replace(one, role=Role("Settings")))
+            (
+                name,
+                one if one.role.heading == own else replace(one, role=replace(one.role, heading="Settings")),
+            )
             for name, one in listed
         ]
     boxes = {
@@ -225,7 +228,7 @@ def _row(name: str, setting: Setting, every: bool) -> Row:
         f"One of {', '.join(setting.choices)}." if listed else "",
         f"{setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds and every else "",
         "May be given several times." if setting.several and every else "",
-        r"Here \n, \t and \\ are read as escapes." if setting.escaped else "",
+        r"Here \n, \t and \\ are read as escapes." if setting.role.escaped else "",
         "" if setting.default in (None, ()) else f"Default: {in_words(setting.default)}.",
     ]
     return f"--{name}", metavar, " ".join(filter(None, parts))

@@ -37,7 +37,7 @@ class SamplerSettings(BaseModel):
     """Only this many of the most likely tokens are drawn from; 0 is all."""
     max_new_tokens: Annotated[Count | None, COMMON] = None
     """Longest response, in tokens. Left out: 128, or half of what the model was made for if that is less."""
-    stop: Annotated[tuple[Text, ...], BeforeValidator(schema.one_or_several), schema.Escaped()] = ()
+    stop: Annotated[tuple[Text, ...], BeforeValidator(schema.one_or_several), Role(escaped=True)] = ()
     """Texts that end a response where they begin, such as "\\n\\nHuman:"."""
     diversity_penalty: Annotated[float, Field(ge=0)] = 1.0
     """Of diverse beam search: taken off a token's log-probability for every earlier group that chose it."""

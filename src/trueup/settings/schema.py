@@ -72,6 +72,8 @@ class Role:
     resume: bool = False
     """May change when a run is resumed, as it cannot change the result or only decides whether the run goes on at all.
     `threads` may not: sums in another order differ in the last bit."""
+    escaped: bool = False
+    r"""A text in which `\n`, `\t` and `\\` are read as escapes on the command line."""
 
 
 SAME_RESULT = Role(affects="nothing")
@@ -84,11 +86,6 @@ class Named:
 
     forms: str
     """The names, in words."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Escaped:
-    r"""Marks a setting that is a text in which `\n`, `\t` and `\\` are read as escapes on the command line."""
 
 
 def unescaped(text: str) -> str:
@@ -158,8 +155,6 @@ class Setting:
     description: str = ""
     variants: tuple[str, ...] = ()
     """The kinds of its mapping that have this setting; empty where all have it."""
-    escaped: bool = False
-    r"""A text in which `\n` and the like are read as escapes on the command line."""
     role: Role = Role()
     """With what it has of the setting that it is inside."""
 
@@ -298,7 +293,6 @@ def _leaf(outer: Setting, field: FieldInfo, default: Any) -> Setting:
         choices=tuple(choices),
         several=several,
         default=default,
-        escaped=any(isinstance(mark, Escaped) for mark in field.metadata),
     )
 
 
