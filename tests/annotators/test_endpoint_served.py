@@ -64,12 +64,6 @@ def test_a_judge_that_always_says_first_gives_a_half(
     assert (again.totals["cached"], again.totals["requests"], again.totals["first"]) == (6, 0, 6)
 
 
-def test_log_probs_that_a_server_does_not_give_are_not_made_up(served: tuple[Path, str]) -> None:
-    choice = EndpointAnnotator(base_url=served[1], model=str(served[0]), read="log-probs", cache=False)
-    with pytest.raises(AnnotatorError, match="gives no log-probabilities"):
-        load_endpoint_annotator(choice).annotate(EXAMPLES)
-
-
 def test_a_model_that_the_server_does_not_have(served: tuple[Path, str]) -> None:
     """This server refuses each question by itself."""
     examples = [

@@ -60,11 +60,6 @@ def test_the_templates_differ_in_what_the_papers_say() -> None:
     assert all(f"\n{axis}: " in summary for axis in ("Coherence", "Accuracy", "Coverage", "Overall quality"))
 
 
-def test_a_copy_of_a_template_is_the_template(tmp_path: Path) -> None:
-    copy = load_question(saved(tmp_path, template_source("summary")))
-    assert pose(copy, Prompt("p"), "a", "b") == pose(load_question("summary"), Prompt("p"), "a", "b")
-
-
 def test_a_conversation_is_shown_as_lines() -> None:
     talk = (
         Message("system", "Be brief."),
