@@ -1,12 +1,14 @@
 """A condition is the same text in training and at inference, and survives the way through a file."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.refusals import refused
 
 from trueup.errors import InputError
 from trueup.feedback.condition import FILE, Condition, read_condition
@@ -82,28 +84,21 @@ def test_most_models_have_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"text": "no place"}, "holds {reward} once"),
-        ({"text": "{reward} {reward}"}, "holds {reward} once"),
+        ({"text": "no place"}, r"holds \{reward\} once"),
+        ({"text": "{reward} {reward}"}, r"holds \{reward\} once"),
         ({"position": "middle"}, "stands at the start or end"),
         ({"decimals": "1"}, "decimals is '1'"),
         ({"reward": True}, "reward is True"),
         ({"more": 1}, "unknown key 'more'"),
         ({"text": None}, "text is None"),
+        ("", ""),
+        ("[]", "not a JSON object"),
+        ('{"text": "{reward}"}', "missing"),
+        ("\udcff", "utf-8"),
     ],
 )
-def test_a_damaged_file_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    PAPER.save(tmp_path)
-    file = tmp_path / FILE
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(
-        InputError, match=r"condition\.json: the condition this model was trained with"
-    ) as caught:
-        read_condition(tmp_path)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"text": "{reward}"}', "\udcff"])
-def test_what_is_no_condition_at_all_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(InputError, match="cannot be read"):
+def test_a_damaged_file_is_named(tmp_path: Path, change: dict[str, Any] | str, message: str) -> None:
+    written = json.dumps(asdict(PAPER) | change) if isinstance(change, dict) else change
+    (tmp_path / FILE).write_bytes(written.encode("utf-8", "surrogateescape"))
+    with refused(r"condition\.json: the condition this model was trained with cannot be read: .*" + message):
         read_condition(tmp_path)

@@ -4,18 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.example_strategies import as_messages
 
 from trueup.errors import InputError
 from trueup.feedback.canonical import write_rows
 from trueup.feedback.convert import targets
 from trueup.feedback.convert.conversion import Account, convert
 from trueup.feedback.read import read_feedback
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
-
-
-def as_messages(text: str) -> Content:
-    return (Message("assistant", text),)
-
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
 
 TWICE = Example(
     Prompt("p", origin=Origin("a.jsonl", 7)),

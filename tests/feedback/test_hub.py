@@ -212,11 +212,8 @@ def test_secrets_in_the_words_of_a_library_are_not_passed_on(monkeypatch: pytest
     )
 
 
+@pytest.mark.usefixtures("here")
 class TestNames:
-    @pytest.fixture(autouse=True)
-    def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-
     def test_what_a_name_asks_for(self) -> None:
         full = "hub:a/b-2.0_x?split=test&config=en&revision=refs/convert/parquet"
         assert hub_name(full) == HubName(full, "a/b-2.0_x", "test", "en", "refs/convert/parquet")

@@ -1,4 +1,4 @@
-"""Numbers of toy feedback worked by hand, and laws of distributions and histograms."""
+"""Numbers of toy feedback worked by hand, laws of distributions and histograms, and places in words."""
 
 import statistics
 from itertools import pairwise
@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.faulty_feedback import canonical, inspected, pair, point, ranked
 
+from trueup.feedback.records import Origin
 from trueup.inspection import statistics as numbers
 from trueup.inspection.inspection import Inspection
+from trueup.inspection.screen import folded, row_lines, short_names
 from trueup.inspection.statistics import (
     QUANTILES,
     Distribution,
@@ -112,3 +114,42 @@ def test_every_length_is_in_one_bin(lengths: list[int]) -> None:
 
 def test_bins_by_hand() -> None:
     assert bins([0, 1, 3, 4, 7, 15]) == {(0, 0): 1, (1, 1): 1, (2, 3): 1, (4, 7): 2, (8, 15): 1}
+
+
+# Places of problems, in words.
+
+
+def said(origins: list[Origin], *files: str) -> list[str]:
+    names = short_names(files or [origin.file for origin in dict.fromkeys(origins)])
+    rows: dict[str, list[int]] = {}
+    for origin in origins:
+        rows.setdefault(origin.file, []).append(origin.row)
+    return row_lines(rows, names)
+
+
+def test_rows_by_file() -> None:
+    one = [Origin("x/a.jsonl", row) for row in range(1, 8)]
+    files = ("x/a.jsonl", "b.jsonl")
+    assert said(one[:1], *files) == ["a.jsonl:1"]
+    assert said(one[:5], *files) == ["a.jsonl: rows 1, 2, 3, 4, 5"]
+    assert said([*one, Origin("b.jsonl", 9)], *files) == [
+        "a.jsonl: rows 1, 2, 3, 4, 5, and 2 more (--json lists all)",
+        "b.jsonl:9",
+    ]
+    assert said([]) == []
+
+
+def test_names_that_look_the_same_are_written_out() -> None:
+    x, y = Origin("x/a.jsonl", 1), Origin("y/a.jsonl", 2)
+    assert said([x, y]) == ["x/a.jsonl:1", "y/a.jsonl:2"]
+    assert said([y], "x/a.jsonl", "y/a.jsonl") == ["y/a.jsonl:2"]
+    assert said([Origin("world:pairs", 1), Origin("hub:owner/pairs", 2)]) == [
+        "world:pairs:1",
+        "hub:owner/pairs:2",
+    ]
+
+
+def test_lines_break_between_words_only() -> None:
+    (rows,) = row_lines({"a name.jsonl": [28, 256]}, {})
+    assert folded(rows, 20, 2) == "  a name.jsonl: rows\n    28, 256"
+    assert folded("longer-than-that 28", 5, 2) == "  longer-than-that\n    28"
