@@ -77,28 +77,19 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
     """What was read of a folder, with its adapter on the network where it is the folder of one.
 
     Raises:
-        InputError: the parts do not fit together.
+        InputError: the tokenizer has more tokens than the model has embeddings, or the adapter cannot be read.
     """
-    check_vocabulary(path, network, read.tokenizer)
+    rows = network.get_input_embeddings().weight.shape[0]
+    if len(read.tokenizer) > rows:
+        raise InputError(
+            f"{path}: the tokenizer knows {len(read.tokenizer)} tokens but the model has embeddings for {rows}; they "
+            "do not belong together. Resize the embeddings and save the model again, or give the right tokenizer"
+        )
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
     return Loaded(
         network.to(device), read.tokenizer, read.end_ids, adapted, base_folder(path), read.condition
     )
-
-
-def check_vocabulary(path: str, network: Any, tokenizer: Any) -> None:
-    """Refuse a tokenizer with more tokens than the model has embeddings.
-
-    Raises:
-        InputError: it has.
-    """
-    rows = network.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise InputError(
-            f"{path}: the tokenizer knows {len(tokenizer)} tokens but the model has embeddings for {rows}; they do "
-            "not belong together. Resize the embeddings and save the model again, or give the right tokenizer"
-        )
 
 
 def read_network(

@@ -43,29 +43,18 @@ def pick_autocast(precision: str, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if precision == "bf16" else None
 
 
-def load_policy(
-    path: str,
-    *,
-    device: torch.device,
-    precision: str,
-    adapter: LoraSettings | None,
-    gradient_checkpointing: bool = False,
-    **options: Any,
-) -> tuple[CausalModel, Loaded]:
+def load_policy(path: str, **options: Any) -> tuple[CausalModel, Loaded]:
     """Load a model to be trained; every trainable parameter is float32.
 
     Args:
         path: folder of a model or an adapter.
-        adapter: a fresh adapter to put on it; None trains everything, or the adapter given as `path`.
-        options: of `trueup.models.load.load`.
+        options: `device`; `precision` (see `pick_autocast`); `adapter`, a fresh one to put on it, where None trains
+            everything, or the adapter given as `path`; `gradient_checkpointing`; those of `trueup.models.load.load`.
 
     Raises:
         InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
     """
-    network, loaded, autocast = _trainable(
-        load, path, device=device, precision=precision, adapter=adapter,
-        gradient_checkpointing=gradient_checkpointing, **options,
-    )  # fmt: skip
+    network, loaded, autocast = _trainable(load, path, **options)
     return CausalModel(network, autocast=autocast), loaded
 
 

@@ -97,12 +97,12 @@ def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, 
     }
 
 
-def point_metrics(policy: LogProbs, reward_N: Tensor | None, points: Points) -> dict[str, Tensor | Selected]:
+def point_metrics(policy: LogProbs, reward_N: Tensor, points: Points) -> dict[str, Tensor | Selected]:
     """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
 
     Args:
         policy: N responses.
-        reward_N: [N] the objective's implicit reward of each response; None where it has none.
+        reward_N: [N] the objective's implicit reward of each response.
         points: a label and a demonstration flag per row.
 
     Returns:
@@ -110,16 +110,14 @@ def point_metrics(policy: LogProbs, reward_N: Tensor | None, points: Points) -> 
     """
     log_prob_N = policy.sum.detach()
     good_N = points.demonstration_N | (points.label_N > 0.5)
-    metrics: dict[str, Tensor | Selected] = {
+    reward_N = reward_N.detach()
+    return {
         "logps/chosen": Selected(log_prob_N, good_N),
         "logps/rejected": Selected(log_prob_N, ~good_N),
         "logps/demonstrations": Selected(log_prob_N, points.demonstration_N),
+        "rewards/chosen": Selected(reward_N, good_N),
+        "rewards/rejected": Selected(reward_N, ~good_N),
     }
-    if reward_N is not None:
-        reward_N = reward_N.detach()
-        metrics["rewards/chosen"] = Selected(reward_N, good_N)
-        metrics["rewards/rejected"] = Selected(reward_N, ~good_N)
-    return metrics
 
 
 def log_ratios_to_old(policy: LogProbs, rollouts: Rollouts) -> Tensor:
