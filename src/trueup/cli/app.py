@@ -2,9 +2,15 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import NoReturn
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from trueup import __version__
 from trueup.errors import InputError, Stopped, TrueupError
@@ -25,6 +31,9 @@ COMMANDS = {
 }
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
 TRAINING = ("train", "methods")
+
+Row = tuple[str, str, str]
+"""Of help: an option or a command, what stands for its value, and what it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -54,8 +63,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _call(name: str, arguments: Sequence[str]) -> None:
     if name in ("-h", "--help"):
-        from trueup.cli.boxes import print_boxes
-
         options = [(f"--{option}", "", about) for option, about in OPTIONS.items()]
         commands = [(command, "", about) for command, about in COMMANDS.items()]
         print_boxes("trueup [OPTIONS] COMMAND ...", [ABOUT], {"Options": options, "Commands": commands})
@@ -68,3 +75,27 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     else:
         module = "train_command" if name in TRAINING else "commands"
         resolve_name(f"trueup.cli.{module}:{name}")(arguments)
+
+
+def print_boxes(
+    usage: str, about: Iterable[str], boxes: Mapping[str, Sequence[Row]], notes: Iterable[str] = ()
+) -> None:
+    """Print help: usage, paragraphs, a box of rows for each heading, and lines below."""
+    console = Console(highlight=False, markup=False)
+    console.print(f"\n Usage: {usage}\n", style="bold")
+    for paragraph in about:
+        console.print(Padding(Text(paragraph), (0, 1, 1, 1)))
+    for heading, rows in boxes.items():
+        if not rows:
+            continue
+        table = Table(box=None, show_header=False, pad_edge=False, expand=True)
+        table.add_column(no_wrap=True)
+        table.add_column(ratio=1)
+        for name, metavar, about in rows:
+            table.add_row(
+                Text.assemble((name, "bold cyan"), (f" {metavar}".rstrip(), "bold yellow")), Text(about)
+            )
+        console.print(Panel(table, title=heading, title_align="left", border_style="dim"))
+    for line in notes:
+        console.print(f" {line}", soft_wrap=True)
+    console.print()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from trueup.cli.boxes import Row, print_boxes
+from trueup.cli.app import Row, print_boxes
 from trueup.config.annotator_names import expanded
 from trueup.config.layers import nest
 from trueup.errors import InputError

@@ -7,8 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trueup.cli.app import COMMANDS
-from trueup.cli.boxes import print_boxes
+from trueup.cli.app import COMMANDS, print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
 from trueup.config.annotator_names import run_settings
 from trueup.config.resolve import find_method, load_run, resolve, unknown
@@ -123,16 +122,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
     needs none, `sources` where its examples may come from (`source` of a run).
     """
-    settings = [setting for setting in settings_in(info.settings) if not setting.variants]
-    return {
-        "name": info.name,
-        "title": info.title,
-        "aliases": list(info.aliases),
-        "formula": info.formula,
-        "paper": info.paper,
-        "feedback": info.feedback,
-        "reference": list(info.choices("reference.kind")) or ["none"],
-        "sources": list(info.sources),
-        "settings": {setting.path: setting.default for setting in settings},
-        "defaults": dict(info.defaults),
-    }
+    told = ("name", "title", "aliases", "formula", "paper", "feedback", "sources", "defaults")
+    settings = {one.path: one.default for one in settings_in(info.settings) if not one.variants}
+    reference = info.choices("reference.kind") or ("none",)
+    return {name: getattr(info, name) for name in told} | {"reference": reference, "settings": settings}
