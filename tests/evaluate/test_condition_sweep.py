@@ -15,7 +15,6 @@ from trueup.evaluate.condition_sweep import (
     Trial,
     conditions,
     keep,
-    most_new_tokens,
     sweep,
     usual_rewards,
 )
@@ -113,10 +112,10 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out_under_every_condi
         InputError, match=r"all 1 prompts are longer than the 12 tokens .* model's 16 beside 4"
     ):
         sweep(small, prompts[3:], length, tried, max_new_tokens=4)
-    assert most_new_tokens(small, None) == 8
-    assert most_new_tokens(small, 15) == 15
+    with pytest.raises(InputError, match=r"longer than the 8 tokens .* model's 16 beside 8"):
+        sweep(small, prompts, length, tried)
     with pytest.raises(InputError, match="max_new_tokens 16 leaves no room for a prompt"):
-        most_new_tokens(small, 16)
+        sweep(small, prompts, length, tried, max_new_tokens=16)
 
 
 def test_a_prompt_that_cannot_be_expressed_is_named(loaded: Loaded) -> None:

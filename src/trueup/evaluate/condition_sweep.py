@@ -29,6 +29,7 @@ from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.models.prepare import pick_device, set_threads
 from trueup.sampling.decoding import draw
+from trueup.sampling.sampler import encode_prompt, longest_response
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import reason
 
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 64
 """Prompts answered together."""
-MAX_NEW_TOKENS = 128
-"""Longest answer unless told otherwise, and at most half of what the model was made for."""
 CARD = "README.md"
 
 
@@ -218,27 +217,43 @@ def sweep(
     Args:
         tried: see `conditions`.
         seed: of the draws; the same for every condition.
-        max_new_tokens: longest answer; None takes `MAX_NEW_TOKENS`, or half of the model's positions if that is less.
+        max_new_tokens: longest answer, as of `longest_response`.
 
     Raises:
         InputError: a prompt cannot be expressed or scored, or all are too long for the model.
     """
-    longest = most_new_tokens(loaded, max_new_tokens)
-    encoded = [_encoded(loaded, condition, prompts) for condition in tried]
-    room = _positions(loaded) - longest
-    fitting = [at for at in range(len(prompts)) if all(len(ids[at]) <= room for ids in encoded)]
+    positions = context_length(loaded.network.config) or 10**9
+    longest = longest_response(max_new_tokens, positions)
+    if longest >= positions:
+        raise InputError(
+            f"max_new_tokens {longest} leaves no room for a prompt: the model was made for {positions} positions. "
+            "Give a smaller one"
+        )
+    encoded = []
+    for condition in tried:
+        encoder = Encoder(
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition
+        )
+        encoded.append(
+            [encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts]
+        )
+    fitting = [
+        at
+        for at, row in enumerate(zip(*encoded, strict=True))
+        if all(one and one.room == longest for one in row)
+    ]
     if not fitting:
         raise InputError(
-            f"all {len(prompts)} prompts are longer than the {room} tokens that are left of the model's "
-            f"{_positions(loaded)} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
+            f"all {len(prompts)} prompts are longer than the {positions - longest} tokens that are left of the model's "
+            f"{positions} beside {longest} for the answer. Give a smaller --max-new-tokens, or shorter prompts"
         )
     model = CausalModel(loaded.network)
     trials: list[Trial] = []
-    for condition, ids in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
+    for condition, row in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:
             completions = draw(
                 network,
-                [ids[at] for at in fitting],
+                [one.ids for at in fitting if (one := row[at])],
                 end_ids=loaded.end_ids,
                 settings=SamplerSettings(max_new_tokens=longest),
                 generator=torch.Generator().manual_seed(seed),
@@ -250,41 +265,6 @@ def sweep(
         ended = sum(one.ended for one in completions) / len(completions)
         trials.append(Trial(condition, tuple(scores), lengths, ended))
     return Sweep(tuple(trials), len(prompts) - len(fitting))
-
-
-def most_new_tokens(loaded: Loaded, given: int | None) -> int:
-    """How long an answer may be.
-
-    Raises:
-        InputError: as long as all that the model was made for.
-    """
-    positions = _positions(loaded)
-    if given is None:
-        return min(MAX_NEW_TOKENS, positions // 2)
-    if given >= positions:
-        raise InputError(
-            f"max_new_tokens {given} leaves no room for a prompt: the model was made for {positions} positions. "
-            "Give a smaller one"
-        )
-    return given
-
-
-def _positions(loaded: Loaded) -> int:
-    return context_length(loaded.network.config) or 10**9
-
-
-def _encoded(loaded: Loaded, condition: Condition, prompts: Sequence[Prompt]) -> list[list[int]]:
-    """The token ids that the model is asked with, for each prompt."""
-    encoder = Encoder(
-        loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(_positions(loaded)), condition=condition
-    )
-    made: list[list[int]] = []
-    for prompt in prompts:
-        try:
-            made.append(encoder.prompt_ids(prompt))
-        except InputError as error:
-            raise InputError(f"{prompt.origin}: {error}" if prompt.origin else str(error)) from error
-    return made
 
 
 def keep(folder: Path, before: Condition, after: Condition) -> None:
