@@ -64,11 +64,6 @@ def labels(example: Example) -> list[Value]:
     return [(at, one.label) for at, one in enumerate(example.responses) if one.label is not None]
 
 
-def all_equal(values: Sequence[Value]) -> bool:
-    """Whether the values order nothing."""
-    return len({value for _, value in values}) < 2
-
-
 def unusable_because(example: Example) -> str | None:
     """Why nothing can be learned from an example, as a clause; None where something can."""
     if any(says_nothing(response.content) for response in example.responses):

@@ -3,7 +3,7 @@
 import ast
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -139,12 +139,7 @@ def says_nothing(response: Content) -> bool:
     """Whether a response holds nothing but white space (a call of a tool is something)."""
     if isinstance(response, str):
         return not response.strip()
-    return not any(one.content.strip() or calls_tool(one.extra) for one in response)
-
-
-def calls_tool(extra: Mapping[str, object]) -> bool:
-    """Whether a message calls a tool."""
-    return bool(extra.get("tool_calls"))
+    return not any(one.content.strip() or one.extra.get("tool_calls") for one in response)
 
 
 def not_learned(message: Message) -> bool:

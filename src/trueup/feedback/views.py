@@ -123,7 +123,7 @@ def ranked(
     example: Example, values: Sequence[orders.Value], equal: str
 ) -> Group[records.RankRelation] | Discarded:
     """The group of the responses with these scores; `equal` is the reason where they are all the same."""
-    if orders.all_equal(values):
+    if len({value for _, value in values}) < 2:
         return Discarded(equal, example.origin)
     used = [position for position, _ in values]
     if all(example.responses[position].content == example.responses[used[0]].content for position in used):

@@ -147,7 +147,11 @@ def inspect(
     return Inspection(
         training=training,
         evaluation=evaluation,
-        files=[_file(report, name) for name, part in parts for report in part.files],
+        files=[
+            File(one.path, name, one.layout, one.rows, one.examples, one.sha256, one.lines())
+            for name, part in parts
+            for one in part.files
+        ],
         views=statistics.seen_by_views(examples),
         lengths=statistics.length_table(unit, by_kind),
         longer_chosen=longer if longer.pairs else None,
@@ -160,11 +164,6 @@ def inspect(
         coding=coding,
         turns=turns,
     )
-
-
-def _file(report: FileReport, part: str) -> File:
-    lines = report.lines()
-    return File(report.path, part, report.layout, report.rows, report.examples, report.sha256, lines)
 
 
 def collect(names: Sequence[str]) -> Part:

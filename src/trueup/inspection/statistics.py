@@ -78,13 +78,12 @@ class Labels:
 
 def seen_by_views(examples: Sequence[Example]) -> dict[str, Seen]:
     """What each kind of method would find."""
-    return {name: _seen(view, examples) for name, view in VIEWS.items()}
-
-
-def _seen(view: View[Any], examples: Sequence[Example]) -> Seen:
-    made = views.look(view, examples)
-    reasons = {reason: len(where) for reason, where in made.discarded.items()}
-    return Seen(sum(made.units.values()), len(made.groups), reasons)
+    found = {}
+    for name, view in VIEWS.items():
+        made = views.look(view, examples)
+        reasons = {reason: len(where) for reason, where in made.discarded.items()}
+        found[name] = Seen(sum(made.units.values()), len(made.groups), reasons)
+    return found
 
 
 def characters(content: Content) -> int:

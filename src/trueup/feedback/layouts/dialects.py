@@ -47,14 +47,8 @@ SHAREGPT = Dialect(
 
 MS_SWIFT = Dialect(
     keys=(("role", "content"),),
-    roles={
-        "system": "system",
-        "user": "user",
-        "assistant": "assistant",
-        "tool": "tool",
-        "tool_response": "tool",
-        "tool_call": CALL,
-    },
+    roles={role: role for role in ("system", "user", "assistant", "tool")}
+    | {"tool_response": "tool", "tool_call": CALL},
 )
 
 TURBO_ALIGNMENT = Dialect(
