@@ -124,10 +124,9 @@ def _plain(value: object) -> object:
 class YamlFile:
     """What a file holds.
 
-    Example: `YamlFile("run.yaml", {"reference": {"alpha": 0.6}}, {"reference": 3, "reference.alpha": 4})`.
+    Example: `YamlFile({"reference": {"alpha": 0.6}}, {"reference": 3, "reference.alpha": 4})`.
     """
 
-    path: str
     values: dict[str, Any]
     lines: dict[str, int]
     """Dotted key -> its line, counted from 1."""
@@ -196,7 +195,7 @@ def read_yaml(path: str | Path) -> YamlFile:
         values = {}
     if not isinstance(values, dict):
         raise InputError(f"{path}: a file of settings is a mapping, as in 'beta: 0.1'; found {_kind(values)}")
-    return YamlFile(str(path), values, lines)
+    return YamlFile(values, lines)
 
 
 def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str, int]]:

@@ -59,10 +59,6 @@ class Given:
     notes: tuple[str, ...]
     """Names that had no effect, settings that were taken differently; said once all is settled."""
 
-    def say_notes(self) -> None:
-        for note in self.notes:
-            logger.info(note)
-
 
 def resolve(
     method_name: str,
@@ -83,7 +79,8 @@ def resolve(
     info = find_method(method_name)
     given = read_layers(info, config_file, overrides or {})
     resolved = settle(info, overlay(flatten(info.defaults), given.layer), given.origins)
-    given.say_notes()
+    for note in given.notes:
+        logger.info(note)
     return resolved
 
 
@@ -188,14 +185,12 @@ def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict
     lines = file.lines
     method = values.pop("method", None)
     if method is not None and (not isinstance(method, str) or find_method(method) is not info):
-        raise InputError(
-            f"{file.path}: is for method {method}, not for {info.name}; run trueup train {method}"
-        )
+        raise InputError(f"{path}: is for method {method}, not for {info.name}; run trueup train {method}")
     of_method, of_run = values.get("method_settings"), values.get("settings")
     if isinstance(of_method, dict) and isinstance(of_run, dict):
         values = {**of_method, **beyond_defaults(of_run, info)}
         lines = {name.partition(".")[2]: line for name, line in lines.items()}
-    return values, {name: f"{file.path}:{line}" for name, line in lines.items()}
+    return values, {name: f"{path}:{line}" for name, line in lines.items()}
 
 
 def _collect(
@@ -287,7 +282,8 @@ def load_run(
             f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
             f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
         )
-    given.say_notes()
+    for note in given.notes:
+        logger.info(note)
     return resumed
 
 
