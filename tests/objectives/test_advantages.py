@@ -23,7 +23,6 @@ from trueup.objectives.rollout import (
     ValueBaseline,
     advantages,
     over_the_others,
-    returns,
     whiten,
 )
 
@@ -55,7 +54,7 @@ def plain(**changes: Any) -> GeneralisedAdvantages:
 def test_gae_at_its_ends() -> None:
     """lambda 1: what came less what was expected; lambda 0: one step ahead. Returns are 1 + 0.9^2 * 2 and so on."""
     reward_S, value_S, length_N = vector(1, 0, 2), vector(0.5, 1, 1.5), torch.tensor([3])
-    came = returns(reward_S, length_N, gamma=0.9)
+    came = advantages(reward_S, torch.zeros_like(value_S), length_N, gamma=0.9, gae_lambda=1.0)
     assert came.tolist() == pytest.approx([2.62, 1.8, 2.0])
     seen = advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=1.0)
     assert seen.tolist() == pytest.approx((came - value_S).tolist())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Pairs, Points, Weighted
 from trueup.feedback.records import PairRelation, PointRelation, WeightRelation
-from trueup.objectives.kto import MISMATCHED, estimate, kto
+from trueup.objectives.kto import MISMATCHED, kto
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
 from trueup.objectives.sft import WEIGHTS, effective_sample_size, weighted_sft, weights
 from trueup.objectives.step_objective import Measurement, StepObjective
@@ -100,8 +100,8 @@ def test_the_reference_point_of_kto_is_never_below_0() -> None:
 
 
 def test_a_single_value_has_no_standard_error() -> None:
-    mean, error = estimate(torch.tensor([[0.7]]))
-    assert (mean.item(), error.numel()) == (pytest.approx(0.7), 0)
+    metrics = kto(rows(-1.0), rows(-2.0), points((1.0,)), column(0.7)).metrics
+    assert (metrics["kto/z0"].tolist(), metrics["kto/z0_error"].tolist()) == ([0.7], [])
 
 
 PAIRS = Pairs.collate([PairRelation(((0, 1, 1.0),)), PairRelation(((1, 0, 1.0),))], [0, 2])

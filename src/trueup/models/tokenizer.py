@@ -55,8 +55,13 @@ def load_tokenizer(
         InputError: there is no configuration or no tokenizer, the file of the template cannot be read or the template
             never ends, or there is no end of sequence, or `eos_token` is not one token.
     """
+    from transformers import AutoConfig
+
     base = base_folder(path)
-    config = _model_config(base, trust_remote_code)
+    with reading(base, "no model's configuration that can be loaded"):
+        config: Any = AutoConfig.from_pretrained(
+            base, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     tokenizer = _tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
     ends = _end_ids(_generation(base, config), tokenizer, eos_token, path)
     text = config.get_text_config()
@@ -111,13 +116,6 @@ def _end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: str) 
     named = getattr(generation, "eos_token_id", None)
     named = [] if named is None else [named] if isinstance(named, int) else list(named)
     return tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, named)]))
-
-
-def _model_config(base: str, trust_remote_code: bool) -> Any:
-    from transformers import AutoConfig
-
-    with reading(base, "no model's configuration that can be loaded"):
-        return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trust_remote_code)
 
 
 def _generation(base: str, config: Any) -> Any:

@@ -36,8 +36,9 @@ def kto(
         Loss over [N] responses; half the weight of its class each when policy and reference agree.
     """
     log_ratio_N = policy.sum - reference.sum
-    mean, error = estimate(mismatched_M)
-    z0 = mean.clamp(min=0).to(log_ratio_N.dtype)
+    values_M, count = mismatched_M[:, 0], mismatched_M.numel()
+    z0 = values_M.mean().clamp(min=0).to(log_ratio_N.dtype)
+    error = values_M.std()[None] / count**0.5 if count > 1 else values_M.new_empty(0)  # one value has none
     label_N = points.label_N.to(log_ratio_N.dtype)
     gain_N = desirable_weight * torch.sigmoid(beta * (z0 - log_ratio_N))
     risk_N = undesirable_weight * torch.sigmoid(beta * (log_ratio_N - z0))
@@ -56,11 +57,3 @@ MISMATCHED = Measurement(
     lambda rows: (log_ratios(*each) for each in rows.mismatched()), needs_mismatched=True
 )
 """The log-ratios that the reference point of `kto` is estimated from."""
-
-
-def estimate(values_M: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean of [M, 1] values, and [1] its standard error; [0] where a single value has none."""
-    values_M = values_M[:, 0]
-    count = values_M.numel()
-    error = values_M.std()[None] / count**0.5 if count > 1 else values_M.new_empty(0)
-    return values_M.mean(), error

@@ -103,11 +103,6 @@ def advantages(
     return found_NL[column_L[None] < length_N[:, None]]
 
 
-def returns(reward_S: Tensor, length_N: Tensor, *, gamma: float) -> Tensor:
-    """[S] Z_t = r_t + gamma r_{t+1} + ...: what came of each token."""
-    return advantages(reward_S, torch.zeros_like(reward_S), length_N, gamma=gamma, gae_lambda=1.0)
-
-
 def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
     """(x - mean) / sqrt(variance + 1e-8) over all values; where `shift` is off the mean is put back."""
     mean = values.mean()
@@ -266,7 +261,8 @@ class ValueBaseline:
         """As `Rollout`; nothing is remembered."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         value_S = values_of(given)
-        return_S = returns(earned.reward_S, earned.length_N, gamma=self.gamma)
+        nothing_S = torch.zeros_like(value_S)  # without a baseline: the discounted sums of rewards
+        return_S = advantages(earned.reward_S, nothing_S, earned.length_N, gamma=self.gamma, gae_lambda=1.0)
         shown = {**metrics(given, earned), "val/mean": value_S.mean().item()}
         return Learnable((return_S - value_S).float(), return_S.float(), shown)
 
