@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup
@@ -21,7 +20,7 @@ from trueup.models.causal import CausalModel, StreamModel
 from trueup.models.head import UnsupportedHead
 from trueup.models.reward import RewardModel, naive_scores
 
-Numbers = Callable[[Stream], Tensor]
+Numbers = Callable[[Stream], torch.Tensor]
 """What is read of a model, one number for each token or row."""
 
 
@@ -64,7 +63,7 @@ def check_attention(model: StreamModel, groups: Sequence[TokenGroup[Any]], wante
     )
 
 
-def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, Tensor, str]:
+def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, torch.Tensor, str]:
     """How the numbers that count are read of a model, what they have to be, and what they are called."""
     if isinstance(model, RewardModel):
         return lambda given: model.outputs(given).score_N, naive_scores(model, stream), "scores"
@@ -84,18 +83,18 @@ def probe(groups: Sequence[TokenGroup[Any]]) -> Stream:
     )
 
 
-def naive_log_probs(model: CausalModel, stream: Stream) -> Tensor:
+def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
     """[S] the library's own padded forward pass and log-softmax, at the model's own precision."""
     rows = padded_rows(stream)
     with model.plain() as network:
         output: Any = network(input_ids=rows.token_NL, attention_mask=rows.mask_NL, use_cache=False)
         logits = output.logits.flatten(0, 1).index_select(0, rows.source_S)
-    log_prob_SV: Tensor = logits.float().log_softmax(-1)
+    log_prob_SV: torch.Tensor = logits.float().log_softmax(-1)
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 
 
 def _difference(
-    model: StreamModel, stream: Stream, tried: Backend, read: Numbers, expected: Tensor, what: str
+    model: StreamModel, stream: Stream, tried: Backend, read: Numbers, expected: torch.Tensor, what: str
 ) -> str | None:
     """Why a backend is not exact, or None."""
     before, autocast = model.attention, model.autocast

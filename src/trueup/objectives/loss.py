@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Pairs, Points, Rollouts
 
@@ -21,12 +20,12 @@ LIMIT = 20.0
 class Selected:
     """Values of which only some count: how many do is for the device to know."""
 
-    values: Tensor
-    where: Tensor
+    values: torch.Tensor
+    where: torch.Tensor
     """Of the same shape, True where a value counts."""
 
 
-def total_of(values: Tensor | Selected) -> tuple[Tensor, Tensor]:
+def total_of(values: torch.Tensor | Selected) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum and number of values, both float64 without dimensions."""
     if isinstance(values, Selected):
         chosen = torch.where(values.where, values.values.double(), 0.0)
@@ -43,30 +42,36 @@ class Loss:
     does not depend on how a batch was cut.
     """
 
-    per_example: Tensor
+    per_example: torch.Tensor
     """[E] loss of each example (pair, ranking, response), differentiable."""
-    weight: Tensor
+    weight: torch.Tensor
     """[E] how much each counts in the denominator: 1 for most objectives, its tokens for a per-token mean."""
-    row: Tensor
+    row: torch.Tensor
     """[E] int64, a row of each example, so that a bad loss can name where it came from."""
-    metrics: Mapping[str, Tensor | Selected] = field(default_factory=dict)
+    metrics: Mapping[str, torch.Tensor | Selected] = field(default_factory=dict)
     """Name -> [any number of] detached values, averaged over the whole batch; one of no values is left out."""
 
     @classmethod
     def of_rows(
-        cls, loss_N: Tensor, metrics: Mapping[str, Tensor | Selected], *, weight_N: Tensor | None = None
+        cls,
+        loss_N: torch.Tensor,
+        metrics: Mapping[str, torch.Tensor | Selected],
+        *,
+        weight_N: torch.Tensor | None = None,
     ) -> Loss:
         """One example a row, each of weight 1 where none are given."""
         weight_N = torch.ones_like(loss_N) if weight_N is None else weight_N
         return cls(loss_N, weight_N, torch.arange(loss_N.shape[0], device=loss_N.device), metrics)
 
     @classmethod
-    def of_pairs(cls, loss_P: Tensor, pairs: Pairs, metrics: Mapping[str, Tensor | Selected]) -> Loss:
+    def of_pairs(
+        cls, loss_P: torch.Tensor, pairs: Pairs, metrics: Mapping[str, torch.Tensor | Selected]
+    ) -> Loss:
         """One example a pair, each of weight 1 and named by its chosen response."""
         return cls(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
 
 
-def reward_metrics(reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+def reward_metrics(reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
     """Rewards, margins and accuracies of P pairs, under the names people chart.
 
     Args:
@@ -87,7 +92,7 @@ def reward_metrics(reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
     }
 
 
-def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+def pair_metrics(policy: LogProbs, reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
     """As `reward_metrics`, of the objective's implicit rewards, and the log-probabilities of N responses in P pairs."""
     log_prob_N = policy.sum.detach()
     return {
@@ -97,7 +102,9 @@ def pair_metrics(policy: LogProbs, reward_N: Tensor, pairs: Pairs) -> dict[str, 
     }
 
 
-def point_metrics(policy: LogProbs, reward_N: Tensor, points: Points) -> dict[str, Tensor | Selected]:
+def point_metrics(
+    policy: LogProbs, reward_N: torch.Tensor, points: Points
+) -> dict[str, torch.Tensor | Selected]:
     """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
 
     Args:
@@ -120,7 +127,7 @@ def point_metrics(policy: LogProbs, reward_N: Tensor, points: Points) -> dict[st
     }
 
 
-def log_ratios_to_old(policy: LogProbs, rollouts: Rollouts) -> Tensor:
+def log_ratios_to_old(policy: LogProbs, rollouts: Rollouts) -> torch.Tensor:
     """[S] log pi - log pi_old of each token, in nats, within plus and minus 20; float32 at least.
 
     pi_old is the policy that wrote the responses.
@@ -129,7 +136,7 @@ def log_ratios_to_old(policy: LogProbs, rollouts: Rollouts) -> Tensor:
     return (token_S - rollouts.old_log_prob_S.to(token_S.dtype)).clamp(-LIMIT, LIMIT)
 
 
-def approximate_kl(log_ratio_S: Tensor) -> Tensor:
+def approximate_kl(log_ratio_S: torch.Tensor) -> torch.Tensor:
     """[S] ratio - 1 - log ratio, at least 0, whose mean over tokens that the old policy wrote is KL(old || new).
 
     Schulman, 2020, http://joschu.net/blog/kl-approx.html (k3).

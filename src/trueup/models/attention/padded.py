@@ -8,7 +8,6 @@ Shape suffixes: N rows, L longest row, S scored tokens.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from trueup.batch.stream import Stream
 from trueup.models.attention import Backend, Inputs
@@ -18,15 +17,15 @@ from trueup.models.attention import Backend, Inputs
 class PaddedRows:
     """A stream unfolded into rows."""
 
-    token_NL: Tensor
+    token_NL: torch.Tensor
     """[N, L] int64; padding is token 0 and is not attended to."""
-    mask_NL: Tensor
+    mask_NL: torch.Tensor
     """[N, L] int64, 1 on tokens and 0 on padding."""
-    source_S: Tensor
+    source_S: torch.Tensor
     """[S] int64, place in the flattened [N * L] outputs from which each scored token is predicted."""
 
 
-def row_places(stream: Stream) -> Tensor:
+def row_places(stream: Stream) -> torch.Tensor:
     """[N, L] int64 on the stream's device: stream positions of each prompt and response, then -1."""
     places = [
         torch.cat([torch.arange(*span.prompt), torch.arange(*response)])
