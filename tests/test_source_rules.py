@@ -193,7 +193,7 @@ def test_nobody_is_shown_how_to_run_code_of_others(text: str) -> None:
 
 
 SMALL = 60
-IMPORT_SHARE = 0.07
+IMPORT_SHARE = 0.06
 ALONE = {
     "methods.*": "one file a method",
     "objectives.*": "one file an objective, beside its method",
