@@ -196,6 +196,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"load_in_4bit": "true"}, "load_in_4bit 'true' is not offered: quantized weights are not"),
         ("dpo", {"push_to_hub": True}, "push_to_hub True is not offered: nothing is uploaded"),
         ("dpo", {"report_to": "mlflow"}, "report_to must be one of none, all, .*; got 'mlflow'"),
+        ("dpo", {"report_to": {}}, "report_to must be one of none, all, .*; got {}"),
         ("dpo", {"eval_strategy": "often"}, "eval_strategy must be one of no, steps, epoch; got 'often'"),
         ("dpo", {"resume_from_checkpoint": "runs/x"}, "is not offered: use trueup train METHOD --resume RUN"),
         ("dpo", {"gradient_accumulation_steps": "many"}, "gradient_accumulation_steps must be a whole"),

@@ -260,11 +260,11 @@ def _cached_reference(given: Values, method: MethodInfo) -> Translated:
 @_rule("report_to")
 def _trackers(given: Values, method: MethodInfo) -> Translated:
     """`trackers`: their names, none or all"""
-    names = _several(given["report_to"])
+    names, known = _several(given["report_to"]), list(TRACKERS)
     if names in (["none"], ["all"], []):
-        return Translated({"trackers": list(TRACKERS) if names == ["all"] else []})
-    if unknown := [name for name in names if name not in TRACKERS]:
-        raise InputError(f"report_to must be {one_of(('none', 'all', *TRACKERS), unknown[0])}")
+        return Translated({"trackers": known if names == ["all"] else []})
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
     return Translated({"trackers": names})
 
 
