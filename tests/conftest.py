@@ -22,6 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # `from support.tiny_models impo
 SHARED = Path(__file__).parents[1].parent / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the world's model first: one process makes it while the others do something else."""
+    items.sort(key=lambda item: item.get_closest_marker("world") is None)
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays: neither this process nor those forked from it look through it for garbage."""
     gc.collect()

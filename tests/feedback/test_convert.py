@@ -287,7 +287,7 @@ def test_every_real_file_that_can_be_read_survives(shared: Callable[[str], Path]
             feedback = read_feedback([path])
         except InputError:
             continue
-        read = feedback.examples
+        read = feedback.examples[:200]
         before = count(read)
         for name, (target, kept) in OWN.items():
             try:

@@ -1,5 +1,6 @@
 """What rows say and nobody reads: keys without a meaning, keys that a template leaves out, dropped characters."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,9 +147,11 @@ def test_each_part_has_its_own(tmp_path: Path) -> None:
     assert [len(details) for _, details, _ in found] == [1, 1]
 
 
-def test_real_text(shared: Callable[[str], Path]) -> None:
+def test_real_text(shared: Callable[[str], Path], tmp_path: Path) -> None:
     """The vocabulary of the stories has no quotation marks of print; that of bytes has everything."""
-    path = shared("data/hh_rlhf/harmless-base-test.jsonl.gz")
+    path = tmp_path / "hh.jsonl"
+    text = gzip.decompress(shared("data/hh_rlhf/harmless-base-test.jsonl.gz").read_bytes())
+    path.write_bytes(b"".join(text.splitlines(keepends=True)[:800]))
     small = load_coding(str(shared("models/tinystories-656k-bf16")), max_length=None, max_prompt_length=None)
     inspection = inspect([str(path)], coding=small, show=0)
     ((rows, _, _),) = lost(inspection)
@@ -161,7 +164,7 @@ def test_real_text(shared: Callable[[str], Path]) -> None:
         if any(one.isascii() and one.isprintable() and one != " " for found in missing for one in found):
             assert example.origin is not None
             expected.append(example.origin.row)
-    assert len(expected) > 100 and set(expected) <= set(rows)
+    assert len(expected) > 30 and set(expected) <= set(rows)
 
 
 KEYS = {
