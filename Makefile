@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # Folders and files whose tests are fast enough for `make quick`.
-QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert.py
+QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert_command.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test pytest quick format lint types clean
@@ -44,12 +44,12 @@ quick: lint  ## format check, lint and the fast tests, in half a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))
 
 format: $(READY)  ## format the code, and mend what the linter can mend
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs
 
 lint: $(READY)  ## check format and style
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 
 types: $(READY)  ## check types
 	$(BIN)/mypy

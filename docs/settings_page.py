@@ -52,7 +52,7 @@ a password or a query is refused, as `run.yaml` would hold it.
 
 Where the examples come from is `source`: `offline` reads `data`, and samples and judges `prompts` before
 training; `online` samples and judges while training; `replay` trains again on the `examples.jsonl` of an online run
-and asks nobody: `--config runs/x/run.yaml --source replay --data runs/x/examples.jsonl --output runs/y`.
+and asks no annotator: `--config runs/x/run.yaml --source replay --data runs/x/examples.jsonl --output runs/y`.
 
 """,
 }

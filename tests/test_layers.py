@@ -59,7 +59,7 @@ def test_every_module_has_a_place_and_every_place_is_taken() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    """The package's own `__init__` is a door to all of it, and holds the version that all of it may read."""
+    """The package's own `__init__` imports all of it, and holds the version that all of it may read."""
     found = [fault for module in MODULES if module for fault in faults(module, MODULES[module].read_text())]
     assert not found
 
@@ -115,7 +115,7 @@ def test_objectives_see_tensors_and_batches_only() -> None:
     ["methods", "config", "references", "training", "sources", "sampling", "annotators", "gathering"],
 )
 def test_only_models_and_the_world_know_the_model_library(package: str) -> None:
-    """A change of transformers or peft is mended in one place."""
+    """A change of transformers or peft concerns one place."""
     assert not third_parties(package) & {"transformers", "peft", "tokenizers"}
 
 

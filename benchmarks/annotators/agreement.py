@@ -42,7 +42,7 @@ DRAWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ComparedPair:
     """Two responses to a prompt and what people said of them."""
 
     prompt: str
@@ -109,13 +109,13 @@ class Shares:
             return None
         sums, counts = (np.array([how(one) for one in self.found.values()], float) for how in (sum, len))
         random = np.random.default_rng(self.seed)
-        drawn = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), DRAWS)
-        low, high = np.percentile((drawn @ sums) / np.maximum(drawn @ counts, 1), (2.5, 97.5))
+        resampled = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), DRAWS)
+        low, high = np.percentile((resampled @ sums) / np.maximum(resampled @ counts, 1), (2.5, 97.5))
         return Estimate(float(sums.sum() / counts.sum()), float(low), float(high))
 
 
-def read_pairs(data: Path) -> list[Pair]:
-    """Every two different responses that somebody compared, with what each person said."""
+def read_pairs(data: Path) -> list[ComparedPair]:
+    """Every two different responses that a person compared, with what each person said."""
     people: dict[tuple[str, str, str], list[float]] = {}
     for example in read_feedback([data]).examples:
         if len(example.responses) != 2:
@@ -126,7 +126,7 @@ def read_pairs(data: Path) -> list[Pair]:
         first = float(example.comparisons[0].better == 0) if example.comparisons else 0.5
         key = (transcript(example.prompt).removeprefix("Human: "), min(one, other), max(one, other))
         people.setdefault(key, []).append(first if one < other else 1 - first)
-    return [Pair(prompt, (one, other), tuple(said)) for (prompt, one, other), said in people.items()]
+    return [ComparedPair(prompt, (one, other), tuple(said)) for (prompt, one, other), said in people.items()]
 
 
 def agreement(said: float, person: float) -> float:
@@ -134,7 +134,9 @@ def agreement(said: float, person: float) -> float:
     return 0.5 if said == 0.5 else float((said > 0.5) == (person > 0.5))
 
 
-def measured(name: str, pairs: Sequence[Pair], said: Sequence[float | None], seed: int, **more: Any) -> Row:
+def measured(
+    name: str, pairs: Sequence[ComparedPair], said: Sequence[float | None], seed: int, **more: Any
+) -> Row:
     """A row from what an annotator said of each pair; None where it said nothing."""
     both = zip(pairs, said, strict=True)
     judged = [
@@ -156,7 +158,7 @@ def row_of(name: str, judged: Sequence[tuple[str, list[tuple[float, float]]]], s
     return Row(name, len(judged), everything.count, everything.mean(), untied.mean(), tied, **more)
 
 
-def of_people(pairs: Sequence[Pair], seed: int) -> Row:
+def of_people(pairs: Sequence[ComparedPair], seed: int) -> Row:
     """Everybody who judged a pair, compared with everybody else who did."""
     judged = []
     for pair in pairs:
@@ -171,13 +173,13 @@ def of_people(pairs: Sequence[Pair], seed: int) -> Row:
     return row_of("another person", judged, seed)
 
 
-def by(score: Callable[[str], float], pairs: Sequence[Pair]) -> list[float | None]:
+def by(score: Callable[[str], float], pairs: Sequence[ComparedPair]) -> list[float | None]:
     """What a score of the response says: 1 where the first has the higher one."""
     return [(np.sign(score(pair.responses[0]) - score(pair.responses[1])) + 1) / 2 for pair in pairs]
 
 
 @torch.no_grad()
-def by_likelihood(folder: str, pairs: Sequence[Pair]) -> list[float | None]:
+def by_likelihood(folder: str, pairs: Sequence[ComparedPair]) -> list[float | None]:
     """Which response a model finds likelier, by log-probability per token; None where it cannot read both."""
     loaded = load(folder, device=torch.device("cpu"))
     model = CausalModel(loaded.network)
@@ -196,12 +198,12 @@ def by_likelihood(folder: str, pairs: Sequence[Pair]) -> list[float | None]:
     return said
 
 
-def by_judge(folder: str, template: str, name: str, pairs: Sequence[Pair], seed: int) -> Row:
+def by_judge(folder: str, template: str, name: str, pairs: Sequence[ComparedPair], seed: int) -> Row:
     """A row for a model asked in both orders."""
     choice = LocalAnnotator(folder, template=template, max_unreadable=1.0)
     annotator = load_local_annotator(choice)
-    asked_twice, totals = annotator.pair_verdicts([pair.example for pair in pairs], [[(0, 1)]] * len(pairs))
-    verdicts = [verdict for (verdict,) in asked_twice]
+    both_orders, totals = annotator.pair_verdicts([pair.example for pair in pairs], [[(0, 1)]] * len(pairs))
+    verdicts = [verdict for (verdict,) in both_orders]
     first, flipped = Shares(seed), Shares(seed)
     for pair, verdict in zip(pairs, verdicts, strict=True):
         if isinstance(verdict.forward, Verdict) and isinstance(verdict.backward, Verdict):

@@ -43,13 +43,13 @@ def measured(folder: str, start: Loaded) -> dict[str, Any]:
     model, first = CausalModel(loaded.network), CausalModel(start.network)
     prompts = [loaded.tokenizer(one).input_ids for one in OPENINGS]
     with model.plain() as network:
-        drawn = draw(
+        samples = draw(
             network, prompts, end_ids=loaded.end_ids, settings=SamplerSettings(max_new_tokens=TOKENS),
             generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
-    texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in drawn]
+    texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in samples]
     words = [word for text in texts for word in text.lower().split()]
-    kl = sequence_kl(model, first, prompts, drawn, end_id=loaded.end_ids[0])
+    kl = sequence_kl(model, first, prompts, samples, end_id=loaded.end_ids[0])
     return {
         "reward": fmean(text.lower().split().count("the") for text in texts),
         "different_words": len(set(words)) / max(1, len(words)),

@@ -29,10 +29,10 @@ INSTRUCTIONS = ("helpful", "helpful and short", "helpful and very short")
 
 def judged(policy: Policy) -> dict[str, float]:
     """Means over held-out prompts."""
-    asked = prompts(HELD_OUT, TEST_SEED)
-    made = policy.judge(asked, seed=1)
+    held_out = prompts(HELD_OUT, TEST_SEED)
+    made = policy.judge(held_out, seed=1)
     texts = [policy.text(one) for one in made.completions]
-    seen = [aspects(prompt, text) for prompt, text in zip(asked, texts, strict=True)]
+    seen = [aspects(prompt, text) for prompt, text in zip(held_out, texts, strict=True)]
     return {
         "gold": made.gold.value,
         "helpfulness": fmean(one.helpfulness for one in seen),

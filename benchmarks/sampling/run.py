@@ -93,42 +93,42 @@ def main(
         ended = torch.isin(found, torch.tensor(encoder.end_ids))
         return int((ended.cumsum(1) - ended.long() == 0).sum())
 
-    ways: dict[str, Callable[[int], int]] = {
+    variants: dict[str, Callable[[int], int]] = {
         "trueup": sampled,
         "no leaving": without_leaving,
         "generate": generate,
     }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    tokens: dict[str, list[int]] = {way: [] for way in ways}
+    seconds: dict[str, list[float]] = {variant: [] for variant in variants}
+    tokens: dict[str, list[int]] = {variant: [] for variant in variants}
     for number in range(rounds + 1):
-        for way, wrote in ways.items():
+        for variant, wrote in variants.items():
             began = time.process_time()
             count = wrote(number)
             if number:  # the first warms up
-                seconds[way].append(time.process_time() - began)
-                tokens[way].append(count)
+                seconds[variant].append(time.process_time() - began)
+                tokens[variant].append(count)
     result = {
-        way: {
-            "median_cpu_seconds": round(statistics.median(seconds[way]), 3),
-            "tokens": round(statistics.mean(tokens[way])),
-            "tokens_per_cpu_second": round(sum(tokens[way]) / sum(seconds[way])),
+        variant: {
+            "median_cpu_seconds": round(statistics.median(seconds[variant]), 3),
+            "tokens": round(statistics.mean(tokens[variant])),
+            "tokens_per_cpu_second": round(sum(tokens[variant]) / sum(seconds[variant])),
         }
-        for way in ways
+        for variant in variants
     }
-    for way, found in result.items():
-        print(f"{way:11}", *(f"{name} {value}" for name, value in found.items()), sep="  ")
+    for variant, found in result.items():
+        print(f"{variant:11}", *(f"{name} {value}" for name, value in found.items()), sep="  ")
     if output is not None:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        facts = {
+        record = {
             "command": f"python benchmarks/sampling/run.py {Path(model).name} --rounds {rounds}"
             f" --max-new-tokens {max_new_tokens}",
             "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),
             "threads": 1, "parameters": sum(p.numel() for p in causal.network.parameters()),
             "prompts": PROMPTS, "responses": RESPONSES, "ways": result,
         }  # fmt: skip
-        output.write_text(json.dumps(facts, indent=1) + "\n")
+        output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

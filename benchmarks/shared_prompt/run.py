@@ -97,20 +97,20 @@ def main(
             with torch.autocast("cpu", dtype=model.autocast, enabled=model.autocast is not None):
                 return LogProbs(naive_log_probs(model, batch.stream), batch.stream.length_N)
 
-        ways: dict[str, Callable[[], LogProbs]] = {
+        variants: dict[str, Callable[[], LogProbs]] = {
             "stream": lambda streamed=streamed: streamed("grouped"),
             "padded": lambda streamed=streamed: streamed("padded"),
             "naive": naive,
         }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        losses = {way: step(log_probs) for way, log_probs in ways.items()}  # also warms up
+        seconds: dict[str, list[float]] = {variant: [] for variant in variants}
+        losses = {variant: step(log_probs) for variant, log_probs in variants.items()}  # also warms up
         assert max(losses.values()) - min(losses.values()) < 1e-3, losses
         for _ in range(rounds):
-            for way, log_probs in ways.items():
+            for variant, log_probs in variants.items():
                 began = time.process_time()
                 step(log_probs)
-                seconds[way].append(time.process_time() - began)
-        medians = {way: statistics.median(times) for way, times in seconds.items()}
+                seconds[variant].append(time.process_time() - began)
+        medians = {variant: statistics.median(times) for variant, times in seconds.items()}
         results[kind] = medians
         print(
             f"{kind:22} stream {medians['stream']:.2f} s   padded {medians['padded'] / medians['stream']:.2f}x"
@@ -120,13 +120,13 @@ def main(
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
-        facts = {
+        record = {
             "command": f"python benchmarks/shared_prompt/run.py --rounds {rounds} --precision {precision}",
             "commit": commit, "torch": torch.__version__, "processor": platform.processor() or platform.machine(),
             "threads": 1, "parameters": sum(p.numel() for p in network.parameters()),
             "median_cpu_seconds": results,
         }  # fmt: skip
-        output.write_text(json.dumps(facts, indent=1) + "\n")
+        output.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

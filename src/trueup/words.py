@@ -16,16 +16,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def numbered(rows: Iterable[int], most: int = 5) -> str:
+def numbered(rows: Iterable[int]) -> str:
     """Row numbers, the first few: `rows 3, 8, 12, ...`."""
     every = list(rows)
-    more = ["..."] if len(every) > most else []
-    return f"row{'' if len(every) == 1 else 's'} " + ", ".join([*map(str, every[:most]), *more])
+    more = ["..."] if len(every) > 5 else []
+    return f"row{'' if len(every) == 1 else 's'} " + ", ".join([*map(str, every[:5]), *more])
 
 
-def printable(name: str, limit: int = 40) -> str:
-    """A key as a message can show it: on one line, cut after `limit` characters."""
-    cut = name if len(name) <= limit else name[:limit] + "..."
+def printable(name: str) -> str:
+    """A key as a message can show it: on one line, cut after 40 characters."""
+    cut = name if len(name) <= 40 else name[:40] + "..."
     return cut if cut.isprintable() else repr(cut)
 
 
@@ -66,10 +66,10 @@ def nearest(given: str, known: Iterable[str]) -> str | None:
     return None
 
 
-def near_names(given: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """The known names that are close to the one given, the closest first."""
+def near_names(given: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that are close to the one given, the closest first."""
     names = _by_plain(known)
-    return [names[close] for close in get_close_matches(_plain(given), names, n=most)]
+    return [names[close] for close in get_close_matches(_plain(given), names)]
 
 
 def did_you_mean(given: str, known: Iterable[str], *, quoted: bool = False) -> str:

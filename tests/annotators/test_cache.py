@@ -140,7 +140,7 @@ def test_a_damaged_file_is_named_and_moved_aside(damage: str, path: Path, told: 
     assert kept == [("1", damaged), ("2", b"Lorem ipsum " * 400)]
 
 
-def test_a_file_that_is_damaged_while_it_is_open_is_begun_anew(path: Path, told: list[str]) -> None:
+def test_a_file_that_is_damaged_while_it_is_open_is_replaced(path: Path, told: list[str]) -> None:
     filled(path)
     first, second = JudgementCache(path), JudgementCache(path)
     for cache in (first, second):

@@ -49,7 +49,7 @@ def test_a_certain_pair_is_in_the_last_bin() -> None:
     assert (only.high, only.pairs, only.said, only.seen) == (1.0, 2, 1.0, 0.5)
 
 
-def drawn(pairs: int, seed: int, trust: float = 1.0) -> Calibration:
+def sampled_calibration(pairs: int, seed: int, trust: float = 1.0) -> Calibration:
     """Feedback drawn with the probability that the scores say, which are then multiplied."""
     chance = random.Random(seed)
     apart = []
@@ -61,7 +61,7 @@ def drawn(pairs: int, seed: int, trust: float = 1.0) -> Calibration:
 
 
 def test_a_calibrated_model_is_found_calibrated_and_a_boastful_one_not() -> None:
-    honest, boastful, timid = (drawn(4000, 0, trust) for trust in (1.0, 4.0, 0.25))
+    honest, boastful, timid = (sampled_calibration(4000, 0, trust) for trust in (1.0, 4.0, 0.25))
     assert honest.accuracy.value == boastful.accuracy.value == timid.accuracy.value
     assert honest.expected_calibration_error.value < 0.02
     for other in (boastful, timid):
@@ -74,10 +74,10 @@ def test_a_calibrated_model_is_found_calibrated_and_a_boastful_one_not() -> None
 
 def test_standard_errors_are_what_repeating_the_measurement_gives() -> None:
     """Accuracy: sqrt(a (1 - a) / n); Brier: the deviation over 40 repetitions, itself known to some 11 %."""
-    found = drawn(300, 1)
+    found = sampled_calibration(300, 1)
     a = found.accuracy.value
     assert found.accuracy.error == pytest.approx(math.sqrt(a * (1 - a) / 300), rel=0.1)
-    repeated = [drawn(300, 2 + number).brier.value for number in range(40)]
+    repeated = [sampled_calibration(300, 2 + number).brier.value for number in range(40)]
     spread = (sum((one - sum(repeated) / 40) ** 2 for one in repeated) / 39) ** 0.5
     assert found.brier.error == pytest.approx(spread, rel=0.35)
 

@@ -18,24 +18,24 @@ from trueup.world.model import make_tokenizer
 WORLD = make_tokenizer()
 
 
-def asked(text: str, decimals: int = 1, reward: float = 1.0, lowest: float = -3.0) -> Condition:
+def condition_of(text: str, decimals: int = 1, reward: float = 1.0, lowest: float = -3.0) -> Condition:
     return Condition(text, decimals, "end", reward, highest=2.0, lowest=lowest)
 
 
 def test_the_world_knows_the_words_that_were_made_for_it() -> None:
-    check_condition(asked(" score {reward}"), WORLD)
-    check_condition(asked(" score {reward}", reward=5.0, lowest=-5.0), WORLD)
+    check_condition(condition_of(" score {reward}"), WORLD)
+    check_condition(condition_of(" score {reward}", reward=5.0, lowest=-5.0), WORLD)
 
 
 @pytest.mark.parametrize(
     ("condition", "words", "shown"),
     [
-        (asked(" <rm_score>: {reward} "), "'<rm_score>:'", "' <rm_score>: 1.0 '"),
-        (asked(" score {reward}", decimals=0), "'1'", "' score 1'"),
-        (asked(" score {reward}", decimals=2), "'1.00'", "' score 1.00'"),
-        (asked(" score {reward}", reward=5.1), "'5.1'", "' score 5.1'"),
-        (asked(" score {reward}", lowest=-5.12), "'-5.1'", "' score -5.1'"),
-        (asked(" good[{reward}] "), "'good[1.0]'", "' good[1.0] '"),
+        (condition_of(" <rm_score>: {reward} "), "'<rm_score>:'", "' <rm_score>: 1.0 '"),
+        (condition_of(" score {reward}", decimals=0), "'1'", "' score 1'"),
+        (condition_of(" score {reward}", decimals=2), "'1.00'", "' score 1.00'"),
+        (condition_of(" score {reward}", reward=5.1), "'5.1'", "' score 5.1'"),
+        (condition_of(" score {reward}", lowest=-5.12), "'-5.1'", "' score -5.1'"),
+        (condition_of(" good[{reward}] "), "'good[1.0]'", "' good[1.0] '"),
     ],
 )
 def test_words_it_has_only_its_unknown_token_for_are_refused(
@@ -55,7 +55,7 @@ def test_every_number_between_the_lowest_and_the_highest_is_tried() -> None:
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     with pytest.raises(InputError, match=r"for '0\.7' in the condition ' score 0\.7'"):
-        check_condition(asked(" score {reward}"), tokenizer)
+        check_condition(condition_of(" score {reward}"), tokenizer)
 
 
 def test_a_tokenizer_that_drops_numbers_is_refused() -> None:
@@ -63,14 +63,14 @@ def test_a_tokenizer_that_drops_numbers_is_refused() -> None:
     backend.normalizer = normalizers.Replace(Regex("[^s]"), "")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
     with pytest.raises(InputError, match=r"the same tokens of the conditions 's 1\.0' and 's -3\.0'"):
-        check_condition(asked("s {reward}"), tokenizer)
+        check_condition(condition_of("s {reward}"), tokenizer)
 
 
 @pytest.mark.parametrize("model", ["tinystories-656k-bf16", "stories260K"])
 def test_published_tokenizers_know_the_usual_condition(model: str, shared: Callable[[str], Path]) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(shared(f"models/{model}"))
-    check_condition(asked(" <rm_score>: {reward} ", decimals=2), tokenizer)
-    check_condition(asked(" [{reward}]"), tokenizer)
+    check_condition(condition_of(" <rm_score>: {reward} ", decimals=2), tokenizer)
+    check_condition(condition_of(" [{reward}]"), tokenizer)
 
 
 def test_a_text_that_spells_the_unknown_token_is_no_unknown_word() -> None:
@@ -103,4 +103,4 @@ def test_words_that_are_glued_to_the_prompt_are_refused(text: str, position: str
 
 
 def test_unknown_words_of_the_prompt_itself_do_no_harm() -> None:
-    check_condition(asked(" score {reward}"), WORLD, [Prompt("name two gadgets .")])
+    check_condition(condition_of(" score {reward}"), WORLD, [Prompt("name two gadgets .")])

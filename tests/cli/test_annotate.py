@@ -1,11 +1,11 @@
-"""`trueup annotate`: any feedback judged by any annotator, or its chosen responses written anew."""
+"""`trueup annotate`: any feedback judged by any annotator, or its chosen responses rewritten."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.faulty_feedback import pair, write
-from support.faulty_server import Asked, FaultyServer, Reply, chat
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply, chat
 from support.judge_answers import first_with, shown
 from support.small_runs import command, in_child
 
@@ -70,7 +70,7 @@ def test_a_function_scores_every_response(folder: Path, capsys: Captured) -> Non
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
 
 
-def longer(asked: Asked) -> dict[str, Any]:
+def longer(asked: ReceivedRequest) -> dict[str, Any]:
     """Prefers the longer response, and the first place a little."""
     first, second = (len(text) for text in shown(asked))
     return first_with(0.5 if first == second else 0.95 if first > second else 0.15)
@@ -103,7 +103,7 @@ def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Capture
     write(folder / "many.jsonl", rows)
     down = True
 
-    def reply(asked: Asked) -> Any:
+    def reply(asked: ReceivedRequest) -> Any:
         return Reply(401, {"error": "no"}) if down and "p66" in asked.text else longer(asked)
 
     with FaultyServer(reply) as server:
@@ -144,11 +144,11 @@ def test_a_model_in_this_process(folder: Path, tiny_model: Path) -> None:
     assert len(set(scores)) > 3 and Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
 
 
-def test_chosen_responses_written_anew(folder: Path, capsys: Captured) -> None:
+def test_chosen_responses_rewritten(folder: Path, capsys: Captured) -> None:
     """A file for ULMA out of a file of pairs."""
     from trueup.feedback.views import apply, points_with_demonstrations
 
-    def reply(asked: Asked) -> Reply:
+    def reply(asked: ReceivedRequest) -> Reply:
         return chat(f"Better: {asked.body['messages'][-1]['content']}")
 
     with FaultyServer(reply) as server:

@@ -12,7 +12,7 @@ import pytest
 from support.faulty_server import Answer, FaultyServer, Reply
 from support.judge_answers import Until, text_of, variety
 from support.judged_runs import judged, one_line, own, resume, train
-from support.online_runs import asked, write_reward
+from support.online_runs import reward_calls, write_reward
 from support.small_runs import metrics_of, model_bytes
 
 from trueup import stop
@@ -38,7 +38,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> Errors:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing happens to, and beside it what its judge was asked."""
     folder = tmp_path_factory.mktemp("whole")
     with FaultyServer(variety) as running:
@@ -53,8 +53,8 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def questions(whole: Path) -> list[str]:
-    found: list[str] = json.loads((whole.parent / "asked.json").read_text())
+def questions(uninterrupted: Path) -> list[str]:
+    found: list[str] = json.loads((uninterrupted.parent / "asked.json").read_text())
     return found
 
 
@@ -89,7 +89,7 @@ def test_a_judge_that_fails_from_the_start_leaves_no_run_behind(
 @pytest.mark.parametrize("fault", LASTING)
 def test_a_judge_that_fails_in_the_middle(
     fault: str,
-    whole: Path,
+    uninterrupted: Path,
     tiny_model: Path,
     tmp_path: Path,
     server: FaultyServer,
@@ -98,12 +98,11 @@ def test_a_judge_that_fails_in_the_middle(
     """Resumed, the run asks for what was not judged, for nothing else, and ends with the weights of a whole one."""
     run = tmp_path / "run"
     failing = server.answers = Until(13, LASTING[fault][0])
-    assert train("oaif", judged(tiny_model, whole.parent, run, server.url)) == 6
-    said_aloud = capsys.readouterr().err
-    assert LASTING[fault][1] in one_line(said_aloud)
+    assert train("oaif", judged(tiny_model, uninterrupted.parent, run, server.url)) == 6
+    shown = capsys.readouterr().err
+    assert LASTING[fault][1] in one_line(shown)
     assert (
-        f"what was judged is kept; once that is mended, go on with: trueup train oaif --resume {run}"
-        in said_aloud
+        f"what was judged is kept; once that is mended, go on with: trueup train oaif --resume {run}" in shown
     )
     assert status(run)["state"] == "stopped"
     assert 0 < status(run)["step"] < 6
@@ -112,17 +111,17 @@ def test_a_judge_that_fails_in_the_middle(
     server.asked.clear()
     assert resume("oaif", run) == 0
     assert status(run) == {"state": "done", "step": 6, "steps": 6}
-    assert model_bytes(run) == model_bytes(whole) != {}
-    assert (run / "examples.jsonl").read_bytes() == (whole / "examples.jsonl").read_bytes()
+    assert model_bytes(run) == model_bytes(uninterrupted) != {}
+    assert (run / "examples.jsonl").read_bytes() == (uninterrupted / "examples.jsonl").read_bytes()
     now = [text_of(one) for one in server.asked]
-    assert sorted(now + failing.answered) == sorted(questions(whole))
+    assert sorted(now + failing.answered) == sorted(questions(uninterrupted))
 
 
 def test_a_budget_counts_over_all_sittings(
-    whole: Path, tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+    uninterrupted: Path, tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
 ) -> None:
-    run, count = tmp_path / "run", len(questions(whole))
-    values = judged(tiny_model, whole.parent, run, server.url, **{"annotator.max_requests": 13})
+    run, count = tmp_path / "run", len(questions(uninterrupted))
+    values = judged(tiny_model, uninterrupted.parent, run, server.url, **{"annotator.max_requests": 13})
     assert train("oaif", values) == 6
     assert "annotator.max_requests 13 does not allow for another request" in errors()
     assert len(server.asked) == 13
@@ -132,8 +131,8 @@ def test_a_budget_counts_over_all_sittings(
     assert resume("oaif", run, "--annotator.max_requests", count - 1) == 6
     assert len(server.asked) == count - 1
     assert resume("oaif", run, "--annotator.max_requests", count, "--annotator.concurrency", 1) == 0
-    assert sorted(text_of(one) for one in server.asked) == sorted(questions(whole))
-    assert model_bytes(run) == model_bytes(whole)
+    assert sorted(text_of(one) for one in server.asked) == sorted(questions(uninterrupted))
+    assert model_bytes(run) == model_bytes(uninterrupted)
     assert json.loads((run / "spent.json").read_text())["requests"] == count
 
 
@@ -204,7 +203,7 @@ def test_a_function_that_fails_in_the_middle(
     assert metrics_of(run) == metrics_of(tmp_path / "whole")
     lines = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
     first = {one["prompt"] for one in lines if one["round"]["number"] == 1}
-    assert asked(tmp_path / "other").total() <= asked(tmp_path).total() - len(first)
+    assert reward_calls(tmp_path / "other").total() <= reward_calls(tmp_path).total() - len(first)
 
 
 def test_a_function_that_fails_at_once_leaves_no_run_behind(

@@ -12,7 +12,7 @@ from support.faulty_feedback import write
 from support.faulty_server import FaultyServer, Reply
 from support.judge_answers import Until, text_of, variety
 from support.judged_runs import judged, one_line, own, resume, train
-from support.online_runs import asked, write_prompts, write_reward
+from support.online_runs import reward_calls, write_prompts, write_reward
 from support.small_runs import metrics_of, model_bytes
 
 from trueup.files import append
@@ -32,7 +32,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> Errors:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The settings of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("whole")
     values = own(tiny_model, folder, folder / "run", write_reward(folder))
@@ -59,13 +59,13 @@ def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("write", [5, 6])
 def test_a_disk_that_is_full(
-    write: int, whole: dict[str, Any], tmp_path: Path, errors: Errors, monkeypatch: pytest.MonkeyPatch
+    write: int, uninterrupted: dict[str, Any], tmp_path: Path, errors: Errors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In examples.jsonl and in rounds.jsonl of the third round."""
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         full_at(write, patch)
-        assert train("oaif", whole | {"output": run}) == 4
+        assert train("oaif", uninterrupted | {"output": run}) == 4
     assert errors() == (
         f"{run}/examples.jsonl: what was gathered cannot be written: No space left on device. Make room and go on with "
         "--resume"
@@ -73,8 +73,8 @@ def test_a_disk_that_is_full(
     assert json.loads((run / "status.json").read_text()) == {"state": "stopped", "step": 2, "steps": 6}
     assert len(lines_of(run / "rounds.jsonl")) == 2
     assert resume("oaif", run) == 0
-    assert model_bytes(run) == model_bytes(whole["output"]) != {}
-    assert (run / "examples.jsonl").read_bytes() == (whole["output"] / "examples.jsonl").read_bytes()
+    assert model_bytes(run) == model_bytes(uninterrupted["output"]) != {}
+    assert (run / "examples.jsonl").read_bytes() == (uninterrupted["output"] / "examples.jsonl").read_bytes()
 
 
 def changed_score(text: str) -> str:
@@ -102,12 +102,12 @@ DAMAGE: dict[str, tuple[str, Callable[[str], str | None], str]] = {
 
 
 @pytest.fixture(scope="module")
-def stopped(whole: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(uninterrupted: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that broke off after five rounds."""
     run = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
         full_at(11, patch)
-        assert train("oaif", whole | {"output": run, "save_every": 2}) == 4
+        assert train("oaif", uninterrupted | {"output": run, "save_every": 2}) == 4
     return run
 
 
@@ -134,40 +134,42 @@ def copy(run: Path, folder: Path) -> Path:
     return Path(copytree(run, folder / "run"))
 
 
-def test_killed_before_its_first_round_was_vouched_for(whole: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_before_its_first_round_was_vouched_for(uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     """Examples without a line in rounds.jsonl, which there is not even a file of yet, are gathered again."""
     run = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
         full_at(1, patch)
-        assert train("oaif", whole | {"output": run}) == 4
-    first = [one for one in lines_of(whole["output"] / "examples.jsonl") if one["round"]["number"] == 1]
+        assert train("oaif", uninterrupted | {"output": run}) == 4
+    first = [
+        one for one in lines_of(uninterrupted["output"] / "examples.jsonl") if one["round"]["number"] == 1
+    ]
     (run / "examples.jsonl").write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in first))
     (run / "rounds.jsonl").unlink(missing_ok=True)
     assert resume("oaif", run) == 0
-    assert (run / "examples.jsonl").read_bytes() == (whole["output"] / "examples.jsonl").read_bytes()
-    assert model_bytes(run) == model_bytes(whole["output"]) != {}
+    assert (run / "examples.jsonl").read_bytes() == (uninterrupted["output"] / "examples.jsonl").read_bytes()
+    assert model_bytes(run) == model_bytes(uninterrupted["output"]) != {}
 
 
 def test_what_another_run_gathered_is_not_touched(
-    whole: dict[str, Any], tmp_path: Path, errors: Errors
+    uninterrupted: dict[str, Any], tmp_path: Path, errors: Errors
 ) -> None:
     for name in ("examples.jsonl", "rounds.jsonl", "spent.json"):
         run = tmp_path / name / "run"
         run.mkdir(parents=True)
         (run / name).write_text("mine\n")
         for method in ("oaif", "ca"):
-            assert train(method, whole | {"output": run}) == 2
+            assert train(method, uninterrupted | {"output": run}) == 2
             assert "holds what another run gathered" in errors()
         assert (run / name).read_text() == "mine\n"
 
 
-def test_prompts_that_have_changed(whole: dict[str, Any], tmp_path: Path, errors: Errors) -> None:
+def test_prompts_that_have_changed(uninterrupted: dict[str, Any], tmp_path: Path, errors: Errors) -> None:
     run = tmp_path / "run"
     prompts = tmp_path / "prompts.jsonl"
-    prompts.write_text(whole["prompts"].read_text())
+    prompts.write_text(uninterrupted["prompts"].read_text())
     with pytest.MonkeyPatch.context() as patch:
         full_at(5, patch)
-        assert train("oaif", whole | {"output": run, "prompts": prompts}) == 4
+        assert train("oaif", uninterrupted | {"output": run, "prompts": prompts}) == 4
     errors()
     text = prompts.read_text()
     prompts.write_text(text.replace("say", "tell", 1))
@@ -175,7 +177,7 @@ def test_prompts_that_have_changed(whole: dict[str, Any], tmp_path: Path, errors
     assert f"because these have changed since: {prompts} (was " in errors()
     prompts.write_text(text)
     assert resume("oaif", run) == 0
-    assert model_bytes(run) == model_bytes(whole["output"])
+    assert model_bytes(run) == model_bytes(uninterrupted["output"])
 
 
 def test_prompts_twice_and_none_at_all(
@@ -196,14 +198,14 @@ def test_prompts_twice_and_none_at_all(
         assert not (tmp_path / "empty").exists()
 
 
-def replay(whole: dict[str, Any], file: Path, output: Path, **more: Any) -> int:
-    kept = {name: value for name, value in whole.items() if name not in ("prompts", "reward")}
+def replay(uninterrupted: dict[str, Any], file: Path, output: Path, **more: Any) -> int:
+    kept = {name: value for name, value in uninterrupted.items() if name not in ("prompts", "reward")}
     return train("oaif", {**kept, "source": "replay", "data": file, "output": output, **more})
 
 
-def test_a_replay_of_what_is_no_log(whole: dict[str, Any], tmp_path: Path, errors: Errors) -> None:
+def test_a_replay_of_what_is_no_log(uninterrupted: dict[str, Any], tmp_path: Path, errors: Errors) -> None:
     file = tmp_path / "file.jsonl"
-    good = (whole["output"] / "examples.jsonl").read_text()
+    good = (uninterrupted["output"] / "examples.jsonl").read_text()
     bad = [
         ('{"prompt": "a", "chosen": "b", "rejected": "c"}\n', "file.jsonl:1: no round stands there"),
         ("Lorem ipsum\n", "file.jsonl:1: no round stands there"),
@@ -214,15 +216,15 @@ def test_a_replay_of_what_is_no_log(whole: dict[str, Any], tmp_path: Path, error
     ]
     for content, words in bad:
         file.write_text(content)
-        assert replay(whole, file, tmp_path / "run") == 2
+        assert replay(uninterrupted, file, tmp_path / "run") == 2
         assert words in errors()
         assert not (tmp_path / "run").exists()
 
 
 def test_a_replay_with_other_settings_is_told_of(
-    whole: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = whole["output"] / "examples.jsonl"
+    file = uninterrupted["output"] / "examples.jsonl"
     cases: list[tuple[dict[str, Any], str]] = [
         ({}, ""),
         ({"save_every": 1, "run_name": "x"}, ""),
@@ -231,18 +233,18 @@ def test_a_replay_with_other_settings_is_told_of(
         ({"objective": "ipo"}, "objective ipo (was dpo)"),
     ]
     for number, (more, words) in enumerate(cases):
-        assert replay(whole, file, tmp_path / str(number), **more) == 0
+        assert replay(uninterrupted, file, tmp_path / str(number), **more) == 0
         told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
         assert len(told) == bool(words)
         assert all(words in line and "ends with other weights" in line for line in told)
-        assert (model_bytes(tmp_path / str(number)) == model_bytes(whole["output"])) == (not words)
+        assert (model_bytes(tmp_path / str(number)) == model_bytes(uninterrupted["output"])) == (not words)
 
 
 def test_a_replay_of_a_run_that_was_not_finished(
-    whole: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It takes the steps that are told of, and does not take those that are missing for a policy that collapsed."""
-    values = whole | {"epochs": 6}
+    values = uninterrupted | {"epochs": 6}
     assert train("oaif", values | {"output": tmp_path / "long"}) == 0
     lines = lines_of(tmp_path / "long" / "examples.jsonl")
     file = tmp_path / "part.jsonl"
@@ -330,10 +332,10 @@ def test_scores_that_a_method_cannot_use(
         f"annotator function gives scores, and method {method} as it is set can use none"
     )
     assert not (tmp_path / "run").exists()
-    assert not asked(tmp_path)
+    assert not reward_calls(tmp_path)
 
 
-def test_a_reward_model_is_nobody_to_ask(tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
+def test_a_reward_model_answers_no_prompts(tiny_model: Path, tmp_path: Path, errors: Errors) -> None:
     values = own(tiny_model, tmp_path, tmp_path / "run", write_reward(tmp_path))
     assert train("reward-model", values) == 2
     assert errors().startswith("method reward-model trains a model that scores and writes nothing")

@@ -203,7 +203,7 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
         ({"more": ("--decode", "beams")}, "decode must be one of sample, greedy, beam, diverse-beam; got 'beams'"),
         ({"more": ("--decode", "greedy")}, "decode greedy gives one response to a prompt, not 2; give --responses 1"),
         ({"more": ("--temperatur", "1")}, "temperatur is not an option of trueup sample; did you mean temperature?"),
-        ({"more": ("--best",)}, "best needs somebody who judges: give an annotator"),
+        ({"more": ("--best",)}, "best needs an annotator that judges the responses: give one"),
         ({"more": ("--annotator", "world:gold")}, "asked.jsonl:1: prompt 1: not a prompt of the world: 'say 1:'"),
         ({"more": ("--annotator", "rewards.py:fails")}, "asked.jsonl:1: rewards.py:fails: prompt 1, 'say 1:': the"),
         ({"more": ("--engine", "server")}, "engine server needs base_url, as in http://localhost:8000/v1"),

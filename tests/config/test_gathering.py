@@ -109,7 +109,7 @@ class TestSources:
         ("method", "given", "message"),
         [
             ("dpo", {"data": None}, r"^data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, or"),
-            ("dpo", {"prompts": "p"}, r"^prompts are given but nobody to judge the responses; give an annotator or a"),
+            ("dpo", {"prompts": "p"}, r"^prompts are given but no annotator to judge the responses; give an annotator"),
             ("dpo", {"reward": "rm"}, r"^an annotator is given but nothing to judge; give prompts to sample responses"),
             ("oaif", {"prompts": None}, r"^prompts are required when source is online: give a file with prompts"),
             ("oaif", {"annotator": None}, r"^an annotator is required when source is online, .*: give openai, local:"),

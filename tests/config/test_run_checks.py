@@ -253,7 +253,7 @@ class TestOffline:
                 self.check(given, output=output)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_folder_of_somebody_else(self, given: dict[str, Any], tmp_path: Path) -> None:
+    def test_a_folder_of_another_user(self, given: dict[str, Any], tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
         with refused(r"cannot be written by this user$"):
             self.check(given)

@@ -245,7 +245,7 @@ def test_refused(method: str, values: dict[str, Any], message: str) -> None:
         ({"gradient_accumulation_steps": 2}, "batch_size is 16: per_device_train_batch_size 8 times"),
     ],
 )
-def test_said_aloud(values: dict[str, Any], note: str) -> None:
+def test_the_warning(values: dict[str, Any], note: str) -> None:
     (said,) = translated(**values).notes
     assert said.startswith(note)
 

@@ -5,17 +5,18 @@ import re
 from pathlib import Path
 
 import pytest
-from support.package_copies import copied, run_commands
+from support.package_copies import copied, run_commands, run_python
 from support.small_runs import write_feedback
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "adding_a_method.md"
+STUB = re.compile(r"`(src/[\w./]+\.pyi)`\.\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^`((?:src|docs)/[\w./]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the package with the page's files added, and nothing else changed."""
+    """A copy of the package with the page's files added, a line in the stub, and nothing else changed."""
     folder = tmp_path_factory.mktemp("copy")
     copied(folder)
     files = BLOCK.findall(PAGE.read_text())
@@ -25,7 +26,17 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert not (ROOT / name).exists(), f"{name} exists: take another method for the page"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
+    ((name, line),) = STUB.findall(PAGE.read_text())
+    with (folder / name).open("a") as stub:
+        stub.write(line)
     return folder / "src"
+
+
+def test_type_checkers_know_it_and_best_of_one_is_refused(copy: Path) -> None:
+    stub = (copy / "trueup/methods/__init__.pyi").read_text().splitlines()
+    assert [line for line in stub if line.endswith(" as sppo")] == stub[-1:]
+    code = "from trueup.methods import METHODS; print(METHODS['sppo'].least_responses, METHODS['dpo'].least_responses)"
+    assert run_python(copy, code).stdout.split() == ["2", "2"]
 
 
 def test_it_is_listed(copy: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from support.faulty_server import Asked, FaultyServer, Reply
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from support.virtual_time import post
 
 from trueup import stop
@@ -22,7 +22,7 @@ def connected(server: FaultyServer, **changes: Any) -> Endpoint:
     return Endpoint(server.url, **{**settings, **changes})
 
 
-def number(asked: Asked) -> int:
+def number(asked: ReceivedRequest) -> int:
     return int(asked.body["number"])
 
 
@@ -36,7 +36,7 @@ def test_as_many_at_a_time_as_allowed(concurrency: int) -> None:
     """Each answer waits for as many requests as may be under way."""
     together = threading.Barrier(concurrency, timeout=WAIT)
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         together.wait()
         return Reply(body={"said": number(asked)})
 
@@ -53,7 +53,7 @@ def test_answers_come_out_as_they_come_in() -> None:
     others = threading.Event()
     order: list[int] = []
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         return Reply(body={"waited": number(asked) > 0 or others.wait(WAIT)})
 
     with FaultyServer(answer) as server:
@@ -79,7 +79,7 @@ def test_what_was_answered_is_handed_out_before_the_error() -> None:
 
     under_way, refused = threading.Event(), threading.Event()
 
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         if number(asked) == 1:
             under_way.wait(WAIT)
             refused.set()
@@ -127,7 +127,7 @@ def test_a_stop_ends_waiting_and_keeps_what_is_there(reply: Reply, monkeypatch: 
         assert time.monotonic() - began < 100
 
 
-def test_answers_that_nobody_takes_are_not_waited_for() -> None:
+def test_answers_that_are_not_taken_are_not_waited_for() -> None:
     with FaultyServer(lambda asked: Reply(body={}, delay=0.0 if number(asked) == 0 else 30)) as server:
         began = time.monotonic()
         answers = connected(server).each("/x", BODIES)

@@ -8,7 +8,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
-from support.faulty_server import Asked, FaultyServer, Reply
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from support.virtual_time import VirtualTime, post
 
 from trueup.endpoints.client import Endpoint, Refused
@@ -43,7 +43,7 @@ def shown(value: Any) -> list[str]:
     ],
 )
 def test_it_is_in_no_message_whatever_the_server_says(
-    reply: Callable[[Asked], Reply], caplog: pytest.LogCaptureFixture
+    reply: Callable[[ReceivedRequest], Reply], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even the first of its characters, which a message that is cut off might end with."""
     caplog.set_level(logging.DEBUG)

@@ -23,7 +23,7 @@ from trueup.feedback.hub import HubName, commit_of, explained, hub_name, is_hub
 pytestmark = pytest.mark.slow
 
 PAIR = {"chosen": "a", "prompt": "p", "rejected": "b"}
-TOKEN = "hf_" + "aSecretThatNobodyMaySee"
+TOKEN = "hf_" + "aSecretThatNoLogMayShow"
 READ = """
 import json, os, sys, time
 from trueup.errors import InputError
@@ -166,7 +166,7 @@ def test_an_older_copy_does_not_take_the_place_of_what_was_asked_for(hub: Hub, t
 
 @pytest.mark.parametrize("listening", [False, True], ids=["refused", "silent"])
 def test_no_network_is_said_within_seconds(tmp_path: Path, listening: bool) -> None:
-    """Nobody listens at the address, or somebody who never answers."""
+    """No server listens at the address, or one that never answers."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         if listening:

@@ -101,7 +101,7 @@ def test_an_empty_field_is_not_blamed_for_an_unknown_layout(write: Write) -> Non
         read_feedback([write(raw=b"a,b\n,x\n", name="a.csv")])
 
 
-# Messages that somebody wrote as text: refused in JSON, read in CSV, and told from other text.
+# Messages that were written as text: refused in JSON, read in CSV, and told from other text.
 
 ASK, RIGHT, WRONG = (Message(one["role"], one["content"]) for one in (U, A, W))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_server import Asked, FaultyServer, Reply, chat
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply, chat
 from support.gathering_work import work_at
 
 from trueup.annotators.asker import NoAnswer, read_reply
@@ -24,8 +24,8 @@ from trueup.gathering.annotating import (
     REPEATS,
     TURNS,
     WITH_TOOLS,
+    ChosenAndRejected,
     Demonstrator,
-    Pair,
     make_asking,
     make_demonstrator,
     pair_of,
@@ -37,14 +37,14 @@ from trueup.settings.annotator_settings import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
 
 
-def pair(prompt: Any = "p", chosen: Any = "good", rejected: Any = "bad") -> Pair:
+def pair(prompt: Any = "p", chosen: Any = "good", rejected: Any = "bad") -> ChosenAndRejected:
     responses = (Response(rejected, score=1.0, source="hh", tokens=(5,)), Response(chosen))
     found = pair_of(Example(Prompt(prompt, origin=Origin("a.jsonl", 3)), responses, (Comparison(1, 0),)))
-    assert isinstance(found, Pair)
+    assert isinstance(found, ChosenAndRejected)
     return found
 
 
-def talked(*messages: Message) -> Pair:
+def talked(*messages: Message) -> ChosenAndRejected:
     """A pair of turns that follow a conversation."""
     return pair(messages, (Message("assistant", "ONE"),), (Message("assistant", "TWO"),))
 
@@ -77,7 +77,7 @@ def test_a_demonstration_begins_as_the_response_it_replaces() -> None:
 def test_of_several_responses_those_that_only_lost_are_kept() -> None:
     responses = tuple(Response(f"r{at}", score=float(score)) for at, score in enumerate((1, 3, 2, 0, 3)))
     found = pair_of(Example(Prompt("p"), responses))
-    assert isinstance(found, Pair)
+    assert isinstance(found, ChosenAndRejected)
     assert found.chosen.content == "r1"
     assert [one.content for one in found.rejected] == ["r3"]
     assert found.left_out == 3
@@ -222,9 +222,9 @@ def example(number: int, prompt: str = "") -> Example:
     )
 
 
-def pairs(count: int) -> list[Pair]:
+def pairs(count: int) -> list[ChosenAndRejected]:
     found = [pair_of(example(number)) for number in range(1, count + 1)]
-    return [one for one in found if isinstance(one, Pair)]
+    return [one for one in found if isinstance(one, ChosenAndRejected)]
 
 
 def demonstrator(server: FaultyServer, *, temperature: float = 0.0, **settings: Any) -> Demonstrator:
@@ -237,7 +237,7 @@ def demonstrator(server: FaultyServer, *, temperature: float = 0.0, **settings: 
     )  # fmt: skip
 
 
-def echo(asked: Asked) -> Reply:
+def echo(asked: ReceivedRequest) -> Reply:
     """Says what it was asked."""
     return chat(f"Answer to {asked.body['messages'][-1]['content']}", prompt_tokens=20, completion_tokens=7)
 
@@ -261,7 +261,7 @@ def test_nothing_is_paid_for_twice(tmp_path: Path) -> None:
     """Not by another process, not within one call; what is unusable is asked for again."""
     answers: dict[str, str | None] = {"p1": "fine", "p2": None}
 
-    def reply(asked: Asked) -> Reply:
+    def reply(asked: ReceivedRequest) -> Reply:
         return chat(answers[asked.body["messages"][0]["content"]])
 
     with FaultyServer(reply) as server:
@@ -292,7 +292,7 @@ def test_a_budget_is_kept_to_and_what_was_paid_for_is_kept() -> None:
 def test_too_many_that_are_of_no_use_stop_the_work() -> None:
     """Two of nineteen say nothing of the share; of twenty, three are more than a tenth."""
 
-    def reply(asked: Asked) -> Reply:
+    def reply(asked: ReceivedRequest) -> Reply:
         bad = {"p1": "bad 1", "p2": "", "p20": "Human: hi"}
         text = str(asked.body["messages"][0]["content"])
         return chat(bad.get(text, text))
@@ -319,7 +319,7 @@ def test_a_file_of_pairs_becomes_one_of_demonstrations_and_points(
     """In two pieces of work, which are there when it is done again, although there is no cache."""
     monkeypatch.setattr(annotating, "CHUNK", 2)
 
-    def reply(asked: Asked) -> Reply:
+    def reply(asked: ReceivedRequest) -> Reply:
         texts = {"p1": "a b c d", "p2": "good 2", "p3": ""}
         return chat(texts[asked.body["messages"][0]["content"]])
 

@@ -78,7 +78,7 @@ def test_other_settings_are_named_and_not_told(output: Path) -> None:
         work_at(output, other)
     assert str(caught.value) == (
         f"{beside(output)} was begun with other settings (seed, base_url). Give those again to go on with it, delete "
-        "it to begin anew, or give another output"
+        "it to start over, or give another output"
     )
     beside(output).unlink()
     with work_at(output, other) as work:

@@ -1,4 +1,4 @@
-"""What rows say and nobody reads: keys without a meaning, keys that a template leaves out, dropped characters."""
+"""What rows say and nothing reads: keys without a meaning, keys that a template leaves out, dropped characters."""
 
 import gzip
 from collections.abc import Callable

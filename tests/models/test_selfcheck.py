@@ -20,7 +20,7 @@ from trueup.models.attention import grouped, names
 from trueup.models.attention.grouped import Plan, plan_attention
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
-from trueup.models.selfcheck import Check, check_attention, probe
+from trueup.models.selfcheck import ChosenAttention, check_attention, probe
 
 PAIRS = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
 POINTS = [token_group(9, [8], 1), token_group(14, [3], 2)]
@@ -33,7 +33,7 @@ every_batch = pytest.mark.parametrize(
 @pytest.mark.parametrize("name", SHARABLE)
 def test_shared_prompts_where_they_are_exact_and_nothing_to_say(name: str) -> None:
     model = CausalModel(toy_network(name), attention="dense")
-    assert check_attention(model, PAIRS, None) == Check("grouped", "")
+    assert check_attention(model, PAIRS, None) == ChosenAttention("grouped", "")
     assert model.attention == "dense"
 
 
@@ -190,4 +190,4 @@ def test_an_adapted_model_passes() -> None:
 @pytest.mark.parametrize("name", ["tinystories-656k-bf16", "stories260K"])
 def test_published_models_share_prompts(name: str, shared: Callable[[str], Path]) -> None:
     network = load(str(shared(f"models/{name}")), device=torch.device("cpu")).network
-    assert check_attention(CausalModel(network), PAIRS, None) == Check("grouped", "")
+    assert check_attention(CausalModel(network), PAIRS, None) == ChosenAttention("grouped", "")

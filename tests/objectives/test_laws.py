@@ -235,7 +235,7 @@ def test_log_ratios_of_ten_thousand_are_survived(case: Case, dtype: torch.dtype,
 def test_extremes_in_any_combination_are_survived(
     case: Case, dtype: torch.dtype, data: st.DataObject
 ) -> None:
-    def drawn() -> Rows:
+    def extremes() -> Rows:
         return [
             [
                 torch.full((length,), data.draw(st.sampled_from(EXTREMES)) / length, dtype=dtype)
@@ -244,7 +244,7 @@ def test_extremes_in_any_combination_are_survived(
             for group in case.groups
         ]
 
-    rows, reference = drawn(), drawn()
+    rows, reference = extremes(), extremes()
     for row in tokens(rows):
         row.requires_grad_()
     assert is_survived(case, rows, reference)

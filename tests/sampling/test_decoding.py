@@ -131,7 +131,7 @@ def greedy(max_new_tokens: int = 12) -> SamplerSettings:
 GREEDY = greedy()
 
 
-def drawn(
+def sampled(
     model: Any, given: list[list[int]], sampling: SamplerSettings = GREEDY, **more: Any
 ) -> list[Completion]:
     keywords = {"end_ids": [EOS], "generator": generator(), **more}
@@ -146,15 +146,15 @@ def test_greedy_equals_the_model_library_token_for_token(name: str) -> None:
     """Prompts of different lengths together, against each alone: padding on the left must not be seen."""
     model, given = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6)
     expected = [one for (one,) in library(model, given, max_new_tokens=12)]
-    assert drawn(model, given) == expected
+    assert sampled(model, given) == expected
     assert len({one.ids for one in expected}) == len(given)
 
 
 def test_any_of_several_tokens_ends_a_response() -> None:
     model, given = CausalModel(toy_network()), random_prompts(1, 9, 4, 6)
-    whole = drawn(model, given)
+    whole = sampled(model, given)
     stop = whole[1].ids[3]
-    cut = drawn(model, given, end_ids=[EOS, stop])
+    cut = sampled(model, given, end_ids=[EOS, stop])
     for before, after in zip(whole, cut, strict=True):
         ends = stop in before.ids
         assert after.ids == (before.ids[: before.ids.index(stop)] if ends else before.ids)
@@ -166,23 +166,23 @@ def test_any_of_several_tokens_ends_a_response() -> None:
 def test_batches_come_in_order_and_do_not_change_what_is_drawn(drawing: bool) -> None:
     model, given = CausalModel(toy_network()), random_prompts(3, 5, 2, 7, 4)
     sampling = SamplerSettings(max_new_tokens=12) if drawing else greedy()
-    whole = drawn(model, given, sampling, end_ids=[EOS, 9, 17])
+    whole = sampled(model, given, sampling, end_ids=[EOS, 9, 17])
     for batch_size in (1, 2, 3):
-        assert drawn(model, given, sampling, end_ids=[EOS, 9, 17], batch_size=batch_size) == whole
-    assert drawn(model, []) == []
+        assert sampled(model, given, sampling, end_ids=[EOS, 9, 17], batch_size=batch_size) == whole
+    assert sampled(model, []) == []
 
 
 def test_a_place_has_its_own_numbers_whatever_stands_beside_it() -> None:
     """The same prompts, asked with other words before some of them, get the same numbers."""
     model, given = CausalModel(toy_network()), random_prompts(3, 5, 2, 7)
     sampling = SamplerSettings(max_new_tokens=12)
-    first = drawn(model, given, sampling)
+    first = sampled(model, given, sampling)
     torch.manual_seed(99)
-    assert drawn(model, given, sampling) == first != drawn(model, given, sampling, generator=generator(4))
-    other = drawn(model, [given[0], [5, 6, *given[1]], given[2]], sampling)
+    assert sampled(model, given, sampling) == first != sampled(model, given, sampling, generator=generator(4))
+    other = sampled(model, [given[0], [5, 6, *given[1]], given[2]], sampling)
     assert [other[0], other[2]] == [first[0], first[2]]
     assert other[1] != first[1]
-    assert len({one.ids for one in drawn(model, [given[0]] * 4, sampling)}) == 4
+    assert len({one.ids for one in sampled(model, [given[0]] * 4, sampling)}) == 4
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3_text"])
@@ -190,7 +190,7 @@ def test_log_probs_are_those_of_the_model_itself(name: str) -> None:
     """Whatever the temperature, top-p and top-k; the token that ends a response has one too."""
     model, given = CausalModel(toy_network(name)), random_prompts(3, 5, 2, 7)
     sampling = SamplerSettings(max_new_tokens=12, temperature=1.7, top_p=0.9, top_k=20)
-    found = drawn(model, given, sampling, end_ids=[EOS, 9, 17, 33, 40])
+    found = sampled(model, given, sampling, end_ids=[EOS, 9, 17, 33, 40])
     assert {one.ended for one in found} == {True, False}
     groups = [token_group(ids, [one.written]) for ids, one in zip(given, found, strict=True)]
     expected = naive_log_probs(model.inner, groups)
@@ -202,16 +202,16 @@ def test_log_probs_are_those_of_the_model_itself(name: str) -> None:
 def test_an_adapter_s_dropout_is_off() -> None:
     network = with_dropout(toy_network())
     model, given = CausalModel(network), random_prompts(3, 5, 2)
-    first = drawn(model, given)
-    assert all(drawn(model, given) == first for _ in range(3))
+    first = sampled(model, given)
+    assert all(sampled(model, given) == first for _ in range(3))
     network.eval()
-    assert drawn(model, given) == first
+    assert sampled(model, given) == first
 
 
 def test_who_ended_and_who_ran_out_of_room() -> None:
     """EOS at once, after two tokens, with the last token allowed, and one token too late."""
     model = script([EOS, 5], [3, 4, EOS, 5], [3, 4, 5, EOS], [3, 4, 5, 6, EOS])
-    found = drawn(model, [[1]] * 4, greedy(4))
+    found = sampled(model, [[1]] * 4, greedy(4))
     assert found == [
         Completion((EOS,), True), Completion((3, 4, EOS), True), Completion((3, 4, 5, EOS), True),
         Completion((3, 4, 5, 6), False),
@@ -220,7 +220,7 @@ def test_who_ended_and_who_ran_out_of_room() -> None:
 
 def test_nothing_is_computed_after_the_last_end() -> None:
     model = script([EOS], [3, EOS])
-    drawn(model, [[1]] * 2, greedy(100))
+    sampled(model, [[1]] * 2, greedy(100))
     assert model.sizes == [2, 1]  # nor of a response that is done
 
 
@@ -247,7 +247,7 @@ def test_frequencies(changes: dict[str, float], expected: tuple[float, ...]) -> 
     """Of the four tokens, over 4000 first ones: four standard errors; what is left out is never drawn."""
     model = Scripted(lambda step, row: torch.tensor(P).log())
     sampling = SamplerSettings(max_new_tokens=1, **changes)  # type: ignore[arg-type]
-    found = [one.ids[0] for one in drawn(model, [[1]] * COUNT, sampling, end_ids=[], batch_size=COUNT)]
+    found = [one.ids[0] for one in sampled(model, [[1]] * COUNT, sampling, end_ids=[], batch_size=COUNT)]
     for token, wanted in enumerate(expected):
         share = found.count(token) / COUNT
         assert abs(share - wanted) <= 4 * math.sqrt(wanted * (1 - wanted) / COUNT)
@@ -257,14 +257,14 @@ def test_a_model_without_a_cache_that_can_be_copied_is_refused() -> None:
     model = script([3])
     model.forward = lambda **given: SimpleNamespace(logits=torch.zeros(1, 1, 8), past_key_values=None)  # type: ignore[method-assign]
     with pytest.raises(InputError, match=r"a Scripted, keeps no cache .* --sampler.engine server"):
-        drawn(model, [[1]])
+        sampled(model, [[1]])
 
 
 def test_done_responses_leave_the_batch_when_it_pays() -> None:
     """One in eight is enough, one in nine is not."""
     for count, sizes in ((8, [8, 7, 7]), (9, [9, 9, 9])):
         model = script([EOS], *[[3]] * (count - 1))
-        assert [one.ids for one in drawn(model, [[1]] * count, greedy(3))] == [
+        assert [one.ids for one in sampled(model, [[1]] * count, greedy(3))] == [
             (),
             *[(3, 3, 3)] * (count - 1),
         ]

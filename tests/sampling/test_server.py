@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_server import Answer, Asked, FaultyServer, Reply, chat, completion
+from support.faulty_server import Answer, FaultyServer, ReceivedRequest, Reply, chat, completion
 from support.scripted_model import read_model
 from support.tiny_models import CHATML, char_tokenizer
 
@@ -31,11 +31,11 @@ def char_encoder(limits: Limits | None = None, **tokenizer: Any) -> Encoder:
 class Server:
     """A server with one model, whose answers to prompts are given."""
 
-    def __init__(self, answer: Callable[[Asked], Answer], **card: Any) -> None:
+    def __init__(self, answer: Callable[[ReceivedRequest], Answer], **card: Any) -> None:
         self.card = {"id": "m", **card}
         self.answer = answer
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: ReceivedRequest) -> Answer:
         if asked.path == "/v1/models":
             return Reply(body={"data": [self.card]})
         if asked.path in ("/v1/completions", "/v1/chat/completions"):
@@ -49,7 +49,7 @@ def sampler() -> Iterator[Callable[..., tuple[ServerSampler, FaultyServer]]]:
     running: list[FaultyServer] = []
 
     def made(
-        answer: Callable[[Asked], Answer] | Answer, encoder: Encoder | None = None, *, card: Any = None,
+        answer: Callable[[ReceivedRequest], Answer] | Answer, encoder: Encoder | None = None, *, card: Any = None,
         **settings: Any,
     ) -> tuple[ServerSampler, FaultyServer]:  # fmt: skip
         server = FaultyServer(Server(answer if callable(answer) else lambda asked: answer, **(card or {})))
@@ -216,7 +216,7 @@ def test_transformers_serve_is_told_to_draw_one_at_a_time(sampler: Made) -> None
     assert callable(rest)
     paths = {"/v1/completions": {}, "/load_model": {}, "/reset": {}}
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: ReceivedRequest) -> Answer:
         return Reply(body={"paths": paths}) if asked.path == "/openapi.json" else rest(asked)
 
     server.answers = answer
@@ -284,7 +284,7 @@ def test_what_cannot_be_read_is_asked_again(sampler: Made, reason: str, times: i
     """And left out, and said, if it can never be read."""
     asked_for: list[str] = []
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: ReceivedRequest) -> Answer:
         prompt = asked.body["prompt"]
         asked_for.append(prompt)
         bad = prompt == "b" and asked_for.count("b") <= times

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from support.fake_vllm import MOST, NAME, FakeVllm, serving
-from support.faulty_server import Asked, FaultyServer, Reply
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from support.scripted_model import read_model
 
 from trueup.batch.encode import Encoder
@@ -161,9 +161,9 @@ def test_each_adapter_has_a_name_of_its_own(policy: Policy, server: Served) -> N
 
 def test_an_adapter_whose_answer_was_lost_is_there(policy: Policy, server: Served) -> None:
     sampler = trained((adapted_from(policy[0]), policy[1]), server[0])
-    lost: list[Asked] = []
+    lost: list[ReceivedRequest] = []
 
-    def losing(asked: Asked) -> Reply:
+    def losing(asked: ReceivedRequest) -> Reply:
         reply = server[1](asked)
         if asked.method == "POST" and "load_lora" in asked.path and not lost:
             lost.append(asked)
@@ -202,9 +202,9 @@ def test_a_server_that_takes_no_weights_is_refused_for_training_alone(
 
 
 def test_a_server_that_is_no_vllm_is_refused_for_training_alone(policy: Policy) -> None:
-    def answer(asked: Asked) -> Reply:
+    def answer(asked: ReceivedRequest) -> Reply:
         if asked.path == "/v1/models":
-            return Reply(body={"data": [{"id": "m", "owned_by": "somebody"}]})
+            return Reply(body={"data": [{"id": "m", "owned_by": "another"}]})
         return Reply(404)
 
     with FaultyServer(answer) as made:
@@ -212,7 +212,7 @@ def test_a_server_that_is_no_vllm_is_refused_for_training_alone(policy: Policy) 
 
 
 def test_a_server_that_breaks_over_the_weights_stays_paused(policy: Policy, server: Served) -> None:
-    def broken(asked: Asked) -> Reply:
+    def broken(asked: ReceivedRequest) -> Reply:
         if asked.path == "/collective_rpc":
             return Reply(500, {"error": {"message": "shape mismatch"}})
         return server[1](asked)

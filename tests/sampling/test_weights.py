@@ -39,7 +39,7 @@ def kept(model: CausalModel) -> SamplingWeights:
     return weights
 
 
-def whole() -> CausalModel:
+def full_model() -> CausalModel:
     return CausalModel(toy_network())
 
 
@@ -49,7 +49,7 @@ def adapted() -> CausalModel:
     )
 
 
-@pytest.mark.parametrize("make", [whole, adapted])
+@pytest.mark.parametrize("make", [full_model, adapted])
 def test_swapped_in_and_back(make: object) -> None:
     """Without a copy, and after an error, too; of an adapter the adapter alone is kept."""
     model = make()  # type: ignore[operator]
@@ -67,7 +67,7 @@ def test_swapped_in_and_back(make: object) -> None:
 
 
 def test_what_is_kept_does_not_follow_the_model_and_an_optimizer_goes_on() -> None:
-    model = whole()
+    model = full_model()
     weights = kept(model)
     before = {name: value.clone() for name, value in weights.state().items()}
     optimizer = torch.optim.AdamW(list(model.trainable().values()), lr=0.1)
@@ -81,7 +81,7 @@ def test_what_is_kept_does_not_follow_the_model_and_an_optimizer_goes_on() -> No
 
 
 def test_restored_from_a_checkpoint() -> None:
-    model = whole()
+    model = full_model()
     saved = values(model)
     weights = SamplingWeights(model, keeps=True)
     weights.restore(saved, 3)

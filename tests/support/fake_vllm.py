@@ -14,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from support.faulty_server import Asked, FaultyServer, Reply
+from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from trueup.models.tokenizer import quiet_library
 
 NAME = "base"
@@ -42,7 +42,7 @@ class FakeVllm:
         self.loaded: list[Path] = []
         self._lock = threading.Lock()
 
-    def __call__(self, asked: Asked) -> Reply:
+    def __call__(self, asked: ReceivedRequest) -> Reply:
         with self._lock:
             path = asked.path.partition("?")[0]
             handlers = {"/v1/models": self._cards, "/v1/completions": self._complete}
@@ -64,26 +64,26 @@ class FakeVllm:
                 self.calls.append(asked.path)
             return handlers[path](asked)
 
-    def _cards(self, asked: Asked) -> Reply:
+    def _cards(self, asked: ReceivedRequest) -> Reply:
         cards = [
             {"id": name, "owned_by": "vllm", "parent": None if name == NAME else NAME, "max_model_len": MOST}
             for name in self.models
         ]
         return Reply(body={"object": "list", "data": cards})
 
-    def _is_paused(self, asked: Asked) -> Reply:
+    def _is_paused(self, asked: ReceivedRequest) -> Reply:
         return Reply(body={"is_paused": self.paused})
 
-    def _pause(self, asked: Asked) -> Reply:
+    def _pause(self, asked: ReceivedRequest) -> Reply:
         assert asked.path == "/pause?mode=wait"
         self.paused = True
         return Reply(body={"status": "paused"})
 
-    def _resume(self, asked: Asked) -> Reply:
+    def _resume(self, asked: ReceivedRequest) -> Reply:
         self.paused = False
         return Reply(body={"status": "resumed"})
 
-    def _reload(self, asked: Asked) -> Reply:
+    def _reload(self, asked: ReceivedRequest) -> Reply:
         if not self.paused or asked.body["method"] != "reload_weights":
             return Reply(500, {"error": {"message": "not paused"}})
         folder = Path(asked.body["kwargs"]["weights_path"])
@@ -94,7 +94,7 @@ class FakeVllm:
         self.loaded.append(folder)
         return Reply(body={"results": [None]})
 
-    def _load_adapter(self, asked: Asked) -> Reply:
+    def _load_adapter(self, asked: ReceivedRequest) -> Reply:
         name, folder = asked.body["lora_name"], Path(asked.body["lora_path"])
         if name in self.models:
             return Reply(400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}})
@@ -103,11 +103,11 @@ class FakeVllm:
         self.loaded.append(folder)
         return Reply(body=f"Success: LoRA adapter '{name}' added successfully.")
 
-    def _unload_adapter(self, asked: Asked) -> Reply:
+    def _unload_adapter(self, asked: ReceivedRequest) -> Reply:
         del self.models[asked.body["lora_name"]]
         return Reply(body="Success: removed")
 
-    def _complete(self, asked: Asked) -> Reply:
+    def _complete(self, asked: ReceivedRequest) -> Reply:
         body = asked.body
         if self.paused:
             return Reply(500, {"error": {"message": "generation is paused"}})

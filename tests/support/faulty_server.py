@@ -25,7 +25,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request as it came."""
 
     method: str
@@ -58,7 +58,7 @@ class Reply:
 
 
 Answer = Reply | Mapping[str, Any]
-Answers = Sequence[Answer] | Callable[[Asked], Answer]
+Answers = Sequence[Answer] | Callable[[ReceivedRequest], Answer]
 
 
 def chat(text: str | None, *, finish: str = "stop", **usage: int) -> Reply:
@@ -85,7 +85,7 @@ class FaultyServer:
 
     def __init__(self, answers: Answers = ()) -> None:
         self.answers = answers
-        self.asked: list[Asked] = []
+        self.asked: list[ReceivedRequest] = []
         """Every request that has come, in order."""
         self.most_at_once = 0
         """Requests that were under way at the same time."""
@@ -129,7 +129,7 @@ class FaultyServer:
             self._thread.join()
         self._server.server_close()
 
-    def reply_to(self, asked: Asked) -> Reply:
+    def reply_to(self, asked: ReceivedRequest) -> Reply:
         """The next reply."""
         with self._lock:
             self.asked.append(asked)
@@ -149,7 +149,7 @@ class FaultyServer:
         length = int(handler.headers.get("Content-Length", 0))
         text = handler.rfile.read(length).decode("utf-8", "surrogateescape")
         headers = {name.lower(): value for name, value in handler.headers.items()}
-        asked = Asked(handler.command, handler.path, headers, text, time.monotonic())
+        asked = ReceivedRequest(handler.command, handler.path, headers, text, time.monotonic())
         with self._lock:
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)

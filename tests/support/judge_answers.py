@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from support.faulty_server import Answer, Asked
+from support.faulty_server import Answer, ReceivedRequest
 
 USAGE = {"prompt_tokens": 300, "completion_tokens": 1, "total_tokens": 301}
 MARKED = re.compile(r"<([0-9a-f]{8})>\n(.*?)\n</\1>", re.DOTALL)
@@ -35,18 +35,18 @@ def first_with(probability: float) -> dict[str, Any]:
     return likely({"1": probability, "2": 1 - probability})
 
 
-def text_of(asked: Asked) -> str:
+def text_of(asked: ReceivedRequest) -> str:
     """All that a request says."""
     return str(asked.body["messages"][0]["content"])
 
 
-def shown(asked: Asked) -> tuple[str, str]:
+def shown(asked: ReceivedRequest) -> tuple[str, str]:
     """The two responses, in the order in which they are shown, out of the marks around them."""
     marked = MARKED.findall(text_of(asked))
     return marked[-2][1], marked[-1][1]
 
 
-def variety(asked: Asked) -> Answer:
+def variety(asked: ReceivedRequest) -> Answer:
     """A sound judge: prefers the response of more different letters, by as much as it has more of them."""
     first, second = (len(set(text)) for text in shown(asked))
     return first_with(0.5 if first == second else 0.5 + (first - second) / (2 * (first + second)))
@@ -58,14 +58,14 @@ class Until:
     def __init__(
         self,
         sound: int,
-        fault: Answer | Callable[[Asked], Answer],
-        judge: Callable[[Asked], Answer] = variety,
+        fault: Answer | Callable[[ReceivedRequest], Answer],
+        judge: Callable[[ReceivedRequest], Answer] = variety,
     ) -> None:
         self.sound, self.fault, self.judge = sound, fault, judge
         self.answered: list[str] = []
         self._lock = threading.Lock()
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: ReceivedRequest) -> Answer:
         with self._lock:
             if len(self.answered) < self.sound:
                 self.answered.append(text_of(asked))

@@ -39,7 +39,7 @@ def write_reward(folder: Path) -> str:
     return f"{file}:variety"
 
 
-def asked(folder: Path) -> Counter[str]:
+def reward_calls(folder: Path) -> Counter[str]:
     """What the reward in a folder was asked, and how often."""
     file = folder / "asked.txt"
     return Counter(file.read_text().splitlines()) if file.exists() else Counter()

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from support.faulty_server import Asked
+from support.faulty_server import ReceivedRequest
 from support.judge_answers import first_with, shown
 
 SERVED = "http://localhost:8000/v1"
@@ -39,7 +39,7 @@ def at(url: str, commands: list[list[str]]) -> Iterator[list[str]]:
         yield [url if word == SERVED else word for word in words]
 
 
-def answer(asked: Asked) -> dict[str, Any]:
+def answer(asked: ReceivedRequest) -> dict[str, Any]:
     """Of that server: models, completions, verdicts and demonstrations."""
     if asked.method == "GET":
         return {"object": "list", "data": [{"id": "served", "object": "model"}]}

@@ -10,7 +10,7 @@ from support.small_runs import break_off, run_here, settings, write_feedback
 
 
 @pytest.fixture(scope="session")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     """Settings of a DPO run of 12 steps, and the folder of the run, which no test changes."""
     folder = tmp_path_factory.mktemp("whole")
     values = settings("dpo", tiny_model, write_feedback(folder), folder / "run", **MORE)
@@ -19,9 +19,11 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[d
 
 
 @pytest.fixture(scope="session")
-def after_seven_steps(whole: tuple[dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def after_seven_steps(
+    uninterrupted: tuple[dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     output = tmp_path_factory.mktemp("broken") / "run"
-    break_off("dpo", {**whole[0], "output": str(output)}, before_step=8)
+    break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=8)
     return output
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.online_runs import asked, write_prompts, write_reward
+from support.online_runs import reward_calls, write_prompts, write_reward
 from support.small_runs import kill_after, metrics_of, model_bytes, run_here, start_child
 
 from trueup.errors import InputError
@@ -43,7 +43,7 @@ def test_prompts_and_a_reward_are_enough(method: str, tiny_model: Path, tmp_path
     assert len(rows) == 12
     told = [(one["content"], one["score"]) for row in rows for one in row["responses"]]
     assert told == [(text, min(1.0, len(set(text)) / 10)) for text, _ in told]
-    assert asked(tmp_path).total() == len(told)  # each once
+    assert reward_calls(tmp_path).total() == len(told)  # each once
     assert "loss" in metrics_of(tmp_path / "run")[-1]
     assert (read_condition(tmp_path / "run" / "model") is not None) == (method == "ca")
 
@@ -91,7 +91,7 @@ def test_killed_while_it_samples_it_asks_for_the_rest_alone(
     child = start_child(
         "fa", {**given, "output": str(killed), "reward": f"{tmp_path / 'other' / 'reward.py'}:variety"}
     )
-    while child.is_alive() and len(asked(tmp_path / "other")) < 8:
+    while child.is_alive() and len(reward_calls(tmp_path / "other")) < 8:
         pass
     child.kill()
     child.join()
@@ -103,8 +103,10 @@ def test_killed_while_it_samples_it_asks_for_the_rest_alone(
     assert child.exitcode == 0 and done < 6
     assert model_bytes(killed) == model_bytes(tmp_path / "whole") != {}
     assert (killed / "examples.jsonl").read_bytes() == (tmp_path / "whole" / "examples.jsonl").read_bytes()
-    twice = sum(count - 1 for count in asked(tmp_path / "other").values())
-    assert twice <= 6 + sum(count - 1 for count in asked(tmp_path).values())  # at most the chunk under way
+    twice = sum(count - 1 for count in reward_calls(tmp_path / "other").values())
+    assert twice <= 6 + sum(
+        count - 1 for count in reward_calls(tmp_path).values()
+    )  # at most the chunk under way
 
 
 def test_a_reward_without_prompts_is_refused(tiny_model: Path, tmp_path: Path) -> None:
@@ -112,5 +114,5 @@ def test_a_reward_without_prompts_is_refused(tiny_model: Path, tmp_path: Path) -
     given = values(tiny_model, tmp_path, tmp_path / "run")
     with pytest.raises(InputError, match="prompts"):
         run_here("fa", {key: value for key, value in given.items() if key != "prompts"})
-    with pytest.raises(InputError, match="nobody to judge the responses"):
+    with pytest.raises(InputError, match="no annotator to judge the responses"):
         run_here("fa", {key: value for key, value in given.items() if key != "reward"})

@@ -215,12 +215,12 @@ def test_a_resumed_run_writes_the_same_condition(
     tiny_model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     more = {"epochs": None, "steps": 4, "save_every": 2, "eval_fraction": 0.25}
-    whole = conditional(tiny_model, data, tmp_path / "whole", **more)
+    uninterrupted = conditional(tiny_model, data, tmp_path / "whole", **more)
     values = settings("ca", tiny_model, data, tmp_path / "broken", **more)
     break_off("ca", values | {"data": [str(data["rankings"])]}, before_step=4)
     assert not (tmp_path / "broken/model").exists()
     api.resume(tmp_path / "broken", quiet=True)
-    assert (tmp_path / "broken/model" / FILE).read_bytes() == (whole / FILE).read_bytes()
+    assert (tmp_path / "broken/model" / FILE).read_bytes() == (uninterrupted / FILE).read_bytes()
     assert model_bytes(tmp_path / "broken") == model_bytes(tmp_path / "whole") != {}
 
 
@@ -242,13 +242,13 @@ def test_a_run_goes_on_as_it_began_though_the_model_is_asked_otherwise_since(
     model = Path(shutil.copytree(ca[0], tmp_path / "ca"))
     begun = read_condition(model)
     assert begun is not None
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    uninterrupted, broken = tmp_path / "whole", tmp_path / "broken"
     more = {"epochs": None, "steps": 4, "save_every": 2}
-    run_here("sft", settings("sft", model, data, whole, **more))
+    run_here("sft", settings("sft", model, data, uninterrupted, **more))
     break_off("sft", settings("sft", model, data, broken, **more), before_step=4)
     begun.asking_for(begun.reward - 1).save(model)
     api.resume(broken, quiet=True)
-    assert model_bytes(broken) == model_bytes(whole) != {}
+    assert model_bytes(broken) == model_bytes(uninterrupted) != {}
     assert read_condition(broken / "model") == begun
 
 

@@ -98,12 +98,12 @@ def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
-    half, whole = tmp_path / ".status.json.1f.tmp", tmp_path / "status.json"
+    half, uninterrupted = tmp_path / ".status.json.1f.tmp", tmp_path / "status.json"
     half.write_text("{")
-    whole.write_text("{}")
+    uninterrupted.write_text("{}")
     RunFolder(tmp_path).lock().release()
     assert not half.exists()
-    assert whole.exists()
+    assert uninterrupted.exists()
 
 
 @pytest.mark.parametrize("content", ["", "{torn", "[1]", "\x00"])
@@ -161,11 +161,11 @@ def test_a_failed_start_leaves_no_folder(
     assert {path.name for path in (tmp_path / "mine").iterdir()} - {".lock"} == {"notes.txt"}
 
 
-def test_checkpoints_without_a_run_are_not_taken_for_its_own(whole: Any, broken_off: Path) -> None:
+def test_checkpoints_without_a_run_are_not_taken_for_its_own(uninterrupted: Any, broken_off: Path) -> None:
     """Were they, this run, once stopped, would go on from the other's newest, and it would keep these alone."""
     (broken_off / "run.yaml").unlink()
     with pytest.raises(InputError, match=r"run holds checkpoints of another run, whose run\.yaml is gone"):
-        run_here("dpo", {**whole[0], "output": str(broken_off)})
+        run_here("dpo", {**uninterrupted[0], "output": str(broken_off)})
     assert len(list((broken_off / "checkpoints").iterdir())) == 2
 
 
@@ -202,14 +202,14 @@ def test_the_status_follows_the_run(tiny_model: Path, tmp_path: Path) -> None:
     assert json.loads(status.read_text()) == {"state": "done", "step": 12, "steps": 12}
 
 
-def test_what_was_said_is_kept_over_all_sittings(whole: Any, broken_off: Path) -> None:
+def test_what_was_said_is_kept_over_all_sittings(uninterrupted: Any, broken_off: Path) -> None:
     """Of a quiet run as well; the model card tells what was said of the data in its last sitting."""
     api.resume(broken_off, quiet=True)
     said = [line.split(" ", 3)[3] for line in (broken_off / "run.log").read_text().splitlines()]
     assert [line for line in said if line.startswith(("going on", "the aligned"))] == [
         "going on after step 6 of 12", f"the aligned model is in {broken_off / 'model'}",
     ]  # fmt: skip
-    of_data = f"{whole[0]['data'][0]}: TRL pairs, 24 rows, 24 comparisons"
+    of_data = f"{uninterrupted[0]['data'][0]}: TRL pairs, 24 rows, 24 comparisons"
     assert said.count(of_data) == 2
     card = (broken_off / "model" / "README.md").read_text()
     assert card.count(f"- {of_data}") == 1

@@ -55,13 +55,15 @@ PLACES: dict[str, tuple[Any, str, int, int]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_signal_anywhere_stops_the_run_within_a_step(place: str, whole: Any, tmp_path: Path) -> None:
+def test_a_signal_anywhere_stops_the_run_within_a_step(
+    place: str, uninterrupted: Any, tmp_path: Path
+) -> None:
     output, errors = tmp_path / "run", tmp_path / "errors"
     where, name, call, step = PLACES[place]
 
     def body() -> int:
         with signalled(where, name, call, signal.SIGTERM):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body, errors) == 0
     said = errors.read_text().splitlines()
@@ -72,30 +74,34 @@ def test_a_signal_anywhere_stops_the_run_within_a_step(place: str, whole: Any, t
     saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step == status["step"]  # nothing that was done is lost
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])
 
 
-def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(whole: Any, tmp_path: Path) -> None:
+def test_a_signal_while_the_finished_model_is_written_does_not_stop_it(
+    uninterrupted: Any, tmp_path: Path
+) -> None:
     output = tmp_path / "run"
 
     def body() -> int:
         with signalled(session, "export", 1, signal.SIGTERM):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body) == 0
     assert json.loads((output / "status.json").read_text())["state"] == "done"
-    assert model_bytes(output) == model_bytes(whole[1])
-    assert metrics_of(output) == metrics_of(whole[1])
+    assert model_bytes(output) == model_bytes(uninterrupted[1])
+    assert metrics_of(output) == metrics_of(uninterrupted[1])
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, whole: Any, tmp_path: Path) -> None:
+def test_a_second_signal_in_a_save_ends_the_run_at_once(
+    second: int, uninterrupted: Any, tmp_path: Path
+) -> None:
     """Step 6 is half written then; step 3 is whole."""
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
         with signalled(files, "flush_to_disk", 15, signal.SIGTERM, second):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body, errors) == 128 + second
     assert "Traceback" not in errors.read_text()
@@ -106,12 +112,12 @@ def test_a_second_signal_in_a_save_ends_the_run_at_once(second: int, whole: Any,
     saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step == 3
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])
     assert {path.name for path in (output / "checkpoints").iterdir()} == {"step-00000009", "step-00000012"}
 
 
 @pytest.mark.parametrize("number", range(1, 30, 4))
-def test_a_run_killed_in_a_save_goes_on(number: int, whole: Any, tmp_path: Path) -> None:
+def test_a_run_killed_in_a_save_goes_on(number: int, uninterrupted: Any, tmp_path: Path) -> None:
     """At the n-th call of the save of step 6 that changes the disk."""
     output = tmp_path / "run"
 
@@ -124,22 +130,22 @@ def test_a_run_killed_in_a_save_goes_on(number: int, whole: Any, tmp_path: Path)
             original(run, *arguments, **more)
 
         with patch.object(loop, "save_run", armed):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body) == -signal.SIGKILL
     saved = load_newest(output / "checkpoints")
     assert saved is not None
     assert saved.step in (3, 6)
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])
 
 
-def test_a_folder_that_becomes_read_only(whole: Any, tmp_path: Path) -> None:
+def test_a_folder_that_becomes_read_only(uninterrupted: Any, tmp_path: Path) -> None:
     """Metrics cost a warning; the next save ends the run in one line, and what was there is as it was."""
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
         with at_step(5, lambda policy: make_read_only(output) or os._exit(77)):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     code = in_child(body, errors)
     if code == 77:
@@ -152,4 +158,4 @@ def test_a_folder_that_becomes_read_only(whole: Any, tmp_path: Path) -> None:
     assert "earlier checkpoints are intact" in said
     assert errors.read_text().count("metrics are not written") == 1
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])

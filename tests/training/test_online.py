@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.online_runs import asked, online, replay, write_reward
+from support.online_runs import online, replay, reward_calls, write_reward
 from support.small_runs import break_off, killed_and_resumed, metrics_of, model_bytes, run_here, stopping_at
 
 from trueup.errors import AnnotatorError, NumericsError, Stopped
@@ -58,7 +58,7 @@ def rounds(output: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a case's run that nothing happened to; beside it, what its reward was asked."""
 
     @cache
@@ -73,13 +73,13 @@ def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.mark.parametrize("name", CASES)
 def test_replayed_offline_it_gives_the_same_bits(
-    name: str, whole: Callable[[str], Path], tiny_model: Path, tmp_path: Path
+    name: str, uninterrupted: Callable[[str], Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    first, second = whole(name), tmp_path / "second"
-    before = asked(first.parent)
+    first, second = uninterrupted(name), tmp_path / "second"
+    before = reward_calls(first.parent)
     method, values = case(name, tiny_model, first.parent, "whole")
     run_here(method, replay(tiny_model, first, second, values))
-    assert asked(first.parent) == before  # nobody is asked again
+    assert reward_calls(first.parent) == before  # no endpoint is asked again
     assert model_bytes(second) == model_bytes(first) != {}
     ours, theirs = metrics_of(first), metrics_of(second)
     assert len(ours) == len(theirs)
@@ -92,10 +92,10 @@ def test_replayed_offline_it_gives_the_same_bits(
 
 @pytest.mark.parametrize("name", CASES)
 def test_killed_and_resumed_equals_uninterrupted(
-    name: str, whole: Callable[[str], Path], tiny_model: Path, tmp_path: Path
+    name: str, uninterrupted: Callable[[str], Path], tiny_model: Path, tmp_path: Path
 ) -> None:
     """SIGKILL at a random moment; what a whole round was judged by is never asked again."""
-    expected = whole(name)
+    expected = uninterrupted(name)
     write_reward(tmp_path)
     method, values = case(name, tiny_model, tmp_path, "killed")
     killed = killed_and_resumed(method, values, random.Random(name), (1, 4))
@@ -104,7 +104,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     for file in ("examples.jsonl", "rounds.jsonl"):
         assert (killed / file).read_bytes() == (expected / file).read_bytes()
     # At most the round that was under way when it was killed was paid for twice.
-    again = asked(tmp_path) - asked(expected.parent)
+    again = reward_calls(tmp_path) - reward_calls(expected.parent)
     assert again.total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
 
 
@@ -232,7 +232,7 @@ def test_judgements_that_tell_nothing_stop_a_run(tiny_model: Path, tmp_path: Pat
 
 
 def test_only_empty_rounds_in_a_row_stop_a_run(tiny_model: Path, tmp_path: Path) -> None:
-    """Two of three rounds are empty, ten in all; one in between begins the count anew."""
+    """Two of three rounds are empty, ten in all; one in between begins the count again."""
     (tmp_path / "one.py").write_text(
         "def reward(prompt, response):\n    return len(set(response)) if ' 0:' in prompt else 1.0\n"
     )

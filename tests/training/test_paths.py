@@ -63,24 +63,26 @@ def stopped(values: dict[str, Any], link: Path, target: Path) -> Callable[[], No
     ],
 )
 def test_a_link_in_the_way_is_not_followed(
-    link: str, message: str, mine: Path, whole: Any, tmp_path: Path
+    link: str, message: str, mine: Path, uninterrupted: Any, tmp_path: Path
 ) -> None:
     """What it points to stays as it is, and without it the run goes on bit for bit."""
     output = tmp_path / "run"
     before = contents(mine)
     with pytest.raises(CheckpointError, match=message) as raised:
-        stopped({**whole[0], "output": str(output)}, output / link, mine)()
+        stopped({**uninterrupted[0], "output": str(output)}, output / link, mine)()
     assert "\n" not in str(raised.value)
     assert contents(mine) == before
     os.unlink(output / link)
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])
     assert contents(mine) == before
 
 
-def test_an_old_checkpoint_that_is_a_link_is_not_emptied(mine: Path, whole: Any, tmp_path: Path) -> None:
+def test_an_old_checkpoint_that_is_a_link_is_not_emptied(
+    mine: Path, uninterrupted: Any, tmp_path: Path
+) -> None:
     """Retention removes checkpoints, not what the user has put in the place of one."""
     before, output = contents(mine), tmp_path / "run"
-    stopped({**whole[0], "output": str(output)}, output / "checkpoints" / "step-00000001", mine)()
+    stopped({**uninterrupted[0], "output": str(output)}, output / "checkpoints" / "step-00000001", mine)()
     assert contents(mine) == before
     assert not (output / "checkpoints" / "step-00000003").exists()
 

@@ -110,15 +110,15 @@ def test_killed_and_resumed_equals_uninterrupted(
     method, chosen = variant(name)
     more = {**chosen, **REFERENCES[reference], **(LORA if weights == "lora" else {}), "eval_fraction": 0.2}
     more |= {"epochs": None, "steps": 6, "batch_size": 5, "save_every": 2, "eval_every": 4}
-    whole = tmp_path / "whole"
-    values = settings(method, tiny_model, write_feedback(tmp_path), whole, **more)
+    uninterrupted = tmp_path / "whole"
+    values = settings(method, tiny_model, write_feedback(tmp_path), uninterrupted, **more)
     run_here(method, values)
     chance = random.Random(f"{name} {reference} {weights}")
     moments = [(0, 3), (3, 5)] if name == "dpo" else [(0, 5)]
     killed = killed_and_resumed(method, {**values, "output": str(tmp_path / "killed")}, chance, *moments)
-    assert model_bytes(killed) == model_bytes(whole) != {}
-    assert metrics_of(killed) == metrics_of(whole)
-    assert len([line for line in metrics_of(whole) if "loss" in line]) == 6
+    assert model_bytes(killed) == model_bytes(uninterrupted) != {}
+    assert metrics_of(killed) == metrics_of(uninterrupted)
+    assert len([line for line in metrics_of(uninterrupted) if "loss" in line]) == 6
 
 
 @pytest.mark.parametrize("weights, reference", [("full", "hard"), ("lora", "soft")])
@@ -134,8 +134,8 @@ def test_stopped_wherever_a_run_listens(
     more: dict[str, Any] = {"eval_fraction": 0.25, "eval_every": 2, "micro_batch_tokens": 60, "batch_size": 3}
     more |= {"epochs": None, "steps": 4, **REFERENCES[reference], **(LORA if weights == "lora" else {})}
     more |= {"reference.every": 2}
-    whole = tmp_path / "whole"
-    values = settings("dpo", tiny_model, write_feedback(tmp_path, examples), whole, **more)
+    uninterrupted = tmp_path / "whole"
+    values = settings("dpo", tiny_model, write_feedback(tmp_path, examples), uninterrupted, **more)
     looks = stopping_at(monkeypatch, 0)
     run_here("dpo", values)
     total, begun = len(looks), 0
@@ -153,8 +153,8 @@ def test_stopped_wherever_a_run_listens(
         assert '"stopped"' in (output / "status.json").read_text()
         stopping_at(monkeypatch, 0)
         api.resume(output, quiet=True)
-        assert model_bytes(output) == model_bytes(whole) != {}
-        assert metrics_of(output) == metrics_of(whole)
+        assert model_bytes(output) == model_bytes(uninterrupted) != {}
+        assert metrics_of(output) == metrics_of(uninterrupted)
     assert begun > 4
 
 
@@ -163,9 +163,9 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
     number: int, tiny_model: Path, tmp_path: Path
 ) -> None:
     data = write_feedback(tmp_path)
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    uninterrupted, stopped = tmp_path / "whole", tmp_path / "stopped"
     more = {"lora.rank": 2, "lora.dropout": 0.2, "epochs": 4, **SOFT}
-    run_here("dpo", settings("dpo", tiny_model, data, whole, **more))
+    run_here("dpo", settings("dpo", tiny_model, data, uninterrupted, **more))
     child = start_child("dpo", settings("dpo", tiny_model, data, stopped, **more))
     assert kill_after(child, stopped, lines=4, delay=0.013, number=number)
     assert child.exitcode == 0
@@ -174,8 +174,8 @@ def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
     child = start_child("dpo", None, resume=stopped)
     child.join()
     assert child.exitcode == 0
-    assert model_bytes(stopped) == model_bytes(whole)
-    assert metrics_of(stopped) == metrics_of(whole)
+    assert model_bytes(stopped) == model_bytes(uninterrupted)
+    assert metrics_of(stopped) == metrics_of(uninterrupted)
 
 
 def test_a_run_that_began_on_a_gpu_goes_on_without_one(

@@ -289,24 +289,24 @@ def remove_data(run: Path) -> str:
     ],
 )
 def test_a_run_does_not_go_on_with_something_else(
-    change: Callable[[Path], str], whole: Any, broken_off: Path, tmp_path: Path
+    change: Callable[[Path], str], uninterrupted: Any, broken_off: Path, tmp_path: Path
 ) -> None:
     """A run whose model and data are copies, which the test may change."""
     written = (broken_off / "run.yaml").read_text()
-    for given, own in ((whole[0]["model"], "model"), (whole[0]["data"][0], "pairs.jsonl")):
+    for given, own in ((uninterrupted[0]["model"], "model"), (uninterrupted[0]["data"][0], "pairs.jsonl")):
         assert given in written
         written = written.replace(given, str(tmp_path / own))
     (broken_off / "run.yaml").write_text(written)
-    shutil.copytree(whole[0]["model"], tmp_path / "model")
-    shutil.copy(whole[0]["data"][0], tmp_path)
+    shutil.copytree(uninterrupted[0]["model"], tmp_path / "model")
+    shutil.copy(uninterrupted[0]["data"][0], tmp_path)
     checkpoints = sorted((broken_off / "checkpoints").rglob("*"))
     with pytest.raises(InputError, match=change(broken_off)):
         api.resume(broken_off, quiet=True)
     assert sorted((broken_off / "checkpoints").rglob("*")) == checkpoints
 
 
-def test_a_run_that_is_done_does_not_go_on(whole: Any) -> None:
-    values, output = whole
+def test_a_run_that_is_done_does_not_go_on(uninterrupted: Any) -> None:
+    values, output = uninterrupted
     message = r"run: this run is done after 12 steps; its model is in .*model\. To train further"
     with pytest.raises(InputError, match=message):
         api.resume(output, quiet=True)
@@ -321,27 +321,27 @@ def test_where_there_is_no_run_none_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_run_broken_off_before_its_first_checkpoint_begins_again(
-    whole: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    break_off("dpo", {**whole[0], "output": str(output)}, before_step=3)
+    break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=3)
     assert command("train", "dpo", "--resume", output) == 0
     assert "stopped before its first checkpoint; it begins again at step 1" in capsys.readouterr().err
-    assert model_bytes(output) == model_bytes(whole[1]) != {}
-    assert metrics_of(output) == metrics_of(whole[1])
+    assert model_bytes(output) == model_bytes(uninterrupted[1]) != {}
+    assert metrics_of(output) == metrics_of(uninterrupted[1])
 
 
-def test_what_cannot_change_the_result_may_change_on_resuming(whole: Any, broken_off: Path) -> None:
+def test_what_cannot_change_the_result_may_change_on_resuming(uninterrupted: Any, broken_off: Path) -> None:
     api.resume(broken_off, {"save_every": 1, "keep_checkpoints": 4}, quiet=True)
     names = sorted(path.name for path in (broken_off / "checkpoints").iterdir())
     assert names == [f"step-{step:08d}" for step in (9, 10, 11, 12)]
-    assert model_bytes(broken_off) == model_bytes(whole[1])
+    assert model_bytes(broken_off) == model_bytes(uninterrupted[1])
     with pytest.raises(InputError, match="learning_rate cannot change when a run is resumed"):
         api.resume(broken_off, {"learning_rate": 1.0}, quiet=True)
 
 
 def test_a_model_that_could_not_be_written_is_written_on_resuming_without_another_step(
-    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "run"
 
@@ -351,12 +351,12 @@ def test_a_model_that_could_not_be_written_is_written_on_resuming_without_anothe
     with monkeypatch.context() as patched:
         patched.setattr(session, "export", fails)
         with pytest.raises(CheckpointError, match="no room"):
-            run_here("dpo", {**whole[0], "output": str(output)})
+            run_here("dpo", {**uninterrupted[0], "output": str(output)})
     before = (output / "metrics.jsonl").read_bytes()
     result = api.resume(output, quiet=True)
     assert (output / "metrics.jsonl").read_bytes() == before
-    assert result.metrics["loss"] == metrics_of(whole[1])[-1]["loss"]
-    assert model_bytes(output) == model_bytes(whole[1]) != {}
+    assert result.metrics["loss"] == metrics_of(uninterrupted[1])[-1]["loss"]
+    assert model_bytes(output) == model_bytes(uninterrupted[1]) != {}
 
 
 def test_evaluation_data_that_cannot_be_used_is_named_as_such(

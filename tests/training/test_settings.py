@@ -91,11 +91,11 @@ def test_a_gpu_that_is_not_there_is_named(tiny_model: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_is_removed_during_the_run_costs_no_model(whole: Any, tmp_path: Path) -> None:
+def test_a_folder_that_is_removed_during_the_run_costs_no_model(uninterrupted: Any, tmp_path: Path) -> None:
     output = tmp_path / "run"
     with at_step(5, lambda policy: shutil.rmtree(output)):
-        run_here("dpo", {**whole[0], "output": str(output)})
-    assert model_bytes(output) == model_bytes(whole[1]) != {}
+        run_here("dpo", {**uninterrupted[0], "output": str(output)})
+    assert model_bytes(output) == model_bytes(uninterrupted[1]) != {}
     card = (output / "model" / "README.md").read_text()
     written = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
     assert written["settings"]["learning_rate"] == 3e-3

@@ -54,7 +54,7 @@ def test_whole_groups_pass_without_a_word() -> None:
 
 
 def test_a_response_that_is_cut_has_no_end_of_sequence() -> None:
-    """A policy must not learn to stop where nobody stopped."""
+    """A policy must not learn to stop where no response stopped."""
     found = prepared(groups(("say", " red"), ("say", " " + "blue" * 9)), max_length=12)
     whole, cut = (group.responses[0].ids for group in found.groups)
     assert whole[-1] == END

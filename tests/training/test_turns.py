@@ -12,7 +12,7 @@ from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.sources.by_name import examples_named
-from trueup.training.data import Texts, refuse_hidden, view_all
+from trueup.training.data import ViewedFeedback, refuse_hidden, view_all
 
 
 def turn(role: str, content: str) -> dict[str, str]:
@@ -53,7 +53,7 @@ def test_a_run_learns_and_keeps_which_turns_it_learned(tiny_model: Path, talks: 
     assert "turns: last" in written["last"]
 
 
-def viewed(chosen: Resolved) -> Texts:
+def viewed(chosen: Resolved) -> ViewedFeedback:
     method = chosen.info.configure(chosen.method_settings)
     return view_all(chosen.settings, method, examples_named(chosen.settings.data).examples)
 

@@ -19,7 +19,7 @@ from trueup.files import cache_folder
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 T = TypeVar("T")
-Request = Mapping[str, Any]
+RequestFields = Mapping[str, Any]
 """The body of a request to /chat/completions, with `messages` and `max_tokens`."""
 TopTokens = tuple[tuple[str, float], ...]
 
@@ -64,7 +64,7 @@ class Asker:
         self.endpoint, self.name, self.budget, self.cache = endpoint, name, budget, cache
         self.place = place_of(endpoint.base_url)
 
-    def recall(self, request: Request, labels: tuple[str, str] = ("", "")) -> dict[str, Any] | None:
+    def recall(self, request: RequestFields, labels: tuple[str, str] = ("", "")) -> dict[str, Any] | None:
         """What `keep` has kept of an earlier answer to a request, in this process or another.
 
         Args:
@@ -72,13 +72,15 @@ class Asker:
         """
         return None if self.cache is None else self.cache.get(judgement_key(self.place, request, labels))
 
-    def keep(self, request: Request, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")) -> None:
+    def keep(
+        self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")
+    ) -> None:
         """Keep an answer, JSON-ready, for the next one that makes the same request."""
         if self.cache is not None:
             self.cache.put(judgement_key(self.place, request, labels), answer)
 
     def ask(
-        self, requests: Sequence[Request], read: Callable[[int, Reply], T], *, remedy: str = ""
+        self, requests: Sequence[RequestFields], read: Callable[[int, Reply], T], *, remedy: str = ""
     ) -> tuple[list[T], Usage]:
         """Send requests, as many at a time as the budget allows for.
 
@@ -126,7 +128,7 @@ class Asker:
             "requests": used.requests, **counts, "tokens": used.tokens, "estimated": used.estimated, **cost
         }  # fmt: skip
 
-    def _reserved(self, requests: Sequence[Request], remedy: str) -> list[Reservation]:
+    def _reserved(self, requests: Sequence[RequestFields], remedy: str) -> list[Reservation]:
         """Reservations for the first of some requests, at least for one."""
         held: list[Reservation] = []
         try:

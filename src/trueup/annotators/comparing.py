@@ -17,7 +17,7 @@ UNREAD = "a verdict of the annotator cannot be read"
 BLOCK = 256
 """Questions asked before it is looked at how many of the answers could be read."""
 
-Pair = tuple[int, int]
+Positions = tuple[int, int]
 """Positions of two responses of an example."""
 
 
@@ -64,7 +64,7 @@ class ComparingAnnotator:
         return Annotated(tuple(map(_judged, examples, pairs, pair_verdicts)), totals)
 
     def pair_verdicts(
-        self, examples: Sequence[Example], pairs: Sequence[Sequence[Pair]]
+        self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
     ) -> tuple[list[list[PairVerdict]], Mapping[str, float]]:
         """What the judge says of given pairs of responses of each example, and the totals.
 
@@ -123,7 +123,7 @@ def _sound(verdict: Verdict | Unreadable) -> Verdict | Unreadable:
 
 
 def _judged(
-    example: Example, pairs: Sequence[Pair], pair_verdicts: Sequence[PairVerdict]
+    example: Example, pairs: Sequence[Positions], pair_verdicts: Sequence[PairVerdict]
 ) -> Example | Discarded:
     """The example with comparisons in place of all that was said of it before."""
     comparisons: list[Comparison] = []

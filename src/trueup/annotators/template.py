@@ -27,11 +27,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trueup.annotators.judge import Question
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Message, Prompt
-from trueup.settings.annotator_settings import TEMPLATES
+from trueup.settings.annotator_settings import IMPROVE, TEMPLATES
 from trueup.trial import try_in_child
 from trueup.words import did_you_mean, one_line, printable, reason
 
-IMPROVE = "improve"
 NAMES = (*TEMPLATES, IMPROVE)
 """Those that come with trueup: for judges, and for who writes demonstrations."""
 SECONDS = 10.0

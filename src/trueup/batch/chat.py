@@ -33,7 +33,7 @@ class Piece:
 
     text: str
     content: bool
-    """True for what somebody wrote, False for the template's own."""
+    """True for what a message says, False for the template's own text."""
     assistant: bool
     """True for an assistant's words, for the template's text that ends them, and for what the template writes
     between its heading and an assistant's words; not for a turn that is switched off in the loss."""
@@ -92,7 +92,7 @@ def render(
     Args:
         opening: what `render_prompt` gives for the same prompt, where it is known already.
         tools: what the assistant may call.
-        special: texts of special tokens, so that it is known where somebody spells one.
+        special: texts of special tokens, so that it is known where a message spells one.
 
     Raises:
         InputError: the template fails on this conversation, or rewrites contents so that they cannot be found.
@@ -240,8 +240,8 @@ def _match(text: str, frame: Sequence[str], given: Sequence[str]) -> list[str]:
     return contents
 
 
-def _tail(text: str, length: int = 40) -> str:
-    return repr(text if len(text) <= length else "..." + text[-length:])
+def _tail(text: str) -> str:
+    return repr(text if len(text) <= 40 else "..." + text[-40:])
 
 
 def marked(messages: Sequence[Message], tools: Tools, special: Sequence[str]) -> Marked:

@@ -4,7 +4,7 @@ Sequences are built from ids: the prompt is encoded as it will be at inference, 
 two are joined. Encoding the joined text instead would let the tokenizer merge across the boundary.
 
 Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two
-turns. Only where somebody spells a special token are the pieces encoded one by one, so that it stays text.
+turns. Only where a message spells a special token are the pieces encoded one by one, so that it stays text.
 """
 
 import re
@@ -329,7 +329,7 @@ class PieceEncoder:
         return self.raw("".join(piece.text for piece in pieces), literal=False)
 
     def _tokens(self, piece: Piece) -> list[int]:
-        """Ids of a piece by itself; what somebody wrote in it is text, whatever it spells."""
+        """Ids of a piece by itself; a message's contents in it are text, whatever they spell."""
         if not piece.spelled:
             return self.raw(piece.text, literal=piece.content)
         ids: list[int] = []
@@ -341,7 +341,7 @@ class PieceEncoder:
         return ids + self.raw(piece.text[place:], literal=False)
 
     def _spelled(self, piece: Piece) -> bool:
-        """Whether somebody, not the template, spells a special token in a piece."""
+        """Whether a message, not the template, spells a special token in a piece."""
         return bool(piece.spelled) or (piece.content and spells(piece.text, self.special))
 
 

@@ -20,7 +20,7 @@ from trueup.inspection.findings import Severity
 from trueup.model_folder import check_model
 from trueup.settings import command_settings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
-from trueup.sources.by_name import WORLD, examples_named, prompts_named
+from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.words import counted
 from trueup.world.scorers import world_scorer
 
@@ -148,7 +148,7 @@ def convert(arguments: Sequence[str]) -> None:
 
 
 def _target(settings: command_settings.ConvertSettings, examples: Sequence[Example]) -> conversion.Target:
-    """What to convert to; a kind that was chosen here is said aloud."""
+    """What to convert to; a kind that was chosen here is printed."""
     if settings.to != "trl":
         return targets.OWN[settings.to]
     chosen = settings.kind or targets.usual_kind(examples)
@@ -174,7 +174,7 @@ def condition(arguments: Sequence[str]) -> None:
     settings = command.typed(command_settings.ConditionSettings, given)
     now = _condition_of(settings.model)
     reward = settings.reward
-    scorer = world_scorer(reward) if reward.startswith(WORLD) else load_scorer(reward)
+    scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else load_scorer(reward)
     with shown():
         prompts = prompts_named(settings.prompts).prompts[: settings.count]
     from trueup.evaluate import condition_sweep

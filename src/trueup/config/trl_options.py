@@ -1,6 +1,6 @@
 """TRL's and transformers' names of settings, turned into ours: one table, from a name to what becomes of it.
 
-A name either becomes one of our settings, or has no effect here and that is said aloud, or is refused with what to do
+A name either becomes one of our settings, or has no effect here, with a warning, or is refused with what to do
 instead. What a file leaves out takes our defaults, not TRL's, unless it names the loss by TRL's `loss_type` and that
 loss has another default there. `trl_names.toml` holds the names that need no rule of their own.
 """

@@ -137,7 +137,7 @@ class Endpoint:
 
         Raises:
             AnnotatorError: the server cannot be reached within the deadline, does not let us in, or answers in a way
-                that no request will mend.
+                that another request would not change.
             Stopped: the user asked to stop.
         """
         return self._exchange("POST", path, bodies, read_json)

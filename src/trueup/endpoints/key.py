@@ -39,7 +39,7 @@ class Key:
         self._value, self.origin = value.strip(), origin
         if not (self._value.isascii() and self._value.isprintable()):
             raise InputError(
-                f"{origin} holds line breaks or characters that no HTTP header can carry, so it is no key; set it anew"
+                f"{origin} holds line breaks or characters that no HTTP header can carry, so it is no key; set it again"
             )
 
     @classmethod

@@ -99,7 +99,7 @@ def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
         to = sent.redact(response.headers.get("Location", "nowhere").split("?")[0])
         raise AnnotatorError(
             f"{status}, a redirect to {excerpt(to)}; give the address itself as base_url: redirects are not followed, "
-            "so that no key goes astray"
+            "so that no key is sent to another server"
         )
     if status == 404:
         raise AnnotatorError(f"{what}; check base_url, which usually ends in /v1, and the name of the model")

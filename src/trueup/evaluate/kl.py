@@ -11,6 +11,9 @@ from trueup.evaluate.estimates import Mean, mean
 from trueup.models.causal import CausalModel
 from trueup.sampling.sampler import Completion
 
+BUDGET = 8192
+"""Tokens of a forward pass."""
+
 
 @torch.no_grad()
 def sequence_kl(
@@ -21,7 +24,6 @@ def sequence_kl(
     *,
     end_id: int,
     start_prompts: Sequence[Sequence[int]] | None = None,
-    budget: int = 8192,
 ) -> Mean:
     """KL(policy || start) in nats a response: the mean of log pi(y | x) - log pi_start(y | x), y sampled from pi.
 
@@ -34,19 +36,13 @@ def sequence_kl(
     Returns:
         The estimate with its standard error; unbiased, and so it may come out slightly negative.
     """
-    ours = _log_probs(policy, prompts, completions, end_id, budget)
-    theirs = _log_probs(
-        start, prompts if start_prompts is None else start_prompts, completions, end_id, budget
-    )
+    ours = _log_probs(policy, prompts, completions, end_id)
+    theirs = _log_probs(start, prompts if start_prompts is None else start_prompts, completions, end_id)
     return mean([one - other for one, other in zip(ours, theirs, strict=True)])
 
 
 def _log_probs(
-    model: CausalModel,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Completion],
-    end_id: int,
-    budget: int,
+    model: CausalModel, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], end_id: int
 ) -> list[float]:
     """log p(y | x) of each response that says anything, in their order."""
     groups: list[TokenGroup[int]] = [
@@ -56,7 +52,7 @@ def _log_probs(
     ]
     found: dict[int, float] = {}
     with model.without_dropout():
-        for part in cut(groups, budget):
+        for part in cut(groups, BUDGET):
             sums = model.log_probs(build_stream(part).to(model.device)).sum.tolist()
             found |= dict(zip((group.relation for group in part), sums, strict=True))
     return [found[group.relation] for group in groups]

@@ -199,8 +199,8 @@ def content_line(row: FileRow) -> bytes:
     return json.dumps(str(row.number) if row.error else row.value, sort_keys=True).encode() + b"\n"
 
 
-def library_words(error: Exception, limit: int = 160) -> str:
-    """What an error of a library says, on one line, cut after `limit` characters."""
+def library_words(error: Exception) -> str:
+    """What an error of a library says, on one line, cut after 160 characters."""
     words = one_line(error)
-    cut = words if len(words) <= limit else words[:limit] + "..."
+    cut = words if len(words) <= 160 else words[:160] + "..."
     return cut if cut.isprintable() else ascii(cut)

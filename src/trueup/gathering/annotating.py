@@ -18,7 +18,7 @@ from typing import Any
 
 from trueup.annotators.annotator import Unusable, summed
 from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply
-from trueup.annotators.template import IMPROVE, answered, load_template, transcript
+from trueup.annotators.template import answered, load_template, transcript
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
 from trueup.feedback import canonical, turns, views
@@ -26,6 +26,7 @@ from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
+from trueup.settings.annotator_settings import IMPROVE
 from trueup.settings.gathering_settings import AnnotateSettings
 from trueup.sources.by_name import examples_named
 from trueup.words import counted, shortened
@@ -73,7 +74,7 @@ def annotate(settings: AnnotateSettings) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ChosenAndRejected:
     """The two sides of an example."""
 
     example: Example
@@ -101,7 +102,7 @@ class Pair:
         return replace(self.example, responses=responses, comparisons=())
 
 
-def pair_of(example: Example) -> Pair | Discarded:
+def pair_of(example: Example) -> ChosenAndRejected | Discarded:
     """The two sides of an example, as training by pairs would see them."""
     if example.prompt.tools:
         return Discarded(WITH_TOOLS, example.origin)
@@ -116,7 +117,7 @@ def pair_of(example: Example) -> Pair | Discarded:
     rejected = tuple(one for key, one in reversed(by_key.items()) if key in worse - better)
     if not chosen or not rejected:
         return Discarded(views.CONTRADICTING, example.origin)
-    return Pair(example, chosen[0], rejected)
+    return ChosenAndRejected(example, chosen[0], rejected)
 
 
 def plain_text(response: Content) -> str:
@@ -124,7 +125,7 @@ def plain_text(response: Content) -> str:
     return response if isinstance(response, str) else "\n\n".join(one.content for one in response)
 
 
-Ask = Callable[[Pair], Messages]
+Ask = Callable[[ChosenAndRejected], Messages]
 """A pair -> the messages of a request."""
 
 
@@ -150,7 +151,7 @@ def make_asking(template: str, instruction: str | None) -> Ask:
         )
     loaded.check(instruction)
 
-    def ask(pair: Pair) -> Messages:
+    def ask(pair: ChosenAndRejected) -> Messages:
         texts = {"prompt": transcript(pair.example.prompt), "chosen": answered(pair.chosen.content)}
         text, _ = loaded.render(texts, instruction=instruction)
         return [{"role": "user", "content": text}]
@@ -158,7 +159,7 @@ def make_asking(template: str, instruction: str | None) -> Ask:
     return ask
 
 
-def request_messages(pair: Pair, instruction: str | None) -> Messages:
+def request_messages(pair: ChosenAndRejected, instruction: str | None) -> Messages:
     """The prompt as the messages of a conversation; raw text in HH's form is taken apart, any other is one request.
 
     An instruction goes before it all, behind what a system prompt says already.
@@ -200,7 +201,7 @@ class Demonstrator:
         self.asker, self.ask, self.drawing = asker, ask, drawing
         self.unusable = Unusable(max_unusable, "demonstrations", "used", "another model")
 
-    def write(self, pairs: Sequence[Pair]) -> tuple[list[str | Discarded], dict[str, float]]:
+    def write(self, pairs: Sequence[ChosenAndRejected]) -> tuple[list[str | Discarded], dict[str, float]]:
         """A demonstration for each pair, or why there is none; and what it took, as sums.
 
         Raises:
@@ -255,7 +256,7 @@ def read_demonstration(reply: Reply) -> str | Discarded:
     return Discarded(reply.value) if isinstance(reply, NoAnswer) else reply.text.strip() or Discarded(EMPTY)
 
 
-def usable(found: str | Discarded, pair: Pair) -> str | Discarded:
+def usable(found: str | Discarded, pair: ChosenAndRejected) -> str | Discarded:
     """A demonstration that can take the place of a pair's chosen response, or why there is none."""
     if isinstance(found, str) and TURN.search(found):
         return Discarded(TURNS)
@@ -273,12 +274,12 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
     """
     model = demonstrator.asker.name
     found = [pair_of(example) for example in examples]
-    pairs = [one for one in found if isinstance(one, Pair)]
+    pairs = [one for one in found if isinstance(one, ChosenAndRejected)]
     dropped = [one for one in found if isinstance(one, Discarded)]
     parts = work.in_parts(
         "rewrite", f"rewriting by {model}", pairs, CHUNK, lambda: nullcontext(demonstrator), _written
     )
-    done: list[tuple[Pair, str]] = []
+    done: list[tuple[ChosenAndRejected, str]] = []
     for pair, row in zip(pairs, (row for part in parts for row in part["rows"]), strict=True):
         if "text" in row:
             done.append((pair, row["text"]))
@@ -294,13 +295,15 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
     return tuple(pair.rewritten(text, model) for pair, text in done)
 
 
-def _written(demonstrator: Demonstrator, name: str, chunk: Sequence[Pair]) -> dict[str, Any]:
+def _written(demonstrator: Demonstrator, _: str, chunk: Sequence[ChosenAndRejected]) -> dict[str, Any]:
     made, totals = demonstrator.write(chunk)
     rows = [{"dropped": one.reason} if isinstance(one, Discarded) else {"text": one} for one in made]
     return {"rows": rows, "facts": totals}
 
 
-def _lines(done: Sequence[tuple[Pair, str]], dropped: Sequence[Discarded], model: str) -> Iterator[str]:
+def _lines(
+    done: Sequence[tuple[ChosenAndRejected, str]], dropped: Sequence[Discarded], model: str
+) -> Iterator[str]:
     if done:
         words = fmean(len(text.split()) for _, text in done)
         before = fmean(len(plain_text(pair.chosen.content).split()) for pair, _ in done)

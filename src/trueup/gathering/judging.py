@@ -95,7 +95,7 @@ def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work
     return judged
 
 
-def _judged(annotator: Annotator, name: str, chunk: Sequence[Example]) -> dict[str, Any]:
+def _judged(annotator: Annotator, _: str, chunk: Sequence[Example]) -> dict[str, Any]:
     annotated = annotator.annotate(chunk)
     rows = [
         {"dropped": one.reason} if isinstance(one, Discarded) else canonical.example_to_row(one)

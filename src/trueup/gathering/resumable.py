@@ -183,7 +183,7 @@ class Work:
         if different:
             raise InputError(
                 f"{self.path} was begun with other settings ({listed(different)}). Give those again to go on with it, "
-                "delete it to begin anew, or give another output"
+                "delete it to start over, or give another output"
             )
 
     def _append(self, line: str) -> None:
@@ -262,11 +262,15 @@ def _settings(settings: BaseModel) -> dict[str, object]:
 
 def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
     """The content of the files that an annotator is made of."""
-    given = {} if choice is None else vars(choice)
-    found: dict[str, object] = {"annotator's template": _content(given.get("template"))}
-    found["annotator's function"] = _content(str(given.get("function", "")).rpartition(":")[0])
-    if choice is not None and choice.about.weights is not None:
-        found["files of the annotator"] = _state_of(given[choice.about.main])
+    if choice is None:
+        return {}
+    about, given = choice.about, vars(choice)
+    found: dict[str, object] = {
+        f"annotator's {name}": _content(given[name]) or _content(given[name].rpartition(":")[0])
+        for name in about.files
+    }
+    if about.weights is not None:
+        found["files of the annotator"] = _state_of(given[about.main])
     return found
 
 

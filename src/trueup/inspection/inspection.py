@@ -18,7 +18,7 @@ from trueup.inspection import findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
 from trueup.inspection.unread import kind_of_key
-from trueup.sources.by_name import WORLD, examples_of_world
+from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 from trueup.words import listed, printable
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ FOR_PEOPLE = ("training", "evaluation", "coding", "turns")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Collected:
     """The training data or the evaluation data, as read."""
 
     examples: tuple[Example, ...] = ()
@@ -57,8 +57,8 @@ class File:
 class Inspection:
     """All that was found; docs/inspect.md tells what the fields are to a program, but for those of `FOR_PEOPLE`."""
 
-    training: Part
-    evaluation: Part
+    training: Collected
+    evaluation: Collected
     files: Sequence[File]
     views: Mapping[str, Seen]
     lengths: Mapping[str, Any] | None
@@ -166,7 +166,7 @@ def inspect(
     )
 
 
-def collect(names: Sequence[str]) -> Part:
+def collect(names: Sequence[str]) -> Collected:
     """Read every source, in the order given; files that cannot be read are kept as errors.
 
     Args:
@@ -177,14 +177,14 @@ def collect(names: Sequence[str]) -> Part:
     unreadable: list[str] = []
     for name in names:
         try:
-            world = name.startswith(WORLD)
+            world = name.startswith(WORLD_PREFIX)
             found, report = _world(name) if world else read_source(opened(name), skip_bad=sys.maxsize)
         except InputError as error:
             unreadable.append(str(error))
             continue
         examples += found
         reports.append(report)
-    return Part(tuple(examples), tuple(reports), tuple(unreadable))
+    return Collected(tuple(examples), tuple(reports), tuple(unreadable))
 
 
 def _world(name: str) -> tuple[list[Example], FileReport]:
@@ -192,7 +192,7 @@ def _world(name: str) -> tuple[list[Example], FileReport]:
     return list(made), FileReport(name, "the built-in world", len(made), len(made), digest, count(made))
 
 
-def problems_of_reading(part: Part) -> list[Finding]:
+def problems_of_reading(part: Collected) -> list[Finding]:
     """What reading found: files and rows that are malformed, rows that are of no use, keys that mean nothing."""
     problems = [problem("unreadable-file", details=[error]) for error in part.unreadable]
     bad = [

@@ -268,18 +268,17 @@ def share(part: int, total: int) -> str:
     return f"{per_cent:.1f} %" if per_cent >= 0.1 else "under 0.1 %"
 
 
-def row_lines(files: Mapping[str, Sequence[int]], names: Mapping[str, str], most: int = 5) -> list[str]:
-    """The first few rows of each file: `a.jsonl: rows 3, 8, 12`, `b.jsonl:1`.
+def row_lines(files: Mapping[str, Sequence[int]], names: Mapping[str, str]) -> list[str]:
+    """The first five rows of each file, and how many more there are: `a.jsonl: rows 3, 8, 12`, `b.jsonl:1`.
 
     Args:
         names: file -> what to call it.
-        most: how many rows of a file to name; how many more there are is said.
     """
     made = []
     for file, rows in files.items():
         name = names.get(file, file).replace(" ", BLANK)
-        more = f", and {len(rows) - most} more {ALL_OF_THEM}" if len(rows) > most else ""
-        listed = ", ".join(map(str, rows[:most])) + more
+        more = f", and {len(rows) - 5} more {ALL_OF_THEM}" if len(rows) > 5 else ""
+        listed = ", ".join(map(str, rows[:5])) + more
         made.append(f"{name}:{rows[0]}" if len(rows) == 1 else f"{name}: rows {listed}")
     return made
 

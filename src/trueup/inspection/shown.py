@@ -9,18 +9,18 @@ from typing import Any, Literal
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example
 from trueup.inspection.encoded import Coding, all_responses
-from trueup.inspection.inspection import Part
+from trueup.inspection.inspection import Collected
 from trueup.inspection.statistics import judged_pairs
-from trueup.sources.by_name import WORLD
+from trueup.sources.by_name import WORLD_PREFIX
 
-Role = Literal["prompt", "scored", "masked"]
+TokenRole = Literal["prompt", "scored", "masked"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRun:
     """Tokens in a row that are treated alike."""
 
-    role: Role
+    role: TokenRole
     ids: tuple[int, ...]
     texts: tuple[str, ...]
     """What each token stands for; control characters are escaped."""
@@ -50,7 +50,7 @@ class Shown:
     responses: tuple[ShownResponse, ...] = ()
 
 
-def choose(part: Part, rows: Sequence[str], count: int) -> list[Example]:
+def choose(part: Collected, rows: Sequence[str], count: int) -> list[Example]:
     """The examples to show.
 
     Args:
@@ -84,7 +84,7 @@ def show_example(example: Example, coding: Coding) -> Shown:
     return Shown(origin, None, prompt, encoded.prompt_cut, tuple(responses))
 
 
-def _named(part: Part, name: str) -> Example:
+def _named(part: Collected, name: str) -> Example:
     file, _, row = name.rpartition(":")
     if not re.fullmatch("[0-9]+", row):
         raise InputError(f"--row {name}: give the number of a row, or FILE:NUMBER")
@@ -114,7 +114,7 @@ def _is_named(path: str, name: str) -> bool:
 
 def origin_of(path: str) -> str:
     """What the examples of a source are said to come from: its name, without the settings of a world."""
-    return path.partition("?")[0] if path.startswith(WORLD) else path
+    return path.partition("?")[0] if path.startswith(WORLD_PREFIX) else path
 
 
 def _said(example: Example, at: int, judged: Sequence[tuple[int, int]]) -> str:
@@ -141,7 +141,7 @@ def _runs(ids: Sequence[int], scored: Sequence[bool], tokenizer: Any) -> tuple[T
     )
 
 
-def _run(role: Role, ids: Sequence[int], tokenizer: Any) -> TokenRun:
+def _run(role: TokenRole, ids: Sequence[int], tokenizer: Any) -> TokenRun:
     return TokenRun(role, tuple(ids), tuple(token_text(token, tokenizer) for token in ids))
 
 

@@ -18,7 +18,7 @@ from trueup.feedback import views
 from trueup.feedback.records import DemonstrationRelation, PointRelation, View
 from trueup.feedback.transforms.labels import Scale
 from trueup.feedback.transforms.transform import Transform
-from trueup.methods.method import Check, Collate, Index, Objective, P, R, Ref
+from trueup.methods.method import Collate, ExamplesCheck, Index, Objective, P, R, Ref
 from trueup.methods.method import Method as Method
 from trueup.methods.method import method as method
 from trueup.references.choices import AnyReference as AnyReference
@@ -167,7 +167,7 @@ def pointwise(
     *,
     view: View[PointRelation] = views.points,
     transform: Transform,
-    check: Check,
+    check: ExamplesCheck,
     stratum: Callable[[PointRelation], Hashable] | None = None,
 ) -> Method:
     """Learn from responses labelled one by one, relative to a reference."""
@@ -203,7 +203,7 @@ def without_reference(
     loss: Objective[None, Index],
     *,
     transforms: tuple[Transform, ...] = (),
-    checks: tuple[Check, ...] = (),
+    checks: tuple[ExamplesCheck, ...] = (),
     output: Literal["log-probs", "scores"] = "log-probs",
 ) -> Method:
     """Learn from any kind of feedback, measured against nothing."""

@@ -41,7 +41,7 @@ P = ParamSpec("P")
 Objective: TypeAlias = "Callable[[Any, Ref, Index], Loss] | StepObjective[Ref, Index]"
 """Pure function of what is read of the policy (`Method.output`, `Method.parts`), the reference's log-probabilities, and
 the index; or one that is also given something measured over the whole step."""
-Check = Callable[[Sequence[Example]], None]
+ExamplesCheck = Callable[[Sequence[Example]], None]
 """What is asked of all of the training examples after the transforms; it may warn or raise InputError."""
 
 
@@ -69,7 +69,7 @@ class Method(Generic[R, Index, Ref]):
     """What the policy is measured against."""
     transforms: tuple[Transform, ...] = ()
     """What is done to the examples before the view sees them, in this order."""
-    checks: tuple[Check, ...] = ()
+    checks: tuple[ExamplesCheck, ...] = ()
     stratum: Callable[[R], Hashable] | None = None
     """A class of groups that every batch holds its share of, by a group's relation; None mixes them freely."""
     output: Literal["log-probs", "scores"] = "log-probs"

@@ -1,6 +1,6 @@
 """Models read as functions of streams: one root module each, whose forward pass is all that ever reads a weight.
 
-This is the only door between the rest of trueup and a model's insides. The identity of a set of weights is a hash that
+The rest of trueup reaches a model's insides through this module alone. The identity of a set of weights is a hash that
 two models share only when they are the same function. Hashing reads every weight, so that it is done where weights are
 born or read; what moves away from them is named by where it began and by its moves.
 """

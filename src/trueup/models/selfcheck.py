@@ -25,14 +25,16 @@ Numbers = Callable[[Stream], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ChosenAttention:
     """The attention backend to use, and why, in one line for the user; empty when there is nothing to say."""
 
     attention: str
     message: str
 
 
-def check_attention(model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None) -> Check:
+def check_attention(
+    model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None
+) -> ChosenAttention:
     """Choose the attention backend for a model: the wanted one, or the fastest that is exact.
 
     Args:
@@ -54,7 +56,7 @@ def check_attention(model: StreamModel, groups: Sequence[TokenGroup[Any]], wante
                     f"{other.title} does not fit this model ({why}); {one.instead}"
                     for other, why in refused[:1]
                 ]
-                return Check(one.name, "".join(told))
+                return ChosenAttention(one.name, "".join(told))
             refused.append((one, reason))
     kind, reasons = type(model.inner).__name__, "; ".join(reason for _, reason in refused)
     raise InputError(

@@ -37,7 +37,7 @@ class ServerKind:
     """Its random numbers are shared by all requests under way."""
 
 
-def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], room: int) -> dict[str, Any]:
+def _of_vllm(settings: SamplerSettings, end_ids: Sequence[int], _: int) -> dict[str, Any]:
     """Fields of vLLM 0.10 and later; what is left out there comes from the model's generation_config.json."""
     top_k = settings.top_k if settings.decode == "sample" else 0
     ids = {"stop_token_ids": list(end_ids), "return_token_ids": True, "logprobs": 1} if end_ids else {}
@@ -115,7 +115,7 @@ def _cards(listed: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SamplingRequest:
     """One prompt as it is sent, but for its seed."""
 
     path: str
@@ -131,7 +131,7 @@ class Request:
 
 def request_for(
     prompt: Prompt, encoder: Encoder | None, settings: SamplerSettings, server: Server, positions: int | None
-) -> Request | None:
+) -> SamplingRequest | None:
     """A prompt as a server is asked it; None where it leaves no room for a response.
 
     With an encoder it is completed as the policy would complete it; without one, a conversation is left to the server.
@@ -146,15 +146,15 @@ def request_for(
         fields = _unencoded(prompt)
         path = COMPLETIONS if "prompt" in fields else CHAT
         spelled = json.dumps(fields, sort_keys=True, default=str)
-        return Request(path, fields, spelled, longest_response(settings.max_new_tokens, positions))
+        return SamplingRequest(path, fields, spelled, longest_response(settings.max_new_tokens, positions))
     encoded = encode_prompt(prompt, encoder, positions=positions, max_new_tokens=settings.max_new_tokens)
     if encoded is None:
         return None
     ids, room = list(encoded.ids), encoded.room
     if server.kind.takes_ids:
-        return Request(COMPLETIONS, {"prompt": ids}, json.dumps(ids), room)
+        return SamplingRequest(COMPLETIONS, {"prompt": ids}, json.dumps(ids), room)
     text, exact = text_of(ids, prompt, encoder)
-    return Request(COMPLETIONS, {"prompt": text}, json.dumps(ids), room, exact)
+    return SamplingRequest(COMPLETIONS, {"prompt": text}, json.dumps(ids), room, exact)
 
 
 def _unencoded(prompt: Prompt) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _rendered(prompt: Prompt, encoder: Encoder) -> str:
 
 
 def body(
-    request: Request,
+    request: SamplingRequest,
     copy: int,
     settings: SamplerSettings,
     server: Server,

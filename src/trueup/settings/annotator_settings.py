@@ -5,6 +5,7 @@ know of it. `trueup.sources.by_name.make_annotator` turns a choice into a runnin
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -16,7 +17,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Money = Annotated[float, Field(ge=0)]
 Gives = Literal["scores", "comparisons"]
 Weights = Literal["language model", "reward model"]
-TEMPLATES = ("helpfulness", "harmlessness", "summary")
+IMPROVE = "improve"
+"""The template of demonstrations; all others that come with trueup are of judges."""
+_FOUND = {file.stem for file in (Path(__file__).parents[1] / "annotators/templates").glob("*.jinja")}
+TEMPLATES = tuple(sorted(_FOUND - {IMPROVE}, key=lambda name: (name != "helpfulness", name)))
 """Prompts of an annotator that are part of trueup, the default first."""
 
 
@@ -33,6 +37,8 @@ class AnnotatorKind:
     """Of such names, for messages."""
     weights: Weights | None = None
     """What the folder under `main` holds; None where it is no folder."""
+    files: tuple[str, ...] = ()
+    """Settings that name a file by which it judges, as FILE or FILE:REST."""
     asker: str | None = None
     """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
     judges."""
@@ -47,7 +53,11 @@ class LocalAnnotator:
     kind: Literal["local"] = "local"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_local_annotator", "model", ("local:FOLDER",), "language model"
+        "trueup.annotators.local:load_local_annotator",
+        "model",
+        ("local:FOLDER",),
+        "language model",
+        files=("template",),
     )
     instruction: str | None = None
     """What to prefer, in words. Left out: the template's own."""
@@ -71,6 +81,7 @@ class EndpointAnnotator:
         "trueup.annotators.endpoint:load_endpoint_annotator",
         "model",
         ("openai",),
+        files=("template",),
         asker="trueup.annotators.asker:make_asker",
     )
     instruction: str | None = None
@@ -153,7 +164,10 @@ class FunctionAnnotator:
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.annotator:load_function_annotator", "function", ("FILE.py:FUNCTION",)
+        "trueup.annotators.annotator:load_function_annotator",
+        "function",
+        ("FILE.py:FUNCTION",),
+        files=("function",),
     )
 
 

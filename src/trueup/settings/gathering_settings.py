@@ -1,11 +1,13 @@
 """How responses are gathered, and what `trueup sample` and `annotate` are told: plain values, nothing loads a model."""
 
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings import schema
-from trueup.settings.annotator_settings import ANNOTATORS, TEMPLATES, AnnotatorChoice
+from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 
 COMMON = Role(common=True)
@@ -81,7 +83,14 @@ class SamplerSettings(BaseModel):
     @property
     def served(self) -> bool:
         """Whether a server writes the responses, and not this process."""
-        return self.engine == "server"
+        return _served(self.engine)
+
+
+@cache
+def _served(engine: str) -> bool:
+    """Whether the file of an engine says `SERVED = True`. It is read and not imported, as it imports torch."""
+    file = Path(__file__).parents[1] / "sampling/engines" / f"{engine.replace('-', '_')}.py"
+    return "\nSERVED = True\n" in file.read_text(encoding="utf-8")
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -149,7 +158,7 @@ class SampleSettings(BaseModel):
             raise ValueError("sampler.models is for training; give model several times")
         if self.best and self.annotator is None:
             raise ValueError(
-                "best needs somebody who judges: give an annotator, as in --annotator reward:FOLDER"
+                "best needs an annotator that judges the responses: give one, as in --annotator reward:FOLDER"
             )
         if len(set(self.model)) < len(self.model):
             raise ValueError("a model is given twice; give it once, and more responses")
@@ -190,7 +199,7 @@ class AnnotateSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _somebody(cls, values: Any) -> Any:
+    def _annotator_is_given(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("annotator") is None:
             raise ValueError(f"annotator is required, to say who judges: give {ANNOTATORS}")
         return values
@@ -210,8 +219,11 @@ class AnnotateSettings(BaseModel):
                 f"rewrite needs a model at an endpoint, and annotator.kind is {self.annotator.kind}; give --annotator "
                 "openai with annotator.base_url and annotator.model"
             )
-        elif vars(self.annotator)["template"] != TEMPLATES[0]:
-            raise ValueError(
-                "annotator.template is what a judge is asked, and with rewrite nothing is judged; give rewrite_template"
-            )
+        given, kind = vars(self.annotator), type(self.annotator)
+        for name in self.annotator.about.files if self.rewrite else ():
+            if given[name] != getattr(kind, name, given[name]):
+                raise ValueError(
+                    f"annotator.{name} is what a judge is asked, and with rewrite nothing is judged; give "
+                    "rewrite_template"
+                )
         return self

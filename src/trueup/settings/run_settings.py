@@ -215,7 +215,7 @@ class RunSettings(BaseModel):
     def _check_offline(self) -> None:
         if self.prompts and self.annotator is None:
             raise ValueError(
-                "prompts are given but nobody to judge the responses; give an annotator or a reward"
+                "prompts are given but no annotator to judge the responses; give an annotator or a reward"
             )
         if self.annotator is not None and not self.prompts:
             raise ValueError(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WORLD = "world:"
+WORLD_PREFIX = "world:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ def examples_named(names: Sequence[str], *, skip_bad: int = 0) -> NamedExamples:
     """
     examples: list[Example] = []
     fingerprints: dict[str, str] = {}
-    for name in (name for name in names if name.startswith(WORLD)):
+    for name in (name for name in names if name.startswith(WORLD_PREFIX)):
         made, fingerprints[name] = examples_of_world(name)
         examples += made
         data_logger.info(f"{name}: {len(made)} examples of the built-in world")
-    if files := [name for name in names if not name.startswith(WORLD)]:
+    if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
         feedback = read_feedback(files, skip_bad=skip_bad)
         examples += feedback.examples
         for report in feedback.files:
@@ -92,7 +92,7 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
 
     found: list[Prompt] = []
     examples: list[Example] = []
-    for name in (name for name in names if name.startswith(WORLD)):
+    for name in (name for name in names if name.startswith(WORLD_PREFIX)):
         if is_prompt_name(name):
             made: Sequence[Prompt] = prompts_from_name(name)
         else:
@@ -101,7 +101,7 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
             made = [one.prompt for one in more]
         found += made
         data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
-    if files := [name for name in names if not name.startswith(WORLD)]:
+    if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
         read = read_prompts(files, skip_bad=skip_bad)
         found += read.prompts
         examples += read.examples

@@ -254,7 +254,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class ViewedFeedback:
     """Groups of text to train and to evaluate on."""
 
     training: Sequence[Group[Any]]
@@ -264,7 +264,7 @@ class Texts:
     preprocessing: Preprocessing
 
 
-def view_all(settings: RunSettings, method: Method, examples: Sequence[Example]) -> Texts:
+def view_all(settings: RunSettings, method: Method, examples: Sequence[Example]) -> ViewedFeedback:
     """View examples as the method does, a part of them or other data held out, and say what became of them.
 
     Raises:
@@ -284,7 +284,7 @@ def view_all(settings: RunSettings, method: Method, examples: Sequence[Example])
     viewed = apply(method.view, rewritten)
     for line in viewed.lines():
         display.data_logger.info(line)
-    return Texts(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
+    return ViewedFeedback(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
 
 def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> Sequence[Group[Any]]:
@@ -311,7 +311,7 @@ def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> 
     return viewed.groups
 
 
-def offline_source(texts: Texts, parts: Parts) -> OfflineSource:
+def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
     """Turn groups into tokens and lay out the run's batches.
 
     Raises:

@@ -78,7 +78,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             if _evaluation_due(run):
                 _evaluate(run)
         except (Stopped, AnnotatorError, InputError) as error:
-            ended = error  # what gathers can be mended, and the run go on
+            ended = error  # the cause lies outside the run, which can be resumed
         due = (
             _due(run.parts.settings.save_every or max(1, math.ceil(run.total / 10)), run)
             or run.step == run.total

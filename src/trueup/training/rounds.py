@@ -55,7 +55,7 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
     refuse_annotator(settings, method)
     if method.output == "scores":
         raise InputError(
-            f"method {method.name} trains a model that scores and writes nothing, so there is nobody to answer the "
+            f"method {method.name} trains a model that scores and writes nothing, so that no model answers the "
             "prompts. Sample with `trueup sample`, judge with `trueup annotate`, and give that file as --data"
         )
     read, fingerprints = _read_prompts(settings)

@@ -83,18 +83,18 @@ class Session:
             raise
 
     def _broke_off(self, error: Exception, step: int, total: int, resume: bool) -> None:
-        mendable = self.settings.gathers and isinstance(error, AnnotatorError | InputError)
-        if mendable and not (resume or step or self.folder.gathered):
+        recoverable = self.settings.gathers and isinstance(error, AnnotatorError | InputError)
+        if recoverable and not (resume or step or self.folder.gathered):
             self.folder.discard()
             return
-        if mendable:
+        if recoverable:
             logger.info(
                 f"what was judged is kept; once that is mended, go on with: trueup train {self.method.name} "
                 f"--resume {self.folder.path}"
             )
             if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
                 logger.info(f"{examples} is feedback like any other: for other settings give it as --data")
-        state = "stopped" if mendable or isinstance(error, CheckpointError | Stopped) else "failed"
+        state = "stopped" if recoverable or isinstance(error, CheckpointError | Stopped) else "failed"
         with suppress(CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
 

@@ -45,7 +45,7 @@ def test_min_max_is_measured_on_training_and_clips_what_is_held_out() -> None:
 
 
 def test_a_range_is_taken_at_its_word() -> None:
-    """A Likert scale from 0 to 4, on which nobody gave a 0."""
+    """A Likert scale from 0 to 4, on which no row has a 0."""
     assert labels(GradedLabels("range", 0.0, 4.0), scored(1.0, 4.0)) == [0.25, 1.0]
     message = r"a.jsonl:3: the score 5 lies outside the range of scores, 0 to 4. Give another --score-low"
     with pytest.raises(InputError, match=message):

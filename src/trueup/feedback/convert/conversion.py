@@ -33,7 +33,7 @@ NOUNS = {
 ALONG = "with their "
 """How the reason begins of what is dropped because what it is said of is."""
 
-Part = tuple[str, Any]
+Observation = tuple[str, Any]
 """A kind, and what tells it from others of its kind in the example."""
 Because = Callable[[Example, int], str]
 """Why nothing of the output has the response, or the comparison, at a position of an example, as a clause."""
@@ -114,9 +114,9 @@ class Account:
         return lines
 
 
-def parts(pieces: RowContents) -> dict[Part, object]:
+def parts(pieces: RowContents) -> dict[Observation, object]:
     """Everything that the pieces of an example state, with its value, by the positions of the responses in it."""
-    stated: dict[Part, object] = {("example", 0): True}
+    stated: dict[Observation, object] = {("example", 0): True}
     seen: Counter[object] = Counter()
     for piece in pieces:
         for at, response in zip(piece.positions, piece.example.responses, strict=True):
@@ -138,7 +138,7 @@ def parts(pieces: RowContents) -> dict[Part, object]:
     return stated
 
 
-def why(kind: str, at: Any, example: Example, written: Mapping[Part, object], target: Target) -> str:
+def why(kind: str, at: Any, example: Example, written: Mapping[Observation, object], target: Target) -> str:
     """Why the output has not this part of an example of which it has something, as a clause."""
     holder = "comparison" if kind == "probability" else "response"
     if kind not in ("response", "comparison") and (holder, at) not in written:

@@ -24,7 +24,7 @@ from transformers import AttentionInterface
 from trueup.batch.stream import GroupSpan, Stream
 from trueup.models.attention import Backend, Inputs, as_one_row, checked
 
-Run = tuple[int, int]
+Span = tuple[int, int]
 """Stream positions [start, stop)."""
 
 QUERY_BLOCK = 64
@@ -43,12 +43,12 @@ OVERHEAD = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class AttentionPiece:
     """Queries [start, stop) of one segment, and the two runs of keys they see: the prompt's and their own."""
 
-    queries: Run
-    prompt: Run
-    own: Run
+    queries: Span
+    prompt: Span
+    own: Span
 
     @property
     def num_queries(self) -> int:
@@ -114,7 +114,7 @@ def plan_attention(stream: Stream) -> Plan:
     return Plan(tuple(blocks), place_T.to(stream.token_T.device, non_blocking=True))
 
 
-def _pieces(spans: Sequence[GroupSpan]) -> Iterator[Piece]:
+def _pieces(spans: Sequence[GroupSpan]) -> Iterator[AttentionPiece]:
     for span in spans:
         for prompt, own in [((0, 0), span.prompt), *((span.prompt, response) for response in span.responses)]:
             num_keys = prompt[1] - prompt[0] + own[1] - own[0]
@@ -122,13 +122,13 @@ def _pieces(spans: Sequence[GroupSpan]) -> Iterator[Piece]:
             step = LONG_QUERY_BLOCK if long else QUERY_BLOCK
             for start in range(own[0], own[1], step):
                 stop = min(start + step, own[1])
-                yield Piece((start, stop), prompt, (own[0], stop))
+                yield AttentionPiece((start, stop), prompt, (own[0], stop))
 
 
-def _buckets(pieces: list[Piece]) -> Iterator[list[Piece]]:
+def _buckets(pieces: list[AttentionPiece]) -> Iterator[list[AttentionPiece]]:
     """Pieces of similar size together, as long as padding them costs less than another block would."""
     pieces.sort(key=lambda piece: (piece.num_keys, piece.num_queries, piece.queries))
-    bucket: list[Piece] = []
+    bucket: list[AttentionPiece] = []
     useful = widest = 0
     for piece in pieces:
         work = piece.num_queries * piece.num_keys
@@ -143,7 +143,7 @@ def _buckets(pieces: list[Piece]) -> Iterator[list[Piece]]:
         yield bucket
 
 
-def _places(runs: Sequence[tuple[Run, Run]]) -> tuple[Tensor, Tensor]:
+def _places(runs: Sequence[tuple[Span, Span]]) -> tuple[Tensor, Tensor]:
     """[B, width] positions of two runs each, one after the other, padded with the first; and which are real."""
     bounds = torch.tensor(runs)
     start_B, other_B = bounds[:, 0, 0], bounds[:, 1, 0]

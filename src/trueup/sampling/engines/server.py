@@ -13,11 +13,12 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
-from trueup.sampling.server_api import VLLM, Request, Server, ServerKind, body, identify, request_for
+from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind, body, identify, request_for
 from trueup.sampling.vllm import ServedPolicy
 from trueup.settings.gathering_settings import SamplerSettings
 
 logger = logging.getLogger(__name__)
+SERVED = True
 PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
 TIMES = 2
@@ -119,11 +120,11 @@ class ServerSampler:
         return server
 
     def _written(
-        self, requests: Sequence[Request | None], copies: int, server: Server, seed: int
+        self, requests: Sequence[SamplingRequest | None], copies: int, server: Server, seed: int
     ) -> list[list[Sampled]]:
         """The responses to each prompt that could be read, at most `copies`."""
         found: dict[tuple[int, int], Sampled] = {}
-        waiting: dict[tuple[int, int], tuple[Request, dict[str, Any]]] = {}
+        waiting: dict[tuple[int, int], tuple[SamplingRequest, dict[str, Any]]] = {}
         seen: Counter[str] = Counter()
         end_ids = self.encoder.end_ids if self.encoder else ()
         for place, one in enumerate(requests):

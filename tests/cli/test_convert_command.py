@@ -115,8 +115,8 @@ def test_the_kind_of_trl_rows(
     chosen = ("--kind", kind) if kind else ()
     assert command("convert", path, "--to", "trl", *chosen, *more, "--output", tmp_path / "o.jsonl") == 0
     assert rows_of(tmp_path / "o.jsonl") == expected
-    aloud = "TRL's rows of points are written, for there are 3 labelled responses, 1 demonstration; --kind changes it"
-    assert (aloud in capsys.readouterr().err.splitlines()) == (kind is None)
+    note = "TRL's rows of points are written, for there are 3 labelled responses, 1 demonstration; --kind changes it"
+    assert (note in capsys.readouterr().err.splitlines()) == (kind is None)
 
 
 def test_a_file_is_replaced_only_when_asked(files: dict[str, Path], capsys: Captured) -> None:

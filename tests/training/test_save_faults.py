@@ -66,7 +66,7 @@ def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) 
     "name", ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "facts.json"]
 )
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
-    name: str, whole: Any, broken_off: Path, capsys: pytest.CaptureFixture[str]
+    name: str, uninterrupted: Any, broken_off: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = broken_off
     flip(output / "checkpoints" / "step-00000006" / name)
@@ -75,8 +75,8 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert f"step-00000006: damaged checkpoint, not used: {name} does not match its checksum" in said
     assert "going on from step-00000003, the newest whole checkpoint" in said
     assert "going on after step 3 of 12" in said
-    assert model_bytes(output) == model_bytes(whole[1])
-    assert metrics_of(output) == metrics_of(whole[1])
+    assert model_bytes(output) == model_bytes(uninterrupted[1])
+    assert metrics_of(output) == metrics_of(uninterrupted[1])
 
 
 def kept(output: Path) -> dict[Path, bytes]:
@@ -99,11 +99,11 @@ def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
     assert kept(broken_off) == before
 
 
-def test_a_pickle_in_a_checkpoint_changes_nothing(whole: Any, broken_off: Path) -> None:
+def test_a_pickle_in_a_checkpoint_changes_nothing(uninterrupted: Any, broken_off: Path) -> None:
     for name in ("policy.pt", "optimizer.pkl", ".metadata", "evil.safetensors"):
         aborts = b"cos\nabort\n(tR."  # once it is unpickled
         (broken_off / "checkpoints" / "step-00000006" / name).write_bytes(aborts)
-    goes_on(broken_off, whole[1])
+    goes_on(broken_off, uninterrupted[1])
 
 
 LIMIT = 64_000
@@ -128,19 +128,19 @@ def full_disk(module: Any, name: str, when: Callable[..., bool], room: int = LIM
 
 
 @pytest.mark.parametrize("room", [LIMIT, 10])
-def test_a_disk_that_fills_up_while_saving(room: int, whole: Any, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_while_saving(room: int, uninterrupted: Any, tmp_path: Path) -> None:
     """With room for the status of the run, and without: the error is the same."""
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
         with full_disk(loop, "train_step", lambda *_, step, **__: step == 5, room):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body, errors) == CheckpointError.exit_code == 4
     said = one_line(errors)
     assert "step-00000006: the checkpoint could not be written: " in said
     size = (
-        sum(len(tensors) for tensors in model_bytes(whole[1]).values()) * 4 / 1e6
+        sum(len(tensors) for tensors in model_bytes(uninterrupted[1]).values()) * 4 / 1e6
     )  # and AdamW's two, and the reference
     needed = float(said.partition("It needs ")[2].split(" MB")[0])
     assert needed == pytest.approx(size, abs=0.1)
@@ -148,28 +148,34 @@ def test_a_disk_that_fills_up_while_saving(room: int, whole: Any, tmp_path: Path
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
     state, step = ("stopped", 6) if room == LIMIT else ("running", 3)
     assert json.loads((output / "status.json").read_text()) == {"state": state, "step": step, "steps": 12}
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])
 
 
-def test_a_disk_that_fills_up_while_the_model_is_written(whole: Any, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_while_the_model_is_written(uninterrupted: Any, tmp_path: Path) -> None:
     output, errors = tmp_path / "run", tmp_path / "errors"
 
     def body() -> int:
         with full_disk(session, "export", lambda *_, **__: True):
-            return train({**whole[0], "output": str(output)})
+            return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body, errors) == 4
     assert "the finished model could not be written: " in one_line(errors)
     names = {path.name for path in output.iterdir()}
     assert "run.yaml" in names
     assert not names & {"model", ".model.part"}
-    goes_on(output, whole[1])
+    goes_on(output, uninterrupted[1])
 
 
-def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(whole: Any, tmp_path: Path) -> None:
+def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(
+    uninterrupted: Any, tmp_path: Path
+) -> None:
     """run.yaml is smaller than the limit; the metrics of 12 steps are larger. There is room again for the end."""
     output, errors, room = tmp_path / "run", tmp_path / "errors", 4500
-    assert (whole[1] / "run.yaml").stat().st_size < room < (whole[1] / "metrics.jsonl").stat().st_size
+    assert (
+        (uninterrupted[1] / "run.yaml").stat().st_size
+        < room
+        < (uninterrupted[1] / "metrics.jsonl").stat().st_size
+    )
 
     def body() -> int:
         original = loop.save_run
@@ -182,19 +188,19 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(whole: 
             full_disk(loop, "train_step", lambda *_, **__: True, room),
             patch.object(loop, "save_run", save),
         ):
-            return train({**whole[0], "output": str(output), "save_every": 100})
+            return train({**uninterrupted[0], "output": str(output), "save_every": 100})
 
     assert in_child(body, errors) == 0
     said = [line for line in errors.read_text().splitlines() if "metrics are not written" in line]
     assert len(said) == 1
     assert said[0].startswith(f"warning: {output / 'metrics.jsonl'}: ")
-    assert model_bytes(output) == model_bytes(whole[1])
+    assert model_bytes(output) == model_bytes(uninterrupted[1])
     lines = metrics_of(output)
     assert 0 < len(lines) < 12
-    assert lines == metrics_of(whole[1])[: len(lines)]
+    assert lines == metrics_of(uninterrupted[1])[: len(lines)]
 
 
-def test_a_file_system_without_room(whole: Any, tmp_path: Path) -> None:
+def test_a_file_system_without_room(uninterrupted: Any, tmp_path: Path) -> None:
     """For real, with no byte left: there is room for the first checkpoint, of 0.4 MB, and half of the second."""
     small, kept, errors = tmp_path / "small", tmp_path / "kept", tmp_path / "errors"
     small.mkdir()
@@ -202,7 +208,7 @@ def test_a_file_system_without_room(whole: Any, tmp_path: Path) -> None:
     def body() -> int:
         if not mount_small(small, "700k"):
             return 77
-        code = train({**whole[0], "output": str(small / "run")})
+        code = train({**uninterrupted[0], "output": str(small / "run")})
         shutil.copytree(small / "run", kept)
         return code
 
@@ -212,4 +218,4 @@ def test_a_file_system_without_room(whole: Any, tmp_path: Path) -> None:
     assert code == 4
     assert "step-00000006: the checkpoint could not be written: " in one_line(errors)
     assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step-00000003"]
-    goes_on(kept, whole[1])
+    goes_on(kept, uninterrupted[1])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_server import Answer, Asked, FaultyServer, Reply
+from support.faulty_server import Answer, FaultyServer, ReceivedRequest, Reply
 from support.judge_answers import Until, first_with, said, shown, text_of
 
 from trueup.annotators.annotator import Annotated
@@ -32,7 +32,7 @@ EXAMPLES = [
 ]
 
 
-def longer(asked: Asked) -> Answer:
+def longer(asked: ReceivedRequest) -> Answer:
     """A sound judge: prefers the longer response by 4 to 1."""
     first, second = shown(asked)
     return first_with(0.8 if len(first) > len(second) else 0.2)
@@ -128,7 +128,7 @@ def test_a_fault_that_passes_costs_nothing(fault: Reply, loaded: Loading, server
     seen: set[str] = set()
     lock = threading.Lock()
 
-    def once(asked: Asked) -> Answer:
+    def once(asked: ReceivedRequest) -> Answer:
         with lock:
             new = text_of(asked) not in seen
             seen.add(text_of(asked))
@@ -292,23 +292,23 @@ def test_the_key_is_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.INFO, "httpcore2")  # at DEBUG it traces the headers that a server sends
-    said_aloud: list[str] = []
+    shown: list[str] = []
     with FaultyServer([ANSWERS[fault]]) as server:
         annotator = load_endpoint_annotator(choice(server.url, deadline=20.0))
         try:
             annotated = annotator.annotate(EXAMPLES)
-            said_aloud += [repr(annotated)]
+            shown += [repr(annotated)]
         except AnnotatorError as error:
-            said_aloud += [str(error), "".join(traceback.format_exception(error))]
+            shown += [str(error), "".join(traceback.format_exception(error))]
         assert {asked.headers["authorization"] for asked in server.asked} == {f"Bearer {KEY}"}
     judge = annotator.judge
     asker = judge.asker  # type: ignore[attr-defined]
     parts = [annotator, judge, asker, *vars(judge).values(), *vars(annotator).values(), *vars(asker).values()]
     parts += vars(asker.endpoint).values()
-    said_aloud += [repr(part) + str(part) for part in parts]
-    said_aloud += [repr(asker.budget.used), caplog.text, *capsys.readouterr()]
-    said_aloud += [repr(vars(record)) for record in caplog.records]
-    assert not [text for text in said_aloud if KEY in text]
+    shown += [repr(part) + str(part) for part in parts]
+    shown += [repr(asker.budget.used), caplog.text, *capsys.readouterr()]
+    shown += [repr(vars(record)) for record in caplog.records]
+    assert not [text for text in shown if KEY in text]
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.name == "judgements.sqlite" for path in files)
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
