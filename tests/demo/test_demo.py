@@ -22,8 +22,8 @@ def test_each_kind_of_feedback_improves_the_gold_reward(
     monkeypatch.setattr(sys.modules[Policy.__module__], "PROMPTS", 1024)
 
     assert list(PLAN) == ["SFT", "DPO", "TR-DPO", "RRHF", "CA", "KTO", "ULMA", "OAIF", "PPO"]
-    names = ("SFT", "RRHF", "OAIF", "PPO")
-    for name, steps in (("SFT", 32), ("RRHF", 64), ("OAIF", 64), ("PPO", 96)):
+    names = ("SFT", "OAIF", "PPO")
+    for name, steps in (("SFT", 32), ("OAIF", 64), ("PPO", 96)):
         entry = PLAN[name]
         monkeypatch.setitem(PLAN, name, replace(entry, settings={**entry.settings, "steps": steps}))
     rows = run(tmp_path / "demo", names, quiet=True)

@@ -60,7 +60,7 @@ def groups(view: Callable[[Example], Any], listed: Iterable[Example]) -> list[Gr
 
 
 through_files = settings(
-    max_examples=50,
+    max_examples=20,
     deadline=None,
     # Of many examples no ranking can be made.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],

@@ -26,7 +26,7 @@ of_a_layout, of_any_layout = (
     hypothesis_settings(
         max_examples=number, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
     )
-    for number in (32, 60)
+    for number in (16, 40)
 )
 VIEWS = list(dict.fromkeys(info.build().view for info in METHODS.values()))
 """Of all methods, each once."""

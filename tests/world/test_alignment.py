@@ -128,7 +128,7 @@ def test_fifty_steps_of_a_method_help(
 
 def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalLM, before: float) -> None:
     two, four = (
-        quality(align(start, rrhf, examples("rankings", count=960, seed=1, responses=k))) for k in (2, 4)
+        quality(align(start, rrhf, examples("rankings", count=640, seed=1, responses=k))) for k in (2, 4)
     )
     print(f"\nrankings of 2: {two:.3f}, of 4: {four:.3f}")
     assert before + 0.05 < two < four - 0.05
