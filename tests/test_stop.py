@@ -49,18 +49,26 @@ def test_handlers_are_put_back_after_an_error() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
+def test_a_stop_outlasts_inner_blocks_and_other_threads_leave_signals_alone() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
-    def body() -> None:
+    def inner() -> None:
         with stop.on_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
-            stop.check()
 
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
+    def in_thread() -> None:
+        thread = threading.Thread(target=inner)
+        thread.start()
+        thread.join()
+
+    in_thread()
     assert seen == [before]
+    with stop.on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        inner()
+        in_thread()
+        with pytest.raises(Stopped):
+            stop.check()
 
 
 def test_a_signal_while_torch_is_being_imported_ends_the_run_cleanly(

@@ -21,26 +21,29 @@ def check() -> None:
         raise Stopped(_signal)
 
 
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _signal
+    if _signal is not None:
+        os._exit(128 + number)
+    _signal = signal.Signals(number).name
+
+
 @contextmanager
 def on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask to stop while the block runs; only in the main thread, elsewhere nothing changes."""
+    """Let SIGTERM and SIGINT ask to stop while the block runs; only in the main thread, elsewhere nothing changes.
+
+    A stop that was asked for holds until the outermost such block ends.
+    """
     global _signal
-    _signal = None
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        global _signal
-        if _signal is not None:
-            os._exit(128 + number)
-        _signal = signal.Signals(number).name
-
     try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, _handle) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread, which alone may handle signals
         yield
         return
     try:
         yield
     finally:
-        _signal = None
         for number, handler in before.items():
             signal.signal(number, handler)
+        if _handle not in before.values():
+            _signal = None

@@ -12,7 +12,7 @@ from support.faulty_server import FaultyServer, ReceivedRequest, Reply
 from support.virtual_time import post
 
 from trueup import stop
-from trueup.endpoints.client import Endpoint
+from trueup.endpoints.client import Endpoint, on_this_machine
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, Stopped
 
@@ -170,6 +170,8 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(monkeypatch: pytest.Mo
         monkeypatch.delenv("NO_PROXY", raising=False)
         assert post(connected(server)) == {"a": 1}
         assert proxy.asked == []
+    hosts = ("localhost", "x.localhost", "127.0.0.5", "[::1]", "local.example", "128.0.0.1", "xlocalhost")
+    assert [on_this_machine(f"http://{host}:8000/v1") for host in hosts] == [True] * 4 + [False] * 3
 
 
 def test_inside_another_event_loop() -> None:

@@ -99,7 +99,7 @@ def methods(arguments: Sequence[str]) -> None:
     if given.on("json"):
         print(json.dumps(described, indent=2))
         return
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for entry in described:
         defaults = {**entry["settings"], **entry["defaults"]}
         console.print(entry["name"], style="bold", end="  ")

@@ -173,11 +173,11 @@ def read_yaml(path: str | Path) -> YamlFile:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{named(str(path))}: no such file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from None
+        raise InputError(f"{named(str(path))}: cannot be read: {reason(error)}") from None
     try:
         loader = _Loader(text)
         node = loader.get_single_node()

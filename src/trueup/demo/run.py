@@ -249,7 +249,7 @@ def run(
             sft = sft or after
     with replaced_file(folder / "results.json") as file:
         file.write(json.dumps([_plain(row) for row in rows], indent=1).encode() + b"\n")
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, emoji=False)
     console.print(table(rows))
     console.print(
         f"{duration(time.monotonic() - began)} in all; runs and models are in {folder}", highlight=False

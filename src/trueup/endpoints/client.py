@@ -258,7 +258,7 @@ class _Batch:
         endpoint, clock = self.endpoint, self.endpoint.clock
         ends = clock.monotonic() + endpoint.deadline
         left, doubled, attempts, unreadable = endpoint.deadline, FIRST_PAUSE, 0, 0
-        while True:
+        while self.failure is None:
             attempts += 1
             try:
                 return await self.attempt(client, content, max(LEAST_TIME, min(endpoint.timeout, left)))
@@ -272,7 +272,7 @@ class _Batch:
                 endpoint.tell(self.url, error)
                 await self.sleep(pause)
                 left = ends - clock.monotonic()
-                if self.failure is None and left >= LEAST_TIME:  # the pause may have been longer than meant
+                if left >= LEAST_TIME:  # the pause may have been longer than meant
                     continue
             tried = f"after {attempts} attempts in {endpoint.deadline - left:.0f} seconds"
             if error.wait is not None and error.wait > left:
@@ -280,6 +280,7 @@ class _Batch:
                     f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"
                 )
             raise AnnotatorError(f"{error.what}, {tried}; {error.hint}")
+        raise self.failure
 
     async def attempt(
         self, client: httpx2.AsyncClient, content: bytes | None, seconds: float

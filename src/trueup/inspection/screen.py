@@ -42,7 +42,7 @@ def print_inspection(inspection: Inspection, *, ids: bool = False) -> None:
         ids: show the number of each token beside its text.
     """
     told = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(highlight=False, width=None if told else PLAIN_WIDTH)
+    console = Console(highlight=False, emoji=False, width=None if told else PLAIN_WIDTH)
     screen = _Screen(console)
     screen.files(inspection)
     screen.views(inspection)
