@@ -32,7 +32,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "src"
 
 
-def test_type_checkers_know_it_and_best_of_one_is_refused(copy: Path) -> None:
+def test_type_checkers_know_it_and_it_compares_two_responses(copy: Path) -> None:
     stub = (copy / "trueup/methods/__init__.pyi").read_text().splitlines()
     assert [line for line in stub if line.endswith(" as sppo")] == stub[-1:]
     code = "from trueup.methods import METHODS; print(METHODS['sppo'].least_responses, METHODS['dpo'].least_responses)"
