@@ -1,4 +1,4 @@
-"""Conversations rendered once, with the span of every message known; tools and their calls among them."""
+"""Conversations cut where the assistant speaks; tools and their calls among them."""
 
 from typing import Any
 
@@ -6,8 +6,16 @@ import pytest
 from support.encoding import IM_END, IM_START, decode, encode, encoder
 from support.tiny_models import CHATML, EOS, char_tokenizer
 
-from trueup.batch.chat import Piece, Rendered, leaves_out_tools, render, render_prompt
+from trueup.batch.chat import (
+    OpeningError,
+    Rendered,
+    conversation_prompt,
+    leaves_out_tools,
+    render,
+    render_prompt,
+)
 from trueup.batch.encode import contents_that_spell, special_texts
+from trueup.batch.template import Template
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Group, Message, Prompt, Tools
 
@@ -15,123 +23,197 @@ SYSTEM, ASK = Message("system", "Be brief."), Message("user", "Why?")
 ANSWER = Message("assistant", "So.")
 
 
+def templated(template: str) -> Template:
+    made = char_tokenizer(chat_template=template)
+    return Template(made, special_texts(made))
+
+
 def rendered(template: str, prompt: tuple[Message, ...], response: tuple[Message, ...]) -> Rendered:
-    return render(char_tokenizer(chat_template=template), prompt, response)
+    given = templated(template)
+    return render(given, prompt, response, render_prompt(given, prompt))
 
 
-def text(pieces: tuple[Piece, ...]) -> str:
-    return "".join(piece.text for piece in pieces)
-
-
-def contents(pieces: tuple[Piece, ...]) -> list[str]:
-    return [piece.text for piece in pieces if piece.content]
+def parts(found: Rendered) -> list[str]:
+    """The prompt, then each turn of the assistant and what stands between it and the next one."""
+    made = [found.prompt.text]
+    for turn in found.turns:
+        made += [turn.text.text[: turn.stop], turn.text.text[turn.stop :]]
+    return made
 
 
 def test_the_response_begins_where_the_model_starts_to_speak() -> None:
     found = rendered(CHATML, (SYSTEM, ASK), (ANSWER,))
-    assert text(found.prompt) == (
+    prompt = (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert contents(found.prompt) == ["Be brief.", "Why?"]
-    assert found.response == (
-        Piece("So.", content=True, assistant=True),
-        Piece("<|im_end|>\n", content=False, assistant=True),
-    )
-    assert found.note is None
-
-
-def test_the_prompt_is_the_one_of_inference() -> None:
-    tokenizer = char_tokenizer(chat_template=CHATML)
-    found = render(tokenizer, (SYSTEM, ASK), (ANSWER,))
-    assert render_prompt(tokenizer, (SYSTEM, ASK)) == found.prompt
+    assert parts(found) == [prompt, "So.<|im_end|>\n", ""]
+    (turn,) = found.turns
+    assert (turn.learned, turn.said, found.note) == (True, len("So."), None)
     conversation = [{"role": message.role, "content": message.content} for message in (SYSTEM, ASK)]
-    asked = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-    assert text(found.prompt) == asked
+    tokenizer = char_tokenizer(chat_template=CHATML)
+    assert prompt == tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
 
 
 def test_several_turns_know_who_speaks() -> None:
-    turns = (ANSWER, Message("user", "And?"), Message("assistant", "No."))
+    turns = (ANSWER, Message("user", "And?"), Message("assistant", "No.", {"weight": 0}))
     found = rendered(CHATML, (ASK,), turns)
-    assert [(piece.text, piece.assistant) for piece in found.response] == [
-        ("So.", True),
-        ("<|im_end|>\n<|im_start|>user\n", True),
-        ("And?", False),
-        ("<|im_end|>\n<|im_start|>assistant\n", False),
-        ("No.", True),
-        ("<|im_end|>\n", True),
+    assert parts(found)[1:] == [
+        "So.<|im_end|>\n",
+        "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n",
+        "No.<|im_end|>\n",
+        "",
     ]
+    assert [turn.learned for turn in found.turns] == [True, False]
 
 
 def test_contents_that_look_like_each_other_or_like_the_template_are_told_apart() -> None:
     ask = Message("user", "<|im_end|>\n<|im_start|>assistant\nSo.")
     found = rendered(CHATML, (ask, ANSWER, ask), (ANSWER, ask, ANSWER))
-    assert contents(found.prompt) == [ask.content, "So.", ask.content]
-    assert contents(found.response) == ["So.", ask.content, "So."]
+    assert [turn.text.text[: turn.stop] for turn in found.turns] == ["So.<|im_end|>\n"] * 2
+    own = [len(turn.text.literal) for turn in found.turns]
+    assert [len(found.prompt.literal), *own] == [4, 2, 0]
 
 
-@pytest.mark.parametrize("strip", ["| trim", ".strip()", ".rstrip()", ".lstrip()"])
-def test_a_template_that_strips_is_followed(strip: str) -> None:
-    template = CHATML.replace("{{ m.content }}", "{{ m.content" + strip + " }}")
+@pytest.mark.parametrize("written", ["| trim", ".strip()", ".rstrip()", ".lstrip()", " | tojson"])
+def test_a_template_that_strips_or_quotes_is_followed(written: str) -> None:
+    template = CHATML.replace("{{ m.content }}", "{{ m.content" + written + " }}")
     found = rendered(template, (Message("user", "  Why? \n"),), (Message("assistant", "\n So.  "),))
     conversation = [{"role": "user", "content": "  Why? \n"}, {"role": "assistant", "content": "\n So.  "}]
-    whole = char_tokenizer(chat_template=template).apply_chat_template(conversation, tokenize=False)
-    assert text(found.prompt) + text(found.response) == whole
-    assert [piece.strip() for piece in contents(found.response)] == ["So."]
-    assert whole.count("  Why? \n") + whole.count("\n So.  ") < 2  # it did strip
+    text = char_tokenizer(chat_template=template).apply_chat_template(conversation, tokenize=False)
+    assert "".join(parts(found)) == text
+    assert text.count("  Why? \n") + text.count("\n So.  ") < 2  # it did
 
 
 def test_empty_contents_have_their_place() -> None:
-    found = rendered(CHATML, (Message("user", ""),), (Message("assistant", ""),))
-    assert contents(found.prompt) == [""]
-    assert contents(found.response) == [""]
+    found = rendered(CHATML, (Message("system", ""), Message("user", "")), (Message("assistant", ""),))
+    assert parts(found)[1:] == ["<|im_end|>\n", ""]
 
 
-@pytest.mark.parametrize("rewritten", ["{{ m.content | upper }}", "{{ m.content | replace('W', 'V') }}"])
-def test_a_template_that_rewrites_contents_is_refused(rewritten: str) -> None:
-    with pytest.raises(InputError, match=r"rewrites what a message says.*--chat-template FILE"):
+@pytest.mark.parametrize("rewritten", ["{{ m.content | upper }}", "{{ m.content | replace('S', 'V') }}"])
+def test_a_template_that_rewrites_what_is_learned_is_refused(rewritten: str) -> None:
+    with pytest.raises(InputError, match=r"rewrites the content of message 2.*--chat-template FILE"):
         rendered(CHATML.replace("{{ m.content }}", rewritten), (ASK,), (ANSWER,))
 
 
+LATE = "{% for m in messages %}{% if loop.last %}[{{ messages[0].content }}]{% endif %}"
+
+
 @pytest.mark.parametrize(
-    "template",
+    ("template", "reason"),
     [
-        CHATML.replace("for m in messages", "for m in messages[1:]"),
-        CHATML.replace("{{ m.content }}", "{{ m.content }}{{ m.content }}"),
-        CHATML.replace("for m in messages", "for m in messages | reverse"),
+        (
+            CHATML.replace("for m in messages", "for m in messages[1:]"),
+            "leaves out what message 1 .system. says",
+        ),
+        (CHATML.replace("for m in messages", "for m in messages | reverse"), "asks for an answer with"),
+        (CHATML.replace("{% for m in messages %}", LATE), "asks for an answer with"),
+        (
+            CHATML.replace("{{ m.content }}", "{% if m.role != 'assistant' %}{{ m.content }}{% endif %}"),
+            "leaves out what message 3 .assistant. says",
+        ),
+        (
+            CHATML.replace(
+                "{{ m.content }}",
+                "{{ m.content }}{% if m.role == 'assistant' %}{{ messages[0].content }}{% endif %}",
+            ),
+            "writes what others say within message 3",
+        ),
+        (
+            "{{ raise_exception('roles must alternate') }}",
+            "refuses a conversation of system, user: roles must",
+        ),
     ],
-    ids=["leaves out", "repeats", "reorders"],
+    ids=["leaves out", "reorders", "moves", "leaves out an answer", "repeats others", "fails"],
 )
-def test_a_template_that_does_not_keep_every_message_once_is_refused(template: str) -> None:
-    with pytest.raises(InputError, match=r"leaves out, repeats or reorders messages.*--chat-template FILE"):
+def test_a_template_by_which_an_answer_cannot_be_learned_is_refused(template: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason + r".*--chat-template FILE"):
         rendered(template, (SYSTEM, ASK), (ANSWER,))
-
-
-def test_a_template_that_fails_names_the_roles_and_its_own_reason() -> None:
-    template = "{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(InputError, match=r"refuses a conversation of user, assistant: roles must alternate"):
-        rendered(template, (ASK,), (ANSWER,))
 
 
 def test_what_the_template_writes_only_in_answers_is_the_models_to_learn() -> None:
     think = CHATML.replace(
         "{{ m.role }}\n", "{{ m.role }}\n{% if m.role == 'assistant' %}<think></think>{% endif %}"
     )
-    found = rendered(think, (ASK,), (ANSWER,))
-    assert text(found.prompt).endswith("<|im_start|>assistant\n")
-    assert found.response[0] == Piece("<think></think>", content=False, assistant=True)
-    assert found.response[1] == Piece("So.", content=True, assistant=True)
-    assert found.note is None
+    assert parts(rendered(think, (ASK,), (ANSWER,)))[1] == "<think></think>So.<|im_end|>\n"
 
 
-def test_an_opening_that_differs_at_inference_is_noted_and_preferred() -> None:
-    template = CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>model\n{% endif")
-    found = rendered(template, (ASK,), (ANSWER,))
-    assert text(found.prompt) == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>model\n"
-    assert text(found.response) == "So.<|im_end|>\n"
-    assert found.note is not None
-    assert "training uses the former" in found.note
-    assert "model" in found.note.split(" but with ")[0]
-    assert contents(found.prompt) == ["Why?"]
+THINKS = CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n<think>\n{% endif")
+CLOSES = THINKS.replace(
+    "{{ m.content }}",
+    "{{ '<think></think>' if m.role == 'assistant' and '</think>' not in m.content }}{{ m.content }}",
+)
+
+
+def test_an_answer_that_is_asked_for_otherwise_is_refused_or_learned_as_the_conversation_has_it() -> None:
+    with pytest.raises(OpeningError, match=r"asks for an answer with .*--answer-opening conversation"):
+        rendered(CLOSES, (ASK,), (ANSWER,))
+    given = templated(CLOSES)
+    turns = (ANSWER, Message("tool", "4"), ANSWER)
+    opening = conversation_prompt(given, (ASK,))
+    assert opening.text.endswith("<|im_start|>assistant\n<think></think>")
+    found = render(given, (ASK,), turns, opening, as_written=True)
+    assert parts(found)[1:] == [
+        "So.<|im_end|>\n",
+        "<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n<think></think>",
+        "So.<|im_end|>\n",
+        "",
+    ]
+    with pytest.raises(OpeningError, match="asks for an answer with"):
+        render(given, (ASK,), turns, opening)
+
+
+@pytest.mark.parametrize(
+    "thought", ["<think>\nHm.\n</think>\n", "Hm.\n</think>\n"], ids=["opened", "not opened"]
+)
+def test_a_thought_goes_on_where_the_template_has_opened_it(thought: str) -> None:
+    found = rendered(CLOSES, (ASK,), (Message("assistant", thought + "So."),))
+    assert found.prompt.text.endswith("<think>\n")
+    assert parts(found)[1] == "Hm.\n</think>\nSo.<|im_end|>\n"
+
+
+def test_a_turn_that_is_written_otherwise_once_others_follow_ends_where_it_did() -> None:
+    """As Qwen's thinking models do: an empty thought stands in the last turn alone."""
+    last = "{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}{{ m.content }}"
+    found = rendered(CHATML.replace("{{ m.content }}", last), (ASK,), (ANSWER, ASK, ANSWER))
+    assert [turn.text.text[: turn.stop] for turn in found.turns] == [
+        "So.<|im_end|>\n",
+        "<think></think>So.<|im_end|>\n",
+    ]
+
+
+def test_reasoning_is_learned_or_refused_or_told() -> None:
+    thought = Message("assistant", "So.", {"reasoning_content": "Hm."})
+    writes = CHATML.replace("{{ m.content }}", "{{ m.reasoning_content }}{{ m.content }}")
+    assert parts(rendered(writes, (ASK,), (thought,)))[1] == "Hm.So.<|im_end|>\n"
+    drops = CHATML.replace("{{ m.content }}", "{{ (m.reasoning_content or '')[:0] }}{{ m.content }}")
+    with pytest.raises(InputError, match=r"leaves out or rewrites the reasoning of message 2"):
+        rendered(drops, (ASK,), (thought,))
+    assert "knows no reasoning" in str(rendered(CHATML, (ASK,), (thought,)).note)
+    assert rendered(CHATML, (ASK, thought, ASK), (ANSWER,)).note is None
+
+
+def test_a_template_that_parses_what_an_answer_spells_has_that_for_its_own() -> None:
+    """A mark that the template looks for in an answer is a token; one that it does not look for stays text."""
+    splits = CHATML.replace("{{ m.content }}", "{{ m.content.split('<bos>') | join('<bos>!') }}")
+    said = Message("assistant", "a<bos>b<eos>c")
+    (turn,) = rendered(splits, (ASK,), (said,)).turns
+    assert turn.text.text == "a<bos>!b<eos>c<|im_end|>\n"
+    assert [turn.text.text[start:stop] for start, stop in turn.text.literal] == ["<eos>"]
+    with pytest.raises(
+        InputError, match="spells the special token <bos>, and the chat template looks for it"
+    ):
+        rendered(splits, (Message("user", "a<bos>b"),), (ANSWER,))
+
+
+def test_the_date_is_that_of_the_run() -> None:
+    template = "{{ strftime_now('%d %b %Y') }}, {{ strftime_now(\"%Y\") }}: " + CHATML
+    dated = Template(char_tokenizer(chat_template=template), date="2026-02-01")
+    assert dated.write((ASK,), (), ask=False).startswith("01 Feb 2026, 2026: <|im_start|>")
+
+
+def test_contents_are_parts_where_a_template_writes_them_alone() -> None:
+    template = CHATML.replace("{{ m.content }}", "{% for p in m.content if p.text %}{{ p.text }}{% endfor %}")
+    assert parts(rendered(template, (ASK,), (ANSWER,)))[1] == "So.<|im_end|>\n"
 
 
 TURN = "<|im_end|>\n<|im_start|>"
@@ -171,8 +253,8 @@ def test_a_template_without_tools_is_noted() -> None:
     (note,) = encode(encoder(CHATML), (SUM,), "4", tools=(ADD,)).notes
     assert note == "the chat template leaves out the tools that rows declare, so the model does not see them"
     assert not encode(encoder(CHATML), (SUM,), "4").notes
-    assert leaves_out_tools(char_tokenizer(chat_template=CHATML), (SUM,), (ADD,))
-    assert not leaves_out_tools(char_tokenizer(chat_template=TOOLED), (SUM,), (ADD,))
+    assert leaves_out_tools(templated(CHATML), (SUM,), (ADD,))
+    assert not leaves_out_tools(templated(TOOLED), (SUM,), (ADD,))
 
 
 def test_raw_text_takes_no_tools() -> None:
@@ -221,7 +303,7 @@ def test_a_template_that_leaves_out_a_call_is_refused(said: str) -> None:
 def test_a_template_that_shows_a_call_but_not_what_is_said_beside_it_is_refused() -> None:
     template = TOOLED.replace("{% if m.content %}", "{% if not m.tool_calls %}")
     assert encode(encoder(template), (SUM,), (call(),)).tokens.responses
-    with pytest.raises(InputError, match=r"leaves out, repeats or reorders messages"):
+    with pytest.raises(InputError, match=r"leaves out what message 2"):
         encode(encoder(template), (SUM,), (call(said="Wait."),))
 
 
@@ -285,19 +367,44 @@ def test_contents_that_spell_special_tokens_are_counted() -> None:
     assert count("a <eos>", "b", "c <eos><eos>") == 2
 
 
-def test_the_pieces_say_where_a_call_spells_a_special_token() -> None:
-    found = render(char_tokenizer(chat_template=TOOLED), (SUM,), (call("a<eos>b"),), special=("<eos>",))
-    assert found.response[1] == Piece("add", content=True, assistant=True)
-    assert found.response[0] == Piece('<call>{"name": "', content=False, assistant=True)
-    last = found.response[-1]
-    assert [last.text[start:stop] for start, stop in last.spelled] == ["<eos>"]
-    assert last.before(last.spelled[0][1]).spelled == last.spelled
-    assert last.before(last.spelled[0][0]).spelled == ()
-    assert last.after(last.spelled[0][0]).spelled == ((0, 5),)
+TEXT_ONLY = TOOLED.replace(" | tojson }}</call>", " ~ '' }}</call>").replace(
+    "{{ {'name': c.function.name, 'arguments': c.function.arguments}",
+    "{{ c.function.name + ' ' + c.function.arguments",
+)
+
+
+def test_arguments_are_text_where_a_template_takes_nothing_else() -> None:
+    for template in (TEXT_ONLY, TEXT_ONLY.replace("' + c.function.arguments", "' ~ c.function.arguments")):
+        (row,) = encode(encoder(template), (SUM,), (call(),)).tokens.responses
+        assert decode(encoder(), row.ids) == '<call>add {"a": "2"}</call><|im_end|>'
+
+
+def test_ids_of_calls_are_those_that_a_template_insists_on() -> None:
+    loop = "{% for c in m.tool_calls or [] %}"
+    insists = loop + "{% if c.id|length != 9 %}{{ raise_exception('nine') }}{% endif %}{{ c.id }}"
+    template = TOOLED.replace(loop, insists).replace("{{ m.content }}", "{{ m.content }}{{ m.tool_call_id }}")
+    calls = Message("assistant", "", {"tool_calls": [{**call().extra["tool_calls"][0], "id": "call_1"}]})  # type: ignore[index]
+    answer = Message("tool", "4", {"tool_call_id": "call_1"})
+    (row,) = encode(encoder(template), (SUM,), (calls, answer, FOUR)).tokens.responses
+    said = decode(encoder(), row.ids)
+    assert said.startswith('000000001<call>{"name": "add"')
+    assert "<|im_start|>tool\n4000000001<|im_end|>" in said
 
 
 def test_a_call_whose_opening_differs_at_inference_is_refused() -> None:
     template = TOOLED.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n<think>{% endif")
-    assert encode(encoder(template), (SUM,), (FOUR,)).notes
-    with pytest.raises(InputError, match=r"opens a call of a tool with .*--chat-template FILE"):
+    with pytest.raises(OpeningError, match=r"asks for an answer with .*--chat-template FILE"):
         encode(encoder(template), (SUM,), (call(),))
+
+
+def test_everything_of_a_call_is_learned_whatever_ends_a_sequence() -> None:
+    """The first token that ends a turn need not be one of the tokenizer's ends; what follows a call is none of it."""
+    turns = (call(said="Wait."), RESULT, call("3"), RESULT, FOUR)
+    for ends in ((EOS,), (IM_END,), (EOS, IM_END)):
+        (row,) = encode(encoder(TOOLED, end_ids=ends), (SUM,), turns).tokens.responses
+        said = decode(encoder(), row.ids[row.scored])
+        calls = [f'<call>{{"name": "add", "arguments": {{"a": "{n}"}}}}</call><|im_end|>' for n in "23"]
+        assert said.startswith(f"Wait.{calls[0]}{calls[1]}Four.<|im_end|>")
+        assert said.endswith("<|im_end|>" if IM_END in ends else "<|im_end|>\n<eos>")
+        between = "\n<|im_start|>tool\n4<|im_end|>\n<|im_start|>assistant\n"
+        assert decode(encoder(), row.ids[~row.scored]) == between * 2

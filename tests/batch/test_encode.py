@@ -145,6 +145,29 @@ def test_inference_is_prompted_with_what_training_saw(content: str, adds_space: 
     assert e.prompt_ids(Prompt("raw " + content)) == encode(e, "raw " + content, "So.").tokens.prompt.tolist()
 
 
+def test_answers_are_learned_as_conversations_have_them_where_that_is_asked_for() -> None:
+    template = CHATML.replace("<|im_start|>assistant\n{% endif", "<|im_start|>assistant\n<t>{% endif")
+    made = char_tokenizer(chat_template=template)
+    e = Encoder(made, end_ids=(EOS, IM_END), limits=Limits(1000), opening="conversation")
+    encoded = encode(e, ASK, "So.", "No.")
+    assert decode(e, encoded.tokens.prompt).endswith("<|im_start|>assistant\n")
+    (note,) = encoded.notes
+    assert "otherwise than it writes them" in note
+    assert decode(e, encode(e, ASK, "<t>So.").tokens.prompt).endswith("<t>")
+    with pytest.raises(InputError, match="asks for an answer with"):
+        encode(encoder(template), ASK, "So.")
+
+
+def test_raw_texts_beside_a_chat_template_are_told() -> None:
+    given = encoder(CHATML)
+    assert given.bypasses_template(Prompt("ab"))
+    assert not given.bypasses_template(Prompt(ASK))
+    assert not given.bypasses_template(Prompt("<|im_start|>user\nab"))  # rendered beforehand
+    assert not encoder().bypasses_template(Prompt("ab"))
+    meant = Encoder(char_tokenizer(chat_template=CHATML), end_ids=(EOS,), limits=Limits(9), raw_meant=True)
+    assert not meant.bypasses_template(Prompt("ab"))
+
+
 def test_a_tokenizer_that_puts_a_space_first_does_not_put_it_before_a_response() -> None:
     e = encoder(adds_space=True)
     tokens = encode(e, "ab", " cd", "cd", "\ncd").tokens
@@ -164,7 +187,7 @@ def test_conversations_need_a_chat_template() -> None:
 
 def test_a_response_that_holds_nothing_to_learn_is_discarded() -> None:
     e = encoder(CHATML, max_length=50)
-    turns = (Message("user", "x" * 100), Message("assistant", "So."))
+    turns = (Message("assistant", "x" * 100, {"train": False}), Message("assistant", "So."))
     encoded = e.encode(Group(Prompt(ASK), (turns,), None))
     assert encoded == Discarded("response without a token to learn", None)
 
@@ -219,7 +242,7 @@ class TestTokensOfThePolicy:
         e.limits = Limits(1000)
         call = (Message("assistant", "cd", {"tool_calls": []}),)
         several = (Message("assistant", "cd"), Message("tool", "x"), Message("assistant", "d"))
-        for response in (call, several, (Message("tool", "cd"), Message("assistant", ""))):
+        for response in (call, several):
             ids, _, notes = self.written(e, ASK, response, c, d)
             assert ids == encode(e, ASK, response).tokens.responses[0].ids.tolist()
             assert self.NOTE in notes

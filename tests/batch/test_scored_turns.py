@@ -68,7 +68,9 @@ def test_with_the_last_turns_alone_the_earlier_ones_are_in_the_prompt() -> None:
     assert "So.<|im_end|>" in decode(e, tokens.prompt)
 
 
-@pytest.mark.parametrize("key", [{"loss": False}, {"disable_loss": True}])
+@pytest.mark.parametrize(
+    "key", [{"loss": False}, {"disable_loss": True}, {"train": False}, {"training": False}, {"weight": False}]
+)
 def test_a_turn_that_is_switched_off_is_read_but_not_learned(key: dict[str, bool]) -> None:
     e = encoder(THINK)
     silent = Message("assistant", "So.", key)

@@ -45,6 +45,7 @@ def make(tmp_path: Path) -> Make:
         normalizer: Any = None,
         pad_token: str = "<pad>",
         vocabulary: int | None = None,
+        chat: bool | None = False,
         **options: Any,
     ) -> Coding:
         folder = tmp_path / "model"
@@ -58,7 +59,7 @@ def make(tmp_path: Path) -> Make:
             replace_in(
                 folder / "config.json", f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}'
             )
-        return load_coding(str(folder), max_length=max_length, max_prompt_length=max_prompt_length)
+        return load_coding(str(folder), max_length=max_length, max_prompt_length=max_prompt_length, chat=chat)
 
     return made
 
@@ -77,6 +78,7 @@ PLANTED: dict[str, tuple[list[Any], list[Any], dict[str, Any]]] = {
     "left-out, an empty prompt": (SOUND, [pair(" ")], {"bos": False, "normalizer": normalizers.Strip()}),
     "double-beginning": (SOUND, [pair("<bos><bos>say:")], {}),
     "no-beginning": ([], CHAT, {}),
+    "raw-text": ([], [pair("say:")], {"chat": None}),
     "spelled-beginning": (SOUND, [pair("<bos>say:")], {}),
     "double-end": (SOUND, [pair("<|im_start|>say:", "it is red<eos><eos><eos>")], {}),
     "text-after-end": (SOUND, [pair("<|im_start|>say:", "it is<eos> red")], {}),

@@ -107,6 +107,16 @@ def test_without_an_encoder_a_conversation_is_left_to_the_server(sampler: Made) 
     assert sorted(json.dumps(body.get("tools")) for body in talks) == [json.dumps(list(TOOLS)), "null"]
 
 
+def test_a_server_is_told_arguments_as_text(sampler: Made) -> None:
+    made, server = sampler(lambda request: chat("Hey"))
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
+    made.sample(
+        [Prompt((*TALK.content, Message("assistant", "", {"tool_calls": [call]})), tools=TOOLS)], 1, seed=0
+    )
+    (body,) = sent(server)
+    assert body["messages"][-1]["tool_calls"][0]["function"]["arguments"] == '{"a": 2}'
+
+
 BEGUN = "<bos>" + CHATML
 TOKENIZERS: dict[str, tuple[dict[str, Any], bool]] = {
     "no beginning": ({"bos": False}, True),

@@ -1,321 +1,294 @@
-"""Conversations as text: a chat template rendered once, with the span of every message known.
+"""Conversations cut where the assistant begins and ends to speak.
 
-The spans come from a second rendering whose contents are placeholders: what stands around the placeholders is
-the template's own text. Nothing is found by subtracting one rendering from another.
-
-There is a placeholder for what each message says, and for every special token spelled elsewhere. What a message says
-is its content. A message that only calls a tool has none, and many templates then write none; its placeholder stands
-for the name of the first tool it calls.
+A turn begins where the template asks for it, and ends where the template ends a conversation there. Every text is a
+rendering of the real messages; what cannot be told exactly is refused
+(docs/decisions/0014-what-a-template-writes.md).
 """
 
+import html
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from trueup.batch.template import CALL, REASONING, REMEDY, SPELLED, Template, Text, Written, functions
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
 from trueup.feedback.turns import is_learned
 
-MARK = "\ue000{}\ue001"
-"""In place of what the message of that number says."""
-SPELLED = "\ue002{}\ue003"
-"""In place of the special token of that number, where a tool or a key beside the content spells it."""
-CALLED = "\ue004{}\ue005"
-"""In place of the name of the first tool called by the message of that number, where the message has a content too."""
-SPELLED_PATTERN = re.compile("\ue002([0-9]+)\ue003")
+TAG = re.compile(r"</?[\w|]{1,30}>|\[/?THINK\]|<\|?[\w|]{1,30}\|?>")
+"""What sets a thought apart within a content; templates write it in their own way."""
+
+SET_APART = re.compile(r"""\\[nrtbf/]|[\s"'\\]""")
+"""White space and quotes, plain or escaped."""
+
+
+class OpeningError(InputError):
+    """A conversation does not begin as its template asks for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A run of text: a message's content, or the template's own text between two contents."""
+class Turn:
+    """A turn of the assistant, and what stands between it and the next one."""
 
-    text: str
-    content: bool
-    """True for what a message says, False for the template's own text."""
-    assistant: bool
-    """True for an assistant's words, for the template's text that ends them, and for what the template writes
-    between its heading and an assistant's words; not for a turn that is switched off in the loss."""
-    spelled: tuple[tuple[int, int], ...] = ()
-    """Where in the template's text a tool, or a key of a message beside its content, spells a special token."""
-
-    def before(self, stop: int) -> "Piece":
-        """The piece up to a place."""
-        inside = tuple(span for span in self.spelled if span[1] <= stop)
-        return replace(self, text=self.text[:stop], spelled=inside)
-
-    def after(self, start: int) -> "Piece":
-        """The piece from a place on."""
-        inside = tuple((one - start, other - start) for one, other in self.spelled if one >= start)
-        return replace(self, text=self.text[start:], spelled=inside)
+    text: Text
+    """From where the model begins to speak to where it does again."""
+    stop: int
+    """Where in the text the template ends the turn."""
+    learned: bool
+    said: int | None
+    """Where in the text the last known of what the message says stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation split where the response begins."""
+    """A conversation cut where the model begins to speak."""
 
-    prompt: tuple[Piece, ...]
-    response: tuple[Piece, ...]
+    prompt: Text
+    turns: tuple[Turn, ...]
     note: str | None = None
     """Something the user should know of this template, the same text for every example it concerns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
-    """A conversation with its placeholders, ready for a template."""
+def render_prompt(template: Template, prompt: Sequence[Message], tools: Tools = ()) -> Text:
+    """The prompt as a model is given it at inference, up to where it begins to speak.
 
-    messages: list[dict[str, Any]]
-    tools: Tools
-    marks: tuple[str, ...]
-    """The placeholder of each message."""
-    names: tuple[str | None, ...]
-    """What the placeholder stands for where that is the name of a tool, special tokens in it as placeholders; None
-    for a content."""
-    contents: tuple[str, ...]
-    """What each placeholder stands for."""
-    called: dict[str, str]
-    """Placeholders of tools that are called beside a content, and their names, as in `names`."""
+    Raises:
+        InputError: as `Template.written`.
+    """
+    return template.written(prompt, tools, ask=True).text
+
+
+def conversation_prompt(template: Template, prompt: Sequence[Message], tools: Tools = ()) -> Text:
+    """The prompt as the template writes it before an answer without a thought.
+
+    Raises:
+        InputError: as `Template.written`.
+    """
+    found = template.written([*prompt, Message("assistant", "x")], tools, ask=False)
+    places = found.places(len(prompt), "content")
+    if not places:
+        raise InputError(f"where the chat template begins an answer cannot be told; {REMEDY}")
+    return found.text.part(0, places[0])
 
 
 def render(
-    tokenizer: Any,
+    template: Template,
     prompt: Sequence[Message],
     response: Sequence[Message],
-    opening: tuple[Piece, ...] | None = None,
-    *,
+    opening: Text,
     tools: Tools = (),
-    special: Sequence[str] = (),
+    *,
+    as_written: bool = False,
 ) -> Rendered:
-    """Render prompt and response together and cut them where the model starts to speak.
+    """Render prompt and response together, and cut them where the assistant begins and ends to speak.
 
     Args:
-        opening: what `render_prompt` gives for the same prompt, where it is known already.
+        opening: the prompt by itself; see `render_prompt` and `conversation_prompt`.
         tools: what the assistant may call.
-        special: texts of special tokens, so that it is known where a message spells one.
+        as_written: a later turn that does not begin as it is asked for may begin as `conversation_prompt` has it.
 
     Raises:
-        InputError: the template fails on this conversation, or rewrites contents so that they cannot be found.
+        OpeningError: the conversation does not begin as the model is asked.
+        InputError: as `Template.written`; or the template leaves out or rewrites what is to be learned, or does not
+            keep a turn's words apart from others'.
     """
-    pieces = _pieces(tokenizer, [*prompt, *response], tools, special)
-    place = 2 * len(prompt)
-    *earlier, last = pieces[: place + 1]
-    rest = pieces[place + 1 :]
-    opening = opening or render_prompt(tokenizer, prompt, tools=tools, special=special)
-    opened = "".join(piece.text for piece in opening)
-    start = "".join(piece.text for piece in earlier)
-    if sum(turn.role == "assistant" for turn in response) > 1:
-        plain = "".join(piece.text for piece in _pieces(tokenizer, prompt, tools, special))
-        rest = _headed(rest, opened.removeprefix(plain) if opened.startswith(plain) else "")
-    if (start + last.text).startswith(opened) and len(opened) >= len(start):
-        # The template may write something the model has to produce itself at inference, e.g. an empty thought.
-        own = replace(last.after(len(opened) - len(start)), assistant=is_learned(response[0]))
-        return Rendered(opening, (own, *rest) if own.text else tuple(rest))
-    differs = f"with {_tail(opened)} at inference but with {_tail(start + last.text)} in a whole conversation"
-    if response and not response[0].content:
-        # What stands before a call belongs to it, and where it begins cannot be told.
-        raise InputError(
-            f"the chat template opens a call of a tool {differs}. Give another template with --chat-template FILE"
-        )
-    note = f"the chat template opens an answer {differs}; training uses the former"
-    return Rendered(opening, tuple(rest), note)
-
-
-def render_prompt(
-    tokenizer: Any, prompt: Sequence[Message], *, tools: Tools = (), special: Sequence[str] = ()
-) -> tuple[Piece, ...]:
-    """The prompt as a model is given it at inference, up to where it starts to speak; none of it to be learned.
-
-    Raises:
-        InputError: as `render`.
-    """
-    pieces = _pieces(tokenizer, prompt, tools, special, generate=True)
-    return tuple(replace(piece, assistant=False) for piece in pieces)
-
-
-def leaves_out_tools(tokenizer: Any, prompt: Sequence[Message], tools: Tools) -> bool:
-    """Whether the template writes the same prompt with the tools as without them."""
-    messages = [_plain(message) for message in prompt]
-    return _apply(tokenizer, messages, tools, True) == _apply(tokenizer, messages, (), True)
-
-
-def _headed(pieces: Sequence[Piece], heading: str) -> list[Piece]:
-    """The pieces, with what stands between the heading of a turn and the assistant's words in it set apart."""
-    made: list[Piece] = []
-    for number, piece in enumerate(pieces):
-        following = pieces[number + 1] if number + 1 < len(pieces) else None
-        at = piece.text.rfind(heading) if heading else -1
-        if not piece.content and following is not None and following.assistant and at >= 0:
-            end = at + len(heading)
-            made.append(piece.before(end))
-            piece = replace(piece.after(end), assistant=True)
-        if piece.text or piece.content:
-            made.append(piece)
-    return made
-
-
-def _pieces(
-    tokenizer: Any,
-    messages: Sequence[Message],
-    tools: Tools,
-    special: Sequence[str],
-    generate: bool = False,
-) -> list[Piece]:
-    """What the template makes of the messages: its own text and their contents in turn, its own first and last."""
-    shown = marked(messages, tools, special)
-    text = _apply(tokenizer, [_plain(message) for message in messages], tools, generate)
-    frame = _frame(_apply(tokenizer, shown.messages, shown.tools, generate), shown)
-    own = [spelled(between, special) for between in frame]
-    contents = _match(text, [between for between, _ in own], shown.contents)
-    pieces = [Piece(own[0][0], content=False, assistant=False, spelled=own[0][1])]
-    for message, content, (after, spans) in zip(messages, contents, own[1:], strict=True):
-        speaks = is_learned(message)
-        pieces.append(Piece(content, content=True, assistant=speaks))
-        pieces.append(Piece(after, content=False, assistant=speaks, spelled=spans))
-    return pieces
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content, **message.extra}
-
-
-def _apply(tokenizer: Any, messages: list[dict[str, Any]], tools: Tools, generate: bool) -> str:
-    declared = [dict(tool) for tool in tools] or None
-    roles = ", ".join(str(message["role"]) for message in messages)
-    remedy = "give another template with --chat-template FILE"
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                messages, tools=declared, tokenize=False, add_generation_prompt=generate
-            )
-        )
-    except Exception as error:  # the template is a program of the model's author and may raise anything
-        raise InputError(
-            f"the chat template refuses a conversation of {roles}: {str(error) or type(error).__name__}. "
-            f"Mend the row, or {remedy}"
-        ) from error
-
-
-def _frame(text: str, shown: Marked) -> list[str]:
-    """The template's own text around the placeholders: one more piece than there are messages."""
-    for mark, tool in shown.called.items():
-        if mark not in text:
-            raise InputError(
-                "the chat template leaves out the call of a tool where the message says something too. Mend the row, "
-                "or give another template with --chat-template FILE"
-            )
-        text = text.replace(mark, tool)
-    frame, rest = [], text
-    for mark, name in zip(shown.marks, shown.names, strict=True):
-        before, found, rest = rest.partition(mark)
-        # A template may repeat the name of a tool, and the first place is where it is called.
-        rest = rest if name is None else rest.replace(mark, name)
-        if not found or mark in rest:
-            raise InputError(
-                "the chat template leaves out, repeats or reorders messages, so the response cannot be found in "
-                "what it renders. Give another template with --chat-template FILE"
-            )
-        frame.append(before)
-    return [*frame, rest]
-
-
-def _match(text: str, frame: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Each message's content as the template wrote it: as given, stripped, or as JSON has it."""
-    contents, place = [], len(frame[0])
-    fits = text.startswith(frame[0])
-    for content, after in zip(given, frame[1:], strict=True):
-        for written in unmarked(content):
-            if text.startswith(written + after, place):
-                contents.append(written)
-                place += len(written) + len(after)
-                break
+    messages = [*prompt, *response]
+    full = template.written(messages, tools, ask=False)
+    if not full.text.text.startswith(opening.text) and (opened := _opened(response[0], opening.text)):
+        messages = [*prompt, opened, *response[1:]]
+        full = template.written(messages, tools, ask=False)
+    text = full.text.text
+    speaking = [
+        number for number in range(len(prompt), len(messages)) if messages[number].role == "assistant"
+    ]
+    starts = []
+    for number in speaking:
+        before = opening.text if number == speaking[0] else template.write(messages[:number], tools, ask=True)
+        if as_written and number > speaking[0] and not text.startswith(before):
+            before = conversation_prompt(template, messages[:number], tools).text
+        if not text.startswith(before):
+            raise OpeningError(_differs(before, text, last=number == speaking[-1]))
+        starts.append(len(before))
+    turns = []
+    for number, start, following in zip(speaking, starts, [*starts[1:], len(text)], strict=True):
+        said = _said(full, number, start, following)
+        if number == speaking[-1]:
+            stop = following
         else:
-            fits = False
-            break
-    if not fits or place != len(text):
-        raise InputError(
-            "the chat template rewrites what a message says (beyond stripping spaces), so that it cannot be told "
-            "apart from the template's own text. Give another template with --chat-template FILE"
+            stop = _stop(template, messages[: number + 1], len(prompt), tools, text[:following], said)
+        _check(full, messages, number, start, stop, template.knows_reasoning)
+        known = None if said is None else said - start
+        turns.append(
+            Turn(full.text.part(start, following), stop - start, is_learned(messages[number]), known)
         )
-    return contents
+    note = None if template.knows_reasoning else _unread(messages[number] for number in speaking)
+    return Rendered(opening, tuple(turns), note)
 
 
-def _tail(text: str) -> str:
-    return repr(text if len(text) <= 40 else "..." + text[-40:])
+def _opened(message: Message, opening: str) -> Message | None:
+    """The message with the thought opened that the model is asked with; None where it does not close it.
+
+    What a model wrote after an open thought closes it, and has not opened it.
+    """
+    found = re.search(r"<(\w+)>\s*$", opening)
+    if found is None:
+        return None
+    before, closed, _ = message.content.partition(f"</{found[1]}>")
+    return replace(message, content=found[0] + message.content) if closed and found[1] not in before else None
 
 
-def marked(messages: Sequence[Message], tools: Tools, special: Sequence[str]) -> Marked:
-    """Put placeholders into a conversation. `special` holds the texts of special tokens."""
-
-    def hide(text: str) -> str:
-        for number, one in by_length(special):
-            text = text.replace(one, SPELLED.format(number))
-        return text
-
-    rows: list[dict[str, Any]] = []
-    names: list[str | None] = []
-    contents: list[str] = []
-    called: dict[str, str] = {}
-    marks = tuple(MARK.format(number) for number in range(len(messages)))
-    for number, message in enumerate(messages):
-        extra = everywhere(message.extra, hide)
-        name, mark = first_name(extra), marks[number]
-        if name is not None and message.content:
-            called[CALLED.format(number)] = name
-            name, mark = None, CALLED.format(number)
-        if first_name(extra) is not None:
-            extra["tool_calls"][0] = named(extra["tool_calls"][0], mark)
-        rows.append({"role": message.role, "content": marks[number] if name is None else "", **extra})
-        contents.append(message.content if name is None else first_name(message.extra) or "")
-        names.append(name)
-    hidden = tuple(everywhere(tool, hide) for tool in tools)
-    return Marked(rows, hidden, marks, tuple(names), tuple(contents), called)
+def leaves_out_tools(template: Template, prompt: Sequence[Message], tools: Tools) -> bool:
+    """Whether the template writes the same prompt with the tools as without them."""
+    return template.write(prompt, tools, ask=True) == template.write(prompt, (), ask=True)
 
 
-def by_length(special: Sequence[str]) -> list[tuple[int, str]]:
-    """Special tokens with their numbers, the longest first: one may be a part of another."""
-    return sorted(enumerate(special), key=lambda one: -len(one[1]))
+def _said(full: Written, number: int, start: int, stop: int) -> int | None:
+    """The last place between two where a message says something new; None where none is known."""
+    marks = [
+        places for part, some in full.marks.get(number, {}).items() if part != SPELLED for places in some
+    ]
+    firsts = [[place for place in places if start <= place <= stop][:1] for places in marks]
+    return max((place for places in firsts for place in places), default=None)
 
 
-def everywhere(value: Any, change: Callable[[str], str]) -> Any:
-    """A JSON value with every text and every key in it changed."""
-    if isinstance(value, str):
-        return change(value)
+def _stop(
+    template: Template, messages: Sequence[Message], prompt: int, tools: Tools, text: str, said: int | None
+) -> int:
+    """Where a turn ends that others follow.
+
+    Where the conversation up to the turn is how the longer one begins, it ends there. Where the template writes the
+    turn otherwise once others follow, what comes after the last of its words is how the shorter conversation ends, or
+    how it ends where an answer is to follow.
+
+    Args:
+        messages: up to the turn.
+        prompt: how many of them are the prompt.
+        text: of the longer conversation, up to the next turn of the assistant.
+        said: the last known place of what the message says.
+    """
+    ended = template.write(messages, tools, ask=False)
+    if text.startswith(ended):
+        return len(ended)
+    if said is not None:
+        before, heading = (template.write(messages[:prompt], tools, ask=ask) for ask in (False, True))
+        heading = heading.removeprefix(before) if heading.startswith(before) else ""
+        more = template.write(messages, tools, ask=True)
+        for shorter in (ended, more.removesuffix(heading)):
+            if length := _overlap(shorter, text[said:]):
+                return said + length
+    raise InputError(
+        f"the chat template writes message {len(messages)} (assistant) otherwise where others follow, so that its end "
+        f"cannot be told. Learn the last turn alone, or {REMEDY}"
+    )
+
+
+def _overlap(one: str, other: str) -> int:
+    """Characters of the longest end of one text that another one begins with."""
+    begins = (place for place in range(len(one)) if one.startswith(other[: min(16, len(one) - place)], place))
+    return next((len(one) - place for place in begins if other.startswith(one[place:])), 0)
+
+
+def _check(
+    full: Written, messages: Sequence[Message], number: int, start: int, stop: int, knows_reasoning: bool
+) -> None:
+    """Refuse a turn that does not hold what its message says, or holds what another one says.
+
+    Raises:
+        InputError: it is so.
+    """
+    message, name = messages[number], f"message {number + 1} (assistant)"
+    for part, marks in full.marks.get(number, {}).items():
+        places = full.places(number, part)
+        if part == CALL and not all(marks):
+            raise InputError(f"the chat template leaves out a call of {name}. Mend the row, or {REMEDY}")
+        if places and not any(start <= place <= stop for place in places):
+            raise InputError(
+                f"the chat template writes what {name} says elsewhere than in its turn. Mend the row, or {REMEDY}"
+            )
+    others = (
+        place for other in range(len(messages)) if other != number for place in full.places(other, "content")
+    )
+    if any(start < place < stop for place in others):
+        raise InputError(f"the chat template writes what others say within {name}. Mend the row, or {REMEDY}")
+    if is_learned(message) and (lost := _lost(message, full.text.text[start:stop], knows_reasoning)):
+        raise InputError(
+            f"the chat template leaves out or rewrites {lost} of {name}, which is to be learned. Take it out of the "
+            f"row, or {REMEDY}"
+        )
+
+
+def _thought(message: Message) -> str:
+    return str(next((message.extra[key] for key in REASONING if message.extra.get(key) is not None), ""))
+
+
+def _unread(messages: Iterable[Message]) -> str | None:
+    """What is to be said where a template knows nothing of reasoning, and messages have some."""
+    if not any(_thought(message).strip() for message in messages):
+        return None
+    return (
+        "the chat template knows no reasoning, so that what stands in messages under "
+        f"{' or '.join(REASONING)} is not learned; to learn it, write it into the contents"
+    )
+
+
+def _lost(message: Message, turn: str, knows_reasoning: bool) -> str:
+    """What of a message is not in its turn, named for people; white space and marks of thoughts do not count."""
+    held = _squeezed(turn)
+    if knows_reasoning and not _holds(held, TAG.split(_thought(message))):
+        return "the reasoning"
+    if not _holds(held, TAG.split(message.content)):
+        return "the content"
+    for function in functions(message):
+        if not all(
+            _holds(held, [leaf]) for leaf in (function.get("name"), *_leaves(function.get("arguments", {})))
+        ):
+            return f"the call of {function.get('name')}"
+    return ""
+
+
+def _holds(held: str, parts: Sequence[object]) -> bool:
+    """Whether a text holds all parts in their order, each in one of the forms in which templates write values."""
+    place = 0
+    for part in parts:
+        forms = (str(part), json.dumps(part), html.escape(str(part)))
+        places = [held.find(form, place) for form in {_squeezed(form) for form in forms}]
+        place = min((found for found in places if found >= 0), default=-1)
+        if place < 0:
+            return False
+    return True
+
+
+def _leaves(value: object) -> Iterator[object]:
+    """The keys and the simple values in a JSON value."""
     if isinstance(value, Mapping):
-        return {change(key): everywhere(one, change) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [everywhere(one, change) for one in value]
-    return value
+        for key, one in value.items():
+            yield key
+            yield from _leaves(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _leaves(one)
+    else:
+        yield value
 
 
-def first_name(extra: Mapping[str, Any]) -> str | None:
-    """The name of the first tool that a message calls; None where it calls none, or the call has no name."""
-    calls = extra.get("tool_calls")
-    call = calls[0] if isinstance(calls, list | tuple) and calls else None
-    function = call.get("function", call) if isinstance(call, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    return name if isinstance(name, str) and name else None
+def _squeezed(text: str) -> str:
+    """The text without white space, quotes and what escapes them."""
+    return SET_APART.sub("", text)
 
 
-def named(call: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A call of a tool under another name."""
-    if "function" in call:
-        return {**call, "function": {**call["function"], "name": name}}
-    return {**call, "name": name}
-
-
-def spelled(text: str, special: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The text with its special tokens spelled out again, and where they stand."""
-    made, spans = "", []
-    for number, part in enumerate(SPELLED_PATTERN.split(text)):
-        if number % 2:
-            part = special[int(part)] if int(part) < len(special) else SPELLED.format(part)
-            spans.append((len(made), len(made) + len(part)))
-        made += part
-    return made, tuple(spans)
-
-
-def unmarked(content: str) -> tuple[str, ...]:
-    """What a template may write for a content without changing what it says: itself, stripped, or as JSON has it."""
-    quoted = json.dumps(content, ensure_ascii=False)[1:-1]
-    return content, content.strip(), content.rstrip(), content.lstrip(), quoted
+def _differs(opening: str, text: str, *, last: bool) -> str:
+    """Why an answer cannot be learned whose conversation does not begin as the model is asked."""
+    same = next(
+        (n for n, (one, other) in enumerate(zip(opening, text, strict=False)) if one != other), len(text)
+    )
+    shown = [repr(one[max(0, same - 20) : same + 20]) for one in (opening, text)]
+    other = (
+        "learn it as the conversation has it, with --answer-opening conversation"
+        if last
+        else "learn the last turn alone"
+    )
+    return (
+        f"the chat template asks for an answer with ...{shown[0]} but writes the conversation with ...{shown[1]}, so "
+        f"that the model would learn what it is not asked. Give the row what is asked for, {other}, or {REMEDY}"
+    )

@@ -4,17 +4,27 @@ Sequences are built from ids: the prompt is encoded as it will be at inference, 
 two are joined. Encoding the joined text instead would let the tokenizer merge across the boundary.
 
 Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two
-turns. Only where a message spells a special token are the pieces encoded one by one, so that it stays text.
+turns. Only where somebody spells a special token is it cut at the template's own ones, so that what is spelled stays
+text.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from itertools import groupby
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from trueup.batch.chat import Piece, leaves_out_tools, render, render_prompt
+from trueup.batch.chat import (
+    OpeningError,
+    Turn,
+    conversation_prompt,
+    leaves_out_tools,
+    render,
+    render_prompt,
+)
+from trueup.batch.template import Template, Text
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
@@ -23,6 +33,8 @@ from trueup.feedback.records import Content, Discarded, Group, Message, Prompt
 R = TypeVar("R", covariant=True)
 Row = tuple[list[int], list[bool]]
 """Token ids, and which of them are scored."""
+Opening = Literal["inference", "conversation"]
+"""How an answer begins that a template writes otherwise in a conversation than it asks for it: not, or as there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,9 @@ class Encoder:
         end_ids: tokens that end a turn; the first is appended where a response does not end with one of them.
         limits: lengths allowed.
         condition: written into every prompt: what the model was trained to be asked with.
+        date: what chat templates write for today, in ISO's form; None is today.
+        opening: how answers begin.
+        raw_meant: raw texts are meant to be encoded without the chat template there is.
     """
 
     def __init__(
@@ -63,10 +78,15 @@ class Encoder:
         end_ids: Sequence[int],
         limits: Limits,
         condition: Condition | None = None,
+        date: str | None = None,
+        opening: Opening = "inference",
+        raw_meant: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.pieces = PieceEncoder(tokenizer, end_ids)
         self.end_ids, self.special = self.pieces.end_ids, self.pieces.special
+        self.template, self.opening = Template(tokenizer, self.special, date), opening
+        self.raw_meant = raw_meant
         self.limits = limits
         self.condition = condition
 
@@ -79,13 +99,7 @@ class Encoder:
         notes: set[str] = set()
         if self.condition is not None:
             group = replace(group, prompt=self.condition.applied(group.prompt))
-        opening = self._opening(group.prompt)
-        prompt = self._prompt(group.prompt, opening)
-        written = group.tokens or (None,) * len(group.responses)
-        responses = [
-            self._written(response, tokens, notes) or self._response(group, opening, response, notes)
-            for response, tokens in zip(group.responses, written, strict=True)
-        ]
+        prompt, responses = self._rows(group, notes)
         self._note(group, notes)
         limits = self.limits
         if not prompt:
@@ -129,7 +143,39 @@ class Encoder:
         """What token ids of a response say, without the tokens that end it or control the model."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _opening(self, prompt: Prompt) -> tuple[Piece, ...]:
+    def _rows(self, group: Group[Any], notes: set[str]) -> tuple[list[int], list[Row]]:
+        """Prompt and responses; after another prompt than at inference where that alone is how all answers begin."""
+        try:
+            return self._rows_after(group, self._opening(group.prompt), notes)
+        except OpeningError:
+            if self.opening == "inference" or isinstance(group.prompt.content, str):
+                raise
+            opening = conversation_prompt(self.template, group.prompt.content, group.prompt.tools)
+            notes.add(
+                "the chat template asks for answers otherwise than it writes them in conversations, as which they are "
+                "learned"
+            )
+            return self._rows_after(group, opening, notes)
+
+    def _rows_after(self, group: Group[Any], opening: Text, notes: set[str]) -> tuple[list[int], list[Row]]:
+        written = group.tokens or (None,) * len(group.responses)
+        responses = [
+            self._written(response, tokens, notes) or self._response(group, opening, response, notes)
+            for response, tokens in zip(group.responses, written, strict=True)
+        ]
+        return self._prompt(group.prompt, opening), responses
+
+    def bypasses_template(self, prompt: Prompt) -> bool:
+        """Whether a raw text is encoded without the chat template there is, and that is not known to be meant."""
+        content, template = prompt.content, self.tokenizer.chat_template
+        return (
+            isinstance(content, str)
+            and template is not None
+            and not self.raw_meant
+            and not spells(content, self.special)
+        )
+
+    def _opening(self, prompt: Prompt) -> Text:
         """A conversation's prompt as its template renders it; nothing for raw text."""
         if isinstance(prompt.content, str):
             if prompt.tools:
@@ -137,13 +183,13 @@ class Encoder:
                     "tools are declared for a prompt of raw text, which no chat template renders; give the prompt as "
                     "messages, or leave the tools out"
                 )
-            return ()
+            return Text("")
         if self.tokenizer.chat_template is None:
             raise InputError(
                 "the feedback holds conversations but the tokenizer has no chat template. Give one with "
                 "--chat-template FILE, or feedback in raw text"
             )
-        return render_prompt(self.tokenizer, prompt.content, tools=prompt.tools, special=self.special)
+        return render_prompt(self.template, prompt.content, prompt.tools)
 
     def _note(self, group: Group[Any], notes: set[str]) -> None:
         """What the user should know of a conversation beside its ids."""
@@ -152,12 +198,12 @@ class Encoder:
             return
         if contents_that_spell(group, self.special):
             notes.add("messages or tools spell special tokens; there they are text, not control tokens")
-        if tools and leaves_out_tools(self.tokenizer, content, tools):
+        if tools and leaves_out_tools(self.template, content, tools):
             notes.add(
                 "the chat template leaves out the tools that rows declare, so the model does not see them"
             )
 
-    def _prompt(self, prompt: Prompt, opening: tuple[Piece, ...]) -> list[int]:
+    def _prompt(self, prompt: Prompt, opening: Text) -> list[int]:
         content = prompt.content
         return self._raw_prompt(content) if isinstance(content, str) else self.pieces.prompt(opening)
 
@@ -173,10 +219,8 @@ class Encoder:
         )
         return None
 
-    def _response(
-        self, group: Group[Any], opening: tuple[Piece, ...], response: Content, notes: set[str]
-    ) -> Row:
-        prompt, tools = group.prompt.content, group.prompt.tools
+    def _response(self, group: Group[Any], opening: Text, response: Content, notes: set[str]) -> Row:
+        prompt = group.prompt.content
         if isinstance(prompt, str):
             if not isinstance(response, str):
                 raise InputError(
@@ -185,10 +229,17 @@ class Encoder:
                 )
             return self._raw_response(prompt, response, notes)
         turns = (Message("assistant", response),) if isinstance(response, str) else response
-        rendered = render(self.tokenizer, prompt, turns, opening, tools=tools, special=self.special)
+        rendered = render(
+            self.template,
+            prompt,
+            turns,
+            opening,
+            group.prompt.tools,
+            as_written=self.opening == "conversation",
+        )
         if rendered.note:
             notes.add(rendered.note)
-        return self.pieces.response(rendered.response)
+        return self.pieces.response(rendered.turns)
 
     def _raw_prompt(self, prompt: str) -> list[int]:
         ids = list(self.tokenizer(prompt, add_special_tokens=True).input_ids)
@@ -223,7 +274,7 @@ def _one_turn(response: Sequence[Message]) -> str | None:
 
 
 class PieceEncoder:
-    """Encodes text and pieces with one tokenizer.
+    """Encodes text, prompts and turns with one tokenizer.
 
     Args:
         tokenizer: a transformers tokenizer.
@@ -234,51 +285,27 @@ class PieceEncoder:
         self.tokenizer = tokenizer
         self.end_ids = tuple(end_ids)
         self.special = special_texts(tokenizer)
-        named = tokenizer.convert_ids_to_tokens(list(self.end_ids))
-        self.ends = [re.escape(text) for text in named if text in self.special]
+        self.ends = {text for text in map(self._shown, self.end_ids) if text in self.special}
+        self.special_pattern = Template(tokenizer, self.special).special_pattern
         self.lead = _lead(tokenizer)
 
-    def prompt(self, pieces: Sequence[Piece]) -> list[int]:
+    def prompt(self, opening: Text) -> list[int]:
         """Ids of a prompt, as at inference."""
-        if any(self._spelled(piece) for piece in pieces):
-            return [token for piece in pieces for token in self._tokens(piece)]
-        text = "".join(piece.text for piece in pieces)
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        if opening.literal:
+            return self._ids(opening)
+        return list(self.tokenizer(opening.text, add_special_tokens=False).input_ids)
 
-    def response(self, pieces: Sequence[Piece]) -> Row:
+    def response(self, turns: Sequence[Turn]) -> Row:
         """A response: the turns of the assistant are learned with their ends, what stands between them is not."""
         ids: list[int] = []
         scored: list[bool] = []
-
-        def add(tokens: Sequence[int], learned: bool) -> None:
-            ids.extend(tokens)
-            scored.extend([learned] * len(tokens))
-
-        turn: list[Piece] = []
-        between: list[Piece] = []
-        for number, piece in enumerate(pieces):
-            if not piece.assistant:
-                between.append(piece)
-            elif piece.content or number == 0 or not pieces[number - 1].content:
-                add(self._between(between), False)
-                between = []
-                turn.append(piece)
-            else:  # the template's text that ends a turn and heads the next one
-                if split := self._at_end(piece):
-                    add(self._together([*turn, split[0]]), True)
-                    between = [split[1]]
-                else:
-                    add(self._together(turn), True)
-                    tokens, stop = self._ended_otherwise(piece, last=number + 1 == len(pieces))
-                    add(tokens[:stop], True)
-                    if stop:
-                        add(tokens[stop:], False)
-                    else:
-                        between.append(piece)
-                turn = []
-        add(self._together(turn), True)
-        if pieces and not pieces[-1].assistant:  # what follows the end of the last turn is never generated
-            add(self._between(between), False)
+        for number, turn in enumerate(turns):
+            last = number + 1 == len(turns)
+            stop = self._end(turn, last=last)
+            said = self._ids(turn.text.part(0, stop))
+            between = [] if last else self._from(turn.text, stop)
+            ids += said + between
+            scored += [turn.learned] * len(said) + [False] * len(between)
         return self.end(ids, scored)
 
     def raw(self, text: str, *, literal: bool) -> list[int]:
@@ -300,49 +327,56 @@ class PieceEncoder:
             return ids, scored
         return [*ids, self.end_ids[0]], [*scored, True]
 
-    def _at_end(self, piece: Piece) -> tuple[Piece, Piece] | None:
-        """A piece up to and with its first end of a turn, and from that end on; None where it has none."""
-        for found in re.finditer("|".join(self.ends), piece.text) if self.ends else ():
-            if not any(start < found.end() and found.start() < stop for start, stop in piece.spelled):
-                return piece.before(found.end()), piece.after(found.start())
-        return None
+    def _end(self, turn: Turn, *, last: bool) -> int:
+        """Where a turn ends: with the first token of the model's ends after all that it says.
 
-    def _ended_otherwise(self, piece: Piece, *, last: bool) -> tuple[list[int], int]:
-        """Ids of the template's text after a turn that no special token ends, and how many of them end it.
-
-        None do where it is only the next turn's heading; what follows the end of the last turn is left out.
+        Where the template writes none, all that it ends the turn with does, and after the last turn all that it writes;
+        the first token of the next heading does where the model ends with it.
         """
-        tokens = self._tokens(piece)
-        ended = next((place + 1 for place, token in enumerate(tokens) if token in self.end_ids), None)
+        text, least = turn.text.text, turn.said
+        ends = [one.end() for one in self._own(turn.text) if one[0] in self.ends and one.end() <= turn.stop]
+        if least is None and ends:
+            return ends[-1]
+        if later := [end for end in ends if least is not None and end > least]:
+            return later[0]
         if last:
-            return tokens[:ended], len(tokens)
-        return tokens, ended or 0
+            return len(text)
+        stop = max(len(text[: turn.stop].rstrip()), least or 0)
+        named = next((one for one in map(self._shown, self.end_ids) if text.startswith(one, stop)), "")
+        return (
+            stop + len(named) if named and self.raw(text[stop:], literal=False)[0] in self.end_ids else stop
+        )
 
-    def _between(self, pieces: Sequence[Piece]) -> list[int]:
-        """Ids of what stands between two turns, without the end of the first, which it may begin with."""
-        ids = self._together(pieces)
-        return ids[1:] if pieces and pieces[0].assistant and ids[0] in self.end_ids else ids
+    def _from(self, text: Text, start: int) -> list[int]:
+        """Ids of what follows a place, read with a special token before it: some take white space with them."""
+        before = next((one for one in self._own(text) if one.end() == start), None)
+        ids = self._ids(text.part(before.start() if before else start, len(text.text)))
+        return ids[1:] if before and self._shown(ids[0]) == before[0] else ids
 
-    def _together(self, pieces: Sequence[Piece]) -> list[int]:
-        if any(self._spelled(piece) for piece in pieces):
-            return [token for piece in pieces for token in self._tokens(piece)]
-        return self.raw("".join(piece.text for piece in pieces), literal=False)
-
-    def _tokens(self, piece: Piece) -> list[int]:
-        """Ids of a piece by itself; a message's contents in it are text, whatever they spell."""
-        if not piece.spelled:
-            return self.raw(piece.text, literal=piece.content)
-        ids: list[int] = []
+    def _ids(self, text: Text) -> list[int]:
+        """Ids of text in the middle of a sequence; a special token that somebody spells is text."""
+        runs: list[tuple[str, bool]] = []
         place = 0
-        for start, stop in piece.spelled:
-            ids += self.raw(piece.text[place:start], literal=False)
-            ids += self.raw(piece.text[start:stop], literal=True)
-            place = stop
-        return ids + self.raw(piece.text[place:], literal=False)
+        for one in self._own(text) if text.literal else ():
+            runs += [text.between(place, one.start()), (one[0], False)]
+            place = one.end()
+        runs.append(text.between(place, len(text.text)))
+        joined = (
+            (literal, "".join(run for run, _ in some)) for literal, some in groupby(runs, lambda run: run[1])
+        )
+        return [token for literal, run in joined for token in self.raw(run, literal=literal)]
 
-    def _spelled(self, piece: Piece) -> bool:
-        """Whether a message, not the template, spells a special token in a piece."""
-        return bool(piece.spelled) or (piece.content and spells(piece.text, self.special))
+    def _own(self, text: Text) -> list[re.Match[str]]:
+        """The template's own special tokens in a text."""
+        found = self.special_pattern.finditer(text.text)
+        return [
+            one
+            for one in found
+            if not any(start < one.end() and one.start() < stop for start, stop in text.literal)
+        ]
+
+    def _shown(self, token: int) -> str:
+        return str(self.tokenizer.decode([token]))
 
 
 def _lead(tokenizer: Any) -> list[int]:

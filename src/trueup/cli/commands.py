@@ -106,6 +106,8 @@ def inspect(arguments: Sequence[str]) -> None:
             eos_token=settings.eos_token,
             chat_template=settings.chat_template,
             trust_remote_code=settings.trust_remote_code,
+            answer_opening=settings.answer_opening,
+            chat=settings.chat,
         )
     with shown():
         found = inspection.inspect(

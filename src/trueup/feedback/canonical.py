@@ -237,13 +237,21 @@ def declared(row: Mapping[str, object], prompt: Content, place: Place) -> Tools:
     """
     value, at = row.get("tools"), place.key("tools")
     listed = [] if value is None or value == "" else fields.items(_parsed(value, at), at, SCHEMAS)
-    found = tuple(fields.fields(one, at.item(index)) for index, one in enumerate(listed))
+    found = tuple(_schema(fields.fields(one, at.item(index))) for index, one in enumerate(listed))
     if found and isinstance(prompt, str):
         raise at.fault(
             "tools are for a chat template, but the prompt is raw text, which none renders; give the prompt as "
             "messages, or leave the key out"
         )
     return found
+
+
+def _schema(tool: Mapping[str, object]) -> Mapping[str, object]:
+    """A tool as chat templates expect it: the schema of a function that stands alone is put into one."""
+    if "function" in tool or not isinstance(tool.get("name"), str):
+        return tool
+    function = {key: one for key, one in tool.items() if not (key == "type" and one == "function")}
+    return {"type": "function", "function": function}
 
 
 def _parsed(value: object, place: Place) -> object:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from trueup.display import data_logger
 from trueup.feedback.fields import Place, described, fields, items, needed, text
-from trueup.feedback.records import Content, Example, Message
+from trueup.feedback.records import Content, Example, Message, Prompt
 from trueup.words import counted, did_you_mean
 
 Turns = Literal["last", "all"]
@@ -28,7 +28,7 @@ SWIFT_ROLES = ("tool_call", "tool_response")
 SWIFT_HINT = (
     "; it is a role of ms-swift: a file whose first row has it is read as ms-swift's, so put this row first"
 )
-NOT_LEARNED = {"disable_loss": True, "loss": False, "weight": 0}
+NOT_LEARNED = {"disable_loss": True, "loss": False, "train": False, "training": False, "weight": 0}
 """Keys of a turn, and the value with which they leave it out of the loss."""
 WRITTEN = "messages written as text; write them as a list"
 LONGEST = 200_000
@@ -61,10 +61,51 @@ def message(value: object, place: Place) -> Message:
         hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
         hint = SWIFT_HINT if role in SWIFT_ROLES else hint
         raise place.key("role").unexpected(role, "one of " + ", ".join(ROLES) + hint)
-    extra = {key: one for key, one in row.items() if key not in ("role", "content")}
-    if row.get("content") is None and "content" in row and extra.get("tool_calls"):
+    extra = with_calls({key: one for key, one in row.items() if key not in ("role", "content")})
+    check_weights(extra, place)
+    if row.get("content") is None and calls_tool(extra):
         return Message(role, "", extra)
     return Message(role, spoken(needed(row, "content", place), place.key("content")), extra)
+
+
+def with_calls(extra: Mapping[str, object]) -> dict[str, object]:
+    """Further keys of a message, its calls of tools as chat templates take them.
+
+    A function that stands alone is put into a call, and arguments written as JSON text are the object that it holds.
+    """
+    if isinstance(old := extra.get("function_call"), Mapping) and not extra.get("tool_calls"):
+        extra = {key: one for key, one in extra.items() if key != "function_call"} | {"tool_calls": [old]}
+    calls = extra.get("tool_calls")
+    if not isinstance(calls, list | tuple):
+        return dict(extra)
+    return {**extra, "tool_calls": [call_of(one) for one in calls]}
+
+
+def call_of(call: object) -> object:
+    """A call of a tool as OpenAI writes it, but for its arguments; anything else as it is."""
+    if not isinstance(call, Mapping):
+        return call
+    function = call.get("function", call)
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        return call
+    about = {key: one for key, one in call.items() if key in ("id", "type", "index")}
+    inner = {key: one for key, one in function.items() if function is not call or key not in about}
+    if "arguments" in inner:
+        inner["arguments"] = structured(inner["arguments"])
+    return {**(call if function is not call else about), "type": "function", "function": inner}
+
+
+def structured(arguments: object) -> object:
+    """Arguments that are written as JSON text, as the object they are; none written are none; others as they stand."""
+    if not isinstance(arguments, str):
+        return arguments
+    if not arguments.strip():
+        return {}
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return found if isinstance(found, dict) else arguments
 
 
 def spoken(value: object, place: Place) -> str:
@@ -145,6 +186,19 @@ def says_nothing(response: Content) -> bool:
 def not_learned(message: Message) -> bool:
     """Whether a turn says that it is to be left out of the loss."""
     return any(key in message.extra and message.extra[key] == off for key, off in NOT_LEARNED.items())
+
+
+def check_weights(extra: Mapping[str, object], place: Place) -> None:
+    """Refuse a key that says whether a turn is learned with a value that says something else.
+
+    Raises:
+        InputError: there is one.
+    """
+    for key in NOT_LEARNED:
+        value = extra.get(key)
+        if value is not None and value not in (0, 1):
+            known = "0 or 1" if key == "weight" else "true or false"
+            raise place.key(key).unexpected(value, f"{known}: a turn is learned or it is not")
 
 
 def switched_off(response: Content) -> bool:
@@ -248,8 +302,22 @@ def first_answer(prompt: Sequence[Message]) -> int | None:
 
 
 def is_learned(turn: Message) -> bool:
-    """Whether a turn is the assistant's, and no key (`loss`, `disable_loss`, `weight`) keeps it out of the loss."""
+    """Whether a turn is the assistant's, and no key of `NOT_LEARNED` keeps it out of the loss."""
     return turn.role == "assistant" and not not_learned(turn)
+
+
+def as_chat(example: Example) -> Example:
+    """An example of raw text as a conversation of one turn of the user and one of the assistant; others as they are."""
+    if not isinstance(example.prompt.content, str):
+        return example
+    responses = (replace(one, content=as_messages(one.content)) for one in example.responses)
+    return replace(example, prompt=prompt_as_chat(example.prompt), responses=tuple(responses))
+
+
+def prompt_as_chat(prompt: Prompt) -> Prompt:
+    """A prompt of raw text as a turn of the user; others as they are."""
+    given = prompt.content
+    return replace(prompt, content=(Message("user", given),)) if isinstance(given, str) else prompt
 
 
 def as_messages(content: Content) -> tuple[Message, ...]:

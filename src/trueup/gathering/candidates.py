@@ -116,7 +116,7 @@ def _check(settings: SampleSettings) -> None:
 
 def _given(settings: SampleSettings) -> read.Prompts:
     """The prompts to ask, and what the data hold on these very prompts, where it is to be kept."""
-    found = prompts_named(settings.data, skip_bad=settings.skip_bad)
+    found = prompts_named(settings.data, skip_bad=settings.skip_bad, chat=settings.chat)
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
     also = [one for one in found.examples if settings.merge and one.prompt.key in keys]

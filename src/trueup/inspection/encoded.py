@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trueup.batch.chat import render
-from trueup.batch.encode import EncodedGroup, Encoder, Limits, spells
+from trueup.batch.encode import EncodedGroup, Encoder, Limits, Opening, spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
@@ -38,6 +37,8 @@ class Coding:
     """Whether the tokenizer puts a beginning-of-sequence token before a text."""
     turns: Turns = "last"
     """Which turns of the assistant are learned."""
+    chat: bool = False
+    """Whether conversations are made of raw texts."""
 
     @property
     def tokenizer(self) -> Any:
@@ -54,6 +55,8 @@ def load_coding(
     trust_remote_code: bool = False,
     eos_token: str | None = None,
     chat_template: str | None = None,
+    answer_opening: Opening = "inference",
+    chat: bool | None = None,
 ) -> Coding:
     """Load what encodes for a model.
 
@@ -79,12 +82,19 @@ def load_coding(
         )
     tokenizer = loaded.tokenizer
     encoders = [
-        Encoder(tokenizer, end_ids=loaded.end_ids, limits=limit, condition=loaded.condition)
+        Encoder(
+            tokenizer,
+            end_ids=loaded.end_ids,
+            limits=limit,
+            condition=loaded.condition,
+            opening=answer_opening,
+            raw_meant=chat is False,
+        )
         for limit in (limits, Limits(sys.maxsize))
     ]
     begin = tokenizer.bos_token_id
     adds = begin is not None and list(tokenizer("a").input_ids)[:1] == [begin]
-    return Coding(model, loaded, encoders[0], encoders[1], adds, turns)
+    return Coding(model, loaded, encoders[0], encoders[1], adds, turns, bool(chat))
 
 
 def world_tokenizer() -> LoadedTokenizer:
@@ -256,6 +266,8 @@ class _Tokenizing:
             self._add("spelled-special", example)
         for note in sorted(encoded.notes):
             self._add("encoding", example, note)
+        if self.coding.encoder.bypasses_template(example.prompt):
+            self._add("raw-text", example)
         if isinstance(content, tuple) and not self.template_seen:
             self._template(example)
         self.keys[self.part].look(example)
@@ -285,13 +297,12 @@ class _Tokenizing:
     def _template(self, example: Example) -> None:
         """Whether the chat template ends an answer; the first conversation stands for all."""
         self.template_seen = True
-        tokenizer = self.coding.tokenizer
-        content, tools = example.prompt.content, example.prompt.tools
-        assert not isinstance(content, str)
+        prompt, encoder = example.prompt, self.coding.uncut
+        assert not isinstance(prompt.content, str)
         turns = as_messages(example.responses[0].content)
-        last = render(tokenizer, content, turns, tools=tools, special=self.coding.uncut.special).response[-1]
-        ids = [] if last.content else tokenizer(last.text, add_special_tokens=False).input_ids
-        if not set(ids) & set(self.coding.loaded.end_ids):
+        text = encoder.template.write([*prompt.content, *turns], prompt.tools, ask=False)
+        ends = tuple(str(self.coding.tokenizer.decode([end])) for end in encoder.end_ids)
+        if not (text.endswith(ends) or text.rstrip().endswith(ends)):
             self.found["template-without-end", "", ""] = []
 
     def _of_tokenizer(self) -> Iterator[Finding]:

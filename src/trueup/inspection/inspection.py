@@ -13,7 +13,7 @@ from trueup.errors import InputError
 from trueup.feedback.containers import opened
 from trueup.feedback.read import FileReport, read_source
 from trueup.feedback.records import Example, Origin, count
-from trueup.feedback.turns import turns_in_loss, what_turns_did
+from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
 from trueup.inspection import findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
@@ -114,6 +114,10 @@ def inspect(
     if not data:
         raise InputError("no file of feedback was given; name at least one")
     training, evaluation = collect(data), collect(eval_data)
+    if coding is not None and coding.chat:
+        training, evaluation = (
+            replace(part, examples=tuple(map(as_chat, part.examples))) for part in (training, evaluation)
+        )
     examples = training.examples
     overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
     parts = tuple(zip(PARTS, (training, evaluation), strict=True))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trueup.feedback.records import Content, Example, Message
+from trueup.feedback.turns import NOT_LEARNED
 from trueup.words import shortened
 
 REQUEST = re.compile(
@@ -21,7 +22,7 @@ JUDGEMENT = re.compile(
 )
 """Last words of keys that judge responses, and first words of those that end with a word of `SIDES`."""
 SIDES = {"chosen", "rejected", "a", "b", "ratio"}
-OURS = {"loss", "disable_loss", "weight", "tool_calls"}
+OURS = {*NOT_LEARNED, "tool_calls"}
 """Keys that are for training, not for the template, and calls, which a template that leaves them out is refused for."""
 TRIES = 20
 """How many examples are rendered with and without a key before it is taken for one that is left out."""

@@ -31,6 +31,8 @@ class Loaded:
     """Folder of the full model; differs from the given one for an adapter."""
     condition: Condition | None = None
     """What the model was trained to be asked with, by conditional alignment."""
+    template_date: str | None = None
+    """What the chat template writes for today, in ISO's form; None is today."""
 
 
 def load(

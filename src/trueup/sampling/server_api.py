@@ -12,6 +12,7 @@ from typing import Any
 
 from trueup.batch.chat import render_prompt
 from trueup.batch.encode import Encoder
+from trueup.batch.template import text_arguments
 from trueup.endpoints.client import Endpoint
 from trueup.errors import InputError
 from trueup.feedback.records import Prompt
@@ -161,7 +162,7 @@ def _unencoded(prompt: Prompt) -> dict[str, Any]:
     if isinstance(prompt.content, str):
         return {"prompt": prompt.content}
     tools = {"tools": [dict(tool) for tool in prompt.tools]} if prompt.tools else {}
-    return {"messages": [message_json(message) for message in prompt.content], **tools}
+    return {"messages": text_arguments([message_json(message) for message in prompt.content]), **tools}
 
 
 def text_of(ids: Sequence[int], prompt: Prompt, encoder: Encoder) -> tuple[str, bool]:
@@ -183,8 +184,7 @@ def _rendered(prompt: Prompt, encoder: Encoder) -> str:
         prompt = encoder.condition.applied(prompt)
     if isinstance(prompt.content, str):
         return prompt.content
-    pieces = render_prompt(encoder.tokenizer, prompt.content, tools=prompt.tools, special=encoder.special)
-    return "".join(piece.text for piece in pieces)
+    return render_prompt(encoder.template, prompt.content, prompt.tools).text
 
 
 def body(

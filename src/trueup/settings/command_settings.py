@@ -11,7 +11,7 @@ Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
 RowsOfTRL = Literal["pairs", "points", "demonstrations"]
 OF_TOKENS = (
     *("max_length", "max_prompt_length", "turns", "eos_token", "chat_template", "trust_remote_code"),
-    *("show", "row", "ids"),
+    *("answer_opening", "chat", "show", "row", "ids"),
 )
 """Settings of `trueup inspect` that have an effect only where there is a model."""
 
@@ -44,6 +44,10 @@ class InspectSettings(BaseModel):
     max_prompt_length: Count | None = None
     """As of `trueup train`."""
     turns: Literal["last", "all"] = "last"
+    """As of `trueup train`."""
+    answer_opening: Literal["inference", "conversation"] = "inference"
+    """As of `trueup train`."""
+    chat: bool | None = None
     """As of `trueup train`."""
 
     show: Annotated[Amount, Role("Examples as tokens")] = 2

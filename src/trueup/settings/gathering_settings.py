@@ -115,6 +115,8 @@ class SampleSettings(BaseModel):
     """Seed of all that is drawn."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows of feedback to leave out."""
+    chat: Annotated[bool | None, EXAMPLES] = None
+    """Make of raw prompts a turn of the user, as `trueup train` does."""
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
 

@@ -101,6 +101,12 @@ class RunSettings(BaseModel):
     """Most tokens of a prompt. Left out: max_length alone limits it."""
     turns: Literal["last", "all"] = "last"
     """Which assistant turns of a conversation are in the loss: those after the last request, or all of them."""
+    answer_opening: Literal["inference", "conversation"] = "inference"
+    """What becomes of answers that a chat template writes otherwise in a conversation than it asks for them, such as
+    with no thought where it opens one: they are refused, or learned as the conversation has them."""
+    chat: Annotated[bool | None, Role(affects="examples")] = None
+    """Make of raw texts a turn of the user and one of the assistant. Left out: they stay as they are, with a warning
+    where the model has a chat template, as false has them without."""
     skip_bad: Annotated[Amount, Role(affects="examples")] = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
 
@@ -142,6 +148,8 @@ class RunSettings(BaseModel):
     """Token that ends a response. Left out: the tokenizer's."""
     chat_template: str | None = None
     """File with a Jinja chat template. Left out: the tokenizer's."""
+    template_date: schema.Day | None = None
+    """What a chat template writes for today, such as 2026-11-30. Left out: the day on which the run begins."""
 
     seed: Annotated[Amount, Role("Progress and output", common=True)] = 0
     """Seed of everything that is random."""

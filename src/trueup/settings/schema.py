@@ -5,6 +5,7 @@ the settings of a type as a flat list of dotted paths, for help, documentation a
 """
 
 import dataclasses
+import datetime
 import inspect
 import pkgutil
 import re
@@ -47,6 +48,17 @@ Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(one_or_several)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
+
+
+def _day(value: Any) -> Any:
+    """A day in ISO's form, which YAML reads as a date."""
+    try:
+        return datetime.date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise PydanticCustomError(UNFIT, "must be a day such as 2026-11-30") from None
+
+
+Day = Annotated[str, BeforeValidator(_day)]
 
 
 Affects = Literal["result", "examples", "nothing"]

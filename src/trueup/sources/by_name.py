@@ -20,6 +20,7 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
+from trueup.feedback.turns import as_chat, prompt_as_chat
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.words import counted, listed
 
@@ -40,12 +41,13 @@ class NamedExamples:
     """Source -> hash of its content."""
 
 
-def examples_named(names: Sequence[str], *, skip_bad: int = 0) -> NamedExamples:
+def examples_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None) -> NamedExamples:
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
 
     Args:
         names: paths of files, or names such as `hub:owner/name?split=test` and `world:pairs?count=500`.
         skip_bad: malformed rows allowed in all files together.
+        chat: make conversations of raw texts.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -62,7 +64,7 @@ def examples_named(names: Sequence[str], *, skip_bad: int = 0) -> NamedExamples:
         for report in feedback.files:
             report.tell()
             fingerprints[report.path] = report.sha256
-    return NamedExamples(tuple(examples), fingerprints)
+    return NamedExamples(tuple(map(as_chat, examples) if chat else examples), fingerprints)
 
 
 def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
@@ -78,12 +80,13 @@ def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
     return made, hashlib.sha256(rows.encode()).hexdigest()
 
 
-def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
+def prompts_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None) -> Prompts:
     """The prompts of every source, each once: of the world first, then of files, each in the order given; told, too.
 
     Args:
         names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
         skip_bad: malformed rows of feedback allowed in all files together.
+        chat: make conversations of raw texts.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -105,6 +108,8 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0) -> Prompts:
         read = read_prompts(files, skip_bad=skip_bad)
         found += read.prompts
         examples += read.examples
+    if chat:
+        found, examples = [prompt_as_chat(one) for one in found], [as_chat(one) for one in examples]
     return Prompts(each_once(found), tuple(examples))
 
 

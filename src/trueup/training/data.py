@@ -100,7 +100,15 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
             )
         length = most
     limits = Limits(length, settings.max_prompt_length)
-    return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=loaded.condition)
+    return Encoder(
+        loaded.tokenizer,
+        end_ids=loaded.end_ids,
+        limits=limits,
+        condition=loaded.condition,
+        date=loaded.template_date,
+        opening=settings.answer_opening,
+        raw_meant=settings.chat is False,
+    )
 
 
 @dataclass(slots=True)
@@ -114,6 +122,8 @@ class Tokenized:
     responses_cut: int = 0
     """Responses that lost their end."""
     prompts_cut: int = 0
+    raw: int = 0
+    """Groups of raw text, encoded without the chat template there is."""
     notes: dict[str, None] = field(default_factory=dict)
     """What the user should know of the groups, each once, in order."""
 
@@ -136,6 +146,7 @@ def tokenize(groups: Iterable[Group[Any]], encoder: Encoder) -> Tokenized:
             made.dropped.setdefault(encoded.reason, []).append(encoded.origin)
             continue
         made.groups.append(encoded.tokens)
+        made.raw += encoder.bypasses_template(group.prompt)
         made.responses += len(group.responses)
         made.prompts_cut += encoded.prompt_cut
         made.responses_cut += encoded.responses_cut
@@ -174,6 +185,12 @@ def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> l
         )
     for line in (*lines, *(f"note: {note}" for note in made.notes)):
         display.data_logger.info(line)
+    if made.raw:
+        display.data_logger.warning(
+            f"{what} data: {made.raw} of {counted(len(made.groups), 'example')} are raw text, encoded as it is "
+            "although the model has a chat template. Give --chat true to make turns of the user and the assistant of "
+            "it, or --chat false if this is meant"
+        )
     return made.groups
 
 
@@ -273,7 +290,7 @@ def view_all(settings: RunSettings, method: Method, examples: Sequence[Example])
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
-        other = examples_named(settings.eval_data, skip_bad=settings.skip_bad)
+        other = examples_named(settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat)
         held_out, fingerprints = other.examples, other.fingerprints
         check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import torch
 import yaml
@@ -42,6 +43,7 @@ class Session:
             parts, record = load_parts(
                 self.resolved, self.method, self.folder, data.fingerprints, resume=resume
             )
+            self.resolved = replace(self.resolved, settings=parts.settings)
             with self._stating(None, resume):
                 if settings.prompts and settings.source == "offline" and not resume:
                     # What is gathered from here on is not gathered again once the run is resumed.

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -49,7 +50,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
             f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
         )
     if settings.source == "offline" and not settings.prompts:
-        examples = examples_named(settings.data, skip_bad=settings.skip_bad)
+        examples = examples_named(settings.data, skip_bad=settings.skip_bad, chat=settings.chat)
         viewed = view_all(settings, method, examples.examples)
         return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":
@@ -77,6 +78,12 @@ def load_parts(
     """
     settings = resolved.settings
     policy, loaded = make_policy(settings, method)
+    day = settings.template_date
+    if day is None and not resume and "strftime_now" in str(loaded.tokenizer.chat_template):
+        day = date.today().isoformat()
+        logger.info(f"the chat template writes the date: in all of this run it is {day} (template_date)")
+    loaded = replace(loaded, template_date=day)
+    settings = settings.model_copy(update={"template_date": day})
     if resume:
         loaded = replace(loaded, condition=condition_as_begun(folder.path, loaded.condition))
     record = record_of(model_identity(policy.network), fingerprints, loaded.condition)

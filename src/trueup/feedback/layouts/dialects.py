@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from trueup.feedback.fields import Place, fields, items, needed, text
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.records import Content, Message
-from trueup.feedback.turns import NOT_LEARNED, as_response, spoken
+from trueup.feedback.turns import NOT_LEARNED, as_response, check_weights, spoken, structured, with_calls
 from trueup.words import did_you_mean
 
 CALL = "call"
@@ -90,14 +90,17 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
         known = ", ".join(dialect.roles)
         hint = did_you_mean(name.lower(), dialect.roles, quoted=True)
         raise place.key(speaker).unexpected(name, f"one of {known}{hint}")
-    extra = {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
+    check_weights(row, place)
+    extra = with_calls(
+        {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
+    )
     at = place.key(said)
+    if row.get(said) is None and extra.get("tool_calls"):
+        return role, Message(role, "", extra)
     content = needed(row, said, place)
     if role == CALL:
         thought, calls = called(text(content, at), at)
         return role, Message("assistant", thought, {**extra, "tool_calls": calls})
-    if content is None and extra.get("tool_calls"):
-        return role, Message(role, "", extra)
     return role, Message(role, spoken(content, at), extra)
 
 
@@ -126,17 +129,6 @@ def called(written: str, place: Place) -> tuple[str, list[object]]:
     if not calls:
         raise place.unexpected(written, "at least one call of a tool")
     return thought + mark, calls
-
-
-def structured(arguments: object) -> object:
-    """Arguments that are written as JSON in text as the object they are; others as they stand."""
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        parsed = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    return parsed if isinstance(parsed, dict) else arguments
 
 
 def joined(before: Message, call: Message) -> Message:

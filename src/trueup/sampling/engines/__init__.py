@@ -46,7 +46,11 @@ def make_sampler(
         loaded = load(path, device=model.device, dtype=_dtype(model), trust_remote_code=trust_remote_code)
         other = CausalModel(loaded.network.requires_grad_(False).eval())
         its_encoder = Encoder(
-            loaded.tokenizer, end_ids=loaded.end_ids, limits=encoder.limits, condition=loaded.condition
+            loaded.tokenizer,
+            end_ids=loaded.end_ids,
+            limits=encoder.limits,
+            condition=loaded.condition,
+            date=encoder.template.date,
         )
         others.append((make_engine(alone, other, its_encoder, name=path), its_encoder))
     return SeveralSamplers(policy, encoder, others)

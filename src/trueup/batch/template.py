@@ -1,0 +1,338 @@
+"""What a chat template writes of a conversation, and where in it stands what somebody says.
+
+Where words stand is told by marks, characters put into the messages. A rendering with marks is believed only where
+without them it is the real one to the letter (docs/decisions/0014-what-a-template-writes.md).
+"""
+
+import datetime
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from trueup.errors import InputError
+from trueup.feedback.records import Message, Tools
+
+FIRST_MARK = 0xF0000
+MARK = re.compile("[\U000f0000-\U000ffffd]")
+"""Private-use characters, which no text holds."""
+SPELLED, CALL = "spelled", "call"
+"""Parts of a message: a special token anywhere in it; the names and arguments of the tools that it calls."""
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Keys for what the assistant thought before it spoke."""
+DATE = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+CALL_ID = 9
+"""Letters and digits of a call's id where a template insists on a length: Mistral's."""
+REMEDY = "give another template with --chat-template FILE"
+Rows = list[dict[str, Any]]
+"""Messages as the library takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a template writes."""
+
+    text: str
+    literal: tuple[tuple[int, int], ...] = ()
+    """Where somebody, not the template, spells a special token."""
+
+    def part(self, start: int, stop: int) -> "Text":
+        """The text from a place to another."""
+        inside = (
+            (one - start, other - start) for one, other in self.literal if start <= one and other <= stop
+        )
+        return Text(self.text[start:stop], tuple(inside))
+
+    def between(self, start: int, stop: int) -> tuple[str, bool]:
+        """The text from a place to another, and whether somebody spells a special token there."""
+        return self.text[start:stop], any(start <= one < stop for one, _ in self.literal)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A rendering, and where in it is what the messages say."""
+
+    text: Text
+    marks: Mapping[int, Mapping[str, Sequence[Sequence[int]]]]
+    """Message, -1 for the tools -> part of it -> where each of its marks comes out: nowhere where the template leaves
+    it out. A mark is missing where the template would write something else because of it."""
+
+    def places(self, number: int, part: str) -> list[int]:
+        """Where the marks of a part of a message come out."""
+        return sorted(place for places in self.marks.get(number, {}).get(part, ()) for place in places)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a mark may be put."""
+
+    owner: int
+    """The number of the message, or -1 for the tools."""
+    part: str
+    """`content`, a key for reasoning, `CALL` or `SPELLED`."""
+    token: str = ""
+    """The special token spelled there."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """The chat template of a tokenizer.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        special: texts of its special tokens.
+        date: what a template writes for today, in ISO's form; None is today.
+    """
+
+    tokenizer: Any
+    special: tuple[str, ...] = ()
+    date: str | None = None
+
+    @cached_property
+    def special_pattern(self) -> re.Pattern[str]:
+        """Any special token, the longest first: one may be a part of another."""
+        return re.compile("|".join(map(re.escape, sorted(self.special, key=len, reverse=True))) or "(?!)")
+
+    @cached_property
+    def knows_reasoning(self) -> bool:
+        """Whether the template reads what was thought from a key of its own."""
+        code = re.sub("{#.*?#}", "", str(self.tokenizer.chat_template), flags=re.DOTALL)
+        names = "|".join(REASONING)
+        return re.search(rf"""\.({names})\b|(['"])({names})\2""", code) is not None
+
+    def write(self, messages: Sequence[Message], tools: Tools, *, ask: bool) -> str:
+        """What the library renders, in the first form of the calls that the template takes.
+
+        Args:
+            ask: with the heading of an answer at the end, as at inference.
+
+        Raises:
+            InputError: the template refuses the conversation.
+        """
+        first: Exception | None = None
+        for form in FORMS:
+            rows = [{"role": one.role, "content": self._content(one), **one.extra} for one in messages]
+            try:
+                text = self._apply(form(rows), tools, ask)
+            except (
+                Exception
+            ) as error:  # the template is a program of the model's author and may raise anything
+                first = first or error
+                continue
+            if not _prints_python(text, messages):
+                return text
+            first = first or ValueError("it writes the arguments of a call as Python prints them")
+        roles = ", ".join(message.role for message in messages)
+        why = str(first) or type(first).__name__
+        raise InputError(
+            f"the chat template refuses a conversation of {roles}: {why}. Mend the row, or {REMEDY}"
+        ) from first
+
+    def _apply(self, rows: Rows, tools: Tools, ask: bool) -> str:
+        declared = [dict(tool) for tool in tools] or None
+        options: dict[str, Any] = {"tools": declared, "tokenize": False, "add_generation_prompt": ask}
+        if self.date is not None:
+            options["chat_template"] = with_date(self.tokenizer.get_chat_template(tools=declared), self.date)
+        return str(self.tokenizer.apply_chat_template(rows, **options))
+
+    def _content(self, message: Message) -> Any:
+        return [{"type": "text", "text": message.content}] if self._takes_parts else message.content
+
+    @cached_property
+    def _takes_parts(self) -> bool:
+        """Whether the template writes a content that is a list of parts, and not one that is a text."""
+        mark = chr(FIRST_MARK)
+        try:
+            if mark in self._apply([{"role": "user", "content": mark}], (), False):
+                return False
+            parts = [{"type": "text", "text": mark}]
+            return mark in self._apply([{"role": "user", "content": parts}], (), False)
+        except Exception:  # as above
+            return False
+
+    def written(self, messages: Sequence[Message], tools: Tools, *, ask: bool) -> Written:
+        """The same, and where in it is what the messages say.
+
+        Raises:
+            InputError: as `write`; or the template leaves out what a message says, or looks for a special token that
+                somebody spells, which then cannot be kept text.
+        """
+        text = self.write(messages, tools, ask=ask)
+        slots = _Marking(self.special_pattern).apply(messages, tools)[2]
+        found: dict[int, list[int]] = {}
+
+        def look(numbers: Sequence[int]) -> None:
+            places = self._places(messages, tools, ask, text, frozenset(numbers))
+            if places is not None:
+                found.update({number: places.get(number, []) for number in numbers})
+            elif len(numbers) > 1:
+                look(numbers[: len(numbers) // 2])
+                look(numbers[len(numbers) // 2 :])
+
+        look(range(len(slots)))
+        marks: dict[int, dict[str, list[list[int]]]] = {}
+        for number, slot in enumerate(slots):
+            if number in found:
+                marks.setdefault(slot.owner, {}).setdefault(slot.part, []).append(found[number])
+            elif slot.part == SPELLED and (slot.owner < 0 or messages[slot.owner].role != "assistant"):
+                raise InputError(
+                    f"a message or a tool spells the special token {slot.token}, and the chat template looks for it "
+                    f"there, so that it cannot be kept text. Leave it out of the row, or {REMEDY}"
+                )
+        for number, message in enumerate(messages):
+            if "content" in marks.get(number, ()) and not any(marks[number]["content"]):
+                raise InputError(
+                    f"the chat template leaves out what message {number + 1} ({message.role}) says. Mend the row, or "
+                    f"{REMEDY}"
+                )
+        inside = sorted(place for places in found.values() for place in places)
+        literal = (
+            one.span()
+            for one in self.special_pattern.finditer(text)
+            if bisect_right(inside, one.start()) < bisect_left(inside, one.end())
+        )
+        return Written(Text(text, tuple(literal)), marks)
+
+    def _places(
+        self, messages: Sequence[Message], tools: Tools, ask: bool, text: str, chosen: frozenset[int]
+    ) -> dict[int, list[int]] | None:
+        """Slot -> where its mark comes out; None where the template writes something else because of the marks."""
+        shown, declared, _ = _Marking(self.special_pattern, chosen).apply(messages, tools)
+        try:
+            rendered = self.write(shown, declared, ask=ask)
+        except InputError:
+            return None
+        if MARK.sub("", rendered) != text or MARK.search(text):
+            return None
+        places: dict[int, list[int]] = {}
+        for number, found in enumerate(MARK.finditer(rendered)):
+            places.setdefault(ord(found[0]) - FIRST_MARK, []).append(found.start() - number)
+        return places
+
+
+class _Marking:
+    """Puts marks where what somebody says begins and ends, and into every special token that somebody spells.
+
+    Args:
+        special: finds special tokens.
+        chosen: numbers of the slots that get a mark; the others are only counted.
+    """
+
+    def __init__(self, special: re.Pattern[str], chosen: frozenset[int] = frozenset()) -> None:
+        self.special, self.chosen = special, chosen
+        self.slots: list[Slot] = []
+
+    def apply(self, messages: Sequence[Message], tools: Tools) -> tuple[list[Message], Tools, list[Slot]]:
+        shown = [self._message(number, message) for number, message in enumerate(messages)]
+        return shown, tuple(self._value(tool, -1) for tool in tools), self.slots
+
+    def _message(self, number: int, message: Message) -> Message:
+        parts = {"tool_calls": CALL, **{key: key for key in REASONING}}
+        extra = {
+            self._text(key, number): self._value(value, number, parts.get(key, SPELLED))
+            for key, value in message.extra.items()
+        }
+        return replace(message, content=self._text(message.content, number, "content"), extra=extra)
+
+    def _value(self, value: Any, owner: int, part: str = SPELLED) -> Any:
+        """A JSON value with every text in it, and the special tokens in every key, marked."""
+        if isinstance(value, str):
+            return self._text(value, owner, part)
+        if isinstance(value, Mapping):
+            return {
+                self._text(key, owner): self._value(
+                    one, owner, SPELLED if part == CALL and key in ("id", "type") else part
+                )
+                for key, one in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._value(one, owner, part) for one in value]
+        return value
+
+    def _text(self, text: str, owner: int, part: str = SPELLED) -> str:
+        places = [
+            (found.start() + 1, Slot(owner, SPELLED, found[0])) for found in self.special.finditer(text)
+        ]
+        if part != SPELLED and text.strip():
+            edges = (len(text) - len(text.lstrip()), len(text.rstrip()))
+            places += [(edge, Slot(owner, part)) for edge in edges]
+        for place, slot in sorted(places, key=lambda one: one[0], reverse=True):
+            if len(self.slots) in self.chosen:
+                text = text[:place] + chr(FIRST_MARK + len(self.slots)) + text[place:]
+            self.slots.append(slot)
+        return text
+
+
+def functions(message: Message) -> list[Mapping[str, Any]]:
+    """The functions that a message calls, with their arguments."""
+    calls = message.extra.get("tool_calls")
+    listed = calls if isinstance(calls, list | tuple) else ()
+    given = (call.get("function", call) for call in listed if isinstance(call, Mapping))
+    return [one for one in given if isinstance(one, Mapping)]
+
+
+def _prints_python(text: str, messages: Sequence[Message]) -> bool:
+    """Whether a template writes the arguments of a call as Python prints an object."""
+    given = (one.get("arguments") for message in messages for one in functions(message))
+    printed = (str(one) for one in given if isinstance(one, dict) and one)
+    return any(one in text and not any(one in message.content for message in messages) for one in printed)
+
+
+def with_date(template: str, date: str) -> str:
+    """A chat template that writes this date where it would write today's."""
+    at = datetime.datetime.fromisoformat(date)
+    return DATE.sub(lambda found: json.dumps(at.strftime(found[2])), template)
+
+
+def _each_call(rows: Rows, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Rows:
+    """The messages with every call of a tool changed."""
+    return [
+        {**row, "tool_calls": [change(dict(call)) for call in row["tool_calls"]]}
+        if row.get("tool_calls")
+        else row
+        for row in rows
+    ]
+
+
+def text_arguments(rows: Rows) -> Rows:
+    """Arguments as JSON text, as DeepSeek's templates and chat endpoints take them."""
+
+    def change(call: dict[str, Any]) -> dict[str, Any]:
+        function = dict(call.get("function", call))
+        if not isinstance(function.get("arguments", ""), str):
+            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+        return {**call, "function": function} if "function" in call else function
+
+    return _each_call(rows, change)
+
+
+def _fitted_ids(rows: Rows) -> Rows:
+    """Ids of calls as Mistral's templates insist on them; a result without one answers the first call left."""
+    ids: dict[object, str] = {}
+    waiting: list[str] = []
+
+    def change(call: dict[str, Any]) -> dict[str, Any]:
+        waiting.append(ids.setdefault(call.get("id") or object(), f"{len(ids) + 1:0{CALL_ID}d}"))
+        return {**call, "id": waiting[-1]}
+
+    made = []
+    for row in rows:
+        (row,) = _each_call([row], change)
+        if row["role"] == "tool" and waiting:
+            answered = ids.get(row.get("tool_call_id"), waiting[0])
+            waiting[:] = [one for one in waiting if one != answered]
+            row = {**row, "tool_call_id": answered}
+        made.append(row)
+    return made
+
+
+FORMS: tuple[Callable[[Rows], Rows], ...] = (
+    lambda rows: rows,
+    text_arguments,
+    _fitted_ids,
+    lambda rows: _fitted_ids(text_arguments(rows)),
+)
+"""How the calls of a conversation may be given to a template; the first that it takes is used."""
