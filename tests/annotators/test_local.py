@@ -21,7 +21,8 @@ from trueup.annotators.local import (
     load_local_annotator,
 )
 from trueup.annotators.template import pose
-from trueup.batch.encode import Encoder, Limits, PieceEncoder
+from trueup.batch.encode import Encoder, Limits
+from trueup.batch.pieces import PieceEncoder
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel

@@ -14,8 +14,9 @@ from trueup.batch.chat import (
     render,
     render_prompt,
 )
-from trueup.batch.encode import contents_that_spell, special_texts
-from trueup.batch.template import Template
+from trueup.batch.chat_template import Template
+from trueup.batch.encode import contents_that_spell
+from trueup.batch.pieces import special_texts
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Group, Message, Prompt, Tools
 
@@ -90,9 +91,18 @@ def test_empty_contents_have_their_place() -> None:
 
 
 @pytest.mark.parametrize("rewritten", ["{{ m.content | upper }}", "{{ m.content | replace('S', 'V') }}"])
-def test_a_template_that_rewrites_what_is_learned_is_refused(rewritten: str) -> None:
-    with pytest.raises(InputError, match=r"rewrites the content of message 2.*--chat-template FILE"):
-        rendered(CHATML.replace("{{ m.content }}", rewritten), (ASK,), (ANSWER,))
+def test_what_is_learned_is_what_the_template_writes_of_it(rewritten: str) -> None:
+    found = rendered(CHATML.replace("{{ m.content }}", rewritten), (ASK,), (ANSWER,))
+    assert parts(found)[1] in ("SO.<|im_end|>\n", "Vo.<|im_end|>\n")
+
+
+@pytest.mark.parametrize("thought", ["<think>Hm.</think>", "<|im_start|>Hm.<|im_end|>"])
+def test_a_thought_that_the_template_takes_out_of_what_is_learned_is_refused(thought: str) -> None:
+    ends = thought[-7:]
+    template = CHATML.replace("{{ m.content }}", "{{ m.content.split('" + ends + "') | last }}")
+    assert parts(rendered(template, (ASK,), (ANSWER,)))[1] == "So.<|im_end|>\n"
+    with pytest.raises(InputError, match="leaves out the content of message 2"):
+        rendered(template, (ASK,), (Message("assistant", thought + "So."),))
 
 
 LATE = "{% for m in messages %}{% if loop.last %}[{{ messages[0].content }}]{% endif %}"
@@ -186,7 +196,7 @@ def test_reasoning_is_learned_or_refused_or_told() -> None:
     writes = CHATML.replace("{{ m.content }}", "{{ m.reasoning_content }}{{ m.content }}")
     assert parts(rendered(writes, (ASK,), (thought,)))[1] == "Hm.So.<|im_end|>\n"
     drops = CHATML.replace("{{ m.content }}", "{{ (m.reasoning_content or '')[:0] }}{{ m.content }}")
-    with pytest.raises(InputError, match=r"leaves out or rewrites the reasoning of message 2"):
+    with pytest.raises(InputError, match=r"leaves out the reasoning of message 2"):
         rendered(drops, (ASK,), (thought,))
     assert "knows no reasoning" in str(rendered(CHATML, (ASK,), (thought,)).note)
     assert rendered(CHATML, (ASK, thought, ASK), (ANSWER,)).note is None

@@ -281,7 +281,7 @@ def _untrue(
     if reason.startswith("the chat template asks for an answer with"):
         return "" if not wanted.consistent else "it begins as is asked"
     span = wanted.text[slice(*wanted.spoken[[row["role"] for row in rows[start:number]].count("assistant")])]
-    if re.search("leaves out or rewrites|leaves out a call|elsewhere", reason):
+    if re.search("leaves out (a call|the content|the reasoning)|elsewhere", reason):
         return "" if _lost([rows[number]], span, "qwen3") else "it writes it"
     alone = tokenizer.apply_chat_template(list(rows[: number + 1]), tools=tools or None, tokenize=False)
     return (

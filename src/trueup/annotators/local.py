@@ -21,7 +21,8 @@ from trueup.annotators.annotator import Annotated, with_scores
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
-from trueup.batch.encode import EncodedGroup, Encoder, Limits, PieceEncoder
+from trueup.batch.encode import EncodedGroup, Encoder, Limits
+from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import Stream, build_stream, cut
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import AnnotatorError, InputError

@@ -5,22 +5,19 @@ rendering of the real messages; what cannot be told exactly is refused
 (docs/decisions/0014-what-a-template-writes.md).
 """
 
-import html
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from trueup.batch.template import CALL, REASONING, REMEDY, SPELLED, Template, Text, Written, functions
+from trueup.batch.chat_template import CALL, CONTENT, REASONING, REMEDY, SPELLED, Template, Text, Written
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
 from trueup.feedback.turns import is_learned
 
-TAG = re.compile(r"</?[\w|]{1,30}>|\[/?THINK\]|<\|?[\w|]{1,30}\|?>")
-"""What sets a thought apart within a content; templates write it in their own way."""
-
-SET_APART = re.compile(r"""\\[nrtbf/]|[\s"'\\]""")
-"""White space and quotes, plain or escaped."""
+UNREAD = (
+    "the chat template knows no reasoning, so that what messages have of it under a key is not learned; to learn it, "
+    "write it into the contents"
+)
 
 
 class OpeningError(InputError):
@@ -66,7 +63,7 @@ def conversation_prompt(template: Template, prompt: Sequence[Message], tools: To
         InputError: as `Template.written`.
     """
     found = template.written([*prompt, Message("assistant", "x")], tools, ask=False)
-    places = found.places(len(prompt), "content")
+    places = found.places(len(prompt), CONTENT)
     if not places:
         raise InputError(f"where the chat template begins an answer cannot be told; {REMEDY}")
     return found.text.part(0, places[0])
@@ -117,13 +114,12 @@ def render(
             stop = following
         else:
             stop = _stop(template, messages[: number + 1], len(prompt), tools, text[:following], said)
-        _check(full, messages, number, start, stop, template.knows_reasoning)
+        learned = is_learned(messages[number])
+        _check(template, full, number, start, stop, learned=learned)
         known = None if said is None else said - start
-        turns.append(
-            Turn(full.text.part(start, following), stop - start, is_learned(messages[number]), known)
-        )
-    note = None if template.knows_reasoning else _unread(messages[number] for number in speaking)
-    return Rendered(opening, tuple(turns), note)
+        turns.append(Turn(full.text.part(start, following), stop - start, learned, known))
+    unread = not template.knows_reasoning and any(REASONING in full.marks.get(one, ()) for one in speaking)
+    return Rendered(opening, tuple(turns), UNREAD if unread else None)
 
 
 def _opened(message: Message, opening: str) -> Message | None:
@@ -189,92 +185,27 @@ def _overlap(one: str, other: str) -> int:
     return next((len(one) - place for place in begins if other.startswith(one[place:])), 0)
 
 
-def _check(
-    full: Written, messages: Sequence[Message], number: int, start: int, stop: int, knows_reasoning: bool
-) -> None:
+def _check(template: Template, full: Written, number: int, start: int, stop: int, *, learned: bool) -> None:
     """Refuse a turn that does not hold what its message says, or holds what another one says.
 
     Raises:
         InputError: it is so.
     """
-    message, name = messages[number], f"message {number + 1} (assistant)"
+    name = f"message {number + 1} (assistant)"
     for part, marks in full.marks.get(number, {}).items():
-        places = full.places(number, part)
-        if part == CALL and not all(marks):
-            raise InputError(f"the chat template leaves out a call of {name}. Mend the row, or {REMEDY}")
-        if places and not any(start <= place <= stop for place in places):
+        known = part in (CONTENT, CALL) or (part == REASONING and template.knows_reasoning)
+        if learned and known and not all(marks):
+            raise InputError(
+                f"the chat template leaves out {part} of {name}, which is to be learned. Take it out of the row, or "
+                f"{REMEDY}"
+            )
+        if any(marks) and not any(start <= place <= stop for place in full.places(number, part)):
             raise InputError(
                 f"the chat template writes what {name} says elsewhere than in its turn. Mend the row, or {REMEDY}"
             )
-    others = (
-        place for other in range(len(messages)) if other != number for place in full.places(other, "content")
-    )
+    others = (place for other in full.marks if other != number for place in full.places(other, CONTENT))
     if any(start < place < stop for place in others):
         raise InputError(f"the chat template writes what others say within {name}. Mend the row, or {REMEDY}")
-    if is_learned(message) and (lost := _lost(message, full.text.text[start:stop], knows_reasoning)):
-        raise InputError(
-            f"the chat template leaves out or rewrites {lost} of {name}, which is to be learned. Take it out of the "
-            f"row, or {REMEDY}"
-        )
-
-
-def _thought(message: Message) -> str:
-    return str(next((message.extra[key] for key in REASONING if message.extra.get(key) is not None), ""))
-
-
-def _unread(messages: Iterable[Message]) -> str | None:
-    """What is to be said where a template knows nothing of reasoning, and messages have some."""
-    if not any(_thought(message).strip() for message in messages):
-        return None
-    return (
-        "the chat template knows no reasoning, so that what stands in messages under "
-        f"{' or '.join(REASONING)} is not learned; to learn it, write it into the contents"
-    )
-
-
-def _lost(message: Message, turn: str, knows_reasoning: bool) -> str:
-    """What of a message is not in its turn, named for people; white space and marks of thoughts do not count."""
-    held = _squeezed(turn)
-    if knows_reasoning and not _holds(held, TAG.split(_thought(message))):
-        return "the reasoning"
-    if not _holds(held, TAG.split(message.content)):
-        return "the content"
-    for function in functions(message):
-        if not all(
-            _holds(held, [leaf]) for leaf in (function.get("name"), *_leaves(function.get("arguments", {})))
-        ):
-            return f"the call of {function.get('name')}"
-    return ""
-
-
-def _holds(held: str, parts: Sequence[object]) -> bool:
-    """Whether a text holds all parts in their order, each in one of the forms in which templates write values."""
-    place = 0
-    for part in parts:
-        forms = (str(part), json.dumps(part), html.escape(str(part)))
-        places = [held.find(form, place) for form in {_squeezed(form) for form in forms}]
-        place = min((found for found in places if found >= 0), default=-1)
-        if place < 0:
-            return False
-    return True
-
-
-def _leaves(value: object) -> Iterator[object]:
-    """The keys and the simple values in a JSON value."""
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield key
-            yield from _leaves(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _leaves(one)
-    else:
-        yield value
-
-
-def _squeezed(text: str) -> str:
-    """The text without white space, quotes and what escapes them."""
-    return SET_APART.sub("", text)
 
 
 def _differs(opening: str, text: str, *, last: bool) -> str:

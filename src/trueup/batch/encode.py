@@ -2,37 +2,23 @@
 
 Sequences are built from ids: the prompt is encoded as it will be at inference, the response after it, and the
 two are joined. Encoding the joined text instead would let the tokenizer merge across the boundary.
-
-Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two
-turns. Only where somebody spells a special token is it cut at the template's own ones, so that what is spelled stays
-text.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
-from trueup.batch.chat import (
-    OpeningError,
-    Turn,
-    conversation_prompt,
-    leaves_out_tools,
-    render,
-    render_prompt,
-)
-from trueup.batch.template import Template, Text
+from trueup.batch.chat import OpeningError, conversation_prompt, leaves_out_tools, render, render_prompt
+from trueup.batch.chat_template import Template, Text
+from trueup.batch.pieces import PieceEncoder, Row, spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Content, Discarded, Group, Message, Prompt
 
 R = TypeVar("R", covariant=True)
-Row = tuple[list[int], list[bool]]
-"""Token ids, and which of them are scored."""
 Opening = Literal["inference", "conversation"]
 """How an answer begins that a template writes otherwise in a conversation than it asks for it: not, or as there."""
 
@@ -271,137 +257,6 @@ def _one_turn(response: Sequence[Message]) -> str | None:
     """What the assistant says where that is all there is."""
     alone = len(response) == 1 and response[0].role == "assistant" and not response[0].extra
     return response[0].content if alone else None
-
-
-class PieceEncoder:
-    """Encodes text, prompts and turns with one tokenizer.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        end_ids: tokens that end a turn; the first is appended where a response does not end with one of them.
-    """
-
-    def __init__(self, tokenizer: Any, end_ids: Sequence[int]) -> None:
-        self.tokenizer = tokenizer
-        self.end_ids = tuple(end_ids)
-        self.special = special_texts(tokenizer)
-        self.ends = {text for text in map(self._shown, self.end_ids) if text in self.special}
-        self.special_pattern = Template(tokenizer, self.special).special_pattern
-        self.lead = _lead(tokenizer)
-
-    def prompt(self, opening: Text) -> list[int]:
-        """Ids of a prompt, as at inference."""
-        if opening.literal:
-            return self._ids(opening)
-        return list(self.tokenizer(opening.text, add_special_tokens=False).input_ids)
-
-    def response(self, turns: Sequence[Turn]) -> Row:
-        """A response: the turns of the assistant are learned with their ends, what stands between them is not."""
-        ids: list[int] = []
-        scored: list[bool] = []
-        for number, turn in enumerate(turns):
-            last = number + 1 == len(turns)
-            stop = self._end(turn, last=last)
-            said = self._ids(turn.text.part(0, stop))
-            between = [] if last else self._from(turn.text, stop)
-            ids += said + between
-            scored += [turn.learned] * len(said) + [False] * len(between)
-        return self.end(ids, scored)
-
-    def raw(self, text: str, *, literal: bool) -> list[int]:
-        """Ids of text that stands in the middle of a sequence; `literal`: special tokens in it stay text.
-
-        Some tokenizers put a space before whatever they encode; the text is then encoded after a line break,
-        whose own tokens are taken off again.
-        """
-        keywords = {"add_special_tokens": False} | ({"split_special_tokens": True} if literal else {})
-        if self.lead:
-            ids = list(self.tokenizer("\n" + text, **keywords).input_ids)
-            if ids[: len(self.lead)] == self.lead:
-                return ids[len(self.lead) :]
-        return list(self.tokenizer(text, **keywords).input_ids) if text else []
-
-    def end(self, ids: list[int], scored: list[bool]) -> Row:
-        """The response with a token that ends it, unless it has one."""
-        if ids and ids[-1] in self.end_ids:
-            return ids, scored
-        return [*ids, self.end_ids[0]], [*scored, True]
-
-    def _end(self, turn: Turn, *, last: bool) -> int:
-        """Where a turn ends: with the first token of the model's ends after all that it says.
-
-        Where the template writes none, all that it ends the turn with does, and after the last turn all that it writes;
-        the first token of the next heading does where the model ends with it.
-        """
-        text, least = turn.text.text, turn.said
-        ends = [one.end() for one in self._own(turn.text) if one[0] in self.ends and one.end() <= turn.stop]
-        if least is None and ends:
-            return ends[-1]
-        if later := [end for end in ends if least is not None and end > least]:
-            return later[0]
-        if last:
-            return len(text)
-        stop = max(len(text[: turn.stop].rstrip()), least or 0)
-        named = next((one for one in map(self._shown, self.end_ids) if text.startswith(one, stop)), "")
-        return (
-            stop + len(named) if named and self.raw(text[stop:], literal=False)[0] in self.end_ids else stop
-        )
-
-    def _from(self, text: Text, start: int) -> list[int]:
-        """Ids of what follows a place, read with a special token before it: some take white space with them."""
-        before = next((one for one in self._own(text) if one.end() == start), None)
-        ids = self._ids(text.part(before.start() if before else start, len(text.text)))
-        return ids[1:] if before and self._shown(ids[0]) == before[0] else ids
-
-    def _ids(self, text: Text) -> list[int]:
-        """Ids of text in the middle of a sequence; a special token that somebody spells is text."""
-        runs: list[tuple[str, bool]] = []
-        place = 0
-        for one in self._own(text) if text.literal else ():
-            runs += [text.between(place, one.start()), (one[0], False)]
-            place = one.end()
-        runs.append(text.between(place, len(text.text)))
-        joined = (
-            (literal, "".join(run for run, _ in some)) for literal, some in groupby(runs, lambda run: run[1])
-        )
-        return [token for literal, run in joined for token in self.raw(run, literal=literal)]
-
-    def _own(self, text: Text) -> list[re.Match[str]]:
-        """The template's own special tokens in a text."""
-        found = self.special_pattern.finditer(text.text)
-        return [
-            one
-            for one in found
-            if not any(start < one.end() and one.start() < stop for start, stop in text.literal)
-        ]
-
-    def _shown(self, token: int) -> str:
-        return str(self.tokenizer.decode([token]))
-
-
-def _lead(tokenizer: Any) -> list[int]:
-    """Ids of a line break, where encoding after it gives other ids than encoding alone; else nothing."""
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
-
-    alone, after, line = encode("a"), encode("\na"), encode("\n")
-    return line if after[: len(line)] == line and after[len(line) :] != alone else []
-
-
-def special_texts(tokenizer: Any) -> tuple[str, ...]:
-    """How the special tokens of a tokenizer are spelled, in order."""
-    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return tuple(sorted(text for text in {*tokenizer.all_special_tokens, *added} if text))
-
-
-def spells(value: object, special: Sequence[str]) -> bool:
-    """Whether a text, or any text or key in a JSON value, spells one of these special tokens."""
-    if isinstance(value, str):
-        return any(text in value for text in special)
-    if isinstance(value, Mapping):
-        return any(spells(key, special) or spells(one, special) for key, one in value.items())
-    return isinstance(value, list | tuple) and any(spells(one, special) for one in value)
 
 
 def contents_that_spell(group: Group[Any], special: Sequence[str]) -> int:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from trueup.batch.encode import EncodedGroup, Encoder, Limits, Opening, spells
+from trueup.batch.encode import EncodedGroup, Encoder, Limits, Opening
+from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group

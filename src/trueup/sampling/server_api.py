@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trueup.batch.chat import render_prompt
+from trueup.batch.chat_template import text_arguments
 from trueup.batch.encode import Encoder
-from trueup.batch.template import text_arguments
 from trueup.endpoints.client import Endpoint
 from trueup.errors import InputError
 from trueup.feedback.records import Prompt

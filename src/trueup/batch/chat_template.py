@@ -19,10 +19,12 @@ from trueup.feedback.records import Message, Tools
 FIRST_MARK = 0xF0000
 MARK = re.compile("[\U000f0000-\U000ffffd]")
 """Private-use characters, which no text holds."""
-SPELLED, CALL = "spelled", "call"
-"""Parts of a message: a special token anywhere in it; the names and arguments of the tools that it calls."""
-REASONING = ("reasoning_content", "reasoning", "thinking")
+SPELLED, CONTENT, CALL, REASONING = "a special token", "the content", "a call", "the reasoning"
+"""Parts of a message: any text that spells a special token; what is said, called and thought."""
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys for what the assistant thought before it spoke."""
+THOUGHT = r"</?\w*(?:think|thought|reason)\w*>|\[/?THINK\]"
+"""What sets a thought apart within a content; a template may take the content apart there."""
 DATE = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 CALL_ID = 9
 """Letters and digits of a call's id where a template insists on a length: Mistral's."""
@@ -72,7 +74,7 @@ class Slot:
     owner: int
     """The number of the message, or -1 for the tools."""
     part: str
-    """`content`, a key for reasoning, `CALL` or `SPELLED`."""
+    """`SPELLED`, `CONTENT`, `CALL` or `REASONING`."""
     token: str = ""
     """The special token spelled there."""
 
@@ -100,7 +102,7 @@ class Template:
     def knows_reasoning(self) -> bool:
         """Whether the template reads what was thought from a key of its own."""
         code = re.sub("{#.*?#}", "", str(self.tokenizer.chat_template), flags=re.DOTALL)
-        names = "|".join(REASONING)
+        names = "|".join(REASONING_KEYS)
         return re.search(rf"""\.({names})\b|(['"])({names})\2""", code) is not None
 
     def write(self, messages: Sequence[Message], tools: Tools, *, ask: bool) -> str:
@@ -183,7 +185,7 @@ class Template:
                     f"there, so that it cannot be kept text. Leave it out of the row, or {REMEDY}"
                 )
         for number, message in enumerate(messages):
-            if "content" in marks.get(number, ()) and not any(marks[number]["content"]):
+            if CONTENT in marks.get(number, ()) and not any(marks[number][CONTENT]):
                 raise InputError(
                     f"the chat template leaves out what message {number + 1} ({message.role}) says. Mend the row, or "
                     f"{REMEDY}"
@@ -230,35 +232,37 @@ class _Marking:
         return shown, tuple(self._value(tool, -1) for tool in tools), self.slots
 
     def _message(self, number: int, message: Message) -> Message:
-        parts = {"tool_calls": CALL, **{key: key for key in REASONING}}
+        parts = {"tool_calls": CALL, **dict.fromkeys(REASONING_KEYS, REASONING)}
         extra = {
             self._text(key, number): self._value(value, number, parts.get(key, SPELLED))
             for key, value in message.extra.items()
         }
-        return replace(message, content=self._text(message.content, number, "content"), extra=extra)
+        return replace(message, content=self._text(message.content, number, CONTENT), extra=extra)
 
     def _value(self, value: Any, owner: int, part: str = SPELLED) -> Any:
-        """A JSON value with every text in it, and the special tokens in every key, marked."""
-        if isinstance(value, str):
-            return self._text(value, owner, part)
+        """A JSON value with every text in it marked; of keys, those of arguments, and special tokens in others."""
         if isinstance(value, Mapping):
-            return {
-                self._text(key, owner): self._value(
-                    one, owner, SPELLED if part == CALL and key in ("id", "type") else part
-                )
-                for key, one in value.items()
-            }
+            made = {}
+            for key, one in value.items():
+                known = part == CALL and key in ("id", "type", "function", "name", "arguments")
+                inner = SPELLED if known and key in ("id", "type") else part
+                made[self._text(key, owner, SPELLED if known else part)] = self._value(one, owner, inner)
+            return made
         if isinstance(value, list | tuple):
             return [self._value(one, owner, part) for one in value]
-        return value
+        return self._text(value, owner, part) if isinstance(value, str) else value
 
     def _text(self, text: str, owner: int, part: str = SPELLED) -> str:
         places = [
             (found.start() + 1, Slot(owner, SPELLED, found[0])) for found in self.special.finditer(text)
         ]
-        if part != SPELLED and text.strip():
-            edges = (len(text) - len(text.lstrip()), len(text.rstrip()))
-            places += [(edge, Slot(owner, part)) for edge in edges]
+        if part != SPELLED:
+            apart = re.compile(f"{THOUGHT}|{self.special.pattern}")
+            ends = [0, *(end for found in apart.finditer(text) for end in found.span()), len(text)]
+            for start, stop in zip(ends[::2], ends[1::2], strict=True):
+                if piece := text[start:stop].strip():
+                    first = text.index(piece, start)
+                    places += [(edge, Slot(owner, part)) for edge in (first, first + len(piece))]
         for place, slot in sorted(places, key=lambda one: one[0], reverse=True):
             if len(self.slots) in self.chosen:
                 text = text[:place] + chr(FIRST_MARK + len(self.slots)) + text[place:]
