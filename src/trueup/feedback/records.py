@@ -18,7 +18,7 @@ class Message:
     role: str
     content: str
     extra: Mapping[str, object] = field(default_factory=dict)
-    """Further keys the chat template may read (`name`, `tool_calls`, ...), passed on untouched."""
+    """Further keys the chat template may read (`name`, `tool_calls`, ...), calls in one form, all else untouched."""
 
 
 Content = str | tuple[Message, ...]
@@ -46,7 +46,7 @@ class Prompt:
 
     content: Content
     tools: Tools = ()
-    """What the assistant may call, for the chat template of a conversation; passed on untouched."""
+    """What the assistant may call, for the chat template of a conversation."""
     origin: Origin | None = None
 
     @property
