@@ -1,7 +1,7 @@
 """How many conversations does every chat template that TRL ships allow to be learned exactly?
 
-Each template with each kind of conversation, for a tokenizer of its own models and for that of a base model, is compared
-with what the library renders and with expressions written by hand (`tests/support/chat_oracle.py`):
+Each template with each kind of conversation, for its own models' tokenizer and for a base model's, is compared with
+what the library renders and with expressions written by hand (`tests/support/chat_oracle.py`):
 
     exact     ids and mask are what they should be
     refused   with a reason that is true
