@@ -192,7 +192,8 @@ def test_colours_tell_prompt_scored_and_masked_apart(
 def test_json_is_all_there_is_on_standard_output(trueup: Trueup, model: str, tmp_path: Path) -> None:
     file = write(tmp_path / "data.jsonl", [*WARNED, "{torn", {"prompt": "q:", "chosen": "", "rejected": "x"}])
     held_out = write(tmp_path / "held_out.jsonl", [pair("say 1:"), pair("other:")])
-    code, out, _ = trueup(file, "--model", model, "--eval-data", held_out, "--json", "--row", "7")
+    options = ("--model", model, "--chat", "false", "--json", "--row", "7")
+    code, out, _ = trueup(file, "--eval-data", held_out, *options)
     assert code == 0
     made = json.loads(out)
     assert [(one["path"], one["part"], one["rows"], one["examples"]) for one in made["files"]] == [

@@ -13,7 +13,7 @@ import torch
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model, toy_network
 from transformers.utils import chat_template_utils
 
-from trueup.batch.chat import render
+from trueup.batch.chat_template import Template
 from trueup.errors import InputError
 from trueup.feedback.records import Message
 from trueup.models import lora, tokenizer
@@ -231,6 +231,5 @@ def test_a_template_that_fails_while_rendering_is_the_users_to_mend() -> None:
         with pytest.raises(
             InputError, match=r"refuses a conversation of user, assistant: .*--chat-template FILE"
         ):
-            render(
-                char_tokenizer(chat_template=template), [Message("user", "a")], [Message("assistant", "b")]
-            )
+            turns = [Message("user", "a"), Message("assistant", "b")]
+            Template(char_tokenizer(chat_template=template)).write(turns, (), ask=False)

@@ -3,7 +3,7 @@
 import ast
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -63,7 +63,7 @@ def message(value: object, place: Place) -> Message:
         raise place.key("role").unexpected(role, "one of " + ", ".join(ROLES) + hint)
     extra = with_calls({key: one for key, one in row.items() if key not in ("role", "content")})
     check_weights(extra, place)
-    if row.get("content") is None and calls_tool(extra):
+    if row.get("content") is None and extra.get("tool_calls"):
         return Message(role, "", extra)
     return Message(role, spoken(needed(row, "content", place), place.key("content")), extra)
 
