@@ -63,6 +63,7 @@ IN_PARTS = ("idefics", "smolvlm", "llava")
 START = "<|im_start|>"
 FORGED = ("\u00a6start\u00a6", "\u00a6end\u00a6")
 """In place of special tokens that somebody spells, for the library, which would take them for its own."""
+ENDED = "ends with an end"
 OPENED = "reasoning never opened"
 """Where it is asked with an open thought, the same as with its opening."""
 
@@ -208,6 +209,10 @@ def outcome(tokenizer: Any, name: str, kind: str, ends: Sequence[str]) -> tuple[
     prompt, response, tooled = conversations(START, end)[kind]
     forged = conversations(*FORGED)[kind]
     tools = [ADD] if tooled else []
+    if kind == ENDED:  # with a token that is written once
+        plain = expected(tokenizer, name, *conversations(*FORGED)["plain"][:2], tools, ends)
+        if end in ends or (isinstance(plain, Expected) and end in plain.said):
+            forged = conversations(*FORGED)["plain"]
     wanted = expected(tokenizer, name, *forged[:2], tools, ends)
     encoder = Encoder(tokenizer, end_ids=tokenizer.convert_tokens_to_ids(list(ends)), limits=Limits(10**6))
     place = Place(Origin("row", 1))

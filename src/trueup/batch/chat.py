@@ -53,7 +53,7 @@ def render_prompt(template: Template, prompt: Sequence[Message], tools: Tools = 
     Raises:
         InputError: as `Template.written`.
     """
-    return template.written(prompt, tools, ask=True).text
+    return template.written(template.ended_once(prompt), tools, ask=True).text
 
 
 def conversation_prompt(template: Template, prompt: Sequence[Message], tools: Tools = ()) -> Text:
@@ -62,7 +62,7 @@ def conversation_prompt(template: Template, prompt: Sequence[Message], tools: To
     Raises:
         InputError: as `Template.written`.
     """
-    found = template.written([*prompt, Message("assistant", "x")], tools, ask=False)
+    found = template.written([*template.ended_once(prompt), Message("assistant", "x")], tools, ask=False)
     places = found.places(len(prompt), CONTENT)
     if not places:
         raise InputError(f"where the chat template begins an answer cannot be told; {REMEDY}")
@@ -90,10 +90,12 @@ def render(
         InputError: as `Template.written`; or the template leaves out or rewrites what is to be learned, or does not
             keep a turn's words apart from others'.
     """
-    messages = [*prompt, *response]
+    messages = template.ended_once([*prompt, *response])
     full = template.written(messages, tools, ask=False)
-    if not full.text.text.startswith(opening.text) and (opened := _opened(response[0], opening.text)):
-        messages = [*prompt, opened, *response[1:]]
+    if not full.text.text.startswith(opening.text) and (
+        opened := _opened(messages[len(prompt)], opening.text)
+    ):
+        messages[len(prompt)] = opened
         full = template.written(messages, tools, ask=False)
     text = full.text.text
     speaking = [

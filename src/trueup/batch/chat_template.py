@@ -9,6 +9,7 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,7 @@ SPELLED, CONTENT, CALL, REASONING = "a special token", "the content", "a call", 
 """Parts of a message: any text that spells a special token; what is said, called and thought."""
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys for what the assistant thought before it spoke."""
-THOUGHT = r"</?\w*(?:think|thought|reason)\w*>|\[/?THINK\]"
+THOUGHT = r"</?[\w:]*(?:think|thought|reason)[\w:]*>|\[/?THINK\]"
 """What sets a thought apart within a content; a template may take the content apart there."""
 DATE = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 CALL_ID = 9
@@ -31,6 +32,8 @@ CALL_ID = 9
 REMEDY = "give another template with --chat-template FILE"
 Rows = list[dict[str, Any]]
 """Messages as the library takes them."""
+Slot = tuple[int, str, str]
+"""Where a mark may be put: the number of a message, or -1 for the tools; which part of it; the special token there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +70,6 @@ class Written:
         return sorted(place for places in self.marks.get(number, {}).get(part, ()) for place in places)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where a mark may be put."""
-
-    owner: int
-    """The number of the message, or -1 for the tools."""
-    part: str
-    """`SPELLED`, `CONTENT`, `CALL` or `REASONING`."""
-    token: str = ""
-    """The special token spelled there."""
-
-
 @dataclass(frozen=True)
 class Template:
     """The chat template of a tokenizer.
@@ -105,6 +96,27 @@ class Template:
         names = "|".join(REASONING_KEYS)
         return re.search(rf"""\.({names})\b|(['"])({names})\2""", code) is not None
 
+    @cached_property
+    def _ends(self) -> tuple[str, ...]:
+        """Texts of the tokens that end a turn: the tokenizer's end of sequence, and those that the template writes."""
+        mark = chr(FIRST_MARK)
+        try:
+            written = self.write([Message("user", "x"), Message("assistant", mark)], (), ask=False)
+        except InputError:
+            written = ""
+        found = self.special_pattern.findall(written.partition(mark)[2])
+        return tuple(end for end in (self.tokenizer.eos_token, *found) if end)
+
+    def ended_once(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages without the text of a token that ends a turn where one of the assistant's ends with it."""
+        made = []
+        for message in messages:
+            text = message.content.rstrip()
+            end = next((end for end in self._ends if text.endswith(end)), "")
+            ends_twice = message.role == "assistant" and end
+            made.append(replace(message, content=text.removesuffix(end)) if ends_twice else message)
+        return made
+
     def write(self, messages: Sequence[Message], tools: Tools, *, ask: bool) -> str:
         """What the library renders, in the first form of the calls that the template takes.
 
@@ -121,7 +133,7 @@ class Template:
                 text = self._apply(form(rows), tools, ask)
             except (
                 Exception
-            ) as error:  # the template is a program of the model's author and may raise anything
+            ) as error:  # a template is a program of the model's author, and may raise anything
                 first = first or error
                 continue
             if not _prints_python(text, messages):
@@ -176,12 +188,12 @@ class Template:
 
         look(range(len(slots)))
         marks: dict[int, dict[str, list[list[int]]]] = {}
-        for number, slot in enumerate(slots):
+        for number, (owner, part, token) in enumerate(slots):
             if number in found:
-                marks.setdefault(slot.owner, {}).setdefault(slot.part, []).append(found[number])
-            elif slot.part == SPELLED and (slot.owner < 0 or messages[slot.owner].role != "assistant"):
+                marks.setdefault(owner, {}).setdefault(part, []).append(found[number])
+            elif part == SPELLED and (owner < 0 or messages[owner].role != "assistant"):
                 raise InputError(
-                    f"a message or a tool spells the special token {slot.token}, and the chat template looks for it "
+                    f"a message or a tool spells the special token {token}, and the chat template looks for it "
                     f"there, so that it cannot be kept text. Leave it out of the row, or {REMEDY}"
                 )
         for number, message in enumerate(messages):
@@ -253,36 +265,33 @@ class _Marking:
         return self._text(value, owner, part) if isinstance(value, str) else value
 
     def _text(self, text: str, owner: int, part: str = SPELLED) -> str:
-        places = [
-            (found.start() + 1, Slot(owner, SPELLED, found[0])) for found in self.special.finditer(text)
-        ]
+        found = [(one.start() + 1, SPELLED, one[0]) for one in self.special.finditer(text)]
         if part != SPELLED:
             apart = re.compile(f"{THOUGHT}|{self.special.pattern}")
-            ends = [0, *(end for found in apart.finditer(text) for end in found.span()), len(text)]
+            ends = [0, *(end for one in apart.finditer(text) for end in one.span()), len(text)]
             for start, stop in zip(ends[::2], ends[1::2], strict=True):
                 if piece := text[start:stop].strip():
                     first = text.index(piece, start)
-                    places += [(edge, Slot(owner, part)) for edge in (first, first + len(piece))]
-        for place, slot in sorted(places, key=lambda one: one[0], reverse=True):
-            if len(self.slots) in self.chosen:
-                text = text[:place] + chr(FIRST_MARK + len(self.slots)) + text[place:]
-            self.slots.append(slot)
-        return text
-
-
-def functions(message: Message) -> list[Mapping[str, Any]]:
-    """The functions that a message calls, with their arguments."""
-    calls = message.extra.get("tool_calls")
-    listed = calls if isinstance(calls, list | tuple) else ()
-    given = (call.get("function", call) for call in listed if isinstance(call, Mapping))
-    return [one for one in given if isinstance(one, Mapping)]
+                    found += [(first, part, ""), (first + len(piece), part, "")]
+        made, before = [], 0
+        for place, what, token in sorted(found):
+            mark = chr(FIRST_MARK + len(self.slots)) if len(self.slots) in self.chosen else ""
+            made += [text[before:place], mark]
+            before = place
+            self.slots.append((owner, what, token))
+        return "".join([*made, text[before:]])
 
 
 def _prints_python(text: str, messages: Sequence[Message]) -> bool:
     """Whether a template writes the arguments of a call as Python prints an object."""
-    given = (one.get("arguments") for message in messages for one in functions(message))
-    printed = (str(one) for one in given if isinstance(one, dict) and one)
-    return any(one in text and not any(one in message.content for message in messages) for one in printed)
+    for message in messages:
+        calls = message.extra.get("tool_calls")
+        for call in calls if isinstance(calls, list | tuple) else ():
+            function = call.get("function", call) if isinstance(call, Mapping) else None
+            given = function.get("arguments") if isinstance(function, Mapping) else None
+            if isinstance(given, dict) and given and str(given) in text:
+                return not any(str(given) in one.content for one in messages)
+    return False
 
 
 def with_date(template: str, date: str) -> str:
@@ -291,45 +300,29 @@ def with_date(template: str, date: str) -> str:
     return DATE.sub(lambda found: json.dumps(at.strftime(found[2])), template)
 
 
-def _each_call(rows: Rows, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Rows:
-    """The messages with every call of a tool changed."""
-    return [
-        {**row, "tool_calls": [change(dict(call)) for call in row["tool_calls"]]}
-        if row.get("tool_calls")
-        else row
-        for row in rows
-    ]
-
-
 def text_arguments(rows: Rows) -> Rows:
     """Arguments as JSON text, as DeepSeek's templates and chat endpoints take them."""
-
-    def change(call: dict[str, Any]) -> dict[str, Any]:
-        function = dict(call.get("function", call))
-        if not isinstance(function.get("arguments", ""), str):
-            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
-        return {**call, "function": function} if "function" in call else function
-
-    return _each_call(rows, change)
+    made = deepcopy(rows)
+    for row in made:
+        for call in row.get("tool_calls") or ():
+            function = call.get("function", call)
+            if not isinstance(function.get("arguments", ""), str):
+                function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+    return made
 
 
 def _fitted_ids(rows: Rows) -> Rows:
     """Ids of calls as Mistral's templates insist on them; a result without one answers the first call left."""
     ids: dict[object, str] = {}
     waiting: list[str] = []
-
-    def change(call: dict[str, Any]) -> dict[str, Any]:
-        waiting.append(ids.setdefault(call.get("id") or object(), f"{len(ids) + 1:0{CALL_ID}d}"))
-        return {**call, "id": waiting[-1]}
-
-    made = []
-    for row in rows:
-        (row,) = _each_call([row], change)
+    made = deepcopy(rows)
+    for row in made:
+        for call in row.get("tool_calls") or ():
+            call["id"] = ids.setdefault(call.get("id") or object(), f"{len(ids) + 1:0{CALL_ID}d}")
+            waiting.append(call["id"])
         if row["role"] == "tool" and waiting:
-            answered = ids.get(row.get("tool_call_id"), waiting[0])
-            waiting[:] = [one for one in waiting if one != answered]
-            row = {**row, "tool_call_id": answered}
-        made.append(row)
+            row["tool_call_id"] = ids.get(row.get("tool_call_id"), waiting[0])
+            waiting = [one for one in waiting if one != row["tool_call_id"]]
     return made
 
 

@@ -184,6 +184,9 @@ class Encoder:
             return
         if contents_that_spell(group, self.special):
             notes.add("messages or tools spell special tokens; there they are text, not control tokens")
+        said = [*content, *(turn for one in group.responses if not isinstance(one, str) for turn in one)]
+        if self.template.ended_once(said) != said:
+            notes.add("answers that end with the text of a token that ends a turn are given that token once")
         if tools and leaves_out_tools(self.template, content, tools):
             notes.add(
                 "the chat template leaves out the tools that rows declare, so the model does not see them"

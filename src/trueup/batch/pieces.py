@@ -112,12 +112,8 @@ class PieceEncoder:
 
     def _own(self, text: Text) -> list[re.Match[str]]:
         """The template's own special tokens in a text."""
-        found = self.special_pattern.finditer(text.text)
-        return [
-            one
-            for one in found
-            if not any(start < one.end() and one.start() < stop for start, stop in text.literal)
-        ]
+        spelled = {start for start, _ in text.literal}
+        return [one for one in self.special_pattern.finditer(text.text) if one.start() not in spelled]
 
     def _shown(self, token: int) -> str:
         return str(self.tokenizer.decode([token]))

@@ -82,17 +82,17 @@ def with_calls(extra: Mapping[str, object]) -> dict[str, object]:
 
 
 def call_of(call: object) -> object:
-    """A call of a tool as OpenAI writes it, but for its arguments; anything else as it is."""
+    """A call of a tool as OpenAI writes it, but for its arguments; what is none as it is."""
     if not isinstance(call, Mapping):
         return call
-    function = call.get("function", call)
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+    if "function" not in call and isinstance(call.get("name"), str):
+        function = {key: one for key, one in call.items() if key in ("name", "arguments")}
+        about = {key: one for key, one in call.items() if key not in function}
+        call = {**about, "type": "function", "function": function}
+    inner = call.get("function")
+    if not isinstance(inner, Mapping) or "arguments" not in inner:
         return call
-    about = {key: one for key, one in call.items() if key in ("id", "type", "index")}
-    inner = {key: one for key, one in function.items() if function is not call or key not in about}
-    if "arguments" in inner:
-        inner["arguments"] = structured(inner["arguments"])
-    return {**(call if function is not call else about), "type": "function", "function": inner}
+    return {**call, "function": {**inner, "arguments": structured(inner["arguments"])}}
 
 
 def structured(arguments: object) -> object:
