@@ -168,12 +168,12 @@ def test_an_answer_that_is_asked_for_otherwise_is_refused_or_learned_as_the_conv
 
 
 @pytest.mark.parametrize(
-    "thought", ["<think>\nHm.\n</think>\n", "Hm.\n</think>\n"], ids=["opened", "not opened"]
+    "thought", ["<think>\nHm.\n</think>\n", "I think: hm.\n</think>\n"], ids=["opened", "not opened"]
 )
 def test_a_thought_goes_on_where_the_template_has_opened_it(thought: str) -> None:
     found = rendered(CLOSES, (ASK,), (Message("assistant", thought + "So."),))
     assert found.prompt.text.endswith("<think>\n")
-    assert parts(found)[1] == "Hm.\n</think>\nSo.<|im_end|>\n"
+    assert parts(found)[1] == thought.removeprefix("<think>\n") + "So.<|im_end|>\n"
 
 
 def test_a_turn_that_is_written_otherwise_once_others_follow_ends_where_it_did() -> None:

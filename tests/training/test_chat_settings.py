@@ -103,6 +103,6 @@ def test_raw_texts_beside_a_template_are_warned_of(raw: str) -> None:
         return list(lines)
 
     (line,) = said()
-    assert line.startswith("training data: 1 of 1 example are raw text")
+    assert line.startswith("training data: 1 of 1 examples are raw text")
     assert "--chat true" in line
     assert said(meant=True) == said(chat=True) == said(template=None) == []

@@ -129,11 +129,12 @@ def _opened(message: Message, opening: str) -> Message | None:
 
     What a model wrote after an open thought closes it, and has not opened it.
     """
-    found = re.search(r"<(\w+)>\s*$", opening)
+    found = re.search(r"<([\w:]+)>\s*$", opening)
     if found is None:
         return None
     before, closed, _ = message.content.partition(f"</{found[1]}>")
-    return replace(message, content=found[0] + message.content) if closed and found[1] not in before else None
+    goes_on = closed and f"<{found[1]}>" not in before
+    return replace(message, content=found[0] + message.content) if goes_on else None
 
 
 def leaves_out_tools(template: Template, prompt: Sequence[Message], tools: Tools) -> bool:

@@ -134,7 +134,7 @@ class Encoder:
         try:
             return self._rows_after(group, self._opening(group.prompt), notes)
         except OpeningError:
-            if self.opening == "inference" or isinstance(group.prompt.content, str):
+            if self.opening == "inference" or isinstance(group.prompt.content, str) or any(group.tokens):
                 raise
             opening = conversation_prompt(self.template, group.prompt.content, group.prompt.tools)
             notes.add(

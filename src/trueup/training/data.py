@@ -185,13 +185,17 @@ def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> l
         )
     for line in (*lines, *(f"note: {note}" for note in made.notes)):
         display.data_logger.info(line)
-    if made.raw:
-        display.data_logger.warning(
-            f"{what} data: {made.raw} of {counted(len(made.groups), 'example')} are raw text, encoded as it is "
-            "although the model has a chat template. Give --chat true to make turns of the user and the assistant of "
-            "it, or --chat false if this is meant"
-        )
+    warn_of_raw(made.raw, len(made.groups), f"{what} data", "examples")
     return made.groups
+
+
+def warn_of_raw(raw: int, number: int, what: str, noun: str) -> None:
+    """Warn where raw texts are encoded without the chat template that the model has."""
+    if raw:
+        display.data_logger.warning(
+            f"{what}: {raw} of {number} {noun} are raw text, encoded as it is although the model has a chat template. "
+            "Give --chat true to make turns of the user and the assistant of it, or --chat false if this is meant"
+        )
 
 
 def encode_round(

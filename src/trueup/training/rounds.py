@@ -87,6 +87,7 @@ def online(settings: RunSettings, method: Method) -> Data:
     def source(parts: Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
         prompts, known = with_room(read.prompts, asking)
+        data.warn_of_raw(sum(map(asking.bypasses_template, prompts)), len(prompts), "sampling", "prompts")
         penalise = None
         if settings.reward_kl:
             penalise = KLPenalty(
