@@ -98,7 +98,7 @@ def test_a_run_from_python(tiny_model: Path, tmp_path: Path, capsys: pytest.Capt
     data = write_feedback(tmp_path)["pairs"]
     result = trueup.train(
         trueup.methods.dpo(beta=0.3), model=tiny_model, data=data, output=tmp_path / "python", batch_size=4,
-        learning_rate=1e-3, seed=5, quiet=True,
+        learning_rate=1e-3, seed=5, chat=False, quiet=True,
     )  # fmt: skip
     assert capsys.readouterr().err == ""
     assert result.folder == tmp_path / "python"
