@@ -15,11 +15,8 @@ from support.conversations import ADD, conversations
 from transformers.utils.chat_template_utils import render_jinja_template
 
 NEXT = (
-    "<|start|>assistant",
-    "<\uff5ctool\u2581outputs\u2581end\uff5c>",
-    "<|user|>",
-    "<|observation|>",
-    "<|end|>",
+    *("<|start|>assistant", "<\uff5ctool\u2581outputs\u2581end\uff5c>", "<|user|>", "<|observation|>"),
+    *("<|tool_response>", "<|end|>"),
 )
 """What TRL's templates mark beside what the assistant says: headings of the next turn, and a second end."""
 

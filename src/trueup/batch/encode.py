@@ -17,6 +17,7 @@ from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Content, Discarded, Group, Message, Prompt
+from trueup.feedback.turns import as_messages
 
 R = TypeVar("R", covariant=True)
 Opening = Literal["inference", "conversation"]
@@ -184,7 +185,7 @@ class Encoder:
             return
         if contents_that_spell(group, self.special):
             notes.add("messages or tools spell special tokens; there they are text, not control tokens")
-        said = [*content, *(turn for one in group.responses if not isinstance(one, str) for turn in one)]
+        said = [*content, *(turn for one in group.responses for turn in as_messages(one))]
         if self.template.ended_once(said) != said:
             notes.add("answers that end with the text of a token that ends a turn are given that token once")
         if tools and leaves_out_tools(self.template, content, tools):
@@ -217,7 +218,7 @@ class Encoder:
                     "messages"
                 )
             return self._raw_response(prompt, response, notes)
-        turns = (Message("assistant", response),) if isinstance(response, str) else response
+        turns = as_messages(response)
         rendered = render(
             self.template,
             prompt,

@@ -86,7 +86,8 @@ class PieceEncoder:
         if last:
             return len(text)
         stop = max(len(text[: turn.stop].rstrip()), least or 0)
-        named = next((one for one in map(self._shown, self.end_ids) if text.startswith(one, stop)), "")
+        shown = filter(None, map(self._shown, self.end_ids))
+        named = next((one for one in shown if text.startswith(one, stop)), "")
         return (
             stop + len(named) if named and self.raw(text[stop:], literal=False)[0] in self.end_ids else stop
         )
