@@ -8,10 +8,8 @@ from support.tiny_models import CHATML, EOS, char_tokenizer
 
 from trueup.batch.chat import OpeningError, leaves_out_tools
 from trueup.batch.chat_template import Template
-from trueup.batch.encode import contents_that_spell
-from trueup.batch.pieces import special_texts
 from trueup.errors import InputError
-from trueup.feedback.records import Content, Group, Message, Prompt, Tools
+from trueup.feedback.records import Group, Message, Prompt, Tools
 
 ASK = Message("user", "Why?")
 TURN = "<|im_end|>\n<|im_start|>"
@@ -162,20 +160,6 @@ def test_an_answer_that_ends_with_the_text_of_an_end_ends_once(end: str) -> None
     )
     assert encoded.tokens.prompt.tolist().count(IM_END) == 3
     assert any("are given that token once" in note for note in encoded.notes)
-
-
-def test_contents_that_spell_special_tokens_are_counted() -> None:
-    special = special_texts(char_tokenizer())
-    assert special == ("<bos>", "<eos>", "<pad>", "<unk>", "<|im_end|>", "<|im_start|>")
-
-    def count(prompt: Content, *responses: Content, tools: Tools = ()) -> int:
-        return contents_that_spell(Group(Prompt(prompt, tools=tools), responses, None), special)
-
-    assert count((SUM,), (call(), RESULT, FOUR), "4", tools=(ADD,)) == 0
-    assert count((Message("user", "<eos>"), RESULT), (call("<eos>"),), "<bos>") == 3
-    assert count((SUM,), "4", tools=(ADD, {"a": ["<eos>", {"<eos>": 1}]})) == 1
-    assert count((SUM,), (Message("assistant", "x", {"name": "<eos>"}), Message("tool", "<eos>"))) == 2
-    assert count("a <eos>", "b", "c <eos><eos>") == 2
 
 
 TEXT_ONLY = TOOLED.replace(" | tojson }}</call>", " ~ '' }}</call>").replace(

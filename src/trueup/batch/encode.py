@@ -183,8 +183,6 @@ class Encoder:
         content, tools = group.prompt.content, group.prompt.tools
         if isinstance(content, str):
             return
-        if contents_that_spell(group, self.special):
-            notes.add("messages or tools spell special tokens; there they are text, not control tokens")
         said = [*content, *(turn for one in group.responses for turn in as_messages(one))]
         if self.template.ended_once(said) != said:
             notes.add("answers that end with the text of a token that ends a turn are given that token once")
@@ -229,6 +227,8 @@ class Encoder:
         )
         if rendered.note:
             notes.add(rendered.note)
+        if opening.literal or any(turn.text.literal for turn in rendered.turns):
+            notes.add("messages or tools spell special tokens; there they are text, not control tokens")
         return self.pieces.response(rendered.turns)
 
     def _raw_prompt(self, prompt: str) -> list[int]:
@@ -261,21 +261,3 @@ def _one_turn(response: Sequence[Message]) -> str | None:
     """What the assistant says where that is all there is."""
     alone = len(response) == 1 and response[0].role == "assistant" and not response[0].extra
     return response[0].content if alone else None
-
-
-def contents_that_spell(group: Group[Any], special: Sequence[str]) -> int:
-    """How many contents of a group spell special tokens.
-
-    A prompt or response of raw text is one, and so is each message, with its further keys, and each tool. In a
-    conversation they stay text; a raw prompt that spells one is taken as rendered beforehand.
-
-    Args:
-        special: see `special_texts`.
-    """
-    written: list[object] = list(group.prompt.tools)
-    for content in (group.prompt.content, *group.responses):
-        if isinstance(content, str):
-            written.append(content)
-        else:
-            written += [(message.content, message.extra) for message in content]
-    return sum(spells(one, special) for one in written)
