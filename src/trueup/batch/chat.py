@@ -51,9 +51,12 @@ def render_prompt(template: Template, prompt: Sequence[Message], tools: Tools = 
     """The prompt as a model is given it at inference, up to where it begins to speak.
 
     Raises:
-        InputError: as `Template.written`.
+        InputError: as `Template.written`, or the template leaves out what a message says.
     """
-    return template.written(template.ended_once(prompt), tools, ask=True).text
+    messages = template.ended_once(prompt)
+    written = template.written(messages, tools, ask=True)
+    _refuse_left_out(written, messages)
+    return written.text
 
 
 def conversation_prompt(template: Template, prompt: Sequence[Message], tools: Tools = ()) -> Text:
@@ -87,8 +90,8 @@ def render(
 
     Raises:
         OpeningError: the conversation does not begin as the model is asked.
-        InputError: as `Template.written`; or the template leaves out or rewrites what is to be learned, or does not
-            keep a turn's words apart from others'.
+        InputError: as `Template.written`; or the template leaves out what somebody says, or does not keep a turn's
+            words apart from others'.
     """
     messages = template.ended_once([*prompt, *response])
     full = template.written(messages, tools, ask=False)
@@ -109,6 +112,7 @@ def render(
         if not text.startswith(before):
             raise OpeningError(_differs(before, text, last=number == speaking[-1]))
         starts.append(len(before))
+    _refuse_left_out(full, messages)
     turns = []
     for number, start, following in zip(speaking, starts, [*starts[1:], len(text)], strict=True):
         said = _said(full, number, start, following)
@@ -140,6 +144,16 @@ def _opened(message: Message, opening: str) -> Message | None:
 def leaves_out_tools(template: Template, prompt: Sequence[Message], tools: Tools) -> bool:
     """Whether the template writes the same prompt with the tools as without them."""
     return template.write(prompt, tools, ask=True) == template.write(prompt, (), ask=True)
+
+
+def _refuse_left_out(written: Written, messages: Sequence[Message]) -> None:
+    for number, message in enumerate(messages):
+        marks = written.marks.get(number, {}).get(CONTENT, ())
+        if marks and not any(marks):
+            raise InputError(
+                f"the chat template leaves out what message {number + 1} ({message.role}) says. Mend the row, or "
+                f"{REMEDY}"
+            )
 
 
 def _said(full: Written, number: int, start: int, stop: int) -> int | None:

@@ -171,8 +171,8 @@ class Template:
         """The same, and where in it is what the messages say.
 
         Raises:
-            InputError: as `write`; or the template leaves out what a message says, or looks for a special token that
-                somebody spells, which then cannot be kept text.
+            InputError: as `write`; or the template looks for a special token that somebody spells, which then cannot be
+                kept text.
         """
         text = self.write(messages, tools, ask=ask)
         slots = _Marking(self.special_pattern).apply(messages, tools)[2]
@@ -195,12 +195,6 @@ class Template:
                 raise InputError(
                     f"a message or a tool spells the special token {token}, and the chat template looks for it "
                     f"there, so that it cannot be kept text. Leave it out of the row, or {REMEDY}"
-                )
-        for number, message in enumerate(messages):
-            if CONTENT in marks.get(number, ()) and not any(marks[number][CONTENT]):
-                raise InputError(
-                    f"the chat template leaves out what message {number + 1} ({message.role}) says. Mend the row, or "
-                    f"{REMEDY}"
                 )
         inside = sorted(place for places in found.values() for place in places)
         literal = (
