@@ -12,7 +12,7 @@ from support.tiny_models import SHARABLE, gradients, naive_log_probs, token_grou
 from trueup.batch.stream import build_stream
 from trueup.errors import InputError
 from trueup.models.attention import names
-from trueup.models.prepare import disable_dropout, load_policy, num_parameters, pick_autocast, pick_device
+from trueup.models.prepare import disable_noise, load_policy, num_parameters, pick_autocast, pick_device
 from trueup.settings.run_settings import LoraSettings
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def test_no_dropout_of_the_model_is_left(name: str) -> None:
     groups = [token_group(9, [8, 5], 1)]
     noisy = toy_network(name, **DROPOUTS.get(name, {"attention_dropout": 0.3})).train()
     assert not torch.equal(naive_log_probs(noisy, groups), naive_log_probs(noisy, groups))
-    disable_dropout(noisy, keep_adapters=True)
+    disable_noise(noisy, keep_adapters=True)
     assert torch.equal(naive_log_probs(noisy, groups), naive_log_probs(toy_network(name), groups))
 
 

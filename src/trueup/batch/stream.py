@@ -7,8 +7,9 @@ A response token sees its prompt and the earlier tokens of its own response; not
 Shape suffixes: T tokens of the stream, N rows (responses), S scored tokens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import groupby, pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -69,6 +70,47 @@ class Stream:
     def to(self, device: torch.device) -> "Stream":
         """The stream on a device, by a transfer that is not waited for; without its plans."""
         return on_device(self, device)
+
+    def split(self, kind: Callable[[int], Hashable]) -> list[tuple["Stream", Tensor]]:
+        """Streams of the rows of one kind each, and [S'] the numbers of their scored tokens among the S.
+
+        Args:
+            kind: of a row, by its tokens, those of the prompt among them.
+        """
+        rows: dict[Hashable, list[tuple[int, int]]] = {}
+        for group, span in enumerate(self.spans):
+            for number, (start, stop) in enumerate(span.responses):
+                length = span.prompt[1] - span.prompt[0] + stop - start
+                rows.setdefault(kind(length), []).append((group, number))
+        first = np.cumsum([0, *(len(span.responses) for span in self.spans)])
+        return [self._of_rows(first, chosen) for chosen in rows.values()]
+
+    def _of_rows(self, first: np.ndarray, rows: Sequence[tuple[int, int]]) -> tuple["Stream", Tensor]:
+        """The stream of some rows, given as group and number within it, in their order."""
+        kept: list[np.ndarray] = []
+        spans: list[GroupSpan] = []
+        place = 0
+        for group, chosen in groupby(rows, key=lambda row: row[0]):
+            ranges = [
+                self.spans[group].prompt,
+                *(self.spans[group].responses[number] for _, number in chosen),
+            ]
+            bounds = np.cumsum([place, *(stop - start for start, stop in ranges)]).tolist()
+            kept += [np.arange(*one) for one in ranges]
+            spans.append(GroupSpan((bounds[0], bounds[1]), tuple(pairwise(bounds[1:]))))
+            place = bounds[-1]
+        device = self.token_T.device
+        kept_T = _tensor(kept).to(device)
+        place_T = torch.zeros_like(self.token_T)
+        place_T[kept_T] = torch.arange(len(kept_T), device=device)
+        row_N = torch.tensor([first[group] + number for group, number in rows], device=device)
+        row_S = torch.repeat_interleave(torch.arange(len(self.length_N), device=device), self.length_N)
+        number_S = torch.isin(row_S, row_N).nonzero()[:, 0]
+        stream = Stream(
+            self.token_T[kept_T], self.position_T[kept_T], place_T[self.source_S[number_S]], self.target_S[number_S],
+            self.length_N[row_N], self.prompt_N[row_N], tuple(spans),
+        )  # fmt: skip
+        return stream, number_S
 
 
 def on_device(value: Moved, device: torch.device) -> Moved:

@@ -6,7 +6,7 @@ born or read; what moves away from them is named by where it began and by its mo
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic
 
@@ -22,6 +22,18 @@ from trueup.models.head import UnsupportedHead, head_of
 
 Read = TypeVar("Read", bound=LogProbs | Scores, covariant=True, default=LogProbs | Scores)
 """What objectives read of a model."""
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Every module as at inference; afterwards each as it was."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 class StreamModel(nn.Module, Generic[Read]):
@@ -40,6 +52,7 @@ class StreamModel(nn.Module, Generic[Read]):
         super().__init__()
         self.network = network
         self.autocast = autocast
+        self.apart = rows_apart(self.inner.config)
         self.set_attention(attention)
 
     @property
@@ -78,12 +91,8 @@ class StreamModel(nn.Module, Generic[Read]):
     @contextmanager
     def without_dropout(self) -> Iterator[None]:
         """The function itself: no dropout, and nothing drawn from the random state."""
-        training = self.network.training
-        self.network.eval()
-        try:
+        with evaluation_mode(self.network):
             yield
-        finally:
-            self.network.train(training)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -111,6 +120,16 @@ class StreamModel(nn.Module, Generic[Read]):
 
     def hidden(self, stream: Stream) -> Tensor:
         """[S, H] final hidden states from which each scored token is predicted; for `forward`."""
+        kind = self.apart
+        if kind is None:
+            return self._hidden(stream)
+        parts = stream.planned("rows apart", lambda given: given.split(kind))
+        if len(parts) == 1:
+            return self._hidden(stream)
+        number_S = torch.cat([number for _, number in parts])
+        return torch.cat([self._hidden(part) for part, _ in parts]).index_select(0, number_S.argsort())
+
+    def _hidden(self, stream: Stream) -> Tensor:
         body = self.inner.base_model
         if body is self.inner:
             raise UnsupportedHead("the model's body cannot be told from its head")
@@ -188,6 +207,28 @@ class CausalModel(StreamModel[LogProbs]):
             head.weight.zero_()
             head.bias.zero_()
         self.value_head = head
+
+
+def rows_apart(config: Any) -> Callable[[int], Hashable] | None:
+    """Which rows must not be computed together, as a kind by the number of their tokens; None where all may be.
+
+    Rotary embeddings of two sorts take their frequencies from the longest row beside them: LongRoPE has one set for
+    what is longer than the model's first context and one for the rest, and dynamic scaling has one for every length
+    beyond the context. A row's own length decides here, as it does for a row alone.
+    """
+    text = config.get_text_config()
+    given = getattr(text, "rope_parameters", None) or {}
+    ropes = [given] if "rope_type" in given else [one for one in given.values() if isinstance(one, dict)]
+    limits = {r["original_max_position_embeddings"] for r in ropes if r.get("rope_type") == "longrope"}
+    context = (
+        text.max_position_embeddings if any("dynamic" in r.get("rope_type", "") for r in ropes) else None
+    )
+    if not limits and context is None:
+        return None
+    return lambda length: (
+        sum(length > limit for limit in limits),
+        length if context is not None and length > context else 0,
+    )
 
 
 def plain_attention(network: Any) -> str:

@@ -34,7 +34,9 @@ class Head:
         )
 
     def logits(self, hidden: Tensor) -> Tensor:
+        """[C, V] in float32 at least: a scale or cap on bfloat16 products would round every logit once more."""
         logits = torch.nn.functional.linear(hidden, self.weight_VH, self.bias_V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
@@ -184,7 +186,7 @@ class _TokenOutputs(torch.autograd.Function):
             direction = torch.empty_like(hidden_) if frozen_head else None
             direction_of_entropy = torch.empty_like(hidden_) if frozen_head and wants_entropy else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
-                logits = head.logits(hidden_[chunk]).to(high)
+                logits = head.logits(hidden_[chunk])
                 normaliser[chunk] = logits.logsumexp(-1)
                 log_prob[chunk] = logits.gather(-1, target[chunk, None])[:, 0] - normaliser[chunk]
                 if entropy is not None:
@@ -224,7 +226,7 @@ class _TokenOutputs(torch.autograd.Function):
             grad_weight = torch.zeros_like(weight, dtype=high) if needs_weight else None
             grad_bias = torch.zeros_like(bias, dtype=high) if needs_bias else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
-                logits = head.logits(hidden_[chunk]).to(high)
+                logits = head.logits(hidden_[chunk])
                 more = None
                 if entropy is not None:
                     more = head.slope_of_entropy(logits, normaliser[chunk], entropy[chunk])

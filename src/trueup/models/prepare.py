@@ -1,5 +1,7 @@
 """A policy ready to train: loaded, adapted, in the right precision and on the right device."""
 
+import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,12 @@ from trueup.models.load import Loaded, load
 from trueup.models.reward import HEAD, RewardModel, load_reward
 from trueup.models.tokenizer import check_targets, quiet_library
 from trueup.settings.run_settings import LoraSettings
+from trueup.words import listed
 
+logger = logging.getLogger(__name__)
+
+NOISE = re.compile(r"drop|jitter|noise")
+"""Numbers of a module that say how much of something random there is in training."""
 SMALL = 4e9
 """Weights times tokens of a step below which a second CPU thread costs more than it gives."""
 
@@ -110,22 +117,36 @@ def _trainable(
     if gradient_checkpointing:
         with quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    disable_dropout(network, keep_adapters=adapter is not None)
+    noise = disable_noise(network, keep_adapters=adapter is not None)
+    if noise:
+        told = listed([f"{name} {value:g}" for name, value in noise.items()])
+        logger.info(f"switched off, as it would make policy and reference differ: {told}")
     return network.train(), loaded, autocast
 
 
-def disable_dropout(network: nn.Module, *, keep_adapters: bool) -> None:
-    """Turn off dropout, which would make policy and reference differ at equal weights.
+def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float]:
+    """Turn off dropout, router jitter and the like, which would make policy and reference differ at equal weights.
+
+    The model's configuration, which goes out with it, stays as it is.
 
     Args:
-        keep_adapters: leave that of the LoRA adapter, which the user asked for.
+        keep_adapters: leave the dropout of the LoRA adapter, which the user asked for.
+
+    Returns:
+        What was on, by name.
     """
+    found: dict[str, float] = {}
     for name, module in network.named_modules():
-        if isinstance(module, nn.Dropout) and not (keep_adapters and "lora_dropout" in name):
-            module.p = 0.0
-        for attribute in ("attention_dropout", "attn_dropout", "dropout", "hidden_dropout"):
-            if isinstance(getattr(module, attribute, None), float):
-                setattr(module, attribute, 0.0)
+        if keep_adapters and "lora_dropout" in name:
+            continue
+        numbers = {key: value for key, value in vars(module).items() if NOISE.search(key)}
+        if isinstance(module, nn.Dropout):
+            numbers["p"] = module.p
+        for key, value in numbers.items():
+            if isinstance(value, float) and value > 0:
+                found.setdefault(name.rsplit(".", 1)[-1] if key == "p" else key, value)
+                setattr(module, key, 0.0)
+    return found
 
 
 def set_threads(network: nn.Module, tokens: int, threads: int | None = None) -> None:

@@ -17,7 +17,7 @@ from trueup.batch.rows import Part, Scores
 from trueup.batch.stream import Stream
 from trueup.errors import InputError
 from trueup.model_folder import base_folder, is_adapter, scores_text
-from trueup.models.attention.padded import padded_rows, row_places
+from trueup.models.attention.padded import row_places
 from trueup.models.causal import StreamModel
 from trueup.models.load import Loaded, put_together, read_network, refuse_incomplete
 from trueup.models.tokenizer import check_patterns, load_tokenizer
@@ -70,18 +70,13 @@ def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
 
 
 def naive_scores(model: RewardModel, stream: Stream) -> Tensor:
-    """[N] the library's own padded forward pass, at the model's own precision."""
-    rows, pad = padded_rows(stream), pad_of(model.inner)
+    """[N] the library's own forward pass of each row by itself, at the model's own precision."""
     with model.plain() as network:
-        if pad is not None:
-            token_NL = torch.where(rows.mask_NL == 1, rows.token_NL, pad)
-            output: Any = network(input_ids=token_NL, attention_mask=rows.mask_NL, use_cache=False)
-            return output.logits[:, 0].float()  # type: ignore[no-any-return]
-        alone = [
-            network(input_ids=token_L[mask_L == 1][None], use_cache=False).logits[0, 0]
-            for token_L, mask_L in zip(rows.token_NL, rows.mask_NL, strict=True)
+        scores = [
+            network(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False).logits[0, 0]
+            for place_L in row_places(stream)
         ]
-    return torch.stack(alone).float()
+    return torch.stack(scores).float()
 
 
 def load_reward(

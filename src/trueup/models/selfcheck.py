@@ -1,22 +1,26 @@
 """Does the stream compute this model's function? Asked on the first batch, before anything is trained.
 
-Attention that ignores the layout (state-space layers, positions taken from the index) or a head that is more
-than a linear map would make every log-probability wrong without a word. The check compares with the library's
-own forward pass and falls back to padded rows, or refuses.
+Attention that ignores the layout (state-space layers, positions taken from the index), a window that stands in the
+library's own mask alone, or a head that is more than a linear map would make every log-probability wrong without a
+word. The check compares with the library's own forward pass of each row by itself, up to the lengths at which the
+model changes what it does, and falls back to padded rows, or refuses. What a model does in training alone is found
+in the same way.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from trueup.batch.stream import Stream, build_stream
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend
-from trueup.models.attention.padded import padded_rows
-from trueup.models.causal import CausalModel, StreamModel
+from trueup.models.attention.padded import row_places
+from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
 from trueup.models.head import UnsupportedHead
 from trueup.models.reward import RewardModel, naive_scores
 
@@ -32,20 +36,28 @@ class ChosenAttention:
     message: str
 
 
+LENGTHS = re.compile(r"window|chunk|original_max_position|local_attention")
+"""Numbers of a configuration beyond which a row may be computed otherwise than a shorter one."""
+SCORED = 64
+"""Tokens compared of a response that is made up."""
+
+
 def check_attention(
-    model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None
-) -> ChosenAttention:
+    model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None, longest: int = 0
+) -> Check:
     """Choose the attention backend for a model: the wanted one, or the fastest that is exact.
 
     Args:
         model: on its device; its backend is left as it was.
         groups: some of the first batch.
         wanted: a backend the user insists on; None chooses.
+        longest: tokens that a row may have, prompt and response; rows as long as they have to be to pass every length
+            at which the model changes are made up where the groups have none.
 
     Raises:
         InputError: no backend reproduces the model, or the wanted one does not.
     """
-    stream = probe(groups).to(model.device)
+    stream = probe(groups, telling_length(model.inner.config, longest)).to(model.device)
     with torch.no_grad(), model.without_dropout():
         read, expected, what = _numbers(model, stream)
         refused: list[tuple[Backend, str]] = []
@@ -65,33 +77,113 @@ def check_attention(
     )
 
 
+def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) -> list[str]:
+    """Find what a model computes otherwise in training than at inference, noise or not, and keep it as at inference.
+
+    A policy that is trained as another function than its reference has would differ from it at equal weights. The
+    dropout of an adapter, which the user asked for, stays.
+
+    Args:
+        model: on its device, in training mode, its attention chosen.
+        groups: some of the first batch.
+
+    Returns:
+        The names of the kinds of modules that are in evaluation mode from now on.
+
+    Raises:
+        InputError: it differs all the same.
+    """
+    stream = probe(groups).to(model.device)
+    modules: dict[type, list[torch.nn.Module]] = {}
+    for name, module in model.network.named_modules():
+        if module.training and "lora_dropout" not in name:
+            modules.setdefault(type(module), []).append(module)
+
+    def numbers(*kinds: type) -> torch.Tensor:
+        """What is read of the model with modules of these kinds as in training."""
+        with evaluation_mode(model.network), torch.random.fork_rng():
+            for kind in kinds:
+                for module in modules[kind]:
+                    module.training = True
+            return _reader(model)(stream)
+
+    with torch.no_grad():
+        expected = numbers()
+        if torch.equal(numbers(*modules), expected):
+            return []
+        kept = [kind for kind in modules if not torch.equal(numbers(kind), expected)]
+        for kind in kept:
+            for module in modules.pop(kind):
+                module.training = False
+        if not torch.equal(numbers(*modules), expected):
+            raise InputError(
+                f"this {type(model.inner).__name__} computes something else in training than at inference, and which "
+                "of its modules does could not be found, so that nothing trained on it could be trusted. Choose "
+                "another model"
+            )
+    return [kind.__name__ for kind in kept]
+
+
+def _reader(model: StreamModel) -> Numbers:
+    if isinstance(model, RewardModel):
+        return lambda given: model.outputs(given).score_N
+    assert isinstance(model, CausalModel)
+    return lambda given: model.log_probs(given).token_S
+
+
 def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, torch.Tensor, str]:
     """How the numbers that count are read of a model, what they have to be, and what they are called."""
     if isinstance(model, RewardModel):
-        return lambda given: model.outputs(given).score_N, naive_scores(model, stream), "scores"
+        return _reader(model), naive_scores(model, stream), "scores"
     assert isinstance(model, CausalModel)
-    return lambda given: model.log_probs(given).token_S, naive_log_probs(model, stream), "log-probabilities"
+    return _reader(model), naive_log_probs(model, stream), "log-probabilities"
 
 
-def probe(groups: Sequence[TokenGroup[Any]]) -> Stream:
-    """Two groups of at least two responses each, so that a leak between responses or groups would show."""
+def telling_length(config: Any, longest: int) -> int:
+    """Tokens of a row that is longer than every window and every first context of a model that rows of `longest`
+    tokens can be longer than; 0 where there are none."""
+    passed = [number for number in _lengths(config.to_dict()) if 0 < number < longest]
+    return min(longest, max(passed) * 3 // 2 + 8) if passed else 0
+
+
+def _lengths(config: Mapping[str, Any]) -> Iterator[int]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _lengths(value)
+        elif LENGTHS.search(str(key)):
+            several = value if isinstance(value, list | tuple) else [value]
+            yield from (one for one in several if isinstance(one, int) and not isinstance(one, bool))
+
+
+def probe(groups: Sequence[TokenGroup[Any]], length: int = 0) -> Stream:
+    """Two groups of at least two responses each, so that a leak between responses or groups would show; and one with
+    a response that ends at `length` tokens where they are shorter."""
     first, second = min(groups, key=lambda group: group.num_tokens), groups[0]
     other = (*first.responses, *second.responses)
-    return build_stream(
-        [
-            TokenGroup(first.prompt, other[:3], None),
-            TokenGroup(second.prompt, (*reversed(other[:3]),), None),
+    probed = [
+        TokenGroup(first.prompt, other[:3], None),
+        TokenGroup(second.prompt, (*reversed(other[:3]),), None),
+    ]
+    if length > max(len(one.prompt) + len(row.ids) for one in probed for row in one.responses):
+        text = np.resize(np.concatenate([second.prompt, *(row.ids for row in other)]), length)
+        start = length * 2 // 3
+        made = [
+            TokenRow(ids, np.arange(len(ids)) >= len(ids) - SCORED)
+            for ids in (text[start:], text[start : (start + length) // 2 + 1])
         ]
-    )
+        probed.append(TokenGroup(text[:start], tuple(made), None))
+    return build_stream(probed)
 
 
 def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
-    """[S] the library's own padded forward pass and log-softmax, at the model's own precision."""
-    rows = padded_rows(stream)
+    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision."""
+    found = []
     with model.plain() as network:
-        output: Any = network(input_ids=rows.token_NL, attention_mask=rows.mask_NL, use_cache=False)
-        logits = output.logits.flatten(0, 1).index_select(0, rows.source_S)
-    log_prob_SV: torch.Tensor = logits.float().log_softmax(-1)
+        sources = stream.position_T[stream.source_S].split(stream.length_N.tolist())
+        for place_L, source in zip(row_places(stream), sources, strict=True):
+            output: Any = network(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False)
+            found.append(output.logits[0].index_select(0, source))
+    log_prob_SV: torch.Tensor = torch.cat(found).float().log_softmax(-1)
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trueup import stop
 from trueup.errors import InputError
+from trueup.models.causal import evaluation_mode
 from trueup.sampling.sampler import Completion, StopTexts, longest_response, uniforms
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -128,9 +129,7 @@ def draw(
     """
     random = settings.decode == "sample"
     seed = int(torch.randint(2**63 - 1, (), generator=generator)) if random else 0
-    training = network.training
-    network.eval()
-    try:
+    with evaluation_mode(network):
         written = generate(
             network,
             prompts,
@@ -141,8 +140,6 @@ def draw(
             keys=[[b"%d:%d" % (seed, place)] for place in range(len(prompts))],
             batch_size=batch_size,
         )
-    finally:
-        network.train(training)
     return [one for (one,) in written]
 
 

@@ -19,7 +19,7 @@ from trueup.metrics import Metrics
 from trueup.models import prepare
 from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
-from trueup.models.selfcheck import check_attention
+from trueup.models.selfcheck import check_attention, keep_as_at_inference
 from trueup.references.build import build
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
@@ -32,6 +32,7 @@ from trueup.training.data import Data, Parts, offline_source, view_all
 from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
 from trueup.training.loop import Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
+from trueup.words import listed
 
 logger = logging.getLogger(__name__)
 
@@ -117,10 +118,16 @@ def make_run(
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
-    check = check_attention(policy, groups, None if settings.attention == "auto" else settings.attention)
+    wanted = None if settings.attention == "auto" else settings.attention
+    check = check_attention(policy, groups, wanted, settings.max_length)
     policy.set_attention(check.attention)
     if check.message:
         logger.warning(check.message)
+    if kept := keep_as_at_inference(policy, groups):
+        logger.warning(
+            f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
+            "inference"
+        )
     run = _assemble(parts, source, saved.step if saved else 0)
     if saved is not None:
         restore_run(run, saved)
@@ -244,10 +251,11 @@ def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[An
     if policy.autocast is not None and not reference.exact:
         allowed = 0.1
     if not gap <= allowed:  # NaN agrees with nothing
+        stale = "" if reference.exact else ", and remove a stale cache"
         raise NumericsError(
             f"before the first step the policy differs from its reference {reference.identity} by up to {gap:.3g} nats "
             "a token, though it should start from it; every margin would carry that error. The run was not "
-            "started. Check which model and adapter were given, and remove a stale cache if the reference is cached"
+            f"started. Check which model and adapter were given{stale}"
         )
     agrees = "exactly" if gap == 0 else f"to {gap:.1g} nats a token"
     logger.info(f"reference {reference.identity}: first batch agrees with the policy {agrees}")
