@@ -84,6 +84,7 @@ def beam_search(
     end_ids: Sequence[int],
     rooms: Sequence[int],
     batch_size: int = BATCH_SIZE,
+    vocabulary: int | None = None,
 ) -> list[list[Completion]]:
     """The best responses to each prompt, in the order of the prompts.
 
@@ -96,6 +97,7 @@ def beam_search(
         end_ids: tokens that end a response.
         rooms: for each prompt the longest response, in tokens, at least 1.
         batch_size: beams computed together.
+        vocabulary: see `CachedBatch`.
 
     Returns:
         `beams` responses of plain beam search, best first; of diverse beam search the best of each group.
@@ -107,7 +109,7 @@ def beam_search(
     assert beams % groups == 0, f"{beams} beams in {groups} groups"
     ends, width = frozenset(end_ids), beams // groups
     found: list[list[Completion]] = [[] for _ in prompts]
-    for places, batch in batches(network, prompts, beams, batch_size):
+    for places, batch in batches(network, prompts, beams, batch_size, vocabulary):
         rows = count()
         searched = [
             [
@@ -129,7 +131,7 @@ def _search(
     """Run the groups of all prompts to their end."""
     while True:
         stop.check()
-        log_prob_NV = batch.logits_NV.log_softmax(-1)
+        log_prob_NV = batch.logits_NV.log_softmax(-1)[:, : batch.vocabulary]
         for number in range(len(searched[0])):
             for several in searched:
                 several[number].taken = []

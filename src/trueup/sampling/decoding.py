@@ -34,13 +34,15 @@ class CachedBatch:
     Args:
         network: a transformers model with the library's own attention (`CausalModel.plain`).
         prompts: token ids, none of them empty; they may differ in length.
+        vocabulary: tokens of the tokenizer, where the model has rows for more: those say nothing and are never written.
 
     Raises:
         InputError: the model keeps what it computed in a way that cannot be copied.
     """
 
-    def __init__(self, network: Any, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, network: Any, prompts: Sequence[Sequence[int]], vocabulary: int | None = None) -> None:
         self._network = network
+        self.vocabulary = vocabulary
         device = next(network.parameters()).device
         width = max(len(prompt) for prompt in prompts)
         token_NL = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
@@ -90,14 +92,18 @@ class CachedBatch:
 
 
 def batches(
-    network: Any, prompts: Sequence[Sequence[int]], copies: int, batch_size: int
+    network: Any,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    batch_size: int,
+    vocabulary: int | None = None,
 ) -> Iterator[tuple[list[int], CachedBatch]]:
     """Places of prompts, those of about one length together, and the batch of so many copies of each."""
     order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
     together = max(1, batch_size // copies)
     for start in range(0, len(order), together):
         places = order[start : start + together]
-        batch = CachedBatch(network, [prompts[place] for place in places])
+        batch = CachedBatch(network, [prompts[place] for place in places], vocabulary)
         batch.select([number for number in range(len(places)) for _ in range(copies)])
         yield places, batch
 
@@ -154,6 +160,7 @@ def generate(
     keys: Sequence[Sequence[bytes]],
     stops: StopTexts | None = None,
     batch_size: int = BATCH_SIZE,
+    vocabulary: int | None = None,
 ) -> list[list[Completion]]:
     """`copies` responses to each prompt, in the order of the prompts.
 
@@ -167,13 +174,14 @@ def generate(
         keys: for each prompt and copy, of the random numbers of its response; not read where nothing is drawn.
         stops: what ends a response beside `end_ids`, if anything does.
         batch_size: responses computed together; of no influence on what is drawn, but for rounding.
+        vocabulary: see `CachedBatch`.
 
     Raises:
         InputError: the model cannot be sampled from in this process.
         Stopped: the user asked to stop.
     """
     found: list[list[Completion]] = [[] for _ in prompts]
-    for places, batch in batches(network, prompts, copies, batch_size):
+    for places, batch in batches(network, prompts, copies, batch_size, vocabulary):
         room_N = [rooms[place] for place in places for _ in range(copies)]
         uniform_NL = None
         if settings.decode == "sample":
@@ -204,7 +212,7 @@ def _written(
     for step in range(max(room_N)):
         stop.check()
         uniform_N = None if numbers_NL is None else numbers_NL[here, step]
-        token_N, log_prob_N = next_tokens(batch.logits_NV, settings, uniform_N)
+        token_N, log_prob_N = next_tokens(batch.logits_NV, settings, uniform_N, batch.vocabulary)
         for row, token, log_prob in zip(here, token_N.tolist(), log_prob_N.tolist(), strict=True):
             if row in done:
                 continue
@@ -225,7 +233,7 @@ def _written(
 
 
 def next_tokens(
-    logits_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor | None
+    logits_NV: Tensor, settings: SamplerSettings, uniform_N: Tensor | None, vocabulary: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """One token a row, by inverting the distribution function.
 
@@ -236,14 +244,16 @@ def next_tokens(
         logits_NV: float32.
         settings: logits are divided by the temperature first, then top-k cuts, then top-p.
         uniform_N: float64 in [0, 1); None takes the most likely token.
+        vocabulary: only the first so many tokens are taken.
 
     Returns:
         [N] int64, and [N] float32 log-probabilities of the model itself in nats.
     """
+    offered_NV = logits_NV[:, :vocabulary]
     if uniform_N is None:
-        token_N = logits_NV.argmax(-1)
+        token_N = offered_NV.argmax(-1)
     else:
-        token_N = _inverse((logits_NV / settings.temperature).softmax(-1), settings, uniform_N)
+        token_N = _inverse((offered_NV / settings.temperature).softmax(-1), settings, uniform_N)
     log_prob_N = logits_NV.gather(-1, token_N[:, None])[:, 0] - logits_NV.logsumexp(-1)
     return token_N, log_prob_N
 

@@ -71,7 +71,10 @@ class InProcessSampler:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
         batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
-        common: dict[str, Any] = {"end_ids": self.encoder.end_ids, "rooms": rooms, "batch_size": batch_size}
+        common: dict[str, Any] = {
+            "end_ids": self.encoder.end_ids, "rooms": rooms, "batch_size": batch_size,
+            "vocabulary": len(self.encoder.tokenizer),
+        }  # fmt: skip
         if settings.decode in ("beam", "diverse-beam") and responses > 1:
             groups = responses if settings.decode == "diverse-beam" else 1
             penalty = settings.diversity_penalty
