@@ -56,6 +56,8 @@ class Encoder:
         date: what chat templates write for today, in ISO's form; None is today.
         opening: how answers begin.
         raw_meant: raw texts are meant to be encoded without the chat template there is.
+        rows: token ids that the model has embeddings for, often more than the tokenizer has tokens; None is the
+            tokenizer's own number.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class Encoder:
         date: str | None = None,
         opening: Opening = "inference",
         raw_meant: bool = False,
+        rows: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.pieces = PieceEncoder(tokenizer, end_ids)
         self.end_ids, self.special = self.pieces.end_ids, self.pieces.special
         self.template, self.opening = Template(tokenizer, self.special, date), opening
         self.raw_meant = raw_meant
+        self.rows = rows or len(tokenizer)
         self.limits = limits
         self.condition = condition
 
@@ -200,7 +204,7 @@ class Encoder:
         if not tokens:
             return None
         text = response if isinstance(response, str) else _one_turn(response)
-        if text is not None and max(tokens) < len(self.tokenizer) and self.text(tokens) == text:
+        if text is not None and max(tokens) < self.rows and self.text(tokens) == text:
             return list(tokens), [True] * len(tokens)
         notes.add(
             "token ids that stand with responses say something else in this tokenizer; their text was encoded"

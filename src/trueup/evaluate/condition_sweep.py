@@ -258,6 +258,7 @@ def sweep(
                 settings=SamplerSettings(max_new_tokens=longest),
                 generator=torch.Generator().manual_seed(seed),
                 batch_size=BATCH_SIZE,
+                vocabulary=len(loaded.tokenizer),
             )
         texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in completions]
         scores = scorer([prompts[at].content for at in fitting], texts)

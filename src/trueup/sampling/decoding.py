@@ -117,6 +117,7 @@ def draw(
     settings: SamplerSettings,
     generator: torch.Generator,
     batch_size: int = BATCH_SIZE,
+    vocabulary: int | None = None,
 ) -> list[Completion]:
     """One response for each prompt, in order.
 
@@ -129,6 +130,7 @@ def draw(
         generator: the only source of randomness, on the CPU. One number is taken from it where tokens are drawn; it and
             the place of a prompt among `prompts` decide what is drawn.
         batch_size: prompts computed together; of no influence on what is drawn, but for rounding.
+        vocabulary: see `CachedBatch`.
 
     Raises:
         InputError: the model cannot be sampled from in this process.
@@ -145,6 +147,7 @@ def draw(
             rooms=[longest_response(settings.max_new_tokens, None)] * len(prompts),
             keys=[[b"%d:%d" % (seed, place)] for place in range(len(prompts))],
             batch_size=batch_size,
+            vocabulary=vocabulary,
         )
     return [one for (one,) in written]
 

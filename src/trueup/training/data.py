@@ -108,6 +108,7 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
         date=loaded.template_date,
         opening=settings.answer_opening,
         raw_meant=settings.chat is False,
+        rows=loaded.network.get_input_embeddings().num_embeddings,
     )
 
 
@@ -355,13 +356,19 @@ def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
                     "methods`)"
                 )
     epochs = settings.epochs if settings.epochs is not None else 1.0
+    total = settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * len(groups)))
+    if min(settings.batch_size, total) > len(groups):
+        display.data_logger.warning(
+            f"batch_size {settings.batch_size} is more than the {counted(len(groups), 'example')} there are, so that "
+            "some stand several times in one step"
+        )
     return OfflineSource(
         groups=groups,
         held_out_groups=held_out,
         batching=batching_of(settings, method, encoder),
         batch_size=settings.batch_size,
         seed=settings.seed,
-        total=settings.steps * settings.batch_size if settings.steps else max(1, round(epochs * len(groups))),
+        total=total,
         stratum=method.stratum,
         condition=preprocessing.fitted.condition or parts.loaded.condition,
     )
