@@ -62,7 +62,7 @@ IN_PARTS = ("idefics", "smolvlm", "llava")
 """Templates that write contents only where they are lists of parts."""
 START = "<|im_start|>"
 FORGED = ("\u00a6start\u00a6", "\u00a6end\u00a6")
-"""In place of special tokens that somebody spells, for the library, which would take them for its own."""
+"""In place of special tokens that a message spells, for the library, which would take them for its own."""
 ENDED = "ends with an end"
 OPENED = "reasoning never opened"
 """Where it is asked with an open thought, the same as with its opening."""

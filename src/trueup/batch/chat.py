@@ -90,7 +90,7 @@ def render(
 
     Raises:
         OpeningError: the conversation does not begin as the model is asked.
-        InputError: as `Template.written`; or the template leaves out what somebody says, or does not keep a turn's
+        InputError: as `Template.written`; or the template leaves out what a message says, or does not keep a turn's
             words apart from others'.
     """
     messages = template.ended_once([*prompt, *response])

@@ -1,4 +1,4 @@
-"""What a chat template writes of a conversation, and where in it stands what somebody says.
+"""What a chat template writes of a conversation, and where in it stands what the messages say.
 
 Where words stand is told by marks, characters put into the messages. A rendering with marks is believed only where
 without them it is the real one to the letter (docs/decisions/0014-what-a-template-writes.md).
@@ -42,7 +42,7 @@ class Text:
 
     text: str
     literal: tuple[tuple[int, int], ...] = ()
-    """Where somebody, not the template, spells a special token."""
+    """Where a message, not the template, spells a special token."""
 
     def part(self, start: int, stop: int) -> "Text":
         """The text from a place to another."""
@@ -52,7 +52,7 @@ class Text:
         return Text(self.text[start:stop], tuple(inside))
 
     def between(self, start: int, stop: int) -> tuple[str, bool]:
-        """The text from a place to another, and whether somebody spells a special token there."""
+        """The text from a place to another, and whether a message spells a special token there."""
         return self.text[start:stop], any(start <= one < stop for one, _ in self.literal)
 
 
@@ -171,7 +171,7 @@ class Template:
         """The same, and where in it is what the messages say.
 
         Raises:
-            InputError: as `write`; or the template looks for a special token that somebody spells, which then cannot be
+            InputError: as `write`; or the template looks for a special token that a message spells, which then cannot be
                 kept text.
         """
         text = self.write(messages, tools, ask=ask)
@@ -222,7 +222,7 @@ class Template:
 
 
 class _Marking:
-    """Puts marks where what somebody says begins and ends, and into every special token that somebody spells.
+    """Puts marks where what is said begins and ends, and into every special token that is spelled.
 
     Args:
         special: finds special tokens.

@@ -1,7 +1,7 @@
 """Text in the middle of a sequence as token ids: prompts, and turns of the assistant with what stands between them.
 
 Text that a model sees in one go is encoded in one go: a prompt, a turn of the assistant, what stands between two
-turns. Only where somebody spells a special token is it cut at the template's own ones, so that what is spelled stays
+turns. Only where a message spells a special token is it cut at the template's own ones, so that what is spelled stays
 text.
 """
 
@@ -99,7 +99,7 @@ class PieceEncoder:
         return ids[1:] if before and self._shown(ids[0]) == before[0] else ids
 
     def _ids(self, text: Text) -> list[int]:
-        """Ids of text in the middle of a sequence; a special token that somebody spells is text."""
+        """Ids of text in the middle of a sequence; a special token that a message spells is text."""
         runs: list[tuple[str, bool]] = []
         place = 0
         for one in self._own(text) if text.literal else ():

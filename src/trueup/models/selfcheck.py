@@ -44,7 +44,7 @@ SCORED = 64
 
 def check_attention(
     model: StreamModel, groups: Sequence[TokenGroup[Any]], wanted: str | None, longest: int = 0
-) -> Check:
+) -> ChosenAttention:
     """Choose the attention backend for a model: the wanted one, or the fastest that is exact.
 
     Args:

@@ -100,6 +100,7 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
             )
         length = most
     limits = Limits(length, settings.max_prompt_length)
+    network: Any = loaded.network
     return Encoder(
         loaded.tokenizer,
         end_ids=loaded.end_ids,
@@ -108,7 +109,7 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
         date=loaded.template_date,
         opening=settings.answer_opening,
         raw_meant=settings.chat is False,
-        rows=loaded.network.get_input_embeddings().num_embeddings,
+        rows=network.get_input_embeddings().num_embeddings,
     )
 
 
