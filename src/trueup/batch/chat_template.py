@@ -171,8 +171,8 @@ class Template:
         """The same, and where in it is what the messages say.
 
         Raises:
-            InputError: as `write`; or the template looks for a special token that a message spells, which then cannot be
-                kept text.
+            InputError: as `write`; or the template looks for a special token that a message spells, which then
+                cannot be kept text.
         """
         text = self.write(messages, tools, ask=ask)
         slots = _Marking(self.special_pattern).apply(messages, tools)[2]

@@ -53,6 +53,9 @@ class StreamModel(nn.Module, Generic[Read]):
         self.network = network
         self.autocast = autocast
         self.apart = rows_apart(self.inner.config)
+        for module in self.inner.modules():
+            if getattr(module, "rope_type", None) == "dynamic":
+                module.register_forward_pre_hook(_forget_length)
         self.set_attention(attention)
 
     @property
@@ -229,6 +232,12 @@ def rows_apart(config: Any) -> Callable[[int], Hashable] | None:
         sum(length > limit for limit in limits),
         length if context is not None and length > context else 0,
     )
+
+
+def _forget_length(rotary: Any, _: Any) -> None:
+    """Before dynamic scaling is computed: the library keeps the frequencies of the longest row of earlier calls."""
+    rotary.inv_freq = rotary.original_inv_freq.to(rotary.inv_freq.device)
+    rotary.max_seq_len_cached = rotary.original_max_seq_len
 
 
 def plain_attention(network: Any) -> str:
