@@ -9,7 +9,7 @@ from support.tiny_models import CONFIGS, EOS, gradients, token_group, toy_networ
 from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from trueup.batch.stream import build_stream
+from trueup.batch.stream import build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup
 from trueup.models.attention import names
 from trueup.models.causal import CausalModel
@@ -22,6 +22,7 @@ from trueup.models.selfcheck import (
     probe,
     telling_length,
 )
+from trueup.references.table import Table
 from trueup.sampling.beam import beam_search
 from trueup.sampling.decoding import draw
 from trueup.settings.gathering_settings import SamplerSettings
@@ -112,6 +113,16 @@ def test_rotary_frequencies_are_those_of_a_rows_own_length(attention: str) -> No
     torch.testing.assert_close(together, torch.cat(apart))
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_a_cached_reference_is_a_live_one_whatever_rows_stand_together() -> None:
+    model, table = CausalModel(network("phi3", rope_parameters=LONGROPE)), Table()
+    table.fill(model, [collate_batch(part, lambda *_: None) for part in (BOTH_SIDES[::2], BOTH_SIDES[1::2])])
+    for part in (BOTH_SIDES, *([group] for group in BOTH_SIDES)):
+        batch = collate_batch(part, lambda *_: None)
+        with torch.no_grad():
+            live = model.log_probs(batch.stream).token_S
+        torch.testing.assert_close(table.log_probs(batch).token_S, live, rtol=0, atol=1e-5)
 
 
 def test_scaling_by_length_is_that_of_a_rows_own() -> None:

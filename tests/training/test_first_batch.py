@@ -65,8 +65,16 @@ def test_another_model_as_reference_is_refused() -> None:
     training = Training(make_policy(), Frozen())
     with torch.no_grad():
         next(training.reference.model.network.parameters()).mul_(1.01)  # type: ignore[attr-defined]
-    with pytest.raises(NumericsError, match=r"though it should start from it.*not started.*a stale cache"):
+    with pytest.raises(
+        NumericsError, match=r"though it should start from it.*not started.*adapter were given$"
+    ):
         check_first_batch(training.policy, training.reference, BATCH)
+
+
+def test_only_a_reference_that_was_kept_is_said_to_be_stale() -> None:
+    policy = make_policy()
+    with pytest.raises(NumericsError, match=r"Check which model.*, and remove a stale cache$"):
+        check_first_batch(policy, Off(policy, 1.0, exact=False), BATCH)  # type: ignore[arg-type]
 
 
 def test_nan_is_no_agreement() -> None:

@@ -42,7 +42,7 @@ def signalled(where: Any, name: str, call: int, *numbers: int) -> Iterator[None]
 
 
 PLACES: dict[str, tuple[Any, str, int, int]] = {
-    "forward pass of the policy or the reference": (CausalModel, "forward", 14, 7),
+    "forward pass of the policy or the reference": (CausalModel, "forward", 17, 7),
     "backward pass": (torch.Tensor, "backward", 7, 7),
     "step of the optimizer": (Optimizer, "step", 7, 7),
     "move of the reference": (ModelCopy, "update", 7, 7),

@@ -28,7 +28,7 @@ from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, Reference, State
 from trueup.words import reason
 
-CODE_PATH = 1
+CODE_PATH = 2
 """Raised whenever a change of code could change a log-probability by more than rounding."""
 
 
