@@ -2,6 +2,7 @@
 
 import random
 import re
+import zlib
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from support.virtual_time import NOW, VirtualTime, post
 
+from trueup.endpoints import client
 from trueup.endpoints.client import FIRST_PAUSE, LONGEST_PAUSE, MOST_UNREADABLE, Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
@@ -159,6 +161,29 @@ def test_an_answer_that_never_comes() -> None:
         post(made)
     assert str(raised.value).startswith(f"{URL}/x: no answer within 0.2 seconds, after ")
     assert str(raised.value).endswith("; look at the server, or give a longer timeout")
+
+
+@pytest.mark.parametrize("encoded", [False, True], ids=["plain", "gzip"])
+def test_an_answer_without_end_is_not_taken_in(monkeypatch: pytest.MonkeyPatch, encoded: bool) -> None:
+    """Nor is one that is packed: what it unpacks to counts."""
+    monkeypatch.setattr(client, "LONGEST_ANSWER", 2**20)
+    taken = []
+
+    class Endless(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            pack = zlib.compressobj(wbits=31)
+            for _ in range(100_000):
+                taken.append(b" " * 2**16)
+                yield pack.compress(taken[-1]) if encoded else taken[-1]
+
+    headers = {"content-encoding": "gzip"} if encoded else {}
+    made = endpoint(lambda request: httpx2.Response(200, headers=headers, stream=Endless()), VirtualTime())
+    with pytest.raises(AnnotatorError) as raised:
+        post(made)
+    assert (
+        str(raised.value) == f"{URL}/x: 200: the answer is longer than 1 MiB; check base_url and the server"
+    )
+    assert len(taken) < 1000
 
 
 def test_what_is_never_json_is_not_the_api() -> None:

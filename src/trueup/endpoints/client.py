@@ -38,6 +38,10 @@ LEAST_TIME = 0.2
 """Seconds below which what is left of a deadline is not worth another attempt."""
 MOST_UNREADABLE = 4
 """Answers in a row that are not JSON, after which the address is taken to be wrong."""
+LONGEST_ANSWER = 2**26
+"""Bytes; an answer with everything that can be wanted of it has a few thousand."""
+PART = 2**16
+"""Bytes taken from a connection at a time."""
 
 Read = Callable[[httpx2.Response, Sent], dict[str, Any]]
 """One of the readers in `trueup.endpoints.reply`."""
@@ -288,7 +292,7 @@ class _Batch:
         """Send a request once, and wait no longer than `seconds` for the whole of its answer."""
         try:
             with anyio.fail_after(seconds):
-                response = await client.request(self.method, self.url, content=content)
+                response = await self.received(client, content)
         except TimeoutError:
             raise Transient(
                 f"no answer within {seconds:g} seconds", "look at the server, or give a longer timeout"
@@ -296,6 +300,24 @@ class _Batch:
         except (httpx2.TransportError, httpx2.DecodingError, httpx2.InvalidURL, OSError) as error:
             raise _broken(error, self.endpoint.redact) from None
         return self.read(response, self.endpoint.sent())
+
+    async def received(self, client: httpx2.AsyncClient, content: bytes | None) -> httpx2.Response:
+        """An answer with its content, of which no more is taken in than an answer can have."""
+        request = client.build_request(self.method, self.url, content=content)
+        response = await client.send(request, stream=True)
+        try:
+            taken = bytearray()
+            async for part in response.aiter_bytes(PART):
+                taken += part
+                if len(taken) > LONGEST_ANSWER:
+                    raise AnnotatorError(
+                        f"{response.status_code}: the answer is longer than {LONGEST_ANSWER >> 20} MiB; check base_url "
+                        "and the server"
+                    )
+        finally:
+            await response.aclose()
+        response.headers.pop("content-encoding", None)  # the content is decoded
+        return httpx2.Response(response.status_code, headers=response.headers, content=bytes(taken))
 
     async def sleep(self, seconds: float) -> None:
         """A pause that ends when the batch has failed."""

@@ -5,6 +5,7 @@ Every way in which a source can fail to be found or read is one clear error.
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, tables
 from trueup.feedback.json_rows import FileRow, LoadedFile, json_rows
+from trueup.feedback.limits import unpacked_limit, unpacks_to_too_much
 from trueup.words import listed, near_names, reason
 
 GZIP = b"\x1f\x8b"
@@ -103,7 +105,7 @@ def load(path: str | Path) -> LoadedFile:
             raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
     if not data.strip():
         raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
-    return LoadedFile(name, hashlib.sha256(raw).hexdigest(), data)
+    return LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
 
 
 def rows_of(file: LoadedFile) -> Iterator[FileRow]:
@@ -168,11 +170,15 @@ def _unpacked(raw: bytes, name: str) -> bytes:
     """The bytes without gzip, whatever the file is called."""
     if not raw.startswith(GZIP):
         return raw
+    most = unpacked_limit(len(raw))
     try:
-        return gzip.decompress(raw)
+        unpacked = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
         what = "cut short" if isinstance(error, EOFError) else "damaged"
         raise InputError(
             f"{name}: the gzip data is {what} ({error}); copy or download the file again "
             "(`gzip -t` tells whether it is whole)"
         ) from None
+    if len(unpacked) > most:
+        raise unpacks_to_too_much(name, len(raw))
+    return unpacked

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
@@ -14,6 +15,7 @@ from pathlib import PurePath
 from trueup.errors import InputError
 from trueup.feedback.json_rows import FileRow, LoadedFile, checked, decoded, parsed
 from trueup.feedback.layouts.known import LAYOUTS
+from trueup.feedback.limits import too_many_keys
 from trueup.feedback.turns import python_value
 from trueup.words import counted, listed, printable, shortened
 
@@ -108,7 +110,9 @@ def column_names(header: Record, path: str) -> list[str]:
     """The names in the header; a column without a name, as an index has, is named by its place."""
     line = header[0]
     names = [name.strip() or f"column {place}" for place, name in enumerate(sound(header, path), start=1)]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if problem := too_many_keys(len(names), "the header"):
+        raise InputError(f"{path}:{line}: {problem}")
+    if repeated := sorted(name for name, number in Counter(names).items() if number > 1):
         raise InputError(
             f"{path}:{line}: the column {shortened(repeated[0])} stands twice in the header; rename or leave out one "
             "of them"

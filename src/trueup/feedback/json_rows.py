@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from trueup.errors import InputError
 from trueup.feedback.fields import described
+from trueup.feedback.limits import too_many_keys
 from trueup.words import printable, shortened
 
 OBJECTS = "put one whole JSON object on each line"
@@ -26,6 +27,8 @@ class LoadedFile:
     path: str
     sha256: str
     """Of the bytes of the file as it lies on disk."""
+    size: int
+    """How many bytes these are."""
     data: bytes = field(repr=False)
 
 
@@ -157,7 +160,7 @@ def checked(value: object, number: int, path: str) -> FileRow:
     """The row, if it is an object whose keys are unique, whose numbers are finite and whose text is text."""
     if not isinstance(value, dict):
         problem: str | None = f"a row must be an object {{...}}; found {described(value)}"
-    else:
+    elif not (problem := too_many_keys(len(value), "the row")):
         try:
             problem = first_fault(value, "")
         except RecursionError:

@@ -5,7 +5,7 @@ Of a file that holds prompts and nothing else, and of any file of feedback, the 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from trueup.display import data_logger
@@ -15,10 +15,14 @@ from trueup.feedback.containers import Opened, opened
 from trueup.feedback.fields import Place, needed
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.limits import MOST_KEYS
 from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
 from trueup.feedback.turns import content
-from trueup.words import counted, did_you_mean, numbered, printable
+from trueup.words import counted, did_you_mean, listed, numbered, printable
+
+MOST_NAMED = 20
+"""Keys that a line of a report names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +79,13 @@ class FileReport:
             first = next(iter(self.skipped.values()))
             skipped = f"{counted(len(self.skipped), 'bad row')} ({numbered(self.skipped)})"
             made.append(f"{self.path}: skipped {skipped}; the first: {first}")
-        if self.unused_keys:
+        if unused_keys := self.unused_keys:
+            order = unused_keys if len(unused_keys) <= MOST_NAMED else {**self.near_keys, **unused_keys}
             named = [
-                f"{printable(key)} ({counted(number, 'row')}{self.near_keys.get(key, '')})"
-                for key, number in self.unused_keys.items()
+                f"{printable(key)} ({counted(unused_keys[key], 'row')}{self.near_keys.get(key, '')})"
+                for key in order
             ]
-            made.append(f"{self.path}: keys not used: {', '.join(named)}")
+            made.append(f"{self.path}: keys not used: {listed(named, MOST_NAMED)}")
         if self.not_kept:
             made.append(f"{self.path}: not kept: {self.not_kept}")
         if self.contradicting:
@@ -191,7 +196,7 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
 def near_keys(unused: Iterable[str], layout: Layout | None) -> Mapping[str, str]:
     """For each unused key that looks like an optional key, the question whether that was meant."""
     known = layout.optional if layout else ()
-    hints = {key: did_you_mean(key, known, quoted=True) for key in unused}
+    hints = {key: did_you_mean(key, known, quoted=True) for key in islice(unused, MOST_KEYS)}
     return {key: question for key, question in hints.items() if question}
 
 
@@ -259,7 +264,7 @@ def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Exampl
         unused |= dict.fromkeys(key for key in row.value if key not in PROMPT_KEYS)
     data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
     if unused:
-        data_logger.info(f"{source.name}: keys not used: {', '.join(unused)}")
+        data_logger.info(f"{source.name}: keys not used: {listed(unused, MOST_NAMED)}")
     return made, [], 0
 
 

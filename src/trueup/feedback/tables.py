@@ -9,6 +9,7 @@ import datetime
 import decimal
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.errors import InputError
 from trueup.feedback.json_rows import FileRow, LoadedFile, checked, parsed, what_is_wrong, with_repeated
+from trueup.feedback.limits import too_many_keys, unpacked_limit, unpacks_to_too_much
 from trueup.words import listed, one_line, shortened
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ PARQUET = b"PAR1"
 """How a Parquet file begins and ends."""
 BATCH = 1000
 """Rows converted at a time."""
+NESTED_BATCH = 100
+"""Rows of a Parquet file read at a time where texts stand inside of lists or objects."""
+BATCH_SIZE = 2**26
+"""Bytes of text converted at a time, if that is more than one row."""
 CONTENT = "content"
 """The one key of a nested object for which null says something: a turn that only calls a tool."""
 
@@ -67,13 +73,53 @@ def parquet_batches(file: LoadedFile) -> Iterator[pyarrow.RecordBatch]:
 
     if not file.data.endswith(PARQUET):
         raise InputError(f"{file.path}: the Parquet file is cut short: copy or download it again")
+    source = pyarrow.BufferReader(file.data)
+    left = unpacked_limit(file.size)
     try:
-        opened = ParquetFile(pyarrow.BufferReader(file.data), page_checksum_verification=True)
-        yield from opened.iter_batches(batch_size=BATCH, use_threads=False)
+        # A file says how large its pages are, but not how often they name a text that its dictionary holds once.
+        metadata = ParquetFile(source).metadata
+        if declared_size(metadata) > left:
+            raise unpacks_to_too_much(file.path, file.size)
+        texts = [column for column in leaves(metadata) if column.logical_type.type == "STRING"]
+        # Arrow cannot keep the dictionary of a text inside of lists; of these fewer are read at a time.
+        flat = [column.path for column in texts if "." not in column.path]
+        opened = ParquetFile(source, page_checksum_verification=True, read_dictionary=flat)
+        number = BATCH if len(flat) == len(texts) else NESTED_BATCH
+        for batch in opened.iter_batches(batch_size=number, use_threads=False):
+            taken = sum(map(text_size, batch.columns))
+            left -= taken
+            if left < 0:
+                raise unpacks_to_too_much(file.path, file.size)
+            rows = max(1, batch.num_rows * BATCH_SIZE // max(taken, BATCH_SIZE))
+            yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
     except unreadable() as error:
         raise InputError(
             f"{file.path}: the Parquet file is damaged ({library_words(error)}); copy or download it again"
         ) from None
+
+
+def leaves(metadata: pyarrow.parquet.FileMetaData) -> list[pyarrow.parquet.ColumnSchema]:
+    """The columns of a Parquet file that hold values, those inside others too."""
+    return [metadata.schema.column(place) for place in range(metadata.num_columns)]
+
+
+def declared_size(metadata: pyarrow.parquet.FileMetaData) -> int:
+    """The least bytes that the columns of a Parquet file take once unpacked, a byte a value."""
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    return sum(max(column.total_uncompressed_size, column.num_values) for column in columns)
+
+
+def text_size(values: pyarrow.Array) -> int:
+    """Bytes of the texts in an array, each counted as often as it stands there."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(values.type):
+        sizes = compute.binary_length(values.dictionary).take(values.indices)
+        return compute.sum(sizes).as_py() or 0
+    if types.is_struct(values.type):
+        return sum(map(text_size, values.flatten()))
+    return text_size(values.flatten()) if types.is_list(values.type) else values.nbytes
 
 
 def is_saved(path: Path) -> bool:
@@ -125,7 +171,9 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[Fi
     number = 0
     for batch in batches:
         names = batch.schema.names
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if problem := too_many_keys(len(names), "the table"):
+            raise InputError(f"{path}: {problem}")
+        if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
             raise InputError(
                 f"{path}: the column {shortened(repeated[0])} stands twice; rename or leave out one of them"
             )
