@@ -23,6 +23,7 @@ from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.annotator_settings import REWARD_FORMS, TEMPLATES, AnnotatorChoice
 from trueup.settings.gathering_settings import SamplerSettings
+from trueup.settings.mixture import part_of
 from trueup.settings.run_settings import RunSettings
 from trueup.words import as_given, did_you_mean
 
@@ -175,7 +176,13 @@ def check_inputs(settings: RunSettings) -> None:
     _check_output(settings.output)
     if settings.model != WORLD:
         check_model(settings.model, trust_remote_code=settings.trust_remote_code)
-    for name in (*settings.data, *settings.eval_data):
+    parts = list(map(part_of, settings.data))
+    if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
+        raise InputError(
+            "data: weight and limit are for feedback that is learned from as it is; leave them out where a run samples "
+            "or replays"
+        )
+    for name in (*(part.name for part in parts), *settings.eval_data):
         if not name.startswith(f"{WORLD}:"):
             check_feedback(name)
     if settings.chat_template is not None:

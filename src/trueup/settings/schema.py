@@ -20,6 +20,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from trueup.settings.mixture import as_text
+
 STRICT_DATACLASS = ConfigDict(
     extra="forbid",
     allow_inf_nan=False,
@@ -44,8 +46,15 @@ def modules_of(*package: str) -> tuple[str, ...]:
     return tuple(sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules([str(folder)])))
 
 
+def _sources(value: Any) -> Any:
+    """Sources of a mixture as texts; one alone, or a mapping, is a list of one."""
+    several = value if isinstance(value, list | tuple) else (value,)
+    return tuple(map(as_text, several))
+
+
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(one_or_several)]
+Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 

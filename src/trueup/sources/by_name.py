@@ -8,20 +8,22 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from inspect import signature
+from itertools import islice
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
-from trueup.feedback.records import Example, Prompt
+from trueup.feedback.records import Example, Group, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
 from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.mixture import Part, part_of
 from trueup.words import counted, listed
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WORLD_PREFIX = "world:"
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +42,87 @@ class NamedExamples:
     examples: tuple[Example, ...]
     fingerprints: Mapping[str, str]
     """Source -> hash of its content."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """File of an example's origin -> how often its examples stand in a pass, where that is not once."""
 
 
 def examples_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None) -> NamedExamples:
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
 
     Args:
-        names: paths of files, or names such as `hub:owner/name?split=test` and `world:pairs?count=500`.
+        names: paths of files, or names such as `hub:owner/name?split=test` and `world:pairs?count=500`; with a
+            weight and a limit where they are parts of a mixture.
         skip_bad: malformed rows allowed in all files together.
         chat: make conversations of raw texts.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
     """
-    examples: list[Example] = []
+    parts = sorted(map(part_of, names), key=lambda part: not part.name.startswith(WORLD_PREFIX))
+    files = [part.name.partition("?")[0] if part.name.startswith(WORLD_PREFIX) else part.name for part in parts]
+    if not all(part.taken_as_it_is for part in parts) and (
+        twice := [one for one in files if files.count(one) > 1]
+    ):
+        raise InputError(
+            f"{twice[0]} stands twice in a mixture; name each source once, with one weight and limit"
+        )
+    read: list[tuple[Part, Sequence[Example]]] = []
     fingerprints: dict[str, str] = {}
-    for name in (name for name in names if name.startswith(WORLD_PREFIX)):
-        made, fingerprints[name] = examples_of_world(name)
-        examples += made
-        data_logger.info(f"{name}: {len(made)} examples of the built-in world")
-    if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
-        feedback = read_feedback(files, skip_bad=skip_bad)
-        examples += feedback.examples
-        for report in feedback.files:
+    for part in (one for one in parts if one.name.startswith(WORLD_PREFIX)):
+        made, fingerprints[part.name] = examples_of_world(part.name)
+        read.append((part, made))
+        data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
+    if others := parts[len(read) :]:
+        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad)
+        left = iter(feedback.examples)
+        for part, report in zip(others, feedback.files, strict=True):
             report.tell()
             fingerprints[report.path] = report.sha256
-    return NamedExamples(tuple(map(as_chat, examples) if chat else examples), fingerprints)
+            read.append((part, list(islice(left, report.examples))))
+    examples: list[Example] = []
+    for part, made in read:
+        examples += made[: part.limit]
+        if part.limit is not None:
+            first = min(part.limit, len(made))
+            data_logger.info(f"{part.name}: the first {first} of {counted(len(made), 'example')} taken")
+    weights = {file: part.weight for file, part in zip(files, parts, strict=True) if part.weight != 1}
+    return NamedExamples(tuple(map(as_chat, examples) if chat else examples), fingerprints, weights)
+
+
+def mixed(groups: Sequence[Group[R]], weights: Mapping[str, float], seed: int) -> Sequence[Group[R]]:
+    """The groups as often as the weights of their sources say, in order; the share of each source is told.
+
+    Of a weight of 2.3 every group stands there twice, and three of ten, the same for the same seed, once more.
+
+    Raises:
+        InputError: nothing is left of a source.
+    """
+    by_file: dict[str, list[int]] = {}
+    for place, group in enumerate(groups):
+        by_file.setdefault(group.origin.file if group.origin else "", []).append(place)
+    times = [1] * len(groups)
+    for file, places in by_file.items():
+        full, rest = divmod(weights.get(file, 1.0), 1.0)
+        more = set(random.Random(f"trueup mixture {seed} {file}").sample(places, round(rest * len(places))))
+        for place in places:
+            times[place] = int(full) + (place in more)
+    total = sum(times)
+    if len(by_file) > 1 or weights:
+        for file, places in by_file.items():
+            share = sum(times[place] for place in places)
+            if not share:
+                raise InputError(
+                    f"{file}: the weight {weights[file]:g} leaves none of {len(places)} groups; raise it"
+                )
+            data_logger.info(
+                f"{file}: {share} of the {counted(total, 'group')} of a pass, {share / total:.1%}, from "
+                f"{len(places)} (weight {weights.get(file, 1.0):g})"
+            )
+    return (
+        [group for group, number in zip(groups, times, strict=True) for _ in range(number)]
+        if weights
+        else groups
+    )
 
 
 def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
@@ -169,7 +227,7 @@ def check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, a
 
 def model_named(name: str) -> str:
     """The folder of a model; that of the built-in one is made where it is not there yet."""
-    if name != model_folder.WORLD:
+    if name != model_folder.WORLD_PREFIX:
         return name
     from trueup.world.model import world_model_path
 

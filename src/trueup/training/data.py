@@ -27,7 +27,7 @@ from trueup.models.causal import StreamModel
 from trueup.models.load import Loaded
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, examples_named, split
+from trueup.sources.by_name import check_overlap, examples_named, mixed, split
 from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
@@ -287,8 +287,16 @@ class ViewedFeedback:
     preprocessing: Preprocessing
 
 
-def view_all(settings: RunSettings, method: Method, examples: Sequence[Example]) -> ViewedFeedback:
+def view_all(
+    settings: RunSettings,
+    method: Method,
+    examples: Sequence[Example],
+    weights: Mapping[str, float] | None = None,
+) -> ViewedFeedback:
     """View examples as the method does, a part of them or other data held out, and say what became of them.
+
+    Args:
+        weights: of the sources of a mixture, see `mixed`; what is held out has none.
 
     Raises:
         InputError: they hold nothing the method can use; or the evaluation data cannot be read or used.
@@ -307,7 +315,8 @@ def view_all(settings: RunSettings, method: Method, examples: Sequence[Example])
     viewed = apply(method.view, rewritten)
     for line in viewed.lines():
         display.data_logger.info(line)
-    return ViewedFeedback(viewed.groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
+    training_groups = mixed(viewed.groups, weights or {}, settings.seed)
+    return ViewedFeedback(training_groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
 
 
 def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> Sequence[Group[Any]]:

@@ -52,7 +52,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
         )
     if settings.source == "offline" and not settings.prompts:
         examples = examples_named(settings.data, skip_bad=settings.skip_bad, chat=settings.chat)
-        viewed = view_all(settings, method, examples.examples)
+        viewed = view_all(settings, method, examples.examples, examples.weights)
         return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":
         return rounds.online(settings, method)
