@@ -47,9 +47,9 @@ def modules_of(*package: str) -> tuple[str, ...]:
 
 
 def _sources(value: Any) -> Any:
-    """Sources of a mixture as texts; one alone, or a mapping, is a list of one."""
-    several = value if isinstance(value, list | tuple) else (value,)
-    return tuple(map(as_text, several))
+    """Sources of a mixture as texts; one alone is a list of one."""
+    several = (value,) if isinstance(value, str | Mapping) else value
+    return tuple(map(as_text, several)) if isinstance(several, list | tuple) else several
 
 
 Text = Annotated[str, Field(min_length=1)]
