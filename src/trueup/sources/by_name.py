@@ -59,7 +59,9 @@ def examples_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None
         InputError: a file is absent or malformed, or a name of the world is unknown.
     """
     parts = sorted(map(part_of, names), key=lambda part: not part.name.startswith(WORLD_PREFIX))
-    files = [part.name.partition("?")[0] if part.name.startswith(WORLD_PREFIX) else part.name for part in parts]
+    files = [
+        part.name.partition("?")[0] if part.name.startswith(WORLD_PREFIX) else part.name for part in parts
+    ]
     if not all(part.taken_as_it_is for part in parts) and (
         twice := [one for one in files if files.count(one) > 1]
     ):
@@ -227,7 +229,7 @@ def check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, a
 
 def model_named(name: str) -> str:
     """The folder of a model; that of the built-in one is made where it is not there yet."""
-    if name != model_folder.WORLD_PREFIX:
+    if name != model_folder.WORLD:
         return name
     from trueup.world.model import world_model_path
 

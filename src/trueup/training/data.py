@@ -316,7 +316,9 @@ def view_all(
     for line in viewed.lines():
         display.data_logger.info(line)
     training_groups = mixed(viewed.groups, weights or {}, settings.seed)
-    return ViewedFeedback(training_groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing)
+    return ViewedFeedback(
+        training_groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing
+    )
 
 
 def view_held_out(preprocessing: Preprocessing, examples: Sequence[Example]) -> Sequence[Group[Any]]:
