@@ -63,6 +63,12 @@ TURBO_ALIGNMENT = Dialect(
 )
 
 
+COHERE = Dialect(
+    keys=(("role", "content"), ("role", "message")),
+    roles={"system": "system", "user": "user", "chatbot": "assistant", "tool": "tool"},
+)
+
+
 def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
     """The value as messages; a call that directly follows a turn of the assistant is made part of it."""
     made: list[Message] = []

@@ -29,7 +29,7 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 
 def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Discarded:
     """Earlier rounds, and the request."""
-    parts = (text(row[key], place.key(key)), optional(row, "input", place, text))
+    parts = [text(row[key], place.key(key)), *(optional(row, name, place, text) for name in ("input", "context"))]
     said = "\n".join(part for part in parts if part)
     return (
         (*shapes.history(row, place), *shapes.request(said))
@@ -156,28 +156,31 @@ OPENAI = (
 #     {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"}
 
 
-def renamed(*keys: str, distilabel: bool = False) -> shapes.Form:
-    """The form with these keys for the prompt, the better and the worse response.
-
-    With `distilabel`, a row with the key `system` is a conversation, whatever it holds: system prompt and request.
-    """
+def renamed(*keys: str) -> shapes.Form:
+    """The form with these keys for the prompt, the better and the worse response."""
 
     def read(row: RowValue, place: Place) -> shapes.Exchange:
         prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
         start = len(repeated_text(prompt, chosen, rejected))
-        if distilabel and isinstance(prompt, str) and "system" in row:
-            prompt = shapes.request(prompt)
         better = as_response(chosen[start:], prompt, place.key(keys[1]))
         return prompt, (better, as_response(rejected[start:], prompt, place.key(keys[2])))
 
     return shapes.Form(keys, read, text=keys, request=REQUEST)
 
 
+def unless_tied(row: RowValue, place: Place) -> int | None:
+    """The first, but where distilabel's `status` says that the two tie."""
+    return None if row.get("status") == "tie" else 0
+
+
 OPENRLHF_PAIRS = tuple(
-    shapes.pairs(
+    shapes.shape(
         "OpenRLHF pairs",
-        renamed(prompt, chosen, rejected, distilabel=True),
+        renamed(prompt, chosen, rejected),
         f"A pair: `{chosen}` was preferred to `{rejected}` as a response to `{prompt}`.",
+        shapes.unjudged,
+        unless_tied,
+        optional=("status",),
         foreign=("prompt", "instruction"),
     )
     for prompt, chosen, rejected in (

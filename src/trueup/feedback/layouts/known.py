@@ -5,12 +5,17 @@ To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table th
 
 from trueup.errors import InputError
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts import frameworks, graded_sets, preference_sets, trl
+from trueup.feedback.layouts import exchanges, frameworks, graded_sets, platforms, preference_sets, trl, verdicts
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
 
-DATA_SETS: tuple[Layout, ...] = (*graded_sets.LAYOUTS, *preference_sets.LAYOUTS)
+DATA_SETS: tuple[Layout, ...] = (
+    *graded_sets.LAYOUTS,
+    *preference_sets.LAYOUTS,
+    *verdicts.LAYOUTS,
+    *exchanges.BEAVERTAILS,
+)
 GENERAL: tuple[Layout, ...] = (
     trl.scored_responses("prompt"),
     trl.scored_responses("query"),
@@ -21,7 +26,14 @@ GENERAL: tuple[Layout, ...] = (
     *trl.COMPLETIONS,
     *trl.CONVERSATIONS,
 )
-LAYOUTS: tuple[Layout, ...] = (*DATA_SETS, *GENERAL[:4], *frameworks.LAYOUTS, *GENERAL[4:])
+LAYOUTS: tuple[Layout, ...] = (
+    *DATA_SETS,
+    *GENERAL[:4],
+    *platforms.LAYOUTS,
+    *frameworks.LAYOUTS,
+    *GENERAL[4:],
+    *exchanges.LAYOUTS,
+)
 """In the order in which they are tried: those that ask for more of a row before those that a few of them look like."""
 
 OTHER_NAMES = {

@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
-from trueup.feedback.fields import Place, needed, optional, text
+from trueup.feedback.fields import Place, fields, needed, optional, text
 from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Response
-from trueup.feedback.turns import WRITTEN, ends_with_assistant, holds_messages
+from trueup.feedback.turns import WRITTEN, as_messages, ends_with_assistant, holds_messages
 
 RowValue = Mapping[str, object]
 
@@ -25,15 +25,20 @@ JUDGEMENTS = (
     *SIDES,
     "rejected_response",
     "rejected_messages",
+    "feedback",
+    "thumb",
+    "thumbs",
+    "vote",
+    "liked",
+    "verdict",
+    "winner",
+    "preference",
+    "is_safe",
 )
 """Keys that judge a response: in a row that has one, it is not simply one to imitate."""
 REQUEST = ("history", "context")
 """Keys that hold a part of what was asked, beside a prompt."""
 PROMPT_ANSWERED = "the prompt ends with a turn of the assistant"
-RAW = (
-    "a system prompt is for a chat template, but the prompt is raw text, which none renders; give the prompt as "
-    "messages, or leave the key out"
-)
 TWICE = "differs from the system prompt with which the messages begin; keep one of them"
 
 
@@ -73,6 +78,8 @@ class Layout:
     """Keys that hold a part of what was asked and are not read here: a row in which one says something is refused."""
     further: bool = False
     """Whether a response may be one more turn after a turn of the assistant."""
+    inside: str = ""
+    """The key whose object holds `tools`, where the row itself does not."""
     not_kept: str = ""
     """What rows of this layout say within the keys that are used, and examples do not hold."""
 
@@ -95,9 +102,13 @@ class Layout:
         prompt, responses = draft.prompt, draft.responses
         if "source" in self.optional and (source := optional(row, "source", place, text)) is not None:
             responses = tuple(replace(one, source=source) for one in responses)
-        if "system" in self.optional:
-            prompt = with_system(prompt, row, place)
-        with_keys = prompt_from(prompt, row, place, self.optional)
+        if "system" in self.optional and "system" in row:
+            responses = tuple(replace(one, content=as_messages(one.content)) for one in responses)
+            turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+            prompt = after_system(turns, row, place)
+        at = place.key(self.inside) if self.inside else place
+        around = fields(row[self.inside], at) if self.inside else row
+        with_keys = prompt_from(prompt, around, at, self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons)
@@ -137,21 +148,12 @@ def remedy(key: str) -> str:
     )
 
 
-def with_system(prompt: Content, row: RowValue, place: Place) -> Content:
-    """The prompt after the row's system prompt, if it has one under a key of its own, `{"system": "Be short.", ...}`.
+def after_system(turns: tuple[Message, ...], row: RowValue, place: Place) -> tuple[Message, ...]:
+    """The turns after the row's system prompt, if it has one under a key of its own, `{"system": "Be short.", ...}`.
 
     Raises:
-        InputError: it is not text, the prompt is raw text, or the messages begin with another system prompt.
+        InputError: it is not text, or the turns begin with another system prompt.
     """
-    if not isinstance(prompt, str):
-        return after_system(prompt, row, place)
-    if optional(row, "system", place, text):
-        raise place.key("system").fault(RAW)
-    return prompt
-
-
-def after_system(turns: tuple[Message, ...], row: RowValue, place: Place) -> tuple[Message, ...]:
-    """The same for turns."""
     system = optional(row, "system", place, text)
     if not system:
         return turns

@@ -1,0 +1,302 @@
+"""The layouts of public data sets and tools in which a verdict says which of two responses won, or that they tie."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from trueup.feedback.fields import Place, fields, items, number, optional, text
+from trueup.feedback.json_rows import first_fault
+from trueup.feedback.layouts import shapes
+from trueup.feedback.layouts.frameworks import alpaca
+from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
+from trueup.feedback.layouts.preference_sets import answered
+from trueup.feedback.layouts.trl import after_shared_turns
+from trueup.feedback.records import Comparison, Discarded, Message, Response
+from trueup.feedback.turns import messages
+
+Choose = Callable[[RowValue, Place], int | None]
+"""Row, and its place -> the position of the better response; None for a tie."""
+
+
+def written_by(*keys: str) -> shapes.Said:
+    """Two responses, and the model that wrote each where the row names it."""
+    return lambda row, place: tuple(Response("", source=optional(row, key, place, text)) for key in keys)
+
+
+def position(key: str) -> Choose:
+    """The position stands under the key: 0 or 1."""
+    return lambda row, place: shapes.integer(row[key], place.key(key), 0, 1)
+
+
+def named(key: str, names: dict[str, int | None]) -> Choose:
+    """The verdict under the key is one of these names; a tie is None."""
+
+    def choose(row: RowValue, place: Place) -> int | None:
+        name = text(row[key], place.key(key))
+        if name not in names:
+            raise place.key(key).unexpected(name, f"one of {', '.join(names)}")
+        return names[name]
+
+    return choose
+
+
+# PKU-SafeRLHF. Ji et al., 2024, https://arxiv.org/abs/2406.15513. `better_response_id` is the more helpful response,
+# `safer_response_id` the less harmful one; the two often differ, and the first is what is read. The RLHF data of
+# Vertex AI's text models, https://cloud.google.com/vertex-ai/generative-ai/docs/models/tune-text-models-rlhf.
+#
+#     {"prompt": "Name a tree.", "response_0": "A stone.", "response_1": "An oak.", "better_response_id": 1, ...}
+#     {"input_text": "Name a tree.", "candidate_0": "A stone.", "candidate_1": "An oak.", "choice": 1}
+
+POSITIONS = (
+    shapes.shape(
+        "PKU-SafeRLHF",
+        answered("prompt", "response_0", "response_1"),
+        "A pair: `better_response_id` is the more helpful one, 0 or 1; which is safer is not kept.",
+        shapes.unjudged,
+        position("better_response_id"),
+        keys=("better_response_id",),
+        foreign=SIDES,
+    ),
+    shapes.shape(
+        "Vertex AI candidates",
+        answered("input_text", "candidate_0", "candidate_1"),
+        "A pair: `choice` is the preferred one, 0 or 1.",
+        shapes.unjudged,
+        position("choice"),
+        keys=("choice",),
+        foreign=SIDES,
+    ),
+)
+
+
+# Chatbot Arena's conversations, and MT-bench's judgements of people and of GPT-4. Zheng et al., 2023,
+# https://arxiv.org/abs/2306.05685. `turn` is how many rounds the verdict is about: MT-bench's conversations go on
+# after the round that is judged. Where a second round was judged, its question follows two different answers, so that
+# the sides answer different prompts.
+#
+#     {"model_a": "a", "model_b": "b", "winner": "model_b", "turn": 1, "conversation_a": [{"role": "user", ...}, ...],
+#      "conversation_b": [...]}
+
+WINNERS: dict[str, int | None] = {
+    "model_a": 0,
+    "model_b": 1,
+    "tie": None,
+    "tie (bothbad)": None,
+    "both_bad": None,
+    "tie (inconsistent)": None,
+}
+
+
+def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
+    """The turns that both conversations share are the prompt; what follows in each, up to the round judged."""
+    sides = []
+    keys = ("conversation_a", "conversation_b")
+    count = optional(row, "turn", place, lambda value, at: shapes.integer(value, at, 1))
+    for key in keys:
+        turns = messages(row[key], place.key(key))
+        asked = [index for index, one in enumerate(turns) if one.role == "user"]
+        if count is not None and count < len(asked):
+            turns = turns[: asked[count]]
+        if not turns or turns[-1].role != "assistant":
+            return Discarded(shapes.UNANSWERED)
+        sides.append(turns)
+    return after_shared_turns(sides[0], sides[1], place, keys)
+
+
+ARENA = shapes.shape(
+    "Chatbot Arena conversations",
+    shapes.Form(("conversation_a", "conversation_b"), two_conversations, optional=("turn",)),
+    "A pair: `winner` is model_a or model_b; a tie, be it of two bad ones, compares nothing.",
+    written_by("model_a", "model_b"),
+    named("winner", WINNERS),
+    keys=("winner",),
+    optional=("model_a", "model_b"),
+)
+"""MT-bench's judgements have the same keys."""
+
+
+# Chatbot Arena's 55k, https://huggingface.co/datasets/lmsys/lmsys-arena-human-preference-55k. What was asked and what
+# was answered are lists written as JSON, one text for each round.
+#
+#     {"prompt": "[\"Name a tree.\"]", "response_a": "[\"A stone.\"]", "response_b": "[\"An oak.\"]",
+#      "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0, "model_a": "a", "model_b": "b"}
+
+FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
+TEXTS = ("prompt", "response_a", "response_b")
+
+
+def texts(value: object, place: Place) -> list[str]:
+    """A list of texts, or the JSON of one; a null in it, an answer that failed, is an empty text."""
+    try:
+        given = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        raise place.unexpected(value, "a list of texts, written as JSON") from None
+    if fault := first_fault(given, place.path):
+        raise place.fault(fault.removeprefix(f"{place.path}: "))
+    listed = items(given, place, "texts, written as JSON")
+    return ["" if one is None else text(one, place.item(index)) for index, one in enumerate(listed)]
+
+
+def two_lists(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
+    """The rounds of both sides as conversations, and the turns they share as the prompt."""
+    asked, *answers = (texts(row[key], place.key(key)) for key in TEXTS)
+    sides: list[shapes.Turns] = []
+    for key, said in zip(TEXTS[1:], answers, strict=True):
+        if len(said) != len(asked) or not asked:
+            raise place.key(key).unexpected(said, f"an answer to each of the {len(asked)} texts of `prompt`")
+        rounds = zip(asked, said, strict=True)
+        sides.append(tuple(turn for one in rounds for turn in (Message("user", one[0]), *shapes.answer(one[1]))))
+    return after_shared_turns(sides[0], sides[1], place, (TEXTS[1], TEXTS[2]))
+
+
+def flagged(row: RowValue, place: Place) -> int | None:
+    """The one flag that is set."""
+    values = [shapes.integer(row[key], place.key(key), 0, 1) for key in FLAGS]
+    if sum(values) != 1:
+        raise place.key(FLAGS[0]).fault(f"exactly one of {', '.join(FLAGS)} must be 1; found {values}")
+    return None if values[2] else values[1]
+
+
+ARENA_55K = shapes.shape(
+    "Chatbot Arena 55k",
+    shapes.Form(TEXTS, two_lists, text=TEXTS, optional=()),
+    "A pair: `winner_model_a` or `winner_model_b` is 1; `winner_tie` 1 compares nothing.",
+    written_by("model_a", "model_b"),
+    flagged,
+    keys=FLAGS,
+    optional=("model_a", "model_b"),
+)
+
+
+# AlpacaEval's annotations and AlpacaFarm's preferences. Dubois et al., 2023, https://arxiv.org/abs/2305.14387;
+# https://github.com/tatsu-lab/alpaca_eval: 1 is `output_1`, 2 is `output_2`, 1.5 and 0 are draws, what lies between 1
+# and 2 is 1 plus the probability that `output_2` is better, and null is an annotator that failed.
+#
+#     {"instruction": "Name a tree.", "output_1": "A stone.", "output_2": "An oak.", "preference": 1.9, ...}
+
+ALPACA_FORM = alpaca("output_1", "output_2")
+
+
+def alpaca_preference(row: RowValue, place: Place) -> Draft | Discarded:
+    """Two outputs, and how likely the better one is that."""
+    read = ALPACA_FORM.read(row, place)
+    models = written_by("generator_1", "generator_2")(row, place)
+    at = place.key("preference")
+    value = optional(row, "preference", place, number)
+    if value is not None and value != 0 and not 1 <= value <= 2:
+        raise at.unexpected(value, "a number from 1 (output_1) to 2 (output_2); 0 and 1.5 are draws")
+    if isinstance(read, Discarded):
+        return read
+    prompt, contents = read
+    pair = tuple(replace(one, content=what) for one, what in zip(models, contents, strict=True))
+    if value is None:
+        return Discarded("no preference is given")
+    if value in (0, 1.5):
+        return Discarded(shapes.TIE)
+    better = int(value > 1.5)
+    surely = value - 1 if better else 2 - value
+    return Draft(prompt, pair, (Comparison(better, 1 - better, round(surely, 12)),))
+
+
+ALPACA_EVAL = Layout(
+    name="AlpacaEval preferences",
+    keys=(*ALPACA_FORM.keys, "preference"),
+    optional=(*ALPACA_FORM.optional, "generator_1", "generator_2"),
+    text=ALPACA_FORM.text,
+    request=ALPACA_FORM.request,
+    meaning=(
+        "A pair: `preference` is 1 plus the probability that `output_2` is better, 1 to 2; 0 and 1.5 are ties, null "
+        "is not used."
+    ),
+    convert=alpaca_preference,
+)
+
+
+# WebGPT's comparisons. Nakano et al., 2021, https://arxiv.org/abs/2112.09332. An answer is preferred if and only if
+# its score is above 0; the scores sum to 0. The quotes, which differ between the answers, are not kept.
+#
+#     {"question": {"full_text": "What is an oak?", ...}, "answer_0": "A stone.", "score_0": -0.5, "answer_1": "A tree.",
+#      "score_1": 0.5, ...}
+
+
+def full_question(value: object, place: Place) -> shapes.Turns:
+    """The question, which is an object with its text."""
+    return shapes.request(value if isinstance(value, str) else shapes.text_under(fields(value, place), "full_text", place))
+
+
+def by_sign(row: RowValue, place: Place) -> int | None:
+    """The answer whose score is above 0; none where both are 0."""
+    first, second = (number(row[key], place.key(key)) for key in ("score_0", "score_1"))
+    if abs(first + second) > 1e-6:
+        raise place.key("score_1").fault(f"the scores must sum to 0; found {first:g} and {second:g}")
+    return None if first == second else int(second > first)
+
+
+WEBGPT = shapes.shape(
+    "WebGPT comparisons",
+    answered("question", "answer_0", "answer_1", ask=shapes.by_value(full_question)),
+    "A pair: the answer whose score is above 0 is preferred, 0 is a tie; how strongly is not kept.",
+    shapes.unjudged,
+    by_sign,
+    keys=("score_0", "score_1"),
+)
+
+
+# What Label Studio exports (JSON) of its template for human preferences,
+# https://labelstud.io/templates/generative-pairwise-human-preference. `selected` is left or right, and `to_name` says
+# which text stood where; where it is not given, the left one is `answer1`.
+#
+#     {"data": {"prompt": "Name a tree.", "answer1": "A stone.", "answer2": "An oak."}, "annotations": [{"result": [
+#      {"type": "pairwise", "to_name": "answer1,answer2", "value": {"selected": "right"}}], "was_cancelled": false}]}
+
+SHOWN = "answer1,answer2"
+
+
+def label_studio(row: RowValue, place: Place) -> Draft | Discarded:
+    """The two texts that were shown, and which of them every annotation selected."""
+    at = place.key("data")
+    data = fields(row["data"], at)
+    prompt = shapes.user_turn(shapes.text_under(data, "prompt", at), at.key("prompt"))
+    chosen: set[tuple[str, str]] = set()
+    for annotation, here in shapes.objects(row, "annotations", place):
+        if annotation.get("was_cancelled"):
+            continue
+        for result, within in shapes.objects(annotation, "result", here) if "result" in annotation else []:
+            if result.get("type") == "pairwise":
+                chosen.add(selected(result, within, data))
+    if not chosen:
+        return Discarded("nobody has compared the two responses")
+    if len(chosen) > 1:
+        return Discarded("its annotations contradict each other")
+    ((better, worse),) = chosen
+    pair = tuple(Response(shapes.answer(shapes.text_under(data, key, at))) for key in (better, worse))
+    return shapes.judged(prompt, pair, 0)
+
+
+def selected(result: RowValue, place: Place, data: RowValue) -> tuple[str, str]:
+    """The keys of the response that was selected and of the other one."""
+    at = place.key("value")
+    side = shapes.text_under(fields(result.get("value"), at), "selected", at)
+    shown = optional(result, "to_name", place, text) or SHOWN
+    left, _, right = shown.partition(",")
+    if left not in data or right not in data or left == right:
+        raise place.key("to_name").unexpected(
+            shown, "the keys of two texts of `data`, the left one and the right one, as in 'answer1,answer2'"
+        )
+    if side not in ("left", "right"):
+        raise at.key("selected").unexpected(side, "left or right")
+    return (left, right) if side == "left" else (right, left)
+
+
+LABEL_STUDIO = Layout(
+    name="Label Studio pairs",
+    keys=("data", "annotations"),
+    meaning="A pair of texts of `data`, shown left and right: every annotation has `selected` the same one.",
+    convert=label_studio,
+    fits=lambda row: isinstance(row["data"], dict) and isinstance(row["annotations"], list),
+    not_kept="who annotated, and what was said beside the comparison",
+)
+
+
+LAYOUTS: tuple[Layout, ...] = (*POSITIONS, ARENA, ARENA_55K, ALPACA_EVAL, WEBGPT, LABEL_STUDIO)
+"""Each has keys of its own, which say more than those it shares with others."""
