@@ -13,6 +13,7 @@ from trueup.display import shown
 from trueup.errors import InputError
 from trueup.feedback import canonical
 from trueup.feedback import condition as conditions
+from trueup.feedback.columns import table_of
 from trueup.feedback.convert import conversion, targets
 from trueup.feedback.records import Example, count
 from trueup.inspection import inspection, screen
@@ -113,6 +114,7 @@ def inspect(arguments: Sequence[str]) -> None:
         found = inspection.inspect(
             settings.data,
             settings.eval_data,
+            table=table_of(settings),
             min_characters=settings.min_visible,
             coding=coding,
             show=settings.show,
@@ -139,7 +141,9 @@ def convert(arguments: Sequence[str]) -> None:
     settings = command.typed(command_settings.ConvertSettings, given)
     canonical.check_output(settings.output, force=settings.force)
     with shown():
-        examples = examples_named(settings.data, skip_bad=settings.skip_bad).examples
+        examples = examples_named(
+            settings.data, skip_bad=settings.skip_bad, table=table_of(settings)
+        ).examples
     converted = conversion.convert(examples, _target(settings, examples))
     canonical.write_rows(settings.output, converted.rows)
     for line in converted.lines():

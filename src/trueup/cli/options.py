@@ -24,6 +24,8 @@ WORDS = ("true", "false", "yes", "no", "on", "off", "1", "0")
 """What may follow a switch."""
 WIDEST = 16
 """Characters of a list of choices that may stand beside an option's name in help."""
+PAIR = re.compile(r"(?!--)[^=:?/]+=")
+"""How a further text of an option of pairs begins, which a file's name seldom does."""
 SENTENCE = re.compile(r"(?<=[^.]\.) ")
 """Where one sentence ends and the next begins; three points end none."""
 
@@ -94,8 +96,10 @@ class Command:
                 value = left.pop(0)
             if name in self.more:
                 given.more[name] = value
-            else:
-                given.settings.setdefault(name, []).append(value)
+                continue
+            given.settings.setdefault(name, []).append(value)
+            while name in self.settings and self.settings[name].role.pairs and left and PAIR.match(left[0]):
+                given.settings[name].append(left.pop(0))
         if len(files) > self._most_files():
             raise InputError(
                 f"{files[-1]} is one argument too many for {self.name}; its options begin with --"
@@ -227,7 +231,7 @@ def _row(name: str, setting: Setting, every: bool) -> Row:
         setting.description if every else SENTENCE.split(setting.description)[0],
         f"One of {', '.join(setting.choices)}." if listed else "",
         f"{setting.bounds[:1].upper()}{setting.bounds[1:]}." if setting.bounds and every else "",
-        "May be given several times." if setting.several and every else "",
+        "May be given several times." if setting.several and every and not setting.role.pairs else "",
         r"Here \n, \t and \\ are read as escapes." if setting.role.escaped else "",
         "" if setting.default in (None, ()) else f"Default: {in_words(setting.default)}.",
     ]

@@ -7,12 +7,13 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, tables
+from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.json_rows import FileRow, LoadedFile, json_rows
 from trueup.feedback.limits import unpacked_limit, unpacks_to_too_much
 from trueup.words import listed, near_names, reason
@@ -48,21 +49,24 @@ class Opened:
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
 
 
-def opened(path: str | Path) -> Opened:
+def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
     """Find a source of feedback: a file, a folder written by `save_to_disk`, or a data set of the hub.
 
     Args:
         path: as text it may also name a data set of the hub, see `trueup.feedback.hub.is_hub`.
+        table: how its columns are called here.
 
     Raises:
         InputError: it is absent, unreadable, of another format, or needs a package that is not installed.
     """
     if isinstance(path, str) and hub.is_hub(path):
-        return _without_bytes(path, hub.hub_rows(path))
-    if tables.is_saved(Path(path)):
-        return _without_bytes(str(path), tables.saved_rows(Path(path)))
-    file = load(path)
-    return Opened(file.path, rows_of(file), lambda: file.sha256)
+        found = _without_bytes(path, hub.hub_rows(path))
+    elif tables.is_saved(Path(path)):
+        found = _without_bytes(str(path), tables.saved_rows(Path(path)))
+    else:
+        file = load(path)
+        found = Opened(file.path, rows_of(file, table.called), lambda: file.sha256)
+    return replace(found, rows=table.rows(found.rows, found.name)) if table != AS_IT_IS else found
 
 
 def refuse_unreadable(name: str) -> None:
@@ -108,8 +112,11 @@ def load(path: str | Path) -> LoadedFile:
     return LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
 
 
-def rows_of(file: LoadedFile) -> Iterator[FileRow]:
+def rows_of(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
+
+    Args:
+        called: columns whose values are of the kind that another name has.
 
     Raises:
         InputError: the file holds no rows, or its syntax is broken so that no more can be read.
@@ -117,7 +124,7 @@ def rows_of(file: LoadedFile) -> Iterator[FileRow]:
     if file.data.startswith(tables.PARQUET):
         return _some(tables.parquet_rows(file), file.path)
     if csv_rows.is_csv(file):
-        return _some(csv_rows.csv_rows(file), file.path, " below its header")
+        return _some(csv_rows.csv_rows(file, called), file.path, " below its header")
     return _some(json_rows(file), file.path)
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -42,8 +42,11 @@ def is_csv(file: LoadedFile) -> bool:
     return name.suffix in SUFFIXES and file.data.lstrip()[:1] not in (b"{", b"[")
 
 
-def csv_rows(file: LoadedFile) -> Iterator[FileRow]:
+def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
     """One row a record, with the number of the line it begins on; an empty field is a key that is not there.
+
+    Args:
+        called: columns whose fields are of the kind that another name has.
 
     Raises:
         InputError: a column stands twice, a quote is never closed, or the header is not UTF-8.
@@ -54,7 +57,7 @@ def csv_rows(file: LoadedFile) -> Iterator[FileRow]:
     names = column_names(found.pop(0), file.path)
     complete = [fields for _, _, fields in found if isinstance(fields, list) and len(fields) == len(names)]
     columns: list[Sequence[str]] = list(zip(*complete, strict=True)) or [()] * len(names)
-    kinds = [kind_of(name, column) for name, column in zip(names, columns, strict=True)]
+    kinds = [kind_of(called.get(name, name), column) for name, column in zip(names, columns, strict=True)]
     for record in found:
         try:
             yield as_row(record, names, kinds, file.path)

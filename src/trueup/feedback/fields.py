@@ -88,9 +88,26 @@ def number(value: object, place: Place) -> float:
     return made
 
 
+OPPOSITES = (
+    *(("yes", "no"), ("1", "-1"), ("up", "down"), ("thumbs_up", "thumbs_down"), ("good", "bad")),
+    *(("like", "dislike"), ("positive", "negative"), ("\U0001f44d", "\U0001f44e")),
+)
+"""Values with which people label responses, the good one first."""
+
+
+def opposite(value: object) -> tuple[str, str] | None:
+    """The two values of which this is one, the good one first; None where it is none that is known."""
+    written = str(value).strip()
+    return next((pair for pair in OPPOSITES if written.lower() in pair), None)
+
+
 def label(value: object, place: Place) -> float:
     """The value as a desirability in [0, 1]; true is 1 and false is 0."""
-    expected = "true, false or a number from 0 to 1; write true for good and false for bad"
+    good, bad = opposite(value) or ("GOOD", "BAD")
+    expected = (
+        "true, false or a number from 0 to 1; write true for good and false for bad, or say what the values mean, as "
+        f"in --values {good}=true {bad}=false"
+    )
     if not isinstance(value, bool | int | float):
         raise place.unexpected(value, expected)
     if not 0 <= value <= 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
+from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.containers import Opened, opened
 from trueup.feedback.fields import Place, needed
 from trueup.feedback.layouts.known import LAYOUTS, recognise
@@ -106,7 +107,7 @@ class Feedback:
         return [line for report in self.files for line in report.lines()]
 
 
-def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback:
+def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Table = AS_IT_IS) -> Feedback:
     """Read files of any known layouts: JSON lines, a JSON array, CSV or Parquet, plain or gzipped, each.
 
     A name may also be that of a folder written by `datasets.save_to_disk`, or, as text, of a data set of the
@@ -117,6 +118,7 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback
     Args:
         paths: the files; their layouts may differ.
         skip_bad: how many malformed rows to leave out, over all files; one more is an error.
+        table: how the columns of the files are called here, and what their labels mean.
 
     Raises:
         InputError: a file cannot be read, a row is malformed, a layout is unknown, or no example is left.
@@ -129,7 +131,9 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Feedback
     examples: list[Example] = []
     reports: list[FileReport] = []
     for path in files:
-        made, report = read_source(opened(path), skip_bad=skip_bad - sum(len(one.skipped) for one in reports))
+        made, report = read_source(
+            opened(path, table), skip_bad=skip_bad - sum(len(one.skipped) for one in reports)
+        )
         examples += made
         reports.append(report)
     if not examples:
@@ -209,7 +213,7 @@ class Prompts:
     """Those of the sources that hold feedback: what is known of these prompts already."""
 
 
-def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
+def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Table = AS_IT_IS) -> Prompts:
     """Read the prompts of files of any kind that feedback is read from, and say what each file was taken for.
 
     A file whose rows hold `prompt`, as text or messages, and no feedback of any known layout, is a file of
@@ -217,6 +221,7 @@ def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
 
     Args:
         skip_bad: malformed rows of feedback allowed in all files together.
+        table: as of `read_feedback`.
 
     Raises:
         InputError: a file cannot be read, a row is malformed, or a layout is unknown.
@@ -224,7 +229,7 @@ def read_prompts(paths: Sequence[str | Path], *, skip_bad: int = 0) -> Prompts:
     found: list[Prompt] = []
     examples: list[Example] = []
     for path in paths:
-        made, more, skipped = _of_file(path, skip_bad)
+        made, more, skipped = _of_file(path, skip_bad, table)
         skip_bad -= skipped
         found += made
         examples += more
@@ -241,9 +246,9 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     return tuple(kept.values())
 
 
-def _of_file(path: str | Path, skip_bad: int) -> tuple[list[Prompt], list[Example], int]:
+def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt], list[Example], int]:
     """The prompts of a file, its examples where it holds feedback, and how many rows were skipped."""
-    source = opened(path)
+    source = opened(path, table)
     first = next(source.rows)
     if first.error and not skip_bad:
         raise InputError(first.error)

@@ -28,7 +28,14 @@ SWIFT_ROLES = ("tool_call", "tool_response")
 SWIFT_HINT = (
     "; it is a role of ms-swift: a file whose first row has it is read as ms-swift's, so put this row first"
 )
-NOT_LEARNED = {"disable_loss": True, "loss": False, "train": False, "training": False, "weight": 0, "loss_weight": 0}
+NOT_LEARNED = {
+    "disable_loss": True,
+    "loss": False,
+    "train": False,
+    "training": False,
+    "weight": 0,
+    "loss_weight": 0,
+}
 """Keys of a turn, and the value with which they leave it out of the loss."""
 WRITTEN = "messages written as text; write them as a list"
 LONGEST = 200_000
@@ -197,7 +204,7 @@ def check_weights(extra: Mapping[str, object], place: Place) -> None:
     for key in NOT_LEARNED:
         value = extra.get(key)
         if value is not None and value not in (0, 1):
-            known = "0 or 1" if NOT_LEARNED[key] == 0 and NOT_LEARNED[key] is not False else "true or false"
+            known = "true or false" if isinstance(NOT_LEARNED[key], bool) else "0 or 1"
             raise place.key(key).unexpected(value, f"{known}: a turn is learned or it is not")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup import display
 from trueup.errors import InputError
+from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.containers import opened
 from trueup.feedback.read import FileReport, read_source
 from trueup.feedback.records import Example, Origin, count
@@ -93,6 +94,7 @@ def inspect(
     data: Sequence[str],
     eval_data: Sequence[str] = (),
     *,
+    table: Table = AS_IT_IS,
     min_characters: int = 3,
     coding: Coding | None = None,
     show: int = 2,
@@ -103,6 +105,7 @@ def inspect(
     Args:
         data: files and other sources to train on.
         eval_data: the same to evaluate on.
+        table: how the columns of the files are called here, and what their labels mean.
         min_characters: a response with fewer visible characters is near-empty.
         coding: what encodes; None looks at the text alone.
         show: how many examples to show as tokens.
@@ -113,7 +116,7 @@ def inspect(
     """
     if not data:
         raise InputError("no file of feedback was given; name at least one")
-    training, evaluation = collect(data), collect(eval_data)
+    training, evaluation = collect(data, table), collect(eval_data, table)
     if coding is not None and coding.chat:
         training, evaluation = (
             replace(part, examples=tuple(map(as_chat, part.examples))) for part in (training, evaluation)
@@ -170,11 +173,12 @@ def inspect(
     )
 
 
-def collect(names: Sequence[str]) -> Collected:
+def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
     """Read every source, in the order given; files that cannot be read are kept as errors.
 
     Args:
         names: whatever training takes for data: files, names such as `world:pairs?count=500`, data sets of the hub.
+        table: how the columns of the files are called here, and what their labels mean.
     """
     examples: list[Example] = []
     reports: list[FileReport] = []
@@ -182,7 +186,7 @@ def collect(names: Sequence[str]) -> Collected:
     for name in names:
         try:
             world = name.startswith(WORLD_PREFIX)
-            found, report = _world(name) if world else read_source(opened(name), skip_bad=sys.maxsize)
+            found, report = _world(name) if world else read_source(opened(name, table), skip_bad=sys.maxsize)
         except InputError as error:
             unreadable.append(str(error))
             continue

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings.schema import STRICT, Amount, Count, Role, Text, Texts
+from trueup.settings.table_settings import Columns, Values
 
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
 RowsOfTRL = Literal["pairs", "points", "demonstrations"]
@@ -25,6 +26,11 @@ class InspectSettings(BaseModel):
     """Whatever `--data` of `trueup train` takes."""
     eval_data: Texts = ()
     """Held-out feedback, compared with the rest."""
+    columns: Annotated[Columns, Role(pairs=True)] = ()
+    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
+    chosen, rejected, score, system and messages."""
+    values: Annotated[Values, Role(pairs=True)] = ()
+    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
     strict: bool = False
     """Exit with 2 if there is an error or a warning."""
     min_visible: Amount = 3
@@ -83,6 +89,11 @@ class ConvertSettings(BaseModel):
     """With --kind points, labels from here on are true and all others false."""
     skip_bad: Amount = 0
     """How many malformed rows to leave out, over all files."""
+    columns: Annotated[Columns, Role(pairs=True)] = ()
+    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
+    chosen, rejected, score, system and messages."""
+    values: Annotated[Values, Role(pairs=True)] = ()
+    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
     force: bool = False
     """Replace the output file if it is there."""
 

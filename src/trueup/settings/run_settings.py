@@ -20,6 +20,7 @@ from trueup.settings.schema import (
     Text,
     Texts,
 )
+from trueup.settings.table_settings import Columns, Values
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -122,6 +123,11 @@ class RunSettings(BaseModel):
     where the model has a chat template, as false has them without."""
     skip_bad: Annotated[Amount, Role(affects="examples")] = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
+    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
+    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
+    chosen, rejected, score, system and messages."""
+    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
+    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
 
     learning_rate: Annotated[Positive | None, Role("Optimization", common=True)] = None
     """Learning rate after warm-up. Left out: the method's default."""

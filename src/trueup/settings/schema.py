@@ -93,6 +93,8 @@ class Role:
     resume: bool = False
     """May change when a run is resumed, as it cannot change the result or only decides whether the run goes on at all.
     `threads` may not: sums in another order differ in the last bit."""
+    pairs: bool = False
+    """Texts with an equals sign each, of which several may follow the option's name: `--columns prompt=a label=b`."""
     escaped: bool = False
     r"""A text in which `\n`, `\t` and `\\` are read as escapes on the command line."""
 

@@ -19,6 +19,7 @@ from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
+from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
@@ -46,7 +47,9 @@ class NamedExamples:
     """File of an example's origin -> how often its examples stand in a pass, where that is not once."""
 
 
-def examples_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None) -> NamedExamples:
+def examples_named(
+    names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None, table: Table = AS_IT_IS
+) -> NamedExamples:
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
 
     Args:
@@ -54,6 +57,7 @@ def examples_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None
             weight and a limit where they are parts of a mixture.
         skip_bad: malformed rows allowed in all files together.
         chat: make conversations of raw texts.
+        table: how the files' columns are called here, and what their labels mean.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -75,7 +79,7 @@ def examples_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None
         read.append((part, made))
         data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
     if others := parts[len(read) :]:
-        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad)
+        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=table)
         left = iter(feedback.examples)
         for part, report in zip(others, feedback.files, strict=True):
             report.tell()
@@ -140,13 +144,16 @@ def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
     return made, hashlib.sha256(rows.encode()).hexdigest()
 
 
-def prompts_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None) -> Prompts:
+def prompts_named(
+    names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None, table: Table = AS_IT_IS
+) -> Prompts:
     """The prompts of every source, each once: of the world first, then of files, each in the order given; told, too.
 
     Args:
         names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
         skip_bad: malformed rows of feedback allowed in all files together.
         chat: make conversations of raw texts.
+        table: how the files' columns are called here, and what their labels mean.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -165,7 +172,7 @@ def prompts_named(names: Sequence[str], *, skip_bad: int = 0, chat: bool | None 
         found += made
         data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
-        read = read_prompts(files, skip_bad=skip_bad)
+        read = read_prompts(files, skip_bad=skip_bad, table=table)
         found += read.prompts
         examples += read.examples
     if chat:

@@ -16,6 +16,7 @@ from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
+from trueup.feedback.columns import table_of
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Group, Origin, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
@@ -304,7 +305,9 @@ def view_all(
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
-        other = examples_named(settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat)
+        other = examples_named(
+            settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
+        )
         held_out, fingerprints = other.examples, other.fingerprints
         check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)

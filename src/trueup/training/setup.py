@@ -14,6 +14,7 @@ from trueup.batch.rows import Demonstrations, LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
+from trueup.feedback.columns import table_of
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
 from trueup.models import prepare
@@ -51,7 +52,9 @@ def read_data(settings: RunSettings, method: Method) -> Data:
             f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
         )
     if settings.source == "offline" and not settings.prompts:
-        examples = examples_named(settings.data, skip_bad=settings.skip_bad, chat=settings.chat)
+        examples = examples_named(
+            settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
+        )
         viewed = view_all(settings, method, examples.examples, examples.weights)
         return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":

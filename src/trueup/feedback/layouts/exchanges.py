@@ -5,17 +5,29 @@ from dataclasses import replace
 from trueup.feedback.fields import Place, fields, items
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.frameworks import instruction
-from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue
+from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout
 from trueup.feedback.layouts.preference_sets import answered
 from trueup.feedback.records import Message
 from trueup.feedback.turns import messages
 
-OTHER_REQUESTS = (*REQUEST, "prompt", "instruction", "input", "query", "question", "choices", "options", "passage")
+OTHER_REQUESTS = (
+    *REQUEST,
+    "prompt",
+    "instruction",
+    "input",
+    "query",
+    "question",
+    "choices",
+    "options",
+    "passage",
+)
 
 
 def every_shape(name: str, form: shapes.Form, request: str, response: str) -> tuple[Layout, ...]:
     """Points, scores and demonstrations of a form whose keys are these."""
-    form = replace(form, request=tuple(key for key in form.request if key not in (*form.keys, *form.optional)))
+    form = replace(
+        form, request=tuple(key for key in form.request if key not in (*form.keys, *form.optional))
+    )
     return (
         *shapes.points(
             f"{name} with a label",
@@ -61,9 +73,7 @@ RESPONSES = every_shape(
 )
 ANSWERS = every_shape(
     "questions with answers",
-    shapes.written(
-        "question", "answer", ask=shapes.USER_TURN, answer=shapes.as_turn, request=OTHER_REQUESTS
-    ),
+    shapes.written("question", "answer", ask=shapes.USER_TURN, answer=shapes.as_turn, request=OTHER_REQUESTS),
     "question",
     "answer",
 )
@@ -93,7 +103,14 @@ DOLLY = every_shape(
 
 ORCA = shapes.pairs(
     "Intel orca pairs",
-    shapes.written("question", *SIDES, ask=shapes.USER_TURN, answer=shapes.as_turn, request=REQUEST),
+    shapes.written(
+        "question",
+        *SIDES,
+        ask=shapes.USER_TURN,
+        answer=shapes.as_turn,
+        request=REQUEST,
+        fits=lambda row: isinstance(row["chosen"], str),
+    ),
     "A pair: `chosen` was preferred to `rejected` as an answer to `question`.",
     foreign=("prompt", "instruction", "input"),
 )
@@ -120,7 +137,9 @@ def of_conversations(name: str, form: shapes.Form) -> tuple[Layout, ...]:
     """A response that ends a conversation, labelled or to imitate."""
     after = "the turns after the last one of the user are"
     return (
-        *shapes.points(f"{name} with a label", form, f"A point: `{{key}}` says how desirable {after}.", "label"),
+        *shapes.points(
+            f"{name} with a label", form, f"A point: `{{key}}` says how desirable {after}.", "label"
+        ),
         shapes.demonstrations(name, form, f"A demonstration: {after} a response to imitate."),
     )
 
@@ -133,5 +152,5 @@ WILDCHAT = of_conversations(
     shapes.conversation("conversation", messages, shapes.holds("conversation", "role"), counted=True),
 )
 
-LAYOUTS: tuple[Layout, ...] = (*DOLLY, ORCA, *CAPYBARA, *WILDCHAT, *RESPONSES, *ANSWERS)
-"""After those that ask for more of a row."""
+LAYOUTS: tuple[Layout, ...] = (*DOLLY, *CAPYBARA, *WILDCHAT, *RESPONSES, *ANSWERS)
+"""After those that ask for more of a row; `ORCA` comes before the pairs that have no prompt."""

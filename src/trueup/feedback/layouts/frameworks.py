@@ -29,7 +29,10 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 
 def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Discarded:
     """Earlier rounds, and the request."""
-    parts = [text(row[key], place.key(key)), *(optional(row, name, place, text) for name in ("input", "context"))]
+    parts = [
+        text(row[key], place.key(key)),
+        *(optional(row, name, place, text) for name in ("input", "context")),
+    ]
     said = "\n".join(part for part in parts if part)
     return (
         (*shapes.history(row, place), *shapes.request(said))

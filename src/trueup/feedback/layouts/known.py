@@ -4,8 +4,17 @@ To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table th
 """
 
 from trueup.errors import InputError
+from trueup.feedback.columns import guessed
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts import exchanges, frameworks, graded_sets, platforms, preference_sets, trl, verdicts
+from trueup.feedback.layouts import (
+    exchanges,
+    frameworks,
+    graded_sets,
+    platforms,
+    preference_sets,
+    trl,
+    verdicts,
+)
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
@@ -28,6 +37,7 @@ GENERAL: tuple[Layout, ...] = (
 )
 LAYOUTS: tuple[Layout, ...] = (
     *DATA_SETS,
+    exchanges.ORCA,
     *GENERAL[:4],
     *platforms.LAYOUTS,
     *frameworks.LAYOUTS,
@@ -64,7 +74,10 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
             )
         )
     nearest = max((*GENERAL, *frameworks.LAYOUTS, *DATA_SETS), key=lambda layout: likeness(layout, row))
-    help_with_it = wrapped(row) or advice(nearest, row)
+    own = guessed(row)
+    help_with_it = wrapped(row) or (
+        f"; a table of your own is read with {own}" if own else advice(nearest, row)
+    )
     if not help_with_it:
         known = dict.fromkeys(" + ".join(layout.keys) for layout in GENERAL)
         help_with_it = f"; known are {listed(map(printable, known), 8)}"

@@ -34,6 +34,7 @@ JUDGEMENTS = (
     "winner",
     "preference",
     "is_safe",
+    "helpfulness",
 )
 """Keys that judge a response: in a row that has one, it is not simply one to imitate."""
 REQUEST = ("history", "context")

@@ -59,7 +59,9 @@ PREFERRED_OUTPUTS = replace(
 CHATBOT = shapes.conversation(
     "messages",
     partial(turns, dialect=COHERE),
-    fits=spoken_by("messages", ("System", "User", "Chatbot", "SYSTEM", "USER", "CHATBOT", "chatbot"), "message"),
+    fits=spoken_by(
+        "messages", ("System", "User", "Chatbot", "SYSTEM", "USER", "CHATBOT", "chatbot"), "message"
+    ),
 )
 COHERE_LAYOUTS = (
     *shapes.points(
@@ -90,7 +92,11 @@ INSTRUCTIONS = ("system_instruction", "systemInstruction")
 def joined_parts(value: object, place: Place) -> str:
     """The text of `{"parts": [{"text": ...}]}`; other parts are refused."""
     at = place.key("parts")
-    parts = shapes.objects(fields(value, place), "parts", place) if needed(fields(value, place), "parts", place) else []
+    parts = (
+        shapes.objects(fields(value, place), "parts", place)
+        if needed(fields(value, place), "parts", place)
+        else []
+    )
     found = []
     for one, here in parts:
         if set(one) != {"text"}:
@@ -127,7 +133,9 @@ def scored_completions(row: RowValue, place: Place) -> Draft | Discarded:
     for one, here in shapes.objects(row, "completions", place):
         scores.append(shapes.integer(needed(one, "score", here), here.key("score"), 0, 1))
         at = here.key("completion")
-        responses.append(Response(as_response((model_turn(needed(one, "completion", here), at),), prompt, at)))
+        responses.append(
+            Response(as_response((model_turn(needed(one, "completion", here), at),), prompt, at))
+        )
     if sorted(scores) != [0, 1]:
         raise place.key("completions").fault(
             f"found the scores {scores}, expected two completions, one with the score 1 and one with 0"
@@ -187,7 +195,9 @@ def v1_turn(value: object, place: Place) -> Message:
         elif kind in words:
             words[kind].append(said)
         else:
-            raise here.key("type").unexpected(kind, "one of text, reasoning, tool_call: only text can be used")
+            raise here.key("type").unexpected(
+                kind, "one of text, reasoning, tool_call: only text can be used"
+            )
     if not given["content"]:
         raise at.fault("the list is empty")
     given["content"] = "".join(words["text"])
@@ -211,7 +221,9 @@ def v1_sides(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
 def has_values(row: RowValue) -> bool:
     """Whether a turn of the messages has a typed value."""
     given = row["messages"]
-    contents = [one.get("content") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    contents = (
+        [one.get("content") for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    )
     parts = [part for one in contents if isinstance(one, list) for part in one]
     return any(isinstance(part, dict) and "value" in part for part in parts)
 

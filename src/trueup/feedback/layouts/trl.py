@@ -183,7 +183,12 @@ def are_transcripts(row: RowValue) -> bool:
 HH = shapes.pairs(
     "HH transcripts",
     shapes.Form(
-        SIDES, transcripts, text=SIDES, optional=("source",), request=(*REQUEST, "system"), fits=are_transcripts
+        SIDES,
+        transcripts,
+        text=SIDES,
+        optional=("source",),
+        request=(*REQUEST, "system"),
+        fits=are_transcripts,
     ),
     "A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
     scores=SIDE_SCORES,

@@ -145,7 +145,9 @@ def two_lists(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
         if len(said) != len(asked) or not asked:
             raise place.key(key).unexpected(said, f"an answer to each of the {len(asked)} texts of `prompt`")
         rounds = zip(asked, said, strict=True)
-        sides.append(tuple(turn for one in rounds for turn in (Message("user", one[0]), *shapes.answer(one[1]))))
+        sides.append(
+            tuple(turn for one in rounds for turn in (Message("user", one[0]), *shapes.answer(one[1])))
+        )
     return after_shared_turns(sides[0], sides[1], place, (TEXTS[1], TEXTS[2]))
 
 
@@ -215,13 +217,15 @@ ALPACA_EVAL = Layout(
 # WebGPT's comparisons. Nakano et al., 2021, https://arxiv.org/abs/2112.09332. An answer is preferred if and only if
 # its score is above 0; the scores sum to 0. The quotes, which differ between the answers, are not kept.
 #
-#     {"question": {"full_text": "What is an oak?", ...}, "answer_0": "A stone.", "score_0": -0.5, "answer_1": "A tree.",
-#      "score_1": 0.5, ...}
+#     {"question": {"full_text": "What is an oak?", ...}, "answer_0": "A stone.", "score_0": -0.5,
+#      "answer_1": "A tree.", "score_1": 0.5, ...}
 
 
 def full_question(value: object, place: Place) -> shapes.Turns:
     """The question, which is an object with its text."""
-    return shapes.request(value if isinstance(value, str) else shapes.text_under(fields(value, place), "full_text", place))
+    return shapes.request(
+        value if isinstance(value, str) else shapes.text_under(fields(value, place), "full_text", place)
+    )
 
 
 def by_sign(row: RowValue, place: Place) -> int | None:

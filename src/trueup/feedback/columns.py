@@ -1,0 +1,167 @@
+"""Tables of any columns: which of them holds what, and what the values of a label mean.
+
+--columns prompt=user_message response=bot_reply label=feedback --values thumbs_up=true thumbs_down=false
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from trueup.errors import InputError
+from trueup.feedback.fields import described, opposite
+from trueup.feedback.json_rows import FileRow
+from trueup.words import did_you_mean, listed, printable
+
+LABELLED = ("label", "kto_tag", "is_desirable", "is_correct", "is_safe")
+"""Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
+SCORED = ("score", "reward", "rating")
+TYPICAL: Mapping[str, tuple[str, ...]] = {
+    "system": ("system",),
+    "prompt": ("prompt", "user", "question", "query", "instruction", "request", "input", "human"),
+    "response": (
+        "response",
+        "bot",
+        "assistant",
+        "reply",
+        "answer",
+        "output",
+        "completion",
+        "generation",
+        "ai",
+    ),
+    "chosen": ("chosen", "preferred", "better", "winner", "accepted", "best"),
+    "rejected": ("rejected", "dispreferred", "worse", "loser", "worst"),
+    "messages": ("messages", "conversation", "conversations", "dialogue", "chat"),
+    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked"),
+    "score": ("score", "rating", "reward", "stars", "grade"),
+}
+"""Words in the names that tables give to such columns."""
+ABOUT = {"id", "name", "time", "date", "model", "count", "length"}
+"""Words in the names of columns that say something of a response, and are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How the columns of a user's tables are called here, and what their labels mean."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Our name -> that of the column."""
+    values: Mapping[str, bool | float] = field(default_factory=dict)
+    """Value of a label, in lower case -> what it means."""
+
+    @property
+    def called(self) -> Mapping[str, str]:
+        """Name of a column -> ours."""
+        return {theirs: ours for ours, theirs in self.columns.items()}
+
+    def rows(self, rows: Iterator[FileRow], path: str) -> Iterator[FileRow]:
+        """The rows under our names, with labels of our kind.
+
+        Raises:
+            InputError: the first row lacks a column.
+        """
+        first = True
+        for row in rows:
+            if first and not row.error:
+                self._check(row, path)
+                first = False
+            try:
+                yield row if row.error else self._translated(row, path)
+            except InputError as error:
+                yield FileRow(row.number, error=str(error))
+
+    def _check(self, row: FileRow, path: str) -> None:
+        names = [*row.value, *row.empty]
+        for ours, theirs in self.columns.items():
+            if theirs not in names:
+                near = did_you_mean(theirs, names, quoted=True)
+                raise InputError(
+                    f"{path}:{row.number}: columns: {ours} is to be read from {printable(theirs)}, but the row has "
+                    f"{listed(map(printable, names), 12)}{near}"
+                )
+
+    def _translated(self, row: FileRow, path: str) -> FileRow:
+        ours = self.called
+        value: dict[str, object] = {}
+        for name, one in row.value.items():
+            taken = name in self.columns and name not in ours
+            value[f"{name} (the column of this name)" if taken else ours.get(name, name)] = one
+        if self.values:
+            for key in (*LABELLED, *SCORED):
+                if value.get(key) is not None:
+                    value[key] = self._meant(key, value[key], f"{path}:{row.number}")
+        return replace(row, value=value, empty=tuple(ours.get(name, name) for name in row.empty))
+
+    def _meant(self, key: str, value: object, where: str) -> object:
+        written = spelled(value)
+        if written in self.values:
+            return self.values[written]
+        if isinstance(value, bool) or key in SCORED:
+            return value
+        known = ", ".join(self.values)
+        raise InputError(
+            f"{where}: {key}: found {described(value)}, of which values says nothing (it has {known})"
+        )
+
+
+def spelled(value: object) -> str:
+    """A value of a label as `--values` names it: `yes`, `1`, `-1`, `true`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return (value if isinstance(value, str) else json.dumps(value)).strip().lower()
+
+
+AS_IT_IS = Table()
+"""Nothing is called otherwise."""
+
+
+class Described(Protocol):
+    """Settings that describe tables."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """`prompt=user_message`: our name, and that of the column."""
+
+    @property
+    def values(self) -> Sequence[str]:
+        """`thumbs_up=true`: the value of a label, and what it means."""
+
+
+def table_of(settings: Described) -> Table:
+    """The table that the settings describe."""
+    names = dict(one.split("=", 1) for one in settings.columns)
+    meanings = dict(one.rsplit("=", 1) for one in settings.values)
+    return Table(names, {spelled(name): json.loads(meaning.lower()) for name, meaning in meanings.items()})
+
+
+def guessed(row: Mapping[str, object]) -> str:
+    """The options with which a row of unknown keys could be read; empty where its names tell too little."""
+    found = {ours: theirs for ours in TYPICAL if (theirs := typical(ours, row)) is not None}
+    sides = {"chosen", "rejected"} <= found.keys()
+    if "messages" in found:
+        used = ["messages"]
+    elif sides or {"prompt", "response"} <= found.keys():
+        used = ["system", "prompt", *(("chosen", "rejected") if sides else ("response",))]
+    else:
+        return ""
+    used += [] if sides else [one for one in ("label", "score") if one in found][:1]
+    pairs = [f"{ours}={found[ours]}" for ours in used if found.get(ours, ours) != ours]
+    if not pairs:
+        return ""
+    meant = opposite(row[found["label"]]) if "label" in used else None
+    values = f" --values {meant[0]}=true {meant[1]}=false" if meant else ""
+    return f"--columns {' '.join(one if one.isprintable() and ' ' not in one else repr(one) for one in pairs)}{values}"
+
+
+def typical(ours: str, row: Mapping[str, object]) -> str | None:
+    """The column whose name, and whose value in a row, are typical of what we call so."""
+    if ours in row:
+        return ours
+    for name, value in row.items():
+        words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
+        kind = list if ours == "messages" else object if ours in ("label", "score") else str
+        if isinstance(value, kind) and words & set(TYPICAL[ours]) and not words & ABOUT:
+            return name
+    return None
