@@ -162,6 +162,8 @@ def typical(ours: str, row: Mapping[str, object]) -> str | None:
     for name, value in row.items():
         words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
         kind = list if ours == "messages" else object if ours in ("label", "score") else str
+        if isinstance(value, list) and not any(isinstance(one, dict) and "role" in one for one in value):
+            continue
         if isinstance(value, kind) and words & set(TYPICAL[ours]) and not words & ABOUT:
             return name
     return None

@@ -1,6 +1,7 @@
 """The layouts of a request and its answer under the names that many data sets give them, and of their conversations."""
 
 from dataclasses import replace
+from functools import partial
 
 from trueup.feedback.fields import Place, fields, items
 from trueup.feedback.layouts import shapes
@@ -87,7 +88,7 @@ DOLLY = every_shape(
     shapes.written(
         "instruction",
         "response",
-        ask=instruction,
+        ask=partial(instruction, further=("input", "context")),
         answer=shapes.as_turn,
         text=("instruction", "context", "input", "response"),
         optional=("context", "input", "history", *shapes.COMMON),

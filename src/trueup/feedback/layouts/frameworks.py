@@ -27,11 +27,13 @@ sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (S
 #     {"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short.", "history": [["Hello", "Hi"]]}
 
 
-def instruction(row: RowValue, place: Place, key: str) -> shapes.Turns | Discarded:
-    """Earlier rounds, and the request."""
+def instruction(
+    row: RowValue, place: Place, key: str, *, further: tuple[str, ...] = ("input",)
+) -> shapes.Turns | Discarded:
+    """Earlier rounds, and the request, with what stands under further keys."""
     parts = [
         text(row[key], place.key(key)),
-        *(optional(row, name, place, text) for name in ("input", "context")),
+        *(optional(row, name, place, text) for name in further),
     ]
     said = "\n".join(part for part in parts if part)
     return (

@@ -73,11 +73,14 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
                 "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
             )
         )
-    nearest = max((*GENERAL, *frameworks.LAYOUTS, *DATA_SETS), key=lambda layout: likeness(layout, row))
+    candidates = (*GENERAL, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS)
+    nearest = max(candidates, key=lambda layout: likeness(layout, row))
     own = guessed(row)
-    help_with_it = wrapped(row) or (
-        f"; a table of your own is read with {own}" if own else advice(nearest, row)
-    )
+    strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
+    judged = " label=" in own or " score=" in own
+    help_with_it = wrapped(row) or ("" if own and strange else advice(nearest, row))
+    if own and (strange or judged) and not wrapped(row):
+        help_with_it += f"; a table of your own is read with {own}"
     if not help_with_it:
         known = dict.fromkeys(" + ".join(layout.keys) for layout in GENERAL)
         help_with_it = f"; known are {listed(map(printable, known), 8)}"
