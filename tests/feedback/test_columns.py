@@ -101,7 +101,7 @@ def test_a_csv_column_is_of_the_kind_that_it_is_called(
             "data.jsonl:1: columns: prompt is to be read from user_mesage, but the ",
         ),
         (("--columns", "promt=user_message"), "'promt' is none of prompt, response, "),
-        (("--columns", "prompt=a", "prompt=b"), "prompt is given twice"),
+        (("--columns", "prompt=a", "prompt=b"), "'prompt' is given twice"),
         (("--columns", "prompt=a", "response=a"), "'a' is given twice"),
         (("--columns", "prompt"), "must say what a column is, as in prompt=user_message; got 'prompt'"),
         (("--values", "yes=good"), "must say which value is good, as in thumbs_up=true thumbs_down=false"),
