@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
         found = _without_bytes(str(path), tables.saved_rows(Path(path)))
     else:
         file = load(path)
-        found = Opened(file.path, rows_of(file, table.called), lambda: file.sha256)
+        found = Opened(file.path, rows_of(file, table), lambda: file.sha256)
     return replace(found, rows=table.rows(found.rows, found.name)) if table != AS_IT_IS else found
 
 
@@ -112,11 +112,11 @@ def load(path: str | Path) -> LoadedFile:
     return LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
 
 
-def rows_of(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
+def rows_of(file: LoadedFile, table: Table = AS_IT_IS) -> Iterator[FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
 
     Args:
-        called: columns whose values are of the kind that another name has.
+        table: how its columns are called here.
 
     Raises:
         InputError: the file holds no rows, or its syntax is broken so that no more can be read.
@@ -124,7 +124,7 @@ def rows_of(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
     if file.data.startswith(tables.PARQUET):
         return _some(tables.parquet_rows(file), file.path)
     if csv_rows.is_csv(file):
-        return _some(csv_rows.csv_rows(file, called), file.path, " below its header")
+        return _some(csv_rows.csv_rows(file, table.called), file.path, " below its header")
     return _some(json_rows(file), file.path)
 
 
