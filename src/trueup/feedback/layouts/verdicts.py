@@ -105,7 +105,12 @@ def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarde
 
 ARENA = shapes.shape(
     "Chatbot Arena conversations",
-    shapes.Form(("conversation_a", "conversation_b"), two_conversations, optional=("turn",)),
+    shapes.Form(
+        ("conversation_a", "conversation_b"),
+        two_conversations,
+        text=("winner", "model_a", "model_b"),
+        optional=("turn",),
+    ),
     "A pair: `winner` is model_a or model_b; a tie, be it of two bad ones, compares nothing.",
     written_by("model_a", "model_b"),
     named("winner", WINNERS),
@@ -161,7 +166,7 @@ def flagged(row: RowValue, place: Place) -> int | None:
 
 ARENA_55K = shapes.shape(
     "Chatbot Arena 55k",
-    shapes.Form(TEXTS, two_lists, text=TEXTS, optional=()),
+    shapes.Form(TEXTS, two_lists, text=(*TEXTS, "model_a", "model_b"), optional=()),
     "A pair: `winner_model_a` or `winner_model_b` is 1; `winner_tie` 1 compares nothing.",
     written_by("model_a", "model_b"),
     flagged,
@@ -204,7 +209,7 @@ ALPACA_EVAL = Layout(
     name="AlpacaEval preferences",
     keys=(*ALPACA_FORM.keys, "preference"),
     optional=(*ALPACA_FORM.optional, "generator_1", "generator_2"),
-    text=ALPACA_FORM.text,
+    text=(*ALPACA_FORM.text, "generator_1", "generator_2"),
     request=ALPACA_FORM.request,
     meaning=(
         "A pair: `preference` is 1 plus the probability that `output_2` is better, 1 to 2; 0 and 1.5 are ties, null "
@@ -269,7 +274,7 @@ def label_studio(row: RowValue, place: Place) -> Draft | Discarded:
             if result.get("type") == "pairwise":
                 chosen.add(selected(result, within, data))
     if not chosen:
-        return Discarded("nobody has compared the two responses")
+        return Discarded("no verdict on the two responses")
     if len(chosen) > 1:
         return Discarded("its annotations contradict each other")
     ((better, worse),) = chosen
