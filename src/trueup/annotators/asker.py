@@ -1,9 +1,11 @@
-"""Requests to a chat model at an endpoint: within a budget, and none of them paid for twice."""
+"""Requests to a chat model at an endpoint: as it takes them, within a budget, and none of them paid for twice."""
 
+import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +14,15 @@ from trueup import stop
 from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.cache import JudgementCache, judgement_key, place_of
 from trueup.annotators.judge import SPACES
-from trueup.endpoints.client import Endpoint, Refused, on_this_machine
+from trueup.annotators.parameters import FORMS, UNFINISHED, Parameters
+from trueup.endpoints.addresses import on_this_machine
+from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder
 from trueup.settings.annotator_settings import EndpointAnnotator
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RequestFields = Mapping[str, Any]
@@ -24,6 +30,17 @@ RequestFields = Mapping[str, Any]
 TopTokens = tuple[tuple[str, float], ...]
 
 PATH = "/chat/completions"
+THOUGHTS_BEGIN = re.compile(r"\s*(?:<(?:think|thinking|reasoning|thought)>|\[THINK\])", re.IGNORECASE)
+THOUGHTS_END = re.compile(
+    r".*(?:</(?:think|thinking|reasoning|thought)>|\[/THINK\])", re.IGNORECASE | re.DOTALL
+)
+"""Up to the last such mark: a thought may mention one, and a template may have opened it in the question."""
+LONGEST_END = 40
+"""Characters that tokens behind an answer, which end it, may have."""
+REASONING = ("reasoning_content", "reasoning")
+"""Where servers put thoughts that they take out of the answer."""
+FORM_FIELDS = {"auto": FORMS[0], "choice": FORMS[1], "free": ""}
+"""`annotator.form` -> the field that is tried first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +48,10 @@ class Answer:
     """One answer as the endpoint gave it. Example: `Answer("1", (("1", -0.1), (" 2", -2.4)))`."""
 
     text: str
+    """Behind the model's thoughts, where it thinks before it answers."""
     top: TopTokens | None = None
-    """Likeliest tokens at the first position that is more than spaces, with their log-probabilities in nats; None where
-    the endpoint gave none. An entry that is no such pair has NaN."""
+    """Likeliest tokens at the answer's first position that is more than spaces, with their log-probabilities in nats;
+    None where the endpoint gave none. An entry that is no such pair has NaN."""
     cut_off: bool = False
     """Whether it ended only as it might not be longer."""
 
@@ -45,6 +63,7 @@ class NoAnswer(StrEnum):
     DECLINED = "the model refused to answer"
     FILTERED = "the endpoint's content filter cut the answer off"
     CUT_OFF = "the answer was cut off at its longest length"
+    THINKING = "the model's thoughts were cut off, and no answer came"
 
 
 Reply = Answer | NoAnswer | Refused
@@ -58,11 +77,35 @@ class Asker:
         name: of the model, for messages.
         budget: what it may be used for.
         cache: None keeps nothing.
+        form: the first of `FORMS` to try, for requests that hold a `response_format`.
     """
 
-    def __init__(self, endpoint: Endpoint, name: str, budget: Budget, cache: JudgementCache | None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        name: str,
+        budget: Budget,
+        cache: JudgementCache | None,
+        *,
+        form: str = FORMS[0],
+    ) -> None:
         self.endpoint, self.name, self.budget, self.cache = endpoint, name, budget, cache
-        self.place = place_of(endpoint.base_url)
+        self.places = [place_of(one) for one in endpoint.base_urls]
+        """With several addresses what one answers is kept for all of them: whoever gives them says they are alike."""
+        self.place = self.places[0]
+        self._form = form
+        self._known: Parameters | None = None
+        self._answered = False
+
+    @property
+    def parameters(self) -> Parameters:
+        """How requests are sent, as far as is known: by an earlier run too, so that its answers are found again."""
+        if self._known is None:
+            kept = self._from_cache(self._about(), ("", ""))
+            self._known = Parameters.known(kept, self._form)
+            self._answered = kept is not None
+            self._tell(Parameters(form=self._form))
+        return self._known
 
     def recall(self, request: RequestFields, labels: tuple[str, str] = ("", "")) -> dict[str, Any] | None:
         """What `keep` has kept of an earlier answer to a request, in this process or another.
@@ -70,23 +113,31 @@ class Asker:
         Args:
             labels: the answers that the request asks for, where it asks for one of two.
         """
-        return None if self.cache is None else self.cache.get(judgement_key(self.place, request, labels))
+        return self._from_cache(self.parameters.body(request), labels)
 
     def keep(
         self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str] = ("", "")
     ) -> None:
         """Keep an answer, JSON-ready, for the next one that makes the same request."""
-        if self.cache is not None:
-            self.cache.put(judgement_key(self.place, request, labels), answer)
+        self._to_cache(self.parameters.body(request), answer, labels)
 
     def ask(
-        self, requests: Sequence[RequestFields], read: Callable[[int, Reply], T], *, remedy: str = ""
+        self,
+        requests: Sequence[RequestFields],
+        read: Callable[[int, Reply], T],
+        *,
+        remedy: str = "",
+        room: int = 0,
     ) -> tuple[list[T], Usage]:
         """Send requests, as many at a time as the budget allows for.
+
+        One alone finds out how the endpoint wants to be asked. What it refuses over a parameter is sent again as it
+        takes it, and how is kept once that was answered.
 
         Args:
             read: takes the number of a request and what came of it, as soon as it is there.
             remedy: what is said behind that the budget allows for no more, where answers are kept.
+            room: tokens for the answers of a model that turns out to think before it answers.
 
         Returns:
             What `read` made of each, in the order of the requests; and what they took.
@@ -98,24 +149,63 @@ class Asker:
         """
         made: dict[int, T] = {}
         used = Usage()
-        while len(made) < len(requests):
+        waiting: dict[int, Parameters | None] = dict.fromkeys(range(len(requests)))
+        """With what is to be tried, where that is not what is known."""
+        while waiting:
             stop.check()
-            first = len(made)
-            held = self._reserved(requests[first:], remedy if self.cache is not None else "")
-            under_way = dict(enumerate(held, start=first))
-            bodies = requests[first : first + len(held)]
+            known = self.parameters
+            way = next(iter(waiting.values())) or known
+            numbers = [number for number, one in waiting.items() if (one or known) == way]
+            numbers = numbers if self._answered else numbers[:1]
+            bodies = [way.body(requests[number]) for number in numbers]
+            held = self._reserved(bodies, way, remedy if self.cache is not None else "")
+            under_way, bodies = dict(enumerate(held)), bodies[: len(held)]
             try:
                 # closed at an error, so that nothing is left under way
                 with closing(self.endpoint.each(PATH, bodies)) as replies:
                     for place, body in replies:
-                        number = first + place
+                        number = numbers[place]
                         usage = Usage(1) if isinstance(body, Refused) else read_usage(body)
-                        used += self.budget.settle(under_way.pop(number), usage)
-                        made[number] = read(number, body if isinstance(body, Refused) else read_reply(body))
+                        used += self.budget.settle(under_way.pop(place), usage)
+                        reply = body if isinstance(body, Refused) else read_reply(body)
+                        better = _better(way, bodies[place], reply, room)
+                        if better is not None:
+                            waiting[number] = better
+                            continue
+                        del waiting[number]
+                        self._answered = True
+                        if not isinstance(reply, Refused):
+                            self._learn(way)
+                        made[number] = read(number, reply)
             finally:
                 for reservation in under_way.values():
                     self.budget.release(reservation)
         return [made[number] for number in range(len(requests))], used
+
+    def _learn(self, way: Parameters) -> None:
+        """Ask like this from here on, as it was answered."""
+        before = self.parameters
+        if way != before:
+            self._known = way
+            self._tell(before)
+            self._to_cache(self._about(), asdict(way), ("", ""))
+
+    def _tell(self, before: Parameters) -> None:
+        for line in self.parameters.since(before):
+            logger.warning(f"annotator {self.name}: {self.place} {line}")
+
+    def _about(self) -> dict[str, Any]:
+        return {"parameters of": self.name, "form": self._form}
+
+    def _from_cache(self, request: Request, labels: tuple[str, str]) -> dict[str, Any] | None:
+        keys = [judgement_key(place, request, labels) for place in self.places] if self.cache else []
+        found = (self.cache.get(key) for key in keys) if self.cache is not None else ()
+        return next((one for one in found if one is not None), None)
+
+    def _to_cache(self, request: Request, answer: Mapping[str, Any], labels: tuple[str, str]) -> None:
+        if self.cache is not None:
+            for place in self.places:
+                self.cache.put(judgement_key(place, request, labels), answer)
 
     def totals(self, used: Usage, counts: Mapping[str, float]) -> dict[str, float]:
         """What requests took, as sums by name.
@@ -128,13 +218,13 @@ class Asker:
             "requests": used.requests, **counts, "tokens": used.tokens, "estimated": used.estimated, **cost
         }  # fmt: skip
 
-    def _reserved(self, requests: Sequence[RequestFields], remedy: str) -> list[Reservation]:
-        """Reservations for the first of some requests, at least for one."""
+    def _reserved(self, requests: Sequence[RequestFields], way: Parameters, remedy: str) -> list[Reservation]:
+        """Reservations for the first of some requests as they are sent, at least for one."""
         held: list[Reservation] = []
         try:
             for request in requests:
                 text = "\n".join(str(message["content"]) for message in request["messages"])
-                held.append(self.budget.reserve(text, request["max_tokens"]))
+                held.append(self.budget.reserve(text, request[way.limit]))
         except AnnotatorError as error:
             if not held:
                 raise AnnotatorError(f"annotator {self.name}: {error}{remedy}") from error
@@ -158,20 +248,20 @@ def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | Non
         file=usage_file,
     )  # fmt: skip
     key = Key.from_environment(choice.key_variable)
-    if not key and not on_this_machine(choice.base_url):
+    if not key and (far := [one for one in choice.base_url if not on_this_machine(one)]):
         raise InputError(
-            f"annotator.base_url {choice.base_url}: the environment variable {choice.key_variable} is not set; export "
+            f"annotator.base_url {far[0]}: the environment variable {choice.key_variable} is not set; export "
             "the endpoint's key under that name (any text where it wants none), or give annotator.key_variable"
         )
     endpoint = Endpoint(
         choice.base_url, key=key, timeout=choice.timeout, deadline=choice.deadline, concurrency=choice.concurrency
     )  # fmt: skip
     cache = JudgementCache(cache_folder() / cached / f"{cached}.sqlite") if choice.cache else None
-    return Asker(endpoint, choice.model, budget, cache)
+    return Asker(endpoint, choice.model, budget, cache, form=FORM_FIELDS[choice.form])
 
 
 def read_reply(reply: object) -> Answer | NoAnswer:
-    """The answer in a reply of /chat/completions, whatever that may be."""
+    """The answer in a reply of /chat/completions, whatever that may be; behind thoughts, where it has some."""
     choices = _at(reply, "choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = _at(choice, "message")
@@ -181,9 +271,57 @@ def read_reply(reply: object) -> Answer | NoAnswer:
         return NoAnswer.DECLINED
     if finish == "content_filter":
         return NoAnswer.FILTERED
+    said = text if isinstance(text, str) else ""
+    positions = _at(_at(choice, "logprobs"), "content")
+    positions = positions if isinstance(positions, list) else []
+    end = THOUGHTS_END.match(said)
+    if end is None and _begins_thought(said or "".join(map(_token, positions[:1])), finish):
+        return NoAnswer.THINKING
+    answer = said[end.end() :].lstrip() if end else said
+    thought = end is not None or _has_thoughts(reply, message)
+    if thought and not answer.strip() and finish == "length":
+        return NoAnswer.THINKING
     if not isinstance(text, str):
         return NoAnswer.CUT_OFF if finish == "length" else NoAnswer.ABSENT
-    return Answer(text, _top(_at(choice, "logprobs")), finish == "length")
+    return Answer(answer, _top(_behind(positions, answer) if thought else positions), finish == "length")
+
+
+def _begins_thought(text: str, finish: object) -> bool:
+    """Whether a text begins with a thought, or was cut off within the mark that opens one."""
+    begun = finish == "length" and text.strip() and "<think>".startswith(text.strip())
+    return bool(begun or THOUGHTS_BEGIN.match(text))
+
+
+def _has_thoughts(reply: object, message: object) -> bool:
+    """Whether a model thought where its answer does not show it."""
+    hidden = _at(_at(_at(reply, "usage"), "completion_tokens_details"), "reasoning_tokens")
+    return bool(isinstance(hidden, int) and hidden) or any(_at(message, name) for name in REASONING)
+
+
+def _behind(positions: list[Any], answer: str) -> list[Any]:
+    """The positions from the last one on at which the answer begins; none where they do not spell it."""
+    for start in reversed(range(len(positions))):
+        spelled = "".join(map(_token, positions[start:]))
+        if len(spelled) > len(answer) + LONGEST_END:
+            break
+        if answer.strip() and spelled.strip(SPACES).startswith(answer.strip()):
+            return positions[start:]
+    return []
+
+
+def _token(position: object) -> str:
+    token = _at(position, "token")
+    return token if isinstance(token, str) else ""
+
+
+def _better(way: Parameters, body: Request, reply: Reply, room: int) -> Parameters | None:
+    """How to ask again, where a reply shows that this is not how the endpoint wants to be asked."""
+    thinks = reply is NoAnswer.THINKING
+    if isinstance(reply, Refused):
+        thinks = bool(UNFINISHED.search(reply.reason.lower()))
+        if not thinks:
+            return way.learned(body, reply)
+    return way.with_room(room) if thinks and body[way.limit] < room else None
 
 
 def read_usage(reply: object) -> Usage | None:
@@ -194,11 +332,10 @@ def read_usage(reply: object) -> Usage | None:
     return None
 
 
-def _top(logprobs: object) -> TopTokens | None:
-    content = _at(logprobs, "content")
-    for position in content if isinstance(content, list) else ():
+def _top(positions: list[Any]) -> TopTokens | None:
+    for position in positions:
         token, entries = _at(position, "token"), _at(position, "top_logprobs")
-        if isinstance(token, str) and not token.strip(SPACES) and position is not content[-1]:
+        if isinstance(token, str) and not token.strip(SPACES) and position is not positions[-1]:
             continue
         return tuple(map(_pair, entries)) if isinstance(entries, list) and entries else None
     return None

@@ -11,6 +11,7 @@ from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.budget import Usage
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict, by_log_probs, by_words
+from trueup.annotators.parameters import schema_of
 from trueup.annotators.template import load_question
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 REMINDER = "Answer with one label alone, {} or {}, and nothing else."
 SENTENCE = re.compile(r"(?<=[.!?])\s")
 LONGEST_REASON = 160
+THINKING_ROOM = 4096
+"""Longest answer of a judge that turns out to think first, unless it is set."""
+LONGER = "; one that thinks first may need a larger annotator.max_answer_tokens"
 KEPT = "; verdicts up to here are kept and not paid for again"
 
 Read = Verdict | Unreadable | None
@@ -44,11 +48,11 @@ def _read_log_probs(answer: Answer, labels: tuple[str, str]) -> Read:
 
 
 def _read_words(answer: Answer, labels: tuple[str, str]) -> Read:
-    return Unreadable(NoAnswer.CUT_OFF.value) if answer.cut_off else by_words(answer.text, labels)
+    return Unreadable(NoAnswer.CUT_OFF.value + LONGER) if answer.cut_off else by_words(answer.text, labels)
 
 
 LOG_PROBS = Reading("log-probs", 1, {"logprobs": True, "top_logprobs": 20}, _read_log_probs)
-WORDS = Reading("answer", 16, {}, _read_words)
+WORDS = Reading("answer", 32, {}, _read_words)
 READINGS = {"auto": (LOG_PROBS, WORDS), "log-probs": (LOG_PROBS,), "answer": (WORDS,)}
 """`annotator.read` -> readings, the first of which is tried first."""
 
@@ -164,21 +168,25 @@ class EndpointJudge:
                 reason = f"the endpoint refused the question: {first[:LONGEST_REASON]}"
                 return Unreadable(reason, final=True)
             if isinstance(reply, NoAnswer):
+                longer = LONGER if reply in (NoAnswer.CUT_OFF, NoAnswer.THINKING) else ""
                 declined = reply is NoAnswer.DECLINED
-                return Unreadable("the judge refused to answer" if declined else reply.value)
+                return Unreadable("the judge refused to answer" if declined else reply.value + longer)
             self._gave_log_probs = self._gave_log_probs or reply.top is not None
             verdict = reading.read(reply, labels)
             if isinstance(verdict, Verdict):
                 self.asker.keep(requests[number], _kept(reply, self.asker.endpoint.redact), labels)
             return verdict
 
-        return self.asker.ask(requests, read, remedy=KEPT)
+        room = 0 if self._choice.max_answer_tokens else THINKING_ROOM
+        return self.asker.ask(requests, read, remedy=KEPT, room=room)
 
     def _request(self, question: Question, reading: Reading, attempt: int) -> dict[str, Any]:
         """What is said; after an answer that could not be read, with what an answer is to look like."""
         text = f"{question.text}\n\n{REMINDER.format(*question.labels)}" if attempt else question.text
         plain = {"model": self.name, "messages": [{"role": "user", "content": text}], "temperature": 0}
-        return {**plain, "max_tokens": reading.max_tokens, **reading.fields}
+        form = {"response_format": schema_of(question.labels)} if reading is WORDS else {}
+        longest = self._choice.max_answer_tokens or reading.max_tokens
+        return {**plain, "max_tokens": longest, **form, **reading.fields}
 
 
 def _kept(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:

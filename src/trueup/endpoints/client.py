@@ -12,21 +12,21 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import httpx2
 from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
+from trueup.endpoints.addresses import Address, Addresses, checked, on_this_machine
 from trueup.endpoints.key import Key
 from trueup.endpoints.key import redact as redact_any
 from trueup.endpoints.reply import Refused as Refused
 from trueup.endpoints.reply import Sent, Transient, excerpt, read_json, read_probe, read_status
-from trueup.errors import AnnotatorError, InputError, Stopped
+from trueup.errors import AnnotatorError, Stopped
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,16 @@ class Clock:
 
 
 class Endpoint:
-    """Asks one server; thread-safe.
+    """Asks one server, or several that are alike; thread-safe.
+
+    Of several the one with the fewest requests under way is asked. What one cannot answer goes to the others at once.
 
     Nothing is sent before the first request. Every message is one line, without secrets, and names the address, what
     came back and what to do. Why requests are sent again is logged, once for each reason. While answers are waited
     for, `trueup.stop` is looked at about ten times a second.
 
     Args:
-        base_url: as in `http://localhost:8000/v1`, without user, query or fragment.
+        base_url: as in `http://localhost:8000/v1`, without user, query or fragment; or several.
         key: None, or an empty one, where the server wants none.
         timeout: seconds to wait for one answer.
         deadline: seconds over which a request that fails is sent again.
@@ -77,6 +79,7 @@ class Endpoint:
         transport: in place of the network, as `httpx2.MockTransport`.
         clock: in place of time.
         jitter: draws the pauses.
+        returns: whether one of several addresses that cannot be reached may be asked again later.
 
     Raises:
         InputError: base_url is no address, or holds what could be secret.
@@ -84,7 +87,7 @@ class Endpoint:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         *,
         key: Key | None,
         timeout: float,
@@ -93,17 +96,26 @@ class Endpoint:
         transport: Any = None,
         clock: Clock | None = None,
         jitter: random.Random | None = None,
+        returns: bool = True,
     ) -> None:
-        self.base_url = _checked(base_url)
+        given = (base_url,) if isinstance(base_url, str) else base_url
+        self.base_urls = tuple(dict.fromkeys(map(checked, given)))
         self.key = key
         self.timeout, self.deadline, self.concurrency = timeout, deadline, concurrency
         self.clock, self.jitter = clock or Clock(), jitter or random.Random()
+        self.addresses = Addresses(self.base_urls, self.clock.monotonic, returns=returns)
         self._transport = transport
-        self._verify: ssl.SSLContext | bool = base_url.startswith("https:") and httpx2.create_ssl_context()
+        secure = any(one.startswith("https:") for one in self.base_urls)
+        self._verify: ssl.SSLContext | bool = secure and httpx2.create_ssl_context()
         self._told: set[str] = set()
 
+    @property
+    def base_url(self) -> str:
+        """Its address; the first of several."""
+        return self.base_urls[0]
+
     def __repr__(self) -> str:
-        return f"Endpoint({self.base_url})"
+        return f"Endpoint({', '.join(self.base_urls)})"
 
     def redact(self, text: str) -> str:
         """The text without the key and without whatever else looks like a secret."""
@@ -160,7 +172,7 @@ class Endpoint:
         if not contents:
             return
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        batch = _Batch(self, method, self.base_url + path, read, answers.put)
+        batch = _Batch(self, method, path, read, answers.put)
         stopped: Stopped | None = None
         with start_blocking_portal() as portal:
             task = portal.start_task_soon(batch.run, contents)
@@ -185,8 +197,8 @@ class Endpoint:
             raise stopped
         task.result()
 
-    def client(self) -> httpx2.AsyncClient:
-        """The connections of one batch of requests. What is on this machine is asked without a proxy."""
+    def client(self, base_url: str) -> httpx2.AsyncClient:
+        """The connections of one batch of requests to one address. What is on this machine is asked without a proxy."""
         return httpx2.AsyncClient(
             headers={"Content-Type": "application/json", **(self.key.header() if self.key else {})},
             timeout=None,
@@ -195,7 +207,7 @@ class Endpoint:
             ),
             follow_redirects=False,
             transport=self._transport,
-            trust_env=not on_this_machine(self.base_url),
+            trust_env=not on_this_machine(base_url),
             verify=self._verify,
         )
 
@@ -223,11 +235,12 @@ class _Batch:
 
     endpoint: Endpoint
     method: str
-    url: str
+    path: str
     read: Read
     put: Callable[[Numbered], None]
     """Takes answers as they come in."""
     failure: AnnotatorError | None = None
+    clients: dict[str, httpx2.AsyncClient] = field(default_factory=dict)
     pauses: set[anyio.CancelScope] = field(default_factory=set)
 
     async def run(self, contents: Sequence[bytes | None]) -> None:
@@ -238,10 +251,10 @@ class _Batch:
         """
         waiting = iter(enumerate(contents))
 
-        async def work(client: httpx2.AsyncClient) -> None:
+        async def work() -> None:
             for number, content in waiting:
                 try:
-                    self.put((number, await self.answer(client, content)))
+                    self.put((number, await self.answer(content)))
                 except Refused as error:
                     self.put((number, error))
                 except AnnotatorError as error:
@@ -251,29 +264,40 @@ class _Batch:
                 if self.failure is not None:
                     return
 
-        async with self.endpoint.client() as client, anyio.create_task_group() as group:
-            for _ in range(min(self.endpoint.concurrency, len(contents))):
-                group.start_soon(work, client)
+        async with AsyncExitStack() as stack:
+            for one in self.endpoint.base_urls:
+                self.clients[one] = await stack.enter_async_context(self.endpoint.client(one))
+            async with anyio.create_task_group() as group:
+                for _ in range(min(self.endpoint.concurrency, len(contents))):
+                    group.start_soon(work)
         if self.failure is not None:
-            raise AnnotatorError(f"{self.url}: {self.failure}")
+            raise self.failure
 
-    async def answer(self, client: httpx2.AsyncClient, content: bytes | None) -> dict[str, Any]:
+    async def answer(self, content: bytes | None) -> dict[str, Any]:
         """What one request is answered in the end."""
         endpoint, clock = self.endpoint, self.endpoint.clock
         ends = clock.monotonic() + endpoint.deadline
         left, doubled, attempts, unreadable = endpoint.deadline, FIRST_PAUSE, 0, 0
         while self.failure is None:
             attempts += 1
+            address = endpoint.addresses.choose()
+            url = address.base_url + self.path
             try:
-                return await self.attempt(client, content, max(LEAST_TIME, min(endpoint.timeout, left)))
+                return await self.attempt(address, content, max(LEAST_TIME, min(endpoint.timeout, left)))
             except Transient as transient:
                 error = transient
+            except AnnotatorError as lasting:
+                if endpoint.addresses.leave_out(address, lasting):
+                    continue
+                raise AnnotatorError(f"{url}: {lasting}") from None
             left = ends - clock.monotonic()
+            if left >= LEAST_TIME and self.failure is None and endpoint.addresses.leave_out(address, error):
+                continue
             unreadable = unreadable + 1 if error.unreadable else 0
             pause = max(doubled * (0.5 + 0.5 * endpoint.jitter.random()), error.wait or 0.0)
             doubled = min(2 * doubled, LONGEST_PAUSE)
             if self.failure is None and unreadable < MOST_UNREADABLE and pause <= left:
-                endpoint.tell(self.url, error)
+                endpoint.tell(url, error)
                 await self.sleep(pause)
                 left = ends - clock.monotonic()
                 if left >= LEAST_TIME:  # the pause may have been longer than meant
@@ -283,16 +307,26 @@ class _Batch:
                 tried = (
                     f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"
                 )
-            raise AnnotatorError(f"{error.what}, {tried}; {error.hint}")
+            raise AnnotatorError(f"{url}: {error.what}, {tried}; {error.hint}")
         raise self.failure
 
-    async def attempt(
-        self, client: httpx2.AsyncClient, content: bytes | None, seconds: float
-    ) -> dict[str, Any]:
+    async def attempt(self, address: Address, content: bytes | None, seconds: float) -> dict[str, Any]:
         """Send a request once, and wait no longer than `seconds` for the whole of its answer."""
+        address.under_way += 1
+        try:
+            answer = await self.sent(address.base_url, content, seconds)
+        except Refused:
+            address.failures = 0
+            raise
+        finally:
+            address.under_way -= 1
+        address.failures = 0
+        return answer
+
+    async def sent(self, base_url: str, content: bytes | None, seconds: float) -> dict[str, Any]:
         try:
             with anyio.fail_after(seconds):
-                response = await self.received(client, content)
+                response = await self.received(base_url, content)
         except TimeoutError:
             raise Transient(
                 f"no answer within {seconds:g} seconds", "look at the server, or give a longer timeout"
@@ -301,9 +335,10 @@ class _Batch:
             raise _broken(error, self.endpoint.redact) from None
         return self.read(response, self.endpoint.sent())
 
-    async def received(self, client: httpx2.AsyncClient, content: bytes | None) -> httpx2.Response:
+    async def received(self, base_url: str, content: bytes | None) -> httpx2.Response:
         """An answer with its content, of which no more is taken in than an answer can have."""
-        request = client.build_request(self.method, self.url, content=content)
+        client = self.clients[base_url]
+        request = client.build_request(self.method, base_url + self.path, content=content)
         response = await client.send(request, stream=True)
         try:
             taken = bytearray()
@@ -340,33 +375,7 @@ def _broken(error: Exception, redact: Callable[[str], str]) -> Transient | Annot
             "in SSL_CERT_FILE"
         )
     if isinstance(error, httpx2.ConnectError):
-        return Transient(f"no connection: {said}", "check base_url, and that the server is running")
-    return Transient(f"the connection broke: {said}", "look at the server")
-
-
-def on_this_machine(base_url: str) -> bool:
-    """Whether an address is a loopback one."""
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _checked(base_url: str) -> str:
-    """The address without a slash at its end."""
-    try:
-        parts = urlsplit(base_url)
-        readable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        readable = False
-    if not readable:
-        raise InputError(
-            f"base_url {redact_any(base_url)!r} is no address; give one as in http://localhost:8000/v1"
+        return Transient(
+            f"no connection: {said}", "check base_url, and that the server is running", gone=True
         )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InputError(
-            f"base_url of {parts.hostname} holds a user, a password, a query or a fragment, which would stand in every "
-            "message; give the address alone, and the key in an environment variable"
-        )
-    return base_url.rstrip("/")
+    return Transient(f"the connection broke: {said}", "look at the server", gone=True)

@@ -34,7 +34,14 @@ class Refused(Exception):
     """A request that cannot be answered, though others can: too long for the model, say.
 
     Its text is the reason without secrets: `400: This model's maximum context length is 512 tokens`.
+
+    Args:
+        param: the parameter of the request that the server names as the reason; empty where it names none.
     """
+
+    def __init__(self, reason: str, param: str = "") -> None:
+        super().__init__(reason)
+        self.param = param
 
     @property
     def reason(self) -> str:
@@ -49,11 +56,21 @@ class Transient(Exception):
         hint: what to do about it, should it last.
         wait: seconds that the server asks to wait.
         unreadable: whether an answer came that is none.
+        gone: whether the server may have ended, and have begun anew when it is reached again.
     """
 
-    def __init__(self, what: str, hint: str, *, wait: float | None = None, unreadable: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        hint: str,
+        *,
+        wait: float | None = None,
+        unreadable: bool = False,
+        gone: bool = False,
+    ) -> None:
         super().__init__(f"{what}; {hint}")
-        self.what, self.hint, self.wait, self.unreadable = what, hint, wait, unreadable
+        self.what, self.hint, self.wait = what, hint, wait
+        self.unreadable, self.gone = unreadable, gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +111,10 @@ def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
         hint = "lower the concurrency, or ask for a higher limit" if status == 429 else "look at the server"
         raise Transient(what, hint, wait=_retry_after(response.headers, sent.now))
     if status in REFUSED:
-        raise Refused(f"{status}: {excerpt(said, SHOWN_OF_REFUSAL)}".removesuffix(": "))
+        fault = body.get("error") if isinstance(body, dict) else None
+        param = fault.get("param") if isinstance(fault, dict) else None
+        reason = f"{status}: {excerpt(said, SHOWN_OF_REFUSAL)}".removesuffix(": ")
+        raise Refused(reason, param if isinstance(param, str) else "")
     if 300 <= status < 400:
         to = sent.redact(response.headers.get("Location", "nowhere").split("?")[0])
         raise AnnotatorError(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Url, Variable
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Urls, Variable
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Money = Annotated[float, Field(ge=0)]
@@ -71,8 +71,9 @@ class LocalAnnotator:
 class EndpointAnnotator:
     """A language model behind an OpenAI-compatible endpoint."""
 
-    base_url: Url
-    """Address of the endpoint, as in http://localhost:8000/v1."""
+    base_url: Urls
+    """Address of the endpoint, as in http://localhost:8000/v1. Of several with the same model the least busy is
+    asked."""
     model: Text
     """The name the endpoint knows the model by."""
     kind: Literal["openai"] = "openai"
@@ -91,6 +92,12 @@ class EndpointAnnotator:
     read: Literal["auto", "log-probs", "answer"] = "auto"
     """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
     endpoint gives them."""
+    form: Literal["auto", "choice", "free"] = "auto"
+    """What an answer that is read itself is constrained to, where the endpoint offers it: a JSON schema, and where that
+    is refused a choice of labels; a choice of labels (vLLM); nothing."""
+    max_answer_tokens: Count | None = None
+    """Longest answer in tokens, thoughts included. Left out: 1 or 32, by `read`, and 4096 for a judge that turns out to
+    think first."""
     key_variable: Annotated[Variable, RESUMES] = "OPENAI_API_KEY"
     """Environment variable that holds the key, if the endpoint wants one."""
     concurrency: Annotated[Count, RESUMES] = 16

@@ -152,6 +152,7 @@ def _variable(name: str) -> str:
 
 Url = Annotated[str, AfterValidator(_plain_url)]
 """Of a server; it holds no secret."""
+Urls = Annotated[tuple[Url, ...], BeforeValidator(one_or_several), Field(min_length=1)]
 Variable = Annotated[str, AfterValidator(_variable)]
 """Name of an environment variable."""
 
