@@ -29,7 +29,7 @@ class Answering:
         self.answer = answer
         self.asked: list[Mapping[str, Any]] = []
         self.batches: list[int] = []
-        self.base_url = "http://localhost:1/v1"
+        self.base_urls = ("http://localhost:1/v1",)
 
     def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Reply]]:
         assert path == "/chat/completions"

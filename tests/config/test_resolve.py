@@ -14,7 +14,7 @@ from support.refusals import refused
 
 from trueup.config.layers import flatten, nest
 from trueup.config.resolve import Resolved, dump, load_run, read_record, resolve
-from trueup.config.trl_options import TABLE
+from trueup.config.trl_rules import TABLE
 from trueup.errors import InputError
 from trueup.methods import METHODS
 from trueup.references.choices import AdapterOff, Frozen, TrustRegion

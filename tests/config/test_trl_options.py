@@ -9,7 +9,8 @@ import pytest
 from support.refusals import refused
 
 from trueup.config.resolve import Resolved, resolve
-from trueup.config.trl_options import TABLE, Translated, handled_names, translate
+from trueup.config.trl_options import handled_names, translate
+from trueup.config.trl_rules import TABLE, Translated
 from trueup.display import collected, logger
 from trueup.methods import METHODS
 from trueup.references.choices import Cached, Frozen, TrustRegion

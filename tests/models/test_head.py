@@ -22,7 +22,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bias": {"bias": True},
     "scale": {"scale": 0.25},
     "softcap": {"softcap": 2.0},
-    "everything": {"bias": True, "scale": 1.7, "softcap": 3.0},
+    "temperature": {"temperature": 0.7},
+    "everything": {"bias": True, "scale": 1.7, "softcap": 3.0, "temperature": 1.3},
 }
 every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 
@@ -37,6 +38,7 @@ def made(
     bias: bool = False,
     scale: float = 1.0,
     softcap: float | None = None,
+    temperature: float = 1.0,
     frozen: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> tuple[Tensor, Head, Tensor]:
@@ -47,7 +49,8 @@ def made(
         drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
         return drawn.to(dtype).requires_grad_(grad)
 
-    head = Head(random(V, H, grad=not frozen), random(V, grad=not frozen) if bias else None, scale, softcap)
+    weight, bias_V = random(V, H, grad=not frozen), random(V, grad=not frozen) if bias else None
+    head = Head(weight, bias_V, scale, softcap, temperature)
     return random(S, H), head, torch.randint(V, (S,), generator=generator)
 
 
@@ -59,7 +62,9 @@ def naive(hidden_SH: Tensor, head: Head, target_S: Tensor) -> Tensor:
 def all_logits(hidden_SH: Tensor, head: Head) -> Tensor:
     logits_SV = hidden_SH @ head.weight_VH.T
     logits_SV = (logits_SV if head.bias_V is None else logits_SV + head.bias_V) * head.scale
-    return logits_SV if head.softcap is None else head.softcap * torch.tanh(logits_SV / head.softcap)
+    if head.softcap is not None:
+        logits_SV = head.softcap * torch.tanh(logits_SV / head.softcap)
+    return logits_SV / head.temperature
 
 
 def pull(values_S: Tensor) -> Tensor:

@@ -46,6 +46,10 @@ class Addresses:
         self._monotonic, self._returns = monotonic, returns
         self._told: set[str] = set()
 
+    def of(self, base_url: str) -> Address:
+        """The one with this URL."""
+        return next(one for one in self._all if one.base_url == base_url)
+
     def choose(self) -> Address:
         """The address to ask next; where all are left out, the one that is so for the shortest time."""
         now = self._monotonic()

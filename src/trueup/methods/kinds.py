@@ -128,6 +128,14 @@ Gamma = Annotated[float, Field(ge=0, le=1, description="Discount of later reward
 ValueWeight = Annotated[
     float, Field(ge=0, description="Weight of the value head's loss, which trains the policy's body too.")
 ]
+LogitTemperature = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Logits of policy and reference are divided by it before log-probabilities are taken. TRL gives "
+        "the temperature that responses are drawn at.",
+    ),
+]
 MissingEndPenalty = Annotated[
     float, Field(ge=0, description="Taken off the score of a response that ran out of tokens before its end.")
 ]
@@ -185,6 +193,7 @@ def policy_gradient(
     *,
     least_responses: int = 1,
     parts: tuple[rows.Part, ...] = (),
+    temperature: float = 1.0,
 ) -> Method:
     """Learn from the rewards of what the policy has just written; the reference goes into these."""
     from trueup.batch.rows import Rollouts
@@ -192,7 +201,14 @@ def policy_gradient(
     view = partial(views.scored, least=least_responses)
 
     made: Method[Any, rows.Rollouts, Any] = Method(
-        view, Rollouts.collate, loss, reference, parts=parts, reference_in_loss=False, rollout=rollout
+        view,
+        Rollouts.collate,
+        loss,
+        reference,
+        parts=parts,
+        reference_in_loss=False,
+        temperature=temperature,
+        rollout=rollout,
     )
     return made
 

@@ -78,6 +78,8 @@ class Method(Generic[R, Index, Ref]):
     """What the objective reads beside log-probabilities: values, by a head of their own, or entropies."""
     reference_in_loss: bool = True
     """Whether the objective is given the reference's log-probabilities; False where they went into the rewards."""
+    temperature: float = 1.0
+    """Logits are divided by it before log-probabilities are taken, the reference's too."""
     rollout: Rollout | None = None
     """How rows are made of a round's responses before they are learned from; None for plain feedback."""
     name: str = ""

@@ -40,6 +40,7 @@ def ppo(
     missing_end_penalty: kinds.MissingEndPenalty = 0.0,
     whiten_rewards: bool = False,
     whiten_advantages: bool = True,
+    logit_temperature: kinds.LogitTemperature = 1.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Move a little towards what scored above expectation, several times over each round of responses.
@@ -72,6 +73,5 @@ def ppo(
     loss = kinds.with_settings(
         ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
-    return kinds.policy_gradient(
-        loss, reference, made, parts=("values", "entropy") if entropy_coef else ("values",)
-    )
+    parts: tuple[kinds.rows.Part, ...] = ("values", "entropy") if entropy_coef else ("values",)
+    return kinds.policy_gradient(loss, reference, made, parts=parts, temperature=logit_temperature)

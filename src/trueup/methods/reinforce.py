@@ -26,6 +26,7 @@ def reinforce(
     gamma: kinds.Gamma = 1.0,
     value_weight: kinds.ValueWeight = 0.1,
     missing_end_penalty: kinds.MissingEndPenalty = 0.0,
+    logit_temperature: kinds.LogitTemperature = 1.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Make responses likelier by how much more they earned than a value head expected."""
@@ -33,4 +34,4 @@ def reinforce(
 
     loss = kinds.with_settings(reinforce.reinforce, value_weight=value_weight)
     baseline = rollout.ValueBaseline(kl_coef, gamma, missing_end_penalty)
-    return kinds.policy_gradient(loss, reference, baseline, parts=("values",))
+    return kinds.policy_gradient(loss, reference, baseline, parts=("values",), temperature=logit_temperature)

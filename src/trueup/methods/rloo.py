@@ -22,10 +22,13 @@ def rloo(
     *,
     kl_coef: kinds.KLCoef = 0.03,
     missing_end_penalty: kinds.MissingEndPenalty = 0.0,
+    logit_temperature: kinds.LogitTemperature = 1.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Make responses likelier by how much more they earned than the others to the same prompt."""
     from trueup.objectives import rloo, rollout
 
     baseline = rollout.LeaveOneOut(kl_coef, missing_end_penalty)
-    return kinds.policy_gradient(rloo.rloo, reference, baseline, least_responses=2)
+    return kinds.policy_gradient(
+        rloo.rloo, reference, baseline, least_responses=2, temperature=logit_temperature
+    )

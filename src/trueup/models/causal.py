@@ -189,6 +189,15 @@ class CausalModel(StreamModel[LogProbs]):
         """
         return self.outputs(stream)
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before log-probabilities are taken; 1 unless it was set."""
+        return head_of(self.inner).temperature
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide logits by it before log-probabilities are taken; copies made of the model from here on do so too."""
+        head_of(self.inner).temperature = temperature
+
     def add_value_head(self) -> None:
         """Give the model a linear value head in float32, all of it 0. Draws nothing from the random state.
 

@@ -19,12 +19,14 @@ LOGITS_BUDGET = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """z = softcap tanh(scale (h W^T + b) / softcap), the logits a model makes of its hidden states."""
+    """z = softcap tanh(scale (h W^T + b) / softcap) / temperature, what a model makes of its hidden states."""
 
     weight_VH: Tensor
     bias_V: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    temperature: float = 1.0
+    """Other than 1 only where log-probabilities are to be those of the sampling distribution."""
 
     def to(self, dtype: torch.dtype) -> "Head":
         return replace(
@@ -39,7 +41,9 @@ class Head:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits if self.temperature == 1.0 else logits / self.temperature
 
     def slope(self, logits: Tensor, target: Tensor, normaliser: Tensor) -> Tensor:
         """[C, V] derivative of the target's log-probability with respect to h W^T + b; overwrites `logits`."""
@@ -55,7 +59,10 @@ class Head:
 
     def _inner(self, logits: Tensor) -> Tensor | float:
         """[C, V] derivative of the logits with respect to h W^T + b."""
-        return self.scale if self.softcap is None else self.scale * (1 - (logits / self.softcap) ** 2)
+        scale = self.scale / self.temperature
+        if self.softcap is None:
+            return scale
+        return scale * (1 - (logits * (self.temperature / self.softcap)) ** 2)
 
 
 class UnsupportedHead(Exception):
@@ -77,7 +84,7 @@ class TokenHead(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight = linear.weight
         self.register_parameter("bias", linear.bias)
-        self.scale, self.softcap = scale, softcap
+        self.scale, self.softcap, self.temperature = scale, softcap, 1.0
         self.train(linear.training)
 
     def forward(
@@ -92,7 +99,7 @@ class TokenHead(nn.Linear):
         """As `token_outputs`; the [..., V] products of the layer where no tokens are given."""
         if target_S is None:
             return super().forward(hidden)
-        head = Head(self.weight, self.bias, self.scale, self.softcap)
+        head = Head(self.weight, self.bias, self.scale, self.softcap, self.temperature)
         return token_outputs(hidden, head, target_S, dtype=dtype, entropy=entropy, budget=budget)
 
 
@@ -153,6 +160,7 @@ def token_outputs(
         target_S,
         head.scale,
         head.softcap,
+        head.temperature,
         dtype or hidden_SH.dtype,
         entropy,
         budget,
@@ -170,6 +178,7 @@ class _TokenOutputs(torch.autograd.Function):
         target: Tensor,
         scale: float,
         softcap: float | None,
+        temperature: float,
         dtype: torch.dtype,
         wants_entropy: bool,
         budget: int,
@@ -177,7 +186,7 @@ class _TokenOutputs(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         frozen_head = needs_hidden and not needs_weight and not needs_bias
         with torch.autocast(hidden.device.type, enabled=False):
-            head = Head(weight, bias, scale, softcap).to(dtype)
+            head = Head(weight, bias, scale, softcap, temperature).to(dtype)
             hidden_ = hidden.to(dtype)
             high = torch.promote_types(dtype, torch.float32)
             log_prob = torch.empty(len(target), dtype=high, device=hidden.device)
@@ -198,7 +207,7 @@ class _TokenOutputs(torch.autograd.Function):
                 if direction is not None:
                     slope = head.slope(logits, target[chunk], normaliser[chunk])
                     torch.mm(slope.to(dtype), head.weight_VH, out=direction[chunk])
-        ctx.settings = (scale, softcap, dtype, budget, frozen_head, hidden.dtype)
+        ctx.settings = (scale, softcap, temperature, dtype, budget, frozen_head, hidden.dtype)
         if direction is not None:
             ctx.save_for_backward(direction, direction_of_entropy)
         else:
@@ -208,8 +217,8 @@ class _TokenOutputs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, grad_of_entropy = grads
-        scale, softcap, dtype, budget, frozen_head, hidden_dtype = ctx.settings
-        unused = (None,) * 6
+        scale, softcap, temperature, dtype, budget, frozen_head, hidden_dtype = ctx.settings
+        unused = (None,) * 7
         if frozen_head:
             direction, direction_of_entropy = ctx.saved_tensors
             total = grad[:, None] * direction
@@ -220,7 +229,7 @@ class _TokenOutputs(torch.autograd.Function):
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         high = normaliser.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            head = Head(weight, bias, scale, softcap).to(dtype)
+            head = Head(weight, bias, scale, softcap, temperature).to(dtype)
             hidden_ = hidden.to(dtype)
             grad_hidden = torch.empty_like(hidden_) if needs_hidden else None
             grad_weight = torch.zeros_like(weight, dtype=high) if needs_weight else None

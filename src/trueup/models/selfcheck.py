@@ -183,7 +183,7 @@ def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
         for place_L, source in zip(row_places(stream), sources, strict=True):
             output: Any = network(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False)
             found.append(output.logits[0].index_select(0, source))
-    log_prob_SV: torch.Tensor = torch.cat(found).float().log_softmax(-1)
+    log_prob_SV: torch.Tensor = (torch.cat(found).float() / model.temperature).log_softmax(-1)
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 
 

@@ -126,6 +126,7 @@ class CachedReference(Reference):
             self.policy.attention,
             CODE_PATH,
             torch.__version__,
+            *([self.policy.temperature] if self.policy.temperature != 1 else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

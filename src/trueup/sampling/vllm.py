@@ -10,6 +10,7 @@ from then on; the one before is unloaded. vLLM offers this with --enable-lora an
 import shutil
 import uuid
 import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ STARTED_FOR_ADAPTERS = "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=
 
 
 class ServedPolicy:
-    """Puts the policy's weights into a server, by way of a folder that goes when this does.
+    """Puts the policy's weights into one or several servers, by way of a folder that goes when this does.
 
     Args:
-        root: the server above `/v1`.
+        servers: each as it is asked, and as it is above `/v1`.
         model: the policy; what is put there later is of its kind.
-        name: the model's name at the server.
+        name: the model's name at the servers.
+        lost: takes the address of one that did not take the weights, and why; False where it is the only one left.
         vllm: whether it is a vLLM server.
 
     Raises:
@@ -41,58 +43,62 @@ class ServedPolicy:
     """
 
     def __init__(
-        self, endpoint: Endpoint, root: Endpoint, model: CausalModel, name: str, *, vllm: bool
+        self,
+        servers: Sequence[tuple[Endpoint, Endpoint]],
+        model: CausalModel,
+        name: str,
+        lost: Callable[[str, AnnotatorError], bool],
+        *,
+        vllm: bool,
     ) -> None:
-        self._endpoint, self._root, self._name = endpoint, root, name
+        self._servers, self._name, self._lost = list(servers), name, lost
         self._adapted = lora.is_adapted(model.network)
         if not vllm:
             raise InputError(
-                f"{endpoint.base_url} is no vLLM server, so it cannot be given new weights while training; leave "
+                f"{servers[0][0].base_url} is no vLLM server, so it cannot be given new weights while training; leave "
                 "sampler.engine out, or start a vLLM server"
             )
-        if not (endpoint.has(LOAD) if self._adapted else root.has(PAUSED)):
-            start = STARTED_FOR_ADAPTERS if self._adapted else STARTED_FOR_WEIGHTS
-            raise InputError(
-                f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its environment"
-            )
+        for endpoint, root in servers:
+            if not (endpoint.has(LOAD) if self._adapted else root.has(PAUSED)):
+                start = STARTED_FOR_ADAPTERS if self._adapted else STARTED_FOR_WEIGHTS
+                raise InputError(
+                    f"{endpoint.base_url} does not take new weights while training: start vLLM {start} in its "
+                    "environment"
+                )
         self._adapter: str | None = None
         self._folder = cache_folder() / "served" / uuid.uuid4().hex[:12]
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def put(self, model: CausalModel, version: int) -> str:
-        """Make the server write with the model as it is now; the name to ask it by from here on.
+        """Make the servers write with the model as it is now; the name to ask them by from here on.
 
         Raises:
             InputError: the folder cannot be written.
-            AnnotatorError: the server did not take the weights.
+            AnnotatorError: no server took the weights.
         """
         target = self._written(model, version)
-        name = self._load_adapter(target, version) if self._adapted else self._reload(target)
+        name = f"trueup-{uuid.uuid4().hex[:8]}-{version}" if self._adapted else self._name
+        for server in list(self._servers):
+            try:
+                if self._adapted:
+                    self._load_adapter(server[0], target, name)
+                else:
+                    _reload(server[1], target)
+            except AnnotatorError as error:
+                if not self._lost(server[0].base_url, error):
+                    raise
+                self._servers.remove(server)
+        self._adapter = name if self._adapted else None
         for other in self._folder.iterdir():
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
         return name
 
-    def _reload(self, target: Path) -> str:
-        """Every weight, in place of those before."""
-        _order(self._root, PAUSE, {})
-        try:
-            _order(self._root, RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(target)}})
-        except AnnotatorError as error:
-            raise AnnotatorError(
-                f"{error}. The server is left paused, as its weights may be half replaced: can it read {target}?"
-            ) from error
-        _order(self._root, RESUME, {})
-        return self._name
-
-    def _load_adapter(self, target: Path, version: int) -> str:
+    def _load_adapter(self, endpoint: Endpoint, target: Path, name: str) -> None:
         """One after the other, each under a name of its own, so that no cache of the server mixes them up."""
-        name = f"trueup-{uuid.uuid4().hex[:8]}-{version}"
-        _order(self._endpoint, LOAD, {"lora_name": name, "lora_path": str(target)})
+        _order(endpoint, LOAD, {"lora_name": name, "lora_path": str(target)})
         if self._adapter is not None:
-            _order(self._endpoint, UNLOAD, {"lora_name": self._adapter})
-        self._adapter = name
-        return name
+            _order(endpoint, UNLOAD, {"lora_name": self._adapter})
 
     def _written(self, model: CausalModel, version: int) -> Path:
         """The model in its library's format."""
@@ -109,6 +115,18 @@ class ServedPolicy:
                 "to a folder that the server can read, too"
             ) from error
         return target
+
+
+def _reload(root: Endpoint, target: Path) -> None:
+    """Every weight, in place of those before."""
+    _order(root, PAUSE, {})
+    try:
+        _order(root, RPC, {"method": "reload_weights", "kwargs": {"weights_path": str(target)}})
+    except AnnotatorError as error:
+        raise AnnotatorError(
+            f"{error}. The server is left paused, as its weights may be half replaced: can it read {target}?"
+        ) from error
+    _order(root, RESUME, {})
 
 
 def _order(server: Endpoint, path: str, body: dict[str, Any]) -> None:

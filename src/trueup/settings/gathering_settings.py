@@ -48,8 +48,8 @@ class SamplerSettings(BaseModel):
     """Further models whose responses join those of the policy, each writing as many."""
     engine: Engine = "in-process"
     """What computes them: this process, or a server."""
-    base_url: schema.Url | None = None
-    """Address of the server, as in http://localhost:8000/v1."""
+    base_url: schema.Urls | None = None
+    """Address of the server, as in http://localhost:8000/v1. Of several with the same model the least busy is asked."""
     server_model: Text | None = None
     """The name the server knows the model by. Left out: the only one it has."""
     key_variable: Annotated[schema.Variable, RESUMES] = "TRUEUP_API_KEY"

@@ -206,6 +206,8 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
         policy, loaded = prepare.load_policy(path, **options)
         if "values" in method.parts:
             policy.add_value_head()
+        if method.temperature != 1:
+            policy.set_temperature(method.temperature)
     size = prepare.num_parameters(policy.network)
     trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
     logger.info(

@@ -23,6 +23,8 @@ PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
 TIMES = 2
 """How often a server is asked before a response that cannot be read is left out."""
+START = 60.0
+"""The same where a run begins with several servers, of which one may be missing."""
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
 CUT = frozenset({"length", "max_tokens"})
 
@@ -45,11 +47,11 @@ class ServerSampler:
     ) -> None:
         assert settings.base_url is not None
         self.settings, self.encoder, self.name = settings, encoder, name
-        self.base_url = settings.base_url.rstrip("/")
+        self.base_urls = tuple(dict.fromkeys(one.rstrip("/") for one in settings.base_url))
+        self.base_url = self.base_urls[0]
         self._model = model
         self._key = Key.from_environment(settings.key_variable)
-        self._endpoint = self._connect(self.base_url, settings.concurrency)
-        self._root = self._connect(self.base_url.removesuffix("/v1"), 1)
+        self._endpoint = self._connect(self.base_urls, settings.concurrency)
         self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
         self.weights = SamplingWeights(model, keeps=settings.resync > 1)
         self._given = 0
@@ -57,6 +59,8 @@ class ServerSampler:
         self._served: ServedPolicy | None = None
         self._server: Server | None = None
         self._said = False
+        self._alike: tuple[str, ...] = ()
+        """Addresses of the servers that answered at first."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """See `trueup.sampling.sampler.Sampler`. A response that cannot be read is asked for again, then left out.
@@ -82,15 +86,23 @@ class ServerSampler:
         written = self._written(requests, copies, server, seed)
         return [tuple(several) * (responses // copies) for several in written]
 
-    def _connect(self, base_url: str, concurrency: int) -> Endpoint:
+    def _connect(
+        self, base_url: str | Sequence[str], concurrency: int, *, deadline: float | None = None
+    ) -> Endpoint:
+        """A server that was given weights and ended would begin anew without them, so it is left out for good."""
         timeout = self.settings.timeout
         return Endpoint(
             base_url,
             key=self._key,
             timeout=timeout,
-            deadline=max(PATIENCE, 2 * timeout),
+            deadline=max(PATIENCE, 2 * timeout) if deadline is None else deadline,
             concurrency=concurrency,
+            returns=self._model is None,
         )
+
+    def _lost(self, base_url: str, error: AnnotatorError) -> bool:
+        """Ask a server no more; False where it is the only one."""
+        return self._endpoint.addresses.leave_out(self._endpoint.addresses.of(base_url), error)
 
     def _ready(self) -> Server:
         """The server as it is to be asked now: with the weights that are to write."""
@@ -99,9 +111,8 @@ class ServerSampler:
         if self._given != self.weights.changes and self._model is not None:
             if self._served is None:
                 vllm = self._server.kind is VLLM
-                self._served = ServedPolicy(
-                    self._endpoint, self._root, self._model, self._server.model, vllm=vllm
-                )
+                servers = [(self._connect(one, 1), self._connect(root_of(one), 1)) for one in self._alike]
+                self._served = ServedPolicy(servers, self._model, self._server.model, self._lost, vllm=vllm)
             with self.weights.in_place():
                 name = self._served.put(self._model, self.weights.version)
             self._server = Server(self._server.kind, name, self._server.positions)
@@ -109,15 +120,33 @@ class ServerSampler:
         return self._server
 
     def _identified(self) -> Server:
-        server = identify(self._endpoint, self._root, self.settings.server_model)
+        """What the servers say of themselves; those that cannot be reached are left out."""
+        patience = START if len(self.base_urls) > 1 else None
+        found: dict[str, Server] = {}
+        for one in self.base_urls:
+            endpoint, root = (self._connect(url, 1, deadline=patience) for url in (one, root_of(one)))
+            try:
+                found[one] = identify(endpoint, root, self.settings.server_model)
+            except AnnotatorError as error:
+                if not self._lost(one, error):
+                    raise
+        self._alike = tuple(found)
+        (first, server), *others = found.items()
+        for url, other in others:
+            if (other.kind, other.model) != (server.kind, server.model):
+                raise InputError(
+                    f"{first} is {server.kind.name} with the model {server.model}, but {url} is {other.kind.name} with "
+                    f"{other.model}; give addresses of servers that are alike, or sampler.server_model"
+                )
         if self.settings.top_k and not server.kind.takes_top_k:
             raise InputError(
-                f"sampler.top_k {self.settings.top_k}: {self.base_url} is no server that is known to take it; leave it "
+                f"sampler.top_k {self.settings.top_k}: {first} is no server that is known to take it; leave it "
                 "out, and give sampler.top_p"
             )
         if server.kind.one_at_a_time:
-            self._endpoint = self._connect(self.base_url, 1)
-        return server
+            self._endpoint = self._connect(self._alike, len(self._alike))
+        known = [one.positions for one in found.values() if one.positions is not None]
+        return Server(server.kind, server.model, min(known, default=None))
 
     def _written(
         self, requests: Sequence[SamplingRequest | None], copies: int, server: Server, seed: int
@@ -212,6 +241,11 @@ class ServerSampler:
             )
         if missing:
             logger.warning(f"{self.base_url}: {missing} of {total} responses left out ({reasons})")
+
+
+def root_of(base_url: str) -> str:
+    """The server above `/v1`, where servers keep what is not OpenAI's."""
+    return base_url.removesuffix("/v1")
 
 
 make = ServerSampler

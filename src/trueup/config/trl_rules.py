@@ -1,0 +1,360 @@
+"""What becomes of each of TRL's and transformers' names of settings: one table of rules.
+
+A name either becomes one of our settings, or has no effect here, with a warning, or is refused with what to do
+instead. What a file leaves out takes our defaults, not TRL's, unless it names the loss by TRL's `loss_type` and that
+loss has another default there. `trl_names.toml` holds the names that need no rule of their own.
+"""
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from trueup.config.layers import same
+from trueup.errors import InputError
+from trueup.methods.method import METHODS, MethodInfo
+from trueup.metrics import TRACKERS
+from trueup.settings.run_settings import Schedule
+from trueup.settings.validation import convert
+from trueup.words import as_given, one_of
+
+NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))
+SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
+
+Values = dict[str, Any]
+"""Values under the names of one row, none of them None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What became of names: `Translated({"epochs": 1}, (), {}, {"epochs": ("num_train_epochs",)})`."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Dotted setting -> value."""
+    notes: tuple[str, ...] = ()
+    unless_given: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    """Dotted setting -> a default of TRL's that differs from ours, and the note to make where it is taken."""
+    made_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Dotted setting -> the names it was made from; filled in for all names together."""
+
+
+Rule = Callable[[Values, MethodInfo], Translated]
+"""Raises InputError to refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Names that are translated together, as they depend on each other."""
+
+    names: tuple[str, ...]
+    says: str
+    """What becomes of them, for the documentation."""
+    rule: Rule
+    becomes: bool = True
+    """Whether a setting of ours can come of it."""
+
+
+def _term(ours: str, given: Values, method: MethodInfo) -> Translated:
+    ((name, value),) = given.items()
+    if ours in method.settings.model_fields:
+        return Translated({ours: value})
+    if same(value, False) or same(value, 0):
+        return Translated()
+    raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
+
+
+def _unless(harmless: list[object], instead: str, given: Values, method: MethodInfo) -> Translated:
+    ((name, value),) = given.items()
+    if any(same(value, one) for one in harmless):
+        return Translated()
+    raise InputError(f"{name} {as_given(value)} is not offered: {instead}")
+
+
+def _renamed(ours: str, given: Values, method: MethodInfo) -> Translated:
+    (value,) = given.values()
+    return Translated({ours: value})
+
+
+def _no_effect(reason: str, given: Values, method: MethodInfo) -> Translated:
+    return Translated(notes=(f"{next(iter(given))} has no effect: {reason}",))
+
+
+def _switched(ours: Mapping[str, object], given: Values, method: MethodInfo) -> Translated:
+    return Translated(dict(ours) if any(_flag(given, name) for name in given) else {})
+
+
+def _plain_rows() -> Iterator[Row]:
+    """The rows of `trl_names.toml`."""
+    simple: dict[str, tuple[str, Callable[[str, Values, MethodInfo], Translated]]] = {
+        "renamed": ("`{}`", _renamed),
+        "of_method": ("`{}` of methods that have it", _term),
+        "no_effect": ("no effect: {}", _no_effect),
+    }
+    for kind, (says, rule) in simple.items():
+        for key, names in NAMES[kind].items():
+            for name in names.split():
+                yield Row((name,), says.format(key), partial(rule, key), kind != "no_effect")
+    for names, instead, *rest in NAMES["refused"]:
+        harmless = rest[0] if rest else []
+        allowed = ", ".join(f"`{as_given(value).lower()}`" for value in harmless)
+        says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
+        for name in names.split():
+            yield Row((name,), says, partial(_unless, harmless, instead), becomes=False)
+    for names, values in NAMES["switches"].items():
+        ((ours, value),) = values.items()
+        yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, values))
+    for ours, names in NAMES["cadences"].items():
+        yield Row(tuple(names.split()), f"`{ours}`, if in steps", partial(_cadence, ours, names.split()[-1]))
+
+
+RULES: list[Row] = []
+
+
+def _rule(names: str, *, becomes: bool = True) -> Callable[[Rule], Rule]:
+    """Makes a row of names that depend on each other or on their values; its docstring is what the row says."""
+
+    def add(rule: Rule) -> Rule:
+        RULES.append(Row(tuple(names.split()), " ".join((rule.__doc__ or "").split()), rule, becomes))
+        return rule
+
+    return add
+
+
+@_rule("dataset_name")
+def _data_set(given: Values, method: MethodInfo) -> Translated:
+    """`data`; `prompts` of a method that learns from samples alone"""
+    return Translated({"data" if "offline" in method.sources else "prompts": given["dataset_name"]})
+
+
+@_rule("per_device_train_batch_size gradient_accumulation_steps")
+def _batch(given: Values, method: MethodInfo) -> Translated:
+    """`batch_size` is their product (8 and 1 where left out)"""
+    per_device, accumulation = "per_device_train_batch_size", "gradient_accumulation_steps"
+    size = convert(int, per_device, given.get(per_device, 8))
+    times = convert(int, accumulation, given.get(accumulation, 1))
+    note = f"batch_size is {size * times}: {per_device} {size} times {accumulation} {times}, on one device"
+    return Translated({"batch_size": size * times}, (note,))
+
+
+@_rule("max_steps num_train_epochs")
+def _length(given: Values, method: MethodInfo) -> Translated:
+    """`steps` if max_steps is above 0, else `epochs`"""
+    epochs = {"epochs": given["num_train_epochs"]} if "num_train_epochs" in given else {}
+    if "max_steps" not in given or convert(int, "max_steps", given["max_steps"]) <= 0:
+        return Translated(epochs)
+    over = ("num_train_epochs has no effect: max_steps goes before it",)
+    return Translated({"steps": given["max_steps"]}, over if epochs else ())
+
+
+@_rule("lr_scheduler_type")
+def _schedule(given: Values, method: MethodInfo) -> Translated:
+    """`schedule`: linear, cosine, constant or constant_with_warmup"""
+    name = given["lr_scheduler_type"]
+    if name not in SCHEDULES:
+        raise InputError(f"lr_scheduler_type must be {one_of(SCHEDULES, name)}")
+    return Translated({"schedule": name.removesuffix("_with_warmup")})
+
+
+@_rule("warmup_steps")
+def _warm_up(given: Values, method: MethodInfo) -> Translated:
+    """`warmup_steps`, or `warmup_ratio` if below 1"""
+    steps = convert(float, "warmup_steps", given["warmup_steps"])
+    if 0 < steps < 1:
+        note = f"warmup_steps {steps:g}, below 1, is taken as warmup_ratio"
+        return Translated({"warmup_ratio": steps}, (note,))
+    return Translated({"warmup_steps": given["warmup_steps"]})
+
+
+@_rule("optim", becomes=False)
+def _optimizer(given: Values, method: MethodInfo) -> Translated:
+    """no effect if AdamW (adamw_torch, adamw_torch_fused, adamw_hf, adamw), else refused"""
+    if given["optim"] in ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw"):
+        return Translated(notes=("optim has no effect: the optimizer is AdamW",))
+    raise InputError(
+        f"optim {as_given(given['optim'])} is not offered, only AdamW; to save memory, give lora.rank"
+    )
+
+
+@_rule("bf16 fp16 dtype torch_dtype")
+def _precision(given: Values, method: MethodInfo) -> Translated:
+    """`precision`: bf16 or fp32, weights are held in fp32; fp16 is refused"""
+    bf16 = _flag(given, "bf16")
+    dtypes = {name: given[name] for name in ("dtype", "torch_dtype") if name in given}
+    if _flag(given, "fp16") or "float16" in dtypes.values():
+        raise InputError(
+            "fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32"
+        )
+    for name, dtype in dtypes.items():
+        if dtype not in (known := ("auto", "float32", "bfloat16")):
+            raise InputError(f"{name} must be {one_of(known, dtype)}")
+    notes = tuple(f"{name}: weights are held in fp32; precision says what is computed in" for name in dtypes)
+    if bf16 or (bf16 is None and "bfloat16" in dtypes.values()):
+        return Translated({"precision": "bf16"}, notes)
+    return Translated({} if bf16 is None else {"precision": "fp32"}, notes)
+
+
+@_rule("use_peft lora_r lora_alpha lora_dropout lora_target_modules")
+def _lora(given: Values, method: MethodInfo) -> Translated:
+    """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`; no effect without `use_peft: true`"""
+    if not _flag(given, "use_peft"):
+        return _idle(given, "use_peft: true")
+    return Translated({"lora": True} | _inside("lora", given))
+
+
+@_rule("temperature")
+def _temperature(given: Values, method: MethodInfo) -> Translated:
+    """`sampler.temperature`; also `logit_temperature` of methods that have it, as TRL's policy gradients divide the
+    logits that they learn from by it"""
+    value, ours = given["temperature"], "logit_temperature"
+    divided = {ours: value} if ours in method.settings.model_fields else {}
+    note = (
+        f"temperature {as_given(value)}: logits are divided by it where they are learned from too, as in TRL"
+    )
+    return Translated({"sampler.temperature": value} | divided, (note,) if divided else ())
+
+
+@_rule("loss_type")
+def _loss_type(given: Values, method: MethodInfo) -> Translated:
+    """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
+    left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
+    loss = convert(str, "loss_type", _sole("loss_type", given, "a method has one loss"))
+    objectives = {METHODS[name].trl_loss: name for name in method.choices("objective")}
+    if loss in objectives:
+        return Translated({"objective": objectives[loss]})
+    fitting = [info.name for info in METHODS.values() if loss in (info.trl_loss, info.name)]
+    if method.name not in fitting:
+        instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
+        raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
+    implied, defaults = NAMES["loss_implies"].get(loss, {}), NAMES["loss_defaults"].get(loss, {})
+    notes = {
+        name: f"loss_type {loss} is taken with {name} {str(value).lower()}, as in TRL"
+        for name, value in {**implied, **defaults}.items()
+    }
+    unless_given = {name: (value, notes[name]) for name, value in defaults.items()}
+    return Translated(implied, tuple(notes[name] for name in implied), unless_given)
+
+
+@_rule("sync_ref_model ref_model_mixup_alpha ref_model_sync_steps")
+def _moving_reference(given: Values, method: MethodInfo) -> Translated:
+    """`reference.kind: trust-region` with `reference.alpha` and `reference.every`"""
+    kinds = method.choices("reference.kind")
+    always = kinds == ("trust-region",)
+    sync = _flag(given, "sync_ref_model")
+    if sync is False and always:
+        still = [info.name for info in METHODS.values() if "frozen" in info.choices("reference.kind")]
+        fitting = [name for name in still if METHODS[name].trl_loss == method.trl_loss] or still
+        raise InputError(
+            f"sync_ref_model is false, but the reference of method {method.name} always moves; "
+            f"use method {' or '.join(fitting)}"
+        )
+    if sync and "trust-region" not in kinds:
+        raise InputError(f"sync_ref_model is true, but method {method.name} needs no reference; leave it out")
+    if not (sync or always):
+        return _idle(given, "sync_ref_model: true")
+    inner = _inside("trust_region", given)
+    return Translated(inner if always else {"reference.kind": "trust-region"} | inner)
+
+
+@_rule("precompute_ref_log_probs")
+def _cached_reference(given: Values, method: MethodInfo) -> Translated:
+    """`reference.kind`: cached if true"""
+    if not _flag(given, "precompute_ref_log_probs"):
+        return Translated()
+    kinds = method.choices("reference.kind")
+    if "cached" not in kinds:
+        why = "has a reference that moves" if kinds else "needs no reference"
+        raise InputError(f"precompute_ref_log_probs is true, but method {method.name} {why}; leave it out")
+    return Translated({"reference.kind": "cached"})
+
+
+@_rule("report_to")
+def _trackers(given: Values, method: MethodInfo) -> Translated:
+    """`trackers`: their names, none or all"""
+    names, known = _several(given["report_to"]), list(TRACKERS)
+    if names in (["none"], ["all"], []):
+        return Translated({"trackers": known if names == ["all"] else []})
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
+    return Translated({"trackers": names})
+
+
+@_rule("reward_funcs")
+def _reward(given: Values, method: MethodInfo) -> Translated:
+    """`reward`, if it is one"""
+    instead = "give one; a function FILE.py:FUNCTION may add several up"
+    return Translated({"reward": _sole("reward_funcs", given, instead)})
+
+
+@_rule("reward_clip_range")
+def _clipped_reward(given: Values, method: MethodInfo) -> Translated:
+    """`clip_reward`, if alike on both sides"""
+    both = given["reward_clip_range"]
+    ends = both if isinstance(both, list | tuple) else str(both).split(",")
+    if len(ends) != 2:
+        raise InputError(f"reward_clip_range must be two numbers; got {as_given(both)}")
+    low, high = (convert(float, "reward_clip_range", one) for one in ends)
+    if low != -high:
+        raise InputError(
+            f"reward_clip_range {low:g} to {high:g} is not offered: rewards are clipped to -c and c alike"
+        )
+    return _term("clip_reward", {"reward_clip_range": high}, method)
+
+
+@_rule("use_vllm vllm_mode vllm_server_base_url vllm_server_host vllm_server_port")
+def _vllm(given: Values, method: MethodInfo) -> Translated:
+    """`sampler.engine: server` and `sampler.base_url`, if vllm_mode is server, else refused"""
+    if not _flag(given, "use_vllm"):
+        return _idle(given, "use_vllm: true")
+    mode = given.get("vllm_mode", "colocate")
+    if mode not in ("server", "colocate"):
+        raise InputError(f"vllm_mode must be {one_of(('server', 'colocate'), mode)}")
+    if mode == "colocate":
+        raise InputError(
+            "use_vllm with vllm_mode colocate is not offered: start vllm serve, and give vllm_mode server, or "
+            "sampler.engine server with sampler.base_url"
+        )
+    host, port = given.get("vllm_server_host", "localhost"), given.get("vllm_server_port", 8000)
+    url = str(given.get("vllm_server_base_url", f"http://{host}:{port}")).rstrip("/")
+    return Translated({"sampler.engine": "server", "sampler.base_url": f"{url.removesuffix('/v1')}/v1"})
+
+
+def _inside(mapping: str, given: Values) -> dict[str, Any]:
+    return {ours: given[name] for name, ours in NAMES[mapping].items() if name in given}
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _sole(name: str, given: Values, instead: str) -> Any:
+    """The only one of what may be a list."""
+    values = _several(given[name])
+    if len(values) != 1:
+        raise InputError(f"{name} {as_given(given[name])} is not offered: {instead}")
+    return values[0]
+
+
+def _idle(given: Values, switch: str) -> Translated:
+    inner = [name for name in given if name != switch.partition(":")[0]]
+    return Translated(notes=tuple(f"{name} has no effect without {switch}" for name in inner))
+
+
+def _cadence(ours: str, steps: str, given: Values, method: MethodInfo) -> Translated:
+    """`no`, `epoch` or `steps`, and the number of steps."""
+    what = steps.removesuffix("_steps")
+    strategy = next((value for name, value in given.items() if name != steps), "steps")
+    if strategy not in ("no", "steps", "epoch"):
+        raise InputError(f"{what}_strategy must be {one_of(('no', 'steps', 'epoch'), strategy)}")
+    if strategy == "steps":
+        return Translated({ours: given[steps]} if steps in given else {})
+    note = f"{what}_strategy {strategy} has no effect: give {ours}, a number of steps"
+    return Translated(notes=(note,) if strategy == "epoch" or what == "logging" else ())
+
+
+def _flag(given: Values, name: str) -> bool | None:
+    return convert(bool, name, given[name]) if name in given else None
+
+
+TABLE = tuple(sorted([*_plain_rows(), *RULES], key=lambda row: row.names))
