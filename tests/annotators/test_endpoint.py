@@ -1,66 +1,30 @@
 """An endpoint as a judge: how it is asked, what its answers become, what they cost, and what is asked only once."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.judge_answers import first_with, said
+from support.scripted_endpoint import QUESTIONS, Answering, Reply, judging, text_of
 
 from trueup.annotators.asker import Asker
 from trueup.annotators.budget import Budget
 from trueup.annotators.cache import JudgementCache
 from trueup.annotators.endpoint import EndpointJudge
 from trueup.annotators.judge import Question, Unreadable, Verdict
+from trueup.annotators.parameters import schema_of
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError, Stopped
 from trueup.settings.annotator_settings import EndpointAnnotator
 
-QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
 PLAIN = {"model": "J", "messages": [{"role": "user", "content": "Question 0"}], "temperature": 0}
-Reply = dict[str, Any] | Refused
-
-
-class Answering:
-    """Stands in for `Endpoint.each`: answers by a function, in turns that are not those of the questions."""
-
-    def __init__(self, answer: Callable[[Mapping[str, Any]], Reply]) -> None:
-        self.answer = answer
-        self.asked: list[Mapping[str, Any]] = []
-        self.batches: list[int] = []
-        self.base_urls = ("http://localhost:1/v1",)
-
-    def each(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Reply]]:
-        assert path == "/chat/completions"
-        self.batches.append(len(bodies))
-        for number in reversed(range(len(bodies))):
-            self.asked.append(bodies[number])
-            yield number, self.answer(bodies[number])
-
-    def redact(self, text: str) -> str:
-        return text.replace("secret", "***")
-
-    @property
-    def texts(self) -> list[str]:
-        return [text_of(body) for body in self.asked]
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> JudgementCache:
     return JudgementCache(tmp_path / "judgements.sqlite")
-
-
-def judging(
-    endpoint: Answering, cache: JudgementCache | None = None, budget: Budget | None = None, **choice: Any
-) -> EndpointJudge:
-    settings = EndpointAnnotator(base_url="http://localhost:1/v1", model=choice.pop("model", "J"), **choice)
-    asker = Asker(endpoint, settings.model, budget or Budget(), cache)  # type: ignore[arg-type]
-    return EndpointJudge(asker, settings)
-
-
-def text_of(body: Mapping[str, Any]) -> str:
-    return str(body["messages"][0]["content"])
 
 
 def by_number(body: Mapping[str, Any]) -> float:
@@ -87,7 +51,7 @@ def test_answers_are_read_where_there_are_no_log_probs(told: list[str]) -> None:
     assert heard.verdicts == (Verdict(1.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
     assert server.batches == [1, 1, 3]
     assert heard.totals["requests"] == 5
-    assert server.asked[1] == {**PLAIN, "max_tokens": 16}
+    assert server.asked[1] == {**PLAIN, "max_tokens": 32, "response_format": schema_of(("1", "2"))}
     judge.ask([Question("Another 1")])
     assert told == [
         "annotator J: localhost:1/v1 gives no log-probabilities; verdicts are read from its answers, each of them "
@@ -137,7 +101,7 @@ def test_log_probs_alone_are_wanted_and_not_given(told: list[str]) -> None:
 def test_answers_alone_are_wanted(told: list[str]) -> None:
     server = Answering(lambda body: first_with(0.9) if "logprobs" in body else said("(2)"))
     assert judging(server, read="answer").ask(QUESTIONS).verdicts == (Verdict(0.0),) * 4
-    assert server.batches == [4]
+    assert server.batches == [1, 3]  # one finds out how the endpoint wants to be asked
     assert not told
 
 
@@ -163,7 +127,11 @@ def test_what_can_never_be_read_is_unreadable(asks: int) -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (said("1", "length"), "the answer was cut off at its longest length"),
+        (
+            said("1", "length"),
+            "the answer was cut off at its longest length; one that thinks first may need a larger "
+            "annotator.max_answer_tokens",
+        ),
         (said("1", "content_filter"), "the endpoint's content filter cut the answer off"),
         (said(None), "the endpoint's reply holds no answer"),
         (said("1", refusal="No."), "the judge refused to answer"),
@@ -205,7 +173,7 @@ def test_a_changed_request_is_a_new_one(changed: dict[str, str], cache: Judgemen
     server = Answering(lambda body: first_with(0.75) if "logprobs" in body else said("1"))
     judging(server, cache, read="log-probs").ask(QUESTIONS[:1])
     settings = {"base_url": "http://localhost:1/v1", "model": "J", "read": "log-probs", **changed}
-    server.base_url = settings["base_url"]
+    server.base_urls = (settings["base_url"],)
     asker = Asker(server, settings["model"], Budget(), cache)  # type: ignore[arg-type]
     other = EndpointJudge(asker, EndpointAnnotator(**settings))  # type: ignore[arg-type]
     other.ask(QUESTIONS[:1])
@@ -266,13 +234,13 @@ def test_a_budget_is_used_up_and_no_more(cache: JudgementCache) -> None:
 
 
 def test_a_budget_in_tokens_is_used_up_although_estimates_are_high() -> None:
-    """Each question is estimated at 20 tokens and takes 5, so that more than the first batch of them fits."""
+    """Each question is estimated at 37 tokens and takes 5, so that more than the first batch of them fits."""
     server = Answering(lambda body: said("1") | {"usage": {"prompt_tokens": 4, "completion_tokens": 1}})
     questions = [Question(f"Question {number:4}") for number in range(20)]
-    with pytest.raises(AnnotatorError, match="max_tokens 60 does not allow"):
-        judging(server, None, Budget(max_tokens=60), read="answer").ask(questions)
-    assert server.batches[0] == 2
-    assert 60 - 21 < 5 * len(server.asked) <= 60
+    with pytest.raises(AnnotatorError, match="max_tokens 100 does not allow"):
+        judging(server, None, Budget(max_tokens=100), read="answer").ask(questions)
+    assert server.batches[:2] == [1, 2]
+    assert 100 - 37 < 5 * len(server.asked) <= 100
 
 
 def test_what_was_taken_is_reported() -> None:
@@ -283,7 +251,7 @@ def test_what_was_taken_is_reported() -> None:
     server.answer = lambda body: {**said("1"), "usage": None}
     totals = judging(server, None, Budget(input_price=1.0), read="answer").ask(QUESTIONS).totals
     assert "cost" not in totals and totals["estimated"] == 4
-    assert totals["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 16)
+    assert totals["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 32)
 
 
 def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
@@ -297,9 +265,9 @@ def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
     judge = judging(server, cache, budget, read="answer")
     with pytest.raises(AnnotatorError, match="the server is down"):
         judge.ask(QUESTIONS)
-    assert budget.used.requests == 2
+    assert budget.used.requests == 3
     server.answer = lambda body: said("2")
-    assert judge.ask(QUESTIONS).verdicts == (Verdict(0.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
+    assert judge.ask(QUESTIONS).verdicts == (Verdict(1.0), Verdict(0.0), Verdict(1.0), Verdict(1.0))
     assert budget.used.requests == 4
 
 

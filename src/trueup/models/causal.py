@@ -192,7 +192,7 @@ class CausalModel(StreamModel[LogProbs]):
     @property
     def temperature(self) -> float:
         """What logits are divided by before log-probabilities are taken; 1 unless it was set."""
-        return head_of(self.inner).temperature
+        return float(getattr(self.inner.get_output_embeddings(), "temperature", 1.0))
 
     def set_temperature(self, temperature: float) -> None:
         """Divide logits by it before log-probabilities are taken; copies made of the model from here on do so too."""
