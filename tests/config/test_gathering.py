@@ -219,7 +219,7 @@ class TestSecrets:
     )
     def test_a_plain_url(self, settle: Settle, url: str) -> None:
         settings = settle("oaif", sampler__engine="server", sampler__base_url=url).settings
-        assert settings.sampler.base_url == url
+        assert settings.sampler.base_url == (url,)
 
     def test_a_bound_on_the_cost_needs_prices(self, settle: Settle) -> None:
         given = {

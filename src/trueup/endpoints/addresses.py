@@ -46,10 +46,6 @@ class Addresses:
         self._monotonic, self._returns = monotonic, returns
         self._told: set[str] = set()
 
-    def of(self, base_url: str) -> Address:
-        """The one with this URL."""
-        return next(one for one in self._all if one.base_url == base_url)
-
     def choose(self) -> Address:
         """The address to ask next; where all are left out, the one that is so for the shortest time."""
         now = self._monotonic()
@@ -81,6 +77,10 @@ class Addresses:
             until = "from here on" if lasts else "for a while"
             logger.warning(f"{address.base_url}: {what}; it is left out {until}, and the others are asked")
         return lasts or any(_ready(one, now) for one in others)
+
+    def lose(self, base_url: str, error: AnnotatorError) -> bool:
+        """Ask an address no more; False where it is the last one."""
+        return self.leave_out(next(one for one in self._all if one.base_url == base_url), error)
 
 
 def _ready(address: Address, now: float) -> bool:

@@ -100,10 +100,6 @@ class ServerSampler:
             returns=self._model is None,
         )
 
-    def _lost(self, base_url: str, error: AnnotatorError) -> bool:
-        """Ask a server no more; False where it is the only one."""
-        return self._endpoint.addresses.leave_out(self._endpoint.addresses.of(base_url), error)
-
     def _ready(self) -> Server:
         """The server as it is to be asked now: with the weights that are to write."""
         if self._server is None:
@@ -112,7 +108,8 @@ class ServerSampler:
             if self._served is None:
                 vllm = self._server.kind is VLLM
                 servers = [(self._connect(one, 1), self._connect(root_of(one), 1)) for one in self._alike]
-                self._served = ServedPolicy(servers, self._model, self._server.model, self._lost, vllm=vllm)
+                lost = self._endpoint.addresses.lose
+                self._served = ServedPolicy(servers, self._model, self._server.model, lost, vllm=vllm)
             with self.weights.in_place():
                 name = self._served.put(self._model, self.weights.version)
             self._server = Server(self._server.kind, name, self._server.positions)
@@ -128,7 +125,7 @@ class ServerSampler:
             try:
                 found[one] = identify(endpoint, root, self.settings.server_model)
             except AnnotatorError as error:
-                if not self._lost(one, error):
+                if not self._endpoint.addresses.lose(one, error):
                     raise
         self._alike = tuple(found)
         (first, server), *others = found.items()
