@@ -274,3 +274,38 @@ def test_weights_that_cannot_be_written_are_said(
     with pytest.raises(InputError, match="the weights for the server could not be written: Not a directory"):
         sampler.sample(PROMPTS, 1, seed=0)
     assert server[1].calls == ["/is_paused"]
+
+
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapter"])
+def test_several_servers_write_with_the_same_weights(
+    policy: Policy, tiny_model: Path, adapted: bool, told: list[str]
+) -> None:
+    """One that ends is left out, and does not come back with the weights it began with."""
+    model, encoder = policy
+    model = adapted_from(model) if adapted else model
+    (first, one), (second, other) = serving(tiny_model), serving(tiny_model)
+    with first:
+        with second:
+            urls = (first.url, second.url)
+            given: dict[str, Any] = {"base_url": urls, "decode": "greedy", "responses": 1, "concurrency": 2}
+            sampler = trained((model, encoder), first, **given)
+            moved(model, 1)
+            sampler.weights.refresh(1)
+            same(sampler.sample(PROMPTS, 1, seed=0), in_process(model, encoder))
+            assert len(one.loaded) == len(other.loaded) == 1
+            assert first.bodies and second.bodies and not told
+        same(sampler.sample(PROMPTS, 1, seed=0), in_process(model, encoder))
+        assert len(told) == 1 and "it is left out from here on" in told[0]
+        moved(model, 2)
+        sampler.weights.refresh(2)
+        same(sampler.sample(PROMPTS, 1, seed=0), in_process(model, encoder))
+        assert len(one.loaded) == 2 and len(told) == 1
+
+
+def test_servers_that_differ_are_refused(policy: Policy, tiny_model: Path) -> None:
+    (first, _), (second, other) = serving(tiny_model), serving(tiny_model)
+    other.models = {"another": other.models[NAME]}
+    with first, second:
+        sampler = trained(policy, first, base_url=(first.url, second.url))
+        with pytest.raises(InputError, match="give addresses of servers that are alike"):
+            sampler.sample(PROMPTS, 1, seed=0)

@@ -101,7 +101,7 @@ class EndpointAnnotator:
     key_variable: Annotated[Variable, RESUMES] = "OPENAI_API_KEY"
     """Environment variable that holds the key, if the endpoint wants one."""
     concurrency: Annotated[Count, RESUMES] = 16
-    """Requests at a time."""
+    """Requests at a time, to all addresses together."""
     timeout: Annotated[float, Field(gt=0), RESUMES] = 60.0
     """Seconds to wait for an answer."""
     deadline: Annotated[float, Field(gt=0), RESUMES] = 600.0
