@@ -303,9 +303,8 @@ def test_several_servers_write_with_the_same_weights(
 
 
 def test_servers_that_differ_are_refused(policy: Policy, tiny_model: Path) -> None:
-    (first, _), (second, other) = serving(tiny_model), serving(tiny_model)
-    other.models = {"another": other.models[NAME]}
-    with first, second:
+    first, _ = serving(tiny_model)
+    with first, FaultyServer(lambda asked: Reply(200, {"data": [{"id": "another"}]})) as second:
         sampler = trained(policy, first, base_url=(first.url, second.url))
         with pytest.raises(InputError, match="give addresses of servers that are alike"):
             sampler.sample(PROMPTS, 1, seed=0)

@@ -78,6 +78,10 @@ class Addresses:
             logger.warning(f"{address.base_url}: {what}; it is left out {until}, and the others are asked")
         return lasts or any(_ready(one, now) for one in others)
 
+    def remains(self, base_url: str) -> bool:
+        """Whether an address is not left out for good."""
+        return any(one.base_url == base_url and one.rests_until < math.inf for one in self._all)
+
     def lose(self, base_url: str, error: AnnotatorError) -> bool:
         """Ask an address no more; False where it is the last one."""
         return self.leave_out(next(one for one in self._all if one.base_url == base_url), error)

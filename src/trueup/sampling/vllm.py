@@ -10,10 +10,11 @@ from then on; the one before is unloaded. vLLM offers this with --enable-lora an
 import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trueup.endpoints.addresses import Addresses
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder, replaced_folder
@@ -35,7 +36,7 @@ class ServedPolicy:
         servers: each as it is asked, and as it is above `/v1`.
         model: the policy; what is put there later is of its kind.
         name: the model's name at the servers.
-        lost: takes the address of one that did not take the weights, and why; False where it is the only one left.
+        addresses: those that are asked for responses; a server that does not take the weights is left out of them.
         vllm: whether it is a vLLM server.
 
     Raises:
@@ -47,11 +48,11 @@ class ServedPolicy:
         servers: Sequence[tuple[Endpoint, Endpoint]],
         model: CausalModel,
         name: str,
-        lost: Callable[[str, AnnotatorError], bool],
+        addresses: Addresses,
         *,
         vllm: bool,
     ) -> None:
-        self._servers, self._name, self._lost = list(servers), name, lost
+        self._servers, self._name, self._addresses = list(servers), name, addresses
         self._adapted = lora.is_adapted(model.network)
         if not vllm:
             raise InputError(
@@ -78,6 +79,7 @@ class ServedPolicy:
         """
         target = self._written(model, version)
         name = f"trueup-{uuid.uuid4().hex[:8]}-{version}" if self._adapted else self._name
+        self._servers = [one for one in self._servers if self._addresses.remains(one[0].base_url)]
         for server in list(self._servers):
             try:
                 if self._adapted:
@@ -85,7 +87,7 @@ class ServedPolicy:
                 else:
                     _reload(server[1], target)
             except AnnotatorError as error:
-                if not self._lost(server[0].base_url, error):
+                if not self._addresses.lose(server[0].base_url, error):
                     raise
                 self._servers.remove(server)
         self._adapter = name if self._adapted else None

@@ -107,9 +107,17 @@ class ServerSampler:
         if self._given != self.weights.changes and self._model is not None:
             if self._served is None:
                 vllm = self._server.kind is VLLM
-                servers = [(self._connect(one, 1), self._connect(root_of(one), 1)) for one in self._alike]
-                lost = self._endpoint.addresses.lose
-                self._served = ServedPolicy(servers, self._model, self._server.model, lost, vllm=vllm)
+                patience = self.settings.timeout if len(self._alike) > 1 else None
+                servers = [
+                    (
+                        self._connect(one, 1, deadline=patience),
+                        self._connect(root_of(one), 1, deadline=patience),
+                    )
+                    for one in self._alike
+                ]
+                self._served = ServedPolicy(
+                    servers, self._model, self._server.model, self._endpoint.addresses, vllm=vllm
+                )
             with self.weights.in_place():
                 name = self._served.put(self._model, self.weights.version)
             self._server = Server(self._server.kind, name, self._server.positions)
