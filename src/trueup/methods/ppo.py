@@ -73,5 +73,10 @@ def ppo(
     loss = kinds.with_settings(
         ppo.ppo, clip=clip, value_clip=value_clip, value_weight=value_weight, entropy_coef=entropy_coef
     )
-    parts: tuple[kinds.rows.Part, ...] = ("values", "entropy") if entropy_coef else ("values",)
-    return kinds.policy_gradient(loss, reference, made, parts=parts, temperature=logit_temperature)
+    return kinds.policy_gradient(
+        loss,
+        reference,
+        made,
+        parts=("values", "entropy") if entropy_coef else ("values",),
+        temperature=logit_temperature,
+    )
