@@ -108,7 +108,7 @@ def test_one_that_comes_back_is_asked_again(servers: Servers) -> None:
 
 
 def test_one_that_may_not_come_back_is_left_out_for_good(servers: Servers, told: list[str]) -> None:
-    """It would have begun anew, without the weights that it was given."""
+    """It would have started again, without the weights that it was given."""
     servers.fails["b"] = (0, refused)
     servers.ask(returns=False)
     assert "it is left out from here on" in told[0]

@@ -248,7 +248,7 @@ def test_text_comes_back_as_it_was_written(table: list[list[str]], delimiter: st
 
 def test_every_layout_says_which_of_its_columns_hold_text() -> None:
     others = {"tools", "preference", *("completion_a_is_acceptable", "completion_b_is_acceptable")}
-    others |= {"model_a", "model_b"}
+    others |= {"model_a", "model_b", "status"}
     for row in SOUND:
         layout = recognise(row, Origin("rows.jsonl", 1))
         found = {key for key in (*layout.keys, *layout.optional) if isinstance(row.get(key), str)}

@@ -197,12 +197,12 @@ class Asker:
     def _about(self) -> dict[str, Any]:
         return {"parameters of": self.name, "form": self._form}
 
-    def _from_cache(self, request: Request, labels: tuple[str, str]) -> dict[str, Any] | None:
+    def _from_cache(self, request: RequestFields, labels: tuple[str, str]) -> dict[str, Any] | None:
         keys = [judgement_key(place, request, labels) for place in self.places] if self.cache else []
         found = (self.cache.get(key) for key in keys) if self.cache is not None else ()
         return next((one for one in found if one is not None), None)
 
-    def _to_cache(self, request: Request, answer: Mapping[str, Any], labels: tuple[str, str]) -> None:
+    def _to_cache(self, request: RequestFields, answer: Mapping[str, Any], labels: tuple[str, str]) -> None:
         if self.cache is not None:
             for place in self.places:
                 self.cache.put(judgement_key(place, request, labels), answer)
@@ -314,7 +314,7 @@ def _token(position: object) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _better(way: Parameters, body: Request, reply: Reply, room: int) -> Parameters | None:
+def _better(way: Parameters, body: RequestFields, reply: Reply, room: int) -> Parameters | None:
     """How to ask again, where a reply shows that this is not how the endpoint wants to be asked."""
     thinks = reply is NoAnswer.THINKING
     if isinstance(reply, Refused):

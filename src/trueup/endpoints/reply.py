@@ -56,7 +56,7 @@ class Transient(Exception):
         hint: what to do about it, should it last.
         wait: seconds that the server asks to wait.
         unreadable: whether an answer came that is none.
-        gone: whether the server may have ended, and have begun anew when it is reached again.
+        gone: whether the server may have ended, and have started again when it is reached later.
     """
 
     def __init__(

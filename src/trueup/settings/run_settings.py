@@ -8,18 +8,7 @@ from trueup.metrics import TRACKERS
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.schema import (
-    RESUMES,
-    SAME_RESULT,
-    STRICT,
-    Amount,
-    Count,
-    Named,
-    Role,
-    Sources,
-    Text,
-    Texts,
-)
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
 from trueup.settings.table_settings import Columns, Values
 
 
@@ -72,7 +61,7 @@ class RunSettings(BaseModel):
 
     model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Annotated[Sources, EXAMPLES] = ()
+    data: Annotated[schema.Sources, EXAMPLES] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
     each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,
     limit} in YAML, FILE?weight=2&limit=1000 as one text."""

@@ -94,9 +94,9 @@ def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarde
     count = optional(row, "turn", place, lambda value, at: shapes.integer(value, at, 1))
     for key in keys:
         turns = messages(row[key], place.key(key))
-        asked = [index for index, one in enumerate(turns) if one.role == "user"]
-        if count is not None and count < len(asked):
-            turns = turns[: asked[count]]
+        user_turns = [index for index, one in enumerate(turns) if one.role == "user"]
+        if count is not None and count < len(user_turns):
+            turns = turns[: user_turns[count]]
         if not turns or turns[-1].role != "assistant":
             return Discarded(shapes.UNANSWERED)
         sides.append(turns)
@@ -144,12 +144,14 @@ def texts(value: object, place: Place) -> list[str]:
 
 def two_lists(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
     """The rounds of both sides as conversations, and the turns they share as the prompt."""
-    asked, *answers = (texts(row[key], place.key(key)) for key in TEXTS)
+    requests, *answers = (texts(row[key], place.key(key)) for key in TEXTS)
     sides: list[shapes.Turns] = []
     for key, said in zip(TEXTS[1:], answers, strict=True):
-        if len(said) != len(asked) or not asked:
-            raise place.key(key).unexpected(said, f"an answer to each of the {len(asked)} texts of `prompt`")
-        rounds = zip(asked, said, strict=True)
+        if len(said) != len(requests) or not requests:
+            raise place.key(key).unexpected(
+                said, f"an answer to each of the {len(requests)} texts of `prompt`"
+            )
+        rounds = zip(requests, said, strict=True)
         sides.append(
             tuple(turn for one in rounds for turn in (Message("user", one[0]), *shapes.answer(one[1])))
         )

@@ -89,7 +89,7 @@ class ServerSampler:
     def _connect(
         self, base_url: str | Sequence[str], concurrency: int, *, deadline: float | None = None
     ) -> Endpoint:
-        """A server that was given weights and ended would begin anew without them, so it is left out for good."""
+        """A server that was given weights and ended would start again without them, so it is left out for good."""
         timeout = self.settings.timeout
         return Endpoint(
             base_url,
