@@ -93,6 +93,13 @@ def test_the_best_is_marked_and_kept(folder: Path, capsys: Captured) -> None:
 
 
 @pytest.mark.usefixtures("favoured")
+def test_prompts_may_stand_in_a_column_of_any_name(folder: Path, capsys: Captured) -> None:
+    write(folder / "own.jsonl", [{"user_message": f"say {number}:"} for number in range(5)])
+    assert ask("--prompts", "own.jsonl", "--columns", "prompt=user_message", "--candidates", "0.5,-3,1.21") == 0
+    assert capsys.readouterr().err.splitlines()[0] == "own.jsonl: prompts, 5 rows"
+
+
+@pytest.mark.usefixtures("favoured")
 def test_a_dry_run_changes_nothing(folder: Path, capsys: Captured) -> None:
     before = {path: path.read_bytes() for path in sorted((folder / "model").iterdir())}
     assert ask("--candidates", "0.5", "--dry-run") == 0

@@ -10,6 +10,7 @@ import pytest
 from support.refusals import refused
 
 from trueup.feedback.views import apply, pairs
+from trueup.inspection.inspection import collect
 from trueup.settings.mixture import Part, part_of
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named, mixed
@@ -96,3 +97,10 @@ def test_a_mixture_that_cannot_be_is_refused() -> None:
         taken("a.jsonl?weight=2", "a.jsonl")
     with refused("a.jsonl: the weight 0.01 leaves none of 10 groups"):
         taken("a.jsonl?weight=0.01", "b.jsonl")
+
+
+def test_an_inspection_takes_the_part_that_a_run_takes() -> None:
+    found = collect(["a.jsonl?weight=0.5", "b.jsonl?weight=2&limit=3", "world:pairs?count=9&limit=4"])
+    assert found.unreadable == ()
+    assert Counter(one.prompt.content[0] for one in found.examples[:13]) == {"a": 10, "b": 3}
+    assert len(found.examples) == 17

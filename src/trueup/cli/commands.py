@@ -182,7 +182,7 @@ def condition(arguments: Sequence[str]) -> None:
     reward = settings.reward
     scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else load_scorer(reward)
     with shown():
-        prompts = prompts_named(settings.prompts).prompts[: settings.count]
+        prompts = prompts_named(settings.prompts, table=table_of(settings)).prompts[: settings.count]
     from trueup.evaluate import condition_sweep
 
     with shown():

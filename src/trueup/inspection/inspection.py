@@ -19,6 +19,7 @@ from trueup.inspection import findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
 from trueup.inspection.unread import kind_of_key
+from trueup.settings.mixture import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 from trueup.words import listed, printable
 
@@ -177,7 +178,8 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
     """Read every source, in the order given; files that cannot be read are kept as errors.
 
     Args:
-        names: whatever training takes for data: files, names such as `world:pairs?count=500`, data sets of the hub.
+        names: whatever training takes for data: files, names such as `world:pairs?count=500`, data sets of the hub;
+            of a part of a mixture as many examples as its limit says, each once.
         table: how the columns of the files are called here, and what their labels mean.
     """
     examples: list[Example] = []
@@ -185,12 +187,15 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
     unreadable: list[str] = []
     for name in names:
         try:
-            world = name.startswith(WORLD_PREFIX)
-            found, report = _world(name) if world else read_source(opened(name, table), skip_bad=sys.maxsize)
+            part = part_of(name)
+            if part.name.startswith(WORLD_PREFIX):
+                found, report = _world(part.name)
+            else:
+                found, report = read_source(opened(part.name, table), skip_bad=sys.maxsize)
         except InputError as error:
             unreadable.append(str(error))
             continue
-        examples += found
+        examples += found[: part.limit]
         reports.append(report)
     return Collected(tuple(examples), tuple(reports), tuple(unreadable))
 

@@ -141,6 +141,10 @@ class ConditionSettings(BaseModel):
     training, 2, 5 and 0."""
     count: Count | None = None
     """Ask the first N prompts only."""
+    columns: Annotated[Columns, Role(pairs=True)] = ()
+    """What the columns of a table of prompts are, as in prompt=user_message."""
+    values: Annotated[Values, Role(pairs=True)] = ()
+    """What the values of its labels mean, where it holds feedback."""
     seed: int = 0
     """Of the answers; the same for every reward."""
     max_new_tokens: Count | None = None
