@@ -1,5 +1,6 @@
 """`trueup annotate`: any feedback judged by any annotator, or its chosen responses rewritten."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,29 @@ def test_an_endpoint_compares_in_both_orders(folder: Path, capsys: Captured) -> 
         assert judge(*endpoint, by="openai", output="again.jsonl") == 0
         assert len(server.asked) == 4 and "0 requests, 4 from the cache" in capsys.readouterr().err
     assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
+
+
+def test_of_two_addresses_one_that_ends_is_left_out_and_nothing_is_lost(
+    folder: Path, capsys: Captured
+) -> None:
+    rows = [{"prompt": f"p{at}", "chosen": f"longer {at}", "rejected": f"no {at}"} for at in range(40)]
+    write(folder / "many.jsonl", rows)
+    answered: list[Any] = []
+
+    def ends(request: ReceivedRequest) -> Any:
+        return Reply(503, {"error": "gone"}) if len(first.asked) > 10 else noted(request)
+
+    def noted(request: ReceivedRequest) -> Any:
+        answered.append(json.dumps(request.body["messages"]))
+        return longer(request)
+
+    with FaultyServer(ends) as first, FaultyServer(noted) as second:
+        options = ("--annotator.base_url", first.url, second.url, "--annotator.model", "big")
+        assert judge(*options, data="many.jsonl", by="openai") == 0
+    assert len(read()) == 40
+    assert len(answered) == len({*answered}) == 80
+    said = capsys.readouterr().err
+    assert f"{first.address.partition('//')[2]}/v1" in said and "left out" in said
 
 
 def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Captured) -> None:

@@ -95,7 +95,9 @@ def test_the_best_is_marked_and_kept(folder: Path, capsys: Captured) -> None:
 @pytest.mark.usefixtures("favoured")
 def test_prompts_may_stand_in_a_column_of_any_name(folder: Path, capsys: Captured) -> None:
     write(folder / "own.jsonl", [{"user_message": f"say {number}:"} for number in range(5)])
-    assert ask("--prompts", "own.jsonl", "--columns", "prompt=user_message", "--candidates", "0.5,-3,1.21") == 0
+    assert (
+        ask("--prompts", "own.jsonl", "--columns", "prompt=user_message", "--candidates", "0.5,-3,1.21") == 0
+    )
     assert capsys.readouterr().err.splitlines()[0] == "own.jsonl: prompts, 5 rows"
 
 

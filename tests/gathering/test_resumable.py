@@ -290,6 +290,16 @@ def test_annotating(given: dict[str, Any], names: set[str]) -> None:
     assert differing(annotating(), annotating(**given)) == names
 
 
+def test_one_address_is_what_earlier_versions_kept() -> None:
+    """So that work they began is gone on with."""
+    found = annotating(annotator="openai", annotator__model="J", annotator__base_url="http://a/v1")
+    assert (found["annotator.base_url"], found["annotator.form"]) == ("http://a/v1", None)
+    server = {"sampler__engine": "server", "sampler__base_url": ["http://a/v1"]}
+    assert sampling(**server)["base_url"] == "http://a/v1"
+    server["sampler__base_url"] = ["http://a/v1", "http://b/v1"]
+    assert sampling(**server)["base_url"] == ["http://a/v1", "http://b/v1"]
+
+
 def test_what_is_asked_and_what_is_known(tmp_path: Path) -> None:
     settings = SampleSettings(model=("M",), data=("d",), output="o.jsonl")
     whole = of_sampling(settings, PROMPTS, ALSO)

@@ -26,6 +26,8 @@ WIDEST = 16
 """Characters of a list of choices that may stand beside an option's name in help."""
 PAIR = re.compile(r"(?!--)[^=:?/]+=")
 """How a further text of an option of pairs begins, which a file's name seldom does."""
+ADDRESS = re.compile(r"https?://")
+"""How a further address begins, which no file's name does."""
 SENTENCE = re.compile(r"(?<=[^.]\.) ")
 """Where one sentence ends and the next begins; three points end none."""
 
@@ -98,7 +100,10 @@ class Command:
                 given.more[name] = value
                 continue
             given.settings.setdefault(name, []).append(value)
-            while name in self.settings and self.settings[name].role.pairs and left and PAIR.match(left[0]):
+            setting = self.settings.get(name)
+            while setting and setting.several and left:
+                if not (PAIR if setting.role.pairs else ADDRESS).match(left[0]):
+                    break
                 given.settings[name].append(left.pop(0))
         if len(files) > self._most_files():
             raise InputError(

@@ -254,9 +254,18 @@ def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> di
 
 
 def _settings(settings: BaseModel) -> dict[str, object]:
-    """The settings that change the result, a sampler's without its name in front."""
+    """The settings that change the result, a sampler's without its name in front.
+
+    One address is a text and an annotator's form is left out where it is chosen by itself, as earlier versions had
+    them, so that their work is gone on with.
+    """
     names = {one.path for one in settings_in(type(settings)) if one.role.affects == "result"}
     given = flatten(settings.model_dump(mode="json"))
+    for name in given.keys() & {"annotator.base_url", "sampler.base_url"}:
+        if given[name] and len(given[name]) == 1:
+            (given[name],) = given[name]
+    if given.get("annotator.form") == "auto":
+        given["annotator.form"] = None
     return {name.removeprefix("sampler."): value for name, value in given.items() if name in names}
 
 

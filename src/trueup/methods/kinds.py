@@ -132,7 +132,7 @@ LogitTemperature = Annotated[
     float,
     Field(
         gt=0,
-        description="Logits of policy and reference are divided by it before log-probabilities are taken. TRL gives "
+        description="Logits are divided by it before they are learned from. Policy and reference alike; TRL gives "
         "the temperature that responses are drawn at.",
     ),
 ]

@@ -30,7 +30,7 @@ class ReferenceChoice(Generic[Ref]):
 
     @property
     def period(self) -> int | None:
-        """Optimizer steps between two moves; None where it never moves."""
+        """Steps between two moves; None where it never moves."""
         return None
 
 
@@ -84,7 +84,7 @@ class TrustRegion(ReferenceChoice["LogProbs"]):
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Fraction of the way the reference moves towards the policy."""
     every: Annotated[int, Field(ge=1)] = 512
-    """Optimizer steps between two moves."""
+    """Steps between two moves."""
 
     @property
     def period(self) -> int:
