@@ -14,7 +14,7 @@ import trueup
 
 LAYERS = (
     ("errors", "words"),
-    ("display", "files", "stop", "trial"),
+    ("display", "files", "record_cache", "stop", "trial"),
     ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trueup.annotators.cache import JudgementCache, judgement_key
+from trueup.annotators.asker import judgement_cache, judgement_key
 from trueup.errors import InputError
 
 ANSWER = {"text": "1", "top": [["1", -0.25], ["2", -1.5]], "cut_off": False}
@@ -29,13 +29,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_an_answer_is_found_again(path: Path, told: list[str]) -> None:
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     assert cache.get("k") is None
     cache.put("k", ANSWER)
     cache.put("other", {"text": "\ud800\n", "top": [["1", float("-inf")]], "cut_off": True})
     assert cache.get("k") == ANSWER
     cache.close()
-    again = JudgementCache(path)
+    again = judgement_cache(path)
     assert again.get("k") == ANSWER
     assert again.get("other") == {"text": "\ud800\n", "top": [["1", float("-inf")]], "cut_off": True}
     again.put("k", {**ANSWER, "text": "2"})
@@ -61,8 +61,8 @@ def test_a_key_is_made_of_all_that_an_answer_depends_on() -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from trueup.annotators.cache import JudgementCache
-cache = JudgementCache(Path(sys.argv[1]))
+from trueup.annotators.asker import judgement_cache
+cache = judgement_cache(Path(sys.argv[1]))
 number = 0
 while number < int(sys.argv[3]):
     cache.put(f"{sys.argv[2]}-{number}", {"text": sys.argv[2], "number": number})
@@ -81,7 +81,7 @@ def test_several_processes_write_at_once(path: Path, told: list[str]) -> None:
     processes = [writer(path, name, 50) for name in "abc"]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [output.split()[-1] for output in outputs] == ["50"] * 3
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     assert len(cache) == 150
     for name, number in product("abc", range(50)):
         assert cache.get(f"{name}-{number}") == {"text": name, "number": number}
@@ -98,14 +98,14 @@ def test_a_process_that_is_killed_loses_nothing_it_was_told_is_kept(path: Path, 
     number_told = max([number_told, *map(int, process.stdout.read().split())])
     process.wait(timeout=300)
     process.stdout.close()
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     assert number_told <= len(cache) <= number_told + 1
     assert all(cache.get(f"a-{number}") == {"text": "a", "number": number} for number in range(number_told))
     assert not told
 
 
 def filled(path: Path) -> None:
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     for number in range(200):
         cache.put(f"{number:064d}", {**ANSWER, "number": number})
     cache.close()
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_named_and_moved_aside(damage: str, path: Path, told: 
     filled(path)
     damaged = DAMAGE[damage](path.read_bytes())
     path.write_bytes(damaged)
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     assert all(cache.get(f"{number:064d}") is None for number in range(200))
     cache.put("k", ANSWER)
     assert cache.get("k") == ANSWER
@@ -135,14 +135,14 @@ def test_a_damaged_file_is_named_and_moved_aside(damage: str, path: Path, told: 
     assert "\n" not in told[0]
     cache.close()
     path.write_bytes(b"Lorem ipsum " * 400)
-    JudgementCache(path).close()
+    judgement_cache(path).close()
     kept = sorted((file.name[-1], file.read_bytes()) for file in path.parent.glob("*.damaged-?"))
     assert kept == [("1", damaged), ("2", b"Lorem ipsum " * 400)]
 
 
 def test_a_file_that_is_damaged_while_it_is_open_is_replaced(path: Path, told: list[str]) -> None:
     filled(path)
-    first, second = JudgementCache(path), JudgementCache(path)
+    first, second = judgement_cache(path), judgement_cache(path)
     for cache in (first, second):
         assert cache.get(f"{0:064d}")
     for file in path.parent.glob("*-wal"):
@@ -155,13 +155,13 @@ def test_a_file_that_is_damaged_while_it_is_open_is_replaced(path: Path, told: l
 
 
 def test_a_changed_byte_of_an_answer_is_seen(path: Path, told: list[str]) -> None:
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     cache.put("k", ANSWER)
     cache.close()
     whole = path.read_bytes()
     assert whole.count(b"-0.25") == 1
     path.write_bytes(whole.replace(b"-0.25", b"-9.25"))
-    cache = JudgementCache(path)
+    cache = judgement_cache(path)
     assert cache.get("k") is None
     cache.put("k", ANSWER)
     assert cache.get("k") == ANSWER
@@ -172,7 +172,7 @@ def test_no_file_can_be_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file" / "judgements.sqlite", tmp_path):
         with pytest.raises(InputError) as caught:
-            JudgementCache(path)
+            judgement_cache(path)
         assert str(caught.value).startswith(f"{path}: judgements cannot be kept there: ")
         assert "TRUEUP_CACHE" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -181,10 +181,10 @@ def test_no_file_can_be_there(tmp_path: Path) -> None:
 FILLER = """
 import resource, signal, sys
 from pathlib import Path
-from trueup.annotators.cache import JudgementCache
+from trueup.annotators.asker import judgement_cache
 from trueup.errors import InputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-cache = JudgementCache(Path(sys.argv[1]))
+cache = judgement_cache(Path(sys.argv[1]))
 cache.put("kept", {"text": "1"})
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 try:

@@ -9,22 +9,22 @@ import pytest
 from support.judge_answers import first_with, said
 from support.scripted_endpoint import QUESTIONS, Answering, Reply, judging, text_of
 
-from trueup.annotators.asker import Asker
+from trueup.annotators.asker import Asker, judgement_cache
 from trueup.annotators.budget import Budget
-from trueup.annotators.cache import JudgementCache
 from trueup.annotators.endpoint import EndpointJudge
 from trueup.annotators.judge import Question, Unreadable, Verdict
 from trueup.annotators.parameters import schema_of
 from trueup.endpoints.client import Refused
 from trueup.errors import AnnotatorError, Stopped
+from trueup.record_cache import RecordCache
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 PLAIN = {"model": "J", "messages": [{"role": "user", "content": "Question 0"}], "temperature": 0}
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> JudgementCache:
-    return JudgementCache(tmp_path / "judgements.sqlite")
+def cache(tmp_path: Path) -> RecordCache:
+    return judgement_cache(tmp_path / "judgements.sqlite")
 
 
 def by_number(body: Mapping[str, Any]) -> float:
@@ -155,7 +155,7 @@ def test_a_refused_request_is_not_asked_again() -> None:
     assert heard.totals["tokens"] == 301  # nothing is counted for what was refused
 
 
-def test_the_same_request_twice_is_one_call(cache: JudgementCache) -> None:
+def test_the_same_request_twice_is_one_call(cache: RecordCache) -> None:
     server = Answering(lambda body: first_with(0.75))
     heard = judging(server, cache).ask((*QUESTIONS[:2], QUESTIONS[0]))
     assert len(server.asked) == 2
@@ -169,7 +169,7 @@ def test_the_same_request_twice_is_one_call(cache: JudgementCache) -> None:
 @pytest.mark.parametrize(
     "changed", [{"model": "K"}, {"read": "answer"}, {"base_url": "http://localhost:2/v1"}], ids=str
 )
-def test_a_changed_request_is_a_new_one(changed: dict[str, str], cache: JudgementCache) -> None:
+def test_a_changed_request_is_a_new_one(changed: dict[str, str], cache: RecordCache) -> None:
     server = Answering(lambda body: first_with(0.75) if "logprobs" in body else said("1"))
     judging(server, cache, read="log-probs").ask(QUESTIONS[:1])
     settings = {"base_url": "http://localhost:1/v1", "model": "J", "read": "log-probs", **changed}
@@ -182,7 +182,7 @@ def test_a_changed_request_is_a_new_one(changed: dict[str, str], cache: Judgemen
     assert len(server.asked) == 3
 
 
-def test_an_answer_is_kept_whole_but_for_secrets(cache: JudgementCache) -> None:
+def test_an_answer_is_kept_whole_but_for_secrets(cache: RecordCache) -> None:
     """Probabilities of 0 and broken characters too."""
     reply = first_with(0.75)
     top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -198,7 +198,7 @@ def test_an_answer_is_kept_whole_but_for_secrets(cache: JudgementCache) -> None:
     assert kept["top"][2:] == [["a ***", -math.inf], ["\ud800", -9.0]]
 
 
-def test_an_answer_to_the_second_ask_is_kept(cache: JudgementCache) -> None:
+def test_an_answer_to_the_second_ask_is_kept(cache: RecordCache) -> None:
     server = Answering(lambda body: said("1" if text_of(body).endswith(AGAIN) else "Both!"))
     judging(server, cache).ask(QUESTIONS)
     asked = len(server.asked)
@@ -208,7 +208,7 @@ def test_an_answer_to_the_second_ask_is_kept(cache: JudgementCache) -> None:
     assert heard.totals["requests"] == heard.totals["tokens"] == 0
 
 
-def test_what_could_not_be_read_is_asked_by_the_next_run(cache: JudgementCache) -> None:
+def test_what_could_not_be_read_is_asked_by_the_next_run(cache: RecordCache) -> None:
     judging(Answering(lambda body: said("1" if "0" in text_of(body) else "?")), cache).ask(QUESTIONS)
     mended = Answering(lambda body: said("2"))
     heard = judging(mended, cache, read="answer").ask(QUESTIONS)
@@ -217,7 +217,7 @@ def test_what_could_not_be_read_is_asked_by_the_next_run(cache: JudgementCache) 
     assert len(cache) == 4
 
 
-def test_a_budget_is_used_up_and_no_more(cache: JudgementCache) -> None:
+def test_a_budget_is_used_up_and_no_more(cache: RecordCache) -> None:
     server = Answering(lambda body: said("1"))
     budget = Budget(max_requests=3)
     with pytest.raises(AnnotatorError) as caught:
@@ -254,7 +254,7 @@ def test_what_was_taken_is_reported() -> None:
     assert totals["tokens"] == 4 * (math.ceil(len("Question 0") / 3) + 32)
 
 
-def test_a_fault_lets_go_of_what_it_had_reserved(cache: JudgementCache) -> None:
+def test_a_fault_lets_go_of_what_it_had_reserved(cache: RecordCache) -> None:
     def answer(body: Mapping[str, Any]) -> Reply:
         if text_of(body) == "Question 1":
             raise AnnotatorError("the server is down")

@@ -17,11 +17,12 @@ from support.faulty_server import Answer, FaultyServer, ReceivedRequest, Reply
 from support.judge_answers import Until, first_with, said, shown, text_of
 
 from trueup.annotators.annotator import Annotated
-from trueup.annotators.cache import JudgementCache
+from trueup.annotators.asker import judgement_cache
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
+from trueup.record_cache import RecordCache
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 PAIRS = 10
@@ -220,7 +221,7 @@ def test_a_run_that_is_killed_pays_twice_only_for_what_was_under_way(
     process = subprocess.Popen([sys.executable, "-c", RUN, server.url, str(PAIRS)])
     try:
         until = time.monotonic() + 300
-        while len(server.asked) < 12 or len(JudgementCache(own_cache)) < 9:
+        while len(server.asked) < 12 or len(judgement_cache(own_cache)) < 9:
             assert time.monotonic() < until
             assert process.poll() is None
             time.sleep(0.02)
@@ -244,14 +245,14 @@ def test_a_disk_that_fills_up_stops_at_once(
 ) -> None:
     """Every further verdict would be paid for and lost; and no request is left under way."""
     server.answers = Until(9, Reply(delay=300.0), longer)
-    kept = JudgementCache.put
+    kept = RecordCache.put
 
-    def full(cache: JudgementCache, key: str, answer: Any) -> None:
+    def full(cache: RecordCache, key: str, answer: Any) -> None:
         if len(cache) == 5:
             raise InputError("the disk is full")
         kept(cache, key, answer)
 
-    monkeypatch.setattr(JudgementCache, "put", full)
+    monkeypatch.setattr(RecordCache, "put", full)
     annotator = loaded()
     began = time.monotonic()
     with pytest.raises(InputError) as caught:

@@ -8,8 +8,7 @@ import pytest
 from support.judge_answers import first_with, likely, said
 from support.scripted_endpoint import QUESTIONS, Answering, Reply, judging
 
-from trueup.annotators.asker import Answer, NoAnswer, read_reply
-from trueup.annotators.cache import JudgementCache
+from trueup.annotators.asker import Answer, NoAnswer, judgement_cache, read_reply
 from trueup.annotators.judge import Unreadable, Verdict
 from trueup.annotators.parameters import FORMS, Parameters, schema_of
 from trueup.endpoints.client import Refused
@@ -88,7 +87,7 @@ def picky(answer: Callable[[Mapping[str, Any]], Reply]) -> Callable[[Mapping[str
 def test_a_newer_judge_is_asked_as_it_wants_and_again_by_the_next_run(
     tmp_path: Path, told: list[str]
 ) -> None:
-    cache = JudgementCache(tmp_path / "kept.sqlite")
+    cache = judgement_cache(tmp_path / "kept.sqlite")
     server = Answering(picky(lambda body: first_with(0.75)))
     heard = judging(server, cache).ask(QUESTIONS)
     assert [one.first for one in heard.verdicts if isinstance(one, Verdict)] == pytest.approx([0.75] * 4)
@@ -107,7 +106,7 @@ def test_a_newer_judge_is_asked_as_it_wants_and_again_by_the_next_run(
 
 def test_answers_are_kept_under_the_request_that_was_sent(tmp_path: Path) -> None:
     """One that was drawn at another temperature is not taken for one at temperature 0."""
-    cache = JudgementCache(tmp_path / "kept.sqlite")
+    cache = judgement_cache(tmp_path / "kept.sqlite")
     server = Answering(picky(lambda body: said("1")))
     first = judging(server, cache, read="answer")
     first.ask(QUESTIONS[:1])

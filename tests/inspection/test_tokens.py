@@ -12,6 +12,7 @@ from support.tiny_models import CHARACTERS, CHATML, SPECIAL, char_tokenizer, sav
 from tokenizers import normalizers
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.tokenizing import tokens_of
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
@@ -20,7 +21,6 @@ from trueup.inspection.inspection import inspect
 from trueup.inspection.shown import show_example, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
-from trueup.training.data import tokens_of
 
 SOUND = [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)]
 CHAT = [

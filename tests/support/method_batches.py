@@ -12,6 +12,7 @@ from support.tiny_reward_models import reward_network
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch, collate_batch
+from trueup.batch.tokenizing import tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.feedback.read import read_feedback
 from trueup.feedback.transforms.transform import fit_all
@@ -21,7 +22,6 @@ from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
 from trueup.references.build import ModelCopy
 from trueup.sources.rollouts import Advantages
-from trueup.training.data import tokens_of
 from trueup.training.step import needs_mismatched
 
 TOKENIZER = char_tokenizer()

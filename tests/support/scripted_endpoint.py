@@ -5,10 +5,10 @@ from typing import Any
 
 from trueup.annotators.asker import FORM_FIELDS, Asker
 from trueup.annotators.budget import Budget
-from trueup.annotators.cache import JudgementCache
 from trueup.annotators.endpoint import EndpointJudge
 from trueup.annotators.judge import Question
 from trueup.endpoints.client import Refused
+from trueup.record_cache import RecordCache
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
@@ -40,7 +40,7 @@ class Answering:
 
 
 def judging(
-    endpoint: Answering, cache: JudgementCache | None = None, budget: Budget | None = None, **choice: Any
+    endpoint: Answering, cache: RecordCache | None = None, budget: Budget | None = None, **choice: Any
 ) -> EndpointJudge:
     settings = EndpointAnnotator(base_url="http://localhost:1/v1", model=choice.pop("model", "J"), **choice)
     asker = Asker(endpoint, settings.model, budget or Budget(), cache, form=FORM_FIELDS[settings.form])  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from support.small_runs import run_here
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.tokenizing import tokens_of
 from trueup.config.resolve import resolve
 from trueup.display import collected
 from trueup.feedback.records import Message
@@ -19,7 +20,6 @@ from trueup.inspection.encoded import all_responses
 from trueup.settings.validation import SettingsError
 from trueup.sources.by_name import examples_named, prompts_named
 from trueup.training import api, setup
-from trueup.training.data import tokens_of
 
 
 def on(day: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from support.small_runs import stopping_at
 from support.tiny_models import char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.tokenizing import tokens_of
 from trueup.batch.tokens import TokenGroup
 from trueup.display import collected
 from trueup.errors import InputError, Stopped
 from trueup.feedback.records import DemonstrationRelation, Group, Message, Origin, Prompt
-from trueup.training.data import tokens_of
 
 TOKENIZER = char_tokenizer()
 END = TOKENIZER.eos_token_id

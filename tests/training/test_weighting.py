@@ -16,6 +16,7 @@ from support.small_runs import write_feedback
 from support.tiny_models import naive_log_probs, toy_network
 
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.tokenizing import tokens_of
 from trueup.batch.tokens import TokenGroup
 from trueup.feedback.read import read_feedback
 from trueup.feedback.transforms.transform import fit_all
@@ -24,7 +25,6 @@ from trueup.methods import METHODS, Method
 from trueup.models.causal import CausalModel
 from trueup.references.reference import NullReference
 from trueup.sources.source import Step
-from trueup.training.data import tokens_of
 from trueup.training.step import train_step
 
 COUNT = 6

@@ -1,5 +1,7 @@
 """Requests to a chat model at an endpoint: as it takes them, within a budget, and none of them paid for twice."""
 
+import hashlib
+import json
 import logging
 import math
 import re
@@ -9,10 +11,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from trueup import stop
 from trueup.annotators.budget import Budget, Reservation, Usage
-from trueup.annotators.cache import JudgementCache, judgement_key, place_of
 from trueup.annotators.judge import SPACES
 from trueup.annotators.parameters import FORMS, UNFINISHED, Parameters
 from trueup.endpoints.addresses import on_this_machine
@@ -20,6 +22,7 @@ from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder
+from trueup.record_cache import RecordCache
 from trueup.settings.annotator_settings import EndpointAnnotator
 
 logger = logging.getLogger(__name__)
@@ -41,6 +44,9 @@ REASONING = ("reasoning_content", "reasoning")
 """Where servers put thoughts that they take out of the answer."""
 FORM_FIELDS = {"auto": FORMS[0], "choice": FORMS[1], "free": ""}
 """`annotator.form` -> the field that is tried first."""
+FORMAT = 1
+"""Of what is kept and how its key is made; a new one begins a new table in the same file."""
+TABLE = f"judgements_{FORMAT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Asker:
         endpoint: Endpoint,
         name: str,
         budget: Budget,
-        cache: JudgementCache | None,
+        cache: RecordCache | None,
         *,
         form: str = FORMS[0],
     ) -> None:
@@ -256,7 +262,7 @@ def make_asker(choice: EndpointAnnotator, *, cached: str, usage_file: Path | Non
     endpoint = Endpoint(
         choice.base_url, key=key, timeout=choice.timeout, deadline=choice.deadline, concurrency=choice.concurrency
     )  # fmt: skip
-    cache = JudgementCache(cache_folder() / cached / f"{cached}.sqlite") if choice.cache else None
+    cache = judgement_cache(cache_folder() / cached / f"{cached}.sqlite") if choice.cache else None
     return Asker(endpoint, choice.model, budget, cache, form=FORM_FIELDS[choice.form])
 
 
@@ -353,3 +359,35 @@ def _pair(entry: object) -> tuple[str, float]:
 
 def _at(value: object, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
+
+
+def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str]) -> str:
+    """SHA-256 of all that an answer depends on: the endpoint, the whole request, the labels and the format.
+
+    Args:
+        place: the endpoint without what could be secret: host, port and path.
+        request: with the name of the model, the question as it is asked, temperature and how the answer is read.
+        labels: the answers that the request asks for; empty where it asks for text.
+    """
+    content = json.dumps([FORMAT, place, request, labels], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def place_of(base_url: str) -> str:
+    """Host, port and path of an address, without what could be secret.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    parts = urlsplit(base_url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
+
+
+def judgement_cache(path: Path) -> RecordCache:
+    """The answers in a file.
+
+    Raises:
+        InputError: there can be no such file.
+    """
+    return RecordCache(path, table=TABLE, noun="judgements", without="give annotator.cache false")

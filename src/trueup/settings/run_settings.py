@@ -117,6 +117,11 @@ class RunSettings(BaseModel):
     chosen, rejected, score, system and messages."""
     values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
     """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    lazy: Annotated[bool | None, Role(affects="examples")] = None
+    """Read rows when a step needs them, not all before the first. Left out: where data are plain JSON lines, more than
+    200,000, and nothing has to see all of them."""
+    token_cache: Annotated[bool, RESUMES] = True
+    """Keep the tokens of large data in the cache's folder, so that another run need not make them again."""
 
     learning_rate: Annotated[Positive | None, Role("Optimization", common=True)] = None
     """Learning rate after warm-up. Left out: the method's default."""

@@ -7,7 +7,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import islice
@@ -21,7 +21,7 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
 from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
-from trueup.feedback.records import Example, Group, Prompt
+from trueup.feedback.records import Example, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.mixture import Part, part_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WORLD_PREFIX = "world:"
-R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +95,21 @@ def examples_named(
     return NamedExamples(tuple(map(as_chat, examples) if chat else examples), fingerprints, weights)
 
 
-def mixed(groups: Sequence[Group[R]], weights: Mapping[str, float], seed: int) -> Sequence[Group[R]]:
+def mixed(groups: Sequence[T], files: Iterable[str], weights: Mapping[str, float], seed: int) -> Sequence[T]:
     """The groups as often as the weights of their sources say, in order; the share of each source is told.
 
     Of a weight of 2.3 every group stands there twice, and three of ten, the same for the same seed, once more.
+
+    Args:
+        groups: or what stands for them.
+        files: the source of each.
 
     Raises:
         InputError: nothing is left of a source.
     """
     by_file: dict[str, list[int]] = {}
-    for place, group in enumerate(groups):
-        by_file.setdefault(group.origin.file if group.origin else "", []).append(place)
+    for place, file in enumerate(files):
+        by_file.setdefault(file, []).append(place)
     times = [1] * len(groups)
     for file, places in by_file.items():
         full, rest = divmod(weights.get(file, 1.0), 1.0)

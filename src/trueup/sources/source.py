@@ -134,6 +134,21 @@ class Source(BatchSource, Protocol):
         ...
 
 
+class Groups(Protocol):
+    """Groups by number: a list, or what makes one when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> TokenGroup[Any] | None:
+        """A group; None where its place turns out to hold nothing of use."""
+        ...
+
+
+def there(groups: Groups) -> Iterator[TokenGroup[Any]]:
+    """All groups that hold something."""
+    return (group for index in range(len(groups)) if (group := groups[index]))
+
+
 @dataclass(frozen=True)
 class OfflineSource(Source):
     """Batches of `batch_size` examples from passes laid end to end; only the run's last batch may be smaller.
@@ -147,9 +162,10 @@ class OfflineSource(Source):
         total: examples of the whole run, over all passes.
         stratum: class of a group of which every batch holds its share; None mixes all freely.
         condition: what was written into the prompts.
+        known_identity: what tells the groups from others, where they are not all looked at before the first step.
     """
 
-    groups: Sequence[TokenGroup[Any]]
+    groups: Groups
     held_out_groups: Sequence[TokenGroup[Any]]
     batching: Batching
     batch_size: int
@@ -157,6 +173,7 @@ class OfflineSource(Source):
     total: int
     stratum: Callable[[Any], Hashable] | None = None
     condition: Condition | None = None
+    known_identity: str = ""
     _orders: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -172,13 +189,19 @@ class OfflineSource(Source):
 
     def step_groups(self, number: int) -> list[TokenGroup[Any]]:
         """The examples of an optimizer step, counted from 1."""
-        return [self._group(place) for place in self._places(number)]
+        return [group for place in self._places(number) if (group := self._group(place))]
 
     def first_groups(self) -> list[TokenGroup[Any]]:
-        return self.step_groups(1)
+        return next(filter(None, map(self.step_groups, range(1, self.num_steps + 1))), [])
 
     def identity(self) -> str:
-        return tokens_identity((*self.groups, *self.held_out_groups))
+        if self.known_identity:
+            return self.known_identity
+        return tokens_identity((*there(self.groups), *self.held_out_groups))
+
+    def metrics(self, step: int) -> Mapping[str, float]:
+        left_out = len(self._places(step)) - len(self.step_groups(step))
+        return {"data/left_out": float(left_out)} if left_out else {}
 
     def restore(self, state: State) -> None:
         """The order is a function of the seed and the step; nothing has to be restored."""
@@ -186,7 +209,7 @@ class OfflineSource(Source):
     def step(self, number: int) -> Step:
         """Mismatched, each prompt takes the responses of the next group in the pass that has another one: the step's
         own responses moved on by one, up to the last."""
-        others = (self._following(place) for place in self._places(number))
+        others = (self._following(place) for place in self._places(number) if self._group(place))
         return self.batching.step(self.step_groups(number), others)
 
     def upcoming(self, step: int, count: int) -> Iterator[Batch[Any]]:
@@ -210,9 +233,10 @@ class OfflineSource(Source):
         """The other groups of a place's pass, from the next one on, around its end."""
         size = len(self.groups)
         start = place - place % size
-        return (self._group(start + (place + more) % size) for more in range(1, size))
+        others = (self._group(start + (place + more) % size) for more in range(1, size))
+        return (group for group in others if group)
 
-    def _group(self, place: int) -> TokenGroup[Any]:
+    def _group(self, place: int) -> TokenGroup[Any] | None:
         epoch, within = divmod(place, len(self.groups))
         return self.groups[self._order(epoch)[within]]
 
@@ -220,7 +244,7 @@ class OfflineSource(Source):
         if epoch not in self._orders:
             made = order(self.seed, epoch, len(self.groups))
             if self.stratum is not None:
-                made = stratified(made, [self.stratum(group.relation) for group in self.groups])
+                made = stratified(made, [self.stratum(group.relation) for group in there(self.groups)])
             while len(self._orders) >= 2:
                 self._orders.pop(next(iter(self._orders)))
             self._orders[epoch] = made

@@ -6,19 +6,20 @@ the prompts goes with the model. The view makes groups of text, which no model i
 tokens of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from trueup import display, stop
+from trueup import display
 from trueup.batch.condition_check import check_condition
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
 from trueup.feedback.columns import table_of
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Discarded, Example, Group, Origin, Prompt
+from trueup.feedback.records import Example, Group, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
 from trueup.feedback.turns import turns_in_loss
 from trueup.feedback.views import apply, look
@@ -29,11 +30,13 @@ from trueup.models.load import Loaded
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import check_overlap, examples_named, mixed, split
-from trueup.sources.source import Batching, OfflineSource, Source
+from trueup.sources.source import Batching, Groups, OfflineSource, Source, there
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
-from trueup.words import counted, listed
+from trueup.words import counted
 
+CACHED_FROM = 2000
+"""Groups from which on their tokens are kept for other runs; fewer are made as soon as a tokenizer is identified."""
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
 
@@ -114,93 +117,6 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
     )
 
 
-@dataclass(slots=True)
-class Tokenized:
-    """Groups as tokens, and what happened on the way."""
-
-    groups: list[TokenGroup[Any]] = field(default_factory=list)
-    dropped: dict[str, list[Origin | None]] = field(default_factory=dict)
-    """Why groups were left out -> where they came from."""
-    responses: int = 0
-    responses_cut: int = 0
-    """Responses that lost their end."""
-    prompts_cut: int = 0
-    raw: int = 0
-    """Groups of raw text, encoded without the chat template there is."""
-    notes: dict[str, None] = field(default_factory=dict)
-    """What the user should know of the groups, each once, in order."""
-
-
-def tokenize(groups: Iterable[Group[Any]], encoder: Encoder) -> Tokenized:
-    """Encode groups, counting what is cut or left out.
-
-    Raises:
-        InputError: a group cannot be expressed.
-        Stopped: the user asked to stop.
-    """
-    made = Tokenized()
-    for group in groups:
-        stop.check()
-        try:
-            encoded = encoder.encode(group)
-        except InputError as error:
-            raise InputError(f"{group.origin}: {error}" if group.origin else str(error)) from error
-        if isinstance(encoded, Discarded):
-            made.dropped.setdefault(encoded.reason, []).append(encoded.origin)
-            continue
-        made.groups.append(encoded.tokens)
-        made.raw += encoder.bypasses_template(group.prompt)
-        made.responses += len(group.responses)
-        made.prompts_cut += encoded.prompt_cut
-        made.responses_cut += encoded.responses_cut
-        made.notes.update(dict.fromkeys(sorted(encoded.notes)))
-    return made
-
-
-def tokens_of(groups: Iterable[Group[Any]], encoder: Encoder, *, what: str) -> list[TokenGroup[Any]]:
-    """As `tokenize`, for a whole data set: what was cut or left out is told.
-
-    Args:
-        what: names the data in messages: `training` or `evaluation`.
-
-    Raises:
-        InputError: a group cannot be expressed, or none is left.
-    """
-    made = tokenize(groups, encoder)
-    limits = encoder.limits
-    lines = [f"{what} data left out: {reason}, {_rows(origins)}" for reason, origins in made.dropped.items()]
-    if not made.groups:
-        raise InputError(
-            f"nothing of the {what} data is left to train on: {'; '.join(lines)}. Raise --max-length, or set "
-            "--max-prompt-length so that long prompts lose their beginning"
-        )
-    if made.dropped and limits.max_prompt_length is None:
-        lines.append("long prompts can be kept, without their beginning, by --max-prompt-length")
-    if made.responses_cut:
-        lines.append(
-            f"{what} data: {made.responses_cut} of {made.responses} responses lost their end to max_length "
-            f"{limits.max_length} (no end of sequence is put there)"
-        )
-    if made.prompts_cut:
-        lines.append(
-            f"{what} data: {made.prompts_cut} of {len(made.groups)} prompts lost their beginning to max_prompt_length "
-            f"{limits.max_prompt_length}"
-        )
-    for line in (*lines, *(f"note: {note}" for note in made.notes)):
-        display.data_logger.info(line)
-    warn_of_raw(made.raw, len(made.groups), f"{what} data", "examples")
-    return made.groups
-
-
-def warn_of_raw(raw: int, number: int, what: str, noun: str) -> None:
-    """Warn where raw texts are encoded without the chat template that the model has."""
-    if raw:
-        display.data_logger.warning(
-            f"{what}: {raw} of {number} {noun} are raw text, encoded as it is although the model has a chat template. "
-            "Give --chat true to make turns of the user and the assistant of it, or --chat false if this is meant"
-        )
-
-
 def encode_round(
     method: Method, settings: RunSettings, encoder: Encoder, examples: Sequence[Example]
 ) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
@@ -238,17 +154,6 @@ def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
             f"max_prompt_length {settings.max_prompt_length} cuts the beginning of long prompts, where the condition "
             f"{condition.words()!r} stands. Put the condition at the end, or leave max_prompt_length out"
         )
-
-
-def _rows(origins: Sequence[Origin | None]) -> str:
-    """`3 examples (a.jsonl rows 1, 5; b.jsonl row 2)`."""
-    files: dict[str, list[str]] = {}
-    for origin in origins:
-        if origin is not None:
-            files.setdefault(origin.file, []).append(str(origin.row))
-    places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
-    count = counted(len(origins), "example")
-    return f"{count} ({'; '.join(places)})" if places else count
 
 
 @dataclass(frozen=True)
@@ -318,7 +223,8 @@ def view_all(
     viewed = apply(method.view, rewritten)
     for line in viewed.lines():
         display.data_logger.info(line)
-    training_groups = mixed(viewed.groups, weights or {}, settings.seed)
+    files = (group.origin.file if group.origin else "" for group in viewed.groups)
+    training_groups = mixed(viewed.groups, files, weights or {}, settings.seed)
     return ViewedFeedback(
         training_groups, view_held_out(preprocessing, held_out), fingerprints, preprocessing
     )
@@ -354,17 +260,41 @@ def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
     Raises:
         InputError: a group cannot be expressed by the tokenizer, or none is left within the limits.
     """
-    settings, method, preprocessing = parts.settings, parts.method, texts.preprocessing
-    encoder = preprocessing.encoder(parts.loaded)
+    settings = parts.settings
+    encoder = texts.preprocessing.encoder(parts.loaded)
+    cache = TokenCache(encoder) if settings.token_cache and len(texts.training) >= CACHED_FROM else None
+    groups = tokens_of(display.track(texts.training, "tokenizing"), encoder, what="training", cache=cache)
+    return source_of(groups, texts.held_out, parts, texts.preprocessing, encoder)
+
+
+def source_of(
+    groups: Groups,
+    held_out_groups: Sequence[Group[Any]],
+    parts: Parts,
+    preprocessing: Preprocessing,
+    encoder: Encoder,
+    *,
+    identity: str = "",
+) -> OfflineSource:
+    """Lay out a run's batches.
+
+    Args:
+        groups: the training data.
+        held_out_groups: the evaluation data, to be made tokens of.
+        identity: see `OfflineSource`.
+
+    Raises:
+        InputError: an evaluation group cannot be expressed by the tokenizer, or there is one prompt alone.
+    """
+    settings, method = parts.settings, parts.method
     if encoder.condition is not None:
         display.data_logger.info(
             f"every prompt is asked as the model was trained: {encoder.condition.words()!r}"
         )
-    groups = tokens_of(display.track(texts.training, "tokenizing"), encoder, what="training")
-    held_out = tokens_of(texts.held_out, encoder, what="evaluation") if texts.held_out else []
+    held_out = tokens_of(held_out_groups, encoder, what="evaluation") if held_out_groups else []
     if needs_mismatched(method):
         for part, what in ((groups, "training"), (held_out, "evaluation")):
-            if part and len({group.prompt.tobytes() for group in part}) < 2:
+            if len(part) and len({group.prompt.tobytes() for group in there(part)}) < 2:
                 raise InputError(
                     f"the {what} data holds one prompt only, but this method measures how likely responses to other "
                     "prompts are. Give feedback on at least two prompts, or choose a method that does without (`trueup "
@@ -386,6 +316,7 @@ def offline_source(texts: ViewedFeedback, parts: Parts) -> OfflineSource:
         total=total,
         stratum=method.stratum,
         condition=preprocessing.fitted.condition or parts.loaded.condition,
+        known_identity=identity,
     )
 
 

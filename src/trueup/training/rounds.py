@@ -18,6 +18,7 @@ import numpy as np
 
 from trueup import display, stop
 from trueup.batch.encode import Encoder
+from trueup.batch.tokenizing import tokens_of, warn_of_raw
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.config.layers import flatten
 from trueup.config.resolve import dump, load_run
@@ -90,7 +91,7 @@ def online(settings: RunSettings, method: Method) -> Data:
     def source(parts: Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
         prompts, known = with_room(read.prompts, asking)
-        data.warn_of_raw(sum(map(asking.bypasses_template, prompts)), len(prompts), "sampling", "prompts")
+        warn_of_raw(sum(map(asking.bypasses_template, prompts)), len(prompts), "sampling", "prompts")
         penalise = None
         if settings.reward_kl:
             penalise = KLPenalty(
@@ -317,7 +318,7 @@ def _source_of_rounds(
     """The source of rounds, gathered by the run itself or by an earlier one."""
     settings, method = parts.settings, parts.method
     encoder = preprocessing.encoder(parts.loaded)
-    kept = data.tokens_of(held_out, encoder, what="evaluation") if held_out else []
+    kept = tokens_of(held_out, encoder, what="evaluation") if held_out else []
     advantages = None
     if method.rollout is not None:
         advantages = Advantages(

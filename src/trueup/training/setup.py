@@ -31,6 +31,7 @@ from trueup.training import rounds
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, offline_source, view_all
 from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
+from trueup.training.lazy import read_lazily
 from trueup.training.loop import Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
 from trueup.words import listed
@@ -52,6 +53,8 @@ def read_data(settings: RunSettings, method: Method) -> Data:
             f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
         )
     if settings.source == "offline" and not settings.prompts:
+        if lazily := read_lazily(settings, method):
+            return lazily
         examples = examples_named(
             settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
         )

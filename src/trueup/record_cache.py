@@ -1,16 +1,15 @@
-"""Answers on disk, by content, so that none is paid for twice."""
+"""Records on disk, by content, so that nothing is paid for or computed twice."""
 
 import hashlib
 import json
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from threading import RLock
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -19,53 +18,30 @@ from trueup.words import reason
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Of what is kept and how its key is made; a new one begins a new table in the same file."""
-TABLE = f"judgements_{FORMAT}"
 PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str]) -> str:
-    """SHA-256 of all that an answer depends on: the endpoint, the whole request, the labels and the format.
+class RecordCache:
+    """JSON objects by key in one SQLite file, which several threads and processes may share.
 
-    Args:
-        place: the endpoint without what could be secret: host, port and path.
-        request: with the name of the model, the question as it is asked, temperature and how the answer is read.
-        labels: the answers that the request asks for; empty where it asks for text.
-    """
-    content = json.dumps([FORMAT, place, request, labels], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(content.encode("ascii")).hexdigest()
-
-
-def place_of(base_url: str) -> str:
-    """Host, port and path of an address, without what could be secret.
-
-    Raises:
-        ValueError: it is no address.
-    """
-    parts = urlsplit(base_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
-
-
-class JudgementCache:
-    """Answers by key in one SQLite file, which several threads and processes may share.
-
-    Each answer is written before `put` returns, so that a process that is killed loses only what it had not been told;
+    Each record is written before `put` returns, so that a process that is killed loses only what it had not been told;
     a loss of power may cost the last few. A file that is damaged is moved aside, never read and never deleted, and
     that is logged.
 
     Args:
         path: of the file, which is made where it is absent.
+        table: of the file; another format of records has another one.
+        noun: what the records are, for messages: `judgements`.
+        without: how to do without the cache, for messages.
 
     Raises:
         InputError: there can be no such file; or later, that it cannot be read or written, as the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, table: str, noun: str, without: str) -> None:
+        self.path, self.table, self.noun, self.without = path, table, noun, without
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -73,20 +49,26 @@ class JudgementCache:
         self._execute("SELECT 1")
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The answer kept under a key, if there is one and it is whole."""
-        for answer, seal in self._execute(f"SELECT answer, seal FROM {TABLE} WHERE key = ?", key):
-            if isinstance(answer, str) and seal == _seal(key, answer):
-                found: dict[str, Any] = json.loads(answer)
+        """The record kept under a key, if there is one and it is whole."""
+        for text, seal in self._execute(f"SELECT answer, seal FROM {self.table} WHERE key = ?", (key,)):
+            if isinstance(text, str) and seal == _seal(key, text):
+                found: dict[str, Any] = json.loads(text)
                 return found
         return None
 
-    def put(self, key: str, answer: Mapping[str, Any]) -> None:
-        """Keep an answer; one that is there under the key is replaced."""
-        text = json.dumps(answer, ensure_ascii=True)
-        self._execute(f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?)", key, text, _seal(key, text))
+    def put(self, key: str, record: Mapping[str, Any]) -> None:
+        """Keep a record; one that is there under the key is replaced."""
+        self.put_all({key: record})
+
+    def put_all(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep several records, in one transaction."""
+        texts = {key: json.dumps(record, ensure_ascii=True) for key, record in records.items()}
+        rows = [value for key, text in texts.items() for value in (key, text, _seal(key, text))]
+        values = ", ".join(["(?, ?, ?)"] * len(records))
+        self._execute(f"INSERT OR REPLACE INTO {self.table} VALUES {values}", rows)
 
     def __len__(self) -> int:
-        return int(self._execute(f"SELECT count(*) FROM {TABLE}")[0][0])
+        return int(self._execute(f"SELECT count(*) FROM {self.table}")[0][0])
 
     def close(self) -> None:
         """Let go of the file; it is opened again when it is needed."""
@@ -99,7 +81,7 @@ class JudgementCache:
         with suppress(Exception):  # construction may have failed
             self.close()
 
-    def _execute(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+    def _execute(self, statement: str, values: Sequence[str] = ()) -> list[tuple[Any, ...]]:
         """The rows of a statement; of a new file where the one there turns out to be damaged."""
         with self._lock:
             try:
@@ -113,8 +95,8 @@ class JudgementCache:
                     return self._opened().execute(statement, values).fetchall()
             except (OSError, sqlite3.Error) as error:  # a lock that is not free in time is an OSError
                 raise InputError(
-                    f"{self.path}: judgements cannot be kept there: {reason(error)}. Point the environment variable "
-                    "TRUEUP_CACHE to a folder with room, or give annotator.cache false"
+                    f"{self.path}: {self.noun} cannot be kept there: {reason(error)}. Point the environment "
+                    f"variable TRUEUP_CACHE to a folder with room, or {self.without}"
                 ) from error
 
     def _opened(self) -> sqlite3.Connection:
@@ -129,9 +111,11 @@ class JudgementCache:
                 )
                 try:
                     self._connection.execute("PRAGMA journal_mode = WAL")  # or the file system's own, as safe
-                    self._connection.execute("PRAGMA synchronous = NORMAL")  # or a slow disk holds up answers
                     self._connection.execute(
-                        f"CREATE TABLE IF NOT EXISTS {TABLE} "
+                        "PRAGMA synchronous = NORMAL"
+                    )  # or a slow disk holds up its users
+                    self._connection.execute(
+                        f"CREATE TABLE IF NOT EXISTS {self.table} "
                         "(key TEXT PRIMARY KEY, answer TEXT, seal TEXT) WITHOUT ROWID"
                     )
                 except BaseException:
@@ -153,11 +137,11 @@ class JudgementCache:
                 with suppress(FileNotFoundError):
                     self.path.with_name(self.path.name + ending).rename(aside.with_name(aside.name + ending))
         logger.warning(
-            f"{self.path} is damaged ({error}) and is now {aside.name}; judgements are kept in a new file, and those "
-            "in the old one are asked for again"
+            f"{self.path} is damaged ({error}) and is now {aside.name}; {self.noun} are kept in a new file, and those "
+            "in the old one are made again"
         )
 
 
-def _seal(key: str, answer: str) -> str:
-    """So that a byte that changed on the disk, or an answer under another's key, is seen."""
-    return hashlib.sha256(f"{key} {answer}".encode()).hexdigest()[:32]
+def _seal(key: str, text: str) -> str:
+    """So that a byte that changed on the disk, or a record under another's key, is seen."""
+    return hashlib.sha256(f"{key} {text}".encode()).hexdigest()[:32]

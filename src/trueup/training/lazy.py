@@ -1,0 +1,230 @@
+"""Feedback larger than memory: rows are read, viewed and tokenized when a step needs them.
+
+This can be done where nothing has to see all examples first. What is wrong with a row is found when it is read: the
+first rows of every file before a model is loaded, the others in the course of the run.
+"""
+
+import hashlib
+import json
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import accumulate, chain, repeat
+from pathlib import Path
+from typing import Any
+
+from trueup.batch.encode import Encoder
+from trueup.batch.tokenizing import TokenCache, Tokenized, encoder_identity, tokenize, tokens_of
+from trueup.batch.tokens import TokenGroup
+from trueup.display import data_logger
+from trueup.errors import InputError
+from trueup.feedback.columns import Table, table_of
+from trueup.feedback.layouts.known import recognise
+from trueup.feedback.layouts.layout import Layout
+from trueup.feedback.lines import LineFile, is_plain_lines, line_file
+from trueup.feedback.orders import unusable_because
+from trueup.feedback.records import Discarded, Example, Group, Origin
+from trueup.feedback.turns import as_chat
+from trueup.methods.method import Method
+from trueup.settings.mixture import Part, part_of
+from trueup.settings.run_settings import RunSettings
+from trueup.sources.by_name import check_overlap, examples_named, mixed
+from trueup.sources.source import OfflineSource
+from trueup.training import data
+from trueup.words import counted, listed
+
+ALL_FIRST = 200_000
+"""Rows up to which all are read before the first step, unless the user says otherwise."""
+SHORTEST = 40
+"""Bytes of a row with feedback, at least."""
+LOOKED_AT = 1000
+"""Rows of each file that are read before a model is loaded."""
+RECENT = 4096
+"""Groups whose tokens are kept in memory."""
+
+
+def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
+    """What a run learns from, where its rows are read when a step needs them; None where all are read first.
+
+    Raises:
+        InputError: they were to be read so and cannot be; a file cannot be read; or its first rows are not in order.
+    """
+    if settings.lazy is False:
+        return None
+    parts = [part_of(name) for name in settings.data]
+    if why := _why_all_first(settings, method, parts):
+        if settings.lazy:
+            raise InputError(f"lazy is true, but {why}. Leave lazy out: all rows are read first then")
+        return None
+    if not settings.lazy and sum(Path(part.name).stat().st_size for part in parts) < ALL_FIRST * SHORTEST:
+        return None
+    files = [LazyFile(line_file(part.name), table_of(settings), part) for part in parts]
+    if not settings.lazy and sum(map(len, files)) <= ALL_FIRST:
+        return None
+    preprocessing = data.Preprocessing.fit(method, settings, ())
+    fingerprints = {file.lines.path: file.lines.sha256 for file in files}
+    evaluation: Sequence[Example] = ()
+    if settings.eval_data:
+        other = examples_named(settings.eval_data, chat=settings.chat, table=table_of(settings))
+        evaluation = other.examples
+        fingerprints |= other.fingerprints
+    rows = LazyRows(files, preprocessing, evaluation)
+    rows.look()
+    held_out = data.view_held_out(preprocessing, evaluation)
+    return data.Data(fingerprints, partial(_source, rows, held_out, fingerprints))
+
+
+def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:
+    """What has to see all examples before the first step; empty where nothing has."""
+    names = [part.name for part in parts]
+    others = [name for name in names if not is_plain_lines(name)]
+    reasons = (
+        (method.transforms, "the method rewrites examples by what it finds in all of them"),
+        (method.checks or method.stratum, "the method needs to know the kinds of all examples"),
+        (settings.eval_fraction, "eval_fraction holds out all examples of a prompt"),
+        (settings.skip_bad, "skip_bad says how many unreadable rows there may be in all"),
+        (others, f"{listed(others)} is no plain file of JSON lines"),
+        (len({*names}) < len(names), "a file stands there twice"),
+    )
+    return next((why for there, why in reasons if there), "")
+
+
+@dataclass
+class LazyFile:
+    """A file, what is taken of it, and the layout of its first sound row."""
+
+    lines: LineFile
+    table: Table
+    part: Part
+    layout: Layout | None = None
+
+    def __len__(self) -> int:
+        return min(len(self.lines), self.part.limit or len(self.lines))
+
+    def example(self, index: int) -> Example | Discarded:
+        """What a row says.
+
+        Raises:
+            InputError: the row is malformed.
+        """
+        (row,) = self.table.rows(iter([self.lines.row(index)]), self.lines.path)
+        if row.error:
+            raise InputError(row.error)
+        origin = Origin(self.lines.path, row.number)
+        self.layout = self.layout or recognise(row.value, origin, row.empty)
+        made = self.layout.example(row.value, origin)
+        if isinstance(made, Example) and (reason := unusable_because(made)):
+            return Discarded(reason, origin)
+        return made
+
+
+class LazyRows:
+    """The rows of several files, one after the other, as often as their weights say, as groups of text.
+
+    Args:
+        files: with at least one row each.
+        preprocessing: which was fitted to nothing.
+        evaluation: what is held out; its prompts are not to be trained on.
+
+    Raises:
+        InputError: a weight leaves nothing of a file.
+    """
+
+    def __init__(
+        self, files: Sequence[LazyFile], preprocessing: data.Preprocessing, evaluation: Sequence[Example]
+    ) -> None:
+        self.files, self.preprocessing = files, preprocessing
+        self._held_out = {example.prompt.key: example for example in evaluation}
+        self._ends = list(accumulate(map(len, files)))
+        weights = {file.lines.path: file.part.weight for file in files if file.part.weight != 1}
+        paths = chain.from_iterable(repeat(file.lines.path, len(file)) for file in files)
+        self._rows = mixed(range(self._ends[-1]), paths, weights, preprocessing.settings.seed)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def group(self, place: int) -> Group[Any] | Discarded:
+        """What the method uses of the row at a place.
+
+        Raises:
+            InputError: the row is malformed, or its prompt is held out.
+        """
+        row = self._rows[place]
+        number = bisect(self._ends, row)
+        return self._group(self.files[number], row - self._ends[number] + len(self.files[number]))
+
+    def _group(self, file: LazyFile, index: int) -> Group[Any] | Discarded:
+        made, settings = file.example(index), self.preprocessing.settings
+        if isinstance(made, Discarded):
+            return made
+        example = as_chat(made) if settings.chat else made
+        if example.prompt.key in self._held_out:
+            check_overlap([example], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap)
+        return self.preprocessing.method.view(self.preprocessing.rewrite([example])[0])
+
+    def look(self) -> None:
+        """Read the first rows of every file, and say what they are.
+
+        Raises:
+            InputError: one is malformed, or none holds what the method uses.
+        """
+        for file in self.files:
+            made = [self._group(file, index) for index in range(min(LOOKED_AT, len(file)))]
+            left_out = [one.reason for one in made if isinstance(one, Discarded)]
+            why = listed([f"{left_out.count(reason)} because {reason}" for reason in dict.fromkeys(left_out)])
+            if len(left_out) == len(made):
+                raise InputError(
+                    f"{file.lines.path}: nothing of the first {len(made)} rows can be used: {why}"
+                )
+            assert file.layout is not None  # a row was read
+            data_logger.info(
+                f"{file.lines.path}: {file.layout.name}, {counted(len(file), 'row')}, read when a step needs them"
+                + (f"; of the first {len(made)}, not used: {why}" if left_out else "")
+            )
+
+
+class LazyTokens:
+    """The groups of rows as tokens; None where a row holds nothing of use, whose reason is told once."""
+
+    def __init__(self, rows: LazyRows, encoder: Encoder, cache: TokenCache | None) -> None:
+        self.rows, self.encoder, self.cache = rows, encoder, cache
+        self._told: set[str] = set()
+        self._recent = lru_cache(RECENT)(self._made)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> TokenGroup[Any] | None:
+        return self._recent(index)
+
+    def _made(self, index: int) -> TokenGroup[Any] | None:
+        found = self.rows.group(index)
+        if isinstance(found, Discarded):
+            made = Tokenized(dropped={found.reason: [found.origin]})
+        else:
+            made = tokenize([found], self.encoder, self.cache)
+        news = [f"left out: {reason}" for reason in made.dropped] + [f"note: {note}" for note in made.notes]
+        for line in news:
+            if line not in self._told:
+                self._told.add(line)
+                data_logger.info(f"training data, {found.origin} (and others like it later): {line}")
+        return made.groups[0] if made.groups else None
+
+
+def _source(
+    rows: LazyRows, held_out: Sequence[Group[Any]], fingerprints: Mapping[str, str], parts: data.Parts
+) -> OfflineSource:
+    """Lay out the run's batches.
+
+    Raises:
+        InputError: the tokenizer cannot express a group of the first rows, or none is left within the limits.
+    """
+    encoder = rows.preprocessing.encoder(parts.loaded)
+    cache = TokenCache(encoder) if parts.settings.token_cache else None
+    first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]
+    tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
+    identity = cache.identity if cache else encoder_identity(encoder)
+    known = hashlib.sha256(json.dumps([identity, *sorted(fingerprints.items())]).encode()).hexdigest()[:16]
+    groups = LazyTokens(rows, encoder, cache)
+    return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, identity=known)

@@ -1,0 +1,197 @@
+"""Rows that are read when a step needs them give what rows give that are all read first."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.small_runs import break_off, metrics_of, model_bytes, run_here, settings, write_feedback
+
+from trueup.display import collected
+from trueup.errors import InputError
+from trueup.feedback.json_rows import LoadedFile, json_rows
+from trueup.feedback.lines import is_plain_lines, line_file
+from trueup.methods import METHODS
+from trueup.settings.run_settings import RunSettings
+from trueup.training import api, lazy
+
+PAIR = {"prompt": "say red:", "chosen": " red", "rejected": " blue"}
+
+
+def pairs_file(folder: Path, change: Callable[[list[dict[str, Any]]], object] = lambda rows: None) -> Path:
+    """24 pairs, as they are changed."""
+    path = write_feedback(folder)["pairs"]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(method: str, model: Path, output: Path, data: Path, **more: Any) -> dict[str, bytes]:
+    """The weights of a run of 12 steps."""
+    values = settings(method, model, {"pairs": data, "demonstrations": data}, output, **more)
+    run_here(method, values)
+    return model_bytes(output)
+
+
+def read(data: Path, method: str = "dpo", **more: Any) -> object:
+    values = {"model": "m", "output": "o", "data": [str(data)], **more}
+    return lazy.read_lazily(RunSettings(**values), METHODS[method].build())
+
+
+@pytest.mark.parametrize("method", ["sft", "tr-dpo"])
+def test_weights_and_metrics_are_those_of_rows_read_first(
+    method: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = write_feedback(tmp_path)["demonstrations" if method == "sft" else "pairs"]
+    first = run(method, tiny_model, tmp_path / "first", data, lazy=False)
+    assert run(method, tiny_model, tmp_path / "lazy", data, lazy=True) == first != {}
+    assert metrics_of(tmp_path / "lazy") == metrics_of(tmp_path / "first")
+
+
+def test_a_mixture_of_tables_is_mixed_as_if_it_were_read_first(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = write_feedback(tmp_path / "other", seed=1)["pairs"]
+    other.write_text(other.read_text().replace('"prompt"', '"question"'))
+    mine = pairs_file(tmp_path)
+    mine.write_text(mine.read_text().replace('"prompt"', '"question"'))
+    values = settings("dpo", tiny_model, {"pairs": mine}, tmp_path / "run", columns=["prompt=question"])
+    values["data"] = [f"{mine}?weight=1.5", f"{other}?limit=10"]
+    for how in (True, False):
+        run_here("dpo", {**values, "output": str(tmp_path / str(how)), "lazy": how})
+    assert model_bytes(tmp_path / "True") == model_bytes(tmp_path / "False") != {}
+    assert metrics_of(tmp_path / "True") == metrics_of(tmp_path / "False")
+
+
+def test_what_nothing_is_learned_from_leaves_its_place_empty(tiny_model: Path, tmp_path: Path) -> None:
+    """A pair of equal responses, and one that is too long; a line of white space has no place."""
+
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[5]["rejected"] = rows[5]["chosen"]
+        rows[8]["prompt"] = "x" * 200
+
+    data = pairs_file(tmp_path, change)
+    data.write_text("\n   \n".join([*data.read_text().split("\n", 1)]) + " \n\n")
+    with collected() as told:
+        run("dpo", tiny_model, tmp_path / "run", data, lazy=True, max_length=100, epochs=1, batch_size=24)
+    (line,) = metrics_of(tmp_path / "run")
+    assert line["data/left_out"] == 2
+    text = "\n".join(told)
+    assert f"{data}: TRL pairs, 24 rows, read when a step needs them; of the first 24, not used: " in text
+    assert "1 because identical pair" in text
+    assert "left out: prompt as long as max_length, 100 tokens" in text
+
+
+def test_a_run_that_goes_on_ends_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    data = write_feedback(tmp_path)["pairs"]
+    expected = run("dpo", tiny_model, tmp_path / "run", data, lazy=True)
+    values = settings("dpo", tiny_model, {"pairs": data}, tmp_path / "broken", lazy=True)
+    break_off("dpo", values, before_step=8)
+    api.resume(tmp_path / "broken", quiet=True)
+    assert model_bytes(tmp_path / "broken") == expected
+    assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "run")
+
+
+@pytest.mark.parametrize("token_cache", [True, False])
+def test_a_run_goes_on_only_with_the_tokens_it_began_with(
+    token_cache: bool, tiny_model: Path, tmp_path: Path
+) -> None:
+    data = write_feedback(tmp_path)["pairs"]
+    values = settings(
+        "dpo", tiny_model, {"pairs": data}, tmp_path / "run", lazy=True, token_cache=token_cache
+    )
+    break_off("dpo", values, before_step=8)
+    data.write_text(data.read_text().replace("red", "rad"))
+    with pytest.raises(InputError, match=r"pairs\.jsonl"):
+        api.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_bad_row_among_the_first_ends_the_run_before_a_model_is_loaded(tmp_path: Path) -> None:
+    data = pairs_file(tmp_path, lambda rows: rows[9].pop("chosen"))
+    with pytest.raises(InputError, match=r"pairs.jsonl:10: .*chosen"):
+        read(data, lazy=True)
+
+
+def test_a_bad_row_behind_them_ends_the_run_when_it_is_read(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy, "LOOKED_AT", 3)
+    data = pairs_file(tmp_path, lambda rows: rows[9].pop("chosen"))
+    with pytest.raises(InputError, match=r"pairs.jsonl:10: .*chosen"):
+        run("dpo", tiny_model, tmp_path / "run", data, lazy=True)
+
+
+def test_a_file_that_changes_under_a_run_ends_it(tmp_path: Path) -> None:
+    data = pairs_file(tmp_path)
+    lines = line_file(str(data))
+    assert not lines.row(3).error
+    data.write_text(data.read_text() + "\n")
+    with pytest.raises(InputError, match="the file has changed while rows of it were read"):
+        lines.row(3)
+
+
+@pytest.mark.parametrize(
+    ("why", "method", "more"),
+    [
+        ("the method rewrites examples by what it finds in all of them", "rwr", {}),
+        ("the method needs to know the kinds of all examples", "unlikelihood", {}),
+        ("eval_fraction holds out all examples of a prompt", "dpo", {"eval_fraction": 0.1}),
+        ("skip_bad says how many unreadable rows there may be in all", "dpo", {"skip_bad": 3}),
+    ],
+)
+def test_what_has_to_see_all_rows_is_told(
+    why: str, method: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    data = pairs_file(tmp_path)
+    with pytest.raises(InputError, match=f"lazy is true, but {why}. Leave lazy out"):
+        read(data, method, lazy=True, **more)
+    assert read(data, method, **more) is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" + json.dumps(PAIR).encode() + b"]", b"\x1f\x8bx", b"prompt,chosen\n", b""]
+)
+def test_other_files_are_read_first(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="data is no plain file of JSON lines"):
+        read(path, lazy=True)
+    assert not is_plain_lines(str(tmp_path / "absent"))
+
+
+def test_many_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pairs_file(tmp_path)
+    assert read(data) is None
+    monkeypatch.setattr(lazy, "ALL_FIRST", 24)
+    assert read(data) is None
+    monkeypatch.setattr(lazy, "ALL_FIRST", 23)
+    assert read(data) is not None
+    assert read(data, lazy=False) is None
+
+
+def test_prompts_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
+    data = pairs_file(tmp_path)
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(data.read_text().splitlines()[4] + "\n")
+    with pytest.raises(InputError, match="have a prompt that is also trained on"):
+        read(data, lazy=True, eval_data=[str(held_out)])
+    assert read(data, lazy=True, eval_data=[str(held_out)], allow_overlap=True) is not None
+
+
+LINES = st.lists(
+    st.sampled_from([b'{"a": 1}', b'{"a": "\xc3\xa4"}', b"", b"  ", b"{", b'{"a": 2}\r', b"[1]"])
+)
+
+
+@given(lines=LINES, end=st.sampled_from([b"", b"\n", b"\n\n"]))
+def test_rows_are_those_of_the_file_read_as_one(
+    lines: list[bytes], end: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = b'{"a": 0}\n' + b"\n".join(lines) + end
+    path = tmp_path_factory.getbasetemp() / "lines.jsonl"
+    path.write_bytes(data)
+    made = line_file(str(path))
+    assert [made.row(index) for index in range(len(made))] == list(json_rows(LoadedFile(str(path), "", len(data), data)))
