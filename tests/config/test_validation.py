@@ -63,6 +63,7 @@ class TestValues:
         ({"zzzz": 1}, "zzzz is not a setting of a run"),
         ({"model": None}, "model must be text; got None"),
         ({"model": ""}, "model must be given and not empty; got ''"),
+        ({"output": "e\0f"}, r"output must be text without a null character; got 'e\x00f'"),
         ({"data": []}, NO_DATA),
         ({"data": 5}, "data must be a list; got 5"),
         ({"steps": 2.5}, "steps must be a whole number; got 2.5"),

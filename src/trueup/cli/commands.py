@@ -154,7 +154,7 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[Examp
     chosen = settings.kind or targets.usual_kind(examples)
     if settings.kind is None:
         held = count(examples).words()
-        line = f"TRL's rows of {chosen} are written, for there are {held}; --kind changes it"
+        line = f"TRL's rows of {chosen} are written for {held}; --kind changes it"
         print(line, file=sys.stderr)
     if chosen == "points":
         return targets.trl_points_target(settings.threshold)
@@ -213,6 +213,6 @@ def _condition_of(model: str) -> conditions.Condition:
                 f"{model} has no {conditions.FILE}: it was not trained by conditional alignment, so there is no reward "
                 "to ask it for. Train one by `trueup train ca`, and give its folder"
             )
-    check_model(model, trust_remote_code=False)
+    check_model(model, trust_remote_code=False, world=False)
     assert found is not None
     return found

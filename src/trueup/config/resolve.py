@@ -90,7 +90,7 @@ def find_method(name: str) -> MethodInfo:
     info = known.get(name) or known.get(name.replace("_", "-"))
     if info is None:
         close = did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
-        raise InputError(f"{name} is not a method{close}")
+        raise InputError(f"{named(name)} is not a method{close}")
     return info
 
 
@@ -300,7 +300,8 @@ def _read(run: str | Path) -> dict[str, Any]:
     path = Path(run) / RUN_FILE
     if not path.is_file():
         raise InputError(
-            f"{run} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it began"
+            f"{named(str(run))} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it "
+            "began"
         )
     values = read_yaml(path).values
     if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:

@@ -43,8 +43,9 @@ def modules_of(*package: str) -> tuple[str, ...]:
     return tuple(sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules([str(folder)])))
 
 
-Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(one_or_several)]
+Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Text = Annotated[Plain, Field(min_length=1)]
+Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 
