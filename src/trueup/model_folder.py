@@ -131,7 +131,7 @@ def check_safetensors(path: Path) -> None:
 def _no_folder(name: str, world: bool) -> str:
     if Path(name).is_file():
         return f"model {name} is a file; give the folder it lies in"
-    if _is_hub_id(name):
+    if HUB_ID.fullmatch(name) and not name.startswith("."):
         local = name.rpartition("/")[2]
         return (
             f"model {name} is not a folder; if it is a hub id, download it first: "
@@ -139,10 +139,6 @@ def _no_folder(name: str, world: bool) -> str:
         )
     also = f", or {WORLD}" if world else ""
     return f"model {name} is not a folder; give a folder in Hugging Face format{also}"
-
-
-def _is_hub_id(name: str) -> bool:
-    return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
 
 
 def _check_weights(folder: Path, stem: str) -> None:

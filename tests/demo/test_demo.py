@@ -33,7 +33,7 @@ def test_each_kind_of_feedback_improves_the_gold_reward(
         assert gain > 4 * (row.after.error**2 + row.before.error**2) ** 0.5, row
         assert row.kl.value > 4 * row.kl.error, row
     assert rows[0].wins is None
-    assert all(row.wins is not None and 0 < row.wins.rate.value < 1 for row in rows[1:])
+    assert all(row.wins is not None and 0 < row.wins.value < 1 for row in rows[1:])
     written = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert [entry["method"] for entry in written] == [row.name for row in rows]
     assert written[1]["gold_after"]["value"] == rows[1].after.value

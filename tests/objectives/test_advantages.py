@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from torch import Tensor
+from support.objective_cases import vector
 
 from trueup.batch.rows import LogProbs
 from trueup.objectives.rollout import (
@@ -25,10 +25,6 @@ from trueup.objectives.rollout import (
     over_the_others,
     whiten,
 )
-
-
-def vector(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def given_round(

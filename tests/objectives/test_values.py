@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.objective_cases import counted
-from torch import Tensor
+from support.objective_cases import counted, vector
 
 from trueup.batch.rows import (
     Demonstrations,
@@ -31,10 +30,6 @@ from trueup.objectives.sft import sft
 from trueup.objectives.slic_hf import slic_hf
 from trueup.objectives.ulma import ulma
 from trueup.objectives.unlikelihood import NEAREST, log1mexp, unlikelihood, unlikelihood_ascent
-
-
-def vector(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 def log_probs(*rows: Sequence[float]) -> LogProbs:

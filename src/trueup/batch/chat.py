@@ -248,7 +248,8 @@ def marked(messages: Sequence[Message], tools: Tools, special: Sequence[str]) ->
     """Put placeholders into a conversation. `special` holds the texts of special tokens."""
 
     def hide(text: str) -> str:
-        for number, one in by_length(special):
+        # The longest first: one may be a part of another.
+        for number, one in sorted(enumerate(special), key=lambda numbered: -len(numbered[1])):
             text = text.replace(one, SPELLED.format(number))
         return text
 
@@ -270,11 +271,6 @@ def marked(messages: Sequence[Message], tools: Tools, special: Sequence[str]) ->
         names.append(name)
     hidden = tuple(everywhere(tool, hide) for tool in tools)
     return Marked(rows, hidden, marks, tuple(names), tuple(contents), called)
-
-
-def by_length(special: Sequence[str]) -> list[tuple[int, str]]:
-    """Special tokens with their numbers, the longest first: one may be a part of another."""
-    return sorted(enumerate(special), key=lambda one: -len(one[1]))
 
 
 def everywhere(value: Any, change: Callable[[str], str]) -> Any:

@@ -84,7 +84,7 @@ class Command:
             off = name.removeprefix("no_")
             if written.startswith("--no-") and not equals and self._is_switch(off):
                 name, value = off, "false"
-            elif not self._is_known(name):
+            elif not any(name in known for known in (self.settings, self.more, self.unseen)):
                 raise InputError((self.unknown or self._unknown)(name))
             elif not re.match("--[^-]", written):
                 raise InputError(f"{written} is not an option of {self.name}; did you mean --{name}?")
@@ -139,9 +139,6 @@ class Command:
         if self.files not in self.settings:
             return 0
         return float("inf") if self.settings[self.files].several else 1
-
-    def _is_known(self, name: str) -> bool:
-        return name in self.settings or name in self.more or name in self.unseen
 
     def _is_switch(self, name: str) -> bool:
         if name in self.more:

@@ -216,17 +216,14 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-            raise InputError(f"{path}:{line}: a key must be text; got {_source(key_node)}")
+            got = ascii(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or a mapping"
+            raise InputError(f"{path}:{line}: a key must be text; got {got}")
         key = f"{prefix}{key_node.value}"
         if key in seen:
             raise InputError(f"{path}:{line}: {key} is given twice, first in line {seen[key]}")
         seen[key] = line
         yield key, line
         yield from _lines(value_node, f"{key}.", path)
-
-
-def _source(node: yaml.Node) -> str:
-    return ascii(node.value) if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
 
 
 def _kind(value: object) -> str:

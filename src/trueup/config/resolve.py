@@ -278,9 +278,11 @@ def load_run(
         *_changed(before["settings"], after["settings"]),
     ]
     if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
+        # Nothing of annotator and sampler where there are none.
+        can = sorted(name for name in RESUME_MAY_CHANGE if began.settings.gathers or "." not in name)
         raise InputError(
             f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
-            f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
+            f"out, or start a new run in another folder (what can change: {', '.join(can)})"
         )
     for note in given.notes:
         logger.info(note)
@@ -311,11 +313,6 @@ def _read(run: str | Path) -> dict[str, Any]:
 
 def _same_folder(name: str, value: object, run: str | Path) -> bool:
     return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
-
-
-def _changeable(settings: RunSettings) -> list[str]:
-    """What may change when such a run is resumed; nothing of annotator and sampler where there are none."""
-    return sorted(name for name in RESUME_MAY_CHANGE if settings.gathers or "." not in name)
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Discarded, Example, Origin, content_key
+from trueup.feedback.records import Content, Discarded, Example, Origin, content_key, scores_of
 from trueup.feedback.views import ordered_pairs
 from trueup.inspection.statistics import label_counts
 
@@ -247,7 +247,7 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     """Scores that do not order responses."""
     equal, tied, single = [], [], []
     for example in examples:
-        scores = [one.score for one in example.responses if one.score is not None]
+        scores = scores_of([example])
         if len(example.responses) == 1 and len(scores) == 1:
             single.append(example)
         elif len(scores) > 1 and len(set(scores)) == 1:
@@ -258,7 +258,7 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     yield from found("tie", tied)
     yield from found("single-response", single)
     alone = [example for example in single if _says_only_its_score(example)]
-    values = sorted(one.score for example in alone for one in example.responses if one.score is not None)
+    values = sorted(scores_of(alone))
     if values and values[0] < values[-1]:
         yield from found("demonstrated-by-score", alone, about=f"{values[0]:g} to {values[-1]:g}")
 

@@ -12,7 +12,7 @@ from trueup import display
 from trueup.errors import InputError
 from trueup.feedback.containers import opened
 from trueup.feedback.read import FileReport, read_source
-from trueup.feedback.records import Example, Origin, count
+from trueup.feedback.records import Example, Origin, count, scores_of
 from trueup.feedback.turns import turns_in_loss, what_turns_did
 from trueup.inspection import findings, statistics
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
@@ -156,7 +156,7 @@ def inspect(
         lengths=statistics.length_table(unit, by_kind),
         longer_chosen=longer if longer.pairs else None,
         labels=statistics.label_counts(examples),
-        scores=statistics.score_distribution(examples),
+        scores=statistics.distribution(scores_of(examples)),
         overlap=overlap,
         tokens=tokens,
         problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.severity))),

@@ -182,10 +182,3 @@ def label_counts(examples: Sequence[Example]) -> Labels | None:
         return None
     good, bad = sum(value > 0.5 for value in labels), sum(value < 0.5 for value in labels)
     return Labels(good, bad, len(labels) - good - bad, sum(value not in (0, 1) for value in labels))
-
-
-def score_distribution(examples: Sequence[Example]) -> Distribution | None:
-    """How scores are spread; None where there are none."""
-    return distribution(
-        [one.score for example in examples for one in example.responses if one.score is not None]
-    )
