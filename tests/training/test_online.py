@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 from support.online_runs import online, replay, reward_calls, write_reward
-from support.small_runs import break_off, killed_and_resumed, metrics_of, model_bytes, run_here, stopping_at
+from support.small_runs import (
+    break_off,
+    killed_and_resumed,
+    metrics_of,
+    model_bytes,
+    run_here,
+    snapshot,
+    stopping_at,
+)
 
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
@@ -59,13 +67,18 @@ def rounds(output: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a case's run that nothing happened to; beside it, what its reward was asked."""
+    """The folder of a case's run that nothing happened to; beside it, what its reward was asked.
+
+    And in `killed` beside that folder, all of it as it was at a random moment.
+    """
 
     @cache
     def run(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
+        folder, chance = tmp_path_factory.mktemp(name) / "begun", random.Random(name)
         write_reward(folder)
-        run_here(*case(name, tiny_model, folder, "whole"))
+        killed = folder.with_name("killed")
+        with snapshot(folder / "whole", killed, lines=chance.randint(1, 4), looks=chance.randint(1, 6)):
+            run_here(*case(name, tiny_model, folder, "whole"))
         return folder / "whole"
 
     return run
@@ -94,18 +107,24 @@ def test_replayed_offline_it_gives_the_same_bits(
 def test_killed_and_resumed_equals_uninterrupted(
     name: str, uninterrupted: Callable[[str], Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at a random moment; what a whole round was judged by is never asked again."""
+    """At a random moment, with SIGKILL or as a copy; what a whole round was judged by is never asked again."""
     expected = uninterrupted(name)
-    write_reward(tmp_path)
-    method, values = case(name, tiny_model, tmp_path, "killed")
-    killed = killed_and_resumed(method, values, random.Random(name), (1, 4))
+    before, killed = reward_calls(expected.parent), expected.parents[1] / "killed" / "whole"
+    paid = reward_calls(killed.parent)
+    if name == "rrhf-op":
+        write_reward(tmp_path)
+        method, values = case(name, tiny_model, tmp_path, "killed")
+        killed = killed_and_resumed(method, values, random.Random(name), (1, 4))
+        paid = reward_calls(tmp_path)
+    else:
+        api.resume(killed, quiet=True)
+        paid += reward_calls(expected.parent) - before
     assert model_bytes(killed) == model_bytes(expected) != {}
     assert metrics_of(killed) == metrics_of(expected)
     for file in ("examples.jsonl", "rounds.jsonl"):
         assert (killed / file).read_bytes() == (expected / file).read_bytes()
     # At most the round that was under way when it was killed was paid for twice.
-    again = reward_calls(tmp_path) - reward_calls(expected.parent)
-    assert again.total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
+    assert (paid - before).total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
 
 
 def test_stopped_wherever_a_run_listens(
