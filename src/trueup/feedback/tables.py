@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.errors import InputError
 from trueup.feedback.json_rows import FileRow, LoadedFile, checked, parsed, what_is_wrong, with_repeated
-from trueup.words import listed, one_line, shortened
+from trueup.words import listed, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -200,7 +200,5 @@ def content_line(row: FileRow) -> bytes:
 
 
 def library_words(error: Exception) -> str:
-    """What an error of a library says, on one line, cut after 160 characters."""
-    words = one_line(error)
-    cut = words if len(words) <= 160 else words[:160] + "..."
-    return cut if cut.isprintable() else ascii(cut)
+    """What an error of a library says, on one line."""
+    return printable(one_line(error), 160)

@@ -71,14 +71,12 @@ def problem(
     details: Iterable[str] = (),
     about: object = "",
     part: str | None = None,
-    count: int | None = None,
 ) -> Finding:
     """A problem of the rows that come from some places.
 
     Args:
         name: of its kind, one of `KINDS`.
         about: what is said of the case at hand: the number, the reason, the key.
-        count: None counts the places; 1 where there are none.
     """
     kind, places = KINDS[name], list(origins)
     rows: dict[str, list[int]] = {}
@@ -86,8 +84,7 @@ def problem(
         if origin is not None:
             rows.setdefault(origin.file, []).append(origin.row)
     what = kind.what.replace("{}", str(about))
-    number = (len(places) or 1) if count is None else count
-    return Finding(name, kind.severity, part, what, kind.remedy, number, rows, tuple(details))
+    return Finding(name, kind.severity, part, what, kind.remedy, len(places) or 1, rows, tuple(details))
 
 
 def found(

@@ -5,6 +5,7 @@ know of it. `trueup.sources.by_name.make_annotator` turns a choice into a runnin
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -25,6 +26,22 @@ TEMPLATES = tuple(sorted(_FOUND - {IMPROVE}, key=lambda name: (name != "helpfuln
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class NamedFile:
+    """How a setting names a file by which an annotator judges."""
+
+    give: str
+    """What to give, for messages."""
+    known: tuple[str, ...] = ()
+    """Names that stand for files of trueup's own."""
+    function: bool = False
+    """Whether it names a function in the file, as FILE:FUNCTION."""
+
+
+TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
+FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class AnnotatorKind:
     """What is to be known of a kind of annotator beside its settings."""
 
@@ -37,8 +54,8 @@ class AnnotatorKind:
     """Of such names, for messages."""
     weights: Weights | None = None
     """What the folder under `main` holds; None where it is no folder."""
-    files: tuple[str, ...] = ()
-    """Settings that name a file by which it judges, as FILE or FILE:REST."""
+    files: Mapping[str, NamedFile] = dataclasses.field(default_factory=dict)
+    """Settings that name a file by which it judges."""
     asker: str | None = None
     """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
     judges."""
@@ -57,7 +74,7 @@ class LocalAnnotator:
         "model",
         ("local:FOLDER",),
         "language model",
-        files=("template",),
+        files={"template": TEMPLATE},
     )
     instruction: str | None = None
     """What to prefer, in words. Left out: the template's own."""
@@ -81,7 +98,7 @@ class EndpointAnnotator:
         "trueup.annotators.endpoint:load_endpoint_annotator",
         "model",
         ("openai",),
-        files=("template",),
+        files={"template": TEMPLATE},
         asker="trueup.annotators.asker:make_asker",
     )
     instruction: str | None = None
@@ -167,7 +184,7 @@ class FunctionAnnotator:
         "trueup.annotators.annotator:load_function_annotator",
         "function",
         ("FILE.py:FUNCTION",),
-        files=("function",),
+        files={"function": FUNCTION},
     )
 
 

@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -200,7 +200,7 @@ def _joined(settings: list[Setting]) -> Setting:
     same = len({(setting.default, setting.allowed) for setting in settings}) == 1
     joined = dataclasses.replace(
         first,
-        words=_all(setting.words for setting in settings),
+        words=" or ".join(dict.fromkeys(setting.words for setting in settings if setting.words)),
         bounds=first.bounds if same else "",
         choices=tuple(dict.fromkeys(choice for setting in settings for choice in setting.choices)),
         default=first.default if same else None,
@@ -210,10 +210,6 @@ def _joined(settings: list[Setting]) -> Setting:
     if len(by_text) > 1:
         told = " ".join(f"{', '.join(kinds)}: {text}" for text, kinds in by_text.items())
     return dataclasses.replace(joined, description=told)
-
-
-def _all(words: Iterable[str]) -> str:
-    return " or ".join(dict.fromkeys(filter(None, words)))
 
 
 def _of_fields(
