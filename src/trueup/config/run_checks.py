@@ -227,8 +227,7 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> None
         if named.function and not is_function(name):
             raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
         if name not in named.known:
-            file = name.rpartition(":")[0] if named.function else name
-            check_file(file, named.give + did_you_mean(name, named.known))
+            check_file(named.path(name), named.give + did_you_mean(name, named.known))
 
 
 def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> None:

@@ -36,6 +36,10 @@ class NamedFile:
     function: bool = False
     """Whether it names a function in the file, as FILE:FUNCTION."""
 
+    def path(self, name: str) -> str:
+        """The file's, out of what the setting holds."""
+        return name.rpartition(":")[0] if self.function else name
+
 
 TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
 FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
