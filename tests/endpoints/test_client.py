@@ -145,20 +145,11 @@ def test_one_answer_is_waited_for_no_longer_than_the_timeout() -> None:
     made = endpoint(lambda request: next(first, script(request)), VirtualTime(), timeout=0.3)
     assert post(made) == GOOD
     assert len(script.asked) >= 2
-
-
-def test_an_answer_that_never_comes() -> None:
-    class Silent(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            await anyio.sleep(300)
-            yield b"{}"
-
     made = endpoint(
-        lambda request: httpx2.Response(200, stream=Silent()), VirtualTime(), timeout=0.02, deadline=5.0
+        lambda request: httpx2.Response(200, stream=Dripping()), VirtualTime(), timeout=0.02, deadline=5.0
     )
-    with pytest.raises(AnnotatorError) as raised:
+    with pytest.raises(AnnotatorError, match=f"^{URL}/x: no answer within 0.2 seconds, after ") as raised:
         post(made)
-    assert str(raised.value).startswith(f"{URL}/x: no answer within 0.2 seconds, after ")
     assert str(raised.value).endswith("; look at the server, or give a longer timeout")
 
 
