@@ -58,6 +58,9 @@ class TestPrecedence:
         assert settle("dpo", "lora: {rank: 4}", lora="false").settings.lora is None
         assert settle("dpo", "lora: {rank: 4}", lora="true").settings.lora == LoraSettings(rank=4)
         assert settle("dpo", "lora: false", lora__rank=2).settings.lora == LoraSettings(rank=2)
+        assert (
+            settle("dpo", lora={}).settings.lora == settle("dpo", lora=True).settings.lora == LoraSettings()
+        )
 
     def test_paths_and_typed_values_from_python(self) -> None:
         given = {"model": Path("m"), "data": ["d"], "output": Path("o"), "lora": LoraSettings(rank=2)}
