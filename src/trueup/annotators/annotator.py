@@ -57,12 +57,10 @@ class Annotator(Protocol):
     @property
     def name(self) -> str:
         """For messages and records."""
-        ...
 
     @property
     def gives(self) -> str:
         """`scores` or `comparisons`."""
-        ...
 
     def annotate(self, examples: Sequence[Example]) -> Annotated:
         """Judge the responses of each example; what was said of them before is replaced.
@@ -72,7 +70,6 @@ class Annotator(Protocol):
             AnnotatorError: it cannot be reached or afforded, or too many of its verdicts cannot be read. What it has
                 judged by then is in its cache.
         """
-        ...
 
 
 class Unusable:
@@ -133,7 +130,6 @@ class Scorer(Protocol):
         Raises:
             InputError: a response cannot be scored; the message names the number of its prompt, from 1.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

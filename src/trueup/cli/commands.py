@@ -15,8 +15,7 @@ from trueup.feedback import canonical
 from trueup.feedback import condition as conditions
 from trueup.feedback.convert import conversion, targets
 from trueup.feedback.records import Example, count
-from trueup.inspection import inspection, screen
-from trueup.inspection.findings import Severity
+from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
 from trueup.settings import command_settings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
@@ -122,7 +121,7 @@ def inspect(arguments: Sequence[str]) -> None:
         screen.print_inspection(found, ids=settings.ids)
     else:
         raise InputError("; ".join(found.training.unreadable))
-    errors, warnings = found.count(Severity.error), found.count(Severity.warning)
+    errors, warnings = found.count(findings.Severity.error), found.count(findings.Severity.warning)
     if found.unreadable or (settings.strict and (errors or warnings)):
         raise InputError(
             f"{counted(errors, 'error')} and {counted(warnings, 'warning')}; all are listed above"

@@ -34,7 +34,7 @@ from trueup.sources.by_name import model_named, prompts_named
 from trueup.words import counted, numbered
 
 CHUNK = 32
-"""read.Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
+"""Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
 
 logger = logging.getLogger(__name__)

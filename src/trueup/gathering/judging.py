@@ -218,8 +218,5 @@ def agreement(judged: Sequence[tuple[Example, Example]]) -> list[str]:
 
 def preferences(example: Example) -> set[tuple[object, object]]:
     """(preferred, rejected) for every pair of responses that training by pairs would use."""
-    made = views.pairs(example)
-    if isinstance(made, Discarded):
-        return set()
-    keys = [content_key(content) for content in made.responses]
-    return {(keys[better], keys[worse]) for better, worse, _ in made.relation.pairs}
+    keys = [content_key(one.content) for one in example.responses]
+    return {(keys[better], keys[worse]) for better, worse in views.judged_pairs(example)}

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Discarded, Example, Origin, content_key, scores_of
-from trueup.feedback.views import ordered_pairs
+from trueup.feedback.records import Content, Example, Origin, content_key, scores_of
+from trueup.feedback.views import judged_pairs
 from trueup.inspection.statistics import label_counts
 
 PARTS = ("training", "evaluation")
@@ -188,12 +188,7 @@ def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
     clashes = []
     for example in examples:
         prompt, keys = example.prompt.key, [content_key(one.content) for one in example.responses]
-        pairs = ordered_pairs(example)
-        here = (
-            []
-            if isinstance(pairs, Discarded)
-            else [(keys[better], keys[worse]) for better, worse, _ in pairs]
-        )
+        here = [(keys[better], keys[worse]) for better, worse in judged_pairs(example)]
         against = (said.get((prompt, worse, better)) for better, worse in here)
         if (earlier := next((one for one in against if one is not None), None)) is not None:
             clashes.append((earlier, example))

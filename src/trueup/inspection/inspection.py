@@ -14,10 +14,9 @@ from trueup.feedback.containers import opened
 from trueup.feedback.read import FileReport, read_source
 from trueup.feedback.records import Example, Origin, count, scores_of
 from trueup.feedback.turns import turns_in_loss, what_turns_did
-from trueup.inspection import findings, statistics
+from trueup.inspection import findings, statistics, unread
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
-from trueup.inspection.unread import kind_of_key
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 from trueup.words import listed, printable
 
@@ -220,7 +219,7 @@ def _of_keys(report: FileReport) -> list[Finding]:
         by_kind["misspelt-key", key] = [key]
     for key in report.unused_rows:
         if key not in report.near_keys:
-            by_kind.setdefault((kind_of_key(key), ""), []).append(key)
+            by_kind.setdefault((unread.kind_of_key(key), ""), []).append(key)
     for (kind, near), keys in by_kind.items():
         rows = sorted({row for key in keys for row in report.unused_rows[key]})
         about = listed(map(printable, keys), 12) + report.near_keys.get(near, "")

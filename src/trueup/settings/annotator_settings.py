@@ -219,7 +219,7 @@ AnnotatorChoice = Annotated[
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, Any] = {choice.kind: choice for choice in get_args(get_args(AnnotatorChoice)[0])}
-"""AnnotatorKind -> its class."""
+"""Value of `annotator.kind` -> the class of its settings."""
 
 
 def _forms(*gives: Gives) -> str:

@@ -15,10 +15,9 @@ from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
-from trueup.models import prepare
+from trueup.models import prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
-from trueup.models.selfcheck import check_attention
 from trueup.references.build import build
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
@@ -110,7 +109,8 @@ def make_run(
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
-    check = check_attention(policy, groups, None if settings.attention == "auto" else settings.attention)
+    wanted = None if settings.attention == "auto" else settings.attention
+    check = selfcheck.check_attention(policy, groups, wanted)
     policy.set_attention(check.attention)
     if check.message:
         logger.warning(check.message)
