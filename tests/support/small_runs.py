@@ -228,22 +228,22 @@ def killed_and_resumed(
 
 
 @contextmanager
-def snapshot(output: Path, copy: Path, lines: int, looks: int) -> Iterator[None]:
+def snapshot(output: Path, copy: Path, lines: int, looks: int, file: str = "metrics.jsonl") -> Iterator[None]:
     """Copy a folder in the runs of this process: what SIGKILL would leave at that moment, for less than a process.
 
     Args:
         output: of a run; the folder it lies in is copied.
-        lines, looks: at the n-th look at the stop flag from that many lines of metrics on.
+        lines, looks: at the n-th look at the stop flag from that many lines of `file` on.
     """
     from unittest.mock import patch
 
     from trueup import stop
 
-    original, metrics = stop.check, output / "metrics.jsonl"
+    original, written = stop.check, output / file
 
     def check() -> None:
         nonlocal looks
-        if looks and metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+        if looks and written.exists() and written.read_bytes().count(b"\n") >= lines:
             looks -= 1
             if not looks:
                 shutil.copytree(output.parent, copy)
