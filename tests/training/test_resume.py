@@ -7,17 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_runs import (
-    break_off,
-    killed_and_resumed,
-    metrics_of,
-    model_bytes,
-    run_here,
-    settings,
-    snapshot,
-    stopping_at,
-    write_feedback,
-)
+from support import small_runs
 
 from trueup.errors import Stopped
 from trueup.methods import METHODS
@@ -113,18 +103,20 @@ def test_killed_and_resumed_equals_uninterrupted(
     more = {**chosen, **REFERENCES[reference], **(LORA if weights == "lora" else {}), "eval_fraction": 0.2}
     more |= {"epochs": None, "steps": 6, "batch_size": 5, "save_every": 2, "eval_every": 4}
     uninterrupted, killed = tmp_path / "begun" / "run", tmp_path / "killed" / "run"
-    values = settings(method, tiny_model, write_feedback(tmp_path), uninterrupted, **more)
+    values = small_runs.settings(
+        method, tiny_model, small_runs.write_feedback(tmp_path), uninterrupted, **more
+    )
     chance = random.Random(f"{name} {reference} {weights}")
     if (name, reference, weights) in KILLED:
-        run_here(method, values)
-        killed_and_resumed(method, {**values, "output": str(killed)}, chance, (0, 3), (3, 5))
+        small_runs.run_here(method, values)
+        small_runs.killed_and_resumed(method, {**values, "output": str(killed)}, chance, (0, 3), (3, 5))
     else:
-        with snapshot(uninterrupted, killed.parent, lines=chance.randint(2, 5), looks=1):
-            run_here(method, values)
+        with small_runs.snapshot(uninterrupted, killed.parent, lines=chance.randint(2, 5), looks=1):
+            small_runs.run_here(method, values)
         api.resume(killed, quiet=True)
-    assert model_bytes(killed) == model_bytes(uninterrupted) != {}
-    assert metrics_of(killed) == metrics_of(uninterrupted)
-    assert len([line for line in metrics_of(uninterrupted) if "loss" in line]) == 6
+    assert small_runs.model_bytes(killed) == small_runs.model_bytes(uninterrupted) != {}
+    assert small_runs.metrics_of(killed) == small_runs.metrics_of(uninterrupted)
+    assert len([line for line in small_runs.metrics_of(uninterrupted) if "loss" in line]) == 6
 
 
 @pytest.mark.parametrize("weights, reference", [("full", "hard"), ("lora", "soft")])
@@ -141,26 +133,28 @@ def test_stopped_wherever_a_run_listens(
     more |= {"epochs": None, "steps": 4, **REFERENCES[reference], **(LORA if weights == "lora" else {})}
     more |= {"reference.every": 2}
     uninterrupted = tmp_path / "whole"
-    values = settings("dpo", tiny_model, write_feedback(tmp_path, examples), uninterrupted, **more)
-    looks = stopping_at(monkeypatch, 0)
-    run_here("dpo", values)
+    values = small_runs.settings(
+        "dpo", tiny_model, small_runs.write_feedback(tmp_path, examples), uninterrupted, **more
+    )
+    looks = small_runs.stopping_at(monkeypatch, 0)
+    small_runs.run_here("dpo", values)
     total, begun = len(looks), 0
     for number in range(examples - 1, total, 2):
         output = tmp_path / str(number)
-        stopping_at(monkeypatch, number)
+        small_runs.stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
-            run_here("dpo", {**values, "output": str(output)})
+            small_runs.run_here("dpo", {**values, "output": str(output)})
         if not output.exists():
             continue  # it had not begun
         begun += 1
-        stopping_at(monkeypatch, examples + 1)
+        small_runs.stopping_at(monkeypatch, examples + 1)
         with pytest.raises(Stopped):
             api.resume(output, quiet=True)
         assert '"stopped"' in (output / "status.json").read_text()
-        stopping_at(monkeypatch, 0)
+        small_runs.stopping_at(monkeypatch, 0)
         api.resume(output, quiet=True)
-        assert model_bytes(output) == model_bytes(uninterrupted) != {}
-        assert metrics_of(output) == metrics_of(uninterrupted)
+        assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted) != {}
+        assert small_runs.metrics_of(output) == small_runs.metrics_of(uninterrupted)
     assert begun == {"full": 5, "lora": 3}[weights]
 
 
@@ -172,8 +166,8 @@ def test_a_run_that_began_on_a_gpu_goes_on_without_one(
     monkeypatch.setattr(
         loop, "random_state", lambda: {**original(), "cuda": torch.zeros(16, dtype=torch.uint8)}
     )
-    break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=11)
+    small_runs.break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=11)
     monkeypatch.undo()
     api.resume(output, quiet=True)
     assert [line for line in caplog.messages if "the run began on a GPU and goes on without one" in line]
-    assert model_bytes(output) == model_bytes(uninterrupted[1]) != {}
+    assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted[1]) != {}
