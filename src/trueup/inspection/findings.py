@@ -218,7 +218,8 @@ def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
 def printed(content: Content) -> int:
     """How many visible characters a text has; of messages, all together, and what they call counts as visible."""
     if isinstance(content, str):
-        return sum(character.isprintable() and not character.isspace() for character in content)
+        joined = "".join(content.split())
+        return len(joined) if joined.isprintable() else sum(map(str.isprintable, joined))
     return sum(printed(one.content) + sum(len(str(value)) for value in one.extra.values()) for one in content)
 
 
