@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from trueup.config.annotator_names import is_function
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
@@ -21,7 +20,7 @@ from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.model_folder import WORLD, check_model, scores_text
-from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice
+from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings
 from trueup.words import as_given, did_you_mean

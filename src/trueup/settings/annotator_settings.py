@@ -236,3 +236,9 @@ ANNOTATORS = _forms("scores", "comparisons")
 """Names that stand for an annotator, for messages; `trueup.config.annotator_names` reads them."""
 REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDER")
 """Those of an annotator that scores."""
+
+
+def is_function(name: str) -> bool:
+    """Whether a name has the form FILE.py:FUNCTION."""
+    file, colon, function = name.rpartition(":")
+    return bool(colon) and file.endswith(".py") and len(file) > len(".py") and function.isidentifier()
