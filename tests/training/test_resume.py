@@ -139,7 +139,7 @@ def test_stopped_wherever_a_run_listens(
     looks = small_runs.stopping_at(monkeypatch, 0)
     small_runs.run_here("dpo", values)
     total, begun = len(looks), 0
-    for number in range(examples - 1, total, 2):
+    for number in range(examples, total, 2):
         output = tmp_path / str(number)
         small_runs.stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
@@ -147,7 +147,7 @@ def test_stopped_wherever_a_run_listens(
         if not output.exists():
             continue  # it had not begun
         begun += 1
-        small_runs.stopping_at(monkeypatch, examples + 1)
+        small_runs.stopping_at(monkeypatch, examples + 2)
         with pytest.raises(Stopped):
             api.resume(output, quiet=True)
         assert '"stopped"' in (output / "status.json").read_text()
