@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck
@@ -70,6 +71,13 @@ def virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from support.virtual_time import VirtualTime
 
     monkeypatch.setattr("trueup.endpoints.client.Clock", lambda: VirtualTime().clock)
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Called, it lets every file fail that is seen to the disk from then on."""
+    no_space = Mock(side_effect=OSError(28, "No space left on device"))
+    return lambda: monkeypatch.setattr(os, "fsync", no_space)
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ def test_items_pass_through_while_they_are_counted(clock: Clock, text: io.String
 
 
 def test_notices_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    """Brackets are no markup, long lines are not broken, and nothing goes to the standard output."""
-    long = "file [bold]rows[/bold] [1] 100 % " + "x" * 300
+    """Brackets are no markup, colons no emoji, long lines are not broken, and nothing goes to the standard output."""
+    long = "reward:x: [bold]rows[/bold] [1] 100 % " + "x" * 300
     with display.shown():
         logging.getLogger("trueup.feedback").info(long)
         logging.getLogger("trueup.training").warning("odd")

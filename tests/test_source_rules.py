@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,19 @@ FILES = {str(path.relative_to(SOURCE)): path for path in sorted(SOURCE.rglob("*.
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("src", "tests", "benchmarks", "examples", "docs")
 LINES = 400
+Rule = Callable[[Sequence[ast.AST]], Iterator[ast.AST]]
 
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
-def no_pickle(tree: ast.AST) -> Iterator[ast.AST]:
+def walked(source: str) -> list[ast.AST]:
+    """All nodes of a module, which every rule looks through."""
+    return list(ast.walk(ast.parse(source)))
+
+
+def no_pickle(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Whatever can run code when it is read."""
-    for node in ast.walk(tree):
+    for node in nodes:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
@@ -33,9 +40,9 @@ def no_pickle(tree: ast.AST) -> Iterator[ast.AST]:
             yield node
 
 
-def no_trust(tree: ast.AST) -> Iterator[ast.AST]:
+def no_trust(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Code from a model's folder runs only when the user's own setting says so."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
             value = node.value
             if isinstance(value, ast.Constant) and value.value is not False:
@@ -47,30 +54,30 @@ def no_trust(tree: ast.AST) -> Iterator[ast.AST]:
                     yield given
 
 
-def no_unpickling(tree: ast.AST) -> Iterator[ast.AST]:
+def no_unpickling(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """What `no_pickle` sees, but for loads that are told to read tensors alone, and for writing."""
     safe = {
         node.func
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Call)
         for word in node.keywords
         if (word.arg, getattr(word.value, "value", None)) in (("weights_only", True), ("allow_pickle", False))
     }
-    for node in no_pickle(tree):
+    for node in no_pickle(nodes):
         if node not in safe and not (isinstance(node, ast.Attribute) and node.attr == "save"):
             yield node
 
 
-def no_loss_type(tree: ast.AST) -> Iterator[ast.AST]:
+def no_loss_type(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """A method is one loss; a parameter that chooses among losses is several methods in one."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.arg) and node.arg == "loss_type":
             yield node
 
 
-def no_method_names(tree: ast.AST) -> Iterator[ast.AST]:
+def no_method_names(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Nothing is done differently because a method has a certain name."""
-    for node in ast.walk(tree):
+    for node in nodes:
         compared: list[ast.AST] = []
         if isinstance(node, ast.Compare):
             compared = [node.left, *node.comparators]
@@ -81,7 +88,7 @@ def no_method_names(tree: ast.AST) -> Iterator[ast.AST]:
             yield node
 
 
-RULES: dict[Callable[[ast.AST], Iterator[ast.AST]], tuple[str, ...]] = {
+RULES: dict[Rule, tuple[str, ...]] = {
     no_pickle: ("import pickle", "from joblib import load", "torch.load(path)"),
     no_trust: ("load(path, trust_remote_code=True)",),
     no_loss_type: ("def dpo(policy, *, loss_type): ...",),
@@ -91,34 +98,28 @@ RULES: dict[Callable[[ast.AST], Iterator[ast.AST]], tuple[str, ...]] = {
         "match name:\n    case 'ulma': ...",
     ),
 }
-ALLOWED: dict[Callable[[ast.AST], Iterator[ast.AST]], tuple[str, ...]] = {no_method_names: ("methods",)}
+ALLOWED: dict[Rule, tuple[str, ...]] = {no_method_names: ("methods",)}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_the_source_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]) -> None:
-    assert all(list(rule(ast.parse(example))) for example in RULES[rule])  # the rule sees what it forbids
-    broken = [
-        f"{name}:{node.lineno}"  # type: ignore[attr-defined]
-        for name, path in FILES.items()
-        if Path(name).parts[0] not in ALLOWED.get(rule, ())
-        for node in rule(ast.parse(path.read_text()))
-    ]
-    assert not broken
+def test_the_source_keeps(rule: Rule) -> None:
+    assert all(list(rule(walked(example))) for example in RULES[rule])  # the rule sees what it forbids
+    found = [place.removeprefix("src/trueup/") for place in broken()[rule] if place.startswith("src/trueup/")]
+    assert [place for place in found if Path(place).parts[0] not in ALLOWED.get(rule, ())] == []
 
 
 def test_trust_is_never_passed_unnamed() -> None:
     """`**options` could carry it past the rule above: every place that loads names it, from the setting, or says no."""
+    nodes = [node for path in FILES.values() for node in walked(path.read_text())]
     named = [
         ast.unparse(node.value)
-        for path in FILES.values()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
     ]
     assert set(named) <= {"trust_remote_code", "settings.trust_remote_code", "False"}
     libraries = [
         node
-        for path in FILES.values()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr == "from_pretrained"
@@ -140,6 +141,18 @@ def code() -> Iterator[tuple[str, str]]:
             yield f"{path.relative_to(ROOT)}:{line}", block.group(1)
 
 
+@cache
+def broken() -> dict[Rule, list[str]]:
+    """By rule, where in `code()` it is broken: every file is read once."""
+    rules: tuple[Rule, ...] = (*RULES, no_unpickling)
+    found: dict[Rule, list[str]] = {rule: [] for rule in rules}
+    for place, text in code():
+        nodes = walked(text)
+        for rule in rules:
+            found[rule] += [f"{place}:{node.lineno}" for node in rule(nodes)]  # type: ignore[attr-defined]
+    return found
+
+
 def pages() -> list[Path]:
     return sorted(
         [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
@@ -147,7 +160,7 @@ def pages() -> list[Path]:
 
 
 @pytest.mark.parametrize("rule", [no_unpickling, no_trust], ids=lambda rule: rule.__name__)
-def test_the_whole_repository_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]) -> None:
+def test_the_whole_repository_keeps(rule: Rule) -> None:
     """Tests, benchmarks, examples and pages are copied from, too."""
     for bad in (
         "import pickle" if rule is no_unpickling else "f(trust_remote_code=True)",
@@ -155,11 +168,10 @@ def test_the_whole_repository_keeps(rule: Callable[[ast.AST], Iterator[ast.AST]]
         if rule is no_unpickling
         else "f(**{'trust_remote_code': True})",
     ):
-        assert list(rule(ast.parse(bad)))
-    assert not list(no_unpickling(ast.parse("torch.load(path, weights_only=True); torch.save(x, path)")))
-    found = dict(code())
-    assert {"benchmarks", "docs", "src", "tests"} <= {Path(name).parts[0] for name in found}
-    assert {name for name, text in found.items() if list(rule(ast.parse(text)))} == set()
+        assert list(rule(walked(bad)))
+    assert not list(no_unpickling(walked("torch.load(path, weights_only=True); torch.save(x, path)")))
+    assert {"benchmarks", "docs", "src", "tests"} <= {Path(name).parts[0] for name, _ in code()}
+    assert broken()[rule] == []
 
 
 UNSAFE = re.compile(
@@ -247,17 +259,17 @@ OPTIONS = {"min_visible"}
 """Names that users write."""
 
 
-def definitions(tree: ast.AST) -> Iterator[str]:
+def definitions(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """The functions and classes of a module."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
 
 
-def identifiers(tree: ast.AST) -> Iterator[str]:
+def identifiers(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """What a module names: functions, classes, arguments, variables, attributes."""
-    yield from definitions(tree)
-    for node in ast.walk(tree):
+    yield from definitions(nodes)
+    for node in nodes:
         if isinstance(node, ast.arg):
             yield node.arg
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -276,13 +288,13 @@ def parts(name: str) -> set[str]:
 def test_names_are_those_of_the_field() -> None:
     assert parts("_asked_ids") | parts("WholeKey") | parts("FACTS") >= {"asked", "whole", "facts", "ids"}
     made = "def f(a, *, b): c = 1; self.d: int = 2\nclass E: pass\nimport g as h\n"
-    assert set(identifiers(ast.parse(made))) == {"f", "a", "b", "c", "d", "E", "h"}
+    assert set(identifiers(walked(made))) == {"f", "a", "b", "c", "d", "E", "h"}
     found = set()
     for folder in FOLDERS:  # in tests not the arguments, variables and attributes
         names = definitions if folder == "tests" else identifiers
         for path in (ROOT / folder).rglob("*.py"):
             inner = path.relative_to(ROOT).with_suffix("").parts
-            for one in (*names(ast.parse(path.read_text())), *inner):
+            for one in (*names(walked(path.read_text())), *inner):
                 if parts(one) & (NEVER if one.startswith("test_") else LITERARY) and one not in OPTIONS:
                     found.add(f"{path.relative_to(ROOT)}: {one}")
     assert found == set()

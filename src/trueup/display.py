@@ -40,8 +40,9 @@ class Terminal(logging.Handler):
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__()
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-        self.warnings = Console(stderr=True, highlight=False, soft_wrap=True) if quiet else self.console
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, emoji=False, soft_wrap=True)
+        loud = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+        self.warnings = loud if quiet else self.console
 
     def emit(self, record: logging.LogRecord) -> None:
         line = record.getMessage()

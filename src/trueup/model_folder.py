@@ -22,18 +22,19 @@ LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
 
 
-def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True) -> None:
+def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, world: bool = True) -> None:
     """Check that a folder holds a whole model or adapter in Hugging Face format.
 
     Args:
         weights: whether it must hold weights too, or only what encodes text.
+        world: whether the built-in model may be given instead.
 
     Raises:
         InputError: something is absent, incomplete or would run code; with what to do about it.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise InputError(_no_folder(folder))
+        raise InputError(_no_folder(folder, world))
     if is_adapter(path):
         if weights:
             _check_weights(path, "adapter_model")
@@ -127,20 +128,17 @@ def check_safetensors(path: Path) -> None:
         raise InputError(f"{path} {fault}: {size} bytes of {expected}; copy it again")
 
 
-def _no_folder(name: str) -> str:
+def _no_folder(name: str, world: bool) -> str:
     if Path(name).is_file():
         return f"model {name} is a file; give the folder it lies in"
-    if _is_hub_id(name):
+    if HUB_ID.fullmatch(name) and not name.startswith("."):
         local = name.rpartition("/")[2]
         return (
             f"model {name} is not a folder; if it is a hub id, download it first: "
             f"hf download {name} --local-dir {local}, then give {local}"
         )
-    return f"model {name} is not a folder; give a folder in Hugging Face format, or {WORLD}"
-
-
-def _is_hub_id(name: str) -> bool:
-    return HUB_ID.fullmatch(name) is not None and not name.startswith(".")
+    also = f", or {WORLD}" if world else ""
+    return f"model {name} is not a folder; give a folder in Hugging Face format{also}"
 
 
 def _check_weights(folder: Path, stem: str) -> None:

@@ -1,6 +1,7 @@
 """Words of messages: lists, counts, excerpts, the name that was meant, why something failed."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 
 
@@ -23,9 +24,9 @@ def numbered(rows: Iterable[int]) -> str:
     return f"row{'' if len(every) == 1 else 's'} " + ", ".join([*map(str, every[:5]), *more])
 
 
-def printable(name: str) -> str:
-    """A key as a message can show it: on one line, cut after 40 characters."""
-    cut = name if len(name) <= 40 else name[:40] + "..."
+def printable(name: str, limit: int = 40) -> str:
+    """A key as a message can show it: on one line, cut after `limit` characters."""
+    cut = name if len(name) <= limit else name[:limit] + "..."
     return cut if cut.isprintable() else repr(cut)
 
 
@@ -85,8 +86,10 @@ def did_you_mean(given: str, known: Iterable[str], *, quoted: bool = False) -> s
 def as_given(value: object) -> str:
     """The value as a message quotes it: short, and a number given as text without its quotes."""
     text = ascii(value)
-    if isinstance(value, str) and _is_number(value):
-        text = value.strip()
+    if isinstance(value, str):
+        with suppress(ValueError):
+            float(value)
+            text = value.strip()
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -109,11 +112,3 @@ def _by_plain(known: Iterable[str]) -> dict[str, str]:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -12,11 +12,7 @@ from support.tiny_models import char_tokenizer
 from support.tiny_reward_models import library_scores, save_causal, save_reward
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trueup.annotators.local import (
-    ModelAnnotator,
-    load_likelihood_annotator,
-    load_reward_annotator,
-)
+from trueup.annotators import local
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
@@ -35,15 +31,15 @@ def example(prompt: Any, *responses: Any, row: int = 1, **more: Any) -> Example:
 EXAMPLES = [example(prompt, *responses, row=row) for row, (prompt, responses) in enumerate(TEXTS.items(), 1)]
 
 
-def reward(path: Path, **more: Any) -> ModelAnnotator:
-    return load_reward_annotator(RewardAnnotator(str(path)), device="cpu", **more)
+def reward(path: Path, **more: Any) -> local.ModelAnnotator:
+    return local.load_reward_annotator(RewardAnnotator(str(path)), device="cpu", **more)
 
 
-def likelihood(path: Path) -> ModelAnnotator:
-    return load_likelihood_annotator(LikelihoodAnnotator(str(path)), device="cpu")
+def likelihood(path: Path) -> local.ModelAnnotator:
+    return local.load_likelihood_annotator(LikelihoodAnnotator(str(path)), device="cpu")
 
 
-def scores(annotator: ModelAnnotator, examples: list[Example]) -> list[list[float]]:
+def scores(annotator: local.ModelAnnotator, examples: list[Example]) -> list[list[float]]:
     made = annotator.annotate(examples).examples
     assert all(isinstance(one, Example) for one in made)
     return [[float(one.score) for one in each.responses] for each in made]  # type: ignore[union-attr,arg-type]
@@ -87,7 +83,7 @@ def test_likelihoods_are_means_over_tokens_and_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("load", [reward, likelihood])
 def test_a_score_depends_on_its_own_example_alone(
-    load: Callable[[Path], ModelAnnotator], tmp_path: Path
+    load: Callable[[Path], local.ModelAnnotator], tmp_path: Path
 ) -> None:
     """To the last bit, in any company and order; through shared streams, as on a GPU, to rounding."""
     folder = save_reward(tmp_path / "rm") if load is reward else save_causal(tmp_path / "m")

@@ -4,6 +4,7 @@ say it between marks that they cannot write.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,9 @@ CANARIES = (
 BLOCK = re.compile(r"^<([0-9a-f]{8})>\n(.*?)\n</\1>$", re.DOTALL | re.MULTILINE)
 
 
+known = cache(load_question)
+
+
 def outside(text: str) -> str:
     """All of a question but what stands between its marks."""
     return BLOCK.sub("()", text)
@@ -198,7 +202,7 @@ def outside(text: str) -> str:
 @pytest.mark.parametrize("canary", CANARIES)
 def test_what_stands_outside_the_marks_is_the_template_alone(name: str, canary: str) -> None:
     """In each of the three places, alone and with itself: the rest of the question is as it is for harmless texts."""
-    template = load_question(name)
+    template = known(name)
 
     def rest(prompt: str, first: str, second: str) -> str:
         text = pose(template, Prompt(prompt), first, second).text
@@ -230,7 +234,7 @@ class Obedient:
 @pytest.mark.parametrize("canary", CANARIES)
 def test_a_judge_that_obeys_what_stands_outside_is_not_moved(canary: str) -> None:
     example = Example(Prompt("p"), (Response(canary), Response("an honest response")))
-    found = ComparingAnnotator(Obedient(), load_question("helpfulness")).annotate([example])
+    found = ComparingAnnotator(Obedient(), known("helpfulness")).annotate([example])
     assert found.examples == (Discarded("the annotator finds the responses equal"),)
     assert found.totals["unreadable"] == 0
 

@@ -55,12 +55,8 @@ def test_a_cut_prompt_keeps_its_beginning_of_sequence_and_its_end() -> None:
     assert (
         decode(encoder(), encode(encoder(max_prompt_length=2, bos=False), "abc", "g").tokens.prompt) == "bc"
     )
-
-
-def test_a_prompt_just_as_long_as_allowed_is_left_alone() -> None:
-    encoded = encode(encoder(max_prompt_length=4), "abc", "g")
-    assert decode(encoder(), encoded.tokens.prompt) == "<bos>abc"
-    assert not encoded.prompt_cut
+    just = encode(encoder(max_prompt_length=4), "abc", "g")
+    assert (decode(encoder(), just.tokens.prompt), just.prompt_cut) == ("<bos>abc", False)
 
 
 @pytest.mark.parametrize(

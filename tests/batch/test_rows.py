@@ -3,17 +3,11 @@
 import torch
 
 from trueup.batch.rows import Demonstrations, LogProbs, Pairs, PairsWithTarget, Points, Rankings
-from trueup.feedback.records import (
-    DemonstratedPairRelation,
-    DemonstrationRelation,
-    PairRelation,
-    PointRelation,
-    RankRelation,
-)
+from trueup.feedback import records
 
 
 def test_pairs_add_the_first_row_of_their_group() -> None:
-    relations = [PairRelation(((0, 1, 1.0), (2, 1, 0.75))), PairRelation(((1, 0, 1.0),))]
+    relations = [records.PairRelation(((0, 1, 1.0), (2, 1, 0.75))), records.PairRelation(((1, 0, 1.0),))]
     pairs = Pairs.collate(relations, [0, 3])
     assert pairs.chosen_P.tolist() == [0, 2, 4]
     assert pairs.rejected_P.tolist() == [1, 1, 3]
@@ -22,14 +16,16 @@ def test_pairs_add_the_first_row_of_their_group() -> None:
 
 
 def test_rankings_number_their_groups() -> None:
-    rankings = Rankings.collate([RankRelation((0.5, -1.0, 2.0)), RankRelation((3.0, 3.0))], [0, 3])
+    rankings = Rankings.collate(
+        [records.RankRelation((0.5, -1.0, 2.0)), records.RankRelation((3.0, 3.0))], [0, 3]
+    )
     assert rankings.score_N.tolist() == [0.5, -1.0, 2.0, 3.0, 3.0]
     assert rankings.group_N.tolist() == [0, 0, 0, 1, 1]
     assert rankings.num_groups == 2
 
 
 def test_points_keep_labels_and_flags_in_row_order() -> None:
-    relations = [PointRelation((1.0, 0.25), (True, False)), PointRelation((0.0,), (False,))]
+    relations = [records.PointRelation((1.0, 0.25), (True, False)), records.PointRelation((0.0,), (False,))]
     points = Points.collate(relations, [0, 2])
     assert points.label_N.tolist() == [1.0, 0.25, 0.0]
     assert points.demonstration_N.tolist() == [True, False, False]
@@ -37,22 +33,22 @@ def test_points_keep_labels_and_flags_in_row_order() -> None:
 
 
 def test_demonstrations_relate_nothing() -> None:
-    index = Demonstrations.collate([DemonstrationRelation()] * 2, [0, 1])
+    index = Demonstrations.collate([records.DemonstrationRelation()] * 2, [0, 1])
     assert index == Demonstrations()
 
 
 def test_no_pair_at_all_keeps_the_dtypes() -> None:
-    pairs = Pairs.collate([PairRelation(())], [0])
+    pairs = Pairs.collate([records.PairRelation(())], [0])
     assert pairs.chosen_P.shape == (0,)
     assert pairs.chosen_P.dtype == torch.int64
 
 
 def test_pairs_with_a_target_imitate_what_their_collate_says() -> None:
-    relations = [PairRelation(((0, 1, 1.0), (2, 1, 0.75))), PairRelation(((1, 0, 1.0),))]
+    relations = [records.PairRelation(((0, 1, 1.0), (2, 1, 0.75))), records.PairRelation(((1, 0, 1.0),))]
     chosen = PairsWithTarget.collate_chosen(relations, [0, 3])
     assert chosen.target_P.tolist() == chosen.pairs.chosen_P.tolist() == [0, 2, 4]
     demonstrated = [
-        DemonstratedPairRelation(relation, at) for relation, at in zip(relations, (3, 1), strict=True)
+        records.DemonstratedPairRelation(relation, at) for relation, at in zip(relations, (3, 1), strict=True)
     ]
     marked = PairsWithTarget.collate(demonstrated, [0, 4])
     assert marked.pairs.chosen_P.tolist() == [0, 2, 5]

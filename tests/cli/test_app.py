@@ -54,6 +54,7 @@ class TestCommands:
         assert run(["methods", "--json"]) == 0
         listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
         assert set(listed) == set(METHODS)
+        assert [*listed][:3] == ["sft", "ca", "dpo"]
         assert listed["dpo"]["settings"] == {
             "beta": 0.1,
             "label_smoothing": 0.0,
@@ -73,6 +74,8 @@ class TestCommands:
         ("arguments", "message"),
         [
             (["trian"], "trian is not a command of trueup; did you mean train?"),
+            ([""], "'' is not a command of trueup"),
+            (["inspect", "x" * 300], f"{'x' * 40}...: File name too long"),
             (["--nothing"], "--nothing is not an option of trueup"),
             (["--verison"], "--verison is not an option of trueup; did you mean version?"),
             (["methods", "--jsn"], "jsn is not an option of trueup methods; did you mean json?"),
@@ -81,6 +84,7 @@ class TestCommands:
             (["condition", "a", "b"], "b is one argument too many for trueup condition; its options begin with --"),
             (["condition"], "model is required; prompts is required; reward is required"),
             (["convert", "--to", "trl"], "data is required; output is required"),
+            (["convert", "x", "--output", "y"], "to is required: one of canonical, pairs, rankings, points, trl"),
             (["inspect"], "no file of feedback was given; name at least one"),
             (["inspect", "--modle", "m"], "modle is not an option of trueup inspect; did you mean model?"),
         ],
@@ -105,12 +109,19 @@ class TestProcess:
         assert refused.stderr.count("\n") == 1
         assert process("--version").returncode == 0
 
-    def test_a_reader_that_goes_away(self) -> None:
-        command = f"{sys.executable} -m trueup methods | true"
-        ended = subprocess.run(
-            ["bash", "-c", command], cwd=SOURCE, capture_output=True, text=True, timeout=300, check=False
-        )
-        assert ended.stderr == ""
+    @pytest.mark.parametrize(
+        ("behind", "code", "said"),
+        [
+            ("methods | true", 0, ""),
+            ("methods >&-", 0, ""),
+            ("methods >/dev/full", 2, "No space left on device"),
+            ("convert world:pairs --to trl --output - >&-", 2, "output: the standard output is closed; name a file"),
+        ],
+    )  # fmt: skip
+    def test_a_standard_output_that_takes_nothing(self, behind: str, code: int, said: str) -> None:
+        command = ["bash", "-c", f"{sys.executable} -m trueup {behind}"]
+        ended = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, timeout=300, check=False)
+        assert (ended.returncode, ended.stderr) == (code, said and f"trueup: {said}\n")
 
     def test_nothing_heavy_is_imported(self, tmp_path: Path) -> None:
         """One process runs every light command, and whatever is refused, and tells what it has imported."""

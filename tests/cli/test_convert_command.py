@@ -77,7 +77,7 @@ def test_what_a_layout_does_not_keep_is_named(tmp_path: Path, capsys: Captured) 
         f"{path}: skipped 1 bad row (row 4); the first: {path}:4: rejected: found the number 3, expected text or a "
         "list of messages",
         f"{path}: keys not used: note (1 row)",
-        "TRL's rows of pairs are written, for there are 3 comparisons; --kind changes it",
+        "TRL's rows of pairs are written for 3 comparisons; --kind changes it",
         f"3 examples read, 3 rows written to {tmp_path / 'out.jsonl'}",
     ]
     assert rows_of(tmp_path / "out.jsonl") == [pair] * 3
@@ -115,7 +115,7 @@ def test_the_kind_of_trl_rows(
     chosen = ("--kind", kind) if kind else ()
     assert command("convert", path, "--to", "trl", *chosen, *more, "--output", tmp_path / "o.jsonl") == 0
     assert rows_of(tmp_path / "o.jsonl") == expected
-    note = "TRL's rows of points are written, for there are 3 labelled responses, 1 demonstration; --kind changes it"
+    note = "TRL's rows of points are written for 3 labelled responses, 1 demonstration; --kind changes it"
     assert (note in capsys.readouterr().err.splitlines()) == (kind is None)
 
 

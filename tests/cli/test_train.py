@@ -163,7 +163,12 @@ class TestRefused:
         ("arguments", "message"),
         [
             (["dpo", *GIVEN, "-x"], "x is not a setting of method dpo or of a run"),
-            (["dpo", *GIVEN, "--beta"], "Option '--beta' requires an argument."),
+            (["sft", "--eval-data"], "--eval-data stands without its value; give --eval-data VALUE"),
+            (["dpo", "-beta", "1"], "-beta is not an option of trueup train dpo; did you mean --beta?"),
+            (["dpo", "---beta", "1"], "---beta is not an option of trueup train dpo; did you mean --beta?"),
+            (["dpo", "--config", ""], "'': cannot be read: Is a directory"),
+            (["dpo", "--resume", ""],
+             "'' is not a run, as it has no run.yaml; give the folder that was the output when it began"),
             (["dpo"], f"model is required; output is required; {NO_DATA}"),
             ([], f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"),
             (["dpo", "--config", "none.yaml"], "none.yaml: no such file"),

@@ -60,6 +60,15 @@ DAMAGE: list[tuple[str, Sequence[bytes | None], str]] = [
 """A file of a model's folder, what may stand in it (None: it is gone), and what is said."""
 
 
+def check(given: dict[str, Any], **changed: Any) -> None:
+    check_inputs(RunSettings(**{**given, **changed}))
+
+
+def refuses(given: dict[str, Any], message: str, **changed: Any) -> None:
+    with refused(message):
+        check(given, **changed)
+
+
 class TestModel:
     def test_a_whole_folder(self, model: Path) -> None:
         check_folder(model)
@@ -185,25 +194,21 @@ class TestOffline:
         data.write_text("{}\n")
         return {"model": "world", "data": ["world:pairs", str(data)], "output": str(tmp_path / "runs" / "x")}
 
-    def check(self, given: dict[str, Any], **changed: Any) -> None:
-        check_inputs(RunSettings(**{**given, **changed}))
-
     def test_nothing_is_made(self, given: dict[str, Any]) -> None:
-        self.check(given)
+        check(given)
         assert not Path(given["output"]).parent.exists()
 
     @pytest.mark.parametrize("key", ["data", "eval_data"])
     def test_feedback_that_is_not_there(self, given: dict[str, Any], key: str, tmp_path: Path) -> None:
         with refused(r"none.jsonl: no such file; give a file with feedback, hub:OWNER/NAME, or world:pairs"):
-            self.check(given, **{key: [str(tmp_path / "none.jsonl")]})
-        with refused(r"is a folder; name a file in it: pairs.jsonl$"):
-            self.check(given, **{key: [str(tmp_path)]})
+            check(given, **{key: [str(tmp_path / "none.jsonl")]})
+        refuses(given, r"is a folder; name a file in it: pairs.jsonl$", **{key: [str(tmp_path)]})
 
     def test_a_data_set_of_the_hub(self, given: dict[str, Any]) -> None:
         """The hub is asked when the data set is read; what can be told from the name alone is told here."""
-        self.check(given, data=["trl-lib/pairs", "hub:trl-lib/pairs?split=test"])
+        check(given, data=["trl-lib/pairs", "hub:trl-lib/pairs?split=test"])
         with refused(r"^'trl-lib/pairs\?spilt=test': unknown key 'spilt'; did you mean"):
-            self.check(given, data="trl-lib/pairs?spilt=test")
+            check(given, data="trl-lib/pairs?spilt=test")
 
     @pytest.mark.parametrize("key", ["data", "eval_data"])
     def test_a_package_that_is_not_there(
@@ -211,7 +216,7 @@ class TestOffline:
     ) -> None:
         monkeypatch.setitem(sys.modules, "datasets", None)
         with refused(r"^trl-lib/pairs: .*package datasets.*; pip install 'trueup\[data\]'$"):
-            self.check(given, **{key: ["trl-lib/pairs"]})
+            check(given, **{key: ["trl-lib/pairs"]})
 
     def test_a_data_set_in_a_folder(self, given: dict[str, Any], tmp_path: Path) -> None:
         folder = tmp_path / "saved"
@@ -219,44 +224,41 @@ class TestOffline:
             (folder / part).mkdir(parents=True)
             for name in ("state.json", "dataset_info.json"):
                 (folder / part / name).touch()
-        self.check(given, data=str(folder / "train"))
+        check(given, data=str(folder / "train"))
         (folder / "dataset_dict.json").touch()
         with refused(r"saved: this folder holds the splits test, train; name one of them, as"):
-            self.check(given, data=str(folder))
+            check(given, data=str(folder))
 
     def test_a_file_in_a_folder_is_no_hub_id(
         self, given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with refused(r"^data/pairs.jsonl: no such file; the folder data does not exist; give"):
-            self.check(given, data="data/pairs.jsonl")
+            check(given, data="data/pairs.jsonl")
         monkeypatch.chdir(tmp_path)
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "paris").touch()
         with refused(r"^data/pairs: no such file; did you mean data/paris\?; give a file"):
-            self.check(given, data="data/pairs")
+            check(given, data="data/pairs")
 
     def test_a_template_that_is_not_there(self, given: dict[str, Any]) -> None:
         with refused(r"^none.jinja: no such file; give a file with a Jinja chat template$"):
-            self.check(given, chat_template="none.jinja")
+            check(given, chat_template="none.jinja")
 
     def test_a_folder_with_a_run(self, given: dict[str, Any]) -> None:
         folder = Path(given["output"])
         folder.mkdir(parents=True)
-        self.check(given)
+        check(given)
         (folder / "run.yaml").write_text("")
-        with refused(r"x holds a run already: go on with it by --resume \S+x, or give another"):
-            self.check(given)
+        refuses(given, r"x holds a run already: go on with it by --resume \S+x, or give another")
 
     def test_a_file_in_the_way(self, given: dict[str, Any]) -> None:
         for output in (given["data"][1], given["data"][1] + "/x/y"):
-            with refused(r"pairs.jsonl is a file, not a folder$"):
-                self.check(given, output=output)
+            refuses(given, r"pairs.jsonl is a file, not a folder$", output=output)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_folder_of_another_user(self, given: dict[str, Any], tmp_path: Path) -> None:
         tmp_path.chmod(0o500)
-        with refused(r"cannot be written by this user$"):
-            self.check(given)
+        refuses(given, r"cannot be written by this user$")
 
 
 @pytest.fixture
@@ -276,15 +278,6 @@ def reward_model(model: Path) -> Path:
     config = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
     (model / "config.json").write_text(json.dumps(config))
     return model
-
-
-def check(online: dict[str, Any], **changed: Any) -> None:
-    check_inputs(RunSettings(**{**online, **changed}))
-
-
-def refuses(online: dict[str, Any], message: str, **changed: Any) -> None:
-    with refused(message):
-        check(online, **changed)
 
 
 def test_whole_ones(online: dict[str, Any], model: Path, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class Page:
     files: Callable[[Path], object] = lambda tiny_model: None
     """Makes what the page speaks of."""
     smaller: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Command -> options by which it takes a moment; what is given twice counts as it is given last."""
+    """Command or method -> options by which it takes a moment; what is given twice counts as given last."""
     after: Callable[[str], object] = lambda said: None
     """Looks at what has come of them, and what was said."""
 
@@ -108,7 +108,11 @@ class Page:
 SHORT = dict.fromkeys(("sample", "condition"), ("--max-new-tokens", "6"))
 SMALL_ROUNDS = ("--steps", "2", "--sampler.max_new_tokens", "6", "--batch_size", "4")
 PAGES = {
-    "README.md": Page(19, of_readme, {"train": ("--steps", "2"), **SHORT}),
+    "README.md": Page(
+        19,
+        of_readme,
+        {**dict.fromkeys(("oaif", "ppo", "fa"), SMALL_ROUNDS), "train": ("--steps", "2"), **SHORT},
+    ),
     "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
     "docs/gathering.md": Page(8, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
@@ -136,7 +140,8 @@ def test_the_commands_of_a_page_one_after_the_other(
     said = ""
     with FaultyServer(answer) as server:
         for words in at(server.url, given):
-            code = run([*words, *(() if "--resume" in words else page.smaller.get(words[0], ()))])
+            smaller = [more for word in words[:2] for more in page.smaller.get(word, ())]
+            code = run([*words, *(() if "--resume" in words else smaller)])
             told = capsys.readouterr()
             said += told.out + told.err
             if "--resume" in words:  # the run above it has not been interrupted

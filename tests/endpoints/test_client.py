@@ -4,6 +4,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from email.utils import formatdate
 from typing import Any
 
@@ -146,20 +147,11 @@ def test_one_answer_is_waited_for_no_longer_than_the_timeout() -> None:
     made = endpoint(lambda request: next(first, script(request)), VirtualTime(), timeout=0.3)
     assert post(made) == GOOD
     assert len(script.asked) >= 2
-
-
-def test_an_answer_that_never_comes() -> None:
-    class Silent(httpx2.AsyncByteStream):
-        async def __aiter__(self) -> Any:
-            await anyio.sleep(300)
-            yield b"{}"
-
     made = endpoint(
-        lambda request: httpx2.Response(200, stream=Silent()), VirtualTime(), timeout=0.02, deadline=5.0
+        lambda request: httpx2.Response(200, stream=Dripping()), VirtualTime(), timeout=0.02, deadline=5.0
     )
-    with pytest.raises(AnnotatorError) as raised:
+    with pytest.raises(AnnotatorError, match=f"^{URL}/x: no answer within 0.2 seconds, after ") as raised:
         post(made)
-    assert str(raised.value).startswith(f"{URL}/x: no answer within 0.2 seconds, after ")
     assert str(raised.value).endswith("; look at the server, or give a longer timeout")
 
 
@@ -184,6 +176,43 @@ def test_an_answer_without_end_is_not_taken_in(monkeypatch: pytest.MonkeyPatch, 
         str(raised.value) == f"{URL}/x: 200: the answer is longer than 1 MiB; check base_url and the server"
     )
     assert len(taken) < 1000
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds", "limits", "said"),
+    [
+        ((*[PASSING["html"]] * 3, json(500, {}), PASSING["html"], good()), 1, [9, 9, 9, 9, 9, 3.5], ""),
+        ((json(500, {}),), 3, [9, 9, 9, 8, 2.5], "after 5 attempts in 20 seconds"),
+        ((json(503, {}, **{"Retry-After": "16.9"}),), 3, [9], "of which 0 are left"),
+        ((json(500, {}),), 30, [9], "after 1 attempt in 30 seconds"),
+    ],
+)
+def test_requests_take_time(answers: list[Answer], seconds: int, limits: list[float], said: str) -> None:
+    time, script, given = VirtualTime(), Script(*answers), []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        given.append(anyio.current_effective_deadline() - anyio.current_time())
+        time.now += seconds
+        return script(request)
+
+    made = endpoint(answer, time, timeout=9.0, deadline=20.0)
+    with pytest.raises(AnnotatorError, match=said) if said else nullcontext():
+        assert post(made) == GOOD
+    assert given == pytest.approx(limits, abs=0.1)
+
+
+def test_a_batch_that_has_failed_neither_pauses_nor_begins_another_request() -> None:
+    time, asked = VirtualTime(), []
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.content)
+        if b"slow" in request.content:
+            await anyio.sleep(0.05)
+        return json(500 if b"slow" in request.content else 401, {})
+
+    with pytest.raises(AnnotatorError, match="401"):
+        list(endpoint(answer, time).each("/x", [{"a": "slow"}, {"a": "bad"}, {"a": "more"}]))
+    assert (len(asked), time.slept) == (2, [])
 
 
 def test_what_is_never_json_is_not_the_api() -> None:

@@ -10,14 +10,7 @@ from support.tiny_models import save_tiny_model
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.errors import InputError
-from trueup.evaluate.condition_sweep import (
-    Sweep,
-    Trial,
-    conditions,
-    keep,
-    sweep,
-    usual_rewards,
-)
+from trueup.evaluate import condition_sweep
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.records import Content, Message, Origin, Prompt
 from trueup.models.causal import CausalModel
@@ -40,35 +33,35 @@ def length(prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
 
 def test_what_gives_the_same_words_is_tried_once() -> None:
     """1.04 is written 1.0, as what is asked for now; 2.04 and 2 are both 2.0."""
-    tried = conditions(NOW, (1.04, *usual_rewards(NOW)))
+    tried = condition_sweep.conditions(NOW, (1.04, *condition_sweep.usual_rewards(NOW)))
     assert tried[0] is NOW
     assert [one.reward for one in tried] == [1.0, 2.04, 5.0, 0.0]
     assert all(replace(one, reward=1.0) == NOW for one in tried)
 
 
-def trial(reward: float, *scores: float) -> Trial:
-    return Trial(NOW.asking_for(reward), scores, (3, 5), 1.0)
+def trial(reward: float, *scores: float) -> condition_sweep.Trial:
+    return condition_sweep.Trial(NOW.asking_for(reward), scores, (3, 5), 1.0)
 
 
 def test_the_best_has_the_highest_mean_and_stands_first_among_equals() -> None:
-    made = Sweep((trial(1, 0, 4), trial(2, 3, 3), trial(3, 4, 2)), 0)
+    made = condition_sweep.Sweep((trial(1, 0, 4), trial(2, 3, 3), trial(3, 4, 2)), 0)
     assert made.best is made.trials[1]
     assert (made.gain.value, made.gain.error, made.gain.count) == (1.0, 2.0, 2)
     assert made.trials[0].length.value == 4
-    level = Sweep((trial(1, 0, 4), trial(2, 4, 0)), 0)
+    level = condition_sweep.Sweep((trial(1, 0, 4), trial(2, 4, 0)), 0)
     assert level.best is level.trials[0] and level.gain.value == 0
 
 
 def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
     """The answers are those of one draw for each condition, from a generator of the seed, 64 prompts at a time."""
-    tried = conditions(NOW, (2.0, 0.0))
+    tried = condition_sweep.conditions(NOW, (2.0, 0.0))
     seen: list[tuple[tuple[Content, ...], tuple[str, ...]]] = []
 
     def scorer(prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
         seen.append((tuple(prompts), tuple(responses)))
         return length(prompts, responses)
 
-    found = sweep(loaded, PROMPTS, scorer, tried, seed=3, max_new_tokens=5)
+    found = condition_sweep.sweep(loaded, PROMPTS, scorer, tried, seed=3, max_new_tokens=5)
     assert found.left_out == 0
     assert len({responses for _, responses in seen}) > 1
     for (prompts, responses), made, condition in zip(seen, found.trials, tried, strict=True):
@@ -89,11 +82,11 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
         assert made.scores == tuple(map(float, map(len, expected)))
         assert made.lengths == tuple(len(one.ids) for one in drawn)
         assert made.ended == sum(one.ended for one in drawn) / len(drawn)
-    other = sweep(loaded, PROMPTS, length, tried[:1], seed=4, max_new_tokens=5)
+    other = condition_sweep.sweep(loaded, PROMPTS, length, tried[:1], seed=4, max_new_tokens=5)
     assert (
         other.trials[0].lengths != found.trials[0].lengths or other.trials[0].scores != found.trials[0].scores
     )
-    again = sweep(loaded, PROMPTS, length, tried, seed=3, max_new_tokens=5)
+    again = condition_sweep.sweep(loaded, PROMPTS, length, tried, seed=3, max_new_tokens=5)
     assert again == found
 
 
@@ -103,25 +96,27 @@ def test_prompts_that_leave_no_room_for_an_answer_are_left_out_under_every_condi
     """16 positions, 4 of them for the answer: <bos>, the prompt and ` [2.0]` or ` [10.0]` have 12."""
     small = load(str(save_tiny_model(tmp_path, max_position_embeddings=16)), device=torch.device("cpu"))
     prompts = [Prompt("x" * count) for count in (3, 4, 5, 6)]
-    tried = conditions(NOW, (2.0,))
-    found = sweep(small, prompts, length, tried, max_new_tokens=4)
+    tried = condition_sweep.conditions(NOW, (2.0,))
+    found = condition_sweep.sweep(small, prompts, length, tried, max_new_tokens=4)
     assert (found.left_out, len(found.trials[0].scores)) == (1, 3)
-    found = sweep(small, prompts, length, conditions(NOW, (10.0,)), max_new_tokens=4)
+    found = condition_sweep.sweep(
+        small, prompts, length, condition_sweep.conditions(NOW, (10.0,)), max_new_tokens=4
+    )
     assert (found.left_out, len(found.trials[0].scores), len(found.trials[1].scores)) == (2, 2, 2)
     with pytest.raises(
         InputError, match=r"all 1 prompts are longer than the 12 tokens .* model's 16 beside 4"
     ):
-        sweep(small, prompts[3:], length, tried, max_new_tokens=4)
+        condition_sweep.sweep(small, prompts[3:], length, tried, max_new_tokens=4)
     with pytest.raises(InputError, match=r"longer than the 8 tokens .* model's 16 beside 8"):
-        sweep(small, prompts, length, tried)
+        condition_sweep.sweep(small, prompts, length, tried)
     with pytest.raises(InputError, match="max_new_tokens 16 leaves no room for a prompt"):
-        sweep(small, prompts, length, tried, max_new_tokens=16)
+        condition_sweep.sweep(small, prompts, length, tried, max_new_tokens=16)
 
 
 def test_a_prompt_that_cannot_be_expressed_is_named(loaded: Loaded) -> None:
     prompts = [PROMPTS[0], Prompt((Message("system", "Be brief."),), origin=Origin("a.jsonl", 7))]
     with pytest.raises(InputError, match=r"a\.jsonl:7: a condition cannot be written"):
-        sweep(loaded, prompts, length, [NOW])
+        condition_sweep.sweep(loaded, prompts, length, [NOW])
 
 
 CARD = "# A model\n\nWrite ` [1.0]` at the\nend of every prompt.\n\n    Write ` [1.0]` and more\n"
@@ -130,7 +125,7 @@ CARD = "# A model\n\nWrite ` [1.0]` at the\nend of every prompt.\n\n    Write ` 
 def test_what_is_kept_is_in_the_condition_and_in_the_card(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(CARD)
     NOW.save(tmp_path)
-    keep(tmp_path, NOW, NOW.asking_for(2.0))
+    condition_sweep.keep(tmp_path, NOW, NOW.asking_for(2.0))
     assert read_condition(tmp_path) == NOW.asking_for(2.0)
     expected = "# A model\n\nWrite ` [2.0]` at the\nend of every prompt.\n\n    Write ` [1.0]` and more\n"
     assert (tmp_path / "README.md").read_text() == expected
@@ -138,7 +133,7 @@ def test_what_is_kept_is_in_the_condition_and_in_the_card(tmp_path: Path) -> Non
 
 
 def test_a_model_without_a_card_is_left_without_one(tmp_path: Path) -> None:
-    keep(tmp_path, NOW, NOW.asking_for(2.0))
+    condition_sweep.keep(tmp_path, NOW, NOW.asking_for(2.0))
     assert [path.name for path in tmp_path.iterdir()] == ["condition.json"]
 
 
@@ -146,4 +141,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"none/condition\.json cannot be written: No such file or directory"
     ):
-        keep(tmp_path / "none", NOW, NOW.asking_for(2.0))
+        condition_sweep.keep(tmp_path / "none", NOW, NOW.asking_for(2.0))

@@ -19,17 +19,8 @@ from trueup.settings.gathering_settings import SamplerSettings
 def test_wins_ties_and_losses() -> None:
     """Points 1, 0.5, 0, 1: a rate of 2.5 / 4, squares of distances 2 x 0.375^2 + 0.125^2 + 0.625^2 = 0.6875."""
     found = win_rate([2.0, 1.0, 0.0, 9.0], [1.0, 1.0, 3.0, -1.0])
-    assert (found.wins, found.ties, found.losses) == (2, 1, 1)
-    assert found.rate.value == 0.625
-    assert found.rate.error == pytest.approx(math.sqrt(0.6875 / 3 / 4), rel=1e-15)
-    assert found.rate.count == 4
-
-
-def test_the_other_side_has_the_rest() -> None:
-    ours, theirs = [2.0, 1.0, 0.0, 9.0, 4.0], [1.0, 1.0, 3.0, -1.0, 5.0]
-    one, other = win_rate(ours, theirs), win_rate(theirs, ours)
-    assert (one.wins, one.ties, one.losses) == (other.losses, other.ties, other.wins)
-    assert one.rate.value + other.rate.value == 1.0
+    assert (found.value, found.count) == (0.625, 4)
+    assert found.error == pytest.approx(math.sqrt(0.6875 / 3 / 4), rel=1e-15)
 
 
 def test_only_the_order_of_scores_counts() -> None:
@@ -85,7 +76,7 @@ def sampled(of: CausalModel, prompts: list[list[int]]) -> list[Completion]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_estimate_equals_the_sum_over_all_responses(seed: int) -> None:
-    """sum_y pi(y) log(pi(y) / pi_start(y)), within four standard errors of 4000 draws from two prompts."""
+    """sum_y pi(y) log(pi(y) / pi_start(y)), within four standard errors of 2000 draws from two prompts."""
     policy, start = model(0), model(seed)
     both = [[3, 4, 1], [4]]
     exact = []
@@ -93,9 +84,9 @@ def test_the_estimate_equals_the_sum_over_all_responses(seed: int) -> None:
         ours, theirs = (sequence_log_probs(each, prompt) for each in (policy, start))
         assert ours.exp().sum().item() == pytest.approx(1, abs=1e-12)  # nothing is missing from the list
         exact.append((ours.exp() * (ours - theirs)).sum().item())
-    prompts = both * 2000
+    prompts = both * 1000
     found = sequence_kl(policy, start, prompts, sampled(policy, prompts), end_id=EOS)
-    assert found.count == 4000
+    assert found.count == 2000
     assert 0 < found.error < 0.1 * found.value
     assert abs(found.value - sum(exact) / 2) <= 4 * found.error
     backwards = sequence_kl(start, policy, prompts, sampled(start, prompts), end_id=EOS)

@@ -3,7 +3,7 @@
 import gzip
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, name: str) -
     assert os.listdir(tmp_path) == [name]
 
 
-def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_written(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     with pytest.raises(InputError, match="the file cannot be written: No such file or directory"):
         write_examples(tmp_path / "no" / "a.jsonl", [PAIR])
     with pytest.raises(InputError, match="the file cannot be written: Not a directory"):
@@ -174,11 +174,7 @@ def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             tmp_path / "a.jsonl",
             [PAIR, Example(Prompt("\ud800", origin=Origin("b.jsonl", 7)), PAIR.responses)],
         )
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full_disk()
     with pytest.raises(InputError, match="the file cannot be written: No space left on device"):
         write_examples(tmp_path / "a.jsonl", [PAIR])
     assert os.listdir(tmp_path) == []

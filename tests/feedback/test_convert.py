@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,20 @@ OWN: dict[str, tuple[Target, tuple[Callable[[Example], Any], ...]]] = {
 }  # fmt: skip
 
 
+def conversions(listed: Sequence[Example], chosen: Iterable[Target]) -> Iterator[tuple[Target, Conversion]]:
+    """To each of these targets, but for those of which there is nothing to write."""
+    for target in chosen:
+        try:
+            yield target, convert(listed, target)
+        except InputError:
+            assert all(isinstance(target.take(one), Discarded) for one in listed)
+
+
 def converted(listed: Sequence[Example], target: Target) -> Conversion:
     """The conversion; the test case is passed over where there is nothing to write."""
-    try:
-        return convert(listed, target)
-    except InputError:
-        assert all(isinstance(target.take(one), Discarded) for one in listed)
-        assume(False)
-        raise
+    made = [conversion for _, conversion in conversions(listed, [target])]
+    assume(made)
+    return made[0]
 
 
 def read_again(folder: Path, conversion: Conversion) -> tuple[Example, ...]:
@@ -65,20 +71,18 @@ through_files = settings(
     # Of many examples no ranking can be made.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
+all_targets = settings(through_files, max_examples=60)  # of which not each can be converted to each
 
 
-@pytest.mark.parametrize("name", OWN)
-@through_files
+@all_targets
 @given(listed=many())
-def test_a_view_finds_in_the_output_what_it_found_in_the_input(
-    name: str, tmp_path: Path, listed: list[Example]
-) -> None:
-    target, kept = OWN[name]
-    conversion = converted(listed, target)
-    again = read_again(tmp_path, conversion)
-    for view in kept:
-        assert groups(view, again) == groups(view, listed)
-    assert len(again) == len(listed) - conversion.account.lost("example")
+def test_a_view_finds_in_the_output_what_it_found_in_the_input(tmp_path: Path, listed: list[Example]) -> None:
+    kept = {target.name: kept for target, kept in OWN.values()}
+    for target, conversion in conversions(listed, [target for target, _ in OWN.values()]):
+        again = read_again(tmp_path, conversion)
+        for view in kept[target.name]:
+            assert groups(view, again) == groups(view, listed), target.name
+        assert len(again) == len(listed) - conversion.account.lost("example")
 
 
 @through_files
@@ -160,13 +164,12 @@ def test_trl_demonstrations_are_those_of_the_view(tmp_path: Path, listed: list[E
     )
 
 
-TARGETS: dict[str, Callable[[list[Example]], Target]] = {
-    **{name: lambda listed, target=target: target for name, (target, _) in OWN.items()},  # type: ignore[misc]
-    "trl pairs": lambda listed: targets.TRL_PAIRS,
-    "trl points": lambda listed: targets.trl_points_target(None),
-    "trl points with a threshold": lambda listed: targets.trl_points_target(0.5),
-    "trl demonstrations": targets.trl_demonstrations_target,
-}
+def targets_for(listed: list[Example]) -> list[Target]:
+    """Every target."""
+    own = [target for target, _ in OWN.values()]
+    points = [targets.trl_points_target(threshold) for threshold in (None, 0.5)]
+    return [*own, targets.TRL_PAIRS, *points, targets.trl_demonstrations_target(listed)]
+
 
 OF_RESPONSES = {
     "score": lambda one: one.score is not None,
@@ -191,43 +194,37 @@ def stated(example: Iterable[Example]) -> Counter[str]:
     return found
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@through_files
+@all_targets
 @given(example=examples(distinct=True))
-def test_every_part_is_in_the_output_or_counted_as_dropped(
-    name: str, tmp_path: Path, example: Example
-) -> None:
+def test_every_part_is_in_the_output_or_counted_as_dropped(tmp_path: Path, example: Example) -> None:
     """Counted in what the reader finds in the output, not in what the conversion says of it."""
-    conversion = converted([example], TARGETS[name]([example]))
-    again = read_again(tmp_path, conversion)
-    assert all(one.prompt.tools == example.prompt.tools for one in again)
-    before, after, account = stated([example]), stated(again), conversion.account
-    assert account.lost("example") == 0
-    for kind in before:
-        assert account.read[kind] == before[kind]
-        assert 0 <= account.lost(kind) <= before[kind]
-        assert after[kind] == before[kind] - account.lost(kind) + account.made[kind], kind
-    named = "\n".join(account.lines())
-    for kind, noun in NOUNS.items():
-        number = account.lost(kind)
-        assert (f"dropped {number} {kind if number == 1 else noun}: " in named) == (number > 0)
+    for target, conversion in conversions([example], targets_for([example])):
+        again = read_again(tmp_path, conversion)
+        assert all(one.prompt.tools == example.prompt.tools for one in again)
+        before, after, account = stated([example]), stated(again), conversion.account
+        assert account.lost("example") == 0
+        for kind in before:
+            assert account.read[kind] == before[kind]
+            assert 0 <= account.lost(kind) <= before[kind]
+            assert after[kind] == before[kind] - account.lost(kind) + account.made[kind], (target.name, kind)
+        named = "\n".join(account.lines())
+        for kind, noun in NOUNS.items():
+            number = account.lost(kind)
+            assert (f"dropped {number} {kind if number == 1 else noun}: " in named) == (number > 0)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@through_files
+@all_targets
 @given(listed=many())
-def test_examples_of_which_nothing_is_written_are_dropped_with_all_they_hold(
-    name: str, listed: list[Example]
-) -> None:
-    target = TARGETS[name](listed)
-    account = converted(listed, target).account
-    empty = [one for one in listed if isinstance(target.take(one), Discarded)]
-    assert account.lost("example") == len(empty)
-    assert account.read["response"] == sum(len(one.responses) for one in listed)
-    gone = account.dropped.get("response", {}).get("with their example", [])
-    assert gone == [one.origin for one in empty for _ in one.responses]
-    reasons = Counter(made.reason for one in listed if isinstance(made := target.take(one), Discarded))
-    assert {reason: len(where) for reason, where in account.dropped.get("example", {}).items()} == reasons
+def test_examples_of_which_nothing_is_written_are_dropped_with_all_they_hold(listed: list[Example]) -> None:
+    for target, conversion in conversions(listed, targets_for(listed)):
+        account = conversion.account
+        empty = [one for one in listed if isinstance(target.take(one), Discarded)]
+        assert account.lost("example") == len(empty)
+        assert account.read["response"] == sum(len(one.responses) for one in listed)
+        gone = account.dropped.get("response", {}).get("with their example", [])
+        assert gone == [one.origin for one in empty for _ in one.responses]
+        reasons = Counter(made.reason for one in listed if isinstance(made := target.take(one), Discarded))
+        assert {reason: len(at) for reason, at in account.dropped.get("example", {}).items()} == reasons
 
 
 @given(example=examples())

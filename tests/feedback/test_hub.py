@@ -1,21 +1,23 @@
 """Data sets of the hub: names, a small hub on the loopback, and everything that keeps one from being read.
 
 The address of the hub and whether it is switched off are settled when its library is imported, so that each test reads
-in a process of its own.
+in a process of its own, which imports that library again.
 """
 
 import hashlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow
 import pytest
 from support.hub_server import Hub
+from support.small_runs import in_child
 
 from trueup.errors import InputError
 from trueup.feedback.hub import HubName, commit_of, explained, hub_name, is_hub
@@ -23,23 +25,8 @@ from trueup.feedback.hub import HubName, commit_of, explained, hub_name, is_hub
 pytestmark = pytest.mark.slow
 
 PAIR = {"chosen": "a", "prompt": "p", "rejected": "b"}
+IMPORTED_AGAIN = ("trueup", "datasets", "huggingface_hub", "fsspec")
 TOKEN = "hf_" + "aSecretThatNoLogMayShow"
-READ = """
-import json, os, sys, time
-from trueup.errors import InputError
-from trueup.feedback import hub
-from trueup.feedback.read import read_feedback
-hub.DEADLINE = float(os.environ.get("DEADLINE", hub.DEADLINE))
-for name in sys.argv[1:]:
-    start = time.monotonic()
-    try:
-        feedback = read_feedback([name])
-        last = str(feedback.examples[-1].origin)
-        said = {"lines": feedback.lines(), "sha256": feedback.files[0].sha256, "last": last}
-    except InputError as error:
-        said = {"error": str(error)}
-    print(json.dumps({**said, "seconds": time.monotonic() - start}))
-"""
 
 
 def lines(*rows: dict[str, object]) -> bytes:
@@ -48,23 +35,38 @@ def lines(*rows: dict[str, object]) -> bytes:
 
 def read(*names: str, home: Path, **environment: str) -> list[dict[str, str]]:
     """What reading each name gave or said, and how long it took."""
-    clean = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", READ, *names],
-        env=clean | {"HF_HOME": str(home), "HF_TOKEN": TOKEN} | environment,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert TOKEN not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(found) == len(names), done.stderr
+
+    def body() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] in IMPORTED_AGAIN]:
+            del sys.modules[name]
+        for name in [f"datasets.features.features.Array{number}DExtensionType" for number in range(2, 6)]:
+            with suppress(KeyError):  # which `datasets` makes known as it is imported
+                pyarrow.unregister_extension_type(name)
+        for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
+            del os.environ[name]
+        os.environ.update({"HF_HOME": str(home), "HF_TOKEN": TOKEN} | environment)
+        os.chdir(home)
+        from trueup.errors import InputError
+        from trueup.feedback import hub
+        from trueup.feedback.read import read_feedback
+
+        hub.DEADLINE = float(environment.get("DEADLINE", hub.DEADLINE))
+        for name in names:
+            start = time.monotonic()
+            try:
+                feedback = read_feedback([name])
+                last = str(feedback.examples[-1].origin)
+                told = {"lines": feedback.lines(), "sha256": feedback.files[0].sha256, "last": last}
+            except InputError as error:
+                told = {"error": str(error)}
+            print(json.dumps({**told, "seconds": time.monotonic() - start}), file=sys.stderr)
+
+    in_child(body, home / "said")
+    said = (home / "said").read_text()
+    assert TOKEN not in said
+    assert "Traceback" not in said, said
+    found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert len(found) == len(names), said
     assert all("\n" not in one.get("error", "") for one in found)
     return found
 

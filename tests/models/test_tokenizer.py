@@ -125,7 +125,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too short for what never ends, and not tried on what does."""
     check_chat_template.cache_clear()
     check_chat_template(CHATML)
-    monkeypatch.setattr(tokenizer, "SECONDS", 1.0)
+    monkeypatch.setattr(tokenizer, "SECONDS", 0.5)
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_a_template_that_loops_for_ever_is_refused_before_the_model_is_loaded(
     with mock.patch("trueup.models.load.read_network") as loaded, pytest.raises(InputError) as caught:
         load(str(tiny_model), device=CPU, chat_template=str(template))
     assert str(caught.value) == (
-        "the chat template was stopped after 1 seconds, still at work on a conversation of user, assistant, user: it "
+        "the chat template was stopped after 0.5 seconds, still at work on a conversation of user, assistant, user: it "
         "seems to loop for ever. Mend it, or give another template with --chat-template FILE"
     )
     assert not loaded.called
@@ -161,7 +161,7 @@ def test_a_pattern_that_never_ends_is_refused_before_the_model_is_loaded(
             with pytest.raises(InputError) as caught:
                 load_policy(str(path), device=CPU, precision="fp32", adapter=fresh)
             assert str(caught.value) == (
-                f"{where}: a regular expression was stopped after 1 seconds, still at work on the modules of "
+                f"{where}: a regular expression was stopped after 0.5 seconds, still at work on the modules of "
                 f"{tiny_model}: it is one of {CATASTROPHIC}. Write it without nested repetitions, or list the "
                 "modules by name"
             )

@@ -10,33 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from torch import Tensor
+from support.objective_cases import vector
 
 from trueup.batch.rows import LogProbs
-from trueup.objectives.rollout import (
-    GeneralisedAdvantages,
-    KLControl,
-    Learnable,
-    LeaveOneOut,
-    Moments,
-    ScoredRound,
-    ValueBaseline,
-    advantages,
-    over_the_others,
-    whiten,
-)
-
-
-def vector(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+from trueup.objectives import rollout
 
 
 def given_round(
     *, scores: Sequence[float] = (1.0, 3.0), ended: Sequence[bool] = (True, True), value: float = 0.0
-) -> ScoredRound:
+) -> rollout.ScoredRound:
     """Two responses of 2 and 1 tokens to one prompt: log-ratios 0.5, -1 and 0, so -0.5 and 0 in all."""
     length_N = torch.tensor([2, 1])
-    return ScoredRound(
+    return rollout.ScoredRound(
         LogProbs(torch.tensor([-1.0, -2.0, -0.5]), length_N, None, torch.full((3,), value)),
         LogProbs(torch.tensor([-1.5, -1.0, -0.5]), length_N),
         vector(*scores),
@@ -45,20 +30,20 @@ def given_round(
     )
 
 
-def plain(**changes: Any) -> GeneralisedAdvantages:
+def plain(**changes: Any) -> rollout.GeneralisedAdvantages:
     """Without whatever changes the size of a number."""
     settings = {"gae_lambda": 1.0, "scale_scores": False, "clip_reward": None, "whiten_advantages": False}
-    return GeneralisedAdvantages(KLControl(0.1), **{**settings, **changes})
+    return rollout.GeneralisedAdvantages(rollout.KLControl(0.1), **{**settings, **changes})
 
 
 def test_gae_at_its_ends() -> None:
     """lambda 1: what came less what was expected; lambda 0: one step ahead. Returns are 1 + 0.9^2 * 2 and so on."""
     reward_S, value_S, length_N = vector(1, 0, 2), vector(0.5, 1, 1.5), torch.tensor([3])
-    came = advantages(reward_S, torch.zeros_like(value_S), length_N, gamma=0.9, gae_lambda=1.0)
+    came = rollout.advantages(reward_S, torch.zeros_like(value_S), length_N, gamma=0.9, gae_lambda=1.0)
     assert came.tolist() == pytest.approx([2.62, 1.8, 2.0])
-    seen = advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=1.0)
+    seen = rollout.advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=1.0)
     assert seen.tolist() == pytest.approx((came - value_S).tolist())
-    ahead = advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=0.0)
+    ahead = rollout.advantages(reward_S, value_S, length_N, gamma=0.9, gae_lambda=0.0)
     assert ahead.tolist() == pytest.approx([1.4, 0.35, 0.5])
 
 
@@ -78,21 +63,21 @@ def test_gae_is_that_of_each_response_alone(data: st.DataObject) -> None:
         ]
         for at in range(len(deltas)):
             expected.append(sum((gamma * gae_lambda) ** more * d for more, d in enumerate(deltas[at:])))
-    found = advantages(reward_S, value_S, torch.tensor(lengths), gamma=gamma, gae_lambda=gae_lambda)
+    found = rollout.advantages(reward_S, value_S, torch.tensor(lengths), gamma=gamma, gae_lambda=gae_lambda)
     assert found.tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 def test_whitened_values_have_mean_0_and_spread_1() -> None:
     """1, 2, 6: mean 3, variance (4 + 1 + 9) / 3."""
     spread = math.sqrt(14 / 3)
-    assert whiten(vector(1, 2, 6)).tolist() == pytest.approx([-2 / spread, -1 / spread, 3 / spread])
-    kept = whiten(vector(1, 2, 6), shift=False)
+    assert rollout.whiten(vector(1, 2, 6)).tolist() == pytest.approx([-2 / spread, -1 / spread, 3 / spread])
+    kept = rollout.whiten(vector(1, 2, 6), shift=False)
     assert kept.tolist() == pytest.approx([3 - 2 / spread, 3 - 1 / spread, 3 + 3 / spread])
 
 
 def test_whitening_values_that_are_all_the_same_gives_0() -> None:
-    assert whiten(vector(5, 5)).tolist() == [0, 0]
-    assert whiten(vector(5)).tolist() == [0]
+    assert rollout.whiten(vector(5, 5)).tolist() == [0, 0]
+    assert rollout.whiten(vector(5)).tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -106,22 +91,22 @@ def test_whitening_values_that_are_all_the_same_gives_0() -> None:
     ],
 )
 def test_the_kl_controller_is_its_formula(kl: float, expected: float) -> None:
-    assert KLControl(0.05, 6.0, 10_000).after(0.05, kl, 64) == pytest.approx(expected, rel=1e-12)
+    assert rollout.KLControl(0.05, 6.0, 10_000).after(0.05, kl, 64) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_fixed_kl_coefficient_stays() -> None:
-    assert KLControl(0.05).after(0.05, 600.0, 64) == 0.05
+    assert rollout.KLControl(0.05).after(0.05, 600.0, 64) == 0.05
 
 
 def test_a_round_longer_than_the_horizon_leaves_the_coefficient_above_0() -> None:
-    assert KLControl(0.05, 6.0, 10).after(0.05, 0.0, 1000) == pytest.approx(0.04)
+    assert rollout.KLControl(0.05, 6.0, 10).after(0.05, 0.0, 1000) == pytest.approx(0.04)
 
 
 def test_moments_of_parts_are_those_of_the_whole() -> None:
     values = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 100
-    seen = Moments()
+    seen = rollout.Moments()
     for part in values.split([1, 9, 40]):
-        seen = Moments.from_memory(seen.with_values(part).to_memory("score"), "score")
+        seen = rollout.Moments.from_memory(seen.with_values(part).to_memory("score"), "score")
     assert seen.count == 50
     assert seen.mean == pytest.approx(values.mean().item(), rel=1e-12)
     assert seen.std == pytest.approx(values.std().item(), rel=1e-10)
@@ -149,12 +134,12 @@ def test_ppo_aims_values_at_what_came() -> None:
     """With lambda 1 the target is what came, whatever was expected: A + V before A is whitened."""
     made = plain(whiten_advantages=True)(given_round(value=0.5), {})
     assert made.target_S.tolist() == pytest.approx([1.05, 1.1, 3.0])
-    torch.testing.assert_close(made.advantage_S, whiten(vector(0.55, 0.6, 2.5)).float())
+    torch.testing.assert_close(made.advantage_S, rollout.whiten(vector(0.55, 0.6, 2.5)).float())
     assert made.metrics["val/mean"] == 0.5
 
 
 def test_ppo_whitens_token_rewards_and_leaves_their_mean() -> None:
-    reward_S = whiten(vector(-0.05, 1.1, 3.0), shift=False)
+    reward_S = rollout.whiten(vector(-0.05, 1.1, 3.0), shift=False)
     made = plain(whiten_rewards=True)(given_round(), {})
     expected = [(reward_S[0] + reward_S[1]).item(), reward_S[1].item(), reward_S[2].item()]
     assert made.advantage_S.tolist() == pytest.approx(expected)
@@ -162,14 +147,14 @@ def test_ppo_whitens_token_rewards_and_leaves_their_mean() -> None:
 
 def test_ppo_scales_by_all_scores_so_far_and_then_clips() -> None:
     """1 and 3, then 1 and 7: standard deviations sqrt 2 and sqrt 8; 7 / sqrt 8 is 2.47, clipped to 2."""
-    rollout = plain(scale_scores=True, clip_reward=2.0)
-    first = rollout(given_round(), {})
+    gae = plain(scale_scores=True, clip_reward=2.0)
+    first = gae(given_round(), {})
     assert first.advantage_S[2].item() == pytest.approx(2.0)  # 3 / sqrt 2 is 2.12
     assert first.advantage_S[1].item() == pytest.approx(0.1 + 1 / math.sqrt(2))
-    second = rollout(given_round(scores=(1, 7)), first.memory)
+    second = gae(given_round(scores=(1, 7)), first.memory)
     assert second.advantage_S[1].item() == pytest.approx(0.1 + 1 / math.sqrt(8))
     assert second.advantage_S[2].item() == pytest.approx(2.0)
-    low = rollout(given_round(scores=(-7, 7)), {})
+    low = gae(given_round(scores=(-7, 7)), {})
     assert low.advantage_S[1].item() == pytest.approx(0.1 - 7 / math.sqrt(98))
     assert plain(clip_reward=2.0)(given_round(scores=(-7, 7)), {}).advantage_S[1].item() == pytest.approx(
         -1.9
@@ -183,21 +168,21 @@ def test_scores_that_are_all_the_same_are_not_scaled() -> None:
 
 def test_ppo_remembers_its_coefficient() -> None:
     """KL -0.25 is far below the target, so that beta falls by 0.2 * 2 / 10 a round."""
-    rollout = replace(plain(), kl=KLControl(0.1, 6.0, 10.0))
-    first = rollout(given_round(), {})
+    gae = replace(plain(), kl=rollout.KLControl(0.1, 6.0, 10.0))
+    first = gae(given_round(), {})
     assert first.metrics["objective/kl_coef"] == 0.1
-    second = rollout(given_round(), first.memory)
+    second = gae(given_round(), first.memory)
     assert second.metrics["objective/kl_coef"] == pytest.approx(0.096)
     assert second.memory["kl_coef"] == pytest.approx(0.096 * 0.96)
 
 
 @pytest.mark.parametrize(
-    "rollout",
-    [plain(missing_end_penalty=2.0), ValueBaseline(0.1, missing_end_penalty=2.0)],
+    "kind",
+    [plain(missing_end_penalty=2.0), rollout.ValueBaseline(0.1, missing_end_penalty=2.0)],
     ids=["ppo", "reinforce"],
 )
-def test_a_response_without_its_end_pays(rollout: Any) -> None:
-    made: Learnable = rollout(given_round(ended=(True, False)), {})
+def test_a_response_without_its_end_pays(kind: Any) -> None:
+    made: rollout.Learnable = kind(given_round(ended=(True, False)), {})
     assert made.advantage_S.tolist() == pytest.approx([1.05, 1.1, 1.0])
     assert made.metrics["objective/scores"] == 2.0
     assert made.metrics["objective/rlhf_reward"] == pytest.approx(1.025)
@@ -205,30 +190,32 @@ def test_a_response_without_its_end_pays(rollout: Any) -> None:
 
 def test_a_value_baseline() -> None:
     """Rewards -0.05, 1.1 and 3 against values of 0.5."""
-    made = ValueBaseline(0.1)(given_round(value=0.5), {})
+    made = rollout.ValueBaseline(0.1)(given_round(value=0.5), {})
     assert made.advantage_S.tolist() == pytest.approx([0.55, 0.6, 2.5])
     assert made.target_S.tolist() == pytest.approx([1.05, 1.1, 3.0])
-    halved = ValueBaseline(0.1, gamma=0.5)(given_round(value=0.5), {})
+    halved = rollout.ValueBaseline(0.1, gamma=0.5)(given_round(value=0.5), {})
     assert halved.target_S.tolist() == pytest.approx([-0.05 + 0.55, 1.1, 3.0])
 
 
 def test_leave_one_out() -> None:
     """Rewards 1 + 0.05 and 3 of one prompt: each against the other."""
-    made = LeaveOneOut(0.1)(given_round(), {})
+    made = rollout.LeaveOneOut(0.1)(given_round(), {})
     assert made.advantage_S.tolist() == pytest.approx([-1.95, -1.95, 1.95])
     assert made.target_S.tolist() == [0, 0, 0]
     assert made.metrics["objective/advantage_size"] == pytest.approx(1.95)
-    missing = LeaveOneOut(0.1, missing_end_penalty=1.0)(given_round(ended=(True, False)), {})
+    missing = rollout.LeaveOneOut(0.1, missing_end_penalty=1.0)(given_round(ended=(True, False)), {})
     assert missing.advantage_S.tolist() == pytest.approx([-0.95, -0.95, 0.95])
 
 
 def test_leave_one_out_of_several() -> None:
     """1, 2 and 6: 1 - 4, 2 - 3.5, 6 - 1.5; and 10 against 20 of another prompt."""
     reward_N, group_N = vector(1, 10, 2, 20, 6), torch.tensor([0, 1, 0, 1, 0])
-    assert over_the_others(reward_N, group_N).tolist() == pytest.approx([-3, -10, -1.5, 10, 4.5])
+    assert rollout.over_the_others(reward_N, group_N).tolist() == pytest.approx([-3, -10, -1.5, 10, 4.5])
 
 
 def test_leave_one_out_does_not_see_the_level_of_a_prompt() -> None:
     reward_N, group_N = vector(1, 10, 2, 20, 6), torch.tensor([0, 1, 0, 1, 0])
     raised = reward_N + 100 * group_N
-    torch.testing.assert_close(over_the_others(raised, group_N), over_the_others(reward_N, group_N))
+    torch.testing.assert_close(
+        rollout.over_the_others(raised, group_N), rollout.over_the_others(reward_N, group_N)
+    )

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from support.objective_cases import vector
 from torch import Tensor
 
 from trueup.batch.rows import LogProbs, Rollouts
@@ -17,10 +18,6 @@ from trueup.objectives.rloo import rloo
 
 OLD = (-1.0, -2.0, -0.5)
 ADVANTAGES = (2.0, -0.7, 0.3)
-
-
-def vector(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
 
 
 ZEROS = (0.0, 0.0, 0.0)

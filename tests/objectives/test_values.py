@@ -9,19 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from support.objective_cases import counted
-from torch import Tensor
+from support.objective_cases import counted, vector
 
-from trueup.batch.rows import (
-    Demonstrations,
-    GradedPairs,
-    LogProbs,
-    Pairs,
-    PairsWithTarget,
-    Points,
-    Rankings,
-    Scores,
-)
+from trueup.batch import rows
 from trueup.feedback.records import GradedPairRelation, PairRelation
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.ipo import ipo
@@ -33,34 +23,32 @@ from trueup.objectives.ulma import ulma
 from trueup.objectives.unlikelihood import NEAREST, log1mexp, unlikelihood, unlikelihood_ascent
 
 
-def vector(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def log_probs(*rows: Sequence[float]) -> LogProbs:
+def log_probs(*responses: Sequence[float]) -> rows.LogProbs:
     """Behind prompts of 3 tokens."""
-    lengths = torch.tensor([len(row) for row in rows])
-    return LogProbs(vector(*(token for row in rows for token in row)), lengths, torch.full_like(lengths, 3))
+    lengths = torch.tensor([len(row) for row in responses])
+    return rows.LogProbs(
+        vector(*(token for row in responses for token in row)), lengths, torch.full_like(lengths, 3)
+    )
 
 
-def pair(probability: float = 1.0) -> Pairs:
-    return Pairs(torch.tensor([0]), torch.tensor([1]), vector(probability))
+def pair(probability: float = 1.0) -> rows.Pairs:
+    return rows.Pairs(torch.tensor([0]), torch.tensor([1]), vector(probability))
 
 
-def points(labels: Sequence[float], demonstrations: Sequence[bool] = ()) -> Points:
-    return Points(torch.tensor(labels), torch.tensor(demonstrations or [False] * len(labels)))
+def points(labels: Sequence[float], demonstrations: Sequence[bool] = ()) -> rows.Points:
+    return rows.Points(torch.tensor(labels), torch.tensor(demonstrations or [False] * len(labels)))
 
 
 POLICY, REFERENCE = log_probs([-1, -2], [-5], [-0.5]), log_probs([-2, -2], [-4], [-1])
 THUMBS = points([1.0, 0.0, 0.25])
-RANKED = Rankings(torch.tensor([1.0, 0.0, 1.0]), torch.zeros(3, dtype=torch.int64), 1)
+RANKED = rows.Rankings(torch.tensor([1.0, 0.0, 1.0]), torch.zeros(3, dtype=torch.int64), 1)
 """Sums -3, -5 and -0.5; means -1.5, -5 and -0.5. The first is the best, the third as good."""
 PAIR = {"logps/chosen": [-3], "logps/rejected": [-5], "rewards/accuracies": [1]}
 PLAIN = {**PAIR, "rewards/chosen": [-3], "rewards/rejected": [-5], "rewards/margins": [2]}
 POINTS = {"logps/chosen": [-3], "logps/rejected": [-5, -0.5], "logps/demonstrations": []}
 ULMA = points([0.0, 0.0, 1.0], [True, False, False])
 REPORTED: dict[str, tuple[Loss, list[int], dict[str, list[float]]]] = {
-    "sft": (sft(POLICY, None, Demonstrations()), [0, 1, 2], {"logps/demonstrations": [-3, -5, -0.5]}),
+    "sft": (sft(POLICY, None, rows.Demonstrations()), [0, 1, 2], {"logps/demonstrations": [-3, -5, -0.5]}),
     "ipo": (  # log-ratios 1 and -1
         ipo(POLICY, REFERENCE, pair(), beta=0.1),
         [0],
@@ -72,12 +60,12 @@ REPORTED: dict[str, tuple[Loss, list[int], dict[str, list[float]]]] = {
         {**PAIR, "rewards/chosen": [0.05], "rewards/rejected": [-0.1], "rewards/margins": [0.15]},
     ),
     "slic-hf": (  # 2 apart, where 3 are asked for
-        slic_hf(POLICY, None, PairsWithTarget(pair(), torch.tensor([0])), margin=3.0),
+        slic_hf(POLICY, None, rows.PairsWithTarget(pair(), torch.tensor([0])), margin=3.0),
         [0],
         {**PLAIN, "loss/calibration": [1], "loss/sft": [3]},
     ),
     "slic-hf with a demonstration": (
-        slic_hf(POLICY, None, PairsWithTarget(pair(), torch.tensor([2])), margin=1.0),
+        slic_hf(POLICY, None, rows.PairsWithTarget(pair(), torch.tensor([2])), margin=1.0),
         [2],
         {**PLAIN, "loss/calibration": [0], "loss/sft": [0.5]},
     ),
@@ -88,7 +76,9 @@ REPORTED: dict[str, tuple[Loss, list[int], dict[str, list[float]]]] = {
          "logps/chosen": [-3]},
     ),
     "rrhf padded": (  # 3 + 2 tokens: -0.6 against -0.1 of a worse one
-        rrhf_padded(log_probs([-1, -2], [-0.5]), None, Rankings(vector(1, 0), torch.zeros(2, dtype=torch.int64), 1)),
+        rrhf_padded(
+            log_probs([-1, -2], [-0.5]), None, rows.Rankings(vector(1, 0), torch.zeros(2, dtype=torch.int64), 1)
+        ),
         [0],
         {"loss/rank": [0.5], "loss/sft": [0.6], "rewards/chosen": [-0.6], "rewards/accuracies": [0],
          "logps/chosen": [-3]},
@@ -112,7 +102,7 @@ REPORTED: dict[str, tuple[Loss, list[int], dict[str, list[float]]]] = {
         },
     ),
     "bradley terry": (
-        bradley_terry(Scores(vector(1.5, 0.5)), None, GradedPairs(pair(), vector(0.0))),
+        bradley_terry(rows.Scores(vector(1.5, 0.5)), None, rows.GradedPairs(pair(), vector(0.0))),
         [0],
         {
             "rewards/chosen": [1.5], "rewards/rejected": [0.5], "rewards/margins": [1], "rewards/accuracies": [1],
@@ -159,7 +149,7 @@ def test_log1mexp_goes_on_along_its_tangent() -> None:
 def test_a_certain_token_pushes_its_logit_no_harder_than_one(ahead: float) -> None:
     """Through a softmax in float32, as in a model; the push is the probability until the tangent begins."""
     logits = torch.tensor([[ahead, 0.0, 0.0]], requires_grad=True)
-    policy = LogProbs(logits.log_softmax(-1)[:, 0], torch.tensor([1]))
+    policy = rows.LogProbs(logits.log_softmax(-1)[:, 0], torch.tensor([1]))
     loss = unlikelihood(policy, None, points([0.0])).per_example
     (grad,) = torch.autograd.grad(loss.sum(), logits)
     assert loss.isfinite().all() and loss.item() > 0
@@ -171,8 +161,8 @@ def test_a_certain_token_pushes_its_logit_no_harder_than_one(ahead: float) -> No
 
 def test_a_pair_is_right_only_where_its_scores_say_so() -> None:
     """Wrong and equal scores count alike."""
-    pairs = Pairs(torch.tensor([0, 1, 2]), torch.tensor([1, 0, 1]), torch.ones(3))
-    loss = bradley_terry(Scores(vector(1.0, 0.5, 0.5)), None, GradedPairs(pairs, torch.zeros(3)))
+    pairs = rows.Pairs(torch.tensor([0, 1, 2]), torch.tensor([1, 0, 1]), torch.ones(3))
+    loss = bradley_terry(rows.Scores(vector(1.0, 0.5, 0.5)), None, rows.GradedPairs(pairs, torch.zeros(3)))
     assert loss.metrics["rewards/accuracies"].tolist() == [1.0, 0.0, 0.0]
 
 
@@ -182,9 +172,9 @@ def test_bradley_terry_with_everything() -> None:
     = 0.519860 + 0.531732 + 0.04 = 1.091592.
     """
     loss = bradley_terry(
-        Scores(vector(1.5, 0.5)),
+        rows.Scores(vector(1.5, 0.5)),
         None,
-        GradedPairs(pair(0.75), vector(2.0)),
+        rows.GradedPairs(pair(0.75), vector(2.0)),
         margin=0.4,
         margin_per_score=0.3,
         centring=0.01,
@@ -197,7 +187,7 @@ def test_collate_numbers_rows_and_keeps_gaps() -> None:
         GradedPairRelation(PairRelation(((1, 0, 1.0),)), (2.5,)),
         GradedPairRelation(PairRelation(((0, 2, 0.7), (0, 1, 1.0))), (0.0, 1.0)),
     )
-    index = GradedPairs.collate(relations, [0, 2])
+    index = rows.GradedPairs.collate(relations, [0, 2])
     assert index.pairs.chosen_P.tolist() == [1, 2, 2]
     assert index.pairs.rejected_P.tolist() == [0, 4, 3]
     assert index.gap_P.tolist() == [2.5, 0.0, 1.0]

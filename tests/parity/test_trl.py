@@ -3,8 +3,9 @@ log-probabilities, and from token ids through our stream, attention and head."""
 
 import json
 import os
-import subprocess
+import runpy
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from support.objective_cases import counted
+from support.small_runs import in_child
 from support.tiny_models import char_tokenizer, token_group, toy_network
 from support.tiny_reward_models import reward_network
 from torch import Tensor
@@ -227,12 +229,16 @@ def compare(found: Any, expected: Any, *, relative: float, absolute: float, wher
 
 @pytest.mark.slow
 def test_the_frozen_numbers_are_those_of_trl(tmp_path: Path) -> None:
-    """Freeze again in a process of its own and compare every number."""
-    path = tmp_path / "trl.json"
-    command = [sys.executable, str(FOLDER / "freeze_trl.py"), str(path)]
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    """Freeze again in a process of its own, which has torch already, and compare every number."""
+    path, errors = tmp_path / "trl.json", tmp_path / "errors"
+
+    def body() -> None:
+        warnings.resetwarnings()  # TRL's own
+        os.environ["HF_HOME"] = str(tmp_path / "cache")
+        sys.argv = ["freeze_trl.py", str(path)]
+        runpy.run_path(str(FOLDER / "freeze_trl.py"), run_name="__main__")
+
+    assert in_child(body, errors) == 0, errors.read_text()
     again = json.loads(path.read_text(encoding="utf-8"))
     assert again["versions"]["trl"] == FROZEN["versions"]["trl"]
     for trainer in ("DPO", "KTO", "Reward"):

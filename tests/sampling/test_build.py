@@ -1,18 +1,14 @@
 """The sampler that settings ask for, and several models that write together."""
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from pydantic import ValidationError
+from support.package_copies import copied, run_python
 from support.scripted_model import read_model
 from support.tiny_models import char_tokenizer, save_tiny_model
 
-import trueup
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt
@@ -40,9 +36,8 @@ def test_engines(tiny_model: Path) -> None:
 
 def test_a_file_of_engines_is_offered_under_its_name(tmp_path: Path) -> None:
     """Nothing else has to know of it."""
-    source = tmp_path / "trueup"
-    shutil.copytree(Path(trueup.__file__).parent, source)
-    (source / "sampling" / "engines" / "as_it_was.py").write_text(
+    copy = copied(tmp_path)
+    (copy / "trueup" / "sampling" / "engines" / "as_it_was.py").write_text(
         "def make(settings, model, encoder, *, name):\n    return f'{name}, {settings.engine}'\n"
     )
     program = (
@@ -50,11 +45,7 @@ def test_a_file_of_engines_is_offered_under_its_name(tmp_path: Path) -> None:
         "from trueup.settings.gathering_settings import SamplerSettings\n"
         "print(make_engine(SamplerSettings(engine='as-it-was'), None, None, name='policy'))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    written = subprocess.run(
-        [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
-    )
-    assert written.stdout == "policy, as-it-was\n"
+    assert run_python(copy, program).stdout == "policy, as-it-was\n"
 
 
 def test_each_model_writes_as_many(tiny_model: Path, tmp_path: Path) -> None:

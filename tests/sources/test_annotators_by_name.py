@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from trueup.errors import InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.settings import annotator_settings as choices
 from trueup.sources.by_name import make_annotator
@@ -37,11 +36,6 @@ def test_the_world_with_a_seed() -> None:
         if isinstance(made, Example)
     }
     assert len(found) == 2
-
-
-def test_a_function_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        make_annotator(choices.FunctionAnnotator(f"{tmp_path}/rewards.py:brevity"))
 
 
 @pytest.mark.parametrize("kind", choices.KINDS)

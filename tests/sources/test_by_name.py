@@ -75,12 +75,6 @@ def test_world_and_files_go_together(tmp_path: Path) -> None:
     assert set(gathered.fingerprints) == {name, "world:rankings?count=2"}
 
 
-@pytest.mark.parametrize("name", ["absent.jsonl", "world:nothing"])
-def test_an_unknown_source_is_named(name: str) -> None:
-    with pytest.raises(InputError, match=name.removeprefix("world:")):
-        examples_named([name])
-
-
 def test_bad_rows_are_allowed_over_all_files_together(tmp_path: Path) -> None:
     files = write_feedback(tmp_path, count=6)
     names = [str(files["pairs"]), str(files["rankings"])]

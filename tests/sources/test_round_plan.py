@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.sources.online import RoundPlan, Rounds
+from trueup.sources.online import GatheredRounds, RoundPlan
 
 SIZES = st.integers(1, 12)
 
@@ -76,7 +76,7 @@ def test_when_the_sampler_gets_the_policys_weights(
 ) -> None:
     """At the first round, and once so many steps have passed since it was due last; a late round makes up for it."""
     sampler = Mock()
-    rounds = Rounds(RoundPlan(4, 1, 1, 1, 9, seed=0), Mock(), (), Mock(sampler=sampler), resync)
+    rounds = GatheredRounds(RoundPlan(4, 1, 1, 1, 9, seed=0), Mock(), (), Mock(sampler=sampler), resync)
     for done in steps:
         rounds.get(done + 1, done)
         rounds.get(done + 1, done)

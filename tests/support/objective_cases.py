@@ -136,6 +136,10 @@ def tokens(rows: Rows) -> list[Tensor]:
     return [row for group in rows for row in group]
 
 
+def vector(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def counted(values: Tensor | Selected) -> Tensor:
     """The values of a metric that count."""
     return values.values[values.where] if isinstance(values, Selected) else values

@@ -1,4 +1,4 @@
-"""A copy of the package that a test changes, and programs that run with it in an interpreter of their own."""
+"""A copy of the package that a test changes, and programs that run with it in a process of their own."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from support.small_runs import in_child
 
 SOURCE = Path(__file__).parents[2] / "src"
 COMMANDS = """
@@ -25,11 +27,22 @@ def copied(folder: Path) -> Path:
 
 
 def run_python(copy: Path, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, cwd=copy)
+    """In a child that has the libraries of this process imported, but not the package."""
+
+    def body() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "trueup"]:
+            del sys.modules[name]
+        os.chdir(copy)
+        sys.path.insert(0, str(copy))
+        sys.argv[1:] = map(str, arguments)
+        with (copy / "said").open("w") as sys.stdout:
+            exec(code, {})
+
+    status = in_child(body, copy / "errors")
+    said, errors = (copy / "said").read_text(), (copy / "errors").read_text()
+    return subprocess.CompletedProcess([code, *arguments], status, said, errors)
 
 
 def run_commands(copy: Path, *commands: list[str | Path]) -> subprocess.CompletedProcess[str]:
-    """Commands one after the other in one process, that the libraries be imported once; `=====` follows each."""
+    """Commands one after the other in one process; `=====` follows each."""
     return run_python(copy, COMMANDS, json.dumps(commands, default=str))

@@ -1,10 +1,9 @@
 """`transformers serve` on this machine's processor."""
 
 import importlib.util
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,30 +24,35 @@ NEEDED = [
 
 @contextmanager
 def serving(folder: Path, log: Path) -> Iterator[str]:
-    """The address of a server that has a model, for as long as the block runs; what it says is in a file."""
+    """The address of a server that has a model, for as long as the block runs; what it says is in a file.
+
+    It runs in a process of its own, which has the libraries of this one imported.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--host", "127.0.0.1",
-        "--port", str(port), "--device", "cpu", "--dtype", "float32",
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HOME": str(log.parent)}
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+
+    def serve() -> None:
+        from transformers.cli.serve import Serve
+
+        with log.open("w") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        Serve(str(folder), host="127.0.0.1", port=port, device="cpu", dtype="float32")
+
+    process = multiprocessing.get_context("fork").Process(target=serve)
+    process.start()
     try:
         until = time.monotonic() + STARTING
         while not _answers(f"http://127.0.0.1:{port}/health"):
-            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            assert process.is_alive() and time.monotonic() < until, log.read_text()
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.join(20)
+        process.kill()
+        process.join()
 
 
 def _answers(url: str) -> bool:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -224,6 +225,33 @@ def killed_and_resumed(
         child.join()
     assert is_done(output)
     return output
+
+
+@contextmanager
+def snapshot(output: Path, copy: Path, lines: int, looks: int, file: str = "metrics.jsonl") -> Iterator[None]:
+    """Copy a folder in the runs of this process: what SIGKILL would leave at that moment, for less than a process.
+
+    Args:
+        output: of a run; the folder it lies in is copied.
+        lines, looks: at the n-th look at the stop flag from that many lines of `file` on.
+    """
+    from unittest.mock import patch
+
+    from trueup import stop
+
+    original, written = stop.check, output / file
+
+    def check() -> None:
+        nonlocal looks
+        if looks and written.exists() and written.read_bytes().count(b"\n") >= lines:
+            looks -= 1
+            if not looks:
+                shutil.copytree(output.parent, copy)
+        original()
+
+    with patch.object(stop, "check", check):
+        yield
+    assert not looks
 
 
 TIMES = ("seconds", "tokens_per_second")

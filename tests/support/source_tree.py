@@ -21,7 +21,7 @@ MODULES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
 def imports(tree: ast.AST) -> Iterator[str]:
     """Dotted names of what a module imports, in functions too, but not for the type checker alone."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             for other in node.orelse:
                 yield from imports(other)
         elif isinstance(node, ast.Import):

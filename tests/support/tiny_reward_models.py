@@ -7,33 +7,27 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from support.tiny_models import (
-    CHARACTERS,
-    CHATML,
-    CONFIGS,
-    SPECIAL,
-    char_tokenizer,
-    far_from_uniform,
-    toy_network,
-)
+from support import tiny_models
 from trueup.models.reward import load_reward
 
-TOKENS = len(SPECIAL) + len(CHARACTERS) + 1
+TOKENS = len(tiny_models.SPECIAL) + len(tiny_models.CHARACTERS) + 1
 
 
 def reward_network(seed: int) -> Any:
     """A random Llama under a scalar head, far from uniform."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model("llama", **{**CONFIGS["llama"], "vocab_size": TOKENS, "num_labels": 1})
-    return far_from_uniform(AutoModelForSequenceClassification.from_config(config))
+    config = AutoConfig.for_model(
+        "llama", **{**tiny_models.CONFIGS["llama"], "vocab_size": TOKENS, "num_labels": 1}
+    )
+    return tiny_models.far_from_uniform(AutoModelForSequenceClassification.from_config(config))
 
 
 def save_causal(
     folder: Path, name: str = "llama", *, tokenizer: Any = None, seed: int = 0, **changes: Any
 ) -> Path:
     """A random causal model of a family, far from uniform, with a tokenizer of single characters."""
-    toy_network(name, seed, **{"vocab_size": TOKENS, **changes}).save_pretrained(folder)
-    (tokenizer or char_tokenizer(chat_template=CHATML)).save_pretrained(folder)
+    tiny_models.toy_network(name, seed, **{"vocab_size": TOKENS, **changes}).save_pretrained(folder)
+    (tokenizer or tiny_models.char_tokenizer(chat_template=tiny_models.CHATML)).save_pretrained(folder)
     return folder
 
 

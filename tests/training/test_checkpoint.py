@@ -173,13 +173,8 @@ def test_everything_is_on_the_disk_before_it_has_its_name(
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_a_failed_save_leaves_what_was_there(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, keep: int
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def test_a_failed_save_leaves_what_was_there(folder: Path, full_disk: Callable[[], None], keep: int) -> None:
+    full_disk()
     message = (
         r"step-00000009: the checkpoint could not be written: No space left on device\. It needs 0\.0 MB and "
         r"[\d.]+ MB are free there; earlier checkpoints are intact\. Make room and go on with --resume"

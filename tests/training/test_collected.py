@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from support.online_runs import reward_calls, write_prompts, write_reward
-from support.small_runs import kill_after, metrics_of, model_bytes, run_here, start_child
+from support.small_runs import metrics_of, model_bytes, run_here, snapshot
 
 from trueup.errors import InputError
 from trueup.feedback.condition import read_condition
-from trueup.training import rounds
+from trueup.training import api, rounds
 
 METHODS: dict[str, dict[str, Any]] = {
     "fa": {},
@@ -83,30 +83,18 @@ def test_killed_while_it_samples_it_asks_for_the_rest_alone(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "CHUNK", 2)
-    write_reward(tmp_path)
-    given = values(tiny_model, tmp_path, tmp_path / "whole")
-    run_here("fa", given)
-    write_reward(tmp_path / "other")
-    killed = tmp_path / "killed"
-    child = start_child(
-        "fa", {**given, "output": str(killed), "reward": f"{tmp_path / 'other' / 'reward.py'}:variety"}
-    )
-    while child.is_alive() and len(reward_calls(tmp_path / "other")) < 8:
-        pass
-    child.kill()
-    child.join()
-    assert (killed / "run.yaml").exists()
-    done = len(lines_of(killed / "rounds.jsonl")) if (killed / "rounds.jsonl").exists() else 0
-    child = start_child("fa", None, resume=killed)
-    kill_after(child, killed, lines=10**9, delay=0)
-    child.join()
-    assert child.exitcode == 0 and done < 6
-    assert model_bytes(killed) == model_bytes(tmp_path / "whole") != {}
-    assert (killed / "examples.jsonl").read_bytes() == (tmp_path / "whole" / "examples.jsonl").read_bytes()
-    twice = sum(count - 1 for count in reward_calls(tmp_path / "other").values())
-    assert twice <= 6 + sum(
-        count - 1 for count in reward_calls(tmp_path).values()
-    )  # at most the chunk under way
+    begun, copy = tmp_path / "begun", tmp_path / "killed"
+    write_reward(begun)
+    with snapshot(begun / "run", copy, lines=2, looks=4, file="rounds.jsonl"):
+        run_here("fa", values(tiny_model, begun, begun / "run"))
+    before, paid = reward_calls(begun), reward_calls(copy)
+    assert len(lines_of(copy / "run" / "rounds.jsonl")) == 2 and not (copy / "run" / "checkpoints").exists()
+    api.resume(copy / "run", quiet=True)
+    assert model_bytes(copy / "run") == model_bytes(begun / "run") != {}
+    for file in ("examples.jsonl", "rounds.jsonl"):
+        assert (copy / "run" / file).read_bytes() == (begun / "run" / file).read_bytes()
+    paid += reward_calls(begun) - before
+    assert (paid - before).total() <= 6  # at most the chunk under way
 
 
 def test_a_reward_without_prompts_is_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_the_gold_reward_rises(tmp_path: Path) -> None:
     for number, (method, more) in enumerate((("fa", {}), ("rwr", {"beta": 0.5}))):
         values = {
             "model": "world", "data": ["world:rankings?count=1024"], "output": str(tmp_path / str(number)),
-            "batch_size": 32, "steps": 64, "learning_rate": 1e-3, "save_every": 100,
+            "batch_size": 32, "steps": 40, "learning_rate": 1e-3, "save_every": 100,
         }  # fmt: skip
         run_here(method, values | more)
         after = Policy(tmp_path / str(number) / "model").judge(asked, seed=0)

@@ -82,15 +82,11 @@ def test_a_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
         RunFolder(tmp_path / "run").lock().release()
 
 
-def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_whole_or_absent(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     folder = RunFolder(tmp_path)
     folder.write_status("running", 3, 12)
     assert folder.read_status() == {"state": "running", "step": 3, "steps": 12}
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full_disk()
     with pytest.raises(CheckpointError, match=r"status\.json: cannot be written: No space left on device"):
         folder.write_status("done", 12, 12)
     assert folder.read_status()["state"] == "running"

@@ -41,17 +41,17 @@ def signalled(where: Any, name: str, call: int, *numbers: int) -> Iterator[None]
         yield
 
 
-PLACES: dict[str, tuple[Any, str, int, int]] = {
-    "forward pass of the policy or the reference": (CausalModel, "forward", 17, 7),
-    "backward pass": (torch.Tensor, "backward", 7, 7),
-    "step of the optimizer": (Optimizer, "step", 7, 7),
-    "move of the reference": (ModelCopy, "update", 7, 7),
-    "a line of metrics": (Metrics, "write", 7, 7),
-    "save of step 6": (checkpoint, "_write", 2, 6),
-    "flush of a checkpoint": (files, "flush_to_disk", 15, 6),
-    "status after a save": (RunFolder, "write_status", 3, 6),
+PLACES: dict[str, tuple[signal.Signals, Any, str, int, int]] = {
+    "forward pass of the policy or the reference": (signal.SIGTERM, CausalModel, "forward", 17, 7),
+    "backward pass": (signal.SIGINT, torch.Tensor, "backward", 7, 7),
+    "step of the optimizer": (signal.SIGTERM, Optimizer, "step", 7, 7),
+    "move of the reference": (signal.SIGINT, ModelCopy, "update", 7, 7),
+    "a line of metrics": (signal.SIGTERM, Metrics, "write", 7, 7),
+    "save of step 6": (signal.SIGINT, checkpoint, "_write", 2, 6),
+    "flush of a checkpoint": (signal.SIGTERM, files, "flush_to_disk", 15, 6),
+    "status after a save": (signal.SIGINT, RunFolder, "write_status", 3, 6),
 }
-"""Object, function, which of its calls, and the step that is being taken then."""
+"""Signal, object, function, which of its calls, and the step that is being taken then."""
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -59,15 +59,16 @@ def test_a_signal_anywhere_stops_the_run_within_a_step(
     place: str, uninterrupted: Any, tmp_path: Path
 ) -> None:
     output, errors = tmp_path / "run", tmp_path / "errors"
-    where, name, call, step = PLACES[place]
+    number, where, name, call, step = PLACES[place]
 
     def body() -> int:
-        with signalled(where, name, call, signal.SIGTERM):
+        with signalled(where, name, call, number):
             return train({**uninterrupted[0], "output": str(output)})
 
     assert in_child(body, errors) == 0
     said = errors.read_text().splitlines()
-    assert said[-1] == f"stopped by SIGTERM; go on with: trueup train dpo --resume {output}"
+    assert said[-1] == f"stopped by {number.name}; go on with: trueup train dpo --resume {output}"
+    assert not (output / "model").exists()
     status = json.loads((output / "status.json").read_text())
     assert status["state"] == "stopped"
     assert abs(status["step"] - step) <= 1

@@ -194,4 +194,7 @@ def test_rows_are_those_of_the_file_read_as_one(
     path = tmp_path_factory.getbasetemp() / "lines.jsonl"
     path.write_bytes(data)
     made = line_file(str(path))
-    assert [made.row(index) for index in range(len(made))] == list(json_rows(LoadedFile(str(path), "", len(data), data)))
+    rows = [made.row(index) for index in range(len(made))]
+    assert rows == list(json_rows(LoadedFile(str(path), "", len(data), data)))
+        json_rows(LoadedFile(str(path), "", len(data), data))
+    )

@@ -4,7 +4,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -77,15 +77,11 @@ def test_a_line_that_does_not_fit_is_left_out_whole(tmp_path: Path) -> None:
     assert evaluated == list(range(1, 10))
 
 
-def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     """Were the lines of steps that are taken again left there, the file would tell them twice."""
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')
-
-    def full(handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full_disk()
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
         metrics(path, keep_until=1)
     assert [line["step"] for line in read_lines(path)] == [1, 2]

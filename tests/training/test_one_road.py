@@ -69,7 +69,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return prompts
 
 
-@pytest.mark.parametrize("source", ["online", "replay", "offline"])
+@pytest.mark.parametrize("source", ["online", "offline"])
 def test_a_model_that_has_a_condition_is_taught_another_alone(
     source: str, tiny_model: Path, tmp_path: Path, trained: list[str]
 ) -> None:
@@ -82,13 +82,12 @@ def test_a_model_that_has_a_condition_is_taught_another_alone(
     values = online(model, tmp_path, tmp_path / "run", **GIVEN)
     if source == "offline":
         values = settings("ca", model, data, tmp_path / "run", **GIVEN)
-    trained.clear()
-    run_here("ca", values)
-    if source == "replay":
+    again = replay(model, tmp_path / "run", tmp_path / "again", values)
+    for each in (values, again)[: 1 + (source == "online")]:
         trained.clear()
-        run_here("ca", replay(model, tmp_path / "run", tmp_path / "again", values))
-    assert trained
-    assert not [prompt for prompt in trained if " was " in prompt or prompt.count(" score ") != 1]
+        run_here("ca", each)
+        assert trained
+        assert not [prompt for prompt in trained if " was " in prompt or prompt.count(" score ") != 1]
 
 
 @pytest.mark.parametrize("source", ["online", "offline"])
@@ -111,22 +110,16 @@ def test_a_condition_that_would_be_cut_off_is_refused(source: str, tiny_model: P
 THUMBS = [{"prompt": f"say {word}:", "completion": f" {word}", "label": True} for word in ("red", "blue")]
 
 
-@pytest.mark.parametrize("source", ["online", "replay"])
-def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(
-    source: str, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(tiny_model: Path, tmp_path: Path) -> None:
     """Labels where the run makes labels of scores, and of one kind only: there is nothing wrong with either."""
     write_reward(tmp_path)
     held_out = write_rows(tmp_path / "labelled.jsonl", THUMBS)
     values = online(tiny_model, tmp_path, tmp_path / "run", desirable_from=0.5, eval_data=held_out)
     run_here("kto", values)
-    output = tmp_path / "run"
-    if source == "replay":
-        output = tmp_path / "again"
-        run_here("kto", replay(tiny_model, tmp_path / "run", output, values))
-    evaluated = [line for line in metrics_of(output) if "eval_loss" in line]
-    assert len(evaluated) == 1
-    assert evaluated[0]["eval_kl"] != 0
+    run_here("kto", replay(tiny_model, tmp_path / "run", tmp_path / "again", values))
+    for name in ("run", "again"):
+        (evaluated,) = (line for line in metrics_of(tmp_path / name) if "eval_loss" in line)
+        assert evaluated["eval_kl"] != 0
 
 
 def test_held_out_rows_of_the_same_file_take_no_part_in_what_is_fitted(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import small_runs
 from support.online_runs import online, replay, reward_calls, write_reward
-from support.small_runs import break_off, killed_and_resumed, metrics_of, model_bytes, run_here, stopping_at
 
 from trueup.errors import AnnotatorError, NumericsError, Stopped
 from trueup.feedback.read import read_feedback
@@ -59,13 +59,20 @@ def rounds(output: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a case's run that nothing happened to; beside it, what its reward was asked."""
+    """The folder of a case's run that nothing happened to; beside it, what its reward was asked.
+
+    And in `killed` beside that folder, all of it as it was at a random moment.
+    """
 
     @cache
     def run(name: str) -> Path:
-        folder = tmp_path_factory.mktemp(name)
+        folder, chance = tmp_path_factory.mktemp(name) / "begun", random.Random(name)
         write_reward(folder)
-        run_here(*case(name, tiny_model, folder, "whole"))
+        killed = folder.with_name("killed")
+        with small_runs.snapshot(
+            folder / "whole", killed, lines=chance.randint(1, 4), looks=chance.randint(1, 6)
+        ):
+            small_runs.run_here(*case(name, tiny_model, folder, "whole"))
         return folder / "whole"
 
     return run
@@ -78,10 +85,10 @@ def test_replayed_offline_it_gives_the_same_bits(
     first, second = uninterrupted(name), tmp_path / "second"
     before = reward_calls(first.parent)
     method, values = case(name, tiny_model, first.parent, "whole")
-    run_here(method, replay(tiny_model, first, second, values))
+    small_runs.run_here(method, replay(tiny_model, first, second, values))
     assert reward_calls(first.parent) == before  # no endpoint is asked again
-    assert model_bytes(second) == model_bytes(first) != {}
-    ours, theirs = metrics_of(first), metrics_of(second)
+    assert small_runs.model_bytes(second) == small_runs.model_bytes(first) != {}
+    ours, theirs = small_runs.metrics_of(first), small_runs.metrics_of(second)
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         gathered = ("online/", "annotator/", "objective/kl", "epoch")  # a replay does not know of passes
@@ -94,18 +101,24 @@ def test_replayed_offline_it_gives_the_same_bits(
 def test_killed_and_resumed_equals_uninterrupted(
     name: str, uninterrupted: Callable[[str], Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at a random moment; what a whole round was judged by is never asked again."""
+    """At a random moment, with SIGKILL or as a copy; what a whole round was judged by is never asked again."""
     expected = uninterrupted(name)
-    write_reward(tmp_path)
-    method, values = case(name, tiny_model, tmp_path, "killed")
-    killed = killed_and_resumed(method, values, random.Random(name), (1, 4))
-    assert model_bytes(killed) == model_bytes(expected) != {}
-    assert metrics_of(killed) == metrics_of(expected)
+    before, killed = reward_calls(expected.parent), expected.parents[1] / "killed" / "whole"
+    paid = reward_calls(killed.parent)
+    if name == "rrhf-op":
+        write_reward(tmp_path)
+        method, values = case(name, tiny_model, tmp_path, "killed")
+        killed = small_runs.killed_and_resumed(method, values, random.Random(name), (1, 4))
+        paid = reward_calls(tmp_path)
+    else:
+        api.resume(killed, quiet=True)
+        paid += reward_calls(expected.parent) - before
+    assert small_runs.model_bytes(killed) == small_runs.model_bytes(expected) != {}
+    assert small_runs.metrics_of(killed) == small_runs.metrics_of(expected)
     for file in ("examples.jsonl", "rounds.jsonl"):
         assert (killed / file).read_bytes() == (expected / file).read_bytes()
     # At most the round that was under way when it was killed was paid for twice.
-    again = reward_calls(tmp_path) - reward_calls(expected.parent)
-    assert again.total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
+    assert (paid - before).total() <= max(int(one["rows"]) for one in rounds(expected)) * 3
 
 
 def test_stopped_wherever_a_run_listens(
@@ -113,20 +126,20 @@ def test_stopped_wherever_a_run_listens(
 ) -> None:
     """Stopped at any look at the flag, in the middle of gathering too, it goes on to the same bits."""
     write_reward(tmp_path)
-    looks = stopping_at(monkeypatch, 0)
+    looks = small_runs.stopping_at(monkeypatch, 0)
     method, values = case("ppo", tiny_model, tmp_path, "whole", epochs=1)
-    run_here(method, values)
+    small_runs.run_here(method, values)
     total, begun = len(looks), 0
     for number in range(3, total, max(1, total // 8)):
         output = tmp_path / str(number)
-        stopping_at(monkeypatch, number)
+        small_runs.stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
-            run_here(method, {**values, "output": str(output)})
-        stopping_at(monkeypatch, 0)
+            small_runs.run_here(method, {**values, "output": str(output)})
+        small_runs.stopping_at(monkeypatch, 0)
         if (output / "run.yaml").exists():
             begun += 1
             api.resume(output, quiet=True)
-            assert model_bytes(output) == model_bytes(tmp_path / "whole")
+            assert small_runs.model_bytes(output) == small_runs.model_bytes(tmp_path / "whole")
     assert begun >= 4
 
 
@@ -134,7 +147,7 @@ def test_what_is_gathered_is_feedback_by_the_policy_as_it_was(tiny_model: Path, 
     """Canonical records with scores, the sampling policy's version and its tokens; no two responses alike."""
     write_reward(tmp_path)
     method, values = case("rrhf-op", tiny_model, tmp_path, "run", reward_kl=0.0)
-    run_here(method, values)
+    small_runs.run_here(method, values)
     read = read_feedback([tmp_path / "run" / "examples.jsonl"]).examples
     lines = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
     assert len(read) == len(lines) > 20
@@ -150,7 +163,7 @@ def test_what_is_gathered_is_feedback_by_the_policy_as_it_was(tiny_model: Path, 
 def test_a_penalty_is_taken_off_the_score(tiny_model: Path, tmp_path: Path) -> None:
     """R - beta log(pi / pi_ref): nothing at the first step, where both are one, and something afterwards."""
     write_reward(tmp_path)
-    run_here(*case("rrhf-op", tiny_model, tmp_path, "run", reward_kl=0.5))
+    small_runs.run_here(*case("rrhf-op", tiny_model, tmp_path, "run", reward_kl=0.5))
     lines = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
     gaps: dict[int, list[float]] = {}
     for line in lines:
@@ -170,9 +183,9 @@ def test_every_round_goes_on_from_what_the_one_before_it_left(tiny_model: Path, 
     small = {"round_passes": 1, "round_prompts": 4, "sampler.responses": 2}
     more = {"kl_coef": 0.1, "kl_target": 0.001, "kl_horizon": 20.0, **small}
     values = online(tiny_model, tmp_path, tmp_path / "run", **more)
-    break_off("ppo", values, before_step=4)
+    small_runs.break_off("ppo", values, before_step=4)
     api.resume(tmp_path / "run", quiet=True)
-    control, lines = KLControl(0.1, 0.001, 20.0), metrics_of(tmp_path / "run")
+    control, lines = KLControl(0.1, 0.001, 20.0), small_runs.metrics_of(tmp_path / "run")
     expected = 0.1
     for line in lines:
         assert line["objective/kl_coef"] == pytest.approx(expected)
@@ -208,7 +221,7 @@ LEARNS: dict[str, dict[str, Any]] = {
 def test_online_learning_raises_the_reward_it_is_given(method: str, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "letters.py").write_text(LETTERS)
     more = {"annotator.function": f"{tmp_path / 'letters.py'}:reward", "epochs": 10, "batch_size": 12}
-    run_here(
+    small_runs.run_here(
         method,
         online(tiny_model, tmp_path, tmp_path / "run", **{**more, "learning_rate": 1e-2, **LEARNS[method]}),
     )
@@ -224,11 +237,11 @@ def test_judgements_that_tell_nothing_stop_a_run(tiny_model: Path, tmp_path: Pat
     (tmp_path / "same.py").write_text(EMPTY)
     more = {"annotator.function": f"{tmp_path / 'same.py'}:reward", "epochs": 2}
     method, values = case("dpo", tiny_model, tmp_path, "short", **more)
-    run_here(method, values)
-    assert all("loss" not in line for line in metrics_of(tmp_path / "short"))
-    assert metrics_of(tmp_path / "short")[0]["online/not_used"] == 4
+    small_runs.run_here(method, values)
+    assert all("loss" not in line for line in small_runs.metrics_of(tmp_path / "short"))
+    assert small_runs.metrics_of(tmp_path / "short")[0]["online/not_used"] == 4
     with pytest.raises(NumericsError, match=r"round 8: the last 8 rounds gave nothing to learn from"):
-        run_here(method, {**values, "epochs": 4, "output": str(tmp_path / "long")})
+        small_runs.run_here(method, {**values, "epochs": 4, "output": str(tmp_path / "long")})
 
 
 def test_only_empty_rounds_in_a_row_stop_a_run(tiny_model: Path, tmp_path: Path) -> None:
@@ -238,8 +251,8 @@ def test_only_empty_rounds_in_a_row_stop_a_run(tiny_model: Path, tmp_path: Path)
     )
     more = {"annotator.function": f"{tmp_path / 'one.py'}:reward", "epochs": 5}
     method, values = case("dpo", tiny_model, tmp_path, "run", **more)
-    run_here(method, values)
-    learned = ["loss" in line for line in metrics_of(tmp_path / "run")]
+    small_runs.run_here(method, values)
+    learned = ["loss" in line for line in small_runs.metrics_of(tmp_path / "run")]
     assert learned.count(False) >= 8 and any(learned)
 
 
@@ -251,4 +264,4 @@ def test_empty_responses_stop_a_run(
     write_reward(tmp_path)
     monkeypatch.setattr(Encoder, "text", lambda self, ids: "")
     with pytest.raises(AnnotatorError, match="round 1: all 12 responses to 4 prompts are empty"):
-        run_here(*case("dpo", tiny_model, tmp_path, "run"))
+        small_runs.run_here(*case("dpo", tiny_model, tmp_path, "run"))

@@ -1,25 +1,13 @@
 """A run that was killed and resumed is the run that was not: weights and metrics, bit for bit."""
 
 import random
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support.small_runs import (
-    break_off,
-    kill_after,
-    killed_and_resumed,
-    metrics_of,
-    model_bytes,
-    run_here,
-    settings,
-    start_child,
-    stopping_at,
-    write_feedback,
-)
+from support import small_runs
 
 from trueup.errors import Stopped
 from trueup.methods import METHODS
@@ -99,33 +87,43 @@ def test_no_method_is_missing() -> None:
     assert all(shared[reference] > 4 for reference in (*ANY, "none"))
 
 
+KILLED = {("dpo", "soft", "lora"), ("dpo", "hard", "full"), ("kto", "cached", "lora")}
+"""In a process of its own that gets SIGKILL; of the others' folders a copy is taken, which holds the same."""
+
+
 @pytest.mark.parametrize("name, reference, weights", CASES)
 def test_killed_and_resumed_equals_uninterrupted(
     name: str, reference: str, weights: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at a random moment, for DPO once more after a resume, with dropout on where there is an adapter.
+    """At a random moment, and those of `KILLED` once more after a resume, with dropout on where there is an adapter.
 
     Saved at steps 2, 4 and 6, the second time at the end of a pass; moved at every second or third.
     """
     method, chosen = variant(name)
     more = {**chosen, **REFERENCES[reference], **(LORA if weights == "lora" else {}), "eval_fraction": 0.2}
     more |= {"epochs": None, "steps": 6, "batch_size": 5, "save_every": 2, "eval_every": 4}
-    uninterrupted = tmp_path / "whole"
-    values = settings(method, tiny_model, write_feedback(tmp_path), uninterrupted, **more)
-    run_here(method, values)
+    uninterrupted, killed = tmp_path / "begun" / "run", tmp_path / "killed" / "run"
+    values = small_runs.settings(
+        method, tiny_model, small_runs.write_feedback(tmp_path), uninterrupted, **more
+    )
     chance = random.Random(f"{name} {reference} {weights}")
-    moments = [(0, 3), (3, 5)] if name == "dpo" else [(0, 5)]
-    killed = killed_and_resumed(method, {**values, "output": str(tmp_path / "killed")}, chance, *moments)
-    assert model_bytes(killed) == model_bytes(uninterrupted) != {}
-    assert metrics_of(killed) == metrics_of(uninterrupted)
-    assert len([line for line in metrics_of(uninterrupted) if "loss" in line]) == 6
+    if (name, reference, weights) in KILLED:
+        small_runs.run_here(method, values)
+        small_runs.killed_and_resumed(method, {**values, "output": str(killed)}, chance, (0, 3), (3, 5))
+    else:
+        with small_runs.snapshot(uninterrupted, killed.parent, lines=chance.randint(2, 5), looks=1):
+            small_runs.run_here(method, values)
+        api.resume(killed, quiet=True)
+    assert small_runs.model_bytes(killed) == small_runs.model_bytes(uninterrupted) != {}
+    assert small_runs.metrics_of(killed) == small_runs.metrics_of(uninterrupted)
+    assert len([line for line in small_runs.metrics_of(uninterrupted) if "loss" in line]) == 6
 
 
 @pytest.mark.parametrize("weights, reference", [("full", "hard"), ("lora", "soft")])
 def test_stopped_wherever_a_run_listens(
     weights: str, reference: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading, between steps, while a reference looks ahead, in an evaluation: at every second place or at all.
+    """Reading, between steps, while a reference looks ahead, in an evaluation: at every place.
 
     And again where the resumed run listens first once it has read its examples: there a move of the reference is
     made up for.
@@ -135,61 +133,41 @@ def test_stopped_wherever_a_run_listens(
     more |= {"epochs": None, "steps": 4, **REFERENCES[reference], **(LORA if weights == "lora" else {})}
     more |= {"reference.every": 2}
     uninterrupted = tmp_path / "whole"
-    values = settings("dpo", tiny_model, write_feedback(tmp_path, examples), uninterrupted, **more)
-    looks = stopping_at(monkeypatch, 0)
-    run_here("dpo", values)
+    values = small_runs.settings(
+        "dpo", tiny_model, small_runs.write_feedback(tmp_path, examples), uninterrupted, **more
+    )
+    looks = small_runs.stopping_at(monkeypatch, 0)
+    small_runs.run_here("dpo", values)
     total, begun = len(looks), 0
-    for number in range(examples - 1, total, max(1, total // 12)):
+    for number in range(examples, total):
         output = tmp_path / str(number)
-        stopping_at(monkeypatch, number)
+        small_runs.stopping_at(monkeypatch, number)
         with pytest.raises(Stopped):
-            run_here("dpo", {**values, "output": str(output)})
+            small_runs.run_here("dpo", {**values, "output": str(output)})
         if not output.exists():
             continue  # it had not begun
         begun += 1
-        stopping_at(monkeypatch, examples + 1)
+        small_runs.stopping_at(monkeypatch, examples + 2)
         with pytest.raises(Stopped):
             api.resume(output, quiet=True)
         assert '"stopped"' in (output / "status.json").read_text()
-        stopping_at(monkeypatch, 0)
+        small_runs.stopping_at(monkeypatch, 0)
         api.resume(output, quiet=True)
-        assert model_bytes(output) == model_bytes(uninterrupted) != {}
-        assert metrics_of(output) == metrics_of(uninterrupted)
-    assert begun > 4
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on_bit_for_bit(
-    number: int, tiny_model: Path, tmp_path: Path
-) -> None:
-    data = write_feedback(tmp_path)
-    uninterrupted, stopped = tmp_path / "whole", tmp_path / "stopped"
-    more = {"lora.rank": 2, "lora.dropout": 0.2, "epochs": 4, **SOFT}
-    run_here("dpo", settings("dpo", tiny_model, data, uninterrupted, **more))
-    child = start_child("dpo", settings("dpo", tiny_model, data, stopped, **more))
-    assert kill_after(child, stopped, lines=4, delay=0.013, number=number)
-    assert child.exitcode == 0
-    assert '"stopped"' in (stopped / "status.json").read_text()
-    assert not (stopped / "model").exists()
-    child = start_child("dpo", None, resume=stopped)
-    child.join()
-    assert child.exitcode == 0
-    assert model_bytes(stopped) == model_bytes(uninterrupted)
-    assert metrics_of(stopped) == metrics_of(uninterrupted)
+        assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted) != {}
+        assert small_runs.metrics_of(output) == small_runs.metrics_of(uninterrupted)
+    assert begun == {"full": 11, "lora": 5}[weights]
 
 
 def test_a_run_that_began_on_a_gpu_goes_on_without_one(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The random numbers of the GPU are of no use there; all else is as it was saved."""
-    values = settings("sft", tiny_model, write_feedback(tmp_path), tmp_path / "run")
-    original = loop.random_state
+    original, output = loop.random_state, tmp_path / "run"
     monkeypatch.setattr(
         loop, "random_state", lambda: {**original(), "cuda": torch.zeros(16, dtype=torch.uint8)}
     )
-    break_off("sft", values, before_step=8)
+    small_runs.break_off("dpo", {**uninterrupted[0], "output": str(output)}, before_step=11)
     monkeypatch.undo()
-    api.resume(tmp_path / "run", quiet=True)
+    api.resume(output, quiet=True)
     assert [line for line in caplog.messages if "the run began on a GPU and goes on without one" in line]
-    run_here("sft", {**values, "output": str(tmp_path / "whole")})
-    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "whole") != {}
+    assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted[1]) != {}

@@ -11,13 +11,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from support import small_runs
 from support.broken_runs import die_at, goes_on, mount_small, one_line, train
-from support.small_runs import (
-    command,
-    in_child,
-    metrics_of,
-    model_bytes,
-)
 from support.toy_checkpoints import flip, same, toy
 
 from trueup.errors import CheckpointError
@@ -45,7 +40,7 @@ def test_killed_at_any_call_of_a_save(keep: int, damaged: bool, tmp_path: Path) 
             die_at(number)
             save(folder, toy(target), keep=keep)
 
-        code = in_child(body)
+        code = small_runs.in_child(body)
         loaded = load_newest(folder)
         assert loaded is not None
         assert same(loaded, toy(loaded.step))
@@ -70,13 +65,13 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
 ) -> None:
     output = broken_off
     flip(output / "checkpoints" / "step-00000006" / name)
-    assert command("train", "dpo", "--resume", output) == 0
+    assert small_runs.command("train", "dpo", "--resume", output) == 0
     said = capsys.readouterr().err
     assert f"step-00000006: damaged checkpoint, not used: {name} does not match its checksum" in said
     assert "going on from step-00000003, the newest whole checkpoint" in said
     assert "going on after step 3 of 12" in said
-    assert model_bytes(output) == model_bytes(uninterrupted[1])
-    assert metrics_of(output) == metrics_of(uninterrupted[1])
+    assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted[1])
+    assert small_runs.metrics_of(output) == small_runs.metrics_of(uninterrupted[1])
 
 
 def kept(output: Path) -> dict[Path, bytes]:
@@ -92,7 +87,7 @@ def test_when_every_checkpoint_is_damaged_the_run_is_not_begun_again(
     for folder in (broken_off / "checkpoints").iterdir():
         flip(folder / "optimizer.safetensors")
     before = kept(broken_off)
-    assert command("train", "dpo", "--resume", broken_off) == 4
+    assert small_runs.command("train", "dpo", "--resume", broken_off) == 4
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("trueup: ")]
     assert len(said) == 1
     assert "every checkpoint is damaged" in said[0]
@@ -136,11 +131,11 @@ def test_a_disk_that_fills_up_while_saving(room: int, uninterrupted: Any, tmp_pa
         with full_disk(loop, "train_step", lambda *_, step, **__: step == 5, room):
             return train({**uninterrupted[0], "output": str(output)})
 
-    assert in_child(body, errors) == CheckpointError.exit_code == 4
+    assert small_runs.in_child(body, errors) == CheckpointError.exit_code == 4
     said = one_line(errors)
     assert "step-00000006: the checkpoint could not be written: " in said
     size = (
-        sum(len(tensors) for tensors in model_bytes(uninterrupted[1]).values()) * 4 / 1e6
+        sum(len(tensors) for tensors in small_runs.model_bytes(uninterrupted[1]).values()) * 4 / 1e6
     )  # and AdamW's two, and the reference
     needed = float(said.partition("It needs ")[2].split(" MB")[0])
     assert needed == pytest.approx(size, abs=0.1)
@@ -158,7 +153,7 @@ def test_a_disk_that_fills_up_while_the_model_is_written(uninterrupted: Any, tmp
         with full_disk(session, "export", lambda *_, **__: True):
             return train({**uninterrupted[0], "output": str(output)})
 
-    assert in_child(body, errors) == 4
+    assert small_runs.in_child(body, errors) == 4
     assert "the finished model could not be written: " in one_line(errors)
     names = {path.name for path in output.iterdir()}
     assert "run.yaml" in names
@@ -190,14 +185,14 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(
         ):
             return train({**uninterrupted[0], "output": str(output), "save_every": 100})
 
-    assert in_child(body, errors) == 0
+    assert small_runs.in_child(body, errors) == 0
     said = [line for line in errors.read_text().splitlines() if "metrics are not written" in line]
     assert len(said) == 1
     assert said[0].startswith(f"warning: {output / 'metrics.jsonl'}: ")
-    assert model_bytes(output) == model_bytes(uninterrupted[1])
-    lines = metrics_of(output)
+    assert small_runs.model_bytes(output) == small_runs.model_bytes(uninterrupted[1])
+    lines = small_runs.metrics_of(output)
     assert 0 < len(lines) < 12
-    assert lines == metrics_of(uninterrupted[1])[: len(lines)]
+    assert lines == small_runs.metrics_of(uninterrupted[1])[: len(lines)]
 
 
 def test_a_file_system_without_room(uninterrupted: Any, tmp_path: Path) -> None:
@@ -212,7 +207,7 @@ def test_a_file_system_without_room(uninterrupted: Any, tmp_path: Path) -> None:
         shutil.copytree(small / "run", kept)
         return code
 
-    code = in_child(body, errors)
+    code = small_runs.in_child(body, errors)
     if code == 77:
         pytest.skip("this user may not mount a file system")
     assert code == 4

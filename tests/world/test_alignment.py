@@ -55,8 +55,10 @@ def step(
     batch: list[Example],
 ) -> None:
     chances, lengths = response_log_probs(policy, batch)
-    with torch.no_grad():
-        anchored, _ = response_log_probs(reference, batch)
+    anchored = torch.zeros(0)  # the others make nothing of it
+    if objective in (dpo, ulma):
+        with torch.no_grad():
+            anchored, _ = response_log_probs(reference, batch)
     optimizer.zero_grad()
     objective(chances, anchored, lengths, batch).backward()
     torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
@@ -135,7 +137,7 @@ def test_rankings_of_four_teach_more_than_rankings_of_two(start: LlamaForCausalL
 
 
 def test_a_learning_rate_too_large_collapses(start: LlamaForCausalLM, before: float) -> None:
-    reached = quality(align(start, dpo, examples("pairs", count=640, seed=1), rate=2e-2))
+    reached = quality(align(start, dpo, examples("pairs", count=320, seed=1), rate=2e-2))
     print(f"\nlearning rate 0.02: {reached:.3f}")
     assert reached < before - 0.3
 
@@ -145,16 +147,16 @@ def test_pursuing_the_proxy_helps_at_first_and_harms_in_the_end(
 ) -> None:
     """Online DPO: the policy's own answers, preferred by the proxy."""
     policy = copy.deepcopy(start)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=2e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=3e-3, weight_decay=0.0)
     generator = torch.Generator().manual_seed(0)
     seen: dict[int, tuple[float, float]] = {}
-    for turn in range(1, 101):
+    for turn in range(1, 71):
         own = partial(written_by, policy, TOKENIZER, prompts(BATCH, turn), 2)
         judged = examples("pairs", count=BATCH, seed=turn, reward=proxy, writer=own(generator=generator))
         step(policy, start, optimizer, dpo, [one for one in judged if one.comparisons])
-        if turn in (20, 100):
+        if turn in (20, 70):
             seen[turn] = quality(policy), quality(policy, proxy)
     print(f"\n(gold, proxy): {before, quality(start, proxy)}, {seen}")
     assert seen[20][0] > before + 0.1
-    assert seen[100][1] > seen[20][1] + 0.03
-    assert seen[100][0] < seen[20][0] - 0.05
+    assert seen[70][1] > seen[20][1] + 0.03
+    assert seen[70][0] < seen[20][0] - 0.05

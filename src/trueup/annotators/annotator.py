@@ -17,7 +17,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.containers import read_bytes
 from trueup.feedback.records import Content, Discarded, Example
 from trueup.feedback.turns import message_json
-from trueup.settings.annotator_settings import FunctionAnnotator
+from trueup.settings.annotator_settings import FunctionAnnotator, is_function
 from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20
@@ -57,12 +57,10 @@ class Annotator(Protocol):
     @property
     def name(self) -> str:
         """For messages and records."""
-        ...
 
     @property
     def gives(self) -> str:
         """`scores` or `comparisons`."""
-        ...
 
     def annotate(self, examples: Sequence[Example]) -> Annotated:
         """Judge the responses of each example; what was said of them before is replaced.
@@ -72,7 +70,6 @@ class Annotator(Protocol):
             AnnotatorError: it cannot be reached or afforded, or too many of its verdicts cannot be read. What it has
                 judged by then is in its cache.
         """
-        ...
 
 
 class Unusable:
@@ -133,7 +130,6 @@ class Scorer(Protocol):
         Raises:
             InputError: a response cannot be scored; the message names the number of its prompt, from 1.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +248,9 @@ def load_scorer(name: str) -> FunctionScorer:
     Raises:
         InputError: the name is of another form, the file is absent or fails, or has no such function.
     """
-    file, colon, function = name.rpartition(":")
-    if not colon or not file.endswith(".py") or not function.isidentifier():
+    if not is_function(name):
         raise InputError(f"{name!r} names no function; give {FORM}")
+    file, _, function = name.rpartition(":")
     module = _run(file)
     found = getattr(module, function, None)
     if not callable(found):

@@ -91,7 +91,6 @@ class Judge(Protocol):
     @property
     def name(self) -> str:
         """For messages and records."""
-        ...
 
     def ask(self, questions: Sequence[Question]) -> Judgements:
         """An answer to each question; one that cannot be read has been asked again as often as the judge allows.
@@ -99,7 +98,6 @@ class Judge(Protocol):
         Raises:
             AnnotatorError: it cannot be reached or afforded.
         """
-        ...
 
 
 EMPTY = Unreadable("the answer is empty")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from trueup import __version__
 from trueup.errors import InputError, Stopped, TrueupError
-from trueup.words import did_you_mean, one_line
+from trueup.words import did_you_mean, named, one_line, printable, reason
 
 ABOUT = "Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."
 OPTIONS = {"version": "Print the version and exit.", "help": "Show this message and exit."}
@@ -46,7 +46,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         _call(name, rest)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed, as by `>&-`
+            sys.stdout.flush()
     except Stopped:
         return 0
     except TrueupError as error:
@@ -54,10 +55,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader has gone; the interpreter must not try to flush to it again on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except OSError as error:
+        if error.filename is None and sys.stdout is not None:
+            # The reader has gone, or the disk is full; the interpreter must not flush again on its way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 1
+        where = "" if error.filename is None else f"{printable(str(error.filename))}: "
+        print(f"trueup: {where}{reason(error)}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -71,7 +77,7 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     elif name.startswith("-"):
         raise InputError(f"{name} is not an option of trueup{did_you_mean(name.lstrip('-'), OPTIONS)}")
     elif name not in COMMANDS:
-        raise InputError(f"{name} is not a command of trueup{did_you_mean(name, COMMANDS)}")
+        raise InputError(f"{named(name)} is not a command of trueup{did_you_mean(name, COMMANDS)}")
     else:
         module = "train_command" if name in TRAINING else "commands"
         resolve_name(f"trueup.cli.{module}:{name}")(arguments)
@@ -81,7 +87,7 @@ def print_boxes(
     usage: str, about: Iterable[str], boxes: Mapping[str, Sequence[Row]], notes: Iterable[str] = ()
 ) -> None:
     """Print help: usage, paragraphs, a box of rows for each heading, and lines below."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(f"\n Usage: {usage}\n", style="bold")
     for paragraph in about:
         console.print(Padding(Text(paragraph), (0, 1, 1, 1)))

@@ -16,8 +16,7 @@ from trueup.feedback import condition as conditions
 from trueup.feedback.columns import table_of
 from trueup.feedback.convert import conversion, targets
 from trueup.feedback.records import Example, count
-from trueup.inspection import inspection, screen
-from trueup.inspection.findings import Severity
+from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
 from trueup.settings import command_settings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
@@ -126,7 +125,7 @@ def inspect(arguments: Sequence[str]) -> None:
         screen.print_inspection(found, ids=settings.ids)
     else:
         raise InputError("; ".join(found.training.unreadable))
-    errors, warnings = found.count(Severity.error), found.count(Severity.warning)
+    errors, warnings = found.count(findings.Severity.error), found.count(findings.Severity.warning)
     if found.unreadable or (settings.strict and (errors or warnings)):
         raise InputError(
             f"{counted(errors, 'error')} and {counted(warnings, 'warning')}; all are listed above"
@@ -160,7 +159,7 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[Examp
     chosen = settings.kind or targets.usual_kind(examples)
     if settings.kind is None:
         held = count(examples).words()
-        line = f"TRL's rows of {chosen} are written, for there are {held}; --kind changes it"
+        line = f"TRL's rows of {chosen} are written for {held}; --kind changes it"
         print(line, file=sys.stderr)
     if chosen == "points":
         return targets.trl_points_target(settings.threshold)
@@ -219,6 +218,6 @@ def _condition_of(model: str) -> conditions.Condition:
                 f"{model} has no {conditions.FILE}: it was not trained by conditional alignment, so there is no reward "
                 "to ask it for. Train one by `trueup train ca`, and give its folder"
             )
-    check_model(model, trust_remote_code=False)
+    check_model(model, trust_remote_code=False, world=False)
     assert found is not None
     return found

@@ -16,7 +16,7 @@ from trueup.config.layers import nest
 from trueup.errors import InputError
 from trueup.settings.schema import Setting, settings_in, unescaped
 from trueup.settings.validation import Model, SettingProblem, SettingsError, convert, validate
-from trueup.words import did_you_mean
+from trueup.words import did_you_mean, named
 
 SWITCH = "true or false"
 METAVARS = {"name": "NAME", "number": "NUMBER", "whole number": "N", "text": "TEXT", SWITCH: "true|false"}
@@ -88,12 +88,14 @@ class Command:
             off = name.removeprefix("no_")
             if written.startswith("--no-") and not equals and self._is_switch(off):
                 name, value = off, "false"
-            elif not written.startswith("--") or not self._is_known(name):
+            elif not any(name in known for known in (self.settings, self.more, self.unseen)):
                 raise InputError((self.unknown or self._unknown)(name))
+            elif not re.match("--[^-]", written):
+                raise InputError(f"{written} is not an option of {self.name}; did you mean --{name}?")
             elif not equals and self._stands_alone(name, left):
                 value = "true"
             elif not equals and not left:
-                raise InputError(f"Option '--{name}' requires an argument.")
+                raise InputError(f"{written} stands without its value; give {written} VALUE")
             elif not equals:
                 value = left.pop(0)
             if name in self.more:
@@ -147,9 +149,6 @@ class Command:
             return 0
         return float("inf") if self.settings[self.files].several else 1
 
-    def _is_known(self, name: str) -> bool:
-        return name in self.settings or name in self.more or name in self.unseen
-
     def _is_switch(self, name: str) -> bool:
         if name in self.more:
             return not self.more[name][0]
@@ -161,7 +160,9 @@ class Command:
         return self._is_switch(name) and (not following or following[0].lower() not in WORDS)
 
     def _unknown(self, name: str) -> str:
-        return f"{name} is not an option of {self.name}{did_you_mean(name, [*self.settings, *self.more])}"
+        return (
+            f"{named(name)} is not an option of {self.name}{did_you_mean(name, [*self.settings, *self.more])}"
+        )
 
 
 def of_settings(

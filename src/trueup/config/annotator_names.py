@@ -8,7 +8,7 @@ from typing import Any
 
 from trueup.config.layers import same
 from trueup.errors import InputError
-from trueup.settings.annotator_settings import ANNOTATORS, KINDS, REWARD_FORMS
+from trueup.settings.annotator_settings import ANNOTATORS, KINDS, REWARD_FORMS, is_function
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
 from trueup.words import as_given, did_you_mean
@@ -105,9 +105,3 @@ def _text(name: str, value: object, forms: str) -> str:
     if isinstance(value, str):
         return value
     raise InputError(f"{name} must be {forms}; got {as_given(value)}")
-
-
-def is_function(name: str) -> bool:
-    """Whether a name has the form FILE.py:FUNCTION."""
-    file, colon, function = name.rpartition(":")
-    return bool(colon) and file.endswith(".py") and len(file) > len(".py") and function.isidentifier()

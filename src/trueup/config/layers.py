@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,12 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+@lru_cache(maxsize=4)
+def _composed(text: str) -> yaml.Node | None:
+    """Kept, as a run that goes on reads what it began with several times."""
+    return _Loader(text).get_single_node()
+
+
 def read_yaml(path: str | Path) -> YamlFile:
     """Read a mapping of settings from a YAML file.
 
@@ -179,10 +186,9 @@ def read_yaml(path: str | Path) -> YamlFile:
     except (OSError, ValueError) as error:
         raise InputError(f"{named(str(path))}: cannot be read: {reason(error)}") from None
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
+        node = _composed(text)
         lines = dict(_lines(node, "", str(path)))
-        values = None if node is None else loader.construct_document(node)
+        values = None if node is None else _Loader("").construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -216,17 +222,14 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-            raise InputError(f"{path}:{line}: a key must be text; got {_source(key_node)}")
+            got = ascii(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or a mapping"
+            raise InputError(f"{path}:{line}: a key must be text; got {got}")
         key = f"{prefix}{key_node.value}"
         if key in seen:
             raise InputError(f"{path}:{line}: {key} is given twice, first in line {seen[key]}")
         seen[key] = line
         yield key, line
         yield from _lines(value_node, f"{key}.", path)
-
-
-def _source(node: yaml.Node) -> str:
-    return ascii(node.value) if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
 
 
 def _kind(value: object) -> str:

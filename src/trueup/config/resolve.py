@@ -90,7 +90,7 @@ def find_method(name: str) -> MethodInfo:
     info = known.get(name) or known.get(name.replace("_", "-"))
     if info is None:
         close = did_you_mean(name, known) or f"; the methods are {', '.join(sorted(METHODS))}"
-        raise InputError(f"{name} is not a method{close}")
+        raise InputError(f"{named(name)} is not a method{close}")
     return info
 
 
@@ -278,9 +278,11 @@ def load_run(
         *_changed(before["settings"], after["settings"]),
     ]
     if refused := [name for name in changed if name not in RESUME_MAY_CHANGE]:
+        # Nothing of annotator and sampler where there are none.
+        can = sorted(name for name in RESUME_MAY_CHANGE if began.settings.gathers or "." not in name)
         raise InputError(
             f"{', '.join(refused)} cannot change when a run is resumed, as the result could change: leave it "
-            f"out, or start a new run in another folder (what can change: {', '.join(_changeable(began.settings))})"
+            f"out, or start a new run in another folder (what can change: {', '.join(can)})"
         )
     for note in given.notes:
         logger.info(note)
@@ -300,7 +302,8 @@ def _read(run: str | Path) -> dict[str, Any]:
     path = Path(run) / RUN_FILE
     if not path.is_file():
         raise InputError(
-            f"{run} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it began"
+            f"{named(str(run))} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it "
+            "began"
         )
     values = read_yaml(path).values
     if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
@@ -310,11 +313,6 @@ def _read(run: str | Path) -> dict[str, Any]:
 
 def _same_folder(name: str, value: object, run: str | Path) -> bool:
     return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
-
-
-def _changeable(settings: RunSettings) -> list[str]:
-    """What may change when such a run is resumed; nothing of annotator and sampler where there are none."""
-    return sorted(name for name in RESUME_MAY_CHANGE if settings.gathers or "." not in name)
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

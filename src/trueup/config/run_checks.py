@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from trueup.config.annotator_names import is_function
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
@@ -21,7 +20,7 @@ from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.model_folder import WORLD, check_model, scores_text
-from trueup.settings.annotator_settings import REWARD_FORMS, TEMPLATES, AnnotatorChoice
+from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.mixture import part_of
 from trueup.settings.run_settings import RunSettings
@@ -36,7 +35,6 @@ SCORES = ((1.0, 0.0), (0.5, 0.25), (1e6, -1e6))
 """Two responses may be scored on whatever scale; one that is read at all is enough."""
 FEEDBACK = "a file with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ..."
 PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"
-FUNCTION = "FILE.py:FUNCTION, as in rewards.py:brevity"
 
 
 def gives_nothing(values: Mapping[str, Any]) -> bool:
@@ -230,13 +228,12 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> None
         _check_language_model(choice.kind, given[about.main], trust_remote_code)
     elif about.weights == "reward model":
         _check_reward_model(given[about.main], trust_remote_code)
-    if (template := given.get("template", TEMPLATES[0])) not in TEMPLATES:
-        close = did_you_mean(template, TEMPLATES)
-        check_file(template, f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template{close}")
-    if (function := given.get("function")) is not None:
-        if not is_function(function):
-            raise InputError(f"annotator.function {as_given(function)} names no function; give {FUNCTION}")
-        check_file(function.rpartition(":")[0], f"a file with the function, as {FUNCTION}")
+    for setting, named in about.files.items():
+        name = given[setting]
+        if named.function and not is_function(name):
+            raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
+        if name not in named.known:
+            check_file(named.path(name), named.give + did_you_mean(name, named.known))
 
 
 def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> None:

@@ -17,7 +17,7 @@ from trueup import methods
 from trueup.batch.encode import Encoder, Limits
 from trueup.display import duration, shown
 from trueup.errors import InputError
-from trueup.evaluate.estimates import Mean, WinRate, mean, win_rate
+from trueup.evaluate.estimates import Mean, mean, win_rate
 from trueup.evaluate.kl import sequence_kl
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Prompt
@@ -198,7 +198,7 @@ class MethodRow:
     before: Mean
     after: Mean
     kl: Mean
-    wins: WinRate | None
+    wins: Mean | None
     """Against SFT; None for SFT itself."""
     seconds: float
 
@@ -272,8 +272,7 @@ def table(rows: Sequence[MethodRow]) -> Table:
     for heading in ("gold before", "gold after", "KL from start", "wins against SFT", "seconds"):
         made.add_column(heading, justify="right")
     for row in rows:
-        rate = row.wins and row.wins.rate
-        wins = f"{100 * rate.value:.0f} +- {100 * rate.error:.0f} %" if rate else ""
+        wins = f"{100 * row.wins.value:.0f} +- {100 * row.wins.error:.0f} %" if row.wins else ""
         numbers = (one.shown(2) for one in (row.before, row.after, row.kl))
         made.add_row(row.name, *numbers, wins, f"{row.seconds:.0f}")
     return made
@@ -282,6 +281,6 @@ def table(rows: Sequence[MethodRow]) -> Table:
 def _plain(row: MethodRow) -> dict[str, object]:
     means = {"gold_before": row.before, "gold_after": row.after, "kl": row.kl}
     if row.wins is not None:
-        means["win_rate_against_sft"] = row.wins.rate
+        means["win_rate_against_sft"] = row.wins
     numbers = {name: value.as_json() for name, value in means.items()}
     return {"method": row.name, **numbers, "seconds": round(row.seconds, 1)}

@@ -27,6 +27,7 @@ from trueup.endpoints.key import redact as redact_any
 from trueup.endpoints.reply import Refused as Refused
 from trueup.endpoints.reply import Sent, Transient, excerpt, read_json, read_probe, read_status
 from trueup.errors import AnnotatorError, Stopped
+from trueup.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -302,7 +303,7 @@ class _Batch:
                 left = ends - clock.monotonic()
                 if left >= LEAST_TIME:  # the pause may have been longer than meant
                     continue
-            tried = f"after {attempts} attempts in {endpoint.deadline - left:.0f} seconds"
+            tried = f"after {counted(attempts, 'attempt')} in {endpoint.deadline - left:.0f} seconds"
             if error.wait is not None and error.wait > left:
                 tried = (
                     f"and it asks to wait {error.wait:.0f} seconds, of which {max(0.0, left):.0f} are left"

@@ -161,6 +161,8 @@ def check_output(name: str, *, force: bool) -> None:
     Raises:
         InputError: the name has another suffix, its folder is absent, or the file is there and `force` is not set.
     """
+    if name == STANDARD_OUTPUT and sys.stdout is None:
+        raise InputError("output: the standard output is closed; name a file")
     if name == STANDARD_OUTPUT:
         return
     path = Path(name)

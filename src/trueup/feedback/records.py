@@ -165,6 +165,11 @@ def count(examples: Iterable[Example]) -> Counts:
     return Counts(responses, comparisons, scored, labelled, demonstrations)
 
 
+def scores_of(examples: Iterable[Example]) -> list[float]:
+    """The scores of all responses that have one, in order."""
+    return [one.score for example in examples for one in example.responses if one.score is not None]
+
+
 def content_key(content: Content) -> object:
     """What can be looked up, and is equal for contents that are the same to the letter."""
     if isinstance(content, str):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from trueup.errors import InputError
 from trueup.feedback.json_rows import FileRow, LoadedFile, checked, parsed, what_is_wrong, with_repeated
 from trueup.feedback.limits import too_many_keys, unpacked_limit, unpacks_to_too_much
-from trueup.words import listed, one_line, shortened
+from trueup.words import listed, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import pyarrow
@@ -248,7 +248,5 @@ def content_line(row: FileRow) -> bytes:
 
 
 def library_words(error: Exception) -> str:
-    """What an error of a library says, on one line, cut after 160 characters."""
-    words = one_line(error)
-    cut = words if len(words) <= 160 else words[:160] + "..."
-    return cut if cut.isprintable() else ascii(cut)
+    """What an error of a library says, on one line."""
+    return printable(one_line(error), 160)

@@ -63,6 +63,12 @@ def ordered_pairs(example: Example) -> list[tuple[int, int, float]] | Discarded:
     return found or Discarded(reason, example.origin)
 
 
+def judged_pairs(example: Example) -> list[tuple[int, int]]:
+    """(better, worse) of every pair that training by pairs would use, positions among the example's responses."""
+    found = ordered_pairs(example)
+    return [] if isinstance(found, Discarded) else [(better, worse) for better, worse, _ in found]
+
+
 def group_of_pairs(example: Example, found: Sequence[tuple[int, int, float]]) -> Group[records.PairRelation]:
     """The group of the responses that stand in the pairs `ordered_pairs` found."""
     used = sorted({position for better, worse, _ in found for position in (better, worse)})

@@ -22,7 +22,7 @@ from trueup.config.run_checks import check_file
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import canonical, orders, read, turns, views
 from trueup.feedback.columns import table_of
-from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response, content_key
+from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
@@ -35,7 +35,7 @@ from trueup.sources.by_name import model_named, prompts_named
 from trueup.words import counted, numbered
 
 CHUNK = 32
-"""read.Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
+"""Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
 
 logger = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def put_together(
         kept_before += len(responses)
         seen = {content_key(one.content) for one in responses}
         for one in (one for model in written for one in model.responses[place]):
-            content = response_to(prompt.content, one.text)
+            content: Content = one.text if isinstance(prompt.content, str) else turns.as_messages(one.text)
             if turns.says_nothing(content):
                 empty += 1
             elif content_key(content) in seen:
@@ -186,11 +186,6 @@ def put_together(
         examples.append(Example(prompt, tuple(responses), comparisons))
     _say_what_became_of_them(kept_before, twice, empty, without)
     return tuple(examples)
-
-
-def response_to(prompt: Content, text: str) -> Content:
-    """A response of the same kind as its prompt: text, or a turn of the assistant."""
-    return text if isinstance(prompt, str) else (Message("assistant", text),)
 
 
 def _say_what_became_of_them(kept_before: int, twice: int, empty: int, without: Sequence[Prompt]) -> None:

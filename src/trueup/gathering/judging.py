@@ -14,7 +14,7 @@ from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
 from trueup.evaluate.estimates import mean
 from trueup.feedback import canonical, views
-from trueup.feedback.records import Discarded, Example, Origin, content_key
+from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
@@ -140,7 +140,7 @@ def summary(before: Sequence[Example], judged: Annotated) -> list[str]:
 
 
 def _scores(examples: Sequence[Example]) -> Iterator[str]:
-    scores = [[one.score for one in example.responses if one.score is not None] for example in examples]
+    scores = [scores_of([example]) for example in examples]
     flat = [score for several in scores for score in several]
     if not flat:
         return
@@ -218,8 +218,5 @@ def agreement(judged: Sequence[tuple[Example, Example]]) -> list[str]:
 
 def preferences(example: Example) -> set[tuple[object, object]]:
     """(preferred, rejected) for every pair of responses that training by pairs would use."""
-    made = views.pairs(example)
-    if isinstance(made, Discarded):
-        return set()
-    keys = [content_key(content) for content in made.responses]
-    return {(keys[better], keys[worse]) for better, worse, _ in made.relation.pairs}
+    keys = [content_key(one.content) for one in example.responses]
+    return {(keys[better], keys[worse]) for better, worse in views.judged_pairs(example)}

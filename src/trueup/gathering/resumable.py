@@ -275,8 +275,8 @@ def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
         return {}
     about, given = choice.about, vars(choice)
     found: dict[str, object] = {
-        f"annotator's {name}": _content(given[name]) or _content(given[name].rpartition(":")[0])
-        for name in about.files
+        f"annotator's {setting}": _content(named.path(given[setting]))
+        for setting, named in about.files.items()
     }
     if about.weights is not None:
         found["files of the annotator"] = _state_of(given[about.main])

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Discarded, Example, Origin, content_key
-from trueup.feedback.views import ordered_pairs
+from trueup.feedback.records import Content, Example, Origin, content_key, scores_of
+from trueup.feedback.views import judged_pairs
 from trueup.inspection.statistics import label_counts
 
 PARTS = ("training", "evaluation")
@@ -71,14 +71,12 @@ def problem(
     details: Iterable[str] = (),
     about: object = "",
     part: str | None = None,
-    count: int | None = None,
 ) -> Finding:
     """A problem of the rows that come from some places.
 
     Args:
         name: of its kind, one of `KINDS`.
         about: what is said of the case at hand: the number, the reason, the key.
-        count: None counts the places; 1 where there are none.
     """
     kind, places = KINDS[name], list(origins)
     rows: dict[str, list[int]] = {}
@@ -86,8 +84,7 @@ def problem(
         if origin is not None:
             rows.setdefault(origin.file, []).append(origin.row)
     what = kind.what.replace("{}", str(about))
-    number = (len(places) or 1) if count is None else count
-    return Finding(name, kind.severity, part, what, kind.remedy, number, rows, tuple(details))
+    return Finding(name, kind.severity, part, what, kind.remedy, len(places) or 1, rows, tuple(details))
 
 
 def found(
@@ -191,12 +188,7 @@ def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
     clashes = []
     for example in examples:
         prompt, keys = example.prompt.key, [content_key(one.content) for one in example.responses]
-        pairs = ordered_pairs(example)
-        here = (
-            []
-            if isinstance(pairs, Discarded)
-            else [(keys[better], keys[worse]) for better, worse, _ in pairs]
-        )
+        here = [(keys[better], keys[worse]) for better, worse in judged_pairs(example)]
         against = (said.get((prompt, worse, better)) for better, worse in here)
         if (earlier := next((one for one in against if one is not None), None)) is not None:
             clashes.append((earlier, example))
@@ -226,7 +218,8 @@ def opposite_labels(examples: Sequence[Example]) -> list[Clash]:
 def printed(content: Content) -> int:
     """How many visible characters a text has; of messages, all together, and what they call counts as visible."""
     if isinstance(content, str):
-        return sum(character.isprintable() and not character.isspace() for character in content)
+        joined = "".join(content.split())
+        return len(joined) if joined.isprintable() else sum(map(str.isprintable, joined))
     return sum(printed(one.content) + sum(len(str(value)) for value in one.extra.values()) for one in content)
 
 
@@ -247,7 +240,7 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     """Scores that do not order responses."""
     equal, tied, single = [], [], []
     for example in examples:
-        scores = [one.score for one in example.responses if one.score is not None]
+        scores = scores_of([example])
         if len(example.responses) == 1 and len(scores) == 1:
             single.append(example)
         elif len(scores) > 1 and len(set(scores)) == 1:
@@ -258,7 +251,7 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     yield from found("tie", tied)
     yield from found("single-response", single)
     alone = [example for example in single if _says_only_its_score(example)]
-    values = sorted(one.score for example in alone for one in example.responses if one.score is not None)
+    values = sorted(scores_of(alone))
     if values and values[0] < values[-1]:
         yield from found("demonstrated-by-score", alone, about=f"{values[0]:g} to {values[-1]:g}")
 

@@ -13,12 +13,11 @@ from trueup.errors import InputError
 from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.containers import opened
 from trueup.feedback.read import FileReport, read_source
-from trueup.feedback.records import Example, Origin, count
+from trueup.feedback.records import Example, Origin, count, scores_of
 from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
-from trueup.inspection import findings, statistics
+from trueup.inspection import findings, statistics, unread
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
-from trueup.inspection.unread import kind_of_key
 from trueup.settings.mixture import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 from trueup.words import listed, printable
@@ -164,7 +163,7 @@ def inspect(
         lengths=statistics.length_table(unit, by_kind),
         longer_chosen=longer if longer.pairs else None,
         labels=statistics.label_counts(examples),
-        scores=statistics.score_distribution(examples),
+        scores=statistics.distribution(scores_of(examples)),
         overlap=overlap,
         tokens=tokens,
         problems=tuple(sorted(problems, key=lambda one: list(Severity).index(one.severity))),
@@ -233,7 +232,7 @@ def _of_keys(report: FileReport) -> list[Finding]:
         by_kind["misspelt-key", key] = [key]
     for key in report.unused_rows:
         if key not in report.near_keys:
-            by_kind.setdefault((kind_of_key(key), ""), []).append(key)
+            by_kind.setdefault((unread.kind_of_key(key), ""), []).append(key)
     for (kind, near), keys in by_kind.items():
         rows = sorted({row for key in keys for row in report.unused_rows[key]})
         about = listed(map(printable, keys), 12) + report.near_keys.get(near, "")

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example
+from trueup.feedback.views import judged_pairs
 from trueup.inspection.encoded import Coding, all_responses
 from trueup.inspection.inspection import Collected
-from trueup.inspection.statistics import judged_pairs
 from trueup.sources.by_name import WORLD_PREFIX
 
 TokenRole = Literal["prompt", "scored", "masked"]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trueup.feedback import views
-from trueup.feedback.records import Content, Discarded, Example, View
+from trueup.feedback.records import Content, Example, View
 
 VIEWS: Mapping[str, View[Any]] = {
     "pairs": views.pairs,
@@ -99,12 +99,6 @@ def character_lengths(example: Example) -> Lengths:
     )
 
 
-def judged_pairs(example: Example) -> list[tuple[int, int]]:
-    """(better, worse) of every pair that training by pairs would use, positions among the example's responses."""
-    found = views.ordered_pairs(example)
-    return [] if isinstance(found, Discarded) else [(better, worse) for better, worse, _ in found]
-
-
 def lengths_by_kind(
     examples: Sequence[Example], lengths: Sequence[Lengths | None]
 ) -> tuple[dict[str, list[int]], LongerChosen]:
@@ -120,7 +114,7 @@ def lengths_by_kind(
     for example, length in zip(examples, lengths, strict=True):
         if length is None:
             continue
-        judged = judged_pairs(example)
+        judged = views.judged_pairs(example)
         better, worse = {pair[0] for pair in judged}, {pair[1] for pair in judged}
         kinds["prompts"].append(length.prompt)
         for at, number in enumerate(length.responses):
@@ -182,10 +176,3 @@ def label_counts(examples: Sequence[Example]) -> Labels | None:
         return None
     good, bad = sum(value > 0.5 for value in labels), sum(value < 0.5 for value in labels)
     return Labels(good, bad, len(labels) - good - bad, sum(value not in (0, 1) for value in labels))
-
-
-def score_distribution(examples: Sequence[Example]) -> Distribution | None:
-    """How scores are spread; None where there are none."""
-    return distribution(
-        [one.score for example in examples for one in example.responses if one.score is not None]
-    )

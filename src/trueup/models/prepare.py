@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from trueup.errors import InputError
-from trueup.models import lora
+from trueup.models import lora, tokenizer
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.models.reward import HEAD, RewardModel, load_reward
-from trueup.models.tokenizer import check_targets, quiet_library
 from trueup.settings.run_settings import LoraSettings
 from trueup.words import listed
 
@@ -97,7 +96,7 @@ def _trainable(
     """
     autocast = pick_autocast(precision, device)
     if adapter is not None:
-        check_targets(adapter.targets, path)
+        tokenizer.check_targets(adapter.targets, path)
     # Weights that a fresh adapter leaves alone may be held in the precision of the products.
     half = adapter is not None and autocast is not None and device.type == "cuda"
     loaded = read(path, device=device, dtype=autocast if half else torch.float32, **options)
@@ -115,7 +114,7 @@ def _trainable(
             targets=adapter.targets, base=str(Path(loaded.base_path).resolve()), head=head,
         ).to(device)  # fmt: skip
     if gradient_checkpointing:
-        with quiet_library():  # newer versions of the library deprecate the name
+        with tokenizer.quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     noise = disable_noise(network, keep_adapters=adapter is not None)
     if noise:

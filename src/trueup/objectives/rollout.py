@@ -66,7 +66,6 @@ class Rollout(Protocol):
         Args:
             memory: what the round before left; empty at the first.
         """
-        ...
 
 
 def advantages(

@@ -23,15 +23,12 @@ class StepRows(Protocol):
 
     def indexes(self) -> Iterable[Any]:
         """The index of each micro-batch; nothing is computed."""
-        ...
 
     def own(self) -> Iterable[tuple[LogProbs, Any, Any]]:
         """Log-probabilities under policy and reference, and the index, of each micro-batch."""
-        ...
 
     def mismatched(self) -> Iterable[tuple[LogProbs, Any]]:
         """Log-probabilities under policy and reference of responses that answer another prompt."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ class BatchSource(Protocol):
 
     def held_out(self) -> Iterable[Batch[Any]]:
         """Micro-batches of everything that an evaluation computes."""
-        ...
 
 
 class Reference(Protocol):
@@ -46,11 +45,9 @@ class Reference(Protocol):
 
     def start(self, source: BatchSource) -> None:
         """Take the policy as it is now for the reference. Called once, before step 1 of a new run."""
-        ...
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs | None:
         """Log-probabilities of a batch's rows under the reference."""
-        ...
 
     def update(self, step: int, source: BatchSource) -> bool:
         """Called after every optimizer step, counted from 1; True when the reference moved."""

@@ -67,7 +67,6 @@ class Sampler(Protocol):
             AnnotatorError: a server cannot be reached or understood.
             Stopped: the user asked to stop.
         """
-        ...
 
 
 class StopTexts:

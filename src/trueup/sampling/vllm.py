@@ -18,9 +18,8 @@ from trueup.endpoints.addresses import Addresses
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder, replaced_folder
-from trueup.models import lora
+from trueup.models import lora, tokenizer
 from trueup.models.causal import CausalModel
-from trueup.models.tokenizer import quiet_library
 from trueup.words import reason
 
 PAUSED, PAUSE, RESUME, RPC = "/is_paused", "/pause?mode=wait", "/resume", "/collective_rpc"
@@ -108,7 +107,7 @@ class ServedPolicy:
         network: Any = model.network
         only = {"selected_adapters": [lora.POLICY]} if self._adapted else {}
         try:
-            with replaced_folder(target) as part, quiet_library():
+            with replaced_folder(target) as part, tokenizer.quiet_library():
                 network.save_pretrained(str(part), **only)
         except Exception as error:  # OSError, and SafetensorError for the same full disk
             why = reason(error)

@@ -5,6 +5,7 @@ know of it. `trueup.sources.by_name.make_annotator` turns a choice into a runnin
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -25,6 +26,26 @@ TEMPLATES = tuple(sorted(_FOUND - {IMPROVE}, key=lambda name: (name != "helpfuln
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class NamedFile:
+    """How a setting names a file by which an annotator judges."""
+
+    give: str
+    """What to give, for messages."""
+    known: tuple[str, ...] = ()
+    """Names that stand for files of trueup's own."""
+    function: bool = False
+    """Whether it names a function in the file, as FILE:FUNCTION."""
+
+    def path(self, name: str) -> str:
+        """The file's, out of what the setting holds."""
+        return name.rpartition(":")[0] if self.function else name
+
+
+TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
+FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class AnnotatorKind:
     """What is to be known of a kind of annotator beside its settings."""
 
@@ -37,8 +58,8 @@ class AnnotatorKind:
     """Of such names, for messages."""
     weights: Weights | None = None
     """What the folder under `main` holds; None where it is no folder."""
-    files: tuple[str, ...] = ()
-    """Settings that name a file by which it judges, as FILE or FILE:REST."""
+    files: Mapping[str, NamedFile] = dataclasses.field(default_factory=dict)
+    """Settings that name a file by which it judges."""
     asker: str | None = None
     """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
     judges."""
@@ -57,7 +78,7 @@ class LocalAnnotator:
         "model",
         ("local:FOLDER",),
         "language model",
-        files=("template",),
+        files={"template": TEMPLATE},
     )
     instruction: str | None = None
     """What to prefer, in words. Left out: the template's own."""
@@ -82,7 +103,7 @@ class EndpointAnnotator:
         "trueup.annotators.endpoint:load_endpoint_annotator",
         "model",
         ("openai",),
-        files=("template",),
+        files={"template": TEMPLATE},
         asker="trueup.annotators.asker:make_asker",
     )
     instruction: str | None = None
@@ -174,7 +195,7 @@ class FunctionAnnotator:
         "trueup.annotators.annotator:load_function_annotator",
         "function",
         ("FILE.py:FUNCTION",),
-        files=("function",),
+        files={"function": FUNCTION},
     )
 
 
@@ -205,7 +226,7 @@ AnnotatorChoice = Annotated[
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, Any] = {choice.kind: choice for choice in get_args(get_args(AnnotatorChoice)[0])}
-"""AnnotatorKind -> its class."""
+"""Value of `annotator.kind` -> the class of its settings."""
 
 
 def _forms(*gives: Gives) -> str:
@@ -222,3 +243,9 @@ ANNOTATORS = _forms("scores", "comparisons")
 """Names that stand for an annotator, for messages; `trueup.config.annotator_names` reads them."""
 REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDER")
 """Those of an annotator that scores."""
+
+
+def is_function(name: str) -> bool:
+    """Whether a name has the form FILE.py:FUNCTION."""
+    file, colon, function = name.rpartition(":")
+    return bool(colon) and file.endswith(".py") and len(file) > len(".py") and function.isidentifier()

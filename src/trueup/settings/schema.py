@@ -10,7 +10,7 @@ import inspect
 import pkgutil
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
@@ -52,9 +52,10 @@ def _sources(value: Any) -> Any:
     return tuple(map(as_text, several)) if isinstance(several, list | tuple) else several
 
 
-Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(one_or_several)]
-Sources = Annotated[tuple[str, ...], BeforeValidator(_sources)]
+Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Text = Annotated[Plain, Field(min_length=1)]
+Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
+Sources = Annotated[tuple[Plain, ...], BeforeValidator(_sources)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 
@@ -223,7 +224,7 @@ def _joined(settings: list[Setting]) -> Setting:
     same = len({(setting.default, setting.allowed) for setting in settings}) == 1
     joined = dataclasses.replace(
         first,
-        words=_all(setting.words for setting in settings),
+        words=" or ".join(dict.fromkeys(setting.words for setting in settings if setting.words)),
         bounds=first.bounds if same else "",
         choices=tuple(dict.fromkeys(choice for setting in settings for choice in setting.choices)),
         default=first.default if same else None,
@@ -233,10 +234,6 @@ def _joined(settings: list[Setting]) -> Setting:
     if len(by_text) > 1:
         told = " ".join(f"{', '.join(kinds)}: {text}" for text, kinds in by_text.items())
     return dataclasses.replace(joined, description=told)
-
-
-def _all(words: Iterable[str]) -> str:
-    return " or ".join(dict.fromkeys(filter(None, words)))
 
 
 def _of_fields(

@@ -37,6 +37,7 @@ MUST_BE = {
     "bool_parsing": "true or false",
     "bool_type": "true or false",
     "string_type": "text",
+    "string_pattern_mismatch": "text without a null character",
     "string_too_short": "given and not empty",
     "too_short": "given at least once",
     "tuple_type": "a list",
@@ -131,7 +132,8 @@ def _text(path: str, errors: list[ErrorDetails], known: list[Setting], where: st
         case "extra_forbidden" | "unexpected_keyword_argument" | "invalid_key":
             return _unknown(path, str(error["loc"][-2]) if len(error["loc"]) > 1 else "", known, where)
         case "missing":
-            return f"{path} is required"
+            choices = next((setting.choices for setting in known if setting.path == path), ())
+            return f"{path} is required" + (f": one of {', '.join(choices)}" if choices else "")
         case "unfit":  # of `trueup.settings.schema`; what was given may be a secret
             return f"{path} {error['msg']}"
         case "value_error":

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
@@ -36,8 +36,26 @@ class GatheredRound:
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
+class Log(Protocol):
+    """The rounds of a run, while they are gathered or after; what writes them is `RoundLog`'s alone."""
+
+    @property
+    def last(self) -> int | None:
+        """The last round that anything can come of; None while they are gathered, as long as the run goes on."""
+
+    def known(self, number: int) -> GatheredRound | None:
+        """A round, from 1; None where it is to be gathered."""
+
+    def check_has(self, last: int) -> None:
+        """See that all rounds up to one are there.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
+
+
 class RoundLog:
-    """The rounds of a run, in memory and in its folder.
+    """The rounds that a run gathers, in memory and in its folder.
 
     Args:
         folder: the run's.
@@ -47,7 +65,6 @@ class RoundLog:
     """
 
     last = None
-    """No round is the last that anything can come of: they are gathered as long as the run goes on."""
 
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
@@ -57,7 +74,7 @@ class RoundLog:
         self._recover()
 
     def known(self, number: int) -> GatheredRound | None:
-        """A round, from 1; None where it is to be gathered."""
+        """See `Log`."""
         return self.rounds.get(number)
 
     def add(
@@ -99,11 +116,7 @@ class RoundLog:
         return self.rounds[number]
 
     def check_has(self, last: int) -> None:
-        """See that all rounds up to one are there.
-
-        Raises:
-            CheckpointError: one is missing.
-        """
+        """See `Log`."""
         missing = [number for number in range(1, last + 1) if number not in self.rounds]
         if missing:
             raise CheckpointError(
@@ -178,25 +191,15 @@ class ReplayedLog:
 
     @property
     def last(self) -> int:
-        """The last round that anything can come of."""
+        """See `Log`."""
         return max(self.rounds)
 
     def known(self, number: int) -> GatheredRound:
-        """A round, from 1."""
+        """See `Log`."""
         return GatheredRound(self.rounds.get(number, ()), {})
 
-    def add(
-        self, number: int, of: int, prompts: int, examples: Sequence[Example], metrics: Mapping[str, Any]
-    ) -> GatheredRound:
-        """See `RoundLog`; nothing is missing here."""
-        raise AssertionError(f"round {number} is known")
-
     def check_has(self, last: int) -> None:
-        """See `RoundLog`; nothing is missing here."""
-
-
-Log = RoundLog | ReplayedLog
-"""The rounds of a run, which are gathered while it goes on or were gathered by an earlier one."""
+        """See `Log`; nothing is missing here."""
 
 
 def read_log(path: str) -> ReplayedLog:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -12,10 +12,10 @@ from trueup.annotators.annotator import Annotator
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.errors import AnnotatorError, NumericsError
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Example, Prompt, Response, content_key
+from trueup.feedback.records import Example, Prompt, Response, content_key, scores_of
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
-from trueup.sources.log import GatheredRound, Log
+from trueup.sources.log import GatheredRound, Log, ReplayedLog, RoundLog
 from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
 from trueup.sources.source import Batching, Source, Step, order
 
@@ -144,8 +144,7 @@ class Collector:
         metrics["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
         if alone:
             metrics["online/one_response"] = len(alone) / len(prompts)
-        scores = [one.score for example in made for one in example.responses if one.score is not None]
-        if scores:
+        if scores := scores_of(made):
             metrics["online/score"] = fmean(scores)
         if self.penalise is not None and made:
             made, more = self.penalise(made)
@@ -188,53 +187,77 @@ def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:
     return metrics
 
 
+class Rounds(Protocol):
+    """The examples of each round."""
+
+    @property
+    def log(self) -> Log:
+        """What is there of the rounds."""
+
+    def get(self, number: int, done: int) -> GatheredRound:
+        """A round, of weights that are current after `done` optimizer steps or lag behind them."""
+
+    def state(self) -> State:
+        """What a run that goes on needs to know, beside the log."""
+
+    def restore(self, state: State) -> None:
+        """Go on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedRounds:
+    """Rounds out of the log of a run that is over; see `Rounds`."""
+
+    log: ReplayedLog
+
+    def get(self, number: int, done: int) -> GatheredRound:
+        return self.log.known(number)
+
+    def state(self) -> State:
+        return State()
+
+    def restore(self, state: State) -> None:
+        pass
+
+
 @dataclass(eq=False)
-class Rounds:
-    """The examples of each round: out of the log, or sampled and judged where they are not there.
+class GatheredRounds:
+    """Rounds that are sampled and judged where the run's log does not hold them; see `Rounds`.
 
     Args:
-        plan: which prompts when.
+        plan: which prompts a round asks.
         log: where rounds are written, and read from when they are there.
-        prompts: all of them; empty for a replay.
-        collector: samples and judges; None for a replay.
+        prompts: all of them.
         resync: optimizer steps after which the sampler writes with the policy as it is.
     """
 
     plan: RoundPlan
-    log: Log
-    prompts: Sequence[Prompt] = ()
-    collector: Collector | None = None
+    log: RoundLog
+    prompts: Sequence[Prompt]
+    collector: Collector
     resync: int = 1
     _version: int = -1
     """Optimizer steps behind the sampler's weights; -1 before it has any."""
 
     def get(self, number: int, done: int) -> GatheredRound:
-        """A round, sampled by weights that are current after `done` optimizer steps or lag behind them."""
-        if self.collector is not None and self._version < done - done % self.resync:
+        if self._version < done - done % self.resync:
             self.collector.sampler.weights.refresh(done)
             self._version = done
-        return self.log.known(number) or self._gather(number)
-
-    def _gather(self, number: int) -> GatheredRound:
-        assert self.collector is not None
+        if (known := self.log.known(number)) is not None:
+            return known
         prompts = [self.prompts[place] for place in self.plan.places(number)]
         made = self.collector.collect(number, prompts)
         return self.log.add(number, self.plan.count, len(prompts), made.examples, made.metrics)
 
-    def until(self, number: int) -> list[Example]:
-        """All examples of the rounds up to one, as far as they are there."""
-        known = (self.log.known(one) for one in range(1, number + 1))
-        return [example for one in known if one for example in one.examples]
-
     def state(self) -> State:
-        tensors = self.collector.sampler.weights.state() if self.collector else {}
+        tensors = self.collector.sampler.weights.state()
         return State(
             {f"sampler.{name}": tensor for name, tensor in tensors.items()}, {"written_by": self._version}
         )
 
     def restore(self, state: State) -> None:
         self._version = int(state.metadata["written_by"])
-        if self.collector is not None and self._version >= 0:
+        if self._version >= 0:
             self.collector.sampler.weights.restore(_part(state.tensors, "sampler."), self._version)
 
 
@@ -252,6 +275,7 @@ class OnlineSource(Source):
     """Batches of rounds.
 
     Args:
+        plan: which steps learn from which round.
         rounds: their examples.
         encode: a round's examples -> token groups, and what is to be reported of those left out.
         condition_of: examples -> what is written into the prompts of a run that learns from them.
@@ -261,6 +285,7 @@ class OnlineSource(Source):
         advantages: what policy gradients make of a round; None for plain feedback.
     """
 
+    plan: RoundPlan
     rounds: Rounds
     encode: Callable[[Sequence[Example]], tuple[list[TokenGroup[Any]], Mapping[str, float]]]
     condition_of: Callable[[Sequence[Example]], Condition | None]
@@ -276,10 +301,6 @@ class OnlineSource(Source):
     """The last round that was looked at for whether it is empty."""
 
     @property
-    def plan(self) -> RoundPlan:
-        return self.rounds.plan
-
-    @property
     def num_steps(self) -> int:
         return self.plan.num_steps
 
@@ -290,7 +311,9 @@ class OnlineSource(Source):
     @property
     def condition(self) -> Condition | None:
         """Of all that the run learns from, which is known once it is over."""
-        return self.condition_of(self.rounds.until(self.plan.round_of(self.num_steps)))
+        rounds = range(1, self.plan.round_of(self.num_steps) + 1)
+        known = [one for one in map(self.rounds.log.known, rounds) if one is not None]
+        return self.condition_of([example for one in known for example in one.examples])
 
     def epoch(self, step: int) -> float:
         number = self.plan.round_of(step)

@@ -19,7 +19,7 @@ from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views
-from trueup.feedback.records import DemonstrationRelation, Discarded, Example, RankRelation
+from trueup.feedback.records import DemonstrationRelation, Discarded, Example, RankRelation, scores_of
 from trueup.models.causal import StreamModel
 from trueup.objectives.rollout import Rollout, ScoredRound
 from trueup.references.reference import Reference
@@ -181,11 +181,7 @@ class KLPenalty:
             if place in ratios
         ]
         flat = [ratio for several in ratios.values() for ratio in several]
-        return made, {"objective/kl": fmean(flat), "online/reward": _mean_score(made)} if flat else {}
-
-
-def _mean_score(examples: Sequence[Example]) -> float:
-    return fmean(one.score for example in examples for one in example.responses if one.score is not None)
+        return made, {"objective/kl": fmean(flat), "online/reward": fmean(scores_of(made))} if flat else {}
 
 
 @torch.no_grad()

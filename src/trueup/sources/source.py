@@ -84,25 +84,20 @@ class Source(BatchSource, Protocol):
     @property
     def num_steps(self) -> int:
         """Optimizer steps of the whole run."""
-        ...
 
     @property
     def has_held_out(self) -> bool:
         """Whether there is feedback to evaluate on."""
-        ...
 
     @property
     def condition(self) -> Condition | None:
         """What the method wrote into the prompts that were learned from, to be kept with the model."""
-        ...
 
     def first_groups(self) -> Sequence[TokenGroup[Any]]:
         """Groups that stand for those of the first step where layout and threads are chosen; gathers nothing."""
-        ...
 
     def identity(self) -> str:
         """Hash of the tokens that are known when a run begins."""
-        ...
 
     def metrics(self, step: int) -> Mapping[str, float]:
         """What gathering the examples of a step took and gave; nothing where they were there before."""
@@ -114,11 +109,9 @@ class Source(BatchSource, Protocol):
 
     def restore(self, state: State) -> None:
         """Go back to a saved state."""
-        ...
 
     def epoch(self, step: int) -> float:
         """Passes over the data completed after a step."""
-        ...
 
     def step(self, number: int) -> Step:
         """The micro-batches of an optimizer step, counted from 1, always cut the same way.
@@ -127,11 +120,9 @@ class Source(BatchSource, Protocol):
             Stopped, AnnotatorError, InputError, NumericsError: feedback has to be gathered for it, and cannot be had;
                 what was gathered before is kept.
         """
-        ...
 
     def held_out(self) -> Step:
         """The micro-batches of the evaluation data; empty where there is none."""
-        ...
 
 
 class Groups(Protocol):

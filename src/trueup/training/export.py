@@ -164,7 +164,8 @@ class RewardReport:
             return text
         table = "\n| sure | pairs | said | seen | standard error of seen |\n|---|---|---|---|---|\n"
         for one in self.calibration.bins:
-            numbers = f"{one.pairs} | {one.said:.3f} | {one.seen:.3f} | {_error(one.error)}"
+            error = "unknown" if math.isnan(one.error) else f"{one.error:.3f}"
+            numbers = f"{one.pairs} | {one.said:.3f} | {one.seen:.3f} | {error}"
             table += f"| {one.low:.2f} to {one.high:.2f} | {numbers} |\n"
         return text + table
 
@@ -217,7 +218,3 @@ def measure(policy: StreamModel, batches: Iterable[Batch[Any]], *, held_out: boo
 def _shown(estimate: Estimate) -> str:
     error = "" if math.isnan(estimate.error) else f" (standard error {estimate.error:.3f})"
     return f"{estimate.value:.3f}{error}"
-
-
-def _error(value: float) -> str:
-    return "unknown" if math.isnan(value) else f"{value:.3f}"

@@ -35,7 +35,7 @@ from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import examples_named, make_annotator, prompts_named
 from trueup.sources.log import ReplayedLog, RoundLog, read_log
-from trueup.sources.online import Collector, OnlineSource, Penalise, RoundPlan, Rounds
+from trueup.sources.online import Collector, GatheredRounds, OnlineSource, ReplayedRounds, RoundPlan, Rounds
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
 from trueup.training import data
@@ -97,14 +97,15 @@ def online(settings: RunSettings, method: Method) -> Data:
             penalise = KLPenalty(
                 settings.reward_kl, parts.policy, parts.reference, asking, settings.micro_batch_tokens
             )
-        rounds = Rounds(
-            plan_of(settings, len(prompts)),
+        plan = plan_of(settings, len(prompts))
+        rounds = GatheredRounds(
+            plan,
             RoundLog(parts.folder.path),
             prompts,
             _collector(parts, asking, penalise),
             settings.sampler.resync,
         )
-        return _source_of_rounds(parts, rounds, preprocessing, known, held_out)
+        return _source_of_rounds(parts, plan, rounds, preprocessing, known, held_out)
 
     return Data({**fingerprints, **more}, source)
 
@@ -136,9 +137,8 @@ def replay(settings: RunSettings, method: Method) -> Data:
 
     def source(parts: Parts) -> Source:
         _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
-        return _source_of_rounds(
-            parts, Rounds(_plan_of_log(settings, log), log), preprocessing, known, held_out
-        )
+        plan = _plan_of_log(settings, log)
+        return _source_of_rounds(parts, plan, ReplayedRounds(log), preprocessing, known, held_out)
 
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Data({path: digest, **more}, source)
@@ -275,7 +275,7 @@ def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt]
     return kept, groups
 
 
-def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None) -> Collector:
+def _collector(parts: Parts, encoder: Encoder, penalise: KLPenalty | None = None) -> Collector:
     """Load what samples and judges.
 
     Raises:
@@ -310,6 +310,7 @@ def _collector(parts: Parts, encoder: Encoder, penalise: Penalise | None = None)
 
 def _source_of_rounds(
     parts: Parts,
+    plan: RoundPlan,
     rounds: Rounds,
     preprocessing: Preprocessing,
     known: Sequence[TokenGroup[Any]],
@@ -325,6 +326,7 @@ def _source_of_rounds(
             method.rollout, parts.policy, parts.reference, parts.loaded.end_ids, settings.micro_batch_tokens
         )
     return OnlineSource(
+        plan,
         rounds,
         partial(data.encode_round, method, settings, encoder),
         partial(data.written_for, method, settings),

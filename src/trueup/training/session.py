@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 import yaml
 
-from trueup import __version__, display
+from trueup import __version__, display, stop
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
@@ -38,6 +38,7 @@ class Session:
         """Train to the end; the number of steps and the last metrics."""
         settings = self.settings
         with same_threads(), display.collected() as told:
+            stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
             data = read_data(settings, self.method)
             parts, record = load_parts(

@@ -17,10 +17,9 @@ from trueup.errors import InputError, NumericsError
 from trueup.feedback.columns import table_of
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
-from trueup.models import prepare
+from trueup.models import prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, model_identity
 from trueup.models.load import Loaded
-from trueup.models.selfcheck import check_attention, keep_as_at_inference
 from trueup.references.build import build
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
@@ -125,11 +124,11 @@ def make_run(
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
     wanted = None if settings.attention == "auto" else settings.attention
-    check = check_attention(policy, groups, wanted, settings.max_length)
+    check = selfcheck.check_attention(policy, groups, wanted, settings.max_length)
     policy.set_attention(check.attention)
     if check.message:
         logger.warning(check.message)
-    if kept := keep_as_at_inference(policy, groups):
+    if kept := selfcheck.keep_as_at_inference(policy, groups):
         logger.warning(
             f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
             "inference"

@@ -43,7 +43,6 @@ def written_by(
     prompts: Sequence[str],
     num_responses: int,
     *,
-    temperature: float = 1.0,
     max_new_tokens: int = 40,
     generator: torch.Generator | None = None,
 ) -> Writer:
@@ -52,14 +51,7 @@ def written_by(
     Example: `examples("pairs", count=500, seed=1, writer=written_by(model, tokenizer, prompts(500, 1), 2))`.
     """
     repeated = [prompt for prompt in prompts for _ in range(num_responses)]
-    said = answers(
-        model,
-        tokenizer,
-        repeated,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
-        generator=generator,
-    )
+    said = answers(model, tokenizer, repeated, max_new_tokens=max_new_tokens, generator=generator)
     texts: dict[str, list[str]] = defaultdict(list)
     for prompt, text in zip(repeated, said, strict=True):
         texts[prompt].append(text)

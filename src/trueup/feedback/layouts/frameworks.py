@@ -10,10 +10,9 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, needed, number, optional, text
-from trueup.feedback.layouts import ms_swift, shapes
+from trueup.feedback.layouts import ms_swift, shapes, trl
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
 from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
-from trueup.feedback.layouts.trl import repeated_text
 from trueup.feedback.records import Content, Discarded, Response
 from trueup.feedback.turns import as_response, content, message, messages
 
@@ -166,7 +165,7 @@ def renamed(*keys: str) -> shapes.Form:
 
     def read(row: RowValue, place: Place) -> shapes.Exchange:
         prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
-        start = len(repeated_text(prompt, chosen, rejected))
+        start = len(trl.repeated_text(prompt, chosen, rejected))
         better = as_response(chosen[start:], prompt, place.key(keys[1]))
         return prompt, (better, as_response(rejected[start:], prompt, place.key(keys[2])))
 

@@ -3,10 +3,9 @@
 from functools import partial
 
 from trueup.feedback.fields import Place, fields, items
-from trueup.feedback.layouts import shapes
+from trueup.feedback.layouts import shapes, trl
 from trueup.feedback.layouts.dialects import MS_SWIFT, spoken_by, turns
 from trueup.feedback.layouts.layout import Layout, RowValue, after_system
-from trueup.feedback.layouts.trl import after_shared_turns
 from trueup.feedback.records import Discarded, Message
 from trueup.feedback.turns import as_response
 
@@ -43,7 +42,7 @@ def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarde
         return Discarded("a response is empty")
     if any(side[-1].role != "assistant" for side in (chosen, rejected)):
         return Discarded(shapes.UNANSWERED)
-    return after_shared_turns(chosen, rejected, place, keys)
+    return trl.after_shared_turns(chosen, rejected, place, keys)
 
 
 def is_request(row: RowValue) -> bool:

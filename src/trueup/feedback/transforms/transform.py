@@ -49,7 +49,6 @@ class Transform(Protocol):
         Raises:
             InputError: they do not hold what the transform needs.
         """
-        ...
 
 
 def fit_all(transforms: Sequence[Transform], examples: Sequence[Example]) -> Fitted:

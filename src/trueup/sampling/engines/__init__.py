@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 
-import torch
-
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
@@ -41,9 +39,10 @@ def make_sampler(
     if not settings.models:
         return policy
     alone = settings.model_copy(update={"engine": "in-process", "models": (), "resync": 1})
+    dtype = model.autocast or next(model.network.parameters()).dtype  # the policy computes in it
     others = []
     for path in settings.models:
-        loaded = load(path, device=model.device, dtype=_dtype(model), trust_remote_code=trust_remote_code)
+        loaded = load(path, device=model.device, dtype=dtype, trust_remote_code=trust_remote_code)
         other = CausalModel(loaded.network.requires_grad_(False).eval())
         its_encoder = Encoder(
             loaded.tokenizer,
@@ -72,11 +71,6 @@ def make_engine(
     module = import_module(f"{__name__}.{settings.engine.replace('-', '_')}")
     sampler: Sampler = module.make(settings, model, encoder, name=name)
     return sampler
-
-
-def _dtype(model: CausalModel) -> torch.dtype:
-    """What frozen weights are held in: that which the policy computes in."""
-    return model.autocast or next(model.network.parameters()).dtype
 
 
 class SeveralSamplers:
