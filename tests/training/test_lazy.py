@@ -196,5 +196,3 @@ def test_rows_are_those_of_the_file_read_as_one(
     made = line_file(str(path))
     rows = [made.row(index) for index in range(len(made))]
     assert rows == list(json_rows(LoadedFile(str(path), "", len(data), data)))
-        json_rows(LoadedFile(str(path), "", len(data), data))
-    )
