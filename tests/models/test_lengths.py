@@ -78,6 +78,7 @@ def test_a_window_that_only_the_librarys_mask_has_is_seen_on_short_text(kind: st
         ({"attention_chunk_size": 40, "sliding_window": 16}, 512, 68),
         ({"rope_parameters": LONGROPE}, 512, 56),
         ({"sliding_window": None}, 512, 0),
+        ({"sliding_window": 16, "max_position_embeddings": 24}, 512, 24),
     ],
 )
 def test_rows_are_as_long_as_tells(changes: dict[str, Any], longest: int, expected: int) -> None:

@@ -1,7 +1,9 @@
 """Rows that are read when a step needs them give what rows give that are all read first."""
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.small_runs import break_off, metrics_of, model_bytes, run_here, settings, write_feedback
+from support.tiny_models import char_tokenizer, save_tiny_model
 
+from trueup.batch import tokenizing
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.json_rows import LoadedFile, json_rows
 from trueup.feedback.lines import is_plain_lines, line_file
 from trueup.methods import METHODS
 from trueup.settings.run_settings import RunSettings
+from trueup.sources.by_name import examples_named
 from trueup.training import api, lazy
 
 PAIR = {"prompt": "say red:", "chosen": " red", "rejected": " blue"}
@@ -85,28 +90,51 @@ def test_what_nothing_is_learned_from_leaves_its_place_empty(tiny_model: Path, t
     assert "left out: prompt as long as max_length, 100 tokens" in text
 
 
-def test_a_run_that_goes_on_ends_the_same(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_ends_the_same(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other versions of the libraries, too, where they make the same tokens."""
     data = write_feedback(tmp_path)["pairs"]
     expected = run("dpo", tiny_model, tmp_path / "run", data, lazy=True)
     values = settings("dpo", tiny_model, {"pairs": data}, tmp_path / "broken", lazy=True)
     break_off("dpo", values, before_step=8)
+    monkeypatch.setattr(tokenizing, "LIBRARIES", ())
     api.resume(tmp_path / "broken", quiet=True)
     assert model_bytes(tmp_path / "broken") == expected
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "run")
 
 
-@pytest.mark.parametrize("token_cache", [True, False])
-def test_a_run_goes_on_only_with_the_tokens_it_began_with(
-    token_cache: bool, tiny_model: Path, tmp_path: Path
-) -> None:
-    data = write_feedback(tmp_path)["pairs"]
-    values = settings(
-        "dpo", tiny_model, {"pairs": data}, tmp_path / "run", lazy=True, token_cache=token_cache
-    )
+@pytest.mark.parametrize("changed", ["pairs.jsonl", "the tokens of the data"])
+def test_a_run_goes_on_only_with_the_tokens_it_began_with(changed: str, tmp_path: Path) -> None:
+    data, model = write_feedback(tmp_path)["pairs"], save_tiny_model(tmp_path / "model")
+    values = settings("dpo", model, {"pairs": data}, tmp_path / "run", lazy=True)
     break_off("dpo", values, before_step=8)
-    data.write_text(data.read_text().replace("red", "rad"))
-    with pytest.raises(InputError, match=r"pairs\.jsonl"):
+    if changed == "pairs.jsonl":
+        data.write_text(data.read_text().replace("red", "rad"))
+    else:
+        char_tokenizer(bos=False).save_pretrained(model)
+    with pytest.raises(InputError, match=changed):
         api.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_run_of_which_every_step_is_empty_is_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows[1:]:
+            row["rejected"] = row["chosen"]
+
+    data = pairs_file(tmp_path, change)
+    run("dpo", tiny_model, tmp_path / "run", data, lazy=True, batch_size=1, steps=1, epochs=None)
+    assert [line["data/left_out"] for line in metrics_of(tmp_path / "run")] == [1]
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(pipe.write_text, pairs_file(tmp_path).read_text())
+        assert read(pipe) is None
+        assert len(examples_named([str(pipe)]).examples) == 24
+        writing.result()
 
 
 def test_a_bad_row_among_the_first_ends_the_run_before_a_model_is_loaded(tmp_path: Path) -> None:

@@ -288,6 +288,11 @@ def _prints_python(text: str, messages: Sequence[Message]) -> bool:
     return False
 
 
+def writes_date(tokenizer: Any) -> bool:
+    """Whether the chat template of a tokenizer may write today's date."""
+    return "strftime_now" in str(tokenizer.chat_template)
+
+
 def with_date(template: str, date: str) -> str:
     """A chat template that writes this date where it would write today's."""
     at = datetime.datetime.fromisoformat(date)

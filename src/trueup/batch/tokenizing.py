@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trueup import batch, feedback, stop
+from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import EncodedGroup, Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.display import data_logger
@@ -113,7 +114,8 @@ def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Di
 
 
 def encoder_identity(encoder: Encoder) -> str:
-    """Hash of all that decides which tokens an encoder makes of a text: tokenizer, template, settings, day and code.
+    """Hash of all that decides which tokens an encoder makes of a text: tokenizer, template, settings and code, and the
+    day where the template writes it.
 
     Raises:
         InputError: the tokenizer cannot be written, so that nothing tells it from another.
@@ -138,7 +140,7 @@ def encoder_identity(encoder: Encoder) -> str:
         "end_ids": encoder.end_ids,
         "limits": encoder.limits,
         "condition": encoder.condition,
-        "date": encoder.template.date or date.today().isoformat(),
+        "date": (encoder.template.date or date.today().isoformat()) if writes_date(encoder.tokenizer) else "",
         "opening": encoder.opening,
         "rows": encoder.rows,
     }

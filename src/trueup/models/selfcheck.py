@@ -18,6 +18,7 @@ import torch
 from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
+from trueup.model_folder import context_length
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend
 from trueup.models.attention.padded import row_places
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
@@ -141,7 +142,8 @@ def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, torch.Tensor,
 
 def telling_length(config: Any, longest: int) -> int:
     """Tokens of a row that is longer than every window and every first context of a model that rows of `longest`
-    tokens can be longer than; 0 where there are none."""
+    tokens can be longer than, and no longer than its positions; 0 where there are none."""
+    longest = min(longest, context_length(config) or longest)
     passed = [number for number in _lengths(config.to_dict()) if 0 < number < longest]
     return min(longest, max(passed) * 3 // 2 + 8) if passed else 0
 

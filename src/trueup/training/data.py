@@ -274,14 +274,14 @@ def source_of(
     preprocessing: Preprocessing,
     encoder: Encoder,
     *,
-    identity: str = "",
+    known: Sequence[TokenGroup[Any]] = (),
 ) -> OfflineSource:
     """Lay out a run's batches.
 
     Args:
         groups: the training data.
         held_out_groups: the evaluation data, to be made tokens of.
-        identity: see `OfflineSource`.
+        known: see `OfflineSource`.
 
     Raises:
         InputError: an evaluation group cannot be expressed by the tokenizer, or there is one prompt alone.
@@ -316,7 +316,7 @@ def source_of(
         total=total,
         stratum=method.stratum,
         condition=preprocessing.fitted.condition or parts.loaded.condition,
-        known_identity=identity,
+        known=known,
     )
 
 

@@ -4,10 +4,8 @@ This can be done where nothing has to see all examples first. What is wrong with
 first rows of every file before a model is loaded, the others in the course of the run.
 """
 
-import hashlib
-import json
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate, chain, repeat
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.batch.encode import Encoder
-from trueup.batch.tokenizing import TokenCache, Tokenized, encoder_identity, tokenize, tokens_of
+from trueup.batch.tokenizing import TokenCache, Tokenized, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup
 from trueup.display import data_logger
 from trueup.errors import InputError
@@ -72,7 +70,7 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
     rows = LazyRows(files, preprocessing, evaluation)
     rows.look()
     held_out = data.view_held_out(preprocessing, evaluation)
-    return data.Data(fingerprints, partial(_source, rows, held_out, fingerprints))
+    return data.Data(fingerprints, partial(_source, rows, held_out))
 
 
 def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:
@@ -212,9 +210,7 @@ class LazyTokens:
         return made.groups[0] if made.groups else None
 
 
-def _source(
-    rows: LazyRows, held_out: Sequence[Group[Any]], fingerprints: Mapping[str, str], parts: data.Parts
-) -> OfflineSource:
+def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -> OfflineSource:
     """Lay out the run's batches.
 
     Raises:
@@ -223,8 +219,6 @@ def _source(
     encoder = rows.preprocessing.encoder(parts.loaded)
     cache = TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]
-    tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
-    identity = cache.identity if cache else encoder_identity(encoder)
-    known = hashlib.sha256(json.dumps([identity, *sorted(fingerprints.items())]).encode()).hexdigest()[:16]
+    known = tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
     groups = LazyTokens(rows, encoder, cache)
-    return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, identity=known)
+    return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, known=known)

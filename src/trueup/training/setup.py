@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from trueup.batch.chat_template import writes_date
 from trueup.batch.rows import Demonstrations, LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
@@ -85,7 +86,7 @@ def load_parts(
     settings = resolved.settings
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
-    if day is None and not resume and "strftime_now" in str(loaded.tokenizer.chat_template):
+    if day is None and not resume and writes_date(loaded.tokenizer):
         day = date.today().isoformat()
         logger.info(f"the chat template writes the date: in all of this run it is {day} (template_date)")
     loaded = replace(loaded, template_date=day)
