@@ -25,13 +25,11 @@ from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Group, Origin
 from trueup.files import cache_folder
-from trueup.record_cache import RecordCache
+from trueup.record_cache import AT_ONCE, RecordCache
 from trueup.words import counted, listed
 
 R = TypeVar("R")
 
-AT_ONCE = 500
-"""Records that are written together."""
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
 SOURCES = (batch, feedback)
 """Packages whose code makes tokens of texts."""
@@ -77,9 +75,8 @@ class TokenCache:
 
     def flush(self) -> None:
         """Write what is new."""
-        if self._new:
-            self._records.put_all(self._new)
-            self._new = {}
+        self._records.put_all(self._new)
+        self._new = {}
 
     def _key(self, group: Group[Any]) -> str:
         texts = repr((self.identity, group.prompt.key, group.responses, group.tokens))

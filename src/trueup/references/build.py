@@ -50,7 +50,7 @@ def build(
             return AdapterCopy(policy) if starts_from_adapter else DisabledAdapter(policy)
         case choices.Cached():
             assert offline  # else refused with the settings
-            return CachedReference(policy, cache_folder() / "references")
+            return CachedReference(policy, cache_folder() / "references" / "log_probs.sqlite")
         case choices.TrustRegion():
             if adapted:
                 return AdapterCopy(policy, choice)

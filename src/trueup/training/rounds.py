@@ -34,8 +34,8 @@ from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import examples_named, make_annotator, prompts_named
-from trueup.sources.log import ReplayedLog, RoundLog, read_log
-from trueup.sources.online import Collector, GatheredRounds, OnlineSource, ReplayedRounds, RoundPlan, Rounds
+from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
+from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
 from trueup.training import data
@@ -98,14 +98,9 @@ def online(settings: RunSettings, method: Method) -> Data:
                 settings.reward_kl, parts.policy, parts.reference, asking, settings.micro_batch_tokens
             )
         plan = plan_of(settings, len(prompts))
-        rounds = GatheredRounds(
-            plan,
-            RoundLog(parts.folder.path),
-            prompts,
-            _collector(parts, asking, penalise),
-            settings.sampler.resync,
-        )
-        return _source_of_rounds(parts, plan, rounds, preprocessing, known, held_out)
+        log, collector = RoundLog(parts.folder.path), _collector(parts, asking, penalise)
+        rounds = GatheredRounds(plan, log, prompts, collector, settings.sampler.resync)
+        return _source_of_rounds(parts, plan, log, preprocessing, known, held_out, rounds)
 
     return Data({**fingerprints, **more}, source)
 
@@ -137,8 +132,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
 
     def source(parts: Parts) -> Source:
         _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
-        plan = _plan_of_log(settings, log)
-        return _source_of_rounds(parts, plan, ReplayedRounds(log), preprocessing, known, held_out)
+        return _source_of_rounds(parts, _plan_of_log(settings, log), log, preprocessing, known, held_out)
 
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Data({path: digest, **more}, source)
@@ -311,10 +305,11 @@ def _collector(parts: Parts, encoder: Encoder, penalise: KLPenalty | None = None
 def _source_of_rounds(
     parts: Parts,
     plan: RoundPlan,
-    rounds: Rounds,
+    log: Log,
     preprocessing: Preprocessing,
     known: Sequence[TokenGroup[Any]],
     held_out: Sequence[Group[Any]],
+    gathered: GatheredRounds | None = None,
 ) -> OnlineSource:
     """The source of rounds, gathered by the run itself or by an earlier one."""
     settings, method = parts.settings, parts.method
@@ -327,12 +322,13 @@ def _source_of_rounds(
         )
     return OnlineSource(
         plan,
-        rounds,
+        log,
         partial(data.encode_round, method, settings, encoder),
         partial(data.written_for, method, settings),
         data.batching_of(settings, method, encoder),
         known,
         kept,
+        gathered,
         advantages,
     )
 
