@@ -225,7 +225,7 @@ def run(tmp_path: Path, settle: Settle) -> Path:
 class TestResume:
     def test_settings_come_back_as_they_were(self, run: Path) -> None:
         resumed = load_run(run)
-        assert (resumed.method, resumed.settings.steps, resumed.settings.epochs) == ("tr-dpo", 9, None)
+        assert (resumed.info.name, resumed.settings.steps, resumed.settings.epochs) == ("tr-dpo", 9, None)
         assert resumed.settings.lora == LoraSettings(rank=3)
         assert resumed.settings.output == str(run)
         assert "max_length" not in resumed.settings.model_fields_set

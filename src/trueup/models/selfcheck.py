@@ -10,6 +10,7 @@ in the same way.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,8 @@ def check_attention(
     """
     stream = probe(groups, telling_length(model.inner.config, longest)).to(model.device)
     with torch.no_grad(), model.without_dropout():
-        read, expected, what = _numbers(model, stream)
+        read, naive, what = _numbers(model)
+        expected = naive(stream)
         refused: list[tuple[Backend, str]] = []
         for one in automatic(model.device) if wanted is None else [backend(wanted)]:
             reason = _difference(model, stream, one, read, expected, what)
@@ -94,7 +96,7 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
     Raises:
         InputError: it differs all the same.
     """
-    stream = probe(groups).to(model.device)
+    stream, (read, _, _) = probe(groups).to(model.device), _numbers(model)
     modules: dict[type, list[torch.nn.Module]] = {}
     for name, module in model.network.named_modules():
         if module.training and "lora_dropout" not in name:
@@ -106,7 +108,7 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
             for kind in kinds:
                 for module in modules[kind]:
                     module.training = True
-            return _reader(model)(stream)
+            return read(stream)
 
     with torch.no_grad():
         expected = numbers()
@@ -125,19 +127,12 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
     return [kind.__name__ for kind in kept]
 
 
-def _reader(model: StreamModel) -> Numbers:
+def _numbers(model: StreamModel) -> tuple[Numbers, Numbers, str]:
+    """How the numbers that count are read of a model, how the library alone computes them, and their name."""
     if isinstance(model, RewardModel):
-        return lambda given: model.outputs(given).score_N
+        return lambda given: model.outputs(given).score_N, partial(naive_scores, model), "scores"
     assert isinstance(model, CausalModel)
-    return lambda given: model.log_probs(given).token_S
-
-
-def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, torch.Tensor, str]:
-    """How the numbers that count are read of a model, what they have to be, and what they are called."""
-    if isinstance(model, RewardModel):
-        return _reader(model), naive_scores(model, stream), "scores"
-    assert isinstance(model, CausalModel)
-    return _reader(model), naive_log_probs(model, stream), "log-probabilities"
+    return lambda given: model.log_probs(given).token_S, partial(naive_log_probs, model), "log-probabilities"
 
 
 def telling_length(config: Any, longest: int) -> int:

@@ -128,7 +128,7 @@ def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
             return Result(folder.path, folder.model, *session.go(resume=resume))
         except Stopped as stopped:
             logger.info(
-                f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"
+                f"stopped by {stopped}; go on with: trueup train {resolved.info.name} --resume {folder.path}"
                 if folder.settings.exists()
                 else f"stopped by {stopped} before anything was written"
             )

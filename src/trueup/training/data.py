@@ -29,7 +29,7 @@ from trueup.models.causal import StreamModel
 from trueup.models.load import Loaded
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, examples_named, mixed, split
+from trueup.sources.by_name import NamedExamples, check_overlap, examples_named, mixed, split
 from trueup.sources.source import Batching, Groups, OfflineSource, Source, there
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
@@ -39,6 +39,11 @@ CACHED_FROM = 2000
 """Groups from which on their tokens are kept for other runs; fewer are made as soon as a tokenizer is identified."""
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
+
+
+def examples_of(settings: RunSettings, names: Sequence[str]) -> NamedExamples:
+    """What a run reads of some names; see `examples_named`."""
+    return examples_named(names, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +215,7 @@ def view_all(
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
-        other = examples_named(
-            settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-        )
+        other = examples_of(settings, settings.eval_data)
         held_out, fingerprints = other.examples, other.fingerprints
         check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)

@@ -27,7 +27,7 @@ from trueup.feedback.turns import as_chat
 from trueup.methods.method import Method
 from trueup.settings.mixture import Part, part_of
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, examples_named, mixed
+from trueup.sources.by_name import check_overlap, mixed
 from trueup.sources.source import OfflineSource
 from trueup.training import data
 from trueup.words import counted, listed
@@ -61,16 +61,12 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
     if not settings.lazy and sum(map(len, files)) <= ALL_FIRST:
         return None
     preprocessing = data.Preprocessing.fit(method, settings, ())
-    fingerprints = {file.lines.path: file.lines.sha256 for file in files}
-    evaluation: Sequence[Example] = ()
-    if settings.eval_data:
-        other = examples_named(settings.eval_data, chat=settings.chat, table=table_of(settings))
-        evaluation = other.examples
-        fingerprints |= other.fingerprints
-    rows = LazyRows(files, preprocessing, evaluation)
+    evaluation = data.examples_of(settings, settings.eval_data)
+    rows = LazyRows(files, preprocessing, evaluation.examples)
     rows.look()
-    held_out = data.view_held_out(preprocessing, evaluation)
-    return data.Data(fingerprints, partial(_source, rows, held_out))
+    held_out = data.view_held_out(preprocessing, evaluation.examples)
+    fingerprints = {file.lines.path: file.lines.sha256 for file in files}
+    return data.Data({**fingerprints, **evaluation.fingerprints}, partial(_source, rows, held_out))
 
 
 def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:

@@ -33,7 +33,7 @@ from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
-from trueup.sources.by_name import examples_named, make_annotator, prompts_named
+from trueup.sources.by_name import make_annotator, prompts_named
 from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
 from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
 from trueup.sources.rollouts import Advantages, KLPenalty
@@ -63,9 +63,7 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
     read, fingerprints = _read_prompts(settings)
     prompts, also = read.prompts, tuple[Example, ...]()
     if settings.data:
-        given = examples_named(
-            settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-        )
+        given = data.examples_of(settings, settings.data)
         also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
         display.data_logger.info("their responses join those sampled, and are judged with them")
         prompts = each_once([*prompts, *(one.prompt for one in also)])
@@ -145,7 +143,7 @@ def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None
     except InputError:
         return
     before = {
-        "method": began.method,
+        "method": began.info.name,
         **flatten(dict(dump(began)["method_settings"])),
         **_of_result(began.settings),
     }
@@ -202,9 +200,7 @@ def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mappi
             f"eval_data: method {method.name} learns from responses of its own, and has nothing to measure on others. "
             "Leave it out; online/score and objective/kl say how the run goes"
         )
-    read = examples_named(
-        settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-    )
+    read = data.examples_of(settings, settings.eval_data)
     return data.view_held_out(preprocessing, read.examples), read.fingerprints
 
 

@@ -57,7 +57,7 @@ class Session:
                 settings.trackers, self.folder.path, self.name, dump(self.resolved), run.step
             )
             try:
-                with self._stating(run, resume), display.bar(self.resolved.method, run.total) as advance:
+                with self._stating(run, resume), display.bar(self.resolved.info.name, run.total) as advance:
                     train(run, advance=advance)
             finally:
                 run.metrics.close()

@@ -15,7 +15,6 @@ from trueup.batch.rows import Demonstrations, LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
-from trueup.feedback.columns import table_of
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
 from trueup.models import prepare, selfcheck
@@ -25,11 +24,11 @@ from trueup.references.build import build
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import examples_named, model_named
+from trueup.sources.by_name import model_named
 from trueup.sources.source import Source
 from trueup.training import rounds
 from trueup.training.checkpoint import load_newest
-from trueup.training.data import Data, Parts, offline_source, view_all
+from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
 from trueup.training.lazy import read_lazily
 from trueup.training.loop import Run, restore_run
@@ -55,9 +54,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
     if settings.source == "offline" and not settings.prompts:
         if lazily := read_lazily(settings, method):
             return lazily
-        examples = examples_named(
-            settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-        )
+        examples = examples_of(settings, settings.data)
         viewed = view_all(settings, method, examples.examples, examples.weights)
         return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":

@@ -96,13 +96,13 @@ class Sums:
         return means, counts, numbers[stop_counts:]
 
 
-def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int | None, what: str) -> None:
+def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
     """Refuse values that are not finite.
 
     Args:
         values: one for each row of the batch, or for each of `rows`.
         rows: whose values they are, where it is not simply each row's.
-        step: number of the step, for the message; None between steps.
+        step: number of the step, for the message.
         what: names the values in the message.
 
     Raises:
@@ -114,10 +114,9 @@ def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: i
     places = bad.nonzero()[:, 0] if rows is None else rows[bad]
     origins = batch.origins
     named = sorted({str(origins[place] or "a row without origin") for place in places.tolist()})
-    begin, taken = ("", "") if step is None else (f"step {step}: ", "the step was not taken and ")
     raise NumericsError(
-        f"{begin}the {what} of {listed(named)} is not finite ({values[bad][0].item()}); {taken}the last checkpoint is "
-        "intact. Look at these rows with a lower --learning-rate in mind"
+        f"step {step}: the {what} of {listed(named)} is not finite ({values[bad][0].item()}); the step was not taken "
+        "and the last checkpoint is intact. Look at these rows with a lower --learning-rate in mind"
     )
 
 
