@@ -27,9 +27,8 @@ from trueup.settings.validation import validate
 
 if TYPE_CHECKING:
     from trueup.batch.rows import Part
-    from trueup.objectives.loss import Loss
+    from trueup.objectives.loss import Loss, StepObjective
     from trueup.objectives.rollout import Rollout
-    from trueup.objectives.step_objective import StepObjective
 
 R = TypeVar("R", default=Any)
 R_contra = TypeVar("R_contra", contravariant=True)

@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any
 
 from trueup import display
-from trueup.batch.condition_check import check_condition
-from trueup.batch.encode import Encoder, Limits
+from trueup.batch.encode import Encoder, Limits, check_condition
 from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError

@@ -18,8 +18,7 @@ from trueup.batch.stream import Batch, on_device
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
-from trueup.objectives.loss import Loss, total_of
-from trueup.objectives.step_objective import StepObjective
+from trueup.objectives.loss import Loss, StepObjective, total_of
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
