@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -37,7 +37,11 @@ class Session:
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
         """Train to the end; the number of steps and the last metrics."""
         settings = self.settings
-        with same_threads(), display.collected() as told:
+        threads = torch.get_num_threads()
+        with ExitStack() as kept, display.collected() as told:
+            kept.callback(
+                torch.set_num_threads, threads
+            )  # so that one run in a process does not decide for the next
             stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
             data = read_data(settings, self.method)
@@ -138,13 +142,3 @@ class Session:
         )
         self.folder.write_status("done", run.step, run.total)
         logger.info(f"the {'reward' if report else 'aligned'} model is in {self.folder.model}")
-
-
-@contextmanager
-def same_threads() -> Iterator[None]:
-    """Give torch its number of CPU threads back, so that one run in a process does not decide for the next."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
