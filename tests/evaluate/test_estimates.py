@@ -125,7 +125,7 @@ def test_the_budget_and_dropout_take_no_part(monkeypatch: pytest.MonkeyPatch) ->
     given = sampled(policy, prompts)
     found = sequence_kl(policy, model(0), prompts, given, end_id=EOS)
     with monkeypatch.context() as patched:
-        patched.setattr("trueup.demo.run.KL_TOKENS", 1)
+        patched.setitem(sequence_kl.__globals__, "KL_TOKENS", 1)
         alone = sequence_kl(policy, model(0), prompts, given, end_id=EOS)
     assert alone.value == pytest.approx(found.value, abs=1e-5)  # float32, in other batches
     assert network.training
