@@ -71,6 +71,18 @@ def test_a_mixture_of_tables_is_mixed_as_if_it_were_read_first(tiny_model: Path,
     assert metrics_of(tmp_path / "True") == metrics_of(tmp_path / "False")
 
 
+def test_a_column_that_later_rows_lack_is_none_of_theirs(tmp_path: Path) -> None:
+    """As where rows are read first: the first one tells which columns there are."""
+    rows = [{**PAIR, "sys": "Be brief."}, {**PAIR, "prompt": "say blue:"}]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"columns": ["system=sys"], "chat": True, "lazy": True}
+    assert read(data, **given) is not None
+    data.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    with pytest.raises(InputError, match="system is to be read from sys"):
+        read(data, **given)
+
+
 def test_what_nothing_is_learned_from_leaves_its_place_empty(tiny_model: Path, tmp_path: Path) -> None:
     """A pair of equal responses, and one that is too long; a line of white space has no place."""
 

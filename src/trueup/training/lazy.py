@@ -102,7 +102,10 @@ class LazyFile:
         Raises:
             InputError: the row is malformed.
         """
-        (row,) = self.table.rows(iter([self.lines.row(index)]), self.lines.path)
+        row = self.lines.row(index)
+        if self.layout is None and not row.error:
+            self.table.check(row, self.lines.path)
+        row = self.table.row(row, self.lines.path)
         if row.error:
             raise InputError(row.error)
         origin = Origin(self.lines.path, row.number)
