@@ -212,13 +212,16 @@ def test_many_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read(data, lazy=False) is None
 
 
-def test_prompts_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
+def test_prompts_that_are_held_out_are_not_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = pairs_file(tmp_path)
     held_out = tmp_path / "held_out.jsonl"
-    held_out.write_text(data.read_text().splitlines()[4] + "\n")
+    held_out.write_text("".join(f"{line}\n" for line in data.read_text().splitlines()[4:9]))
     with pytest.raises(InputError, match="have a prompt that is also trained on"):
         read(data, lazy=True, eval_data=[str(held_out)])
     assert read(data, lazy=True, eval_data=[str(held_out)], allow_overlap=True) is not None
+    assert len([one for one in caplog.messages if "also trained on" in one]) == 1
 
 
 LINES = st.lists(

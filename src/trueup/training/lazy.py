@@ -158,6 +158,7 @@ class LazyRows:
         example = as_chat(made) if settings.chat else made
         if example.prompt.key in self._held_out:
             check_overlap([example], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap)
+            self._held_out = {}  # where it is allowed, one warning is enough
         return self.preprocessing.method.view(self.preprocessing.rewrite([example])[0])
 
     def look(self) -> None:
