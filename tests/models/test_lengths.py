@@ -98,6 +98,16 @@ def test_the_truth_is_each_row_by_itself() -> None:
         assert torch.equal(naive_log_probs(model, stream), torch.cat(apart))
 
 
+def test_no_more_logits_are_made_than_are_looked_at() -> None:
+    """Of a row of many thousand tokens they would take more memory than training does."""
+    model, made = CausalModel(network("phi3")), list[int]()
+    model.inner.get_output_embeddings().register_forward_hook(lambda m, given, z: made.append(z.shape[-2]))
+    stream = probe(SHORT, 400)
+    with torch.no_grad():
+        naive_log_probs(model, stream)
+    assert made == stream.length_N.tolist()
+
+
 def alone(groups: list[TokenGroup[Any]]) -> list[TokenGroup[Any]]:
     return [TokenGroup(group.prompt, (row,), None) for group in groups for row in group.responses]
 

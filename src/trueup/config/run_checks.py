@@ -171,7 +171,7 @@ def check_inputs(settings: RunSettings) -> None:
         InputError: something is absent, incomplete or would run code, or the output folder holds a run
             already or cannot be written; with what to do about it.
     """
-    _check_output(settings.output)
+    check_output(settings.output)
     if settings.model != WORLD:
         check_model(settings.model, trust_remote_code=settings.trust_remote_code)
     parts = list(map(part_of, settings.data))
@@ -204,7 +204,12 @@ def _check_gathering(settings: RunSettings) -> None:
         check_annotator(settings.annotator, trust_remote_code=settings.trust_remote_code)
 
 
-def _check_output(folder: str) -> None:
+def check_output(folder: str) -> None:
+    """Check that a run can begin in a folder.
+
+    Raises:
+        InputError: it holds a run already, or cannot be written.
+    """
     path = Path(folder)
     if (path / "run.yaml").exists():
         raise InputError(

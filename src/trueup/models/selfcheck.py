@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -173,13 +174,18 @@ def probe(groups: Sequence[TokenGroup[Any]], length: int = 0) -> Stream:
 
 
 def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
-    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision."""
+    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision.
+
+    Where the library makes the logits of some places alone, those of no others are made: a long row has gigabytes.
+    """
     found = []
+    keeps = "logits_to_keep" in signature(model.inner.forward).parameters
     with model.plain() as network:
         sources = stream.position_T[stream.source_S].split(stream.length_N.tolist())
         for place_L, source in zip(row_places(stream), sources, strict=True):
-            output: Any = network(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False)
-            found.append(output.logits[0].index_select(0, source))
+            row = {"input_ids": stream.token_T[place_L[place_L >= 0]][None], "use_cache": False}
+            output: Any = network(**row, **({"logits_to_keep": source} if keeps else {}))
+            found.append(output.logits[0] if keeps else output.logits[0].index_select(0, source))
     log_prob_SV: torch.Tensor = (torch.cat(found).float() / model.temperature).log_softmax(-1)
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 
