@@ -10,8 +10,8 @@ from support.scripted_endpoint import QUESTIONS, Answering, Reply, judging
 
 from trueup.annotators.asker import Answer, NoAnswer, judgement_cache, read_reply
 from trueup.annotators.judge import Unreadable, Verdict
-from trueup.annotators.parameters import FORMS, Parameters, schema_of
 from trueup.endpoints.client import Refused
+from trueup.endpoints.parameters import FORMS, Parameters, schema_of
 
 SCHEMA = schema_of(("1", "2"))
 CHOICE = {"choice": ["1", "2"]}
