@@ -1,5 +1,7 @@
 """Conversations cut where the assistant speaks, by what their template writes."""
 
+import datetime
+
 import pytest
 from support.tiny_models import CHATML, char_tokenizer
 
@@ -211,9 +213,21 @@ def test_a_template_that_parses_what_an_answer_spells_has_that_for_its_own() -> 
 
 
 def test_the_date_is_that_of_the_run() -> None:
-    template = "{{ strftime_now('%d %b %Y') }}, {{ strftime_now(\"%Y\") }}: " + CHATML
-    dated = Template(char_tokenizer(chat_template=template), date="2026-02-01")
-    assert dated.write((ASK,), (), ask=False).startswith("01 Feb 2026, 2026: <|im_start|>")
+    """However the template makes the form; all else is as it was, white space at its beginning too."""
+    forms = ["%d %b %Y", "%A, %-d. %B; 100%%", "%Y-%m-%dT%H:%M", ""]
+    at = datetime.datetime(2026, 2, 1)
+    macro = "  {% macro today() %}{{ strftime_now(" + repr(forms[1]) + ") }}{% endmacro %}"
+    for begin in (" ", "\n\n", "  {% set x = 1 %}", macro):
+        template = begin + "{{ strftime_now('%d %b %Y') }};{% for m in messages %}"
+        template += "{% if strftime_now is defined %}{{ strftime_now(m.content) }}{% endif %}|{% endfor %}"
+        template += "{{ today() }}" if "macro" in begin else ""
+        dated = Template(char_tokenizer(chat_template=template), date="2026-02-01")
+        assert dated.writes_the_date
+        asked = tuple(Message("user", form) for form in forms)
+        begun = char_tokenizer(chat_template=begin + ".").apply_chat_template([{}], tokenize=False)[:-1]
+        told = "".join(f"{at.strftime(form)}|" for form in forms)
+        last = at.strftime(forms[1]) if "macro" in begin else ""
+        assert dated.write(asked, (), ask=False) == f"{begun}01 Feb 2026;{told}{last}"
 
 
 def test_contents_are_parts_where_a_template_writes_them_alone() -> None:
