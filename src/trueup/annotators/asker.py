@@ -322,7 +322,7 @@ def _token(position: object) -> str:
 
 def _better(way: Parameters, body: RequestFields, reply: Reply, room: int) -> Parameters | None:
     """How to ask again, where a reply shows that this is not how the endpoint wants to be asked."""
-    thinks = reply is NoAnswer.THINKING
+    thinks = reply in (NoAnswer.THINKING, NoAnswer.CUT_OFF)  # some servers give thoughts nowhere
     if isinstance(reply, Refused):
         thinks = bool(UNFINISHED.search(reply.reason.lower()))
         if not thinks:
