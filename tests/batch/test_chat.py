@@ -13,7 +13,7 @@ from trueup.batch.chat import (
     render_prompt,
 )
 from trueup.batch.chat_template import Template
-from trueup.batch.pieces import special_texts
+from trueup.batch.pieces import PieceEncoder, special_texts
 from trueup.errors import InputError
 from trueup.feedback.records import Message
 
@@ -210,6 +210,18 @@ def test_a_template_that_parses_what_an_answer_spells_has_that_for_its_own() -> 
         InputError, match="spells the special token <bos>, and the chat template looks for it"
     ):
         rendered(splits, (Message("user", "a<bos>b"),), (ANSWER,))
+
+
+def test_a_heading_that_nothing_asked_for_is_never_learned() -> None:
+    """Command A's template writes one at the end of every conversation."""
+    asks = CHATML.replace("{% if add_generation_prompt %}", "").replace("{% endif %}", "")
+    (turn,) = rendered(asks, (ASK,), (ANSWER,)).turns
+    tokenizer = char_tokenizer(chat_template=asks)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ids, scored = PieceEncoder(tokenizer, [end]).response([turn])
+    assert tokenizer.decode(ids) == "\nSo.<|im_end|>" and all(scored)
+    with pytest.raises(InputError, match=r"with the heading of another answer.*--eos-token"):
+        PieceEncoder(tokenizer, [tokenizer.eos_token_id]).response([turn])
 
 
 def test_the_date_is_that_of_the_run() -> None:

@@ -109,6 +109,19 @@ class Template:
         return "strftime_now" in str(self.tokenizer.chat_template)
 
     @cached_property
+    def always_asks(self) -> bool:
+        """Whether every conversation ends with the heading of an answer, also where none is asked for."""
+        user = Message("user", "x")
+        try:
+            asks = self.write([user], (), ask=False).rstrip()
+            answered, goes_on = (
+                self.write([user, Message(role, "x")], (), ask=False) for role in ("assistant", "user")
+            )
+        except InputError:
+            return False
+        return answered.startswith(asks) and not goes_on.startswith(asks)
+
+    @cached_property
     def _ends(self) -> tuple[str, ...]:
         """Texts of the tokens that end a turn: the tokenizer's end of sequence, and those that the template writes."""
         mark = chr(FIRST_MARK)
