@@ -259,7 +259,7 @@ def test_mistakes_in_one_line(
 
 
 def test_a_server(folder: Path) -> None:
-    """Without a model, and with one for its tokenizer."""
+    """Without a model, and with one for its tokenizer; and two servers that are alike."""
 
     def reply(asked: Any) -> dict[str, Any]:
         if asked.method == "GET":
@@ -272,11 +272,15 @@ def test_a_server(folder: Path) -> None:
         ]  # fmt: skip
         return {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
 
-    with FaultyServer(reply) as server:
+    with FaultyServer(reply) as server, FaultyServer(reply) as other:
         served = ("--engine", "server", "--base-url", server.url, "--server-model", "served")
         alone = ("--data", "asked.jsonl", "--output", "out.jsonl", "--responses", 1)
         assert command("sample", *alone, *served) == 0
         assert ask(*served, output="with.jsonl") == 0
+        assert not other.asked
+        both = (*served[:4], other.url, *served[4:], "--responses", 8)
+        assert command("sample", *alone[:2], "--output", "both.jsonl", *both) == 0
+        assert any("prompt" in body for body in other.bodies)
     assert [[one.content for one in example.responses] for example in read()] == [[" red 0"]] * 3
     assert {one.source for example in read() for one in example.responses} == {"served"}
     assert all(one.tokens is None for example in read() for one in example.responses)
