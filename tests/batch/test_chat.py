@@ -12,7 +12,7 @@ from trueup.batch.chat import (
     render,
     render_prompt,
 )
-from trueup.batch.chat_template import Template
+from trueup.batch.chat_template import Template, writes_date
 from trueup.batch.pieces import PieceEncoder, special_texts
 from trueup.errors import InputError
 from trueup.feedback.records import Message
@@ -234,7 +234,7 @@ def test_the_date_is_that_of_the_run() -> None:
         template += "{% if strftime_now is defined %}{{ strftime_now(m.content) }}{% endif %}|{% endfor %}"
         template += "{{ today() }}" if "macro" in begin else ""
         dated = Template(char_tokenizer(chat_template=template), date="2026-02-01")
-        assert dated.writes_the_date
+        assert writes_date(dated.tokenizer)
         asked = tuple(Message("user", form) for form in forms)
         begun = char_tokenizer(chat_template=begin + ".").apply_chat_template([{}], tokenize=False)[:-1]
         told = "".join(f"{at.strftime(form)}|" for form in forms)

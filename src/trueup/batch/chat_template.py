@@ -103,11 +103,6 @@ class Template:
         names = "|".join(REASONING_KEYS)
         return re.search(rf"""\.({names})\b|(['"])({names})\2""", code) is not None
 
-    @property
-    def writes_the_date(self) -> bool:
-        """Whether the template writes something else on another day, unless it is given a date."""
-        return "strftime_now" in str(self.tokenizer.chat_template)
-
     @cached_property
     def always_asks(self) -> bool:
         """Whether every conversation ends with the heading of an answer, also where none is asked for."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from trueup.batch.chat_template import Template
+from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_file
 from trueup.errors import AnnotatorError, InputError
@@ -354,7 +354,7 @@ def _reading(settings: SampleSettings) -> dict[str, Any]:
 def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Callable[[], str]) -> Encoder:
     """As a model is asked; `of` is it or its tokenizer, as loaded."""
     limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
-    dated = day() if Template(of.tokenizer).writes_the_date else None
+    dated = day() if writes_date(of.tokenizer) else None
     return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
 
 
