@@ -31,7 +31,7 @@ from trueup.sources.by_name import check_overlap, examples_named, split
 from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
-from trueup.words import counted, listed
+from trueup.words import counted, numbered
 
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
@@ -218,11 +218,11 @@ def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
 
 def _rows(origins: Sequence[Origin | None]) -> str:
     """`3 examples (a.jsonl rows 1, 5; b.jsonl row 2)`."""
-    files: dict[str, list[str]] = {}
+    files: dict[str, list[int]] = {}
     for origin in origins:
         if origin is not None:
-            files.setdefault(origin.file, []).append(str(origin.row))
-    places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
+            files.setdefault(origin.file, []).append(origin.row)
+    places = [f"{file} {numbered(rows)}" for file, rows in files.items()]
     count = counted(len(origins), "example")
     return f"{count} ({'; '.join(places)})" if places else count
 
@@ -275,7 +275,7 @@ def view_all(settings: RunSettings, method: Method, examples: Sequence[Example])
     if settings.eval_data:
         other = examples_named(settings.eval_data, skip_bad=settings.skip_bad)
         held_out, fingerprints = other.examples, other.fingerprints
-        check_overlap(training, held_out, allowed=settings.allow_overlap)
+        check_overlap((one.prompt for one in training), held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)
     preprocessing.fitted.log()
     rewritten = preprocessing.rewrite(training, tell=True)

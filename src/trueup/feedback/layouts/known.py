@@ -11,17 +11,7 @@ from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
 
 DATA_SETS: tuple[Layout, ...] = (*graded_sets.LAYOUTS, *preference_sets.LAYOUTS)
-GENERAL: tuple[Layout, ...] = (
-    trl.scored_responses("prompt"),
-    trl.scored_responses("query"),
-    trl.CANONICAL,
-    trl.PAIRS,
-    trl.HH,
-    trl.IMPLIED,
-    *trl.COMPLETIONS,
-    *trl.CONVERSATIONS,
-)
-LAYOUTS: tuple[Layout, ...] = (*DATA_SETS, *GENERAL[:4], *frameworks.LAYOUTS, *GENERAL[4:])
+LAYOUTS: tuple[Layout, ...] = (*DATA_SETS, *trl.FIRST, *frameworks.LAYOUTS, *trl.LAYOUTS)
 """In the order in which they are tried: those that ask for more of a row before those that a few of them look like."""
 
 OTHER_NAMES = {
@@ -51,10 +41,12 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
                 "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
             )
         )
-    nearest = max((*GENERAL, *frameworks.LAYOUTS, *DATA_SETS), key=lambda layout: likeness(layout, row))
+    nearest = max(
+        (*trl.FIRST, *trl.LAYOUTS, *frameworks.LAYOUTS, *DATA_SETS), key=lambda layout: likeness(layout, row)
+    )
     help_with_it = wrapped(row) or advice(nearest, row)
     if not help_with_it:
-        known = dict.fromkeys(" + ".join(layout.keys) for layout in GENERAL)
+        known = dict.fromkeys(" + ".join(layout.keys) for layout in (*trl.FIRST, *trl.LAYOUTS))
         help_with_it = f"; known are {listed(map(printable, known), 8)}"
     raise InputError(
         f"{origin}: no known layout has the keys of this row ({listed(map(printable, row), 12)}){help_with_it}; "
