@@ -40,13 +40,13 @@ RUBRIC: Changes = {
 }
 CLIPPED: Changes = {
     "training/step.py": [
+        ('SHOWN = ("loss", ', 'SHOWN = ("loss", "clipped", '),
         (
             '    return {**means, "grad_norm": grad_norm}',
             "    limit = optimizer.max_grad_norm\n"
             '    return {**means, "grad_norm": grad_norm, "clipped": float(bool(limit) and grad_norm > limit)}',
-        )
+        ),
     ],
-    "display.py": [('SHOWN = ("loss", ', 'SHOWN = ("loss", "clipped", ')],
 }
 ASK = """
 import sys
@@ -142,5 +142,5 @@ def test_a_new_metric_is_written_and_shown(tiny_model: Path, tmp_path: Path) -> 
             json.loads(line) for line in (tmp_path / str(limit) / "metrics.jsonl").read_text().splitlines()
         ]
         assert [line["clipped"] for line in lines] == [expected, expected]
-        assert f"clipped {expected:g}" in shown
+        assert f"clipped {expected:g}" in shown and "grad_norm" not in shown
         assert f"- clipped: {expected:g}" in (tmp_path / str(limit) / "model" / "README.md").read_text()
