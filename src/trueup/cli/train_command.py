@@ -73,8 +73,8 @@ def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     def of_use(name: str, setting: Setting) -> bool:
         role = setting.role
         needed = gathers if role.gathers else every or not role.sources or source in role.sources
-        measures_nothing = not every and name.startswith("eval_") and info.build().rollout is not None
-        return needed and not measures_nothing and (len(setting.choices) != 1 or bool(setting.words))
+        vain = name.startswith("eval_") and not (every or info.evaluates)
+        return needed and not vain and (len(setting.choices) != 1 or bool(setting.words))
 
     feedback = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
     if gathers and not info.needs_scores:

@@ -31,7 +31,7 @@ from trueup.sources.by_name import check_overlap, examples_named, split
 from trueup.sources.source import Batching, OfflineSource, Source
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
-from trueup.words import counted, numbered
+from trueup.words import counted, listed
 
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
@@ -218,11 +218,11 @@ def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:
 
 def _rows(origins: Sequence[Origin | None]) -> str:
     """`3 examples (a.jsonl rows 1, 5; b.jsonl row 2)`."""
-    files: dict[str, list[int]] = {}
+    files: dict[str, list[str]] = {}
     for origin in origins:
         if origin is not None:
-            files.setdefault(origin.file, []).append(origin.row)
-    places = [f"{file} {numbered(rows)}" for file, rows in files.items()]
+            files.setdefault(origin.file, []).append(str(origin.row))
+    places = [f"{file} row{'s' * (len(rows) > 1)} {listed(rows)}" for file, rows in files.items()]
     count = counted(len(origins), "example")
     return f"{count} ({'; '.join(places)})" if places else count
 
