@@ -52,7 +52,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     Of the processes that write there, one may be at work at a time; what one left that was killed is removed.
 
     Raises:
-        OSError: it cannot be written; `target` is as it was.
+        OSError: it cannot be written; `target` is as it was, or gone where the last rename alone failed.
     """
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)

@@ -121,6 +121,8 @@ class MethodInfo:
     """Whether comparisons alone are of no use to it."""
     least_responses: int = 1
     """How many responses to a prompt it needs at least."""
+    evaluates: bool = True
+    """Whether held-out feedback says how well it does; not where it learns from the rewards of its own responses."""
     measures: Callable[[Any], str] = nothing
     """Its settings -> what it measures over all examples before training, and what to give so that it need not, as in
     `the mean of all rewards; give reward_mean`; empty where it measures nothing."""
@@ -179,6 +181,7 @@ def method(
     sources: tuple[str, ...] = ("offline", "online", "replay"),
     needs_scores: bool = False,
     least_responses: int = 1,
+    evaluates: bool = True,
     measures: Callable[[Any], str] = nothing,
 ) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
     """Register a method under `name` and validate its settings whenever it is called.
@@ -221,6 +224,7 @@ def method(
             sources=sources,
             needs_scores=needs_scores,
             least_responses=least_responses,
+            evaluates=evaluates,
             measures=measures,
         )
         return validated

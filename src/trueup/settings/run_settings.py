@@ -30,8 +30,10 @@ else:
     Tracker = Literal[tuple(TRACKERS)]
     Attention = Literal[("auto", *schema.modules_of("models", "attention"))]
 COMMON = Role(common=True)
-EXAMPLES = Role(common=True, affects="examples")
+KNOWN = Role(common=True, affects="examples", sources=("offline", "replay"))
 GATHERING = Role(common=True, affects="examples", gathers=True)
+OFFLINE = Role(common=True, affects="examples", sources=("offline",))
+IN_ROUNDS = Role(common=True, sources=("online", "replay"))
 HELD_OUT = Role(common=True, affects="nothing")
 NO_DATA = (
     "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
@@ -61,7 +63,7 @@ class RunSettings(BaseModel):
 
     model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Annotated[schema.Sources, EXAMPLES] = ()
+    data: Annotated[schema.Sources, KNOWN] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
     each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,
     limit} in YAML, FILE?weight=2&limit=1000 as one text."""
@@ -69,7 +71,7 @@ class RunSettings(BaseModel):
     """Folder of the run; made if absent."""
     eval_data: Annotated[Texts, HELD_OUT] = ()
     """Files with held-out feedback."""
-    eval_fraction: Annotated[float, Field(ge=0, lt=1), HELD_OUT] = 0.0
+    eval_fraction: Annotated[float, Field(ge=0, lt=1), OFFLINE] = 0.0
     """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
     allow_overlap: Annotated[bool, SAME_RESULT] = False
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
@@ -85,7 +87,7 @@ class RunSettings(BaseModel):
     """How responses are sampled."""
     round_prompts: Annotated[Amount | None, GATHERING] = None
     """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
-    round_passes: Annotated[Count, COMMON] = 1
+    round_passes: Annotated[Count, IN_ROUNDS] = 1
     """Passes over what was sampled at a time."""
     reward_kl: Annotated[float, Field(ge=0), Role(affects="examples", gathers=True)] = 0.0
     """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""

@@ -216,7 +216,7 @@ def view_all(
     if settings.eval_data:
         other = examples_of(settings, settings.eval_data)
         held_out, fingerprints = other.examples, other.fingerprints
-        check_overlap(training, held_out, allowed=settings.allow_overlap)
+        check_overlap((one.prompt for one in training), held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)
     preprocessing.fitted.log()
     rewritten = preprocessing.rewrite(training, tell=True)

@@ -157,7 +157,9 @@ class LazyRows:
             return made
         example = as_chat(made) if settings.chat else made
         if example.prompt.key in self._held_out:
-            check_overlap([example], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap)
+            check_overlap(
+                [example.prompt], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap
+            )
             self._held_out = {}  # where it is allowed, one warning is enough
         return self.preprocessing.method.view(self.preprocessing.rewrite([example])[0])
 

@@ -17,7 +17,7 @@ from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
-from trueup.training.step import evaluate, train_step
+from trueup.training.step import SHOWN, evaluate, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             raise ended
         if due:
             run.parts.folder.write_status("running", run.step, run.total)
-        advance(run.step, run.latest)
+        advance(run.step, {name: run.latest[name] for name in SHOWN if name in run.latest})
     return run.latest
 
 

@@ -33,7 +33,7 @@ from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
-from trueup.sources.by_name import make_annotator, prompts_named
+from trueup.sources.by_name import check_overlap, make_annotator, prompts_named
 from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
 from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
 from trueup.sources.rollouts import Advantages, KLPenalty
@@ -84,7 +84,7 @@ def online(settings: RunSettings, method: Method) -> Data:
     refuse_annotator(settings, method)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
-    held_out, more = _held_out(preprocessing)
+    held_out, more = _held_out(preprocessing, read.prompts)
 
     def source(parts: Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
@@ -120,7 +120,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
     )
     examples = [example for number in sorted(log.rounds) for example in log.rounds[number]]
     preprocessing = Preprocessing.fit(method, settings, examples)
-    held_out, more = _held_out(preprocessing)
+    held_out, more = _held_out(preprocessing, [example.prompt for example in examples])
     warn_of_departures(Path(path), settings, method)
     if log.last < log.count - 1:
         logger.warning(
@@ -190,8 +190,14 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
     raise problem
 
 
-def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
-    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for."""
+def _held_out(
+    preprocessing: Preprocessing, prompts: Sequence[Prompt]
+) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
+    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for.
+
+    Args:
+        prompts: trained on.
+    """
     settings, method = preprocessing.settings, preprocessing.method
     if not settings.eval_data:
         return (), {}
@@ -201,6 +207,7 @@ def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mappi
             "Leave it out; online/score and objective/kl say how the run goes"
         )
     read = data.examples_of(settings, settings.eval_data)
+    check_overlap(prompts, read.examples, allowed=settings.allow_overlap)
     return data.view_held_out(preprocessing, read.examples), read.fingerprints
 
 

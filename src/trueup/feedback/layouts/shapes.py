@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from trueup.feedback.canonical import PROMPT_KEYS
 from trueup.feedback.fields import Place, fields, items, label, needed, number, optional, text
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Discarded, Message, Response
 from trueup.feedback.turns import as_response, content, split_at_last_request
 
-COMMON = ("source", "system", "tools")
+COMMON = ("source", "system", *PROMPT_KEYS[1:])
 """Keys that mean the same in every layout that reads them."""
 DIFFERENT_PROMPTS = "the two sides have different prompts"
 UNANSWERED = "the conversation does not end with a turn of the assistant"

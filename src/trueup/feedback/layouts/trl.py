@@ -85,7 +85,7 @@ def scored_responses(prompt_key: str) -> Layout:
     return Layout(
         name="prompts with scored responses",
         keys=(prompt_key, "responses", "scores"),
-        optional=("sources", "system", "tools"),
+        optional=("sources", *shapes.COMMON[1:]),
         text=(prompt_key, "system"),
         request=REQUEST,
         meaning="A ranking: a score for each of `responses`; higher is better.",
@@ -287,3 +287,6 @@ CONVERSATIONS = (
     ),
 )
 """Messages with a `kto_tag` are LLaMA-Factory's."""
+FIRST = (scored_responses("prompt"), scored_responses("query"), CANONICAL, PAIRS)
+"""Those that are tried before the layouts of other frameworks."""
+LAYOUTS = (HH, IMPLIED, *COMPLETIONS, *CONVERSATIONS)
