@@ -12,13 +12,14 @@ import torch
 
 from trueup.batch.rows import Demonstrations, LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
+from trueup.batch.tokenizing import tokenizer_identity
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
 from trueup.feedback.columns import table_of
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
 from trueup.models import prepare, selfcheck
-from trueup.models.causal import CausalModel, StreamModel, model_identity
+from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
 from trueup.references.build import build
 from trueup.references.choices import Frozen
@@ -29,7 +30,16 @@ from trueup.sources.source import Source
 from trueup.training import rounds
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, offline_source, view_all
-from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
+from trueup.training.folder import (
+    RunFolder,
+    condition_as_begun,
+    other_files,
+    record_of,
+    refuse_changed,
+    seal_of,
+    sealed,
+    warn_of_versions,
+)
 from trueup.training.lazy import read_lazily
 from trueup.training.loop import Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
@@ -92,14 +102,21 @@ def load_parts(
     settings = settings.model_copy(update={"template_date": day})
     if resume:
         loaded = replace(loaded, condition=condition_as_begun(folder.path, loaded.condition))
-    record = record_of(model_identity(policy.network), fingerprints, loaded.condition)
+    identities = {
+        "data_fingerprints": dict(fingerprints),
+        "model_identity": model_identity(policy.network),
+        "tokenizer_identity": tokenizer_identity(loaded.tokenizer),
+        "end_ids": list(loaded.end_ids),
+        "other_files": other_files(settings),
+    }
+    record, configured = record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
-        refuse_changed(folder.path, settings.model, record)
+        refuse_changed(folder, sealed(replace(resolved, settings=settings), record, configured))
         warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
     reference = make_reference(method, settings, policy, loaded)
-    return Parts(settings, method, policy, loaded, reference, folder), record
+    return Parts(settings, method, policy, loaded, reference, folder, configured), record
 
 
 def make_run(
@@ -117,9 +134,10 @@ def make_run(
     """
     settings, policy, folder = parts.settings, parts.policy, parts.folder
     record["tokens_identity"] = source.identity()
-    if resume:
-        refuse_changed(folder.path, settings.model, record)
+    content = sealed(resolved, record, parts.configuration)
     saved = load_newest(folder.checkpoints) if resume else None
+    if resume:
+        refuse_changed(folder, content, saved.metadata["sealed"] if saved else None)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
@@ -133,7 +151,7 @@ def make_run(
             f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
             "inference"
         )
-    run = _assemble(parts, source, saved.step if saved else 0)
+    run = _assemble(parts, source, saved.step if saved else 0, seal_of(content))
     if saved is not None:
         restore_run(run, saved)
         logger.info(f"going on after step {run.step} of {run.total}")
@@ -141,12 +159,13 @@ def make_run(
     if resume:
         logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
     _start(run)
+    folder.write_sealed(content)
     folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)
     return run
 
 
-def _assemble(parts: Parts, source: Source, step: int) -> Run:
+def _assemble(parts: Parts, source: Source, step: int, seal: str) -> Run:
     """The run after `step` steps, nothing restored."""
     settings, total = parts.settings, source.num_steps
     optimizer = Optimizer(
@@ -167,6 +186,7 @@ def _assemble(parts: Parts, source: Source, step: int) -> Run:
             learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
+        seal=seal,
     )
 
 
