@@ -53,7 +53,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if not final.is_dir() or verify(final) is not None:
             with replaced_folder(final) as part:
                 _write(part, checkpoint)
-        for old in sorted(_folders(folder))[:-keep]:
+        # Those of later steps are damaged ones that the run went back behind, and comes to again.
+        for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         why = reason(error)

@@ -79,8 +79,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
-            for left in self.path.glob(".*.tmp"):  # by a process that was killed while it wrote
-                left.unlink()
+            # Left by a process that was killed while it wrote.
+            for file in self.path.glob(".*.tmp"):
+                file.unlink()
+            for part in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):
+                shutil.rmtree(part)
         except Timeout as error:
             raise InputError(
                 f"{self.path}: another process is training in this folder. Wait for it, or give another --output"
