@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from trueup.errors import InputError
+
 READ_WHOLE = 1 << 24
 SAMPLES, BLOCK = 64, 1 << 16
 """Blocks of a large file that tell it from another, and their bytes."""
@@ -22,11 +24,19 @@ def cache_folder() -> Path:
     """Where what several runs can share is kept.
 
     `$TRUEUP_CACHE`, else `trueup` under `$XDG_CACHE_HOME`, else `~/.cache/trueup`.
+
+    Raises:
+        InputError: nobody has a home here, and neither is set.
     """
     given = os.environ.get("TRUEUP_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trueup"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trueup"
+    except RuntimeError:
+        raise InputError(
+            "there is no home folder to keep a cache in; point the environment variable TRUEUP_CACHE to a folder"
+        ) from None
 
 
 @contextmanager
