@@ -113,7 +113,7 @@ def test_the_command_line_says_it_in_one_line(
     path = write(tmp_path / "rows.jsonl", rows)
     method = data.draw(st.sampled_from(sorted(METHODS)))
     capsys.readouterr()
-    with patch("trueup.training.session.make_policy", side_effect=InputError("read to the end")):
+    with patch("trueup.training.setup.make_policy", side_effect=InputError("read to the end")):
         code = run(["train", method, *f"--model {tiny_model} --data {path} --output {tmp_path}/run".split()])
     said = capsys.readouterr().err
     assert code == 2

@@ -110,6 +110,26 @@ def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Di
     return EncodedGroup(tokens, record["prompt_cut"], record["responses_cut"], frozenset(record["notes"]))
 
 
+def tokenizer_identity(tokenizer: Any) -> str:
+    """Hash of a tokenizer and its chat template, as it writes itself.
+
+    Raises:
+        InputError: it cannot be written, so that nothing tells it from another.
+    """
+    digest = hashlib.sha256(repr(type(tokenizer)).encode())
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            tokenizer.save_pretrained(folder)
+        except Exception as error:  # a tokenizer may be anybody's code
+            raise InputError(
+                f"the tokenizer cannot be written, and so not told from another: {error}"
+            ) from error
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def encoder_identity(encoder: Encoder) -> str:
     """Hash of all that decides which tokens an encoder makes of a text: tokenizer, template, settings and code, and the
     day where the template writes it.
@@ -117,22 +137,11 @@ def encoder_identity(encoder: Encoder) -> str:
     Raises:
         InputError: the tokenizer cannot be written, so that nothing tells it from another.
     """
-    digest = hashlib.sha256()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            encoder.tokenizer.save_pretrained(folder)
-        except Exception as error:  # a tokenizer may be anybody's code
-            raise InputError(
-                f"the tokenizer cannot be told from another: {error}. Give --token-cache false"
-            ) from error
-        for path in sorted(Path(folder).rglob("*")):
-            if path.is_file():
-                digest.update(path.name.encode() + path.read_bytes())
+    digest = hashlib.sha256(tokenizer_identity(encoder.tokenizer).encode())
     for package in SOURCES:
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(path.read_bytes())
     about = {
-        "class": repr(type(encoder.tokenizer)),
         "libraries": [version(name) for name in LIBRARIES],
         "end_ids": encoder.end_ids,
         "limits": encoder.limits,

@@ -170,6 +170,8 @@ class Parts:
     loaded: Loaded
     reference: Reference
     folder: RunFolder
+    configuration: Mapping[str, Any]
+    """How the policy computes with its weights, as it was read."""
 
 
 @dataclass(frozen=True, slots=True)

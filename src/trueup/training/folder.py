@@ -3,6 +3,7 @@
 Beside its settings run.yaml holds versions and fingerprints, from which a run that goes on does not depart.
 """
 
+import hashlib
 import json
 import logging
 import platform
@@ -17,16 +18,26 @@ import yaml
 from filelock import FileLock, Timeout
 
 from trueup import __version__
-from trueup.config.resolve import read_record
+from trueup.config.layers import flatten
+from trueup.config.resolve import Resolved, dump, read_record
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition
-from trueup.files import replaced_file
+from trueup.files import content_identity, replaced_file
 from trueup.metrics import WANDB
+from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.sources.log import EXAMPLES, ROUNDS
-from trueup.words import reason
+from trueup.words import reason, shortened
 
 logger = logging.getLogger(__name__)
 
+KINDS = {
+    "model_identity": "the weights or the configuration of the model",
+    "tokenizer_identity": "the tokenizer or its chat template",
+    "end_ids": "the tokens that end a response",
+    "tokens_identity": "the tokens of the data",
+    "asked_with": "what the model is asked with",
+}
+"""Kinds of what is recorded of a run -> their names in messages."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -37,6 +48,8 @@ class RunFolder:
         self.path = path
         self.settings = path / "run.yaml"
         """Resolved settings, versions, fingerprints."""
+        self.sealed = path / "sealed.json"
+        """What decides the result, by name, as it was when the run began."""
         self.metrics = path / "metrics.jsonl"
         """One line a step."""
         self.log = path / "run.log"
@@ -66,8 +79,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.path / ".lock")
             lock.acquire(timeout=0)
-            for left in self.path.glob(".*.tmp"):  # by a process that was killed while it wrote
-                left.unlink()
+            # Left by a process that was killed while it wrote.
+            for file in self.path.glob(".*.tmp"):
+                file.unlink()
+            for part in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):
+                shutil.rmtree(part)
         except Timeout as error:
             raise InputError(
                 f"{self.path}: another process is training in this folder. Wait for it, or give another --output"
@@ -81,6 +97,10 @@ class RunFolder:
     def write_settings(self, content: Mapping[str, Any]) -> None:
         """Write run.yaml whole."""
         self._write(self.settings, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+    def write_sealed(self, content: Mapping[str, Any]) -> None:
+        """Write sealed.json whole."""
+        self._write(self.sealed, json.dumps(content, indent=1) + "\n")
 
     def write_status(self, state: str, step: int, total: int) -> None:
         """Write status.json whole."""
@@ -121,7 +141,7 @@ class RunFolder:
     def discard(self) -> None:
         """Undo what a run wrote that has nothing worth going on from; nothing that was gathered is touched."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for file in (self.settings, self.status, self.metrics, self.path / WANDB):
+        for file in (self.settings, self.sealed, self.status, self.metrics, self.path / WANDB):
             file.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
@@ -143,12 +163,11 @@ class RunFolder:
             ) from error
 
 
-def record_of(identity: str, fingerprints: Mapping[str, str], condition: Condition | None) -> dict[str, Any]:
+def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dict[str, Any]:
     """What run.yaml holds beside the settings; `tokens_identity` joins it once the tokens are known.
 
     Args:
-        identity: of the model.
-        fingerprints: of the data.
+        identities: of all that the run is made of, by kind.
         condition: what the model is asked with.
     """
     return {
@@ -157,8 +176,7 @@ def record_of(identity: str, fingerprints: Mapping[str, str], condition: Conditi
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
         },
-        "data_fingerprints": dict(fingerprints),
-        "model_identity": identity,
+        **identities,
         "asked_with": None if condition is None else asdict(condition),
     }
 
@@ -172,35 +190,94 @@ def condition_as_begun(folder: Path, now: Condition | None) -> Condition | None:
     return None if begun is None else Condition(**begun)
 
 
-def refuse_changed(folder: Path, model: str, record: Mapping[str, Any]) -> None:
-    """Refuse to go on with another model, other data or other tokens than the run began with.
+def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides how a run ends, by name; JSON-ready.
 
     Args:
-        folder: of the run.
-        model: its name in messages.
-        record: as it is now.
+        record: what run.yaml holds beside the settings, as far as it is known.
+        configured: how the policy computes with its weights.
+    """
+    plain = dump(resolved)
+    settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
+    free = {*RESUME_MAY_CHANGE, "output"}
+    kept = {name: value for name, value in settings.items() if name not in free}
+    known = {name: value for name, value in record.items() if name not in ("versions", "reference")}
+    made: dict[str, Any] = json.loads(
+        json.dumps(
+            {"method": resolved.info.name, **kept, **_by_name(known), **flatten(configured)}, default=str
+        )
+    )
+    return made
+
+
+def seal_of(content: Mapping[str, Any]) -> str:
+    """Hash of what is sealed, which every checkpoint holds."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_changed(folder: RunFolder, now: Mapping[str, Any], seal: str | None = None) -> None:
+    """Refuse to go on where anything that decides the result is not what the run began with.
+
+    Args:
+        now: see `sealed`; what is not known yet may be missing.
+        seal: of the checkpoint that the run goes on from.
 
     Raises:
-        InputError: one of these has changed.
+        InputError: something has changed; each is named, with what it was and is.
     """
-    before = read_record(folder)
+    try:
+        before = json.loads(folder.sealed.read_text(encoding="utf-8"))
+        assert isinstance(before, dict)
+    except (OSError, ValueError, AssertionError):
+        raise InputError(
+            f"{folder.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put it "
+            "back, or begin a new run"
+        ) from None
+    # Before the first checkpoint not everything may have been known when a run was stopped.
+    names = (
+        [*before, *(name for name in now if name not in before)]
+        if seal
+        else [*filter(before.__contains__, now)]
+    )
     changed = [
-        f"{name} (was {str(old)[:16]}, is {str(record['data_fingerprints'].get(name))[:16]})"
-        for name, old in before.get("data_fingerprints", {}).items()
-        if record["data_fingerprints"].get(name) != old
+        f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
+        for name in names
+        if before.get(name) != now.get(name)
     ]
-    tokens, now = before.get("tokens_identity"), record.get("tokens_identity")
-    if not changed and None not in (tokens, now) and tokens != now:  # other data are other tokens anyway
-        changed.append(
-            f"the tokens of the data, so the tokenizer or the chat template (was {tokens}, is {now})"
-        )
-    if before.get("model_identity") != record["model_identity"]:
-        changed.append(f"{model} (was {before.get('model_identity')}, is {record['model_identity']})")
+    if seal is not None and not changed and seal != seal_of(before):
+        changed.append(f"{folder.sealed.name}, which is not the one that the checkpoint was written with")
     if changed:
         raise InputError(
-            f"{folder}: the run cannot go on as it began, because these have changed since: {'; '.join(changed)}. Put "
-            "them back, or begin a new run"
+            f"{folder.path}: the run cannot go on as it began, because these have changed since: {'; '.join(changed)}. "
+            "Put them back, or begin a new run"
         )
+
+
+def other_files(settings: RunSettings) -> dict[str, str]:
+    """Hashes of the files and models that judge and sample beside the policy, by their names."""
+    made: dict[str, str] = {}
+    if (choice := settings.annotator) is not None:
+        about, given = choice.about, vars(choice)
+        for setting, named in about.files.items():
+            if (path := named.path(given[setting])) is not None:
+                made[f"annotator.{setting} {path}"] = content_identity(Path(path))
+        if about.weights is not None:
+            made[f"annotator.{about.main} {given[about.main]}"] = content_identity(Path(given[about.main]))
+    made |= {f"sampler.models {path}": content_identity(Path(path)) for path in settings.sampler.models}
+    return made
+
+
+def _by_name(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record holds, under names for messages."""
+    made: dict[str, Any] = {}
+    for kind, value in record.items():
+        inner = value if isinstance(value, dict) and kind != "asked_with" else {KINDS.get(kind, kind): value}
+        made |= inner
+    return made
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else shortened(value, 60) if isinstance(value, str) else str(value)
 
 
 def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:

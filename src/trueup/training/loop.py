@@ -31,6 +31,8 @@ class Run:
     optimizer: Optimizer
     learning_rate: Callable[[int], float]
     metrics: Metrics
+    seal: str
+    """Hash of all that decides how the run ends."""
     step: int = 0
     """Optimizer steps done."""
     latest: dict[str, float] = field(default_factory=dict)
@@ -147,6 +149,7 @@ def save_run(run: Run) -> None:
         "reference": dict(state.metadata),
         "source": dict(gathered.metadata),
         "update_pending": run.update_pending,
+        "sealed": run.seal,
     }
     checkpoints.save(
         run.parts.folder.checkpoints,

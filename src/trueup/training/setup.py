@@ -1,0 +1,250 @@
+"""What a run is made of before its first step: policy, reference, optimizer, and what an earlier sitting saved."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from typing import Any
+
+import torch
+
+from trueup.batch.chat_template import writes_date
+from trueup.batch.rows import Demonstrations
+from trueup.batch.stream import collate_batch, cut
+from trueup.batch.tokenizing import tokenizer_identity
+from trueup.config.resolve import Resolved, dump
+from trueup.errors import InputError
+from trueup.methods.method import Method
+from trueup.metrics import Metrics
+from trueup.models import prepare, selfcheck
+from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
+from trueup.models.load import Loaded
+from trueup.references.build import build, check_first_batch
+from trueup.references.choices import Frozen
+from trueup.references.reference import NullReference, Reference
+from trueup.settings.run_settings import RunSettings
+from trueup.sources.by_name import model_named
+from trueup.sources.source import Source
+from trueup.training import rounds
+from trueup.training.checkpoint import load_newest
+from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
+from trueup.training.folder import (
+    RunFolder,
+    condition_as_begun,
+    other_files,
+    record_of,
+    refuse_changed,
+    seal_of,
+    sealed,
+    warn_of_versions,
+)
+from trueup.training.lazy import read_lazily
+from trueup.training.loop import Run, restore_run
+from trueup.training.optimizer import Optimizer, learning_rate
+from trueup.words import listed
+
+logger = logging.getLogger(__name__)
+
+
+def read_data(settings: RunSettings, method: Method) -> Data:
+    """Read what a run's examples are, or will be made of, and say what it was taken for.
+
+    Raises:
+        InputError: it cannot be read, or the method cannot use it.
+    """
+    if settings.turns == "all" and settings.source != "offline":
+        raise InputError(
+            f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
+        )
+    if settings.source == "offline" and not settings.prompts:
+        if lazily := read_lazily(settings, method):
+            return lazily
+        examples = examples_of(settings, settings.data)
+        viewed = view_all(settings, method, examples.examples, examples.weights)
+        return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
+    if settings.source == "online":
+        return rounds.online(settings, method)
+    if settings.source == "replay":
+        return rounds.replay(settings, method)
+    return rounds.sampled_first(settings, method)
+
+
+def load_parts(
+    resolved: Resolved,
+    method: Method,
+    folder: RunFolder,
+    fingerprints: Mapping[str, str],
+    *,
+    resume: bool,
+) -> tuple[Parts, dict[str, Any]]:
+    """Load the models of a run; and what its run.yaml holds beside the settings.
+
+    Args:
+        fingerprints: of its data.
+
+    Raises:
+        InputError: a model cannot be loaded or adapted as asked; or, resumed, it is another than the run began with.
+    """
+    settings = resolved.settings
+    policy, loaded = make_policy(settings, method)
+    day = settings.template_date
+    if day is None and not resume and writes_date(loaded.tokenizer):
+        day = date.today().isoformat()
+        logger.info(f"the chat template writes the date: in all of this run it is {day} (template_date)")
+    loaded = replace(loaded, template_date=day)
+    settings = settings.model_copy(update={"template_date": day})
+    if resume:
+        loaded = replace(loaded, condition=condition_as_begun(folder.path, loaded.condition))
+    identities = {
+        "data_fingerprints": dict(fingerprints),
+        "model_identity": model_identity(policy.network),
+        "tokenizer_identity": tokenizer_identity(loaded.tokenizer),
+        "end_ids": list(loaded.end_ids),
+        "other_files": other_files(settings),
+    }
+    record, configured = record_of(identities, loaded.condition), configuration(policy.network)
+    if resume:
+        refuse_changed(folder, sealed(replace(resolved, settings=settings), record, configured))
+        warn_of_versions(folder.path, record)
+    if settings.prompts:  # something is sampled, before the first batch is known
+        prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
+    reference = make_reference(method, settings, policy, loaded)
+    return Parts(settings, method, policy, loaded, reference, folder, configured), record
+
+
+def make_run(
+    resolved: Resolved, parts: Parts, source: Source, record: dict[str, Any], *, resume: bool
+) -> Run:
+    """A run at its beginning, or where its newest whole checkpoint left it.
+
+    Args:
+        record: what run.yaml holds beside the settings, to which the source's tokens are added.
+
+    Raises:
+        InputError: resumed, its tokens are other than it began with; or no attention backend is exact for the model.
+        CheckpointError: every checkpoint is damaged, or nothing can be written.
+        NumericsError: the policy is not its reference before the first step.
+    """
+    settings, policy, folder = parts.settings, parts.policy, parts.folder
+    record["tokens_identity"] = source.identity()
+    content = sealed(resolved, record, parts.configuration)
+    saved = load_newest(folder.checkpoints) if resume else None
+    if resume:
+        refuse_changed(folder, content, saved.metadata["sealed"] if saved else None)
+    groups = source.first_groups()
+    prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
+    # The fastest backend that is exact for this model, unless one was asked for.
+    wanted = None if settings.attention == "auto" else settings.attention
+    check = selfcheck.check_attention(policy, groups, wanted, settings.max_length)
+    policy.set_attention(check.attention)
+    if check.message:
+        logger.warning(check.message)
+    if kept := selfcheck.keep_as_at_inference(policy, groups):
+        logger.warning(
+            f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
+            "inference"
+        )
+    run = _assemble(parts, source, saved.step if saved else 0, seal_of(content))
+    if saved is not None:
+        restore_run(run, saved)
+        logger.info(f"going on after step {run.step} of {run.total}")
+        return run
+    if resume:
+        logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
+    _start(run)
+    folder.write_sealed(content)
+    folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
+    folder.write_status("running", 0, run.total)
+    return run
+
+
+def _assemble(parts: Parts, source: Source, step: int, seal: str) -> Run:
+    """The run after `step` steps, nothing restored."""
+    settings, total = parts.settings, source.num_steps
+    optimizer = Optimizer(
+        parts.policy.trainable(),
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        epsilon=settings.adam_epsilon,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+    )
+    peak = settings.learning_rate
+    assert peak is not None
+    warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)
+    return Run(
+        parts=parts,
+        source=source,
+        optimizer=optimizer,
+        learning_rate=partial(
+            learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
+        ),
+        metrics=Metrics(parts.folder.metrics, keep_until=step),
+        seal=seal,
+    )
+
+
+def _start(run: Run) -> None:
+    """Take the policy as it is for the reference, and see that both agree."""
+    parts, every = run.parts, run.parts.method.reference.period
+    if every is not None and every >= run.total:
+        logger.warning(
+            f"the reference moves every {every} steps, and the run has {run.total}: it never does, or only at "
+            "the end. Give a smaller --reference.every"
+        )
+    parts.reference.start(run.source)
+    first = next(cut(run.source.first_groups(), parts.settings.micro_batch_tokens))
+    check_first_batch(parts.policy, parts.reference, collate_batch(first, Demonstrations.collate))
+
+
+def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loaded]:
+    """Load what is to be trained, seeded, and say how large it is.
+
+    Raises:
+        InputError: the model cannot be loaded or adapted as asked, or the device is not there.
+    """
+    torch.manual_seed(settings.seed)
+    device = prepare.pick_device(settings.device)
+    options: dict[str, Any] = {
+        "device": device,
+        "precision": settings.precision,
+        "adapter": settings.lora,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "trust_remote_code": settings.trust_remote_code,
+        "eos_token": settings.eos_token,
+        "chat_template": settings.chat_template,
+    }
+    path = model_named(settings.model)
+    policy: StreamModel
+    if method.output == "scores":
+        policy, loaded = prepare.load_reward_policy(path, seed=settings.seed, **options)
+    else:
+        policy, loaded = prepare.load_policy(path, **options)
+        if "values" in method.parts:
+            policy.add_value_head()
+        if method.temperature != 1:
+            policy.set_temperature(method.temperature)
+    size = prepare.num_parameters(policy.network)
+    trained = sum(p.numel() for p in policy.network.parameters() if p.requires_grad)
+    logger.info(
+        f"{settings.model}: {type(policy.inner).__name__} on {device.type}, {trained:,} of {size:,} weights trained"
+        + (", products in bfloat16" if policy.autocast else "")
+    )
+    return policy, loaded
+
+
+def make_reference(method: Method, settings: RunSettings, policy: StreamModel, loaded: Loaded) -> Reference:
+    """What the policy is measured against, by the objective or by the penalty in the reward."""
+    choice = method.reference
+    if settings.reward_kl and not choice.measures:
+        choice = Frozen()
+    if not choice.measures:
+        return NullReference()
+    assert isinstance(policy, CausalModel)  # a reference is read for its log-probabilities
+    return build(
+        choice,
+        policy,
+        starts_from_adapter=loaded.starts_from_adapter,
+        offline=settings.source == "offline",
+    )
