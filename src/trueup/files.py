@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from trueup.errors import InputError
 
-READ_WHOLE = 1 << 24
+SMALL = 1 << 24
 SAMPLES, BLOCK = 64, 1 << 16
 """Blocks of a large file that tell it from another, and their bytes."""
 
@@ -98,7 +98,7 @@ def flush_to_disk(path: Path) -> None:
 def content_identity(path: Path) -> str:
     """Hash of a file, or of the files in a folder with their names; empty where there is neither.
 
-    Of a file of more than `READ_WHOLE` bytes its size and `SAMPLES` blocks spread over it are read: enough to tell
+    Of a file of more than `SMALL` bytes its size and `SAMPLES` blocks spread over it are read: enough to tell
     other weights, and no more work than it is to open them.
 
     Raises:
@@ -111,7 +111,7 @@ def content_identity(path: Path) -> str:
         size = file.stat().st_size
         digest.update(f"{file.name if path.is_dir() else ''} {size}\n".encode())
         with file.open("rb") as opened:
-            if size <= READ_WHOLE:
+            if size <= SMALL:
                 digest.update(opened.read())
                 continue
             for number in range(SAMPLES):

@@ -116,7 +116,7 @@ def test_a_run_that_goes_on_ends_the_same(
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "run")
 
 
-@pytest.mark.parametrize("changed", ["pairs.jsonl", "the tokens of the data"])
+@pytest.mark.parametrize("changed", ["pairs.jsonl", "the tokenizer or its chat template"])
 def test_a_run_goes_on_only_with_the_tokens_it_began_with(changed: str, tmp_path: Path) -> None:
     data, model = write_feedback(tmp_path)["pairs"], save_tiny_model(tmp_path / "model")
     values = settings("dpo", model, {"pairs": data}, tmp_path / "run", lazy=True)

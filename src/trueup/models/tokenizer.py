@@ -74,14 +74,19 @@ def load_tokenizer(
     )
 
 
+def tokenizer_folder(path: str, base: str) -> str:
+    """Which of the folders of a model or an adapter and of its base model the tokenizer is read from."""
+    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return path if own else base
+
+
 def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: str | None) -> Any:
     """The tokenizer in the folder given, or else in that of the base model, with another template where asked."""
     from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     with reading(path, "no tokenizer that can be loaded"):
         tokenizer: Any = AutoTokenizer.from_pretrained(
-            path if own else base, local_files_only=True, trust_remote_code=trust_remote_code
+            tokenizer_folder(path, base), local_files_only=True, trust_remote_code=trust_remote_code
         )
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             raise TypeError(f"a {type(tokenizer).__name__} holds others, and is no tokenizer of one text")

@@ -14,8 +14,9 @@ from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, 
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
 from trueup.sources.log import EXAMPLES
+from trueup.training import seal
 from trueup.training.export import export, reward_report
-from trueup.training.folder import RunFolder, sealed
+from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, train
 from trueup.training.setup import load_parts, make_run, read_data
 
@@ -52,7 +53,7 @@ class Session:
             with self._stating(None, resume):
                 if settings.prompts and settings.source == "offline" and not resume:
                     # What is gathered from here on is not gathered again once the run is resumed.
-                    self.folder.write_sealed(sealed(self.resolved, record, parts.configuration))
+                    self.folder.write_sealed(seal.sealed(self.resolved, record, parts.configuration))
                     self.folder.write_settings(dump(self.resolved) | record)
                     self.folder.write_status("running", 0, 0)
                 source = data.source(parts)

@@ -13,7 +13,6 @@ import torch
 from trueup.batch.chat_template import writes_date
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import collate_batch, cut
-from trueup.batch.tokenizing import tokenizer_identity
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError
 from trueup.methods.method import Method
@@ -27,19 +26,10 @@ from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source
-from trueup.training import rounds
+from trueup.training import rounds, seal
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
-from trueup.training.folder import (
-    RunFolder,
-    condition_as_begun,
-    other_files,
-    record_of,
-    refuse_changed,
-    seal_of,
-    sealed,
-    warn_of_versions,
-)
+from trueup.training.folder import RunFolder
 from trueup.training.lazy import read_lazily
 from trueup.training.loop import Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
@@ -96,18 +86,18 @@ def load_parts(
     loaded = replace(loaded, template_date=day)
     settings = settings.model_copy(update={"template_date": day})
     if resume:
-        loaded = replace(loaded, condition=condition_as_begun(folder.path, loaded.condition))
+        loaded = replace(loaded, condition=seal.condition_as_begun(folder.path, loaded.condition))
     identities = {
         "data_fingerprints": dict(fingerprints),
         "model_identity": model_identity(policy.network),
-        "tokenizer_identity": tokenizer_identity(loaded.tokenizer),
+        "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
-        "other_files": other_files(settings),
+        "other_files": seal.other_files(settings),
     }
-    record, configured = record_of(identities, loaded.condition), configuration(policy.network)
+    record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
-        refuse_changed(folder, sealed(replace(resolved, settings=settings), record, configured))
-        warn_of_versions(folder.path, record)
+        seal.refuse_changed(folder, seal.sealed(replace(resolved, settings=settings), record, configured))
+        seal.warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
     reference = make_reference(method, settings, policy, loaded)
@@ -129,10 +119,10 @@ def make_run(
     """
     settings, policy, folder = parts.settings, parts.policy, parts.folder
     record["tokens_identity"] = source.identity()
-    content = sealed(resolved, record, parts.configuration)
+    content = seal.sealed(resolved, record, parts.configuration)
     saved = load_newest(folder.checkpoints) if resume else None
     if resume:
-        refuse_changed(folder, content, saved.metadata["sealed"] if saved else None)
+        seal.refuse_changed(folder, content, saved.metadata["sealed"] if saved else None)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
@@ -146,7 +136,7 @@ def make_run(
             f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
             "inference"
         )
-    run = _assemble(parts, source, saved.step if saved else 0, seal_of(content))
+    run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     if saved is not None:
         restore_run(run, saved)
         logger.info(f"going on after step {run.step} of {run.total}")
@@ -160,7 +150,7 @@ def make_run(
     return run
 
 
-def _assemble(parts: Parts, source: Source, step: int, seal: str) -> Run:
+def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
     """The run after `step` steps, nothing restored."""
     settings, total = parts.settings, source.num_steps
     optimizer = Optimizer(
@@ -181,7 +171,7 @@ def _assemble(parts: Parts, source: Source, step: int, seal: str) -> Run:
             learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
-        seal=seal,
+        seal=sealed,
     )
 
 
