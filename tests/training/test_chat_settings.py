@@ -19,7 +19,7 @@ from trueup.feedback.records import Message
 from trueup.inspection.encoded import all_responses
 from trueup.settings.validation import SettingsError
 from trueup.sources.by_name import examples_named, prompts_named
-from trueup.training import api, session
+from trueup.training import api, setup
 
 
 def on(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +35,7 @@ def on(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def now(cls, tz: Any = None) -> "Now":
             return cls.fromisoformat(day)
 
-    monkeypatch.setattr(session, "date", Date)
+    monkeypatch.setattr(setup, "date", Date)
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Now)
 
 

@@ -21,7 +21,7 @@ from trueup.feedback.condition import FILE, read_condition
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Content, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import StandardizedRewards, WrittenReward
-from trueup.training import api, session
+from trueup.training import api, setup
 
 TEXT = " <rm_score>: {reward} "
 Sources = list[Any]
@@ -41,13 +41,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def watched() -> Iterator[Sources]:
     """What runs train on meanwhile, as token ids."""
     made: Sources = []
-    original = session.offline_source
+    original = setup.offline_source
 
     def offline_source(*arguments: Any, **more: Any) -> Any:
         made.append(original(*arguments, **more))
         return made[-1]
 
-    with patch.object(session, "offline_source", offline_source):
+    with patch.object(setup, "offline_source", offline_source):
         yield made
 
 

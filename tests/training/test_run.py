@@ -31,7 +31,7 @@ from trueup.methods import METHODS
 from trueup.models.tokenizer import quiet_library
 from trueup.references.build import AdapterCopy
 from trueup.references.choices import NoReference
-from trueup.training import api, session
+from trueup.training import api, session, setup
 
 LORA = {"lora.rank": 4}
 OFFLINE = [name for name, info in METHODS.items() if "offline" in info.sources]
@@ -209,13 +209,13 @@ def test_training_goes_on_from_an_adapter(
 ) -> None:
     """The adapter is trained further; the reference is that adapter as it was, not the base model."""
     built: list[Any] = []
-    original = session.build
+    original = setup.build
 
     def build(*arguments: Any, **more: Any) -> Any:
         built.append(original(*arguments, **more))
         return built[-1]
 
-    monkeypatch.setattr(session, "build", build)
+    monkeypatch.setattr(setup, "build", build)
     data = write_feedback(tmp_path)
     first = run_here("sft", settings("sft", tiny_model, data, tmp_path / "sft", **LORA))
     second = run_here("dpo", settings("dpo", first.model, data, tmp_path / "dpo"))

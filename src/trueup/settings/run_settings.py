@@ -170,6 +170,9 @@ class RunSettings(BaseModel):
     """Seed of everything that is random."""
     eval_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between evaluations. Left out: only when the run ends."""
+    accept_changed: Annotated[bool, RESUMES] = False
+    """Go on although what judges or samples beside the policy has changed since the run began, such as a reward
+    function that was mended; what is sampled from here on is judged by what is there now."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
     keep_checkpoints: Annotated[Count, RESUMES] = 2

@@ -35,6 +35,13 @@ KINDS = {
     "asked_with": "what the model is asked with",
 }
 """Kinds of what is recorded of a run -> their names in messages."""
+BESIDE = ("annotator.", "sampler.models ")
+"""How the names of files and models begin that judge and sample beside the policy."""
+TOKENIZER = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+    *("chat_template*", "*.model", "*.tiktoken"),
+)
+"""Forms of the names of a tokenizer's files."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -90,12 +97,15 @@ def seal_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def refuse_changed(folder: RunFolder, now: Mapping[str, Any], seal: str | None = None) -> None:
+def refuse_changed(
+    folder: RunFolder, now: Mapping[str, Any], seal: str | None = None, *, accept: bool = False
+) -> None:
     """Refuse to go on where anything that decides the result is not what the run began with.
 
     Args:
         now: see `sealed`; what is not known yet may be missing.
         seal: of the checkpoint that the run goes on from.
+        accept: files and models that judge and sample may have changed, which is warned of and sealed anew.
 
     Raises:
         InputError: something has changed; each is named, with what it was and is.
@@ -119,12 +129,23 @@ def refuse_changed(folder: RunFolder, now: Mapping[str, Any], seal: str | None =
         for name in names
         if before.get(name) != now.get(name)
     ]
-    if seal is not None and not changed and seal != seal_of(before):
+    if accept:
+        others = [line for line in changed if line.startswith(BESIDE)]
+        changed = [line for line in changed if line not in others]
+        if others and not changed:
+            logger.warning(f"going on although these have changed since the run began: {'; '.join(others)}")
+            folder.write_sealed({**before, **{name: now[name] for name in now if name.startswith(BESIDE)}})
+    elif seal is not None and not changed and seal != seal_of(before):
         changed.append(f"{folder.sealed.name}, which is not the one that the checkpoint was written with")
     if changed:
         raise InputError(
             f"{folder.path}: the run cannot go on as it began, because these have changed since: {'; '.join(changed)}. "
             "Put them back, or begin a new run"
+            + (
+                "; --accept-changed true goes on with them"
+                if all(one.startswith(BESIDE) for one in changed)
+                else ""
+            )
         )
 
 
@@ -135,13 +156,8 @@ def tokenizer_files(settings: RunSettings, base: str) -> str:
         base: folder of the full model.
     """
     folder = Path(tokenizer_folder(settings.model, base))
-    files = [file for file in folder.iterdir() if file.suffix in (".json", ".jinja", ".model", ".txt")]
-    others = ("config.json", "generation_config.json", "adapter_config.json")
-    told = [
-        (file.name, content_identity(file))
-        for file in sorted(files)
-        if file.name not in others and not file.name.endswith(".index.json")
-    ]
+    files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
+    told = [(file.name, content_identity(file)) for file in files]
     if settings.chat_template is not None:
         told.append(("chat_template", content_identity(Path(settings.chat_template))))
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

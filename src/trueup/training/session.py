@@ -99,13 +99,17 @@ class Session:
         if recoverable:
             logger.info(
                 f"what was judged is kept; once that is mended, go on with: trueup train {self.method.name} "
-                f"--resume {self.folder.path}"
+                f"--resume {self.folder.path}{' --accept-changed true' if self._may_mend() else ''}"
             )
             if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
                 logger.info(f"{examples} is feedback like any other: for other settings give it as --data")
         state = "stopped" if recoverable or isinstance(error, CheckpointError | Stopped) else "failed"
         with suppress(CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
+
+    def _may_mend(self) -> bool:
+        """Whether the run is judged by a file of the user's, which a fault may lie in."""
+        return self.settings.annotator is not None and bool(self.settings.annotator.about.files)
 
     def _finish(self, run: Run, told: Sequence[str]) -> None:
         """Write the model and its card.

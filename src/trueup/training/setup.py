@@ -96,7 +96,8 @@ def load_parts(
     }
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
-        seal.refuse_changed(folder, seal.sealed(replace(resolved, settings=settings), record, configured))
+        content = seal.sealed(replace(resolved, settings=settings), record, configured)
+        seal.refuse_changed(folder, content, accept=settings.accept_changed)
         seal.warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
@@ -122,7 +123,8 @@ def make_run(
     content = seal.sealed(resolved, record, parts.configuration)
     saved = load_newest(folder.checkpoints) if resume else None
     if resume:
-        seal.refuse_changed(folder, content, saved.metadata["sealed"] if saved else None)
+        before = saved.metadata["sealed"] if saved else None
+        seal.refuse_changed(folder, content, before, accept=settings.accept_changed)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
