@@ -73,7 +73,7 @@ def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     def of_use(name: str, setting: Setting) -> bool:
         role = setting.role
         needed = gathers if role.gathers else every or not role.sources or source in role.sources
-        vain = name.startswith("eval_") and not (every or info.evaluates)
+        vain = role.held_out and not (every or info.evaluates)
         return needed and not vain and (len(setting.choices) != 1 or bool(setting.words))
 
     feedback = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"

@@ -66,6 +66,11 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
             f"reward_kl {settings.reward_kl:g} is refused, as method {info.name} has such a penalty of its own: give "
             "kl_coef instead"
         )
+    if settings.eval_data and not info.evaluates:
+        raise InputError(
+            f"eval_data: method {info.name} learns from responses of its own, and has nothing to measure on others. "
+            "Leave it out; online/score and objective/kl say how the run goes"
+        )
     if settings.source != "offline":
         _refuse_what_needs_all(info, method_settings, settings.source)
     if settings.source == "online" or (settings.prompts and settings.source == "offline"):

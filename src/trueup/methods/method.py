@@ -203,6 +203,10 @@ def method(
         def configure(checked: BaseModel, *args: Any) -> Method:
             typed: dict[str, Any] = {key: getattr(checked, key) for key in settings.model_fields}
             made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
+            if evaluates and made.rollout is not None:
+                raise ValueError(
+                    f"method {name} learns from its own responses; register it with evaluates=False"
+                )
             return replace(made, name=name, settings=checked.model_dump(mode="json"))
 
         @functools.wraps(build)

@@ -34,7 +34,7 @@ KNOWN = Role(common=True, affects="examples", sources=("offline", "replay"))
 GATHERING = Role(common=True, affects="examples", gathers=True)
 OFFLINE = Role(common=True, affects="examples", sources=("offline",))
 IN_ROUNDS = Role(common=True, sources=("online", "replay"))
-HELD_OUT = Role(common=True, affects="nothing")
+HELD_OUT = Role(common=True, affects="nothing", held_out=True)
 NO_DATA = (
     "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
     "or prompts and an annotator to gather it"

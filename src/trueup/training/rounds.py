@@ -198,14 +198,9 @@ def _held_out(
     Args:
         prompts: trained on.
     """
-    settings, method = preprocessing.settings, preprocessing.method
+    settings = preprocessing.settings
     if not settings.eval_data:
         return (), {}
-    if method.rollout is not None:
-        raise InputError(
-            f"eval_data: method {method.name} learns from responses of its own, and has nothing to measure on others. "
-            "Leave it out; online/score and objective/kl say how the run goes"
-        )
     read = data.examples_of(settings, settings.eval_data)
     check_overlap(prompts, read.examples, allowed=settings.allow_overlap)
     return data.view_held_out(preprocessing, read.examples), read.fingerprints
