@@ -2,19 +2,12 @@
 
 from dataclasses import replace
 
+from trueup.feedback import turns
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Message, Response
-from trueup.feedback.turns import (
-    RESPONSE_ROLES,
-    as_response,
-    content,
-    messages,
-    shared_turns,
-    split_at_last_request,
-)
 
 SIDE_SCORES = ("score_chosen", "score_rejected")
 HUMAN = "\n\nHuman:"
@@ -34,7 +27,9 @@ def canonical(row: RowValue, place: Place) -> Draft:
     example = example_from_row(row, place.origin)
     at = place.key("responses")
     responses = tuple(
-        replace(one, content=as_response(one.content, example.prompt.content, at.item(index).key("content")))
+        replace(
+            one, content=turns.as_response(one.content, example.prompt.content, at.item(index).key("content"))
+        )
         for index, one in enumerate(example.responses)
     )
     return Draft(example.prompt.content, responses, example.comparisons)
@@ -60,10 +55,10 @@ def scored_responses(prompt_key: str) -> Layout:
     """The layout with the prompt under the given key."""
 
     def convert(row: RowValue, place: Place) -> Draft | Discarded:
-        prompt = content(row[prompt_key], place.key(prompt_key))
+        prompt = turns.content(row[prompt_key], place.key(prompt_key))
         at = place.key("responses")
         contents = [
-            as_response(content(value, at.item(index)), prompt, at.item(index))
+            turns.as_response(turns.content(value, at.item(index)), prompt, at.item(index))
             for index, value in enumerate(items(row["responses"], at, "responses"))
         ]
         if not contents:
@@ -107,11 +102,11 @@ def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
 
 def prompted_sides(row: RowValue, place: Place) -> shapes.Exchange:
     """Prompt, chosen and rejected as given."""
-    prompt, chosen, rejected = (content(row[key], place.key(key)) for key in ("prompt", *SIDES))
+    prompt, chosen, rejected = (turns.content(row[key], place.key(key)) for key in ("prompt", *SIDES))
     start = repeated_prompt(prompt, chosen, rejected)
     request = start or request_of(prompt, chosen, rejected)
-    better = as_response(chosen[len(start) :], request, place.key("chosen"), len(start))
-    worse = as_response(rejected[len(start) :], request, place.key("rejected"), len(start))
+    better = turns.as_response(chosen[len(start) :], request, place.key("chosen"), len(start))
+    worse = turns.as_response(rejected[len(start) :], request, place.key("rejected"), len(start))
     return request, (better, worse)
 
 
@@ -120,10 +115,10 @@ def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Cont
     if isinstance(chosen, str) or isinstance(rejected, str):
         return repeated_text(prompt, chosen, rejected)
     if not isinstance(prompt, str):
-        turns = len(prompt)
-        both = turns < min(len(chosen), len(rejected)) and chosen[:turns] == prompt == rejected[:turns]
+        count = len(prompt)
+        both = count < min(len(chosen), len(rejected)) and chosen[:count] == prompt == rejected[:count]
         return prompt if both else ()
-    start = split_at_last_request(chosen[: shared_turns(chosen, rejected)])[0]
+    start = turns.split_at_last_request(chosen[: turns.shared_turns(chosen, rejected)])[0]
     return start if start[-1:] == (Message("user", prompt),) else ()
 
 
@@ -138,7 +133,7 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
     """The prompt; text as a turn of the user where both sides are turns of the assistant."""
     sides = [side for side in (chosen, rejected) if not isinstance(side, str)]
     answers = len(sides) == 2 and all(
-        side and all(turn.role in RESPONSE_ROLES for turn in side) for side in sides
+        side and all(turn.role in turns.RESPONSE_ROLES for turn in side) for side in sides
     )
     return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() and answers else prompt
 
@@ -207,7 +202,7 @@ def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Discarded
     for key in SIDES:
         if isinstance(row[key], str):
             raise place.key(key).fault(NO_PROMPT)
-    sides = [messages(row[key], place.key(key)) for key in SIDES]
+    sides = [turns.messages(row[key], place.key(key)) for key in SIDES]
     for key, side in zip(SIDES, sides, strict=True):
         if not side:
             return Discarded("a response is empty")
@@ -221,12 +216,12 @@ def after_shared_turns(
     chosen: shapes.Turns, rejected: shapes.Turns, place: Place, keys: tuple[str, str]
 ) -> shapes.Exchange | Discarded:
     """The turns that two conversations share as the prompt, and what follows them in each."""
-    shared = shared_turns(chosen, rejected)
-    if any(turn.role not in RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
+    shared = turns.shared_turns(chosen, rejected)
+    if any(turn.role not in turns.RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
         return Discarded(shapes.DIFFERENT_PROMPTS)
     prompt = chosen[:shared]
-    better = as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
-    worse = as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
+    better = turns.as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
+    worse = turns.as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
     return prompt, (better, worse)
 
 
@@ -263,7 +258,7 @@ COMPLETIONS = (
     ),
 )
 
-CONVERSATION = shapes.conversation("messages", messages, counted=True)
+CONVERSATION = shapes.conversation("messages", turns.messages, counted=True)
 OTHERS = (*SIDES, "rejected_response", "rejected_messages")
 CONVERSATIONS = (
     *shapes.points(
