@@ -14,6 +14,7 @@ import trueup
 
 LAYERS = (
     ("errors", "words"),
+    ("parallel",),
     ("display", "files", "record_cache", "stop", "trial"),
     ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),

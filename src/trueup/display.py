@@ -8,6 +8,7 @@ library's.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trueup.errors import Stopped, TrueupError
+from trueup.parallel.processes import owns
 from trueup.words import one_line, reason
 
 T = TypeVar("T")
@@ -73,6 +75,9 @@ def shown(*, quiet: bool = False) -> Iterator[None]:
         quiet: show warnings only.
     """
     global _terminal
+    if not owns():
+        yield
+        return
     outer, _terminal = _terminal, Terminal(quiet=quiet)
     if outer is not None:
         logger.removeHandler(outer)
@@ -108,7 +113,7 @@ def logged_to(path: Path) -> Iterator[None]:
     """
     handler = None
     try:
-        handler = _File(path, encoding="utf-8")
+        handler = _File(path if owns() else os.devnull, encoding="utf-8")
     except OSError as error:
         logger.warning(f"{path}: what is said is not written there: {reason(error)}")
     if handler is None:

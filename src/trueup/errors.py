@@ -9,6 +9,8 @@ class TrueupError(Exception):
     """A condition to report to the user in one line."""
 
     exit_code = 1
+    shown_elsewhere = False
+    """Whether another of several processes shows it."""
 
 
 class InputError(TrueupError):
@@ -33,6 +35,10 @@ class AnnotatorError(TrueupError):
     """An annotator that cannot be reached, understood or afforded."""
 
     exit_code = 6
+
+
+class LostProcess(TrueupError):
+    """Another of several processes ended without a word of why."""
 
 
 class Stopped(Exception):

@@ -17,6 +17,7 @@ from typing import Any
 
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_file
+from trueup.parallel.processes import owns
 from trueup.words import reason
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Metrics:
         }
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
-        if path.is_file():
+        if owns() and path.is_file():
             try:
                 with replaced_file(path) as file:
                     file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
@@ -140,7 +141,8 @@ class Metrics:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""
         try:
-            self._append(json.dumps({"step": step, **values}) + "\n")
+            if owns():
+                self._append(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
             if not self._failed:
                 logger.warning(f"{self.path}: metrics are not written: {reason(error)}; training goes on")

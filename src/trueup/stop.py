@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from trueup.errors import Stopped
+from trueup.parallel.processes import gather
 
 _signal: str | None = None
 """Name of the signal that has come, if one has."""
@@ -19,6 +20,12 @@ def check() -> None:
     """Raise Stopped once the user asked to stop."""
     if _signal is not None:
         raise Stopped(_signal)
+
+
+def check_together() -> None:
+    """As `check`, in all processes at once: what one of several is asked, all do."""
+    if any(stops := gather(_signal)):
+        raise Stopped(next(filter(None, stops)))
 
 
 def _handle(number: int, frame: FrameType | None) -> None:

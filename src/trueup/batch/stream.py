@@ -175,6 +175,8 @@ class Batch(Generic[I]):
     index: I
     groups: tuple[TokenGroup[Any], ...]
     """The groups of the stream, in its order."""
+    idle: bool = False
+    """Whether it counts for nothing: another process has it too, and this one only keeps up with its passes."""
 
     @property
     def origins(self) -> list[Origin | None]:

@@ -52,7 +52,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Stopped:
         return 0
     except TrueupError as error:
-        print(f"trueup: {one_line(error)}", file=sys.stderr)
+        if not error.shown_elsewhere:
+            print(f"trueup: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -15,6 +15,7 @@ from trueup.config.trl_options import names_of_trl
 from trueup.display import shown
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
+from trueup.parallel import processes
 from trueup.settings.schema import Role, Setting, settings_in
 from trueup.training import api
 
@@ -44,9 +45,9 @@ def train(arguments: Sequence[str]) -> None:
         _print_help(command, info, given)
         return
     layer, config, run = command.layer(given), given.more.get("config"), given.more.get("resume")
-    with shown():  # whatever cannot be is refused before torch is imported
+    with processes.joined(), shown():  # one process refuses whatever cannot be before torch is imported
         if run is None:
-            api.run(resolve(info.name, config_file=config, overrides=layer))
+            api.run(processes.alike(lambda: resolve(info.name, config_file=config, overrides=layer)))
         else:
             api.go_on(load_run(run, layer, method_name=info.name, config_file=config))
 

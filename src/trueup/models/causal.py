@@ -20,6 +20,7 @@ from trueup.batch.stream import Stream
 from trueup.errors import InputError
 from trueup.models.attention import backend
 from trueup.models.head import UnsupportedHead, head_of
+from trueup.parallel.sharding import full
 
 Read = TypeVar("Read", bound=LogProbs | Scores, covariant=True, default=LogProbs | Scores)
 """What objectives read of a model."""
@@ -283,7 +284,7 @@ def identity_of(named: Iterable[tuple[str, Tensor]]) -> str:
     """SHA-256 over names, shapes, dtypes and bytes, in order of name; the first 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(named, key=lambda item: item[0]):
-        data = tensor.detach().cpu().contiguous()
+        data = full(tensor).detach().cpu().contiguous()
         digest.update(f"{name} {data.dtype} {tuple(data.shape)}\n".encode())
         digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -17,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from trueup.batch.rows import LogProbs, Pairs, Points, Rollouts
+from trueup.parallel.sharding import concatenated
 
 Ref = TypeVar("Ref")
 Index = TypeVar("Index")
@@ -180,8 +181,8 @@ class Measurement:
     """Whether the source has to pair prompts with responses to other prompts."""
 
     def take(self, rows: StepRows) -> torch.Tensor:
-        """[M, k] float64, in the order of the micro-batches."""
-        return torch.cat([values.double() for values in self.values(rows)])
+        """[M, k] float64, in the order of the micro-batches; of several processes, one after the other."""
+        return concatenated([values.double() for values in self.values(rows)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from trueup.errors import InputError, NumericsError
 from trueup.files import cache_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
+from trueup.parallel.sharding import fill, local
 from trueup.references import choices
 from trueup.references.reference import BatchSource, NullReference, Reference, State
 from trueup.references.table import CachedReference, LookAhead
@@ -88,6 +89,9 @@ class ModelCopy(Reference):
             self._model = CausalModel(network, attention=self.policy.attention, autocast=self.policy.autocast)
         return self._model
 
+    def models(self) -> Sequence[CausalModel]:
+        return [self.model]
+
     def start(self, source: BatchSource) -> None:
         self.identity = model_identity(self.model.network)
 
@@ -108,9 +112,7 @@ class ModelCopy(Reference):
         return State(dict(self.model.network.named_parameters()), {"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        with torch.no_grad():
-            for name, parameter in self.model.network.named_parameters():
-                parameter.copy_(state.tensors[name])
+        fill(dict(self.model.network.named_parameters()), state.tensors)
         self.identity = str(state.metadata["identity"])
 
 
@@ -119,9 +121,9 @@ def interpolate_(reference: Sequence[Tensor], policy: Sequence[Tensor], alpha: f
     """theta_ref <- alpha theta + (1 - alpha) theta_ref, in place and in float32; alpha = 1 copies."""
     if alpha == 1:
         for old, new in zip(reference, policy, strict=True):
-            old.copy_(new)
+            local(old).copy_(local(new))
         return
-    torch._foreach_lerp_(list(reference), [tensor.detach() for tensor in policy], alpha)
+    torch._foreach_lerp_(list(map(local, reference)), [local(tensor.detach()) for tensor in policy], alpha)
 
 
 class DisabledAdapter(Reference):

@@ -1,6 +1,6 @@
 """What every running reference offers, and the one that offers nothing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -42,6 +42,10 @@ class Reference(Protocol):
     exact: bool = True
     """True when its numbers come from the same code path as the policy's, so that equal weights give exactly
     equal log-probabilities."""
+
+    def models(self) -> Sequence[Any]:
+        """Those it holds beside the policy, each a `StreamModel`."""
+        return ()
 
     def start(self, source: BatchSource) -> None:
         """Take the policy as it is now for the reference. Called once, before step 1 of a new run."""

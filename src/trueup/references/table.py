@@ -21,6 +21,7 @@ from trueup import stop
 from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch
 from trueup.models.causal import CausalModel, model_identity, moved_identity
+from trueup.parallel.processes import every, gather
 from trueup.record_cache import RecordCache
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, Reference, State
@@ -38,8 +39,8 @@ class Table:
     def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> None:
         """Run every batch that holds an unknown group through the policy, without gradients or dropout."""
         for batch in batches:
-            stop.check()
-            if all(group.key in self.entries for group in batch.groups):
+            stop.check_together()
+            if every(all(group.key in self.entries for group in batch.groups)):
                 continue
             with torch.no_grad(), policy.without_dropout():
                 log_probs = policy.log_probs(batch.to(policy.device).stream)
@@ -66,6 +67,10 @@ class Table:
         lengths = torch.tensor([len(entry) for entry in self.entries.values()], dtype=torch.int64)
         values = torch.cat([torch.zeros(0), *self.entries.values()])
         return {"keys": raw, "lengths": lengths, "values": values}
+
+    def everywhere(self) -> Table:
+        """The entries of all processes."""
+        return Table({key: entry for entries in gather(self.entries) for key, entry in entries.items()})
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Table:
@@ -141,7 +146,7 @@ class CachedReference(Reference):
         return self.table.log_probs(batch)
 
     def state(self) -> State:
-        return State(self.table.tensors(), {"identity": self.identity})
+        return State(self.table.everywhere().tensors(), {"identity": self.identity})
 
     def restore(self, state: State) -> None:
         self.table = Table.from_tensors(state.tensors)
@@ -199,7 +204,7 @@ class LookAhead(Reference):
         self.table = table
 
     def state(self) -> State:
-        return State(self.table.tensors(), {"identity": self.identity})
+        return State(self.table.everywhere().tensors(), {"identity": self.identity})
 
     def restore(self, state: State) -> None:
         self.table = Table.from_tensors(state.tensors)

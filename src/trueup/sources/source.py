@@ -8,7 +8,7 @@ resumes at a step, not at a file position.
 import math
 import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.feedback.condition import Condition
+from trueup.parallel.processes import rank, size
 from trueup.references.reference import BatchSource, State
 
 Pairing = Callable[[TokenGroup[Any], TokenGroup[Any]], TokenGroup[Any] | None]
@@ -30,6 +31,8 @@ class Step:
     """What is learned from; empty where a round of online feedback gave nothing."""
     mismatched: Sequence[Batch[Any]] = ()
     """Its prompts with responses to other prompts, for methods that measure something on them."""
+    tokens: int = 0
+    """Of the streams of what is learned from, over all processes."""
 
     def __iter__(self) -> Iterator[Batch[Any]]:
         yield from self.batches
@@ -60,8 +63,9 @@ class Batching:
                 those that follow it in `groups`, around its end.
         """
         pairing = self.pairing
+        tokens = sum(group.num_tokens for group in groups)
         if pairing is None:
-            return Step(self._cut(groups, self.collate))
+            return Step(self._cut(groups, self.collate), tokens=tokens)
         if others is None:
             size = len(groups)
             others = ((groups[(place + more) % size] for more in range(1, size)) for place in range(size))
@@ -72,10 +76,30 @@ class Batching:
         return Step(
             self._cut(groups, self.collate),
             self._cut([group for group in paired if group], Demonstrations.collate),
+            tokens,
         )
 
     def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
-        return [collate_batch(part, collate) for part in cut(groups, self.budget)]
+        shares = [list(cut(share, self.budget)) for share in dealt(groups, size())]
+        batches = [collate_batch(part, collate) for part in shares[rank()]]
+        missing = max(map(len, shares)) - len(batches)
+        if missing:
+            least = collate_batch([min(groups, key=lambda group: group.num_tokens)], collate)
+            batches += [replace(least, idle=True)] * missing
+        return batches
+
+
+def dealt(groups: Sequence[TokenGroup[Any]], count: int) -> list[list[TokenGroup[Any]]]:
+    """Groups dealt out so that every share has about as many tokens; the same wherever it is done."""
+    shares: list[list[TokenGroup[Any]]] = [[] for _ in range(count)]
+    if count == 1:
+        return [list(groups)]
+    loads = [0] * count
+    for group in sorted(groups, key=lambda group: -group.num_tokens):
+        least = loads.index(min(loads))
+        shares[least].append(group)
+        loads[least] += group.num_tokens
+    return shares
 
 
 class Source(BatchSource, Protocol):

@@ -12,6 +12,8 @@ from trueup import display, stop
 from trueup.config.resolve import Resolved, load_run, resolve
 from trueup.config.run_checks import check_inputs, check_output
 from trueup.errors import InputError, Stopped
+from trueup.parallel.processes import alike, joined, owned
+from trueup.settings.run_settings import RunSettings
 from trueup.training.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -71,19 +73,22 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         InputError: what was given cannot be trained on; the run folder is not left behind.
         CheckpointError, NumericsError, Stopped: as for `train`.
     """
-    with display.shown(quiet=quiet):
-        check_inputs(resolved.settings)
+    with joined(), display.shown(quiet=quiet):
+        alike(lambda: check_inputs(resolved.settings))
         folder = RunFolder(Path(resolved.settings.output))
-        lock = folder.lock()
-        try:
-            check_output(resolved.settings.output)  # again, now that no other process can begin a run here
-            folder.check_fresh(gathers=resolved.settings.gathers)
-            return _go(resolved, folder, resume=False)
-        except BaseException:
-            folder.discard_if_empty()
-            raise
-        finally:
-            lock.release()
+        with folder.locked():
+            try:
+                owned(lambda: _check_folder(resolved.settings, folder))
+                return _go(resolved, folder, resume=False)
+            except BaseException:
+                folder.discard_if_empty()
+                raise
+
+
+def _check_folder(settings: RunSettings, folder: RunFolder) -> None:
+    """Look at the run's folder again, now that no other run can begin here."""
+    check_output(settings.output)
+    folder.check_fresh(gathers=settings.gathers)
 
 
 def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: bool = False) -> Result:
@@ -104,18 +109,19 @@ def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: 
 def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
     """Go on with a run whose settings were read; raises as `resume` does."""
     folder = RunFolder(Path(resolved.settings.output))
+    with joined():
+        owned(lambda: _refuse_done(folder))
+        with folder.locked(), display.shown(quiet=quiet):
+            return _go(resolved, folder, resume=True)
+
+
+def _refuse_done(folder: RunFolder) -> None:
     status = folder.read_status()
     if status.get("state") == "done":
         raise InputError(
             f"{folder.path}: this run is done after {status.get('steps')} steps; its model is in {folder.model}. To "
             "train further, begin a run with that folder as --model"
         )
-    lock = folder.lock()
-    try:
-        with display.shown(quiet=quiet):
-            return _go(resolved, folder, resume=True)
-    finally:
-        lock.release()
 
 
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:

@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_folder
+from trueup.parallel.processes import gather, owned, owns
+from trueup.parallel.sharding import Shards, is_sharded, write
 from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
@@ -50,9 +53,11 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     """
     final = folder / f"{PREFIX}{checkpoint.step:08d}"
     try:
-        if not final.is_dir() or verify(final) is not None:
-            with replaced_folder(final) as part:
+        if owned(lambda: not final.is_dir() or verify(final) is not None):
+            with _shared_folder(final) as part:
                 _write(part, checkpoint)
+        if not owns():
+            return final
         # Those of later steps are damaged ones that the run went back behind, and comes to again.
         for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
@@ -77,13 +82,19 @@ def load_newest(folder: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: every checkpoint is damaged, or one was written by a newer version.
     """
+    newest = owned(lambda: _newest(folder))
+    return None if newest is None else _read(newest)
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint; raises as `load_newest`."""
     damaged: list[str] = []
     for path in sorted(_folders(folder), reverse=True):
         fault = verify(path)
         if fault is None:
             if damaged:
                 logger.warning(f"going on from {path.name}, the newest whole checkpoint")
-            return _read(path)
+            return path
         logger.warning(f"{path}: damaged checkpoint, not used: {fault}")
         damaged.append(path.name)
     if damaged:
@@ -132,12 +143,28 @@ def verify(path: Path) -> str | None:
     return None
 
 
+@contextmanager
+def _shared_folder(target: Path) -> Iterator[Path]:
+    """As `replaced_folder`, a folder that all processes fill."""
+    with ExitStack() as opened:
+        yield owned(lambda: opened.enter_context(replaced_folder(target)))
+    gather(None)
+
+
 def _write(part: Path, checkpoint: Checkpoint) -> None:
     digests: dict[str, str] = {}
     for name, tensors in checkpoint.parts.items():
-        file = part / f"{name}.safetensors"
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
-        digests[file.name] = _sha256(file)
+        if any(map(is_sharded, tensors.values())):
+            (part / name).mkdir(exist_ok=True)
+            written = write(part / name, tensors)
+            digests |= {f"{name}/{file.name}": _sha256(file) for file in written}
+        elif owns():
+            file = part / f"{name}.safetensors"
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
+            digests[file.name] = _sha256(file)
+    digests = {name: digest for every in gather(digests) for name, digest in every.items()}
+    if not owns():
+        return
     metadata = {"format": FORMAT, "step": checkpoint.step, **checkpoint.metadata}
     (part / "facts.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     digests["facts.json"] = _sha256(part / "facts.json")
@@ -146,9 +173,12 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
 
 def _read(path: Path) -> Checkpoint:
     metadata = _metadata(path)
-    parts = {}
+    parts: dict[str, Mapping[str, Tensor]] = {}
     for name in sorted(_manifest(path)):
-        if name.endswith(".safetensors"):
+        folder, _, file = name.rpartition("/")
+        if folder and folder not in parts:
+            parts[folder] = Shards(path / folder)
+        elif file.endswith(".safetensors") and not folder:
             with safe_open(path / name, framework="pt") as opened:
                 tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
             parts[name.removesuffix(".safetensors")] = tensors

@@ -27,6 +27,8 @@ from trueup.files import replaced_folder
 from trueup.models import lora
 from trueup.models.causal import StreamModel
 from trueup.models.tokenizer import quiet_library
+from trueup.parallel.processes import gather, owns
+from trueup.parallel.sharding import full_state
 from trueup.training.loop import Run
 from trueup.words import reason
 
@@ -59,6 +61,9 @@ def export(
     Raises:
         CheckpointError: it could not be written.
     """
+    weights = {} if lora.is_adapted(network) else full_state(network)
+    if not owns():
+        return
     try:
         with replaced_folder(folder) as part:
             with quiet_library():
@@ -67,7 +72,7 @@ def export(
                         str(part), selected_adapters=[lora.POLICY], save_embedding_layers=False
                     )
                 else:
-                    _save_model(network, part, dtype)
+                    _save_model(network, weights, part, dtype)
                 tokenizer.save_pretrained(str(part))
             if condition is not None:
                 condition.save(part)
@@ -84,12 +89,12 @@ def export(
         ) from error
 
 
-def _save_model(network: Any, folder: Path, dtype: torch.dtype) -> None:
+def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype) -> None:
     before = network.config.dtype
     state: dict[str, torch.Tensor] = {}
     cast: dict[tuple[Any, ...], torch.Tensor] = {}
     """By place in memory: tied weights stay one tensor, which is written once."""
-    for name, tensor in network.state_dict().items():
+    for name, tensor in weights.items():
         wanted = dtype if tensor.is_floating_point() else tensor.dtype
         state[name] = cast.setdefault((tensor.data_ptr(), tensor.shape), tensor.to(wanted))
     try:
@@ -196,24 +201,24 @@ def measure(policy: StreamModel, batches: Iterable[Batch[Any]], *, held_out: boo
     scores: list[float] = []
     apart: list[float] = []
     probabilities: list[float] = []
-    prompts: list[int] = []
-    known: dict[bytes, int] = {}
+    prompts: list[bytes] = []
     with policy.without_dropout():
         for batch in batches:
             batch = batch.to(policy.device)
             outputs = policy.outputs(batch.stream)
             assert isinstance(outputs, Scores) and isinstance(batch.index, GradedPairs)
+            if batch.idle:
+                continue
             score_N, pairs = outputs.score_N.double(), batch.index.pairs
             scores += score_N.tolist()
             apart += (score_N[pairs.chosen_P] - score_N[pairs.rejected_P]).tolist()
             probabilities += pairs.probability_P.tolist()
-            prompt_N = [
-                known.setdefault(group.prompt.tobytes(), len(known))
-                for group in batch.groups
-                for _ in group.responses
-            ]
+            prompt_N = [group.prompt.tobytes() for group in batch.groups for _ in group.responses]
             prompts += [prompt_N[row] for row in pairs.chosen_P.tolist()]
-    calibration = calibrate(apart, probabilities, prompts)
+    every = gather((scores, apart, probabilities, prompts))
+    scores, apart, probabilities, prompts = ([one for part in parts for one in part] for parts in zip(*every, strict=True))
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    calibration = calibrate(apart, probabilities, [numbers[prompt] for prompt in prompts])
     return RewardReport(held_out, fmean(scores), stdev(scores), len(scores), calibration)
 
 

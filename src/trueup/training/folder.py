@@ -3,7 +3,8 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_file
 from trueup.metrics import WANDB
+from trueup.parallel.processes import owned, owns
 from trueup.sources.log import EXAMPLES, ROUNDS
 from trueup.words import reason
 
@@ -72,6 +74,13 @@ class RunFolder:
             ) from error
         return lock
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for the processes that train in it together; raises as `lock`."""
+        with ExitStack() as held:
+            owned(lambda: held.callback(self.lock().release) and None)
+            yield
+
     def write_settings(self, content: Mapping[str, Any]) -> None:
         """Write run.yaml whole."""
         self._write(self.settings, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
@@ -118,19 +127,24 @@ class RunFolder:
 
     def discard(self) -> None:
         """Undo what a run wrote that has nothing worth going on from; nothing that was gathered is touched."""
+        if not owns():
+            return
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         for file in (self.settings, self.sealed, self.status, self.metrics, self.path / WANDB):
             file.unlink(missing_ok=True)
 
     def discard_if_empty(self) -> None:
         """Remove the folder of a run that failed before it wrote anything but what it said."""
-        if self.path.is_dir() and not self.settings.exists():
+        if owns() and self.path.is_dir() and not self.settings.exists():
             self.log.unlink(missing_ok=True)
             if {entry.name for entry in self.path.iterdir()} <= {".lock"}:
                 (self.path / ".lock").unlink(missing_ok=True)
                 self.path.rmdir()
 
     def _write(self, file: Path, text: str) -> None:
+        """Write a file whole, where this process is the one that writes."""
+        if not owns():
+            return
         try:
             with replaced_file(file) as opened:
                 opened.write(text.encode())

@@ -12,6 +12,8 @@ from trueup import stop
 from trueup.display import Advance
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.metrics import Metrics
+from trueup.parallel.processes import gather, rank
+from trueup.parallel.sharding import fill
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
@@ -75,7 +77,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
     while run.step < run.total:
         ended: Exception | None = None
         try:
-            stop.check()
+            stop.check_together()
             _take_step(run)
             if _evaluation_due(run):
                 _evaluate(run)
@@ -119,7 +121,7 @@ def _take_step(run: Run) -> None:
         run.random_state, run.update_pending = random_state(), False  # a move may draw numbers too
     finally:
         seconds = time.monotonic() - started
-        tokens = sum(batch.stream.num_tokens for batch in step.batches)
+        tokens = step.tokens
         values |= {
             "learning_rate": rate,
             "epoch": run.source.epoch(number),
@@ -140,7 +142,7 @@ def save_run(run: Run) -> None:
         "policy": dict(run.optimizer.parameters),
         "optimizer": run.optimizer.state(),
         "reference": state.tensors,
-        "random": run.random_state,
+        "random": _of_all(run.random_state),
     }
     gathered = run.source.state()
     if gathered.tensors:
@@ -160,9 +162,7 @@ def save_run(run: Run) -> None:
 
 def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     """Put a run back to a checkpoint."""
-    with torch.no_grad():
-        for name, parameter in run.optimizer.parameters.items():
-            parameter.copy_(saved.parts["policy"][name])
+    fill(run.optimizer.parameters, saved.parts["policy"])
     run.optimizer.restore(saved.parts["optimizer"])
     run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
@@ -200,12 +200,23 @@ def random_state() -> dict[str, torch.Tensor]:
     return state
 
 
+def _of_all(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Random states of all processes; those of the first under plain names."""
+    every = gather(dict(state))
+    return {
+        f"{number}.{key}" if number else key: value
+        for number, one in enumerate(every)
+        for key, value in one.items()
+    }
+
+
 def _restore_random_state(state: Mapping[str, torch.Tensor]) -> None:
-    torch.set_rng_state(state["cpu"])
+    own = f"{rank()}." if rank() else ""
+    torch.set_rng_state(state.get(f"{own}cpu", state["cpu"]))
     if "cuda" not in state:
         return
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+        torch.cuda.set_rng_state(state.get(f"{own}cuda", state["cuda"]))
     else:
         logger.warning(
             "the run began on a GPU and goes on without one: not bit for bit the same, and with dropout from other "

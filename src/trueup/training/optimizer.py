@@ -4,12 +4,13 @@ Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from trueup.errors import CheckpointError
+from trueup.parallel.sharding import Shards, copies, fill, is_sharded, like, local, sum_
 
 
 class Optimizer:
@@ -36,8 +37,10 @@ class Optimizer:
         self.parameters = {name: p for name, p in named if p.requires_grad}
         low = [name for name, p in self.parameters.items() if torch.finfo(p.dtype).bits < 32]
         assert not low, f"trainable parameters in low precision: {low[:3]}"
-        matrices = [p for p in self.parameters.values() if p.ndim > 1]
-        vectors = [p for p in self.parameters.values() if p.ndim <= 1]
+        self._moved = {name: local(parameter) for name, parameter in self.parameters.items()}
+        """What of each parameter this process moves."""
+        matrices = [p for p in self._moved.values() if p.ndim > 1]
+        vectors = [p for p in self._moved.values() if p.ndim <= 1]
         groups = [
             {"params": part, "weight_decay": decay}
             for part, decay in ((matrices, weight_decay), (vectors, 0.0))
@@ -47,13 +50,25 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         self.adamw.zero_grad(set_to_none=True)
+        for parameter in self.parameters.values():
+            parameter.grad = None
 
     def grad_norm(self) -> Tensor | None:
-        """Norm of the gradients as they have been summed, on their device; None where no parameter has any."""
+        """Norm of the gradients as they have been summed, on their device; None where no parameter has any.
+
+        Those of parameters that several processes hold in full are summed over them first.
+        """
         grads = [p.grad for p in self.parameters.values() if p.grad is not None]
         if not grads:
             return None
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(grads))).double())
+        apart = [grad for grad in grads if not is_sharded(grad)]
+        sum_(apart)
+        parts = [local(grad) for grad in grads if is_sharded(grad)]
+        norm: Tensor = _norm(apart)
+        if parts:
+            squared = _norm(parts) ** 2
+            sum_([squared])
+            norm = (norm**2 + squared / copies(grads)).sqrt()
         return norm
 
     @torch.no_grad()
@@ -66,7 +81,9 @@ class Optimizer:
             learning_rate: of this step.
         """
         clip = min(1.0, self.max_grad_norm / (grad_norm + 1e-6)) if self.max_grad_norm else 1.0
-        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
+        for name, parameter in self.parameters.items():
+            self._moved[name].grad = None if parameter.grad is None else local(parameter.grad)
+        grads = [p.grad for p in self._moved.values() if p.grad is not None]
         torch._foreach_mul_(grads, clip / divide_by)
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
@@ -75,27 +92,41 @@ class Optimizer:
     def state(self) -> dict[str, Tensor]:
         """`{parameter}.exp_avg`, `.exp_avg_sq` and `.step` of every parameter that has moved."""
         return {
-            f"{name}.{key}": value
+            f"{name}.{key}": like(value, parameter)
             for name, parameter in self.parameters.items()
-            for key, value in self.adamw.state.get(parameter, {}).items()
+            for key, value in self.adamw.state.get(self._moved[name], {}).items()
         }
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Go back to a saved state.
 
         Raises:
             CheckpointError: the state belongs to other parameters.
         """
+        targets: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in tensors]
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in saved]
             if not keys:
                 continue
-            state = {key: tensors[f"{name}.{key}"].clone() for key in keys}
-            if len(keys) != 3 or state["exp_avg"].shape != parameter.shape:
+            known = isinstance(saved, Shards) or saved[f"{name}.exp_avg"].shape == parameter.shape
+            if len(keys) != 3 or not known:
                 raise CheckpointError(
                     f"the saved optimizer state of {name} does not fit the model's parameter"
                 )
-            self.adamw.state[parameter] = {key: value.to(parameter.device) for key, value in state.items()}
+            part = self._moved[name]
+            state = {"step": torch.zeros((), device=part.device)}
+            state |= {key: torch.zeros_like(part) for key in ("exp_avg", "exp_avg_sq")}
+            self.adamw.state[part] = state
+            targets |= {f"{name}.{key}": like(value, parameter) for key, value in state.items()}
+        fill(targets, saved)
+
+
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Of all of them together, in float64."""
+    if not tensors:
+        return torch.zeros((), dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(torch._foreach_norm(tensors))).double())
+    return norm
 
 
 FALLS: dict[str, Callable[[float], float]] = {

@@ -20,6 +20,8 @@ from trueup.metrics import Metrics
 from trueup.models import prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
+from trueup.parallel.processes import rank, size
+from trueup.parallel.sharding import shard
 from trueup.references.build import build, check_first_batch
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
@@ -138,6 +140,8 @@ def make_run(
             f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
             "inference"
         )
+    if size() > 1:
+        shard_parts(parts)
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     if saved is not None:
         restore_run(run, saved)
@@ -150,6 +154,14 @@ def make_run(
     folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)
     return run
+
+
+def shard_parts(parts: Parts) -> None:
+    """Shard the policy and what its reference holds over the processes, and let each draw numbers of its own."""
+    for model in parts.reference.models():  # a copy of the policy has to be made while that is in one piece
+        shard(model, inside=size(), frozen=True)
+    shard(parts.policy, inside=size(), frozen=False)
+    torch.manual_seed(parts.settings.seed + rank())
 
 
 def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:

@@ -5,8 +5,8 @@ whether all of it is finite are added up where they are computed, and brought ov
 forward passes a step takes is known before it begins: one for each micro-batch, and those of what is measured first.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss, StepObjective, total_of
+from trueup.parallel.processes import size, together
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
@@ -88,14 +89,27 @@ class Sums:
         finite = torch.stack(self.finite).all() if self.finite else torch.tensor(True)
         names, parts = list(self.totals), [finite, *self.totals.values(), *self.counts.values(), *more]
         numbers: list[float] = torch.stack([part.detach().double() for part in parts]).tolist()
-        if not numbers[0]:
-            for values, rows, batch, what in self.expected:
-                check_finite(values, rows, batch, step, what)
         stop_totals, stop_counts = 1 + len(names), 1 + 2 * len(names)
-        counts = dict(zip(names, numbers[stop_totals:stop_counts], strict=True))
-        totals = zip(names, numbers[1:stop_totals], strict=True)
-        means = {name: total / counts[name] for name, total in totals if counts[name]}
+
+        def own() -> tuple[dict[str, float], dict[str, float]]:
+            if not numbers[0]:
+                for values, rows, batch, what in self.expected:
+                    check_finite(values, rows, batch, step, what)
+            totals = dict(zip(names, numbers[1:stop_totals], strict=True))
+            return totals, dict(zip(names, numbers[stop_totals:stop_counts], strict=True))
+
+        every = together(own)
+        totals, counts = (_added([one[kind] for one in every]) for kind in (0, 1))
+        means = {name: total / counts[name] for name, total in totals.items() if counts[name]}
         return means, counts, numbers[stop_counts:]
+
+
+def _added(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Sums by name; what one alone has stays as it is."""
+    if len(several) == 1:
+        return dict(several[0])
+    names = dict.fromkeys(name for one in several for name in one)
+    return {name: sum(one[name] for one in several if name in one) for name in names}
 
 
 def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
@@ -138,15 +152,20 @@ class Rows:
 
     def indexes(self) -> Iterator[Any]:
         for batch in self.data.batches:
-            yield on_device(batch.index, self.policy.device)
+            if not batch.idle:
+                yield on_device(batch.index, self.policy.device)
 
     def own(self) -> Iterator[tuple[LogProbs, LogProbs | None, Any]]:
         for batch in self.data.batches:
-            yield (*self._both(batch), on_device(batch.index, self.policy.device))
+            both = self._both(batch)
+            if not batch.idle:
+                yield (*both, on_device(batch.index, self.policy.device))
 
     def mismatched(self) -> Iterator[tuple[LogProbs, LogProbs | None]]:
         for batch in self.data.mismatched:
-            yield self._both(batch)
+            both = self._both(batch)
+            if not batch.idle:
+                yield both
 
     @torch.no_grad()
     def _both(self, batch: Batch[Any]) -> tuple[LogProbs, LogProbs | None]:
@@ -187,6 +206,13 @@ def forward(
         sums.expect(reference_log_probs.sum, None, batch, "log-probability under the reference")
     outputs = policy.outputs(there.stream, parts)
     loss = objective(outputs, reference_log_probs, there.index)
+    if batch.idle:
+        loss = replace(loss, per_example=loss.per_example * 0.0)
+    if size() > 1 and torch.is_grad_enabled() and not loss.per_example.requires_grad:
+        read = outputs.token_S if isinstance(outputs, LogProbs) else outputs.score_N
+        loss = replace(loss, per_example=loss.per_example + 0.0 * read.sum())  # a pass back as in the others
+    if batch.idle:
+        return loss
     sums.expect(loss.per_example, loss.row, batch, "loss")
     sums.add_batch(loss, outputs, reference_log_probs)
     return loss
@@ -265,7 +291,7 @@ def evaluate(
     sums = Sums()
     objective = objective_of(method, Rows(policy, reference, data, sums))
     for batch in data.batches:
-        stop.check()
+        stop.check_together()
         forward(policy, reference, objective, batch, sums, method.parts)
     means, _, _ = sums.fetch(step)
     return {f"eval_{name}": value for name, value in means.items()}

@@ -1,0 +1,135 @@
+"""Several processes that train one model: which of them this is, and what they tell each other.
+
+`torchrun` starts them and says in the environment which each is. The first one owns what is written and shown; the
+others compute. In one process every function here is its simplest case, and nothing of torch is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from trueup.errors import LostProcess, Stopped, TrueupError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long the others wait for one that gathers feedback; one that ends is noticed at once."""
+ENDED = "trueup/ended"
+"""Under which a process that fails by itself says so to the others."""
+
+_store: Any = None
+"""What all processes can read and write; None where there is one, or they have not joined yet."""
+
+
+def size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(os.environ.get("RANK", 0)) if size() > 1 else 0
+
+
+def owns() -> bool:
+    """Whether this process is the one that writes and shows."""
+    return rank() == 0
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes while the block runs; inside another such block, nothing changes.
+
+    An error that one process alone meets ends all of them, and is shown by the first that meets one.
+
+    Raises:
+        LostProcess: another process ended.
+    """
+    global _store
+    if size() == 1 or _store is not None:
+        yield
+        return
+    import torch
+    import torch.distributed as dist
+
+    found, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    group = dist.PrefixStore("group", found)
+    dist.init_process_group(backend, store=group, rank=number, world_size=count, timeout=PATIENCE)
+    _store = found
+    try:
+        yield
+        dist.barrier()
+        dist.destroy_process_group()
+    except (TrueupError, Stopped) as error:
+        raise _ended(error) from error
+    except RuntimeError as error:
+        if "peer" not in str(error) and "onnection" not in str(error):
+            raise
+        raise _ended(LostProcess("another process ended, so that none can go on")) from error
+    finally:
+        _store = None
+
+
+def gather(value: T) -> list[T]:
+    """What each process gives, in order of their numbers; the same on all."""
+    if _store is None:
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] = [None] * size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def every(condition: bool) -> bool:
+    """Whether it holds on every process."""
+    return all(gather(condition))
+
+
+def alike(action: Callable[[], T]) -> T:
+    """What this process makes; where it fails on one, all raise that error."""
+    if _store is None:
+        return action()
+    failed: Exception | None = None
+    try:
+        made = action()
+    except (TrueupError, Stopped) as error:
+        failed = error
+    for number, error in enumerate(gather(failed)):
+        if error is not None:
+            raise _shared(error, number)
+    return made
+
+
+def together(action: Callable[[], T]) -> list[T]:
+    """What each process makes, in order of their numbers; where it fails on one, all raise that error."""
+    return gather(alike(action))
+
+
+def owned(action: Callable[[], T]) -> T:
+    """What the first process makes, which alone does it; all have it, or raise its error."""
+    return together(action if owns() else lambda: None)[0]  # type: ignore[return-value]  # of the first
+
+
+def _shared(error: Exception, number: int) -> Exception:
+    """An error that all processes raise: the first shows it, and says whose it is where it is another's."""
+    if isinstance(error, TrueupError):
+        error = type(error)(f"process {number}: {error}") if number else error
+        error.shown_elsewhere = not owns()
+    error.__dict__["shared"] = True
+    return error
+
+
+def _ended(error: Exception) -> Exception:
+    """An error that ends this process, shown here unless another has shown one."""
+    if isinstance(error, TrueupError) and "shared" not in error.__dict__:
+        number = rank()
+        error = type(error)(f"process {number}: {error}") if number else error
+        with suppress(Exception):  # the store is gone with the process that kept it
+            error.shown_elsewhere = _store.add(ENDED, 1) != 1
+    return error

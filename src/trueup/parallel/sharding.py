@@ -1,0 +1,222 @@
+"""Models whose weights lie in shards over several processes, by torch's own engine (`fully_shard`).
+
+Zhao et al., 2023, https://arxiv.org/abs/2304.11277, in its second form. Gradients are summed over the processes and
+divided by nothing: the step divides once, by the weight of its whole batch. What is small and trained beside a frozen
+model (adapters, a value head) is not sharded; its gradients are summed by `Optimizer`.
+
+In one process nothing is sharded, and nothing of `torch.distributed` is imported.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trueup.parallel.processes import gather, owns, rank, size
+
+
+@cache
+def _mesh(device: str, inside: int) -> Any:
+    """Processes by node: sharded inside, replicated between."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    if inside == size():
+        return init_device_mesh(device, (inside,), mesh_dim_names=("shard",))
+    return init_device_mesh(device, (size() // inside, inside), mesh_dim_names=("replicate", "shard"))
+
+
+def shard(model: Any, *, inside: int, frozen: bool) -> None:
+    """Shard a model over the processes: each decoder layer by itself, and the rest with the root.
+
+    Args:
+        model: a `StreamModel` that is the same in every process.
+        inside: processes that one copy of the weights is sharded over.
+        frozen: it is only ever read, and no shard stays gathered after a forward pass.
+    """
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    options: dict[str, Any] = {"mesh": _mesh(model.device.type, inside)}
+    if frozen:
+        options["reshard_after_forward"] = True
+    if model.autocast is not None:
+        options["mp_policy"] = MixedPrecisionPolicy(param_dtype=model.autocast, reduce_dtype=torch.float32)
+        model.autocast = None
+    adapted = any(not parameter.requires_grad for parameter in model.parameters()) and not frozen
+    apart = set(model.trainable().values()) if adapted else set()
+    if getattr(model, "value_head", None) is not None:
+        apart |= set(model.value_head.parameters())
+    options["ignored_params"] = apart or None
+    kinds = set(getattr(model.inner, "_no_split_modules", None) or ())
+    for module in model.inner.modules():
+        if type(module).__name__ in kinds:
+            fully_shard(module, **options)
+    fully_shard(model, **options)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part of it alone."""
+    if size() == 1:
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(tensor, DTensor)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds, by reference; all of it where it is not sharded."""
+    if not is_sharded(tensor):
+        return tensor
+    sharded: Any = tensor.detach()
+    part: Tensor = sharded.to_local()
+    return part
+
+
+def full(tensor: Tensor) -> Tensor:
+    """All of a tensor, in every process; no gradient goes through it."""
+    if not is_sharded(tensor):
+        return tensor
+    from torch.distributed.tensor import Partial
+
+    sharded: Any = tensor.detach()
+    gathered: Tensor = sharded.full_tensor(grad_placements=[Partial()] * sharded.device_mesh.ndim)
+    return gathered
+
+
+def like(part: Tensor, model: Tensor) -> Tensor:
+    """Numbers of the shape of a tensor, of which this process has those for its own part."""
+    if not is_sharded(model) or part.shape != local(model).shape:
+        return part
+    from torch.distributed.tensor import DTensor
+
+    sharded: Any = model
+    return DTensor.from_local(
+        part,
+        sharded.device_mesh,
+        sharded.placements,
+        shape=model.shape,
+        stride=model.stride(),
+        run_check=False,
+    )
+
+
+@torch.no_grad()
+def put(target: Tensor, value: Tensor) -> None:
+    """Give a tensor its values, of which each process takes its own part."""
+    if not is_sharded(target) or is_sharded(value):
+        local(target).copy_(local(value))
+        return
+    from torch.distributed.tensor import distribute_tensor
+
+    sharded: Any = target
+    made = distribute_tensor(
+        value.to(target.device), sharded.device_mesh, sharded.placements, src_data_rank=None
+    )
+    local(target).copy_(local(made))
+
+
+def sum_(tensors: Iterable[Tensor]) -> None:
+    """Sum tensors over the processes, in place; nothing where there is one."""
+    parts = list(tensors)
+    if size() == 1 or not parts:
+        return
+    import torch.distributed as dist
+
+    flat = torch.cat([part.reshape(-1) for part in parts])
+    dist.all_reduce(flat)
+    for part, total in zip(parts, flat.split([part.numel() for part in parts]), strict=True):
+        part.copy_(total.view_as(part))
+
+
+def concatenated(own: Sequence[Tensor]) -> Tensor:
+    """Lines of every process, one below the other in order of their numbers, on the device of these."""
+    if size() == 1:
+        return torch.cat(list(own))
+    every = gather(torch.cat(list(own)).cpu() if own else None)
+    return torch.cat([lines for lines in every if lines is not None])
+
+
+def copies(tensors: Iterable[Tensor]) -> int:
+    """How many processes hold the same part of a sharded tensor."""
+    sharded: Any = next(one for one in tensors if is_sharded(one))
+    return size() // int(sharded.device_mesh.size(sharded.device_mesh.ndim - 1))
+
+
+class Shards(Mapping[str, Tensor]):
+    """Tensors that several processes wrote, each its own parts; each is read in full when it is asked for.
+
+    Args:
+        folder: of safetensors files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+        self.reader = HuggingFaceStorageReader(str(folder))
+        self.known: Mapping[str, Any] = self.reader.read_metadata().state_dict_metadata
+
+    def __getitem__(self, name: str) -> Tensor:
+        told = self.known[name]
+        target = torch.empty(told.size, dtype=told.properties.dtype)
+        self.fill({name: target}, alone=True)
+        return target
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.known)
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def fill(self, targets: Mapping[str, Tensor], *, alone: bool) -> None:
+        """Read tensors, or of a sharded one this process's part.
+
+        Args:
+            alone: not in all processes at once.
+        """
+        import torch.distributed.checkpoint as dcp
+
+        dcp.load(dict(targets), storage_reader=self.reader, no_dist=alone)
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
+    """Write tensors that are sharded, each process its own parts, as safetensors.
+
+    Returns:
+        The files that this process wrote.
+    """
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+    dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    return sorted(folder.glob(f"shard-{rank() + 1:05d}-*"))
+
+
+def fill(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Give tensors their saved values, of which each process takes its own parts."""
+    if isinstance(saved, Shards):
+        saved.fill(targets, alone=size() == 1)
+    else:
+        for name, target in targets.items():
+            put(target, saved[name])
+
+
+def full_state(network: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer of a network, tied ones as one tensor; all of it in the first process."""
+    if size() == 1:
+        return dict(network.state_dict())
+    owner = {name: value for name, value in network.named_parameters(remove_duplicate=False)}
+    known: dict[int, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        key = id(owner.get(name, value))
+        if key not in known:
+            gathered = full(value)
+            known[key] = gathered if owns() else gathered[:0]
+        found[name] = known[key]
+    return found
