@@ -55,11 +55,13 @@ def joined() -> Iterator[None]:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
-    found, number, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+    found, number, count = next(rendezvous("env://", timeout=PATIENCE))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    group = dist.PrefixStore("group", found)
-    dist.init_process_group(backend, store=group, rank=number, world_size=count, timeout=PATIENCE)
+    dist.init_process_group(backend, store=found, rank=number, world_size=count, timeout=PATIENCE)
     _store = found
     try:
         yield
@@ -100,9 +102,9 @@ def alike(action: Callable[[], T]) -> T:
         made = action()
     except (TrueupError, Stopped) as error:
         failed = error
-    for number, error in enumerate(gather(failed)):
-        if error is not None:
-            raise _shared(error, number)
+    for number, other in enumerate(gather(failed)):
+        if other is not None:
+            raise _shared(other, number)
     return made
 
 

@@ -8,6 +8,7 @@ In one process nothing is sharded, and nothing of `torch.distributed` is importe
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,13 @@ def shard(model: Any, *, inside: int, frozen: bool) -> None:
     if model.autocast is not None:
         options["mp_policy"] = MixedPrecisionPolicy(param_dtype=model.autocast, reduce_dtype=torch.float32)
         model.autocast = None
-    adapted = any(not parameter.requires_grad for parameter in model.parameters()) and not frozen
-    apart = set(model.trainable().values()) if adapted else set()
-    if getattr(model, "value_head", None) is not None:
-        apart |= set(model.value_head.parameters())
-    options["ignored_params"] = apart or None
+    named = list(model.named_parameters())
+    adapted = any(".lora_" in name for name, _ in named)
+    options["ignored_params"] = {
+        value
+        for name, value in named
+        if ".lora_" in name or name.startswith("value_head.") or (adapted and value.requires_grad)
+    } or None
     kinds = set(getattr(model.inner, "_no_split_modules", None) or ())
     for module in model.inner.modules():
         if type(module).__name__ in kinds:
@@ -58,6 +61,30 @@ def shard(model: Any, *, inside: int, frozen: bool) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+
+
+@contextmanager
+def unsharded(model: Any) -> Iterator[None]:
+    """A model with all of its weights in every process, each of which may call it as often as it likes.
+
+    Args:
+        model: a `StreamModel`; None, and one that is not sharded, stay as they are.
+    """
+    if size() == 1:
+        yield
+        return
+    from torch.distributed.fsdp import FSDPModule
+
+    parts: list[Any] = [] if model is None else [m for m in model.modules() if isinstance(m, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not model, recurse=False)
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -179,9 +206,9 @@ class Shards(Mapping[str, Tensor]):
         Args:
             alone: not in all processes at once.
         """
-        import torch.distributed.checkpoint as dcp
+        from torch.distributed.checkpoint.state_dict_loader import load
 
-        dcp.load(dict(targets), storage_reader=self.reader, no_dist=alone)
+        load(dict(targets), storage_reader=self.reader, no_dist=alone)
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
@@ -190,10 +217,10 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> list[Path]:
     Returns:
         The files that this process wrote.
     """
-    import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
-    dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
     return sorted(folder.glob(f"shard-{rank() + 1:05d}-*"))
 
 

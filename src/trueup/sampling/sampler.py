@@ -21,6 +21,7 @@ from trueup.errors import CheckpointError, InputError
 from trueup.feedback.records import Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
+from trueup.parallel.sharding import fill, is_sharded, local
 
 MAX_NEW_TOKENS = 128
 """Longest response unless told otherwise, and at most half of what the model was made for."""
@@ -56,6 +57,8 @@ class Sampler(Protocol):
 
     weights: "SamplingWeights"
     """Which it writes with."""
+    served: bool
+    """Whether a server writes, which one of several processes asks for all."""
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
         """`responses` responses to each prompt, in the order of the prompts.
@@ -182,26 +185,32 @@ class SamplingWeights:
         self.version = 0
         self.changes = 0
         """How often the weights to write with became others."""
-        self._model, self._keeps = model, keeps
+        self.model, self._keeps = model, keeps
+        self._placed = False
         self._tensors: dict[str, Tensor] = {}
         """By the names of `CausalModel.trainable`; empty where the weights are the policy's own."""
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The policy with the weights to write with. Nothing is copied, and its own are back to the bit afterwards."""
+        """The policy with the weights to write with; its own are back to the bit afterwards.
+
+        Nothing is copied but shards, which have to stay where they are. Inside another such block nothing changes.
+        """
         own = self._own()
-        held = [(own[name], tensor) for name, tensor in self._tensors.items()]
-        current = [value.data for value, _ in held]
+        held = [] if self._placed else [(own[name], tensor) for name, tensor in self._tensors.items()]
+        current = [local(value).clone() if is_sharded(value) else value.data for value, _ in held]
+        placed, self._placed = self._placed, True
         try:
             for value, tensor in held:
-                value.data = tensor
+                _set(value, local(tensor))
             yield
         finally:
+            self._placed = placed
             for (value, _), before in zip(held, current, strict=True):
-                value.data = before
+                _set(value, before)
 
     def _own(self) -> Mapping[str, Tensor]:
-        return self._model.trainable() if self._model is not None else {}
+        return self.model.trainable() if self.model is not None else {}
 
     def refresh(self, version: int) -> None:
         """Write with the policy as it is now, after `version` optimizer steps, from here on."""
@@ -234,9 +243,18 @@ class SamplingWeights:
                 f"the checkpoint's weights of the sampling policy do not fit this model, beginning with {wrong[0]}. "
                 "Resume with the model and the lora settings that the run began with"
             )
-        self._tensors = {name: tensors[name].detach().to(value, copy=True) for name, value in own.items()}
+        self._tensors = {name: value.detach().clone() for name, value in own.items()}
+        fill(self._tensors, tensors)
         self.version = version
         self.changes += 1
+
+
+def _set(value: Tensor, tensor: Tensor) -> None:
+    """Give a parameter other numbers."""
+    if is_sharded(value):
+        local(value).copy_(tensor)
+    else:
+        value.data = tensor
 
 
 def uniforms(key: bytes, count: int) -> NDArray[np.float64]:

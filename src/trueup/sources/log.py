@@ -18,6 +18,7 @@ from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.records import Example, Origin
 from trueup.files import Journal
+from trueup.parallel.processes import owned, owns
 from trueup.words import reason
 
 EXAMPLES = "examples.jsonl"
@@ -98,6 +99,11 @@ class RoundLog:
         ]
         told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(metrics)}
         line = json.dumps(told)
+        owned(lambda: self._append(rows, line))
+        self.rounds[number] = GatheredRound(self._read(rows), json.loads(line)["facts"])
+        return self.rounds[number]
+
+    def _append(self, rows: Sequence[bytes], line: str) -> None:
         try:
             size = self._examples.size
             self._examples.append(*rows)
@@ -112,8 +118,6 @@ class RoundLog:
                 f"{self.examples}: what was gathered cannot be written: {reason(error)}. Make room and go on "
                 "with --resume"
             ) from error
-        self.rounds[number] = GatheredRound(self._read(rows), json.loads(line)["facts"])
-        return self.rounds[number]
 
     def check_has(self, last: int) -> None:
         """See `Log`."""
@@ -241,7 +245,8 @@ def _lines(journal: Journal) -> list[bytes]:
 
 def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
     try:
-        journal.keep(lines)
+        if owns():
+            journal.keep(lines)
     except OSError as error:
         raise CheckpointError(f"{journal.path}: cannot be written: {reason(error)}") from error
 

@@ -13,6 +13,8 @@ from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.errors import AnnotatorError, NumericsError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example, Prompt, Response, content_key, scores_of
+from trueup.parallel.processes import owned, rank, size, together
+from trueup.parallel.sharding import unsharded
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.sources.log import GatheredRound, Log, RoundLog
@@ -125,7 +127,7 @@ class Collector:
         Raises:
             AnnotatorError: every response is empty; or as sampler and annotator raise it.
         """
-        sampled = self.sampler.sample(prompts, self.responses, seed=self.seed * 1_000_003 + number)
+        sampled = self._sampled(prompts, self.seed * 1_000_003 + number)
         flat = [one for several in sampled for one in several]
         if flat and not any(one.text.strip() for one in flat):
             raise AnnotatorError(
@@ -138,7 +140,7 @@ class Collector:
         compares = self.annotator.gives == "comparisons"
         alone = [one for one in examples if len(one.responses) < 2] if compares else []
         compared = [one for one in examples if len(one.responses) > 1] if compares else examples
-        judged = self.annotator.annotate(compared)
+        judged = owned(lambda: self.annotator.annotate(compared))
         metrics |= {f"annotator/{name}": float(value) for name, value in judged.totals.items()}
         made: Sequence[Example] = judged.kept
         metrics["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
@@ -150,6 +152,16 @@ class Collector:
             made, more = self.penalise(made)
             metrics |= more
         return GatheredRound(tuple(made), metrics)
+
+    def _sampled(self, prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Sampled]]:
+        """Responses to each prompt: of several processes each writes its share, or the first asks a server."""
+        sampler, count = self.sampler, size()
+        with sampler.weights.in_place(), unsharded(sampler.weights.model):
+            if sampler.served:
+                return owned(lambda: sampler.sample(prompts, self.responses, seed=seed))
+            own = prompts[rank() :: count]
+            shares = together(lambda: sampler.sample(own, self.responses, seed=seed))
+        return [shares[place % count][place // count] for place in range(len(prompts))]
 
     def _examples(
         self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], also: Sequence[Example]

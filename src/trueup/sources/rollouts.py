@@ -15,14 +15,16 @@ from torch import Tensor
 from trueup import stop
 from trueup.batch.encode import Encoder
 from trueup.batch.rows import Demonstrations, LogProbs, RolloutRelation, RolloutRow
-from trueup.batch.stream import Batch, collate_batch, cut
+from trueup.batch.stream import Batch, collate_batch, on_device
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, RankRelation, scores_of
 from trueup.models.causal import StreamModel
 from trueup.objectives.rollout import Rollout, ScoredRound
+from trueup.parallel.processes import together
 from trueup.references.reference import Reference
+from trueup.sources.source import passes
 from trueup.words import listed
 
 NAMES = tuple(field.name for field in fields(RolloutRow))
@@ -189,19 +191,34 @@ def _measured(
     groups: Sequence[TokenGroup[Any]], policy: StreamModel, reference: Reference, budget: int
 ) -> Iterator[tuple[list[TokenGroup[Any]], LogProbs, LogProbs | None]]:
     """Groups, a forward pass's worth at a time, under policy and reference, without dropout and all of it finite."""
-    for part in cut(groups, budget):
-        stop.check()
+    place = {id(group): number for number, group in enumerate(groups)}
+    own: list[tuple[list[int], LogProbs, LogProbs | None]] = []
+    for part, idle in passes(groups, budget):
+        stop.check_together()
         batch: Batch[Demonstrations] = collate_batch(part, Demonstrations.collate).to(policy.device)
         with policy.without_dropout():
             ours = policy.outputs(batch.stream, policy.parts)
         theirs = reference.log_probs(batch)
         assert isinstance(ours, LogProbs)
-        _check(ours.token_S, ours.length_N, part, "log-probability")
-        if ours.value_S is not None:
-            _check(ours.value_S, ours.length_N, part, "value")
-        if theirs is not None:
-            _check(theirs.token_S, theirs.length_N, part, "log-probability under the reference")
-        yield part, ours, theirs
+        if not idle:
+            own.append(([place[id(group)] for group in part], ours, theirs))
+    every = together(lambda: [_checked(groups, *one) for one in own])
+    for places, ours, theirs in (one for several in every for one in several):
+        yield [groups[number] for number in places], ours, theirs
+
+
+def _checked(
+    groups: Sequence[TokenGroup[Any]], places: list[int], ours: LogProbs, theirs: LogProbs | None
+) -> tuple[list[int], LogProbs, LogProbs | None]:
+    """What a forward pass gave, on the CPU, once it is seen to be finite."""
+    part = [groups[number] for number in places]
+    _check(ours.token_S, ours.length_N, part, "log-probability")
+    if ours.value_S is not None:
+        _check(ours.value_S, ours.length_N, part, "value")
+    if theirs is not None:
+        _check(theirs.token_S, theirs.length_N, part, "log-probability under the reference")
+    cpu = torch.device("cpu")
+    return places, on_device(ours, cpu), None if theirs is None else on_device(theirs, cpu)
 
 
 def _joined(parts: Sequence[LogProbs], order: Sequence[int]) -> LogProbs:

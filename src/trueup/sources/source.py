@@ -80,13 +80,23 @@ class Batching:
         )
 
     def _cut(self, groups: Sequence[TokenGroup[Any]], collate: Callable[..., Any]) -> list[Batch[Any]]:
-        shares = [list(cut(share, self.budget)) for share in dealt(groups, size())]
-        batches = [collate_batch(part, collate) for part in shares[rank()]]
-        missing = max(map(len, shares)) - len(batches)
-        if missing:
-            least = collate_batch([min(groups, key=lambda group: group.num_tokens)], collate)
-            batches += [replace(least, idle=True)] * missing
-        return batches
+        return [
+            replace(collate_batch(part, collate), idle=idle) for part, idle in passes(groups, self.budget)
+        ]
+
+
+def passes(groups: Sequence[TokenGroup[Any]], budget: int) -> list[tuple[list[TokenGroup[Any]], bool]]:
+    """The forward passes of this process over its share of some groups, and whether each is idle.
+
+    All processes make as many: one that has fewer repeats another's smallest group, which counts for nothing.
+
+    Args:
+        budget: most stream tokens of a pass.
+    """
+    shares = [list(cut(share, budget)) for share in dealt(groups, size())]
+    made = [(part, False) for part in shares[rank()]]
+    missing = max(map(len, shares)) - len(made)
+    return made + [([min(groups, key=lambda group: group.num_tokens)], True)] * missing if missing else made
 
 
 def dealt(groups: Sequence[TokenGroup[Any]], count: int) -> list[list[TokenGroup[Any]]]:

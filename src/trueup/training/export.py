@@ -216,7 +216,9 @@ def measure(policy: StreamModel, batches: Iterable[Batch[Any]], *, held_out: boo
             prompt_N = [group.prompt.tobytes() for group in batch.groups for _ in group.responses]
             prompts += [prompt_N[row] for row in pairs.chosen_P.tolist()]
     every = gather((scores, apart, probabilities, prompts))
-    scores, apart, probabilities, prompts = ([one for part in parts for one in part] for parts in zip(*every, strict=True))
+    scores, apart, probabilities, prompts = (
+        [one for part in parts for one in part] for parts in zip(*every, strict=True)
+    )
     numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
     calibration = calibrate(apart, probabilities, [numbers[prompt] for prompt in prompts])
     return RewardReport(held_out, fmean(scores), stdev(scores), len(scores), calibration)

@@ -78,7 +78,11 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder for the processes that train in it together; raises as `lock`."""
         with ExitStack() as held:
-            owned(lambda: held.callback(self.lock().release) and None)
+
+            def take() -> None:
+                held.callback(self.lock().release)
+
+            owned(take)
             yield
 
     def write_settings(self, content: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from trueup.batch.chat_template import writes_date
 from trueup.batch.rows import Demonstrations
-from trueup.batch.stream import collate_batch, cut
+from trueup.batch.stream import collate_batch
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError
 from trueup.methods.method import Method
@@ -27,7 +27,7 @@ from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
-from trueup.sources.source import Source
+from trueup.sources.source import Source, passes
 from trueup.training import rounds, seal
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
@@ -198,7 +198,7 @@ def _start(run: Run) -> None:
             "the end. Give a smaller --reference.every"
         )
     parts.reference.start(run.source)
-    first = next(cut(run.source.first_groups(), parts.settings.micro_batch_tokens))
+    first, _ = passes(run.source.first_groups(), parts.settings.micro_batch_tokens)[0]
     check_first_batch(parts.policy, parts.reference, collate_batch(first, Demonstrations.collate))
 
 

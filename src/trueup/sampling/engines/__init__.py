@@ -84,7 +84,7 @@ class SeveralSamplers:
     """
 
     def __init__(self, policy: Sampler, encoder: Encoder, others: Sequence[tuple[Sampler, Encoder]]) -> None:
-        self.policy, self.weights = policy, policy.weights
+        self.policy, self.weights, self.served = policy, policy.weights, policy.served
         self.others = [(sampler, _same_tokens(other, encoder)) for sampler, other in others]
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:

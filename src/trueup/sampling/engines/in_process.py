@@ -35,6 +35,7 @@ class InProcessSampler:
     def __init__(self, settings: SamplerSettings, model: CausalModel, encoder: Encoder, *, name: str) -> None:
         self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
         self.stops = sampler.StopTexts(settings.stop, encoder.text) if settings.stop else None
+        self.served = False
         self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:

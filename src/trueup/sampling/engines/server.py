@@ -57,6 +57,7 @@ class ServerSampler:
         self._key = Key.from_environment(settings.key_variable)
         self._endpoint = self._connect(self.base_urls, settings.concurrency)
         self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
+        self.served = True
         self.weights = SamplingWeights(model, keeps=settings.resync > 1)
         self._given = 0
         """Which of the changes of the weights the server has."""
