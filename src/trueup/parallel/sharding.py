@@ -87,6 +87,17 @@ def unsharded(model: Any) -> Iterator[None]:
             part.set_reshard_after_forward(part is not model, recurse=False)
 
 
+def resharded(model: Any) -> Any:
+    """A model whose parameters are its shards again: a forward pass without gradients leaves some of them gathered."""
+    if size() > 1:
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+    return model
+
+
 def is_sharded(tensor: Tensor) -> bool:
     """Whether this process holds a part of it alone."""
     if size() == 1:

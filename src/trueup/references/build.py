@@ -17,7 +17,7 @@ from trueup.errors import InputError, NumericsError
 from trueup.files import cache_folder
 from trueup.models import lora
 from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
-from trueup.parallel.sharding import fill, local
+from trueup.parallel.sharding import fill, local, resharded
 from trueup.references import choices
 from trueup.references.reference import BatchSource, NullReference, Reference, State
 from trueup.references.table import CachedReference, LookAhead
@@ -103,7 +103,9 @@ class ModelCopy(Reference):
         if self.region is None or not self.region.due(step):
             return False
         interpolate_(
-            list(self.model.network.parameters()), list(self.policy.network.parameters()), self.region.alpha
+            list(self.model.network.parameters()),
+            list(resharded(self.policy).network.parameters()),
+            self.region.alpha,
         )
         self.identity = moved_identity(self.identity, step)
         return True

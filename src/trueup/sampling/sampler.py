@@ -21,7 +21,7 @@ from trueup.errors import CheckpointError, InputError
 from trueup.feedback.records import Prompt
 from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
-from trueup.parallel.sharding import fill, is_sharded, local
+from trueup.parallel.sharding import fill, is_sharded, local, resharded
 
 MAX_NEW_TOKENS = 128
 """Longest response unless told otherwise, and at most half of what the model was made for."""
@@ -196,21 +196,24 @@ class SamplingWeights:
 
         Nothing is copied but shards, which have to stay where they are. Inside another such block nothing changes.
         """
+        if self._placed:
+            yield
+            return
         own = self._own()
-        held = [] if self._placed else [(own[name], tensor) for name, tensor in self._tensors.items()]
+        held = [(own[name], tensor) for name, tensor in self._tensors.items()]
         current = [local(value).clone() if is_sharded(value) else value.data for value, _ in held]
-        placed, self._placed = self._placed, True
+        self._placed = True
         try:
             for value, tensor in held:
                 _set(value, local(tensor))
             yield
         finally:
-            self._placed = placed
+            self._placed = False
             for (value, _), before in zip(held, current, strict=True):
                 _set(value, before)
 
     def _own(self) -> Mapping[str, Tensor]:
-        return self.model.trainable() if self.model is not None else {}
+        return resharded(self.model).trainable() if self.model is not None else {}
 
     def refresh(self, version: int) -> None:
         """Write with the policy as it is now, after `version` optimizer steps, from here on."""
