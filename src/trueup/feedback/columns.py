@@ -12,11 +12,11 @@ from typing import Protocol
 from trueup.errors import InputError
 from trueup.feedback.fields import described, opposite
 from trueup.feedback.json_rows import FileRow
+from trueup.feedback.layouts.layout import LABELS, SCORES
 from trueup.words import did_you_mean, listed, printable
 
-LABELLED = ("label", "kto_tag", "is_desirable", "is_correct", "is_safe")
+LABELLED = (*LABELS, "is_safe")
 """Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
-SCORED = ("score", "reward", "rating")
 TYPICAL: Mapping[str, tuple[str, ...]] = {
     "system": ("system",),
     "prompt": ("prompt", "user", "question", "query", "instruction", "request", "input", "human"),
@@ -89,7 +89,7 @@ class Table:
             taken = name in self.columns and name not in ours
             value[f"{name} (the column of this name)" if taken else ours.get(name, name)] = one
         if self.values:
-            for key in (*LABELLED, *SCORED):
+            for key in (*LABELLED, *SCORES):
                 if value.get(key) is not None:
                     value[key] = self._meant(key, value[key], f"{path}:{row.number}")
         return replace(row, value=value, empty=tuple(ours.get(name, name) for name in row.empty))
@@ -98,7 +98,7 @@ class Table:
         written = spelled(value)
         if written in self.values:
             return self.values[written]
-        if isinstance(value, bool) or key in SCORED:
+        if isinstance(value, bool) or key in SCORES:
             return value
         known = ", ".join(self.values)
         raise InputError(

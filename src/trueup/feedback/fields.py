@@ -88,6 +88,15 @@ def number(value: object, place: Place) -> float:
     return made
 
 
+def integer(value: object, place: Place, lowest: int, highest: int | None = None) -> int:
+    """The value as a whole number in a range; 2.0 is one."""
+    made = number(value, place)
+    if made != int(made) or made < lowest or (highest is not None and made > highest):
+        span = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise place.unexpected(value, f"a whole number {span}")
+    return int(made)
+
+
 OPPOSITES = (
     *(("yes", "no"), ("1", "-1"), ("up", "down"), ("thumbs_up", "thumbs_down"), ("good", "bad")),
     *(("like", "dislike"), ("positive", "negative"), ("\U0001f44d", "\U0001f44e")),

@@ -26,11 +26,8 @@ class InspectSettings(BaseModel):
     """Whatever `--data` of `trueup train` takes."""
     eval_data: Texts = ()
     """Held-out feedback, compared with the rest."""
-    columns: Annotated[Columns, Role(pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     strict: bool = False
     """Exit with 2 if there is an error or a warning."""
     min_visible: Amount = 3
@@ -89,11 +86,8 @@ class ConvertSettings(BaseModel):
     """With --kind points, labels from here on are true and all others false."""
     skip_bad: Amount = 0
     """How many malformed rows to leave out, over all files."""
-    columns: Annotated[Columns, Role(pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     force: bool = False
     """Replace the output file if it is there."""
 
@@ -141,10 +135,8 @@ class ConditionSettings(BaseModel):
     training, 2, 5 and 0."""
     count: Count | None = None
     """Ask the first N prompts only."""
-    columns: Annotated[Columns, Role(pairs=True)] = ()
-    """What the columns of a table of prompts are, as in prompt=user_message."""
-    values: Annotated[Values, Role(pairs=True)] = ()
-    """What the values of its labels mean, where it holds feedback."""
+    columns: Columns = ()
+    values: Values = ()
     seed: int = 0
     """Of the answers; the same for every reward."""
     max_new_tokens: Count | None = None

@@ -116,11 +116,8 @@ class SampleSettings(BaseModel):
     """Seed of all that is drawn."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows of feedback to leave out."""
-    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     chat: Annotated[bool | None, EXAMPLES] = None
     """Make of raw prompts a turn of the user, as `trueup train` does."""
     overwrite: Annotated[bool, OUTPUT] = False
@@ -184,11 +181,8 @@ class AnnotateSettings(BaseModel):
     """A .jsonl or .jsonl.gz file for the judged examples."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows to leave out."""
-    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
     annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS), Role("Who judges", common=True)]

@@ -112,11 +112,8 @@ class RunSettings(BaseModel):
     where the model has a chat template, as false has them without."""
     skip_bad: Annotated[Amount, Role(affects="examples")] = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
-    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     lazy: Annotated[bool | None, Role(affects="examples")] = None
     """Read rows when a step needs them, not all before the first. Left out: where data are plain JSON lines, more than
     200,000, and nothing has to see all of them."""

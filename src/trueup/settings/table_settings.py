@@ -5,10 +5,10 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from trueup.settings.schema import UNFIT
+from trueup.settings.schema import UNFIT, Role
 from trueup.words import did_you_mean
 
 NAMES = (
@@ -65,7 +65,23 @@ def _refuse(why: str) -> None:
     raise PydanticCustomError(UNFIT, "{why}", {"why": why})
 
 
-Columns = Annotated[tuple[str, ...], BeforeValidator(_written), AfterValidator(_columns)]
+ROLE = Role(affects="examples", pairs=True)
+Columns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_written),
+    AfterValidator(_columns),
+    ROLE,
+    Field(
+        description="What the columns of a table of your own are, as in prompt=user_message response=bot_reply "
+        "label=feedback; also chosen, rejected, score, system and messages."
+    ),
+]
 """`prompt=user_message`, ...: our name, and that of the column."""
-Values = Annotated[tuple[str, ...], BeforeValidator(_written), AfterValidator(_values)]
+Values = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_written),
+    AfterValidator(_values),
+    ROLE,
+    Field(description="What the values of its labels mean, as in thumbs_up=true thumbs_down=false."),
+]
 """`thumbs_up=true`, ...: the value of a label or a score, and what it means."""

@@ -150,18 +150,6 @@ def as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def spoken_by(key: str, roles: tuple[str, ...], mark: str) -> Callable[[RowValue], bool]:
-    """Whether a turn in the list under `key` has one of these roles, or the key `mark`."""
-
-    def found(row: RowValue) -> bool:
-        listed = row[key]
-        return isinstance(listed, list) and any(
-            isinstance(one, dict) and (one.get("role") in roles or mark in one) for one in listed
-        )
-
-    return found
-
-
 def turn_in(dialect: Dialect) -> Callable[[object, Place, Content], Content]:
     """One turn, or its text, as a response to the prompt; refused where it is not a turn of the assistant."""
 
@@ -174,3 +162,41 @@ def turn_in(dialect: Dialect) -> Callable[[object, Place, Content], Content]:
         return (message,)
 
     return read
+
+
+def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[RowValue, Place, str], tuple[Message, ...]]:
+    """Rounds, objects of a question and an answer each, as turns.
+
+    Args:
+        speakers: keys of a round for what comes before the answer, the usual one first -> whose turn it is.
+        reply: the key of the answer.
+    """
+    usual = next(iter(speakers))
+
+    def read(row: RowValue, place: Place, key: str) -> tuple[Message, ...]:
+        made: list[Message] = []
+        at = place.key(key)
+        for index, one in enumerate(items(row[key], at, f'rounds {{"{usual}": ..., "{reply}": ...}}')):
+            here = at.item(index)
+            round_ = fields(one, here)
+            speaker = next((key for key in speakers if key in round_), usual)
+            made.append(Message(speakers[speaker], text(needed(round_, speaker, here), here.key(speaker))))
+            made.append(Message("assistant", text(needed(round_, reply, here), here.key(reply))))
+        return tuple(made)
+
+    return read
+
+
+def history(row: RowValue, place: Place) -> tuple[Message, ...]:
+    """Earlier rounds, `[["Hello", "Hi"], ...]`; none where the key `history` is absent or null."""
+    given = row.get("history")
+    made: list[Message] = []
+    at = place.key("history")
+    for index, value in enumerate([] if given is None else items(given, at, "rounds")):
+        here = at.item(index)
+        round_ = items(value, here, "two texts")
+        if len(round_) != 2:
+            raise here.unexpected(round_, "two texts: what was asked and what was answered")
+        question, reply = (text(one, here.item(side)) for side, one in enumerate(round_))
+        made += [Message("user", question), Message("assistant", reply)]
+    return tuple(made)

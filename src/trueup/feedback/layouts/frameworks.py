@@ -9,16 +9,16 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 
 from functools import partial
 
-from trueup.feedback.fields import Place, fields, needed, number, optional, text
+from trueup.feedback.fields import Place, fields, integer, needed, number, optional, text
 from trueup.feedback.layouts import ms_swift, shapes, trl
-from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
+from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns
 from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Response
-from trueup.feedback.turns import as_response, content, message, messages
+from trueup.feedback.turns import as_response, message, messages
 
-TWO_SIDES = "the two sides"
-
-sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (SHAREGPT, TURBO_ALIGNMENT))
+sharegpt_turns, turbo_turns = (
+    shapes.by_value(partial(turns, dialect=dialect)) for dialect in (SHAREGPT, TURBO_ALIGNMENT)
+)
 
 
 # LLaMA-Factory's alpaca format: `instruction` and `input` are one turn of the user, with a line break between them.
@@ -36,7 +36,7 @@ def instruction(
     ]
     said = "\n".join(part for part in parts if part)
     return (
-        (*shapes.history(row, place), *shapes.request(said))
+        (*history(row, place), *shapes.request(said))
         if said.strip()
         else Discarded("the instruction is empty")
     )
@@ -49,7 +49,6 @@ def alpaca(*responses: str) -> shapes.Form:
         *responses,
         ask=instruction,
         answer=shapes.as_turn,
-        text=("instruction", "input", *responses),
         optional=("input", "history", *shapes.COMMON),
         request=("context", "prompt", "query", "question"),
     )
@@ -62,18 +61,7 @@ ALPACA = (
         "A pair: `chosen` was preferred to `rejected` as an answer to `instruction` and `input`.",
         foreign=("prompt",),
     ),
-    *shapes.points(
-        "LLaMA-Factory alpaca with labels",
-        alpaca("output"),
-        "A point: `{key}` says how desirable `output` is as an answer to `instruction` and `input`.",
-        "kto_tag",
-        "label",
-    ),
-    shapes.demonstrations(
-        "LLaMA-Factory alpaca",
-        alpaca("output"),
-        "A demonstration: `output` is an answer to `instruction` and `input` to imitate.",
-    ),
+    *shapes.singles("LLaMA-Factory alpaca", alpaca("output"), ("kto_tag", "label")),
 )
 
 
@@ -87,26 +75,13 @@ SHAREGPT_LAYOUTS = (
         shapes.written(
             "conversations",
             *SIDES,
-            ask=shapes.by_value(sharegpt_turns),
+            ask=sharegpt_turns,
             answer=turn_in(SHAREGPT),
-            before=TWO_SIDES,
-            text=SIDES,
         ),
         "A pair: `chosen` was preferred to `rejected` as the next turn of `conversations`.",
         foreign=("prompt",),
     ),
-    *shapes.points(
-        "sharegpt with labels",
-        shapes.conversation("conversations", sharegpt_turns),
-        "A point: `{key}` says how desirable the turns after the last one of the user are.",
-        "kto_tag",
-        "label",
-    ),
-    shapes.demonstrations(
-        "sharegpt",
-        shapes.conversation("conversations", sharegpt_turns),
-        "A demonstration: the turns after the last one of the user are a response to imitate.",
-    ),
+    *shapes.singles("sharegpt", shapes.conversation("conversations", sharegpt_turns), ("kto_tag", "label")),
 )
 
 
@@ -133,22 +108,15 @@ def has_sides(row: RowValue) -> bool:
 OPENAI = (
     shapes.pairs(
         "LLaMA-Factory openai pairs",
-        shapes.written(
-            "messages",
-            *SIDES,
-            ask=shapes.by_value(messages),
-            answer=one_side,
-            before=TWO_SIDES,
-            text=SIDES,
-            fits=has_sides,
-        ),
+        shapes.written("messages", *SIDES, ask=shapes.MESSAGES, answer=one_side, fits=has_sides),
         "A pair: `chosen` was preferred to `rejected` as the next of `messages`; each is one message.",
         foreign=("prompt",),
     ),
-    *shapes.points(
-        "LLaMA-Factory openai with labels",
-        shapes.conversation("messages", messages),
+    *shapes.graded(
+        "LLaMA-Factory openai with a label",
+        shapes.conversation("messages"),
         "A point: `kto_tag` says how desirable the turns after the last one of the user are.",
+        shapes.labelled,
         "kto_tag",
     ),
 )
@@ -160,18 +128,6 @@ OPENAI = (
 #     {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"}
 
 
-def renamed(*keys: str) -> shapes.Form:
-    """The form with these keys for the prompt, the better and the worse response."""
-
-    def read(row: RowValue, place: Place) -> shapes.Exchange:
-        prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
-        start = len(trl.repeated_text(prompt, chosen, rejected))
-        better = as_response(chosen[start:], prompt, place.key(keys[1]))
-        return prompt, (better, as_response(rejected[start:], prompt, place.key(keys[2])))
-
-    return shapes.Form(keys, read, text=keys, request=REQUEST)
-
-
 def unless_tied(row: RowValue, place: Place) -> int | None:
     """The first, but where distilabel's `status` says that the two tie."""
     return None if row.get("status") == "tie" else 0
@@ -180,9 +136,8 @@ def unless_tied(row: RowValue, place: Place) -> int | None:
 OPENRLHF_PAIRS = tuple(
     shapes.shape(
         "OpenRLHF pairs",
-        renamed(prompt, chosen, rejected),
+        trl.prompted(prompt, chosen, rejected),
         f"A pair: `{chosen}` was preferred to `{rejected}` as a response to `{prompt}`.",
-        shapes.unjudged,
         unless_tied,
         optional=("status",),
         foreign=("prompt", "instruction"),
@@ -194,7 +149,7 @@ OPENRLHF_PAIRS = tuple(
 )
 NEMO_PAIRS = shapes.pairs(
     "NeMo-Aligner pairs",
-    renamed("prompt", "chosen_response", "rejected_response"),
+    trl.prompted("prompt", "chosen_response", "rejected_response"),
     "A pair: `chosen_response` was preferred to `rejected_response`; their rewards are scores.",
     scores=("chosen_reward", "rejected_reward"),
 )
@@ -211,7 +166,7 @@ def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
     prompt = messages(row["context"], place.key("context"))
     responses = []
     for one, here in shapes.objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
-        rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 0)
+        rank = integer(needed(one, "rank", here), here.key("rank"), 0)
         said = shapes.like_prompt(needed(one, "completion", here), here.key("completion"), prompt)
         responses.append(Response(said, score=0.0 - rank))
     return shapes.candidates(prompt, responses, "completions")
@@ -221,7 +176,6 @@ NEMO_RANKINGS = Layout(
     name="NeMo-RL preferences",
     keys=("context", "completions"),
     optional=shapes.COMMON,
-    text=("source", "system"),
     meaning="A ranking: the score of a completion is minus its `rank`, so that rank 0 is the best.",
     convert=ranked_completions,
 )
@@ -239,17 +193,19 @@ def outputs(prompt: str) -> tuple[Layout, ...]:
     """The layouts with the prompt under the given key."""
     form = shapes.written(prompt, "output", request=REQUEST)
     return (
-        *shapes.scored(
+        *shapes.graded(
             "prompts with outputs and rewards",
             form,
             "A response with a score: `{key}` scores `output`; higher is better.",
+            shapes.scored,
             "reward",
             foreign=("label", *SIDES, *NOT_OUTPUTS),
         ),
-        *shapes.points(
+        *shapes.graded(
             "prompts with labelled outputs",
             form,
             "A point: `{key}` says how desirable `output` is, from false or 0 to true or 1.",
+            shapes.labelled,
             "label",
             foreign=("reward", *SIDES, *NOT_OUTPUTS),
         ),
@@ -283,7 +239,7 @@ def context(*responses: str) -> shapes.Form:
     return shapes.written(
         "context",
         *responses,
-        ask=shapes.by_value(turbo_turns),
+        ask=turbo_turns,
         answer=turn_in(TURBO_ALIGNMENT),
         further=True,
     )
@@ -291,7 +247,7 @@ def context(*responses: str) -> shapes.Form:
 
 def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
     """Every answer with its reward, where it has one, as its score."""
-    prompt = turbo_turns(row["messages"], place.key("messages"))
+    prompt = turbo_turns(row, place, "messages")
     if prompt and prompt[-1].role == "assistant":
         prompt = prompt[:-1]
     at = place.key("rewards")
@@ -307,11 +263,11 @@ def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
     return shapes.candidates(prompt, responses, "answers")
 
 
-def turbo_chat(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The turns of the bot after the last one of the user; a class is no label of them."""
+def turbo_chat(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """The turns, where the row has no class, which is no label of them."""
     if isinstance(row.get("label"), int | float):
         raise place.key("label").fault(TURBO_CLASS)
-    return shapes.conversation("messages", turbo_turns).read(row, place)
+    return turbo_turns(row, place, key)
 
 
 TURBO = (
@@ -320,10 +276,11 @@ TURBO = (
         context("answer_w", "answer_l"),
         "A pair: `answer_w` was preferred to `answer_l` as the next turn of `context`.",
     ),
-    *shapes.points(
+    *shapes.graded(
         "turbo-alignment points",
         context("answer"),
         "A point: `is_desirable` says how desirable `answer` is as the next turn of `context`.",
+        shapes.labelled,
         "is_desirable",
         foreign=(),
     ),
@@ -331,7 +288,6 @@ TURBO = (
         name="turbo-alignment answers",
         keys=("messages", "answers"),
         optional=("rewards", *shapes.COMMON),
-        text=("source", "system"),
         meaning="Responses of a model: `rewards` scores `answers` by their `id`; without it nothing is said of them.",
         convert=turbo_answers,
         further=True,
@@ -339,7 +295,7 @@ TURBO = (
     ),
     shapes.demonstrations(
         "turbo-alignment chat",
-        shapes.Form(("messages",), turbo_chat, fits=spoken_by("messages", ("bot",), "disable_loss")),
+        shapes.conversation("messages", turbo_chat, shapes.holds("messages", "disable_loss", ("bot",))),
         "A demonstration: the turns of the bot after the last one of the user are a response to imitate.",
         foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
     ),
@@ -348,7 +304,7 @@ TURBO = (
 
 STACK_EXCHANGE = shapes.pairs(
     "Stack Exchange pairs",
-    shapes.written("question", "response_j", "response_k", ask=shapes.USER_TURN, answer=shapes.as_turn),
+    shapes.answered("question", "response_j", "response_k"),
     "A pair: `response_j` was preferred to `response_k` as an answer to `question`.",
 )
 """As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""

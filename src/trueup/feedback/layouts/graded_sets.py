@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from trueup.feedback.fields import Place, fields, label, needed, number, optional, text
+from trueup.feedback.fields import Place, fields, integer, label, needed, number, optional, text
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import Draft, Layout, RowValue
 from trueup.feedback.records import Discarded, Response
@@ -74,7 +74,6 @@ def rating(value: object, place: Place) -> float:
 ULTRAFEEDBACK = Layout(
     name="UltraFeedback",
     keys=("instruction", "completions"),
-    text=("instruction",),
     meaning=(
         "A ranking: the score of a completion is its `overall_score`; where not all have one, its "
         "`fine-grained_score`; else the mean of its ratings."
@@ -99,7 +98,7 @@ def nectar(row: RowValue, place: Place) -> Draft | Discarded:
     responses = []
     for one, here in shapes.objects(row, "answers", place):
         said = given[len(prompt) :] + shapes.text_under(one, "answer", here)
-        rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 1)
+        rank = integer(needed(one, "rank", here), here.key("rank"), 1)
         responses.append(Response(said, score=-float(rank), source=optional(one, "model", here, text)))
     return shapes.candidates(prompt, responses, "answers")
 
@@ -107,7 +106,6 @@ def nectar(row: RowValue, place: Place) -> Draft | Discarded:
 NECTAR = Layout(
     name="Nectar",
     keys=("prompt", "answers"),
-    text=("prompt",),
     meaning="A ranking: the score of an answer is minus its `rank`, so that rank 1 is the best.",
     convert=nectar,
     fits=shapes.holds("answers", "rank"),
@@ -144,7 +142,6 @@ def between_semicolons(value: object, place: Place) -> list[str]:
 TRUTHFUL_QA = Layout(
     name="TruthfulQA",
     keys=("Question", "Best Answer", *ANSWERS),
-    text=("Question", "Best Answer", *ANSWERS),
     meaning="Right answers are labelled 1, wrong ones 0; the best answer is a response to imitate.",
     convert=truthful_qa,
 )
@@ -181,7 +178,6 @@ def solution(value: object, place: Place, system: str) -> Response:
 GSM8K = Layout(
     name="GSM8K solutions",
     keys=("question", "ground_truth"),
-    text=("question", "ground_truth"),
     named=systems,
     meaning=(
         "Solutions of systems, labelled by `is_correct`; the ground truth is labelled 1 and is a response to "
@@ -216,7 +212,6 @@ UNIEVAL = Layout(
     name="UniEval ratings",
     keys=("source", "system_id", "system_output", "scores"),
     optional=("context",),
-    text=("source", "system_id", "system_output", "context"),
     meaning="A turn of a dialogue with a score: `overall`; the other aspects are not kept.",
     convert=unieval,
     fits=lambda row: isinstance(row["scores"], dict),

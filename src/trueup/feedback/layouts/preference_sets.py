@@ -1,7 +1,6 @@
 """The layouts of public data sets whose rows say which response was preferred; ratings of the same sets beside them."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,20 +11,13 @@ from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Discarded, Message, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
 
-
-def answered(prompt: str, *responses: str, ask: shapes.Ask = shapes.USER_TURN) -> shapes.Form:
-    """The form of a request and texts that answer it, with no further keys."""
-    return shapes.written(prompt, *responses, ask=ask, answer=shapes.as_turn, optional=())
-
-
 SHP = shapes.shape(
     "SHP",
-    answered("history", "human_ref_A", "human_ref_B"),
+    shapes.answered("history", "human_ref_A", "human_ref_B", optional=()),
     "A pair: `labels` 1 prefers A and 0 prefers B; the scores are the votes; `score_ratio` is not kept.",
-    shapes.scored_by("score_A", "score_B"),
-    lambda row, place: 1 - shapes.integer(row["labels"], place.key("labels"), 0, 1),
+    lambda row, place: 1 - fields.integer(row["labels"], place.key("labels"), 0, 1),
+    scores=("score_A", "score_B"),
     keys=("labels",),
-    optional=("score_A", "score_B"),
 )
 """Stanford Human Preferences. Ethayarajh et al., 2022, https://huggingface.co/datasets/stanfordnlp/SHP."""
 
@@ -60,37 +52,35 @@ def unanswered(value: object, place: Place) -> shapes.Turns:
     return turns
 
 
-def by_strength(key: str) -> Callable[[RowValue, Place], int | None]:
+def by_strength(key: str) -> shapes.Choose:
     """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
 
     def choose(row: RowValue, place: Place) -> int | None:
-        strength = shapes.integer(row[key], place.key(key), -3, 3)
+        strength = fields.integer(row[key], place.key(key), -3, 3)
         return None if strength == 0 else int(strength > 0)
 
     return choose
 
 
-HELPSTEER = shapes.scored(
+HELPSTEER = shapes.graded(
     "HelpSteer",
-    answered("prompt", "response", ask=shapes.by_value(extra_id_turns)),
+    shapes.answered("prompt", "response", ask=shapes.by_value(extra_id_turns), optional=()),
     "A response with a score: its `helpfulness`; the ratings of other aspects are not kept.",
+    shapes.scored,
     "helpfulness",
-    foreign=SIDES,
 )
 HELPSTEER_2 = shapes.shape(
     "HelpSteer2 preferences",
-    answered("prompt", "response_1", "response_2", ask=shapes.by_value(extra_id_turns)),
+    shapes.answered("prompt", "response_1", "response_2", ask=shapes.by_value(extra_id_turns), optional=()),
     "A pair: -3 to -1 prefer `response_1`, 1 to 3 `response_2`, 0 is a tie; how strongly is not kept.",
-    shapes.unjudged,
     by_strength("preference_strength"),
     keys=("preference_strength",),
     foreign=SIDES,
 )
 HELPSTEER_3 = shapes.shape(
     "HelpSteer3 preferences",
-    answered("context", "response1", "response2", ask=shapes.by_value(unanswered)),
+    shapes.answered("context", "response1", "response2", ask=shapes.by_value(unanswered), optional=()),
     "A pair: -3 to -1 prefer `response1`, 1 to 3 `response2`, 0 is a tie; how strongly is not kept.",
-    shapes.unjudged,
     by_strength("overall_preference"),
     keys=("overall_preference",),
 )
@@ -192,7 +182,7 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
         raise at.unexpected(given, f"one number for each of {pairs}")
     comparisons = []
     for index, ((first, second), value) in enumerate(zip(PREDICTION_PAIRS, given, strict=True)):
-        winner = shapes.integer(value, at.item(index), 0, 2)
+        winner = fields.integer(value, at.item(index), 0, 2)
         if winner:
             comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
     corrected = correction(row, place)
@@ -232,7 +222,6 @@ FINE_GRAINED_RLHF = Layout(
     name="FineGrainedRLHF",
     keys=("question", *PREDICTIONS, "preference"),
     optional=("passages", "feedback"),
-    text=("question", *PREDICTIONS),
     meaning=(
         "Six pairs of four predictions: in `preference` 1 prefers the first, 2 the second, 0 is a tie; the "
         "corrected prediction is a response to imitate."
@@ -244,7 +233,7 @@ FINE_GRAINED_RLHF = Layout(
 
 # The human evaluation of open-instruct. Wang et al., 2023, https://arxiv.org/abs/2306.04751.
 
-PREFERENCES = {
+PREFERENCES: dict[str, shapes.Verdict] = {
     "a-is-better": 0,
     "a-is-clearly-better": 0,
     "a-is-slightly-better": 0,
@@ -254,41 +243,30 @@ PREFERENCES = {
     "b-is-better": 1,
 }
 ACCEPTABLE = {"yes": 1.0, "no": 0.0}
-
-
-def preferred(row: RowValue, place: Place) -> int | None:
-    """The position of the better completion; None for a tie."""
-    at = place.key("preference")
-    preference = fields.text(row["preference"], at)
-    if preference not in PREFERENCES:
-        raise at.unexpected(preference, "one of " + ", ".join(PREFERENCES))
-    return PREFERENCES[preference]
+JUDGED = ("completion_a_is_acceptable", "completion_b_is_acceptable")
 
 
 def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
-    """The label and the model of each side, `a` and `b`."""
+    """The label of each side."""
     sides = []
-    for side in "ab":
-        at = place.key(f"completion_{side}_is_acceptable")
-        said = fields.optional(row, at.path, place, fields.text)
+    for key in JUDGED:
+        said = fields.optional(row, key, place, fields.text)
         if said is not None and said not in ACCEPTABLE:
-            raise at.unexpected(said, "'yes' or 'no'")
-        label = None if said is None else ACCEPTABLE[said]
-        sides.append(
-            Response("", label=label, source=fields.optional(row, f"model_{side}", place, fields.text))
-        )
+            raise place.key(key).unexpected(said, "'yes' or 'no'")
+        sides.append(Response("", label=None if said is None else ACCEPTABLE[said]))
     return tuple(sides)
 
 
 OPEN_INSTRUCT = shapes.shape(
     "open-instruct human evaluation",
-    answered("prompt", "completion_a", "completion_b"),
+    shapes.answered("prompt", "completion_a", "completion_b", optional=()),
     "A pair, or a tie, of which each side is labelled 1 where it is acceptable and 0 where it is not; "
     "'slightly' is not kept.",
-    acceptable,
-    preferred,
+    shapes.named("preference", PREFERENCES),
+    said=acceptable,
+    sources=("model_a", "model_b"),
     keys=("preference",),
-    optional=("completion_a_is_acceptable", "completion_b_is_acceptable", "model_a", "model_b"),
+    optional=JUDGED,
 )
 
 

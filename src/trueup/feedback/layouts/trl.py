@@ -7,14 +7,7 @@ from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Message, Response
-from trueup.feedback.turns import (
-    RESPONSE_ROLES,
-    as_response,
-    content,
-    messages,
-    shared_turns,
-    split_at_last_request,
-)
+from trueup.feedback.turns import RESPONSE_ROLES, as_response, content, shared_turns, split_at_last_request
 
 SIDE_SCORES = ("score_chosen", "score_rejected")
 HUMAN = "\n\nHuman:"
@@ -44,7 +37,6 @@ CANONICAL = Layout(
     name="canonical",
     keys=("prompt", "responses"),
     optional=("system", *OPTIONAL),
-    text=("prompt", "system"),
     foreign=("scores",),
     request=REQUEST,
     further=True,
@@ -86,7 +78,6 @@ def scored_responses(prompt_key: str) -> Layout:
         name="prompts with scored responses",
         keys=(prompt_key, "responses", "scores"),
         optional=("sources", "system", "tools"),
-        text=(prompt_key, "system"),
         request=REQUEST,
         meaning="A ranking: a score for each of `responses`; higher is better.",
         convert=convert,
@@ -105,14 +96,18 @@ def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
 # published), the prompt is taken off them.
 
 
-def prompted_sides(row: RowValue, place: Place) -> shapes.Exchange:
-    """Prompt, chosen and rejected as given."""
-    prompt, chosen, rejected = (content(row[key], place.key(key)) for key in ("prompt", *SIDES))
-    start = repeated_prompt(prompt, chosen, rejected)
-    request = start or request_of(prompt, chosen, rejected)
-    better = as_response(chosen[len(start) :], request, place.key("chosen"), len(start))
-    worse = as_response(rejected[len(start) :], request, place.key("rejected"), len(start))
-    return request, (better, worse)
+def prompted(*keys: str) -> shapes.Form:
+    """The form with these keys for the prompt, the better and the worse response."""
+
+    def read(row: RowValue, place: Place) -> shapes.Exchange:
+        prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
+        start = repeated_prompt(prompt, chosen, rejected)
+        request = start or request_of(prompt, chosen, rejected)
+        better = as_response(chosen[len(start) :], request, place.key(keys[1]), len(start))
+        worse = as_response(rejected[len(start) :], request, place.key(keys[2]), len(start))
+        return request, (better, worse)
+
+    return shapes.Form(keys, read, request=REQUEST)
 
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:
@@ -145,7 +140,7 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
 
 PAIRS = shapes.pairs(
     "TRL pairs",
-    shapes.Form(("prompt", *SIDES), prompted_sides, text=("prompt", *SIDES), request=REQUEST),
+    prompted("prompt", *SIDES),
     "A pair: `chosen` was preferred to `rejected` as a response to `prompt`.",
     scores=SIDE_SCORES,
 )
@@ -182,14 +177,7 @@ def are_transcripts(row: RowValue) -> bool:
 
 HH = shapes.pairs(
     "HH transcripts",
-    shapes.Form(
-        SIDES,
-        transcripts,
-        text=SIDES,
-        optional=("source",),
-        request=(*REQUEST, "system"),
-        fits=are_transcripts,
-    ),
+    shapes.Form(SIDES, transcripts, ("source",), (*REQUEST, "system"), fits=are_transcripts),
     "A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
     scores=SIDE_SCORES,
     foreign=("prompt",),
@@ -202,37 +190,20 @@ The prompt is raw text, and the response has its leading space.
 """
 
 
-def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The turns that both sides share are the prompt; the rest of each is its response."""
-    for key in SIDES:
-        if isinstance(row[key], str):
-            raise place.key(key).fault(NO_PROMPT)
-    sides = [messages(row[key], place.key(key)) for key in SIDES]
-    for key, side in zip(SIDES, sides, strict=True):
-        if not side:
-            return Discarded("a response is empty")
-        if side[-1].role != "assistant":
-            at = place.key(key).item(len(side) - 1).key("role")
-            raise at.unexpected(side[-1].role, "an assistant turn: a side ends with its response")
-    return after_shared_turns(sides[0], sides[1], place, SIDES)
-
-
-def after_shared_turns(
-    chosen: shapes.Turns, rejected: shapes.Turns, place: Place, keys: tuple[str, str]
-) -> shapes.Exchange | Discarded:
-    """The turns that two conversations share as the prompt, and what follows them in each."""
-    shared = shared_turns(chosen, rejected)
-    if any(turn.role not in RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
-        return Discarded(shapes.DIFFERENT_PROMPTS)
-    prompt = chosen[:shared]
-    better = as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
-    worse = as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
-    return prompt, (better, worse)
+def side(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """One of two conversations, which ends with its response."""
+    if isinstance(row[key], str):
+        raise place.key(key).fault(NO_PROMPT)
+    turns = shapes.MESSAGES(row, place, key)
+    if turns and turns[-1].role != "assistant":
+        at = place.key(key).item(len(turns) - 1).key("role")
+        raise at.unexpected(turns[-1].role, "an assistant turn: a side ends with its response")
+    return turns
 
 
 IMPLIED = shapes.pairs(
     "TRL pairs with an implied prompt",
-    shapes.Form(SIDES, unprompted_sides, text=SIDES, request=REQUEST),
+    shapes.conversations(*SIDES, side, request=REQUEST),
     "A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
     scores=SIDE_SCORES,
     foreign=("prompt",),
@@ -241,49 +212,17 @@ IMPLIED = shapes.pairs(
 
 # A prompt and one response: two texts or lists of messages, or one list of messages that ends with the response.
 
-COMPLETION = shapes.written("prompt", "completion", request=REQUEST)
-COMPLETIONS = (
-    *shapes.points(
-        "TRL prompts with labelled completions",
-        COMPLETION,
-        "A point: `{key}` says how desirable `completion` is, from false or 0 to true or 1.",
-        *LABELS,
-    ),
-    *shapes.scored(
-        "TRL prompts with scored completions",
-        COMPLETION,
-        "A response with a score: `{key}` scores `completion`; higher is better.",
-        *SCORES,
-        foreign=(*LABELS, *SIDES),
-    ),
-    shapes.demonstrations(
-        "TRL prompts with completions",
-        COMPLETION,
-        "A demonstration: `completion` is a response to imitate.",
-    ),
+COMPLETIONS = shapes.singles(
+    "TRL prompts with {}completions",
+    shapes.written("prompt", "completion", request=REQUEST),
+    LABELS,
+    SCORES,
 )
-
-CONVERSATION = shapes.conversation("messages", messages, counted=True)
-OTHERS = (*SIDES, "rejected_response", "rejected_messages")
-CONVERSATIONS = (
-    *shapes.points(
-        "messages with a label",
-        CONVERSATION,
-        "A point: `{key}` says how desirable the turns after the last one of the user are.",
-        *(key for key in LABELS if key != "kto_tag"),
-        foreign=OTHERS,
-    ),
-    *shapes.scored(
-        "messages with a score",
-        CONVERSATION,
-        "A response with a score: `{key}` scores the turns after the last one of the user.",
-        *SCORES,
-        foreign=(*LABELS, *OTHERS),
-    ),
-    shapes.demonstrations(
-        "messages",
-        CONVERSATION,
-        "A demonstration: the turns after the last one of the user are a response to imitate.",
-    ),
+CONVERSATIONS = shapes.singles(
+    "messages",
+    shapes.conversation("messages", counted=True),
+    tuple(key for key in LABELS if key != "kto_tag"),
+    SCORES,
+    ("kto_tag", "rejected_response", "rejected_messages"),
 )
 """Messages with a `kto_tag` are LLaMA-Factory's."""
