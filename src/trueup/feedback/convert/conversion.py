@@ -50,6 +50,7 @@ class RowContent:
 
 RowContents = tuple[RowContent, ...]
 """At least one; for TRL's rows one for each pair, point or demonstration."""
+Take = Callable[[Example], RowContents | Discarded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Target:
 
     name: str
     """As it is said in reports: `pairs`."""
-    take: Callable[[Example], RowContents | Discarded]
+    take: Take
     row: Callable[[Example], dict[str, object]]
     """A piece as a JSON-ready object; what reads files makes the same piece of it."""
     dropped: Mapping[str, str | Because] = field(default_factory=dict)
