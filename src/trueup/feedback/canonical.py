@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 from trueup.errors import InputError
 from trueup.feedback import fields
-from trueup.feedback.fields import Place
 from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools
 from trueup.feedback.turns import content, message_json
@@ -90,7 +89,7 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
     Raises:
         InputError: a field is missing, of the wrong type or out of range.
     """
-    place = Place(origin)
+    place = fields.Place(origin)
     prompt = content(fields.needed(row, "prompt", place), place.key("prompt"))
     at = place.key("responses")
     given = fields.items(fields.needed(row, "responses", place), at, 'objects {"content": ...}')
@@ -107,7 +106,7 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
 
 
 def prompt_from(
-    prompt: Content, row: Mapping[str, object], place: Place, keys: Collection[str] = PROMPT_KEYS
+    prompt: Content, row: Mapping[str, object], place: fields.Place, keys: Collection[str] = PROMPT_KEYS
 ) -> Prompt:
     """A prompt with what a row says of it under those of the keys that mean this in its layout.
 
@@ -118,7 +117,7 @@ def prompt_from(
     return Prompt(prompt, tools, place.origin)
 
 
-def response_from(value: object, place: Place) -> Response:
+def response_from(value: object, place: fields.Place) -> Response:
     """A response from its object."""
     row = fields.fields(value, place, RESPONSE_KEYS)
     demonstration = row.get("demonstration")
@@ -134,7 +133,7 @@ def response_from(value: object, place: Place) -> Response:
     )
 
 
-def _tokens(value: object, place: Place) -> tuple[int, ...]:
+def _tokens(value: object, place: fields.Place) -> tuple[int, ...]:
     ids = []
     for index, one in enumerate(fields.items(value, place, "token ids")):
         if isinstance(one, bool) or not isinstance(one, int) or one < 0:
@@ -143,7 +142,7 @@ def _tokens(value: object, place: Place) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def comparison_from(value: object, place: Place, count: int) -> Comparison:
+def comparison_from(value: object, place: fields.Place, count: int) -> Comparison:
     """A comparison from its object; `count` is how many responses there are."""
     row = fields.fields(value, place, COMPARISON_KEYS)
     better = fields.position(fields.needed(row, "better", place), place.key("better"), count)
@@ -231,7 +230,7 @@ def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Any]:
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if target.suffix == ".gz" else nullcontext(raw)
 
 
-def declared(row: Mapping[str, object], prompt: Content, place: Place) -> Tools:
+def declared(row: Mapping[str, object], prompt: Content, place: fields.Place) -> Tools:
     """The tools under the key `tools` of a row, as a list or as JSON text that holds one; none where there are none.
 
     Raises:
@@ -256,7 +255,7 @@ def _schema(tool: Mapping[str, object]) -> Mapping[str, object]:
     return {"type": "function", "function": function}
 
 
-def _parsed(value: object, place: Place) -> object:
+def _parsed(value: object, place: fields.Place) -> object:
     if not isinstance(value, str):
         return value
     try:

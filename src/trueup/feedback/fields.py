@@ -157,3 +157,17 @@ def fields(value: object, place: Place, known: tuple[str, ...] = ()) -> Mapping[
                 f"unknown key (known: {', '.join(known)}){did_you_mean(name, known, quoted=True)}"
             )
     return value
+
+
+def text_under(row: Mapping[str, object], key: str, place: Place) -> str:
+    """The text under a key that must be there."""
+    return text(needed(row, key, place), place.key(key))
+
+
+def objects(
+    row: Mapping[str, object], key: str, place: Place, of: str = "objects"
+) -> list[tuple[Mapping[str, object], Place]]:
+    """The objects in the list under a key, each with its place; `of` says what they are, for the message."""
+    at = place.key(key)
+    listed = items(needed(row, key, place), at, of)
+    return [(fields(value, at.item(index)), at.item(index)) for index, value in enumerate(listed)]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trueup.feedback.fields import Place, fields, items, needed, text
+from trueup.feedback.fields import Place, fields, items, needed, text, text_under
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.records import Content, Message
 from trueup.feedback.turns import NOT_LEARNED, as_response, check_weights, spoken, structured, with_calls
@@ -90,7 +90,7 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     row = fields(value, place)
     pairs = [pair for pair in dialect.keys if pair[0] in row]
     speaker, said = pairs[0] if pairs else dialect.keys[0]
-    name = text(needed(row, speaker, place), place.key(speaker))
+    name = text_under(row, speaker, place)
     role = dialect.roles.get(name.lower())
     if role is None:
         known = ", ".join(dialect.roles)
@@ -180,8 +180,8 @@ def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[RowValue, Place
             here = at.item(index)
             round_ = fields(one, here)
             speaker = next((key for key in speakers if key in round_), usual)
-            made.append(Message(speakers[speaker], text(needed(round_, speaker, here), here.key(speaker))))
-            made.append(Message("assistant", text(needed(round_, reply, here), here.key(reply))))
+            made.append(Message(speakers[speaker], text_under(round_, speaker, here)))
+            made.append(Message("assistant", text_under(round_, reply, here)))
         return tuple(made)
 
     return read

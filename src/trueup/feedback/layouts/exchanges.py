@@ -1,5 +1,6 @@
 """The layouts of a request and its answer under the names that many data sets give them, and of their conversations."""
 
+from dataclasses import replace
 from functools import partial
 
 from trueup.feedback.layouts import shapes
@@ -14,8 +15,10 @@ from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layou
 BEAVERTAILS = shapes.graded(
     "BeaverTails",
     shapes.answered("prompt", "response", optional=()),
-    "A point: `{key}` says whether `response` is harmless; the kinds of harm are not kept.",
-    shapes.labelled,
+    replace(
+        shapes.LABEL,
+        meaning="A point: `{key}` says whether `response` is harmless; the kinds of harm are not kept.",
+    ),
     "is_safe",
 )
 
@@ -69,7 +72,6 @@ DOLLY = shapes.singles(
 ORCA = shapes.pairs(
     "Intel orca pairs",
     shapes.answered("question", *SIDES, request=REQUEST, fits=lambda row: isinstance(row["chosen"], str)),
-    "A pair: `chosen` was preferred to `rejected` as an answer to `question`.",
     foreign=("prompt", "instruction", "input"),
 )
 

@@ -9,7 +9,7 @@ https://github.com/turbo-llm/turbo-alignment (dataset/).
 
 from functools import partial
 
-from trueup.feedback.fields import Place, fields, integer, needed, number, optional, text
+from trueup.feedback.fields import Place, fields, integer, needed, number, objects, optional, text, text_under
 from trueup.feedback.layouts import ms_swift, shapes, trl
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns
 from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
@@ -58,7 +58,6 @@ ALPACA = (
     shapes.pairs(
         "LLaMA-Factory alpaca pairs",
         alpaca(*SIDES),
-        "A pair: `chosen` was preferred to `rejected` as an answer to `instruction` and `input`.",
         foreign=("prompt",),
     ),
     *shapes.singles("LLaMA-Factory alpaca", alpaca("output"), ("kto_tag", "label")),
@@ -78,7 +77,6 @@ SHAREGPT_LAYOUTS = (
             ask=sharegpt_turns,
             answer=turn_in(SHAREGPT),
         ),
-        "A pair: `chosen` was preferred to `rejected` as the next turn of `conversations`.",
         foreign=("prompt",),
     ),
     *shapes.singles("sharegpt", shapes.conversation("conversations", sharegpt_turns), ("kto_tag", "label")),
@@ -109,14 +107,12 @@ OPENAI = (
     shapes.pairs(
         "LLaMA-Factory openai pairs",
         shapes.written("messages", *SIDES, ask=shapes.MESSAGES, answer=one_side, fits=has_sides),
-        "A pair: `chosen` was preferred to `rejected` as the next of `messages`; each is one message.",
         foreign=("prompt",),
     ),
     *shapes.graded(
         "LLaMA-Factory openai with a label",
         shapes.conversation("messages"),
-        "A point: `kto_tag` says how desirable the turns after the last one of the user are.",
-        shapes.labelled,
+        shapes.LABEL,
         "kto_tag",
     ),
 )
@@ -137,7 +133,7 @@ OPENRLHF_PAIRS = tuple(
     shapes.shape(
         "OpenRLHF pairs",
         trl.prompted(prompt, chosen, rejected),
-        f"A pair: `{chosen}` was preferred to `{rejected}` as a response to `{prompt}`.",
+        f"A pair: `{chosen}` was preferred to `{rejected}` as an answer to `{prompt}`.",
         unless_tied,
         optional=("status",),
         foreign=("prompt", "instruction"),
@@ -165,7 +161,7 @@ def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
     """Every completion with the score -rank."""
     prompt = messages(row["context"], place.key("context"))
     responses = []
-    for one, here in shapes.objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
+    for one, here in objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
         rank = integer(needed(one, "rank", here), here.key("rank"), 0)
         said = shapes.like_prompt(needed(one, "completion", here), here.key("completion"), prompt)
         responses.append(Response(said, score=0.0 - rank))
@@ -196,23 +192,20 @@ def outputs(prompt: str) -> tuple[Layout, ...]:
         *shapes.graded(
             "prompts with outputs and rewards",
             form,
-            "A response with a score: `{key}` scores `output`; higher is better.",
-            shapes.scored,
+            shapes.SCORE,
             "reward",
             foreign=("label", *SIDES, *NOT_OUTPUTS),
         ),
         *shapes.graded(
             "prompts with labelled outputs",
             form,
-            "A point: `{key}` says how desirable `output` is, from false or 0 to true or 1.",
-            shapes.labelled,
+            shapes.LABEL,
             "label",
             foreign=("reward", *SIDES, *NOT_OUTPUTS),
         ),
         shapes.demonstrations(
             "prompts with outputs",
             form,
-            "A demonstration: `output` is a response to imitate.",
             foreign=(*JUDGEMENTS, *NOT_OUTPUTS),
         ),
     )
@@ -254,9 +247,9 @@ def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
     rewards = optional(row, "rewards", place, fields) or {}
     scores = {name: number(value, at.key(name)) for name, value in rewards.items()}
     responses = []
-    for one, here in shapes.objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
-        said = shapes.answer(shapes.text_under(one, "content", here))
-        name = shapes.text_under(one, "id", here) if scores else ""
+    for one, here in objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
+        said = shapes.answer(text_under(one, "content", here))
+        name = text_under(one, "id", here) if scores else ""
         responses.append(Response(said, score=scores.pop(name, None)))
     for name in scores:
         raise at.key(name).fault("no answer with this id is left; give each its own, once")
@@ -274,13 +267,11 @@ TURBO = (
     shapes.pairs(
         "turbo-alignment pairs",
         context("answer_w", "answer_l"),
-        "A pair: `answer_w` was preferred to `answer_l` as the next turn of `context`.",
     ),
     *shapes.graded(
         "turbo-alignment points",
         context("answer"),
-        "A point: `is_desirable` says how desirable `answer` is as the next turn of `context`.",
-        shapes.labelled,
+        shapes.LABEL,
         "is_desirable",
         foreign=(),
     ),
@@ -296,7 +287,6 @@ TURBO = (
     shapes.demonstrations(
         "turbo-alignment chat",
         shapes.conversation("messages", turbo_chat, shapes.holds("messages", "disable_loss", ("bot",))),
-        "A demonstration: the turns of the bot after the last one of the user are a response to imitate.",
         foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
     ),
 )
@@ -305,7 +295,6 @@ TURBO = (
 STACK_EXCHANGE = shapes.pairs(
     "Stack Exchange pairs",
     shapes.answered("question", "response_j", "response_k"),
-    "A pair: `response_j` was preferred to `response_k` as an answer to `question`.",
 )
 """As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""
 

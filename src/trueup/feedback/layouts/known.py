@@ -6,25 +6,12 @@ To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table th
 from trueup.errors import InputError
 from trueup.feedback.columns import guessed
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts import (
-    exchanges,
-    frameworks,
-    graded_sets,
-    platforms,
-    preference_sets,
-    trl,
-    verdicts,
-)
+from trueup.feedback.layouts import exchanges, frameworks, platforms, trl, verdicts
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
 
-DATA_SETS: tuple[Layout, ...] = (
-    *graded_sets.LAYOUTS,
-    *preference_sets.LAYOUTS,
-    *verdicts.LAYOUTS,
-    *exchanges.BEAVERTAILS,
-)
+DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *exchanges.BEAVERTAILS)
 GENERAL: tuple[Layout, ...] = (
     trl.scored_responses("prompt"),
     trl.scored_responses("query"),

@@ -57,7 +57,6 @@ SWIFT_MESSAGES = (
     shapes.pairs(
         "ms-swift pairs of conversations",
         shapes.conversations("messages", "rejected_messages", with_system),
-        "A pair of conversations: the turns they share are the prompt; that of `messages` was preferred.",
     ),
     shapes.pairs(
         "ms-swift pairs",
@@ -67,7 +66,6 @@ SWIFT_MESSAGES = (
     shapes.demonstrations(
         "ms-swift messages with a solution",
         shapes.written("messages", "solution", ask=swift_turns, answer=shapes.as_turn, fits=is_request),
-        "A demonstration: `solution` is a response to `messages` to imitate.",
     ),
     *MESSAGES,
 )
@@ -100,7 +98,6 @@ SWIFT_QUERIES = (
     shapes.pairs(
         "ms-swift queries with two responses",
         query("response", "rejected_response"),
-        "A pair: `response` was preferred to `rejected_response` as an answer to `query`.",
     ),
     *shapes.singles("ms-swift queries", query("response"), ("label",), foreign=("rejected_response",)),
     shapes.demonstrations(
@@ -110,7 +107,6 @@ SWIFT_QUERIES = (
             rounds({"human": "user", "user": "user", "tool": "tool"}, "assistant"),
             shapes.holds("conversation", "assistant"),
         ),
-        "A demonstration: the answer of the last round is a response to imitate.",
     ),
 )
 

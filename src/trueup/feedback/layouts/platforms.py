@@ -10,7 +10,7 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-t
 from dataclasses import replace
 from functools import partial
 
-from trueup.feedback.fields import Place, fields, integer, items, needed, text
+from trueup.feedback.fields import Place, fields, integer, items, needed, objects, text, text_under
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.dialects import COHERE, called, turns
 from trueup.feedback.layouts.frameworks import one_side
@@ -42,7 +42,6 @@ PREFERRED_OUTPUTS = replace(
             answer=one_side,
             optional=("tools",),
         ),
-        "A pair: `preferred_output` was preferred to `non_preferred_output` as what follows the messages of `input`.",
     ),
     inside="input",
     not_kept="parallel_tool_calls of `input`",
@@ -79,7 +78,7 @@ INSTRUCTIONS = ("system_instruction", "systemInstruction")
 def joined_parts(value: object, place: Place) -> str:
     """The text of `{"parts": [{"text": ...}]}`; other parts are refused."""
     found = []
-    for one, here in shapes.objects(fields(value, place), "parts", place):
+    for one, here in objects(fields(value, place), "parts", place):
         if set(one) != {"text"}:
             raise here.unexpected(one, '{"text": ...}: only text can be used')
         found.append(text(one["text"], here.key("text")))
@@ -90,7 +89,7 @@ def joined_parts(value: object, place: Place) -> str:
 
 def model_turn(value: object, place: Place) -> Message:
     """One turn."""
-    role = text(needed(fields(value, place), "role", place), place.key("role"))
+    role = text_under(fields(value, place), "role", place)
     if role not in SPEAKERS:
         raise place.key("role").unexpected(role, f"one of {', '.join(SPEAKERS)}")
     return Message(SPEAKERS[role], joined_parts(value, place))
@@ -111,7 +110,7 @@ def scored_completions(row: RowValue, place: Place) -> Draft | Discarded:
     """Two completions, of which one has the score 1 and the other 0."""
     prompt = vertex_turns(row, place, "contents")
     responses, scores = [], []
-    for one, here in shapes.objects(row, "completions", place):
+    for one, here in objects(row, "completions", place):
         scores.append(integer(needed(one, "score", here), here.key("score"), 0, 1))
         at = here.key("completion")
         responses.append(
@@ -156,10 +155,10 @@ def v1_turn(value: object, place: Place) -> Message:
     at = place.key("content")
     words: dict[str, list[str]] = {"text": [], "reasoning": []}
     calls: list[object] = []
-    for one, here in shapes.objects(given, "content", place):
+    for one, here in objects(given, "content", place):
         if one.get("type") == "text" and "text" in one:  # as OpenAI writes a part
             return message(given, place)
-        kind, said = shapes.text_under(one, "type", here), shapes.text_under(one, "value", here)
+        kind, said = text_under(one, "type", here), text_under(one, "value", here)
         if kind == "tool_call":
             calls += called(said, here.key("value"))[1]
         elif kind in words:
@@ -195,7 +194,6 @@ V1 = (
     shapes.pairs(
         "LLaMA-Factory v1 pairs",
         shapes.conversations("chosen_messages", "rejected_messages", v1_turns, optional=("tools",)),
-        "A pair of conversations: the turns they share are the prompt; that of `chosen_messages` was preferred.",
         foreign=("prompt_messages", "prompt"),
     ),
     *shapes.singles(

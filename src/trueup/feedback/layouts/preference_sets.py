@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import combinations
 
 from trueup.feedback import fields
-from trueup.feedback.fields import Place
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Discarded, Message, Response
@@ -33,7 +32,7 @@ SHP = shapes.shape(
 EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
-def extra_id_turns(value: object, place: Place) -> shapes.Turns:
+def extra_id_turns(value: object, place: fields.Place) -> shapes.Turns:
     """The prompt as turns; the first and the last are the user's."""
     first, *later = EXTRA_ID.split(fields.text(value, place))
     turns = [Message("user", first)]
@@ -43,7 +42,7 @@ def extra_id_turns(value: object, place: Place) -> shapes.Turns:
     return tuple(turns)
 
 
-def unanswered(value: object, place: Place) -> shapes.Turns:
+def unanswered(value: object, place: fields.Place) -> shapes.Turns:
     """Messages, of which the last asks for a response."""
     turns = messages(value, place)
     if turns and turns[-1].role in RESPONSE_ROLES:
@@ -55,7 +54,7 @@ def unanswered(value: object, place: Place) -> shapes.Turns:
 def by_strength(key: str) -> shapes.Choose:
     """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
 
-    def choose(row: RowValue, place: Place) -> int | None:
+    def choose(row: RowValue, place: fields.Place) -> int | None:
         strength = fields.integer(row[key], place.key(key), -3, 3)
         return None if strength == 0 else int(strength > 0)
 
@@ -65,8 +64,10 @@ def by_strength(key: str) -> shapes.Choose:
 HELPSTEER = shapes.graded(
     "HelpSteer",
     shapes.answered("prompt", "response", ask=shapes.by_value(extra_id_turns), optional=()),
-    "A response with a score: its `helpfulness`; the ratings of other aspects are not kept.",
-    shapes.scored,
+    replace(
+        shapes.SCORE,
+        meaning="A response with a score: its `{key}`; the ratings of other aspects are not kept.",
+    ),
     "helpfulness",
 )
 HELPSTEER_2 = shapes.shape(
@@ -98,7 +99,7 @@ POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
 ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
 
 
-def to_summarise(row: RowValue, place: Place) -> str:
+def to_summarise(row: RowValue, place: fields.Place) -> str:
     """The post, or where there is none the news article, and the call for a summary."""
     at = place.key("info")
     info = fields.fields(row["info"], at)
@@ -111,23 +112,23 @@ def to_summarise(row: RowValue, place: Place) -> str:
     )
 
 
-def summary(one: RowValue, place: Place) -> Response:
+def summary(one: RowValue, place: fields.Place) -> Response:
     """A summary and the policy that wrote it."""
     return Response(
-        shapes.text_under(one, "text", place), source=fields.optional(one, "policy", place, fields.text)
+        fields.text_under(one, "text", place), source=fields.optional(one, "policy", place, fields.text)
     )
 
 
-def compared_summaries(row: RowValue, place: Place) -> Draft | Discarded:
+def compared_summaries(row: RowValue, place: fields.Place) -> Draft | Discarded:
     """Two summaries, one of them chosen."""
-    given = [summary(one, at) for one, at in shapes.objects(row, "summaries", place)]
+    given = [summary(one, at) for one, at in fields.objects(row, "summaries", place)]
     if len(given) != 2:
         raise place.key("summaries").unexpected(given, "a list of 2")
     choice = fields.position(row["choice"], place.key("choice"), 2)
     return shapes.judged(to_summarise(row, place), tuple(given), choice)
 
 
-def rated_summary(row: RowValue, place: Place) -> Draft | Discarded:
+def rated_summary(row: RowValue, place: fields.Place) -> Draft | Discarded:
     """A summary with its overall score."""
     at = place.key("summary")
     one = fields.fields(row["summary"], at)
@@ -171,7 +172,7 @@ PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
 PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 
-def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
+def fine_grained(row: RowValue, place: fields.Place) -> Draft | Discarded:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
     prompt = shapes.request(with_passages(row, place))
     responses = tuple(Response(shapes.answer(fields.text(row[key], place.key(key)))) for key in PREDICTIONS)
@@ -193,7 +194,7 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
     return Draft(prompt, responses, tuple(comparisons))
 
 
-def with_passages(row: RowValue, place: Place) -> str:
+def with_passages(row: RowValue, place: fields.Place) -> str:
     """The question, and the passages with their titles where the row has any."""
     question = fields.text(row["question"], place.key("question"))
     at = place.key("passages")
@@ -202,7 +203,7 @@ def with_passages(row: RowValue, place: Place) -> str:
     return f"question: {question} context: {' '.join(found)}" if found else question
 
 
-def passage(value: object, place: Place) -> str:
+def passage(value: object, place: fields.Place) -> str:
     """A title and the sentences under it."""
     given = fields.items(value, place, "texts")
     if not given:
@@ -211,7 +212,7 @@ def passage(value: object, place: Place) -> str:
     return f"wikipage: {title} text: {' '.join(sentences)}"
 
 
-def correction(row: RowValue, place: Place) -> str:
+def correction(row: RowValue, place: fields.Place) -> str:
     """The prediction as the annotator corrected it; empty where nothing was left of it."""
     at = place.key("feedback")
     feedback = fields.optional(row, "feedback", place, fields.fields) or {}
@@ -246,7 +247,7 @@ ACCEPTABLE = {"yes": 1.0, "no": 0.0}
 JUDGED = ("completion_a_is_acceptable", "completion_b_is_acceptable")
 
 
-def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
+def acceptable(row: RowValue, place: fields.Place) -> tuple[Response, ...]:
     """The label of each side."""
     sides = []
     for key in JUDGED:

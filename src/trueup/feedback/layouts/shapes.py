@@ -10,10 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 from trueup.feedback import fields, turns
-from trueup.feedback.fields import Place
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Discarded, Message, Response
-from trueup.feedback.turns import as_response
 
 COMMON = ("source", "system", "tools")
 """Keys that mean the same in every layout that reads them."""
@@ -24,17 +22,17 @@ TIE = "the two responses tie"
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
 """A prompt, and the responses to it."""
-Ask = Callable[[RowValue, Place, str], Content | Discarded]
+Ask = Callable[[RowValue, fields.Place, str], Content | Discarded]
 """Row, its place, and a key -> the prompt."""
-Read = Callable[[RowValue, Place, str], Turns]
+Read = Callable[[RowValue, fields.Place, str], Turns]
 """Row, its place, and a key -> the conversation under it."""
-Answer = Callable[[object, Place, Content], Content]
+Answer = Callable[[object, fields.Place, Content], Content]
 """The value of a key, its place, and the prompt -> a response."""
-Said = Callable[[RowValue, Place], tuple[Response, ...]]
+Said = Callable[[RowValue, fields.Place], tuple[Response, ...]]
 """Row, and its place -> what is said of each response; the contents are filled in."""
 Verdict = int | Comparison | Discarded | None
 """The position of the better one of two responses, or how sure that is; None for a tie."""
-Choose = Callable[[RowValue, Place], Verdict]
+Choose = Callable[[RowValue, fields.Place], Verdict]
 C = TypeVar("C", bound=Content)
 
 
@@ -43,7 +41,7 @@ class Form:
     """How rows write a prompt and the responses to it, whatever is said of these."""
 
     keys: tuple[str, ...]
-    read: Callable[[RowValue, Place], Exchange | Discarded]
+    read: Callable[[RowValue, fields.Place], Exchange | Discarded]
     optional: tuple[str, ...] = COMMON
     """As `Layout.optional`; so are the fields below as those of a layout."""
     request: tuple[str, ...] = ()
@@ -64,31 +62,19 @@ def answer(said: str) -> Turns:
     return (Message("assistant", said),)
 
 
-def user_turn(value: object, place: Place) -> Turns:
+def user_turn(value: object, place: fields.Place) -> Turns:
     """The value, which is text, as a turn of the user."""
     return request(fields.text(value, place))
 
 
-def like_prompt(value: object, place: Place, prompt: Content) -> Content:
+def like_prompt(value: object, place: fields.Place, prompt: Content) -> Content:
     """The value as a response of the same kind as the prompt: text as it is, or messages."""
-    return as_response(turns.content(value, place), prompt, place)
+    return turns.as_response(turns.content(value, place), prompt, place)
 
 
-def as_turn(value: object, place: Place, prompt: Content) -> Content:
+def as_turn(value: object, place: fields.Place, prompt: Content) -> Content:
     """The value, which is text, as a turn of the assistant."""
     return answer(fields.text(value, place))
-
-
-def text_under(row: RowValue, key: str, place: Place) -> str:
-    """The text under a key that must be there."""
-    return fields.text(fields.needed(row, key, place), place.key(key))
-
-
-def objects(row: RowValue, key: str, place: Place, of: str = "objects") -> list[tuple[RowValue, Place]]:
-    """The objects in the list under a key, each with its place; `of` says what they are, for the message."""
-    at = place.key(key)
-    listed = fields.items(fields.needed(row, key, place), at, of)
-    return [(fields.fields(value, at.item(index)), at.item(index)) for index, value in enumerate(listed)]
 
 
 def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValue], bool]:
@@ -106,7 +92,7 @@ def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValu
 # Forms.
 
 
-def by_value(read: Callable[[object, Place], C]) -> Callable[[RowValue, Place, str], C]:
+def by_value(read: Callable[[object, fields.Place], C]) -> Callable[[RowValue, fields.Place, str], C]:
     """What the value of a key holds, whatever the row says beside it."""
     return lambda row, place, key: read(row[key], place.key(key))
 
@@ -134,7 +120,7 @@ def written(
         optional, request, further, fits: as of `Form`.
     """
 
-    def read(row: RowValue, place: Place) -> Exchange | Discarded:
+    def read(row: RowValue, place: fields.Place) -> Exchange | Discarded:
         found = ask(row, place, prompt)
         known: Content = () if isinstance(found, Discarded) else found
         contents = tuple(answer(row[key], place.key(key), known) for key in responses)
@@ -159,14 +145,14 @@ def conversation(
     `counted` says that `read` makes one turn of each item of the list, so that a fault can name the item.
     """
 
-    def split(row: RowValue, place: Place) -> Exchange | Discarded:
+    def split(row: RowValue, place: fields.Place) -> Exchange | Discarded:
         found = last_exchange(read(row, place, key), place.key(key), counted)
         return found if isinstance(found, Discarded) else (found[0], (found[1],))
 
     return Form((key,), split, optional, fits=fits)
 
 
-def last_exchange(said: Turns, at: Place, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
+def last_exchange(said: Turns, at: fields.Place, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
     """The conversation up to the last turn that is neither the assistant's nor a tool's, and what follows it."""
     if not any(turn.role == "assistant" for turn in said):
         return Discarded("the conversation has no turn of the assistant")
@@ -186,7 +172,7 @@ def conversations(
 ) -> Form:
     """Two conversations: the turns that they share are the prompt, the rest of each is its response."""
 
-    def split(row: RowValue, place: Place) -> Exchange | Discarded:
+    def split(row: RowValue, place: fields.Place) -> Exchange | Discarded:
         keys = (better, worse)
         first, second = (read(row, place, key) for key in keys)
         if not first or not second:
@@ -199,7 +185,7 @@ def conversations(
             return Discarded(DIFFERENT_PROMPTS)
         prompt = first[:shared]
         given = zip(keys, rest, strict=True)
-        return prompt, tuple(as_response(side, prompt, place.key(key), shared) for key, side in given)
+        return prompt, tuple(turns.as_response(side, prompt, place.key(key), shared) for key, side in given)
 
     return Form((better, worse), split, optional, request)
 
@@ -207,7 +193,7 @@ def conversations(
 # Shapes.
 
 
-def unjudged(row: RowValue, place: Place) -> tuple[Response, ...]:
+def unjudged(row: RowValue, place: fields.Place) -> tuple[Response, ...]:
     """Two responses of which nothing is said."""
     return Response(""), Response("")
 
@@ -236,7 +222,7 @@ def shape(
         keys, optional: those beside the keys of the form.
     """
 
-    def convert(row: RowValue, place: Place) -> Draft | Discarded:
+    def convert(row: RowValue, place: fields.Place) -> Draft | Discarded:
         read = form.read(row, place)
         given = said(row, place)
         if scores:
@@ -265,45 +251,72 @@ def shape(
     )
 
 
+def asked(form: Form) -> str:
+    """What the responses of a form answer, in words: `` `instruction` and `input` ``."""
+    more = (key for key in form.optional if key not in (*COMMON, "history"))
+    return " and ".join(f"`{key}`" for key in (form.keys[0], *more))
+
+
 def pairs(
-    name: str, form: Form, meaning: str, scores: tuple[str, ...] = (), foreign: tuple[str, ...] = ()
+    name: str, form: Form, meaning: str = "", scores: tuple[str, ...] = (), foreign: tuple[str, ...] = ()
 ) -> Layout:
-    """Two responses, the better one first."""
-    return shape(name, form, meaning, lambda *_: 0, scores=scores, foreign=foreign)
+    """Two responses, the better one first; what it means is said for a form of two conversations or of two answers."""
+    better, worse = form.keys[-2:]
+    if len(form.keys) == 2:
+        usual = (
+            f"A pair of conversations: the turns they share are the prompt; that of `{better}` was preferred."
+        )
+    else:
+        usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {asked(form)}."
+    return shape(name, form, meaning or usual, lambda *_: 0, scores=scores, foreign=foreign)
 
 
-def labelled(value: object, place: Place) -> Response:
-    """A response with a label: true or false, or a number from 0 to 1."""
-    return Response("", label=fields.label(value, place))
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What is said of a response, read from its value, and in words of the form and the key."""
+
+    read: Callable[[object, fields.Place], Response]
+    meaning: str
 
 
-def scored(value: object, place: Place) -> Response:
-    """A response with a score."""
-    return Response("", score=fields.number(value, place))
+LABEL = Grade(
+    lambda value, place: Response("", label=fields.label(value, place)),
+    "A point: `{key}` says how desirable {what} {verb}{to}, from false or 0 to true or 1.",
+)
+SCORE = Grade(
+    lambda value, place: Response("", score=fields.number(value, place)),
+    "A response with a score: `{key}` scores {what}{to}; higher is better.",
+)
+
+
+def worded(form: Form) -> dict[str, str]:
+    """What the response of a form is, for what a layout means."""
+    if len(form.keys) == 1:
+        return {"what": "the turns after the last one of the user", "verb": "are", "to": ""}
+    return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {asked(form)}"}
 
 
 def graded(
-    name: str,
-    form: Form,
-    meaning: str,
-    read: Callable[[object, Place], Response],
-    *keys: str,
-    foreign: tuple[str, ...] = SIDES,
+    name: str, form: Form, grade: Grade, *keys: str, foreign: tuple[str, ...] = SIDES
 ) -> tuple[Layout, ...]:
     """A response, and under one of the keys what is said of it; a layout for each key."""
 
-    def said(row: RowValue, place: Place, key: str) -> tuple[Response, ...]:
-        return (read(row[key], place.key(key)),)
+    def said(row: RowValue, place: fields.Place, key: str) -> tuple[Response, ...]:
+        return (grade.read(row[key], place.key(key)),)
 
+    meaning = partial(grade.meaning.format, **worded(form))
     return tuple(
-        shape(name, form, meaning.format(key=key), said=partial(said, key=key), keys=(key,), foreign=foreign)
+        shape(name, form, meaning(key=key), said=partial(said, key=key), keys=(key,), foreign=foreign)
         for key in keys
     )
 
 
-def demonstrations(name: str, form: Form, meaning: str, foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
+def demonstrations(name: str, form: Form, meaning: str = "", foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
     """A response to imitate, of which nothing is said."""
-    return shape(name, form, meaning, said=lambda *_: (Response("", demonstration=True),), foreign=foreign)
+    what, verb, to = worded(form).values()
+    usual = f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate."
+    shown = (Response("", demonstration=True),)
+    return shape(name, form, meaning or usual, said=lambda *_: shown, foreign=foreign)
 
 
 def singles(
@@ -321,43 +334,21 @@ def singles(
         labels, scores: the keys.
         foreign: those that make a row one of another layout, beside those that judge a response otherwise.
     """
-    what, verb, to = "the turns after the last one of the user", "are", ""
-    if len(form.keys) == 2:
-        asked = (form.keys[0], *(key for key in form.optional if key not in (*COMMON, "history")))
-        what, verb, to = f"`{form.keys[1]}`", "is", f" as an answer to `{'` and `'.join(asked)}`"
     with_label, with_score = ("labelled ", "scored ") if "{}" in name else (" with a label", " with a score")
     name = name if "{}" in name else name + "{}"
+    beside = (*SIDES, *foreign)
     return (
-        *graded(
-            name.format(with_label),
-            form,
-            f"A point: `{{key}}` says how desirable {what} {verb}{to}, from false or 0 to true or 1.",
-            labelled,
-            *labels,
-            foreign=(*SIDES, *foreign),
-        ),
-        *graded(
-            name.format(with_score),
-            form,
-            f"A response with a score: `{{key}}` scores {what}{to}; higher is better.",
-            scored,
-            *scores,
-            foreign=(*labels, *SIDES, *foreign),
-        ),
-        demonstrations(
-            name.format(""),
-            form,
-            f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate.",
-            foreign=(*JUDGEMENTS, *foreign),
-        ),
+        *graded(name.format(with_label), form, LABEL, *labels, foreign=beside),
+        *graded(name.format(with_score), form, SCORE, *scores, foreign=(*labels, *beside)),
+        demonstrations(name.format(""), form, foreign=(*JUDGEMENTS, *foreign)),
     )
 
 
 def named(key: str, verdicts: Mapping[str, Verdict]) -> Choose:
     """The verdict under the key is one of these names."""
 
-    def choose(row: RowValue, place: Place) -> Verdict:
-        name = text_under(row, key, place)
+    def choose(row: RowValue, place: fields.Place) -> Verdict:
+        name = fields.text_under(row, key, place)
         if name not in verdicts:
             raise place.key(key).unexpected(name, f"one of {', '.join(verdicts)}")
         return verdicts[name]

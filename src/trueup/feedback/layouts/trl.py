@@ -141,7 +141,6 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
 PAIRS = shapes.pairs(
     "TRL pairs",
     prompted("prompt", *SIDES),
-    "A pair: `chosen` was preferred to `rejected` as a response to `prompt`.",
     scores=SIDE_SCORES,
 )
 
@@ -204,7 +203,6 @@ def side(row: RowValue, place: Place, key: str) -> shapes.Turns:
 IMPLIED = shapes.pairs(
     "TRL pairs with an implied prompt",
     shapes.conversations(*SIDES, side, request=REQUEST),
-    "A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
     scores=SIDE_SCORES,
     foreign=("prompt",),
 )

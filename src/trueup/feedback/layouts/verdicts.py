@@ -2,9 +2,9 @@
 
 import json
 
-from trueup.feedback.fields import Place, fields, integer, items, number, optional, text
+from trueup.feedback.fields import Place, fields, integer, items, number, objects, optional, text, text_under
 from trueup.feedback.json_rows import first_fault
-from trueup.feedback.layouts import shapes
+from trueup.feedback.layouts import graded_sets, preference_sets, shapes
 from trueup.feedback.layouts.frameworks import alpaca
 from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
 from trueup.feedback.records import Comparison, Discarded, Message, Response
@@ -173,7 +173,7 @@ ALPACA_EVAL = shapes.shape(
 def full_question(value: object, place: Place) -> shapes.Turns:
     """The question, which is an object with its text."""
     return shapes.request(
-        value if isinstance(value, str) else shapes.text_under(fields(value, place), "full_text", place)
+        value if isinstance(value, str) else text_under(fields(value, place), "full_text", place)
     )
 
 
@@ -208,12 +208,12 @@ def label_studio(row: RowValue, place: Place) -> Draft | Discarded:
     """The two texts that were shown, and which of them every annotation selected."""
     at = place.key("data")
     data = fields(row["data"], at)
-    prompt = shapes.user_turn(shapes.text_under(data, "prompt", at), at.key("prompt"))
+    prompt = shapes.user_turn(text_under(data, "prompt", at), at.key("prompt"))
     chosen: set[tuple[str, str]] = set()
-    for annotation, here in shapes.objects(row, "annotations", place):
+    for annotation, here in objects(row, "annotations", place):
         if annotation.get("was_cancelled"):
             continue
-        for result, within in shapes.objects(annotation, "result", here) if "result" in annotation else []:
+        for result, within in objects(annotation, "result", here) if "result" in annotation else []:
             if result.get("type") == "pairwise":
                 chosen.add(selected(result, within, data))
     if not chosen:
@@ -221,14 +221,14 @@ def label_studio(row: RowValue, place: Place) -> Draft | Discarded:
     if len(chosen) > 1:
         return Discarded("its annotations contradict each other")
     ((better, worse),) = chosen
-    pair = tuple(Response(shapes.answer(shapes.text_under(data, key, at))) for key in (better, worse))
+    pair = tuple(Response(shapes.answer(text_under(data, key, at))) for key in (better, worse))
     return shapes.judged(prompt, pair, 0)
 
 
 def selected(result: RowValue, place: Place, data: RowValue) -> tuple[str, str]:
     """The keys of the response that was selected and of the other one."""
     at = place.key("value")
-    side = shapes.text_under(fields(result.get("value"), at), "selected", at)
+    side = text_under(fields(result.get("value"), at), "selected", at)
     shown = optional(result, "to_name", place, text) or SHOWN
     left, _, right = shown.partition(",")
     if left not in data or right not in data or left == right:
@@ -250,5 +250,14 @@ LABEL_STUDIO = Layout(
 )
 
 
-LAYOUTS: tuple[Layout, ...] = (*POSITIONS, ARENA, ARENA_55K, ALPACA_EVAL, WEBGPT, LABEL_STUDIO)
+DATA_SETS: tuple[Layout, ...] = (
+    *graded_sets.LAYOUTS,
+    *preference_sets.LAYOUTS,
+    *POSITIONS,
+    ARENA,
+    ARENA_55K,
+    ALPACA_EVAL,
+    WEBGPT,
+    LABEL_STUDIO,
+)
 """Each has keys of its own, which say more than those it shares with others."""
