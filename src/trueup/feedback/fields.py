@@ -117,9 +117,7 @@ def label(value: object, place: Place) -> float:
         "true, false or a number from 0 to 1; write true for good and false for bad, or say what the values mean, as "
         f"in --values {good}=true {bad}=false"
     )
-    if not isinstance(value, bool | int | float):
-        raise place.unexpected(value, expected)
-    if not 0 <= value <= 1:
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise place.unexpected(value, expected)
     return float(value)
 

@@ -20,53 +20,27 @@ class Dialect:
 
     keys: tuple[tuple[str, str], ...]
     """The keys for who speaks and what is said; a turn is read by the first pair of which it has the first."""
-    roles: Mapping[str, str]
-    """Its names of roles, in lower case -> ours, or `CALL`."""
+    roles: Mapping[str, tuple[str, ...]]
+    """Our role, or `CALL` -> its names, in lower case."""
+    content: Callable[[object, Place], str] = spoken
+    """What is said, read from its value."""
 
 
 SHAREGPT = Dialect(
-    keys=(("from", "value"), ("role", "content")),
-    roles={
-        "system": "system",
-        "human": "user",
-        "user": "user",
-        "gpt": "assistant",
-        "assistant": "assistant",
-        "chatgpt": "assistant",
-        "bot": "assistant",
-        "model": "assistant",
-        "observation": "tool",
-        "tool": "tool",
-        "tool_response": "tool",
-        "function_response": "tool",
-        "function_call": CALL,
-        "tool_call": CALL,
+    (("from", "value"), ("role", "content")),
+    {
+        "system": ("system",),
+        "user": ("human", "user"),
+        "assistant": ("gpt", "assistant", "chatgpt", "bot", "model"),
+        "tool": ("observation", "tool", "tool_response", "function_response"),
+        CALL: ("function_call", "tool_call"),
     },
 )
 """LLaMA-Factory, torchtune, NeMo-Aligner."""
-
-MS_SWIFT = Dialect(
-    keys=(("role", "content"),),
-    roles={role: role for role in ("system", "user", "assistant", "tool")}
-    | {"tool_response": "tool", "tool_call": CALL},
-)
-
-TURBO_ALIGNMENT = Dialect(
-    keys=(("role", "content"),),
-    roles={
-        "system": "system",
-        "user": "user",
-        "bot": "assistant",
-        "assistant": "assistant",
-        "tool": "tool",
-    },
-)
-
-
-COHERE = Dialect(
-    keys=(("role", "content"), ("role", "message")),
-    roles={"system": "system", "user": "user", "chatbot": "assistant", "tool": "tool"},
-)
+PLAIN = {role: (role,) for role in ("system", "user", "assistant", "tool")}
+MS_SWIFT = Dialect((("role", "content"),), {**PLAIN, "tool": ("tool", "tool_response"), CALL: ("tool_call",)})
+TURBO_ALIGNMENT = Dialect((("role", "content"),), {**PLAIN, "assistant": ("bot", "assistant")})
+COHERE = Dialect((("role", "content"), ("role", "message")), {**PLAIN, "assistant": ("chatbot", "assistant")})
 
 
 def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
@@ -91,11 +65,11 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     pairs = [pair for pair in dialect.keys if pair[0] in row]
     speaker, said = pairs[0] if pairs else dialect.keys[0]
     name = text_under(row, speaker, place)
-    role = dialect.roles.get(name.lower())
+    role = next((ours for ours, names in dialect.roles.items() if name.lower() in names), None)
     if role is None:
-        known = ", ".join(dialect.roles)
-        hint = did_you_mean(name.lower(), dialect.roles, quoted=True)
-        raise place.key(speaker).unexpected(name, f"one of {known}{hint}")
+        known = [name for names in dialect.roles.values() for name in names]
+        hint = did_you_mean(name.lower(), known, quoted=True)
+        raise place.key(speaker).unexpected(name, f"one of {', '.join(known)}{hint}")
     check_weights(row, place)
     extra = with_calls(
         {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
@@ -107,7 +81,7 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     if role == CALL:
         thought, calls = called(text(content, at), at)
         return role, Message("assistant", thought, {**extra, "tool_calls": calls})
-    return role, Message(role, spoken(content, at), extra)
+    return role, Message(role, dialect.content(content, at), extra)
 
 
 def says_something(key: str, value: object) -> bool:

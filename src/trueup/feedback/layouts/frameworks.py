@@ -12,8 +12,8 @@ from functools import partial
 from trueup.feedback.fields import Place, fields, integer, needed, number, objects, optional, text, text_under
 from trueup.feedback.layouts import ms_swift, shapes, trl
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns
-from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Content, Discarded, Response
+from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Layout, RowValue
+from trueup.feedback.records import Content, Discarded, Example, Response
 from trueup.feedback.turns import as_response, message, messages
 
 sharegpt_turns, turbo_turns = (
@@ -157,7 +157,7 @@ NEMO_PAIRS = shapes.pairs(
 #      "completions": [{"rank": 0, "completion": [{"role": "assistant", "content": "4"}]}, ...]}
 
 
-def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
+def ranked_completions(row: RowValue, place: Place) -> Example | Discarded:
     """Every completion with the score -rank."""
     prompt = messages(row["context"], place.key("context"))
     responses = []
@@ -238,7 +238,7 @@ def context(*responses: str) -> shapes.Form:
     )
 
 
-def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
+def turbo_answers(row: RowValue, place: Place) -> Example | Discarded:
     """Every answer with its reward, where it has one, as its score."""
     prompt = turbo_turns(row, place, "messages")
     if prompt and prompt[-1].role == "assistant":

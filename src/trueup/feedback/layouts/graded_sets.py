@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from trueup.feedback import fields
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import Draft, Layout, RowValue
-from trueup.feedback.records import Discarded, Response
+from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.records import Discarded, Example, Prompt, Response
 
 # UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
 #
@@ -17,7 +17,7 @@ from trueup.feedback.records import Discarded, Response
 # them. Every completion had a system prompt of its own (`custom_system_prompt`), which is not kept.
 
 
-def ultrafeedback(row: RowValue, place: fields.Place) -> Draft | Discarded:
+def ultrafeedback(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Every completion with its score and its model."""
     prompt = shapes.user_turn(row["instruction"], place.key("instruction"))
     given = fields.objects(row, "completions", place)
@@ -92,7 +92,7 @@ ULTRAFEEDBACK = Layout(
 # The space that ends the prompt is moved to the answers, as HH transcripts have it: together they read the same.
 
 
-def nectar(row: RowValue, place: fields.Place) -> Draft | Discarded:
+def nectar(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Every answer with the score -rank and its model; answers of the same rank tie."""
     given = fields.text(row["prompt"], place.key("prompt"))
     prompt = given.rstrip(" ")
@@ -121,7 +121,7 @@ NECTAR = Layout(
 ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 
-def truthful_qa(row: RowValue, place: fields.Place) -> Draft | Discarded:
+def truthful_qa(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Right and wrong answers; an answer that the table calls both stands twice."""
     prompt = shapes.user_turn(row["Question"], place.key("Question"))
     right, wrong = (
@@ -134,7 +134,7 @@ def truthful_qa(row: RowValue, place: fields.Place) -> Draft | Discarded:
     if best:
         right = shapes.demonstrated(right, shapes.answer(best), label=1.0)
     responses = right + wrong
-    return Draft(prompt, responses) if responses else Discarded("there is no answer")
+    return Example(Prompt(prompt), responses) if responses else Discarded("there is no answer")
 
 
 def between_semicolons(value: object, place: fields.Place) -> list[str]:
@@ -155,12 +155,12 @@ TRUTHFUL_QA = Layout(
 #     {"question": "2 + 2?", "ground_truth": "A: 4", "6b_finetuning": {"is_correct": false, "solution": "A: 5"}, ...}
 
 
-def gsm8k(row: RowValue, place: fields.Place) -> Draft:
+def gsm8k(row: RowValue, place: fields.Place) -> Example:
     """The solution of each system with its label, and the ground truth to imitate."""
     prompt = shapes.user_turn(row["question"], place.key("question"))
     truth = shapes.answer(fields.text(row["ground_truth"], place.key("ground_truth")))
     solutions = [solution(row[system], place.key(system), system) for system in systems(row)]
-    return Draft(prompt, shapes.demonstrated(solutions, truth, label=1.0))
+    return Example(Prompt(prompt), shapes.demonstrated(solutions, truth, label=1.0))
 
 
 def systems(row: RowValue) -> list[str]:
@@ -200,7 +200,7 @@ GSM8K = Layout(
 # Each system's turn is a row of its own.
 
 
-def unieval(row: RowValue, place: fields.Place) -> Draft:
+def unieval(row: RowValue, place: fields.Place) -> Example:
     """A turn with its overall score and its system."""
     prompt = fields.text(row["source"], place.key("source"))
     fact = (fields.optional(row, "context", place, fields.text) or "").strip()
@@ -208,7 +208,7 @@ def unieval(row: RowValue, place: fields.Place) -> Draft:
     at = place.key("scores")
     score = fields.number(fields.needed(fields.fields(row["scores"], at), "overall", at), at.key("overall"))
     response = Response(said, score=score, source=fields.text(row["system_id"], place.key("system_id")))
-    return Draft(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}", (response,))
+    return Example(Prompt(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}"), (response,))
 
 
 UNIEVAL = Layout(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Place, fields, needed, optional, text
-from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Response
+from trueup.feedback.records import Discarded, Example, Message, Origin
 from trueup.feedback.turns import WRITTEN, as_messages, ends_with_assistant, holds_messages
 
 RowValue = Mapping[str, object]
@@ -44,15 +44,6 @@ TWICE = "differs from the system prompt with which the messages begin; keep one 
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What a row says, before the keys that mean the same in every layout: `system`, `source` and `tools`."""
-
-    prompt: Content
-    responses: tuple[Response, ...]
-    comparisons: tuple[Comparison, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
     """One way in which people write feedback down."""
 
@@ -62,9 +53,9 @@ class Layout:
     """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
-    convert: Callable[[RowValue, Place], Draft | Discarded]
-    """Row, and its place -> what it says; raises InputError for a field that is missing, of the wrong type or out of
-    range."""
+    convert: Callable[[RowValue, Place], Example | Discarded]
+    """Row, and its place -> what it says, before the keys that mean the same in every layout: `system`, `source` and
+    `tools`; raises InputError for a field that is missing, of the wrong type or out of range."""
     optional: tuple[str, ...] = ()
     """Further keys that are used where they are there; `system`, `source` and `tools` are read by `example`."""
     foreign: tuple[str, ...] = ()
@@ -98,7 +89,7 @@ class Layout:
         draft = self.convert(row, place)
         if isinstance(draft, Discarded):
             return draft
-        prompt, responses = draft.prompt, draft.responses
+        prompt, responses = draft.prompt.content, draft.responses
         if "source" in self.optional and (source := optional(row, "source", place, text)) is not None:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional and "system" in row:

@@ -10,12 +10,12 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-t
 from dataclasses import replace
 from functools import partial
 
-from trueup.feedback.fields import Place, fields, integer, items, needed, objects, text, text_under
+from trueup.feedback.fields import Place, fields, integer, items, needed, objects, text_under
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.dialects import COHERE, called, turns
+from trueup.feedback.layouts.dialects import COHERE, Dialect, called, turn, turns
 from trueup.feedback.layouts.frameworks import one_side
-from trueup.feedback.layouts.layout import Draft, Layout, RowValue
-from trueup.feedback.records import Discarded, Message, Response
+from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.records import Discarded, Example, Message, Response
 from trueup.feedback.turns import as_response, message, messages
 
 # Preferences of OpenAI, Together and Fireworks.
@@ -71,28 +71,22 @@ COHERE_LAYOUTS = shapes.singles(
 #      "completions": [{"score": 1, "completion": {"role": "model", "parts": [{"text": "4"}]}}, {"score": 0, ...}]}
 #     {"systemInstruction": {...}, "contents": [..., {"role": "model", "parts": [{"text": "4"}]}]}
 
-SPEAKERS = {"user": "user", "model": "assistant"}
 INSTRUCTIONS = ("system_instruction", "systemInstruction")
 
 
 def joined_parts(value: object, place: Place) -> str:
-    """The text of `{"parts": [{"text": ...}]}`; other parts are refused."""
+    """The text of `[{"text": ...}]`; other parts are refused."""
     found = []
-    for one, here in objects(fields(value, place), "parts", place):
-        if set(one) != {"text"}:
-            raise here.unexpected(one, '{"text": ...}: only text can be used')
-        found.append(text(one["text"], here.key("text")))
+    for index, one in enumerate(items(value, place, "parts")):
+        if not isinstance(one, dict) or set(one) != {"text"}:
+            raise place.item(index).unexpected(one, '{"text": ...}: only text can be used')
+        found.append(text_under(one, "text", place.item(index)))
     if not found:
-        raise place.key("parts").fault("there are no parts; leave the row out")
+        raise place.fault("there are no parts; leave the row out")
     return "".join(found)
 
 
-def model_turn(value: object, place: Place) -> Message:
-    """One turn."""
-    role = text_under(fields(value, place), "role", place)
-    if role not in SPEAKERS:
-        raise place.key("role").unexpected(role, f"one of {', '.join(SPEAKERS)}")
-    return Message(SPEAKERS[role], joined_parts(value, place))
+GEMINI = Dialect((("role", "parts"),), {"user": ("user",), "assistant": ("model",)}, joined_parts)
 
 
 def vertex_turns(row: RowValue, place: Place, key: str) -> shapes.Turns:
@@ -100,22 +94,23 @@ def vertex_turns(row: RowValue, place: Place, key: str) -> shapes.Turns:
     given = [one for one in INSTRUCTIONS if row.get(one) is not None]
     if len(given) > 1:
         raise place.key(given[1]).fault(f"the row has {given[0]!r} too; keep one of them")
-    system = [Message("system", joined_parts(row[one], place.key(one))) for one in given]
-    at = place.key(key)
-    listed = items(row[key], at, "turns")
-    return (*system, *(model_turn(one, at.item(index)) for index, one in enumerate(listed)))
+    system = []
+    for one in given:
+        at = place.key(one)
+        parts = needed(fields(row[one], at), "parts", at)
+        system.append(Message("system", joined_parts(parts, at.key("parts"))))
+    return (*system, *turns(row[key], place.key(key), GEMINI))
 
 
-def scored_completions(row: RowValue, place: Place) -> Draft | Discarded:
+def scored_completions(row: RowValue, place: Place) -> Example | Discarded:
     """Two completions, of which one has the score 1 and the other 0."""
     prompt = vertex_turns(row, place, "contents")
     responses, scores = [], []
     for one, here in objects(row, "completions", place):
         scores.append(integer(needed(one, "score", here), here.key("score"), 0, 1))
         at = here.key("completion")
-        responses.append(
-            Response(as_response((model_turn(needed(one, "completion", here), at),), prompt, at))
-        )
+        said = turn(needed(one, "completion", here), at, GEMINI)[1]
+        responses.append(Response(as_response((said,), prompt, at)))
     if sorted(scores) != [0, 1]:
         raise place.key("completions").fault(
             f"found the scores {scores}, expected two completions, one with the score 1 and one with 0"

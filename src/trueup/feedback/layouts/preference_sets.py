@@ -6,8 +6,8 @@ from itertools import combinations
 
 from trueup.feedback import fields
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Discarded, Message, Response
+from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
 
 SHP = shapes.shape(
@@ -119,7 +119,7 @@ def summary(one: RowValue, place: fields.Place) -> Response:
     )
 
 
-def compared_summaries(row: RowValue, place: fields.Place) -> Draft | Discarded:
+def compared_summaries(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Two summaries, one of them chosen."""
     given = [summary(one, at) for one, at in fields.objects(row, "summaries", place)]
     if len(given) != 2:
@@ -128,7 +128,7 @@ def compared_summaries(row: RowValue, place: fields.Place) -> Draft | Discarded:
     return shapes.judged(to_summarise(row, place), tuple(given), choice)
 
 
-def rated_summary(row: RowValue, place: fields.Place) -> Draft | Discarded:
+def rated_summary(row: RowValue, place: fields.Place) -> Example | Discarded:
     """A summary with its overall score."""
     at = place.key("summary")
     one = fields.fields(row["summary"], at)
@@ -137,7 +137,7 @@ def rated_summary(row: RowValue, place: fields.Place) -> Draft | Discarded:
     score = fields.optional(axes, "overall", at.key("axes"), fields.number)
     if score is None:
         return Discarded("the summary has no overall score")
-    return Draft(prompt, (replace(response, score=score),))
+    return Example(Prompt(prompt), (replace(response, score=score),))
 
 
 SUMMARIES = (
@@ -172,7 +172,7 @@ PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
 PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 
-def fine_grained(row: RowValue, place: fields.Place) -> Draft | Discarded:
+def fine_grained(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
     prompt = shapes.request(with_passages(row, place))
     responses = tuple(Response(shapes.answer(fields.text(row[key], place.key(key)))) for key in PREDICTIONS)
@@ -191,7 +191,7 @@ def fine_grained(row: RowValue, place: fields.Place) -> Draft | Discarded:
         responses = shapes.demonstrated(responses, shapes.answer(corrected))
     if not comparisons and not corrected:
         return Discarded("all responses tie")
-    return Draft(prompt, responses, tuple(comparisons))
+    return Example(Prompt(prompt), responses, tuple(comparisons))
 
 
 def with_passages(row: RowValue, place: fields.Place) -> str:

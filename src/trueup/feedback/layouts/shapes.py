@@ -10,8 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 from trueup.feedback import fields, turns
-from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Content, Discarded, Message, Response
+from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Layout, RowValue
+from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Prompt, Response
 
 COMMON = ("source", "system", "tools")
 """Keys that mean the same in every layout that reads them."""
@@ -222,7 +222,7 @@ def shape(
         keys, optional: those beside the keys of the form.
     """
 
-    def convert(row: RowValue, place: fields.Place) -> Draft | Discarded:
+    def convert(row: RowValue, place: fields.Place) -> Example | Discarded:
         read = form.read(row, place)
         given = said(row, place)
         if scores:
@@ -236,7 +236,7 @@ def shape(
             return read
         prompt, contents = read
         responses = tuple(replace(one, content=what) for one, what in zip(given, contents, strict=True))
-        return judged(prompt, responses, verdict) if choose else Draft(prompt, responses)
+        return judged(prompt, responses, verdict) if choose else Example(Prompt(prompt), responses)
 
     return Layout(
         name=name,
@@ -356,7 +356,7 @@ def named(key: str, verdicts: Mapping[str, Verdict]) -> Choose:
     return choose
 
 
-def judged(prompt: Content, pair: tuple[Response, ...], verdict: Verdict) -> Draft | Discarded:
+def judged(prompt: Content, pair: tuple[Response, ...], verdict: Verdict) -> Example | Discarded:
     """Two responses and the verdict on them; a tie is nothing to learn from on its own.
 
     Where a tie has two labels that differ, both get the score 0: the tie compares them, not the labels.
@@ -365,17 +365,19 @@ def judged(prompt: Content, pair: tuple[Response, ...], verdict: Verdict) -> Dra
         return verdict
     if verdict is not None:
         sure = verdict if isinstance(verdict, Comparison) else Comparison(verdict, 1 - verdict)
-        return Draft(prompt, pair, (sure,))
+        return Example(Prompt(prompt), pair, (sure,))
     if all(one.score is None and one.label is None for one in pair):
         return Discarded(TIE)
     if None not in (labels := [one.label for one in pair]) and labels[0] != labels[1]:
         pair = tuple(replace(one, score=0.0) for one in pair)
-    return Draft(prompt, pair)
+    return Example(Prompt(prompt), pair)
 
 
-def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Draft | Discarded:
+def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Example | Discarded:
     """A prompt and what the list under `key` holds, which may be nothing."""
-    return Draft(prompt, tuple(responses)) if responses else Discarded(f"the list of {key} is empty")
+    return (
+        Example(Prompt(prompt), tuple(responses)) if responses else Discarded(f"the list of {key} is empty")
+    )
 
 
 def demonstrated(

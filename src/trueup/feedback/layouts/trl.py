@@ -5,8 +5,8 @@ from dataclasses import replace
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Content, Discarded, Message, Response
+from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue
+from trueup.feedback.records import Content, Discarded, Example, Message, Response
 from trueup.feedback.turns import RESPONSE_ROLES, as_response, content, shared_turns, split_at_last_request
 
 SIDE_SCORES = ("score_chosen", "score_rejected")
@@ -22,7 +22,7 @@ NO_PROMPT = (
 # trueup's own form, see `trueup.feedback.canonical`.
 
 
-def canonical(row: RowValue, place: Place) -> Draft:
+def canonical(row: RowValue, place: Place) -> Example:
     """The record as it is."""
     example = example_from_row(row, place.origin)
     at = place.key("responses")
@@ -30,7 +30,7 @@ def canonical(row: RowValue, place: Place) -> Draft:
         replace(one, content=as_response(one.content, example.prompt.content, at.item(index).key("content")))
         for index, one in enumerate(example.responses)
     )
-    return Draft(example.prompt.content, responses, example.comparisons)
+    return replace(example, responses=responses)
 
 
 CANONICAL = Layout(
@@ -51,7 +51,7 @@ CANONICAL = Layout(
 def scored_responses(prompt_key: str) -> Layout:
     """The layout with the prompt under the given key."""
 
-    def convert(row: RowValue, place: Place) -> Draft | Discarded:
+    def convert(row: RowValue, place: Place) -> Example | Discarded:
         prompt = content(row[prompt_key], place.key(prompt_key))
         at = place.key("responses")
         contents = [

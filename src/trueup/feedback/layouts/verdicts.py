@@ -6,8 +6,8 @@ from trueup.feedback.fields import Place, fields, integer, items, number, object
 from trueup.feedback.json_rows import first_fault
 from trueup.feedback.layouts import graded_sets, preference_sets, shapes
 from trueup.feedback.layouts.frameworks import alpaca
-from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Discarded, Message, Response
+from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Response
 
 
 def position(key: str) -> shapes.Choose:
@@ -204,7 +204,7 @@ WEBGPT = shapes.shape(
 SHOWN = "answer1,answer2"
 
 
-def label_studio(row: RowValue, place: Place) -> Draft | Discarded:
+def label_studio(row: RowValue, place: Place) -> Example | Discarded:
     """The two texts that were shown, and which of them every annotation selected."""
     at = place.key("data")
     data = fields(row["data"], at)
