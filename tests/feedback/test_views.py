@@ -205,7 +205,7 @@ CASES: dict[View[Any], list[tuple[Example, object]]] = {
 }
 
 
-@pytest.mark.parametrize("view", CASES, ids=views.name_of)
+@pytest.mark.parametrize("view", CASES, ids=lambda view: getattr(view, "__name__", None))
 def test_by_value(view: View[Any]) -> None:
     for each, expected in CASES[view]:
         made = view(each)

@@ -11,9 +11,7 @@ import gzip
 import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from trueup.errors import InputError
 from trueup.feedback import fields
@@ -213,8 +211,12 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
         return number
     target = Path(path)
     try:
-        with replaced_file(target) as raw, packed_for(target, raw) as out:
-            return sum(1 for row in rows if out.write(json_line(row)))
+        with replaced_file(target) as raw:
+            if target.suffix != ".gz":
+                return sum(1 for row in rows if raw.write(json_line(row)))
+            # Without a name and a time in its header, the same examples give the same bytes.
+            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+                return sum(1 for row in rows if packed.write(json_line(row)))
     except OSError as error:
         raise InputError(f"{path}: the file cannot be written: {reason(error)}") from None
 
@@ -222,12 +224,6 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
 def json_line(row: Mapping[str, object]) -> bytes:
     """A row as it is written."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-
-
-def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Any]:
-    """Where to write the bytes of `target`: through gzip if its name ends in `.gz`."""
-    # Without a name and a time in its header, the same examples give the same bytes.
-    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if target.suffix == ".gz" else nullcontext(raw)
 
 
 def declared(row: Mapping[str, object], prompt: Content, place: fields.Place) -> Tools:

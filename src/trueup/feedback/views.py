@@ -361,13 +361,9 @@ def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
         if "pairs" in amount and example.comparisons:
             comparisons_left_out += len(example.comparisons) - amount["pairs"]
     origins = {reason: tuple(where) for reason, where in discarded.items()}
-    return Viewed(name_of(view), tuple(groups), origins, units, responses_left_out, comparisons_left_out)
-
-
-def name_of(view: View[R]) -> str:
-    """The name of a view in words, also of one with settings bound by `partial`."""
     function = view.func if isinstance(view, partial) else view
-    return str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
+    name = str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
+    return Viewed(name, tuple(groups), origins, units, responses_left_out, comparisons_left_out)
 
 
 def places(where: Iterable[Origin | None], limit: int = 3) -> str:

@@ -188,7 +188,11 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
         try:
             part = part_of(name)
             if part.name.startswith(WORLD_PREFIX):
-                found, report = _world(part.name)
+                made, digest = examples_of_world(part.name)
+                found = list(made)
+                report = FileReport(
+                    part.name, "the built-in world", len(made), len(made), digest, count(made)
+                )
             else:
                 found, report = read_source(opened(part.name, table), skip_bad=sys.maxsize)
         except InputError as error:
@@ -197,11 +201,6 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
         examples += found[: part.limit]
         reports.append(report)
     return Collected(tuple(examples), tuple(reports), tuple(unreadable))
-
-
-def _world(name: str) -> tuple[list[Example], FileReport]:
-    made, digest = examples_of_world(name)
-    return list(made), FileReport(name, "the built-in world", len(made), len(made), digest, count(made))
 
 
 def problems_of_reading(part: Collected) -> list[Finding]:

@@ -272,7 +272,8 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         about = f"{outer.description.removesuffix('.')}: {named.forms}."
         yield dataclasses.replace(outer, words="name", description=about)
     kinds = {_kind(fields): fields for fields in nested.values()}
-    means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)
+    first_lines = ((inspect.getdoc(member) or "").partition("\n")[0] for member in nested)
+    means = " ".join(f"{kind}: {line}" for kind, line in zip(kinds, first_lines, strict=True))
     yield dataclasses.replace(
         outer,
         path=f"{path}.kind",
@@ -331,10 +332,6 @@ def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any,
     if get_origin(annotation) in (Union, types.UnionType):
         return [pair for member in get_args(annotation) for pair in _members(member, metadata)]
     return [] if annotation is types.NoneType else [(annotation, metadata)]
-
-
-def _first_line(kind: type) -> str:
-    return (inspect.getdoc(kind) or "").partition("\n")[0]
 
 
 def _kind(fields: Mapping[str, FieldInfo]) -> str:

@@ -124,17 +124,12 @@ OPENAI = (
 #     {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"}
 
 
-def unless_tied(row: RowValue, place: Place) -> int | None:
-    """The first, but where distilabel's `status` says that the two tie."""
-    return None if row.get("status") == "tie" else 0
-
-
 OPENRLHF_PAIRS = tuple(
     shapes.shape(
         "OpenRLHF pairs",
         trl.prompted(prompt, chosen, rejected),
         f"A pair: `{chosen}` was preferred to `{rejected}` as an answer to `{prompt}`.",
-        unless_tied,
+        lambda row, place: None if row.get("status") == "tie" else 0,  # as distilabel writes it
         optional=("status",),
         foreign=("prompt", "instruction"),
     )

@@ -112,21 +112,16 @@ def prompted(*keys: str) -> shapes.Form:
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:
     """That with which both sides repeat the prompt: its text, or its turns; empty where they do not."""
+    if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
+        return prompt if chosen.startswith(prompt) and rejected.startswith(prompt) else ""
     if isinstance(chosen, str) or isinstance(rejected, str):
-        return repeated_text(prompt, chosen, rejected)
+        return ""
     if not isinstance(prompt, str):
         turns = len(prompt)
         both = turns < min(len(chosen), len(rejected)) and chosen[:turns] == prompt == rejected[:turns]
         return prompt if both else ()
     start = split_at_last_request(chosen[: shared_turns(chosen, rejected)])[0]
     return start if start[-1:] == (Message("user", prompt),) else ()
-
-
-def repeated_text(prompt: Content, chosen: Content, rejected: Content) -> str:
-    """The prompt, where all three are text and both sides begin with it; empty where not."""
-    if not (isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str)):
-        return ""
-    return prompt if chosen.startswith(prompt) and rejected.startswith(prompt) else ""
 
 
 def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
