@@ -233,7 +233,7 @@ def declared(row: Mapping[str, object], prompt: Content, place: fields.Place) ->
         InputError: it is something else, or the prompt is raw text, which no chat template renders.
     """
     value, at = row.get("tools"), place.key("tools")
-    listed = [] if value is None or value == "" else fields.items(_parsed(value, at), at, SCHEMAS)
+    listed = [] if value is None or value == "" else json_list(value, at, SCHEMAS)
     found = tuple(_schema(fields.fields(one, at.item(index))) for index, one in enumerate(listed))
     if found and isinstance(prompt, str):
         raise at.fault(
@@ -251,9 +251,10 @@ def _schema(tool: Mapping[str, object]) -> Mapping[str, object]:
     return {"type": "function", "function": function}
 
 
-def _parsed(value: object, place: fields.Place) -> object:
+def json_list(value: object, place: fields.Place, of: str) -> list[object]:
+    """The value as a list, or the list that it holds as JSON text; `of` says of what, for the message."""
     if not isinstance(value, str):
-        return value
+        return fields.items(value, place, of)
     try:
         found = parsed(value)
     except json.JSONDecodeError as error:
@@ -261,7 +262,7 @@ def _parsed(value: object, place: fields.Place) -> object:
             raise place.fault(
                 f"{what_is_wrong(error, 'list')}: {shortened(value[error.pos :].strip())}"
             ) from None
-        raise place.unexpected(value, f"a list of {SCHEMAS}, or JSON text that holds one") from error
+        raise place.unexpected(value, f"a list of {of}, or JSON text that holds one") from error
     if fault := first_fault(found, ""):
         raise place.fault(fault)
-    return found
+    return fields.items(found, place, of)

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback import csv_rows, hub, tables
+from trueup.feedback import csv_rows, hub, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.feedback.json_rows import FileRow, LoadedFile, json_rows
-from trueup.feedback.limits import unpacked_limit, unpacks_to_too_much
+from trueup.feedback.json_rows import FileRow, LoadedFile
 from trueup.words import listed, near_names, reason
 
 GZIP = b"\x1f\x8b"
@@ -125,7 +124,7 @@ def rows_of(file: LoadedFile, table: Table = AS_IT_IS) -> Iterator[FileRow]:
         return _some(tables.parquet_rows(file), file.path)
     if csv_rows.is_csv(file):
         return _some(csv_rows.csv_rows(file, table.called), file.path, " below its header")
-    return _some(json_rows(file), file.path)
+    return _some(json_rows.json_rows(file), file.path)
 
 
 def _some(found: Iterator[FileRow], name: str, where: str = "") -> Iterator[FileRow]:
@@ -177,7 +176,7 @@ def _unpacked(raw: bytes, name: str) -> bytes:
     """The bytes without gzip, whatever the file is called."""
     if not raw.startswith(GZIP):
         return raw
-    most = unpacked_limit(len(raw))
+    most = json_rows.unpacked_limit(len(raw))
     try:
         unpacked = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
@@ -187,5 +186,5 @@ def _unpacked(raw: bytes, name: str) -> bytes:
             "(`gzip -t` tells whether it is whole)"
         ) from None
     if len(unpacked) > most:
-        raise unpacks_to_too_much(name, len(raw))
+        raise json_rows.unpacks_to_too_much(name, len(raw))
     return unpacked

@@ -14,9 +14,9 @@ from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
 from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.containers import Opened, opened
 from trueup.feedback.fields import Place, needed
+from trueup.feedback.json_rows import MOST_KEYS
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout, RowValue
-from trueup.feedback.limits import MOST_KEYS
 from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
 from trueup.feedback.turns import content

@@ -1,9 +1,7 @@
 """The layouts of public data sets and tools in which a verdict says which of two responses won, or that they tie."""
 
-import json
-
-from trueup.feedback.fields import Place, fields, integer, items, number, objects, optional, text, text_under
-from trueup.feedback.json_rows import first_fault
+from trueup.feedback.canonical import json_list
+from trueup.feedback.fields import Place, fields, integer, number, objects, optional, text, text_under
 from trueup.feedback.layouts import graded_sets, preference_sets, shapes
 from trueup.feedback.layouts.frameworks import alpaca
 from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
@@ -91,13 +89,7 @@ FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 
 def texts(value: object, place: Place) -> list[str]:
     """A list of texts, or the JSON of one; a null in it, an answer that failed, is an empty text."""
-    try:
-        given = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        raise place.unexpected(value, "a list of texts, written as JSON") from None
-    if fault := first_fault(given, place.path):
-        raise place.fault(fault.removeprefix(f"{place.path}: "))
-    listed = items(given, place, "texts, written as JSON")
+    listed = json_list(value, place, "texts")
     return ["" if one is None else text(one, place.item(index)) for index, one in enumerate(listed)]
 
 
