@@ -14,6 +14,7 @@ from trueup.inspection.encoded import encode_all, load_coding
 from trueup.inspection.findings import Finding
 from trueup.inspection.inspection import inspect
 from trueup.inspection.statistics import character_lengths, lengths_by_kind
+from trueup.settings.command_settings import InspectSettings
 
 Shared = Callable[[str], Path]
 HH = ("hh_rlhf/harmless-base-test.jsonl.gz", "hh_rlhf/helpful-base-test.jsonl.gz")
@@ -89,7 +90,7 @@ def test_hh_as_tokens(shared: Shared, tmp_path: Path, caplog: pytest.LogCaptureF
     path, model = tmp_path / "hh.jsonl", shared("models/stories260K")
     lines = gzip.decompress(shared(f"data/{HH[0]}").read_bytes()).splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:600]))
-    coding = load_coding(str(model), max_length=256, max_prompt_length=None)
+    coding = load_coding(InspectSettings(model=str(model), max_length=256))
     library = logging.getLogger("transformers")
     library.addHandler(caplog.handler)
     try:

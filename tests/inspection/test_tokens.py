@@ -21,6 +21,7 @@ from trueup.inspection.inspection import inspect
 from trueup.inspection.shown import show_example, token_text
 from trueup.inspection.statistics import KINDS
 from trueup.models.load import load
+from trueup.settings.command_settings import InspectSettings
 
 SOUND = [pair(f"say {n}:", f" it is {n}", f" not {n} at all") for n in range(6)]
 CHAT = [
@@ -59,7 +60,11 @@ def make(tmp_path: Path) -> Make:
             replace_in(
                 folder / "config.json", f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}'
             )
-        return load_coding(str(folder), max_length=max_length, max_prompt_length=max_prompt_length, chat=chat)
+        return load_coding(
+            InspectSettings(
+                model=str(folder), max_length=max_length, max_prompt_length=max_prompt_length, chat=chat
+            )
+        )
 
     return made
 
@@ -241,9 +246,7 @@ def test_shown_tokens_are_those_of_training(make: Make, tmp_path: Path) -> None:
 
 
 def test_what_a_token_stands_for(shared: Callable[[str], Path], tmp_path: Path) -> None:
-    sentencepiece = load_coding(
-        str(shared("models/stories260K")), max_length=None, max_prompt_length=None
-    ).tokenizer
+    sentencepiece = load_coding(InspectSettings(model=str(shared("models/stories260K")))).tokenizer
     ids = sentencepiece("once upon a\ntime \u00e9").input_ids
     text = "".join(token_text(token, sentencepiece) for token in ids)
     assert "once upon a\\n" in text or "once upon a<0x0A>" in text
@@ -282,7 +285,7 @@ def test_a_row_of_one_of_several_files(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_world_needs_no_model(tmp_path: Path) -> None:
-    coding = load_coding("world", max_length=None, max_prompt_length=None)
+    coding = load_coding(InspectSettings(model="world"))
     inspection = inspect(["world:pairs?count=20"], coding=coding, rows=["world:pairs:3"])
     assert inspection.tokens is not None
     assert (
@@ -338,7 +341,7 @@ def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(InputError, match="has no tokenizer"):
-        load_coding(str(folder), max_length=None, max_prompt_length=None)
+        load_coding(InspectSettings(model=str(folder)))
 
 
 def test_show_gives_a_reason_where_nothing_is_left(make: Make, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from transformers import PreTrainedTokenizerFast
 from trueup.inspection.encoded import Coding, load_coding
 from trueup.inspection.inspection import Inspection, inspect
 from trueup.inspection.unread import TRIES, around, dropped, kind_of_key
+from trueup.settings.command_settings import InspectSettings
 
 
 def coding_of(tokenizer: Any, folder: Path) -> Coding:
     save_tiny_model(folder / "model", tokenizer=tokenizer)
-    return load_coding(str(folder / "model"), max_length=None, max_prompt_length=None)
+    return load_coding(InspectSettings(model=str(folder / "model")))
 
 
 def without_z(**options: Any) -> PreTrainedTokenizerFast:
@@ -152,7 +153,7 @@ def test_real_text(shared: Callable[[str], Path], tmp_path: Path) -> None:
     path = tmp_path / "hh.jsonl"
     text = gzip.decompress(shared("data/hh_rlhf/harmless-base-test.jsonl.gz").read_bytes())
     path.write_bytes(b"".join(text.splitlines(keepends=True)[:800]))
-    small = load_coding(str(shared("models/tinystories-656k-bf16")), max_length=None, max_prompt_length=None)
+    small = load_coding(InspectSettings(model=str(shared("models/tinystories-656k-bf16"))))
     inspection = inspect([str(path)], coding=small, show=0)
     ((rows, _, _),) = lost(inspection)
     tokenizer, expected = small.tokenizer, []

@@ -98,17 +98,7 @@ def inspect(arguments: Sequence[str]) -> None:
     if settings.model is not None:
         from trueup.inspection.encoded import load_coding
 
-        coding = load_coding(
-            settings.model,
-            max_length=settings.max_length,
-            max_prompt_length=settings.max_prompt_length,
-            turns=settings.turns,
-            eos_token=settings.eos_token,
-            chat_template=settings.chat_template,
-            trust_remote_code=settings.trust_remote_code,
-            answer_opening=settings.answer_opening,
-            chat=settings.chat,
-        )
+        coding = load_coding(settings)
     with shown():
         found = inspection.inspect(
             settings.data,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trueup.batch.encode import EncodedGroup, Encoder, Limits, Opening
+from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
@@ -18,6 +18,7 @@ from trueup.inspection.statistics import Lengths
 from trueup.inspection.unread import MessageKeys, lost_of
 from trueup.model_folder import WORLD, check_model
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
+from trueup.settings.command_settings import InspectSettings
 from trueup.words import printable
 
 DEFAULT_LENGTH = 1024
@@ -47,38 +48,27 @@ class Coding:
         return self.loaded.tokenizer
 
 
-def load_coding(
-    model: str,
-    *,
-    max_length: int | None,
-    max_prompt_length: int | None,
-    turns: Turns = "last",
-    trust_remote_code: bool = False,
-    eos_token: str | None = None,
-    chat_template: str | None = None,
-    answer_opening: Opening = "inference",
-    chat: bool | None = None,
-) -> Coding:
-    """Load what encodes for a model.
-
-    Args:
-        model: folder with at least a configuration and a tokenizer, or `world`.
-        max_length: None takes what training would take.
+def load_coding(settings: InspectSettings) -> Coding:
+    """Load what encodes for a model: a folder with at least a configuration and a tokenizer, or `world`.
 
     Raises:
         InputError: the folder has no tokenizer that can be loaded, or the model is not made for such lengths.
     """
+    model, trusted = settings.model or WORLD, settings.trust_remote_code
     if model == WORLD:
         loaded = world_tokenizer()
     else:
-        check_model(model, trust_remote_code=trust_remote_code, weights=False)
+        check_model(model, trust_remote_code=trusted, weights=False)
         loaded = load_tokenizer(
-            model, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
+            model,
+            trust_remote_code=trusted,
+            eos_token=settings.eos_token,
+            chat_template=settings.chat_template,
         )
-    limits = Limits(_length(model, loaded.positions, max_length), max_prompt_length)
-    if max_prompt_length is not None and max_prompt_length >= limits.max_length:
+    limits = Limits(_length(model, loaded.positions, settings.max_length), settings.max_prompt_length)
+    if limits.max_prompt_length is not None and limits.max_prompt_length >= limits.max_length:
         raise InputError(
-            f"max_prompt_length {max_prompt_length} leaves no room for a response within max_length "
+            f"max_prompt_length {limits.max_prompt_length} leaves no room for a response within max_length "
             f"{limits.max_length}; give a smaller one"
         )
     tokenizer = loaded.tokenizer
@@ -88,14 +78,14 @@ def load_coding(
             end_ids=loaded.end_ids,
             limits=limit,
             condition=loaded.condition,
-            opening=answer_opening,
-            raw_meant=chat is False,
+            opening=settings.answer_opening,
+            raw_meant=settings.chat is False,
         )
         for limit in (limits, Limits(sys.maxsize))
     ]
     begin = tokenizer.bos_token_id
     adds = begin is not None and list(tokenizer("a").input_ids)[:1] == [begin]
-    return Coding(model, loaded, encoders[0], encoders[1], adds, turns, bool(chat))
+    return Coding(model, loaded, encoders[0], encoders[1], adds, settings.turns, bool(settings.chat))
 
 
 def world_tokenizer() -> LoadedTokenizer:
