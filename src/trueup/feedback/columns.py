@@ -129,8 +129,10 @@ class Described(Protocol):
         """`thumbs_up=true`: the value of a label, and what it means."""
 
 
-def table_of(settings: Described) -> Table:
-    """The table that the settings describe."""
+def table_of(settings: Described | None) -> Table:
+    """The table that settings describe; where there are none, every column has its own name."""
+    if settings is None:
+        return AS_IT_IS
     names = dict(one.split("=", 1) for one in settings.columns)
     meanings = dict(one.rsplit("=", 1) for one in settings.values)
     return Table(names, {spelled(name): json.loads(meaning.lower()) for name, meaning in meanings.items()})

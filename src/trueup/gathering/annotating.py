@@ -22,7 +22,6 @@ from trueup.annotators.template import answered, load_template, transcript
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
 from trueup.feedback import canonical, turns, views
-from trueup.feedback.columns import table_of
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
@@ -63,7 +62,7 @@ def annotate(settings: AnnotateSettings) -> Path:
     demonstrator = make_demonstrator(settings) if settings.rewrite else None  # nothing is sent yet
     load = None if settings.rewrite else annotator_loader(settings, settings.annotator)
     output = Path(settings.output)
-    given = examples_named(settings.data, skip_bad=settings.skip_bad, table=table_of(settings)).examples
+    given = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     with resumable(output, "trueup annotate", of_annotating(settings, given)) as work:
         examples = rewrite(given, demonstrator, work) if demonstrator else given
         if load is not None:

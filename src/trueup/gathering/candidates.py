@@ -21,7 +21,6 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_file
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import canonical, orders, read, turns, views
-from trueup.feedback.columns import table_of
 from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.gathering.judging import annotator_loader, judge
@@ -117,9 +116,7 @@ def _check(settings: SampleSettings) -> None:
 
 def _given(settings: SampleSettings) -> read.Prompts:
     """The prompts to ask, and what the data hold on these very prompts, where it is to be kept."""
-    found = prompts_named(
-        settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-    )
+    found = prompts_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
     also = [one for one in found.examples if settings.merge and one.prompt.key in keys]

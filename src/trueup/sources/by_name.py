@@ -19,7 +19,7 @@ from trueup import model_folder
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.columns import AS_IT_IS, Table
+from trueup.feedback.columns import Described, table_of
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
@@ -48,7 +48,7 @@ class NamedExamples:
 
 
 def examples_named(
-    names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None, table: Table = AS_IT_IS
+    names: Sequence[str], settings: Described | None = None, *, skip_bad: int = 0, chat: bool | None = None
 ) -> NamedExamples:
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
 
@@ -57,7 +57,7 @@ def examples_named(
             weight and a limit where they are parts of a mixture.
         skip_bad: malformed rows allowed in all files together.
         chat: make conversations of raw texts.
-        table: how the files' columns are called here, and what their labels mean.
+        settings: which say what the files' columns are called, and what their labels mean.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -79,7 +79,7 @@ def examples_named(
         read.append((part, made))
         data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
     if others := parts[len(read) :]:
-        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=table)
+        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=table_of(settings))
         left = iter(feedback.examples)
         for part, report in zip(others, feedback.files, strict=True):
             report.tell()
@@ -149,7 +149,7 @@ def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
 
 
 def prompts_named(
-    names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None, table: Table = AS_IT_IS
+    names: Sequence[str], settings: Described | None = None, *, skip_bad: int = 0, chat: bool | None = None
 ) -> Prompts:
     """The prompts of every source, each once: of the world first, then of files, each in the order given; told, too.
 
@@ -157,7 +157,7 @@ def prompts_named(
         names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
         skip_bad: malformed rows of feedback allowed in all files together.
         chat: make conversations of raw texts.
-        table: how the files' columns are called here, and what their labels mean.
+        settings: which say what the files' columns are called, and what their labels mean.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -176,7 +176,7 @@ def prompts_named(
         found += made
         data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
-        read = read_prompts(files, skip_bad=skip_bad, table=table)
+        read = read_prompts(files, skip_bad=skip_bad, table=table_of(settings))
         found += read.prompts
         examples += read.examples
     if chat:

@@ -17,7 +17,6 @@ from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
-from trueup.feedback.columns import table_of
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
@@ -210,9 +209,7 @@ def view_all(
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
-        other = examples_named(
-            settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-        )
+        other = examples_named(settings.eval_data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
         held_out, fingerprints = other.examples, other.fingerprints
         check_overlap(training, held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)

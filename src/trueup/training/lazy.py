@@ -66,7 +66,7 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
     fingerprints = {file.lines.path: file.lines.sha256 for file in files}
     evaluation: Sequence[Example] = ()
     if settings.eval_data:
-        other = examples_named(settings.eval_data, chat=settings.chat, table=table_of(settings))
+        other = examples_named(settings.eval_data, settings, chat=settings.chat)
         evaluation = other.examples
         fingerprints |= other.fingerprints
     rows = LazyRows(files, preprocessing, evaluation)

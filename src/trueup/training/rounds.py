@@ -25,7 +25,6 @@ from trueup.config.resolve import dump, load_run
 from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
-from trueup.feedback.columns import table_of
 from trueup.feedback.read import Prompts, each_once
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.methods.method import Method
@@ -63,9 +62,7 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
     read, fingerprints = _read_prompts(settings)
     prompts, also = read.prompts, tuple[Example, ...]()
     if settings.data:
-        given = examples_named(
-            settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-        )
+        given = examples_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
         also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
         display.data_logger.info("their responses join those sampled, and are judged with them")
         prompts = each_once([*prompts, *(one.prompt for one in also)])
@@ -208,15 +205,13 @@ def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mappi
             f"eval_data: method {method.name} learns from responses of its own, and has nothing to measure on others. "
             "Leave it out; online/score and objective/kl say how the run goes"
         )
-    read = examples_named(
-        settings.eval_data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-    )
+    read = examples_named(settings.eval_data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
     return data.view_held_out(preprocessing, read.examples), read.fingerprints
 
 
 def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
     """The run's prompts, and a hash of them."""
-    read = prompts_named(settings.prompts, chat=settings.chat, table=table_of(settings))
+    read = prompts_named(settings.prompts, settings, chat=settings.chat)
     digest = hashlib.sha256()
     for prompt in read.prompts:
         content, _, *more = prompt_parts(prompt)

@@ -14,7 +14,6 @@ from trueup.batch.rows import Demonstrations, LogProbs
 from trueup.batch.stream import Batch, collate_batch, cut
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError, NumericsError
-from trueup.feedback.columns import table_of
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
 from trueup.models import prepare, selfcheck
@@ -54,9 +53,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
     if settings.source == "offline" and not settings.prompts:
         if lazily := read_lazily(settings, method):
             return lazily
-        examples = examples_named(
-            settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings)
-        )
+        examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
         viewed = view_all(settings, method, examples.examples, examples.weights)
         return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":
