@@ -32,7 +32,9 @@ def settings_of(data: object) -> RunSettings:
 def taken(*names: str, seed: int = 0) -> list[Any]:
     """The prompts of a pass."""
     read = examples_named(names)
-    return [group.prompt.content for group in mixed(apply(pairs, read.examples).groups, read.weights, seed)]
+    groups = apply(pairs, read.examples).groups
+    files = [group.origin.file for group in groups if group.origin is not None]
+    return [group.prompt.content for group in mixed(groups, files, read.weights, seed)]
 
 
 def test_a_source_is_a_mapping_or_a_text() -> None:
