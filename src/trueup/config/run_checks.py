@@ -21,8 +21,8 @@ from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
+from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.mixture import part_of
 from trueup.settings.run_settings import RunSettings
 from trueup.words import as_given, did_you_mean
 

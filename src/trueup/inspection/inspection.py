@@ -18,7 +18,7 @@ from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
 from trueup.inspection import findings, statistics, unread
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
-from trueup.settings.mixture import part_of
+from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 from trueup.words import listed, printable
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from trueup.settings.data_settings import Columns, Values
 from trueup.settings.schema import STRICT, Amount, Count, Role, Text, Texts
-from trueup.settings.table_settings import Columns, Values
 
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
 RowsOfTRL = Literal["pairs", "points", "demonstrations"]

@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
+from trueup.settings.data_settings import Columns, Values
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
-from trueup.settings.table_settings import Columns, Values
 
 COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")

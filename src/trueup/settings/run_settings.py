@@ -7,9 +7,9 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from trueup.metrics import TRACKERS
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
+from trueup.settings.data_settings import Columns, Sources, Values
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
-from trueup.settings.table_settings import Columns, Values
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -61,7 +61,7 @@ class RunSettings(BaseModel):
 
     model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Annotated[schema.Sources, EXAMPLES] = ()
+    data: Annotated[Sources, EXAMPLES] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
     each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,
     limit} in YAML, FILE?weight=2&limit=1000 as one text."""

@@ -20,8 +20,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from trueup.settings.mixture import as_text
-
 STRICT_DATACLASS = ConfigDict(
     extra="forbid",
     allow_inf_nan=False,
@@ -46,16 +44,9 @@ def modules_of(*package: str) -> tuple[str, ...]:
     return tuple(sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules([str(folder)])))
 
 
-def _sources(value: Any) -> Any:
-    """Sources of a mixture as texts; one alone is a list of one."""
-    several = (value,) if isinstance(value, str | Mapping) else value
-    return tuple(map(as_text, several)) if isinstance(several, list | tuple) else several
-
-
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Text = Annotated[Plain, Field(min_length=1)]
 Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
-Sources = Annotated[tuple[Plain, ...], BeforeValidator(_sources)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 

@@ -24,7 +24,7 @@ from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
 from trueup.settings.annotator_settings import AnnotatorChoice
-from trueup.settings.mixture import Part, part_of
+from trueup.settings.data_settings import Part, part_of
 from trueup.words import counted, listed
 
 if TYPE_CHECKING:
