@@ -5,7 +5,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -120,13 +120,10 @@ AS_IT_IS = Table()
 class Described(Protocol):
     """Settings that describe tables."""
 
-    @property
-    def columns(self) -> Sequence[str]:
-        """`prompt=user_message`: our name, and that of the column."""
-
-    @property
-    def values(self) -> Sequence[str]:
-        """`thumbs_up=true`: the value of a label, and what it means."""
+    columns: tuple[str, ...]
+    """`prompt=user_message`: our name, and that of the column."""
+    values: tuple[str, ...]
+    """`thumbs_up=true`: the value of a label, and what it means."""
 
 
 def table_of(settings: Described | None) -> Table:

@@ -177,32 +177,12 @@ NEMO_RANKINGS = Layout(
 #
 #     {"input": "2 + 2 =", "output": " 4", "reward": 0.7}
 
-NOT_OUTPUTS = ("instruction", "completion")
-
 
 def outputs(prompt: str) -> tuple[Layout, ...]:
     """The layouts with the prompt under the given key."""
     form = shapes.written(prompt, "output", request=REQUEST)
-    return (
-        *shapes.graded(
-            "prompts with outputs and rewards",
-            form,
-            shapes.SCORE,
-            "reward",
-            foreign=("label", *SIDES, *NOT_OUTPUTS),
-        ),
-        *shapes.graded(
-            "prompts with labelled outputs",
-            form,
-            shapes.LABEL,
-            "label",
-            foreign=("reward", *SIDES, *NOT_OUTPUTS),
-        ),
-        shapes.demonstrations(
-            "prompts with outputs",
-            form,
-            foreign=(*JUDGEMENTS, *NOT_OUTPUTS),
-        ),
+    return shapes.singles(
+        "prompts with {}outputs", form, ("label",), ("reward",), ("instruction", "completion"), either=True
     )
 
 

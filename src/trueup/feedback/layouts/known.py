@@ -53,21 +53,17 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
         if layout.recognises(row):
             return layout
     if gap := empty_field(row, empty):
-        raise (
-            Place(origin)
-            .key(gap)
-            .fault(
-                "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
-            )
+        raise Place(origin, printable(gap)).fault(
+            "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
         )
     candidates = (*GENERAL, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS)
     nearest = max(candidates, key=lambda layout: likeness(layout, row))
-    own = guessed(row)
+    own, help_with_it = guessed(row), wrapped(row)
     strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
     judged = " label=" in own or " score=" in own
-    help_with_it = wrapped(row) or ("" if own and strange else advice(nearest, row))
-    if own and (strange or judged) and not wrapped(row):
-        help_with_it += f"; a table of your own is read with {own}"
+    if not help_with_it:
+        help_with_it = "" if own and strange else advice(nearest, row)
+        help_with_it += f"; a table of your own is read with {own}" if own and (strange or judged) else ""
     if not help_with_it:
         known = dict.fromkeys(" + ".join(layout.keys) for layout in GENERAL)
         help_with_it = f"; known are {listed(map(printable, known), 8)}"

@@ -70,20 +70,19 @@ HELPSTEER = shapes.graded(
     ),
     "helpfulness",
 )
-HELPSTEER_2 = shapes.shape(
-    "HelpSteer2 preferences",
-    shapes.answered("prompt", "response_1", "response_2", ask=shapes.by_value(extra_id_turns), optional=()),
-    "A pair: -3 to -1 prefer `response_1`, 1 to 3 `response_2`, 0 is a tie; how strongly is not kept.",
-    by_strength("preference_strength"),
-    keys=("preference_strength",),
-    foreign=SIDES,
-)
-HELPSTEER_3 = shapes.shape(
-    "HelpSteer3 preferences",
-    shapes.answered("context", "response1", "response2", ask=shapes.by_value(unanswered), optional=()),
-    "A pair: -3 to -1 prefer `response1`, 1 to 3 `response2`, 0 is a tie; how strongly is not kept.",
-    by_strength("overall_preference"),
-    keys=("overall_preference",),
+HELPSTEER_PAIRS = tuple(
+    shapes.shape(
+        f"{name} preferences",
+        shapes.answered(prompt, first, second, ask=shapes.by_value(read), optional=()),
+        f"A pair: -3 to -1 prefer `{first}`, 1 to 3 `{second}`, 0 is a tie; how strongly is not kept.",
+        by_strength(strength),
+        keys=(strength,),
+        foreign=SIDES,
+    )
+    for name, read, prompt, first, second, strength in (
+        ("HelpSteer2", extra_id_turns, "prompt", "response_1", "response_2", "preference_strength"),
+        ("HelpSteer3", unanswered, "context", "response1", "response2", "overall_preference"),
+    )
 )
 
 
@@ -274,8 +273,7 @@ OPEN_INSTRUCT = shapes.shape(
 LAYOUTS: tuple[Layout, ...] = (
     SHP,
     *HELPSTEER,
-    HELPSTEER_2,
-    HELPSTEER_3,
+    *HELPSTEER_PAIRS,
     *SUMMARIES,
     FINE_GRAINED_RLHF,
     OPEN_INSTRUCT,

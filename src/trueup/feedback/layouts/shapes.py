@@ -325,6 +325,7 @@ def singles(
     labels: tuple[str, ...] = (),
     scores: tuple[str, ...] = (),
     foreign: tuple[str, ...] = (),
+    either: bool = False,
 ) -> tuple[Layout, ...]:
     """Every layout of one response: with a label under one of the keys, with a score, or to imitate.
 
@@ -333,12 +334,15 @@ def singles(
         form: of a request and a response, or of one conversation.
         labels, scores: the keys.
         foreign: those that make a row one of another layout, beside those that judge a response otherwise.
+        either: whether a row that has both a label and a score is of neither layout, not of that with a label.
     """
     with_label, with_score = ("labelled ", "scored ") if "{}" in name else (" with a label", " with a score")
     name = name if "{}" in name else name + "{}"
     beside = (*SIDES, *foreign)
     return (
-        *graded(name.format(with_label), form, LABEL, *labels, foreign=beside),
+        *graded(
+            name.format(with_label), form, LABEL, *labels, foreign=(*(scores if either else ()), *beside)
+        ),
         *graded(name.format(with_score), form, SCORE, *scores, foreign=(*labels, *beside)),
         demonstrations(name.format(""), form, foreign=(*JUDGEMENTS, *foreign)),
     )
