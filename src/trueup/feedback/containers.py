@@ -14,7 +14,6 @@ from pathlib import Path
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.feedback.json_rows import FileRow, LoadedFile
 from trueup.words import listed, near_names, reason
 
 GZIP = b"\x1f\x8b"
@@ -43,7 +42,7 @@ class Opened:
 
     name: str
     """As it was given."""
-    rows: Iterator[FileRow]
+    rows: Iterator[json_rows.FileRow]
     sha256: Callable[[], str]
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
 
@@ -82,11 +81,11 @@ def refuse_unreadable(name: str) -> None:
         tables.need("datasets", name)
 
 
-def _without_bytes(name: str, found: Iterator[FileRow]) -> Opened:
+def _without_bytes(name: str, found: Iterator[json_rows.FileRow]) -> Opened:
     """A source that has no bytes of its own, with the hash of the content of its rows."""
     digest = hashlib.sha256()
 
-    def hashed() -> Iterator[FileRow]:
+    def hashed() -> Iterator[json_rows.FileRow]:
         for row in found:
             digest.update(tables.content_line(row))
             yield row
@@ -94,7 +93,7 @@ def _without_bytes(name: str, found: Iterator[FileRow]) -> Opened:
     return Opened(name, _some(hashed(), name), digest.hexdigest)
 
 
-def load(path: str | Path) -> LoadedFile:
+def load(path: str | Path) -> json_rows.LoadedFile:
     """Read a plain or gzipped file; which of the two it is, its first bytes tell.
 
     Raises:
@@ -108,10 +107,10 @@ def load(path: str | Path) -> LoadedFile:
             raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
     if not data.strip():
         raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
-    return LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
+    return json_rows.LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
 
 
-def rows_of(file: LoadedFile, table: Table = AS_IT_IS) -> Iterator[FileRow]:
+def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[json_rows.FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
 
     Args:
@@ -127,7 +126,7 @@ def rows_of(file: LoadedFile, table: Table = AS_IT_IS) -> Iterator[FileRow]:
     return _some(json_rows.json_rows(file), file.path)
 
 
-def _some(found: Iterator[FileRow], name: str, where: str = "") -> Iterator[FileRow]:
+def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Iterator[json_rows.FileRow]:
     """The rows; none at all is an error."""
     empty = True
     for row in found:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from trueup.errors import InputError
 from trueup.feedback import json_rows
-from trueup.feedback.json_rows import FileRow, LoadedFile
 from trueup.words import listed, one_line, printable, shortened
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def need(package: str, name: str) -> None:
         )
 
 
-def parquet_rows(file: LoadedFile) -> Iterator[FileRow]:
+def parquet_rows(file: json_rows.LoadedFile) -> Iterator[json_rows.FileRow]:
     """The rows of a Parquet file, numbered from 1; nested lists and structs are JSON lists and objects.
 
     Raises:
@@ -66,7 +65,7 @@ def parquet_rows(file: LoadedFile) -> Iterator[FileRow]:
     yield from batch_rows(parquet_batches(file), file.path)
 
 
-def parquet_batches(file: LoadedFile) -> Iterator[pyarrow.RecordBatch]:
+def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]:
     """The record batches of a Parquet file."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
@@ -136,7 +135,7 @@ def refuse_several(path: Path) -> None:
         raise InputError(f"{path}: this folder holds the splits {listed(parts)}; name one of them{example}")
 
 
-def saved_rows(path: Path) -> Iterator[FileRow]:
+def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
     """The rows of a data set in a folder, numbered from 1.
 
     Raises:
@@ -158,7 +157,7 @@ def saved_rows(path: Path) -> Iterator[FileRow]:
     yield from batch_rows(found.with_format("arrow").iter(BATCH), str(path))
 
 
-def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[FileRow]:
+def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[json_rows.FileRow]:
     """The rows of record batches or tables, numbered from 1.
 
     A null of a column is null, as in JSON. Within a column, where Arrow gives every object the same keys, a key that
@@ -202,17 +201,19 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 def one_row(
     values: dict[str, Any] | Exception, types: dict[str, pyarrow.DataType], number: int, path: str
-) -> FileRow:
+) -> json_rows.FileRow:
     """The row, or what is wrong with it."""
     if isinstance(values, Exception):
-        return FileRow(number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}")
+        return json_rows.FileRow(
+            number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}"
+        )
     try:
         return json_rows.checked(
             {name: plain(values[name], kind) for name, kind in types.items()}, number, path
         )
     except json.JSONDecodeError as error:
         problem = f"a column holds JSON that is not sound: {json_rows.what_is_wrong(error, 'value')}"
-        return FileRow(number, error=f"{path}:{number}: {problem}")
+        return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
 
 
 def plain(value: Any, kind: pyarrow.DataType) -> object:
@@ -244,7 +245,7 @@ def plain(value: Any, kind: pyarrow.DataType) -> object:
     return str(value) if isinstance(value, uuid.UUID) else value
 
 
-def content_line(row: FileRow) -> bytes:
+def content_line(row: json_rows.FileRow) -> bytes:
     """What a row adds to the hash of its table: the same for the same content, however it is stored."""
     return json.dumps(str(row.number) if row.error else row.value, sort_keys=True).encode() + b"\n"
 

@@ -54,14 +54,14 @@ def load_coding(settings: InspectSettings) -> Coding:
     Raises:
         InputError: the folder has no tokenizer that can be loaded, or the model is not made for such lengths.
     """
-    model, trusted = settings.model or WORLD, settings.trust_remote_code
+    model = settings.model or WORLD
     if model == WORLD:
         loaded = world_tokenizer()
     else:
-        check_model(model, trust_remote_code=trusted, weights=False)
+        check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
         loaded = load_tokenizer(
             model,
-            trust_remote_code=trusted,
+            trust_remote_code=settings.trust_remote_code,
             eos_token=settings.eos_token,
             chat_template=settings.chat_template,
         )
@@ -167,7 +167,12 @@ class _Tokenizing:
 
     def run(self, examples: Iterable[Example]) -> EncodedFeedback:
         for example in examples:
-            self.lengths.append(self._tried(example))
+            try:
+                lengths = self._example(example)
+            except InputError as error:
+                self._add("cannot-encode", example, str(error))
+                lengths = None
+            self.lengths.append(lengths)
         coding, limits = self.coding, self.coding.encoder.limits
         counts = TokenCounts(
             model=coding.model,
@@ -187,13 +192,6 @@ class _Tokenizing:
     def part(self) -> str:
         """What the example at hand is of."""
         return PARTS[len(self.lengths) >= self.training]
-
-    def _tried(self, example: Example) -> Lengths | None:
-        try:
-            return self._example(example)
-        except InputError as error:
-            self._add("cannot-encode", example, str(error))
-            return None
 
     def _example(self, example: Example) -> Lengths | None:
         group = all_responses(example)

@@ -251,7 +251,7 @@ def shape(
     )
 
 
-def asked(form: Form) -> str:
+def answered_keys(form: Form) -> str:
     """What the responses of a form answer, in words: `` `instruction` and `input` ``."""
     more = (key for key in form.optional if key not in (*COMMON, "history"))
     return " and ".join(f"`{key}`" for key in (form.keys[0], *more))
@@ -267,7 +267,7 @@ def pairs(
             f"A pair of conversations: the turns they share are the prompt; that of `{better}` was preferred."
         )
     else:
-        usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {asked(form)}."
+        usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
     return shape(name, form, meaning or usual, lambda *_: 0, scores=scores, foreign=foreign)
 
 
@@ -293,7 +293,7 @@ def worded(form: Form) -> dict[str, str]:
     """What the response of a form is, for what a layout means."""
     if len(form.keys) == 1:
         return {"what": "the turns after the last one of the user", "verb": "are", "to": ""}
-    return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {asked(form)}"}
+    return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {answered_keys(form)}"}
 
 
 def graded(
