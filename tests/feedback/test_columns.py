@@ -8,6 +8,9 @@ import pytest
 
 from trueup.cli.app import run
 from trueup.config.layers import flatten, nest, read_yaml
+from trueup.errors import InputError
+from trueup.feedback.columns import guessed
+from trueup.feedback.read import read_feedback
 from trueup.settings.command_settings import ConvertSettings
 from trueup.settings.validation import SettingsError, validate
 
@@ -118,6 +121,40 @@ def test_what_a_table_does_not_have_is_refused(
 ) -> None:
     write(*CHATS)
     assert says in converted(capsys, "data.jsonl", *arguments, code=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        (
+            {"non_preferred_reply": "a", "preferred_reply": "b"},
+            "chosen=preferred_reply rejected=non_preferred_reply",
+        ),
+        ({"worse_answer": "a", "better_answer": "b"}, "chosen=better_answer rejected=worse_answer"),
+        (
+            {"bot_reply": "a", "thumbs_down": True},
+            "response=bot_reply label=thumbs_down --values true=false false=true",
+        ),
+        ({"bot_reply": "a", "not_liked": 0}, "response=bot_reply label=not_liked --values 1=false 0=true"),
+        (
+            {"bot_reply": "a", "disliked": "no"},
+            "response=bot_reply label=disliked --values yes=false no=true",
+        ),
+        ({"negative_prompt": "a", "bot_reply": "b"}, "response=bot_reply"),
+        ({"bad_answer": "a"}, ""),
+    ],
+    ids=lambda given: " ".join(given),
+)
+def test_a_name_that_says_the_opposite_is_not_offered_for_it(row: dict[str, object], options: str) -> None:
+    found = guessed({"negative_note": "a", **row, "query": "q"})
+    assert found == (f"--columns prompt=query {options}" if options else "")
+
+
+@pytest.mark.parametrize("row", [{"unchosen": "a", "rejected": "b"}, {"chosen": "a", "not_rejected": "b"}])
+def test_a_side_is_not_taken_for_its_opposite(row: dict[str, object], write: Write) -> None:
+    with pytest.raises(InputError, match="no known layout") as caught:
+        read_feedback([write({"prompt": "p", **row})])
+    assert "did you mean" not in str(caught.value)
 
 
 def test_yaml_says_the_same(write: Write) -> None:

@@ -34,12 +34,15 @@ TYPICAL: Mapping[str, tuple[str, ...]] = {
     "chosen": ("chosen", "preferred", "better", "winner", "accepted", "best"),
     "rejected": ("rejected", "dispreferred", "worse", "loser", "worst"),
     "messages": ("messages", "conversation", "conversations", "dialogue", "chat"),
-    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked"),
+    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked", "dislike", "disliked"),
     "score": ("score", "rating", "reward", "stars", "grade"),
 }
 """Words in the names that tables give to such columns."""
 ABOUT = {"id", "name", "time", "date", "model", "count", "length"}
 """Words in the names of columns that say something of a response, and are none."""
+NEGATED = {"non", "not", "no", "un", "dis", "never"}
+AGAINST = {*NEGATED, *TYPICAL["rejected"], "less", "least", "down", "negative", "bad", "dislike", "disliked"}
+"""Words in the names of columns that say the opposite of what the others would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +152,21 @@ def guessed(row: Mapping[str, object]) -> str:
     pairs = [f"{ours}={found[ours]}" for ours in used if found.get(ours, ours) != ours]
     if not pairs:
         return ""
-    meant = opposite(row[found["label"]]) if "label" in used else None
-    values = f" --values {meant[0]}=true {meant[1]}=false" if meant else ""
+    values = ""
+    if "label" in used:
+        label = row[found["label"]]
+        meant = opposite(label)
+        if words_of(found["label"]) & AGAINST:
+            bad, good = meant or (("true", "false") if isinstance(label, bool) else ("1", "0"))
+            values = f" --values {bad}=false {good}=true"
+        elif meant:
+            values = f" --values {meant[0]}=true {meant[1]}=false"
     return f"--columns {' '.join(one if one.isprintable() and ' ' not in one else repr(one) for one in pairs)}{values}"
+
+
+def words_of(name: str) -> set[str]:
+    """The words in the name of a column, in lower case."""
+    return set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def typical(ours: str, row: Mapping[str, object]) -> str | None:
@@ -159,10 +174,12 @@ def typical(ours: str, row: Mapping[str, object]) -> str | None:
     if ours in row:
         return ours
     for name, value in row.items():
-        words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
+        words = words_of(name)
         kind = list if ours == "messages" else object if ours in ("label", "score") else str
         if isinstance(value, list) and not any(isinstance(one, dict) and "role" in one for one in value):
             continue
-        if isinstance(value, kind) and words & set(TYPICAL[ours]) and not words & ABOUT:
+        meant = words & set(TYPICAL[ours]) and (ours in ("label", "rejected") or not words & AGAINST)
+        opposed = ours == "rejected" and words & set(TYPICAL["chosen"]) and words & AGAINST
+        if isinstance(value, kind) and (meant or opposed) and not words & ABOUT:
             return name
     return None

@@ -4,7 +4,7 @@ To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table th
 """
 
 from trueup.errors import InputError
-from trueup.feedback.columns import guessed
+from trueup.feedback.columns import NEGATED, guessed
 from trueup.feedback.fields import Place
 from trueup.feedback.layouts import exchanges, frameworks, platforms, trl, verdicts
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
@@ -108,7 +108,9 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
     if other := [name for name in row if name.lower() in OTHER_NAMES.get(key, ())]:
         return other[0], 0.95
     known = {name for layout in LAYOUTS for name in layout.keys}
-    free = [name for name in row if name not in known]
+    # A name that says the opposite of a key, such as `unchosen`, is near to it all the same.
+    opposed = {f"{no}{gap}{key}" for no in NEGATED for gap in ("", "_", "-", " ")}
+    free = [name for name in row if name not in known and name.lower() not in opposed]
     near = nearest(key, free)
     return (near, 0.9) if near else ("", 0.0)
 
