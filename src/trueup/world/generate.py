@@ -8,6 +8,7 @@ examples only add rows, and noise changes verdicts and nothing else. `examples` 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import combinations
 from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -96,29 +97,23 @@ def _judge(
     kind: str, prompt: str, written: tuple[str, ...], annotator: Rater, chance: Random, source: str
 ) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
     """What the annotator says of the responses to one prompt."""
-    compared: list[Comparison] = []
-    if kind == "demonstrations":
-        judged = [Response(text, demonstration=True, source=source) for text in written]
-    elif kind == "points":
-        judged = [
-            Response(text, label=float(annotator.approves(prompt, text, chance)), source=source)
-            for text in written
-        ]
-    elif kind == "scores":
-        judged = [
-            Response(text, label=annotator.grade(prompt, text, chance), source=source) for text in written
-        ]
-    elif kind == "rankings":
-        scores = annotator.scores(prompt, written, chance)
-        judged = [Response(text, score, source=source) for text, score in zip(written, scores, strict=True)]
+    said: dict[str, Callable[[str], dict[str, Any]]] = {
+        "demonstrations": lambda text: {"demonstration": True},
+        "points": lambda text: {"label": float(annotator.approves(prompt, text, chance))},
+        "scores": lambda text: {"label": annotator.grade(prompt, text, chance)},
+    }
+    if kind == "rankings":
+        scores = zip(written, annotator.scores(prompt, written, chance), strict=True)
+        judged = tuple(Response(text, score, source=source) for text, score in scores)
     else:
-        judged = [Response(text, source=source) for text in written]
-        for first in range(len(written)):
-            for second in range(first + 1, len(written)):
-                preferred = annotator.prefers(prompt, written[first], written[second], chance)
-                if preferred is not None:
-                    compared.append(Comparison(first, second) if preferred else Comparison(second, first))
-    return tuple(judged), tuple(compared)
+        say = said.get(kind)
+        judged = tuple(Response(text, source=source, **(say(text) if say else {})) for text in written)
+    compared: list[Comparison] = []
+    for first, second in combinations(range(len(written)), 2) if kind == "pairs" else ():
+        preferred = annotator.prefers(prompt, written[first], written[second], chance)
+        if preferred is not None:
+            compared.append(Comparison(first, second) if preferred else Comparison(second, first))
+    return judged, tuple(compared)
 
 
 def from_name(name: str) -> tuple[Example, ...]:
