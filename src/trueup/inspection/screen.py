@@ -177,7 +177,8 @@ class _Screen:
             self.heading("No problems found")
             return
         self.heading("Problems")
-        files = [*(one.path for one in inspection.files), *(file for one in problems for file in one.rows)]
+        read = (*inspection.training.files, *inspection.evaluation.files)
+        files = [*(one.path for one in read), *(file for one in problems for file in one.rows)]
         names = short_names(list(dict.fromkeys(files)))
         for one in problems:
             self.problem(
