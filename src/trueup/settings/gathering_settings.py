@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.data_settings import Columns, Values
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")
@@ -126,7 +126,7 @@ class SampleSettings(BaseModel):
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), Role("Judging them", common=True)] = None
+    annotator: Annotated[AnnotatorChoice | None, Role("Judging them", common=True, forms=ANNOTATORS)] = None
     """Who judges the responses right away."""
     best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""
@@ -185,7 +185,7 @@ class AnnotateSettings(BaseModel):
     values: Values = ()
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
-    annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS), Role("Who judges", common=True)]
+    annotator: Annotated[AnnotatorChoice, Role("Who judges", common=True, forms=ANNOTATORS)]
     """Who judges the responses."""
     seed: Amount = 0
     """Seed of an annotator's noise."""

@@ -9,7 +9,7 @@ from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
 from trueup.settings.data_settings import Columns, Sources, Values
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -79,7 +79,9 @@ class RunSettings(BaseModel):
     """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
     prompts: Annotated[Texts, GATHERING] = ()
     """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), GATHERING] = None
+    annotator: Annotated[
+        AnnotatorChoice | None, Role(common=True, affects="examples", gathers=True, forms=ANNOTATORS)
+    ] = None
     """Who judges the responses sampled."""
     sampler: Annotated[SamplerSettings, Role(affects="examples", gathers=True)] = SamplerSettings()
     """How responses are sampled."""

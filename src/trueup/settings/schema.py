@@ -89,18 +89,12 @@ class Role:
     """Texts with an equals sign each, of which several may follow the option's name: `--columns prompt=a label=b`."""
     escaped: bool = False
     r"""A text in which `\n`, `\t` and `\\` are read as escapes on the command line."""
+    forms: str = ""
+    """The names, in words, of a setting of several kinds that may be given as one name as well: `world:gold`."""
 
 
 SAME_RESULT = Role(affects="nothing")
 RESUMES = Role(affects="nothing", resume=True)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Named:
-    """Marks a setting of several kinds that may be given as one name as well: `annotator: world:gold`."""
-
-    forms: str
-    """The names, in words."""
 
 
 def unescaped(text: str) -> str:
@@ -258,9 +252,8 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         (inner,) = nested.values()
         yield from _of_fields(inner, f"{path}.", default, variant, role)
         return
-    named = next((mark for mark in field.metadata if isinstance(mark, Named)), None)
-    if named:
-        about = f"{outer.description.removesuffix('.')}: {named.forms}."
+    if role.forms:
+        about = f"{outer.description.removesuffix('.')}: {role.forms}."
         yield dataclasses.replace(outer, words="name", description=about)
     kinds = {_kind(fields): fields for fields in nested.values()}
     first_lines = ((inspect.getdoc(member) or "").partition("\n")[0] for member in nested)
@@ -270,9 +263,9 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         path=f"{path}.kind",
         choices=tuple(kinds),
         default=getattr(default, "kind", None),
-        description=means if named else f"{outer.description} {means}".strip(),
+        description=means if role.forms else f"{outer.description} {means}".strip(),
         variants=(),
-        role=dataclasses.replace(role, common=role.common and not named),
+        role=dataclasses.replace(role, common=role.common and not role.forms),
     )
     for kind, fields in kinds.items():
         inner = {name: inside for name, inside in fields.items() if name != "kind"}
