@@ -34,7 +34,7 @@ TYPICAL: Mapping[str, tuple[str, ...]] = {
     "chosen": ("chosen", "preferred", "better", "winner", "accepted", "best"),
     "rejected": ("rejected", "dispreferred", "worse", "loser", "worst"),
     "messages": ("messages", "conversation", "conversations", "dialogue", "chat"),
-    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked", "dislike", "disliked"),
+    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked", "disliked"),
     "score": ("score", "rating", "reward", "stars", "grade"),
 }
 """Words in the names that tables give to such columns."""

@@ -27,41 +27,16 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 WORDS = {"true": True, "false": False}
 TEXT = frozenset(
     (
-        *(
-            "prompt",
-            "query",
-            "question",
-            "instruction",
-            "input",
-            "input_text",
-            "context",
-            "history",
-            "system",
-        ),
+        *("prompt", "query", "question", "instruction", "input", "input_text", "context", "history"),
+        *("system", "source", "system_id", "model_a", "model_b", "generator_1", "generator_2", "winner"),
         *("completion", "response", "answer", "output", "solution", "ground_truth", "system_output"),
-        *(
-            "chosen",
-            "rejected",
-            "chosen_response",
-            "rejected_response",
-            "response_chosen",
-            "response_rejected",
-        ),
-        *("response_0", "response_1", "response_2", "response1", "response2", "response_j", "response_k"),
-        *("response_a", "response_b", "completion_a", "completion_b", "human_ref_a", "human_ref_b"),
-        *(
-            "answer_0",
-            "answer_1",
-            "answer_w",
-            "answer_l",
-            "candidate_0",
-            "candidate_1",
-            "output_1",
-            "output_2",
-        ),
-        *("prediction 1", "prediction 2", "prediction 3", "prediction 4"),
+        *("chosen", "chosen_response", "response_chosen"),
+        *("rejected", "rejected_response", "response_rejected"),
+        *("response_0", "response_1", "response_2", "response1", "response2", "response_a", "response_b"),
+        *("completion_a", "completion_b", "human_ref_a", "human_ref_b", "response_j", "response_k"),
+        *("answer_0", "answer_1", "answer_w", "answer_l", "candidate_0", "candidate_1"),
+        *("prediction 1", "prediction 2", "prediction 3", "prediction 4", "output_1", "output_2"),
         *("best answer", "correct answers", "incorrect answers"),
-        *("source", "system_id", "model_a", "model_b", "generator_1", "generator_2", "winner"),
     )
 )
 """Columns, in lower case, that hold text in some layout, even if it looks like numbers: "4" is a response."""
