@@ -39,7 +39,12 @@ def example_to_row(example: Example) -> dict[str, object]:
         "responses": [response_json(response) for response in example.responses],
     }
     if example.comparisons:
-        row["comparisons"] = [comparison_json(comparison) for comparison in example.comparisons]
+        # A probability of 1 goes without saying.
+        row["comparisons"] = [
+            {"better": one.better, "worse": one.worse}
+            | ({} if one.probability == 1 else {"probability": one.probability})
+            for one in example.comparisons
+        ]
     return row | prompt
 
 
@@ -73,12 +78,6 @@ def response_json(response: Response) -> dict[str, object]:
     if response.tokens is not None:
         row["tokens"] = list(response.tokens)
     return row
-
-
-def comparison_json(comparison: Comparison) -> dict[str, object]:
-    """A comparison; a probability of 1 goes without saying."""
-    row: dict[str, object] = {"better": comparison.better, "worse": comparison.worse}
-    return row if comparison.probability == 1 else {**row, "probability": comparison.probability}
 
 
 def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:

@@ -79,15 +79,14 @@ def examples(
     def example(row: int, prompt: str) -> Example:
         shown = "demonstrations" if kind == "mixed" and row % 2 else "points" if kind == "mixed" else kind
         author = writer or (expert if shown == "demonstrations" else demonstrator)
+        name = str(getattr(author, "__name__", type(author).__name__))
         chance = _chance(seed, row, "responses")
         written = author(prompt, num_responses, chance)
         for _ in range(REDRAWS if kind in NUM_RESPONSES else 0):
             if len({annotator.reward(prompt, response) for response in written}) > 1:
                 break
             written = author(prompt, num_responses, chance)
-        judged, compared = _judge(
-            shown, prompt, written, annotator, _chance(seed, row, "judgement"), _name(author)
-        )
+        judged, compared = _judge(shown, prompt, written, annotator, _chance(seed, row, "judgement"), name)
         return Example(Prompt(prompt, origin=Origin(f"world:{kind}", row)), judged, compared)
 
     return tuple(example(row, prompt) for row, prompt in enumerate(prompts(count, seed), start=1))
@@ -213,10 +212,6 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def _chance(seed: int, row: int, part: str) -> Random:
     return Random(f"trueup world {seed} {row} {part}")
-
-
-def _name(writer: Writer) -> str:
-    return str(getattr(writer, "__name__", type(writer).__name__))
 
 
 def _check_range(key: str, value: float, low: float, high: float = math.inf) -> None:
