@@ -260,7 +260,7 @@ def answered_keys(form: Form) -> str:
 def pairs(
     name: str, form: Form, meaning: str = "", scores: tuple[str, ...] = (), foreign: tuple[str, ...] = ()
 ) -> Layout:
-    """Two responses, the better one first; what it means is said for a form of two conversations or of two answers."""
+    """Two responses, the better one first; `meaning` may be left out where the form says it all."""
     better, worse = form.keys[-2:]
     if len(form.keys) == 2:
         usual = (
@@ -311,12 +311,12 @@ def graded(
     )
 
 
-def demonstrations(name: str, form: Form, meaning: str = "", foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
+def demonstrations(name: str, form: Form, foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
     """A response to imitate, of which nothing is said."""
     what, verb, to = worded(form).values()
-    usual = f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate."
+    meaning = f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate."
     shown = (Response("", demonstration=True),)
-    return shape(name, form, meaning or usual, said=lambda *_: shown, foreign=foreign)
+    return shape(name, form, meaning, said=lambda *_: shown, foreign=foreign)
 
 
 def singles(
@@ -330,7 +330,7 @@ def singles(
     """Every layout of one response: with a label under one of the keys, with a score, or to imitate.
 
     Args:
-        name: of the last; `{}` in it is where the others say more, which else follows it.
+        name: of the last; those of the others have `labelled` or `scored` at `{}`, or `with a label` or `a score` last.
         form: of a request and a response, or of one conversation.
         labels, scores: the keys.
         foreign: those that make a row one of another layout, beside those that judge a response otherwise.
