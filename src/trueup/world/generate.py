@@ -8,7 +8,6 @@ examples only add rows, and noise changes verdicts and nothing else. `examples` 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from itertools import combinations
 from random import Random
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -108,7 +107,8 @@ def _judge(
         say = said.get(kind)
         judged = tuple(Response(text, source=source, **(say(text) if say else {})) for text in written)
     compared: list[Comparison] = []
-    for first, second in combinations(range(len(written)), 2) if kind == "pairs" else ():
+    number = len(written) if kind == "pairs" else 0
+    for first, second in ((one, two) for one in range(number) for two in range(one + 1, number)):
         preferred = annotator.prefers(prompt, written[first], written[second], chance)
         if preferred is not None:
             compared.append(Comparison(first, second) if preferred else Comparison(second, first))

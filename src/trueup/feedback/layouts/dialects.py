@@ -55,6 +55,11 @@ def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
     return tuple(made)
 
 
+def turns_in(dialect: Dialect) -> Callable[[RowValue, Place, str], tuple[Message, ...]]:
+    """The turns under a key of a row."""
+    return lambda row, place, key: turns(row[key], place.key(key), dialect)
+
+
 def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     """One turn as a message, and its role in the dialect; keys that mean nothing here go to `extra`.
 

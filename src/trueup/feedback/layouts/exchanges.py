@@ -1,6 +1,5 @@
 """The layouts of a request and its answer under the names that many data sets give them, and of their conversations."""
 
-from dataclasses import replace
 from functools import partial
 
 from trueup.feedback.layouts import shapes
@@ -15,9 +14,9 @@ from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layou
 BEAVERTAILS = shapes.graded(
     "BeaverTails",
     shapes.answered("prompt", "response", optional=()),
-    replace(
-        shapes.LABEL,
-        meaning="A point: `{key}` says whether `response` is harmless; the kinds of harm are not kept.",
+    shapes.Grade(
+        shapes.LABEL.read,
+        "A point: `{key}` says whether `response` is harmless; the kinds of harm are not kept.",
     ),
     "is_safe",
 )

@@ -7,18 +7,14 @@ NeMo-RL: https://github.com/NVIDIA-NeMo/RL/blob/main/docs/guides/dpo.md. turbo-a
 https://github.com/turbo-llm/turbo-alignment (dataset/).
 """
 
-from functools import partial
-
 from trueup.feedback.fields import Place, fields, integer, needed, number, objects, optional, text, text_under
 from trueup.feedback.layouts import ms_swift, shapes, trl
-from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns
+from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns_in
 from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Example, Response
 from trueup.feedback.turns import as_response, message, messages
 
-sharegpt_turns, turbo_turns = (
-    shapes.by_value(partial(turns, dialect=dialect)) for dialect in (SHAREGPT, TURBO_ALIGNMENT)
-)
+sharegpt_turns, turbo_turns = turns_in(SHAREGPT), turns_in(TURBO_ALIGNMENT)
 
 
 # LLaMA-Factory's alpaca format: `instruction` and `input` are one turn of the user, with a line break between them.

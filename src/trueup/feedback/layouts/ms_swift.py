@@ -1,15 +1,13 @@
 """The layouts of ms-swift, https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html."""
 
-from functools import partial
-
 from trueup.feedback.fields import Place
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.dialects import MS_SWIFT, history, rounds, turns
+from trueup.feedback.layouts.dialects import MS_SWIFT, history, rounds, turns_in
 from trueup.feedback.layouts.layout import Layout, RowValue, after_system
 from trueup.feedback.records import Discarded
 from trueup.feedback.turns import as_response
 
-swift_turns = shapes.by_value(partial(turns, dialect=MS_SWIFT))
+swift_turns = turns_in(MS_SWIFT)
 
 
 # ms-swift's standard form; roles are system, user, assistant, tool_call and tool_response (or tool). `loss` false in a

@@ -8,11 +8,10 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-t
 """
 
 from dataclasses import replace
-from functools import partial
 
 from trueup.feedback.fields import Place, fields, integer, items, needed, objects, text_under
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.dialects import COHERE, Dialect, called, turn, turns
+from trueup.feedback.layouts.dialects import COHERE, Dialect, called, turn, turns, turns_in
 from trueup.feedback.layouts.frameworks import one_side
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Discarded, Example, Message, Response
@@ -57,7 +56,7 @@ COHERE_LAYOUTS = shapes.singles(
     "Cohere conversations",
     shapes.conversation(
         "messages",
-        shapes.by_value(partial(turns, dialect=COHERE)),
+        turns_in(COHERE),
         shapes.holds("messages", "message", COHERE_ROLES),
     ),
     ("label",),
