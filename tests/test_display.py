@@ -65,7 +65,7 @@ def test_plain_lines_tell_the_time_left(clock: Clock, text: io.StringIO) -> None
     with display.bar("dpo", 10) as advance:
         for step in range(1, 11):
             clock.now += 3
-            advance(step, {"loss": 0.5, "kl": 1.25, "seconds": 3.0})
+            advance(step, {"loss": 0.5, "kl": 1.25})
     assert text.getvalue().splitlines() == [
         f"dpo {step}/10  {left}  loss 0.5  kl 1.25"
         for step, left in (

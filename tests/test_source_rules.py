@@ -149,7 +149,7 @@ def broken() -> dict[Rule, list[str]]:
     for place, text in code():
         nodes = walked(text)
         for rule in rules:
-            found[rule] += [f"{place}:{node.lineno}" for node in rule(nodes)]  # type: ignore[attr-defined]
+            found[rule] += [f"{place}:{node.lineno}" for node in rule(nodes)]
     return found
 
 

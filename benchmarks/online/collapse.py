@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.evaluate.kl import sequence_kl
+from trueup.demo.run import sequence_kl
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.references.choices import Frozen, TrustRegion

@@ -29,7 +29,7 @@ from trueup.batch.rows import LogProbs, Pairs
 from trueup.batch.stream import Batch, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.feedback.records import PairRelation
-from trueup.models.attention.padded import padded_rows
+from trueup.models.attention.padded import inputs
 from trueup.models.causal import CausalModel
 from trueup.objectives.dpo import dpo
 
@@ -94,12 +94,12 @@ def main(
             return model.log_probs(batch.stream)
 
         def naive(batch: Batch[Pairs] = batch) -> LogProbs:
-            rows, target_S = padded_rows(batch.stream), batch.stream.target_S
+            rows, target_S = inputs(batch.stream), batch.stream.target_S
             with (
                 model.plain(),
                 torch.autocast("cpu", dtype=model.autocast, enabled=model.autocast is not None),
             ):
-                output = network(input_ids=rows.token_NL, attention_mask=rows.mask_NL, use_cache=False)
+                output = network(**rows.keywords, use_cache=False)
             log_prob_SV = output.logits.flatten(0, 1).index_select(0, rows.source_S).float().log_softmax(-1)
             return LogProbs(log_prob_SV.gather(-1, target_S[:, None])[:, 0], batch.stream.length_N)
 

@@ -26,7 +26,6 @@ logger = logging.getLogger("trueup")
 data_logger = logging.getLogger("trueup.data")
 """For what the model card tells of the data: what each source was taken for, and what became of it."""
 
-SHOWN = ("loss", "online/score", "objective/kl", "rewards/accuracies", "rewards/margins", "kl", "eval_loss")
 PLAIN_SECONDS = 5.0
 """Least time between two plain lines of progress."""
 
@@ -183,7 +182,7 @@ class Advance:
         self.first: int | None = None
 
     def __call__(self, done: int, values: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{name} {values[name]:.4g}" for name in SHOWN if name in values)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self.progress is not None and self.task is not None:
             self.progress.update(self.task, completed=done, shown=shown)
             return

@@ -4,6 +4,7 @@ A line of a `Journal` is on disk before `append` returns. A process that is kill
 read, and `keep` cuts it off before anything is written behind it.
 """
 
+import hashlib
 import os
 import shutil
 import uuid
@@ -12,16 +13,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from trueup.errors import InputError
+
+SMALL = 1 << 24
+SAMPLES, BLOCK = 64, 1 << 16
+"""Blocks of a large file that tell it from another, and their bytes."""
+
 
 def cache_folder() -> Path:
     """Where what several runs can share is kept.
 
     `$TRUEUP_CACHE`, else `trueup` under `$XDG_CACHE_HOME`, else `~/.cache/trueup`.
+
+    Raises:
+        InputError: nobody has a home here, and neither is set.
     """
     given = os.environ.get("TRUEUP_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trueup"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trueup"
+    except RuntimeError:
+        raise InputError(
+            "there is no home folder to keep a cache in; point the environment variable TRUEUP_CACHE to a folder"
+        ) from None
 
 
 @contextmanager
@@ -52,7 +67,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     Of the processes that write there, one may be at work at a time; what one left that was killed is removed.
 
     Raises:
-        OSError: it cannot be written; `target` is as it was.
+        OSError: it cannot be written; `target` is as it was, or gone where the last rename alone failed.
     """
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -78,6 +93,31 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def content_identity(path: Path) -> str:
+    """Hash of a file, or of the files in a folder with their names; empty where there is neither.
+
+    Of a file of more than `SMALL` bytes its size and `SAMPLES` blocks spread over it are read: enough to tell
+    other weights, and no more work than it is to open them.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if not path.exists():
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
+        size = file.stat().st_size
+        digest.update(f"{file.name if path.is_dir() else ''} {size}\n".encode())
+        with file.open("rb") as opened:
+            if size <= SMALL:
+                digest.update(opened.read())
+                continue
+            for number in range(SAMPLES):
+                opened.seek(number * (size - BLOCK) // (SAMPLES - 1))
+                digest.update(opened.read(BLOCK))
+    return digest.hexdigest()[:16]
 
 
 class Journal:

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count, islice
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 60.0
 """Seconds to wait for another process that writes."""
+AT_ONCE = 500
+"""Records written together; SQLite does not take any number of values."""
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -61,11 +63,12 @@ class RecordCache:
         self.put_all({key: record})
 
     def put_all(self, records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Keep several records, in one transaction."""
-        texts = {key: json.dumps(record, ensure_ascii=True) for key, record in records.items()}
-        rows = [value for key, text in texts.items() for value in (key, text, _seal(key, text))]
-        values = ", ".join(["(?, ?, ?)"] * len(records))
-        self._execute(f"INSERT OR REPLACE INTO {self.table} VALUES {values}", rows)
+        """Keep several records, `AT_ONCE` in a transaction."""
+        texts = ((key, json.dumps(record, ensure_ascii=True)) for key, record in records.items())
+        rows = iter([(key, text, _seal(key, text)) for key, text in texts])
+        while some := list(islice(rows, AT_ONCE)):
+            values = ", ".join(["(?, ?, ?)"] * len(some))
+            self._execute(f"INSERT OR REPLACE INTO {self.table} VALUES {values}", list(chain(*some)))
 
     def __len__(self) -> int:
         return int(self._execute(f"SELECT count(*) FROM {self.table}")[0][0])

@@ -13,8 +13,8 @@ from trueup.annotators.asker import Asker, judgement_cache
 from trueup.annotators.budget import Budget
 from trueup.annotators.endpoint import EndpointJudge
 from trueup.annotators.judge import Question, Unreadable, Verdict
-from trueup.annotators.parameters import schema_of
 from trueup.endpoints.client import Refused
+from trueup.endpoints.parameters import schema_of
 from trueup.errors import AnnotatorError, Stopped
 from trueup.record_cache import RecordCache
 from trueup.settings.annotator_settings import EndpointAnnotator

@@ -1,5 +1,7 @@
 """Conversations cut where the assistant speaks, by what their template writes."""
 
+import datetime
+
 import pytest
 from support.tiny_models import CHATML, char_tokenizer
 
@@ -10,8 +12,8 @@ from trueup.batch.chat import (
     render,
     render_prompt,
 )
-from trueup.batch.chat_template import Template
-from trueup.batch.pieces import special_texts
+from trueup.batch.chat_template import Template, writes_date
+from trueup.batch.pieces import PieceEncoder, special_texts
 from trueup.errors import InputError
 from trueup.feedback.records import Message
 
@@ -210,10 +212,34 @@ def test_a_template_that_parses_what_an_answer_spells_has_that_for_its_own() -> 
         rendered(splits, (Message("user", "a<bos>b"),), (ANSWER,))
 
 
+def test_a_heading_that_nothing_asked_for_is_never_learned() -> None:
+    """Command A's template writes one at the end of every conversation."""
+    asks = CHATML.replace("{% if add_generation_prompt %}", "").replace("{% endif %}", "")
+    (turn,) = rendered(asks, (ASK,), (ANSWER,)).turns
+    tokenizer = char_tokenizer(chat_template=asks)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ids, scored = PieceEncoder(tokenizer, [end]).response([turn])
+    assert tokenizer.decode(ids) == "\nSo.<|im_end|>" and all(scored)
+    with pytest.raises(InputError, match=r"with the heading of another answer.*--eos-token"):
+        PieceEncoder(tokenizer, [tokenizer.eos_token_id]).response([turn])
+
+
 def test_the_date_is_that_of_the_run() -> None:
-    template = "{{ strftime_now('%d %b %Y') }}, {{ strftime_now(\"%Y\") }}: " + CHATML
-    dated = Template(char_tokenizer(chat_template=template), date="2026-02-01")
-    assert dated.write((ASK,), (), ask=False).startswith("01 Feb 2026, 2026: <|im_start|>")
+    """However the template makes the form; all else is as it was, white space at its beginning too."""
+    forms = ["%d %b %Y", "%A, %-d. %B; 100%%", "%Y-%m-%dT%H:%M", ""]
+    at = datetime.datetime(2026, 2, 1)
+    macro = "  {% macro today() %}{{ strftime_now(" + repr(forms[1]) + ") }}{% endmacro %}"
+    for begin in (" ", "\n\n", "  {% set x = 1 %}", macro):
+        template = begin + "{{ strftime_now('%d %b %Y') }};{% for m in messages %}"
+        template += "{% if strftime_now is defined %}{{ strftime_now(m.content) }}{% endif %}|{% endfor %}"
+        template += "{{ today() }}" if "macro" in begin else ""
+        dated = Template(char_tokenizer(chat_template=template), date="2026-02-01")
+        assert writes_date(dated.tokenizer)
+        asked = tuple(Message("user", form) for form in forms)
+        begun = char_tokenizer(chat_template=begin + ".").apply_chat_template([{}], tokenize=False)[:-1]
+        told = "".join(f"{at.strftime(form)}|" for form in forms)
+        last = at.strftime(forms[1]) if "macro" in begin else ""
+        assert dated.write(asked, (), ask=False) == f"{begun}01 Feb 2026;{told}{last}"
 
 
 def test_contents_are_parts_where_a_template_writes_them_alone() -> None:

@@ -9,7 +9,7 @@ from support.tiny_models import char_tokenizer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from trueup.batch.condition_check import check_condition, unknown_words
+from trueup.batch.encode import check_condition, unknown_words
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Prompt

@@ -19,7 +19,10 @@ GROUP = Group(Prompt("Why?", origin=Origin("a", 1)), (" So.", " No."), PairRelat
 CHAT = Group(Prompt(ASK), (TURNS, (Message("assistant", "No."),)), PairRelation(((1, 0, 1.0),)))
 
 
-def encoder(template: str | None = CHATML, **more: Any) -> Encoder:
+DATED = CHATML + "{# strftime_now #}"
+
+
+def encoder(template: str | None = DATED, **more: Any) -> Encoder:
     given = {"end_ids": (EOS,), "limits": Limits(12), "date": "2026-01-02", **more}
     return Encoder(char_tokenizer(chat_template=template), **given)
 
@@ -78,7 +81,7 @@ def test_what_is_refused_is_refused_again(tmp_path: Path) -> None:
 
 
 CHANGED = {
-    "tokenizer": lambda: encoder(CHATML + " "),
+    "tokenizer": lambda: encoder(DATED + " "),
     "end_ids": lambda: encoder(end_ids=(EOS, 5)),
     "limits": lambda: encoder(limits=Limits(13)),
     "condition": lambda: encoder(condition=Condition(" {reward} ", 1, "end", reward=2.3)),
@@ -93,6 +96,12 @@ HARMLESS = {"raw_meant"}
 def test_each_thing_that_decides_tokens_makes_another_key(changed: str) -> None:
     assert encoder_identity(encoder()) == encoder_identity(encoder())
     assert encoder_identity(CHANGED[changed]()) != encoder_identity(encoder())
+
+
+def test_the_day_counts_only_where_the_template_writes_it() -> None:
+    """Tokens of most models are of use tomorrow, too."""
+    days = [encoder_identity(encoder(CHATML, date=day)) for day in ("2026-01-02", "2026-01-03")]
+    assert days[0] == days[1]
 
 
 def test_everything_an_encoder_is_given_is_looked_at() -> None:

@@ -223,10 +223,10 @@ def test_rewards_that_the_tokenizer_cannot_write(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     """Of the usual ones they are left out; of those that were given they are refused."""
-    from trueup.batch import condition_check
+    from trueup.evaluate import condition_sweep
 
     monkeypatch.setattr(
-        condition_check, "unknown_words", lambda text, tokenizer: ["5.0"] if "5.0" in text else []
+        condition_sweep, "unknown_words", lambda text, tokenizer: ["5.0"] if "5.0" in text else []
     )
     assert ask("--json", "--dry-run") == 0
     assert [trial["words"][-5:] for trial in json.loads(capsys.readouterr().out)["trials"]] == [

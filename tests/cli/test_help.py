@@ -61,6 +61,10 @@ def test_a_method_s_settings_and_the_common_ones_fit_two_screens(method: str, he
         assert not named(shown) & {"keep_checkpoints", "output_dir"}
         assert ({"sampler.responses", "reward"} <= named(shown)) == gathers == ("data" not in named(shown))
         assert gathers or "--sampler" not in shown
+        assert {"round_passes", "eval_fraction"} & named(shown) == {
+            "round_passes" if gathers else "eval_fraction"
+        }
+        assert ("eval_data" in named(shown)) == info.evaluates == (info.build().rollout is None)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

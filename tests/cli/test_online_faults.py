@@ -198,7 +198,9 @@ def test_a_function_that_fails_in_the_middle(
     assert status(run)["state"] == "stopped" and done > 0
     assert (run / "checkpoints" / f"step-{done:08d}").is_dir()  # no save was due
     bad.write_text(sound)
-    assert resume(method, run) == 0
+    assert resume(method, run) == 2
+    assert "--accept-changed true goes on with them" in errors()
+    assert resume(method, run, "--accept-changed", "true") == 0
     assert model_bytes(run) == model_bytes(tmp_path / "whole") != {}
     assert metrics_of(run) == metrics_of(tmp_path / "whole")
     lines = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]

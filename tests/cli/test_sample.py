@@ -1,9 +1,11 @@
 """`trueup sample`: what it writes, what it says, and what it refuses."""
 
+import datetime
 import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from support.tiny_models import save_tiny_model
 
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
+from trueup.gathering.resumable import Work
 
 Captured = pytest.CaptureFixture[str]
 FUNCTIONS = """
@@ -159,8 +162,6 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
     folder: Path, keeps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the first pieces of samples, or in the middle of judging; 80 prompts are three pieces and two."""
-    from trueup.gathering.resumable import Work
-
     write(folder / "many.jsonl", [{"prompt": f"say {number}:"} for number in range(80)])
     (folder / "rewards.py").write_text(KILLED)
     arguments = ("--annotator", "rewards.py:brevity", "--seed", 4)
@@ -186,6 +187,39 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
     assert ask(*arguments, data="many.jsonl") == 0
     assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
+
+
+def test_the_date_that_a_template_writes_is_that_on_which_the_work_began(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trueup.gathering import candidates
+
+    talks = [{"prompt": [{"role": "user", "content": f"hi {number}"}]} for number in range(40)]
+    write(folder / "talks.jsonl", talks)
+    template = "{{ strftime_now('%d') }}{% for m in messages %}{{ m.role }}>{{ m.content }};{% endfor %}"
+    (folder / "dated.jinja").write_text(template)
+
+    def on(day: int, output: str) -> int:
+        with monkeypatch.context() as patched:
+            patched.setattr(candidates, "date", SimpleNamespace(today=lambda: datetime.date(2026, 1, day)))
+            return ask("--chat-template", "dated.jinja", data="talks.jsonl", output=output)
+
+    def killed() -> int:
+        original = Work.keep
+
+        def keep(self: Work, name: str, value: Any) -> None:
+            original(self, name, value)
+            if name == "sample 0 0":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(Work, "keep", keep)
+        return on(1, "out.jsonl")
+
+    assert (on(1, "first.jsonl"), on(2, "second.jsonl")) == (0, 0)
+    assert in_child(killed) == -signal.SIGKILL
+    assert on(2, "out.jsonl") == 0
+    assert Path("out.jsonl").read_bytes() == Path("first.jsonl").read_bytes()
+    assert Path("second.jsonl").read_bytes() != Path("first.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -225,7 +259,7 @@ def test_mistakes_in_one_line(
 
 
 def test_a_server(folder: Path) -> None:
-    """Without a model, and with one for its tokenizer."""
+    """Without a model, and with one for its tokenizer; and two servers that are alike."""
 
     def reply(asked: Any) -> dict[str, Any]:
         if asked.method == "GET":
@@ -238,11 +272,15 @@ def test_a_server(folder: Path) -> None:
         ]  # fmt: skip
         return {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
 
-    with FaultyServer(reply) as server:
+    with FaultyServer(reply) as server, FaultyServer(reply) as other:
         served = ("--engine", "server", "--base-url", server.url, "--server-model", "served")
         alone = ("--data", "asked.jsonl", "--output", "out.jsonl", "--responses", 1)
         assert command("sample", *alone, *served) == 0
         assert ask(*served, output="with.jsonl") == 0
+        assert not other.asked
+        both = (*served[:4], other.url, *served[4:], "--responses", 8)
+        assert command("sample", *alone[:2], "--output", "both.jsonl", *both) == 0
+        assert any("prompt" in body for body in other.bodies)
     assert [[one.content for one in example.responses] for example in read()] == [[" red 0"]] * 3
     assert {one.source for example in read() for one in example.responses} == {"served"}
     assert all(one.tokens is None for example in read() for one in example.responses)

@@ -41,6 +41,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         for name in POLICY_GRADIENTS
         for source in ("online", "replay")
     ],
+    *[
+        (name, {"source": source, "eval_data": "e"}, f"^eval_data: method {name} learns from responses of its own")
+        for name in POLICY_GRADIENTS
+        for source in ("online", "replay")
+    ],
     ("oaif", ONE, r"^method oaif needs at least 2 responses to each prompt, and sampler\.responses is 1; give more$"),
     ("rloo", ONE, "^method rloo needs at least 2"),
     ("dpo", ONLINE | ONE, "^method dpo needs at least 2"),
@@ -68,6 +73,7 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("kto", ONLINE | ONE),
     ("oaif", {"source": "replay"} | ONE),
     ("ppo", ONE),
+    ("oaif", {"eval_data": "e"}),
     ("rwr", ONLINE | {"reward_mean": 0, "reward_std": 1}),
     ("ca", ONLINE | {"reward_mean": 0, "reward_std": 1, "ask_for": 2}),
     ("ulma", ONLINE | {"scale": "range", "score_low": 0, "score_high": 5}),

@@ -225,7 +225,7 @@ def run(tmp_path: Path, settle: Settle) -> Path:
 class TestResume:
     def test_settings_come_back_as_they_were(self, run: Path) -> None:
         resumed = load_run(run)
-        assert (resumed.method, resumed.settings.steps, resumed.settings.epochs) == ("tr-dpo", 9, None)
+        assert (resumed.info.name, resumed.settings.steps, resumed.settings.epochs) == ("tr-dpo", 9, None)
         assert resumed.settings.lora == LoraSettings(rank=3)
         assert resumed.settings.output == str(run)
         assert "max_length" not in resumed.settings.model_fields_set
@@ -264,7 +264,10 @@ class TestResume:
             ({"reference.alpha": 1, "seed": 3}, r"^reference.alpha, seed cannot change"),
             ({"threads": 2}, r"^threads cannot change"),
             ({"num_train_epochs": 2}, r"^epochs, steps cannot change"),
-            ({"output": "elsewhere"}, r"^output cannot change .* \(what can change: eval_every,"),
+            (
+                {"output": "elsewhere"},
+                r"^output cannot change .* \(what can change: accept_changed, eval_every,",
+            ),
             ({"log_every": 0}, r"^log_every must be at least 1; got 0$"),
             ({"sed": 0}, r"did you mean seed\?$"),
         ],

@@ -1,6 +1,7 @@
 """Typed settings from plain values, and the line that says what does not fit."""
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -194,6 +195,15 @@ class TestMethods:
         with pytest.raises(ValueError, match="seed of method new is a setting of every run"):
             trueup.methods.method(name="new", title="", formula="", feedback="")(build)
         assert "new" not in METHODS
+
+    def test_a_method_that_learns_from_its_own_responses_says_so(self) -> None:
+        def build(*, size: int = 0) -> trueup.methods.Method[Any]:
+            return trueup.methods.ppo()
+
+        made = trueup.methods.method(name="new", title="", formula="", feedback="")(build)
+        del METHODS["new"]
+        with pytest.raises(ValueError, match="register it with evaluates=False"):
+            made()
 
 
 class TestSchema:

@@ -12,7 +12,7 @@ import yaml
 from support.faulty_server import FaultyServer
 from support.online_runs import online, write_prompts, write_reward
 from support.page_commands import answer, at, commands
-from support.small_runs import metrics_of, model_bytes, run_here, write_feedback
+from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 from support.tiny_reward_models import save_reward
 
@@ -58,6 +58,12 @@ def of_online(tiny_model: Path) -> None:
     shutil.copytree(tiny_model, "M")
     write_prompts(Path.cwd())
     save_reward(Path("runs") / "rm" / "model")
+
+
+def of_export(tiny_model: Path) -> None:
+    data = write_feedback(Path.cwd())
+    run_here("tr-dpo", settings("tr-dpo", tiny_model, data, Path("runs/tr-dpo")))
+    run_here("dpo", settings("dpo", tiny_model, data, Path("runs/lora"), **{"lora.rank": 4}))
 
 
 def after_gathering(said: str) -> None:
@@ -115,6 +121,7 @@ PAGES = {
     ),
     "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
     "docs/gathering.md": Page(8, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
+    "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
     "docs/world.md": Page(1),
     "docs/methods/ca.md": Page(2, after=after_condition),

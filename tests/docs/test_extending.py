@@ -40,13 +40,13 @@ RUBRIC: Changes = {
 }
 CLIPPED: Changes = {
     "training/step.py": [
+        ('SHOWN = ("loss", ', 'SHOWN = ("loss", "clipped", '),
         (
             '    return {**means, "grad_norm": grad_norm}',
             "    limit = optimizer.max_grad_norm\n"
             '    return {**means, "grad_norm": grad_norm, "clipped": float(bool(limit) and grad_norm > limit)}',
-        )
+        ),
     ],
-    "display.py": [('SHOWN = ("loss", ', 'SHOWN = ("loss", "clipped", ')],
 }
 ASK = """
 import sys
@@ -60,6 +60,9 @@ template = load_question("helpfulness")
 print(len(merged(feedback.examples)), feedback.files[0].unused_keys)
 for example in feedback.examples:
     print(pose(template, example.prompt, "4", "5").text)
+for path in sys.argv[3:]:
+    (example,) = read_feedback([path]).examples
+    print(example.prompt.rubric)
 """
 
 
@@ -101,11 +104,23 @@ def test_a_rubric_of_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
     given.write_text(
         "".join(json.dumps(one) + "\n" for one in (row, {**row, "rubric": "the right sum"}, row))
     )
-    done = run_python(changed(tmp_path, RUBRIC), ASK, given, written)
+    others = {
+        "pair.jsonl": {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5", "rubric": "of pairs"},
+        "scored.jsonl": {
+            "prompt": "2 + 2 =",
+            "responses": ["4", "5"],
+            "scores": [1, 0],
+            "rubric": "of scores",
+        },
+    }
+    for name, other in others.items():
+        (tmp_path / name).write_text(json.dumps(other) + "\n")
+    done = run_python(changed(tmp_path, RUBRIC), ASK, given, written, *(tmp_path / name for name in others))
     assert done.returncode == 0, done.stderr
     said = done.stdout
     assert said.startswith("2 {}\n")  # the same words with another rubric are another prompt
     assert written.read_text() == given.read_text()
+    assert said.endswith("of pairs\nof scores\n")
     assert said.count("What counts here:\n<") == said.count(">\nthe right sum\n</") == 1
 
 
@@ -127,5 +142,5 @@ def test_a_new_metric_is_written_and_shown(tiny_model: Path, tmp_path: Path) -> 
             json.loads(line) for line in (tmp_path / str(limit) / "metrics.jsonl").read_text().splitlines()
         ]
         assert [line["clipped"] for line in lines] == [expected, expected]
-        assert f"clipped {expected:g}" in shown
+        assert f"clipped {expected:g}" in shown and "grad_norm" not in shown
         assert f"- clipped: {expected:g}" in (tmp_path / str(limit) / "model" / "README.md").read_text()

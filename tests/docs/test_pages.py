@@ -292,10 +292,9 @@ def test_settings_of_one_paper_have_their_own() -> None:
 def test_a_paper_loads_and_says_how_it_is_run(path: Path) -> None:
     with collected(logger) as said:
         resolved = loaded(path)
-    assert resolved.info.name == resolved.method
     assert not said  # names of ours, all of which have an effect
     head = path.read_text().partition("\nmethod:")[0]
-    assert f"trueup train {resolved.method} --config {path.name}" in head
+    assert f"trueup train {resolved.info.name} --config {path.name}" in head
     assert "https://" in head
 
 
@@ -320,7 +319,7 @@ def test_all_that_is_written_arrives(path: Path) -> None:
     """What is written is what the run is given: a wrong name or place would leave the default."""
     resolved = loaded(path)
     given = yaml.safe_load(path.read_text())
-    assert given.pop("method") == resolved.method
+    assert given.pop("method") == resolved.info.name
     values = resolved.settings.model_dump(mode="json") | resolved.method_settings.model_dump(mode="json")
     for name, value in given.items():
         if isinstance(value, dict):

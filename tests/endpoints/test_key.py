@@ -147,3 +147,36 @@ def test_the_key_is_hidden_however_it_is_written() -> None:
         CANARY,
     )
     assert key.redact(" | ".join(spelled)) == "*** | *** | *** | ***"
+
+
+SECRET = "Zx9+Secret/Key=42&pony<ok>"
+SPELLED = {
+    "as it is": SECRET,
+    "percent": "Zx9%2BSecret%2FKey%3D42%26pony%3Cok%3E",
+    "percent, lower": "Zx9%2bSecret%2fKey%3d42%26pony%3cok%3e",
+    "percent, path": "Zx9%2BSecret/Key%3D42%26pony%3Cok%3E",
+    "HTML": "Zx9+Secret/Key=42&amp;pony&lt;ok&gt;",
+    "JSON with slashes": "Zx9+Secret\\/Key=42&pony<ok>",
+    "base64": "Wng5K1NlY3JldC9LZXk9NDImcG9ueTxvaz4=",
+    "its beginning": "Zx9+Secret/Key...",
+    "its end": "...Key=42&pony<ok>",
+}
+
+
+@pytest.mark.parametrize("how", SPELLED)
+def test_a_key_that_an_answer_repeats_is_hidden(how: str) -> None:
+    """In whatever is kept of an answer: texts, keys, lists."""
+    told = f"you sent {SPELLED[how]}, did you?"
+    hidden = Key(SECRET).hidden_in_json({"choices": [{"text": told, told: 1}], "usage": {"tokens": 3}})
+    assert "Secret" not in repr(hidden) and "pony" not in repr(hidden) and "Wng5" not in repr(hidden)
+    (choice,) = hidden["choices"]
+    assert choice["text"].startswith("you sent ") and choice["text"].endswith(", did you?")
+    assert "***" in choice["text"] and set(choice.values()) == {choice["text"], 1}
+    assert hidden["usage"] == {"tokens": 3}
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "none", "", "token-abc", "averylongwordindeed"])
+def test_what_a_model_may_say_by_chance_is_no_secret(key: str) -> None:
+    said = f"The list is {key}; {key * 2} Zx9+Sec"
+    assert Key(key).hidden_in(said) == said
+    assert Key(SECRET).hidden_in(said) == said

@@ -7,8 +7,8 @@ import pytest
 import torch
 from support.tiny_models import EOS, naive_log_probs, token_group, toy_network
 
+from trueup.demo.run import sequence_kl
 from trueup.evaluate.estimates import mean, win_rate
-from trueup.evaluate.kl import sequence_kl
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import draw
@@ -125,7 +125,7 @@ def test_the_budget_and_dropout_take_no_part(monkeypatch: pytest.MonkeyPatch) ->
     given = sampled(policy, prompts)
     found = sequence_kl(policy, model(0), prompts, given, end_id=EOS)
     with monkeypatch.context() as patched:
-        patched.setattr("trueup.evaluate.kl.BUDGET", 1)
+        patched.setitem(sequence_kl.__globals__, "KL_TOKENS", 1)
         alone = sequence_kl(policy, model(0), prompts, given, end_id=EOS)
     assert alone.value == pytest.approx(found.value, abs=1e-5)  # float32, in other batches
     assert network.training

@@ -162,7 +162,7 @@ def test_yaml_says_the_same(write: Write) -> None:
         name="run.yaml",
         raw=b"columns: {prompt: user_message, label: feedback}\nvalues: {thumbs_up: true, '-1': 0.5}\n",
     )
-    given = {"data": "a", "to": "trl", "output": "-"} | nest(flatten(read_yaml(file).values))
+    given = {"data": "a", "to": "trl", "output": "-"} | nest(flatten(read_yaml(file)[0]))
     settings = validate(ConvertSettings, given, where="trueup convert")
     assert settings.columns == ("prompt=user_message", "label=feedback")
     assert settings.values == ("thumbs_up=true", "-1=0.5")

@@ -35,6 +35,10 @@ CHAT = [
 Make = Callable[..., Coding]
 
 
+def coding_of(model: object, **given: Any) -> Coding:
+    return load_coding(InspectSettings(model=str(model), **given))
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """What encodes with a tokenizer of single characters; the folder holds no weights."""
@@ -60,11 +64,7 @@ def make(tmp_path: Path) -> Make:
             replace_in(
                 folder / "config.json", f'"vocab_size": {vocabulary + 1}', f'"vocab_size": {vocabulary}'
             )
-        return load_coding(
-            InspectSettings(
-                model=str(folder), max_length=max_length, max_prompt_length=max_prompt_length, chat=chat
-            )
-        )
+        return coding_of(folder, max_length=max_length, max_prompt_length=max_prompt_length, chat=chat)
 
     return made
 
@@ -246,7 +246,7 @@ def test_shown_tokens_are_those_of_training(make: Make, tmp_path: Path) -> None:
 
 
 def test_what_a_token_stands_for(shared: Callable[[str], Path], tmp_path: Path) -> None:
-    sentencepiece = load_coding(InspectSettings(model=str(shared("models/stories260K")))).tokenizer
+    sentencepiece = coding_of(shared("models/stories260K")).tokenizer
     ids = sentencepiece("once upon a\ntime \u00e9").input_ids
     text = "".join(token_text(token, sentencepiece) for token in ids)
     assert "once upon a\\n" in text or "once upon a<0x0A>" in text
@@ -285,7 +285,7 @@ def test_a_row_of_one_of_several_files(make: Make, tmp_path: Path) -> None:
 
 
 def test_the_world_needs_no_model(tmp_path: Path) -> None:
-    coding = load_coding(InspectSettings(model="world"))
+    coding = coding_of("world")
     inspection = inspect(["world:pairs?count=20"], coding=coding, rows=["world:pairs:3"])
     assert inspection.tokens is not None
     assert (
@@ -341,7 +341,7 @@ def test_a_folder_without_a_tokenizer(tiny_model: Path, tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(InputError, match="has no tokenizer"):
-        load_coding(InspectSettings(model=str(folder)))
+        coding_of(folder)
 
 
 def test_show_gives_a_reason_where_nothing_is_left(make: Make, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from trueup.batch.stream import build_stream
 from trueup.models import lora
 from trueup.models.attention import names
-from trueup.models.attention.padded import padded_rows
+from trueup.models.attention.padded import inputs
 from trueup.models.causal import CausalModel, identity_of, model_identity, plain_attention
 
 GROUPS = [token_group(9, [8, 5], 1), token_group(1, [3], 2)]
@@ -20,9 +20,9 @@ every_layout = pytest.mark.parametrize("layout", names())
 
 
 def test_padded_rows_repeat_the_prompt_and_point_at_the_predictor() -> None:
-    rows = padded_rows(build_stream([token_group([5, 6], [[7, 2], [8]]), token_group([9], [[3, 4, 2]])]))
-    assert rows.token_NL.tolist() == [[5, 6, 7, 2], [5, 6, 8, 0], [9, 3, 4, 2]]
-    assert rows.mask_NL.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]
+    rows = inputs(build_stream([token_group([5, 6], [[7, 2], [8]]), token_group([9], [[3, 4, 2]])]))
+    assert rows.keywords["input_ids"].tolist() == [[5, 6, 7, 2], [5, 6, 8, 0], [9, 3, 4, 2]]
+    assert rows.keywords["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]]
     assert rows.source_S.tolist() == [1, 2, 5, 8, 9, 10]
 
 

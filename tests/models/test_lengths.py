@@ -78,6 +78,7 @@ def test_a_window_that_only_the_librarys_mask_has_is_seen_on_short_text(kind: st
         ({"attention_chunk_size": 40, "sliding_window": 16}, 512, 68),
         ({"rope_parameters": LONGROPE}, 512, 56),
         ({"sliding_window": None}, 512, 0),
+        ({"sliding_window": 16, "max_position_embeddings": 24}, 512, 24),
     ],
 )
 def test_rows_are_as_long_as_tells(changes: dict[str, Any], longest: int, expected: int) -> None:
@@ -95,6 +96,16 @@ def test_the_truth_is_each_row_by_itself() -> None:
     with torch.no_grad():
         apart = [naive_log_probs(model, build_stream([group])) for group in alone(BOTH_SIDES)]
         assert torch.equal(naive_log_probs(model, stream), torch.cat(apart))
+
+
+def test_no_more_logits_are_made_than_are_looked_at() -> None:
+    """Of a row of many thousand tokens they would take more memory than training does."""
+    model, made = CausalModel(network("phi3")), list[int]()
+    model.inner.get_output_embeddings().register_forward_hook(lambda m, given, z: made.append(z.shape[-2]))
+    stream = probe(SHORT, 400)
+    with torch.no_grad():
+        naive_log_probs(model, stream)
+    assert made == stream.length_N.tolist()
 
 
 def alone(groups: list[TokenGroup[Any]]) -> list[TokenGroup[Any]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -233,3 +234,35 @@ def test_a_template_that_fails_while_rendering_is_the_users_to_mend() -> None:
         ):
             turns = [Message("user", "a"), Message("assistant", "b")]
             Template(char_tokenizer(chat_template=template)).write(turns, (), ask=False)
+
+
+@pytest.mark.parametrize("wrong", ["content", ["content"], [10**20], -1, 1.5, {"a": 1}])
+def test_an_end_that_is_no_token_is_refused(wrong: object, tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": wrong}))
+    with pytest.raises(
+        InputError, match=r"eos_token_id .* is not the number of a token, from 0 to \d+\. Mend the"
+    ):
+        load_tokenizer(str(tmp_path / "model"))
+
+
+def test_a_tokenizer_of_another_kind_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "RagTokenizer"}))
+    with pytest.raises(InputError, match="no tokenizer that can be loaded: "):
+        load_tokenizer(str(tmp_path / "model"))
+
+
+def test_a_panic_of_the_library_is_one_line(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its Rust part raises what is no `Exception`."""
+
+    class PanicException(BaseException):
+        pass
+
+    def panic(*_: Any, **__: Any) -> None:
+        raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", panic)
+    with pytest.raises(InputError, match="no tokenizer that can be loaded: index out of bounds"):
+        load_tokenizer(str(tiny_model))

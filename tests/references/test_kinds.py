@@ -10,10 +10,9 @@ from support.policies import WEIGHTS, Training, make_policy, make_source, token_
 from trueup.errors import InputError
 from trueup.models import causal, lora
 from trueup.models.causal import model_identity, moved_identity
-from trueup.references.build import build
+from trueup.references.build import build, check_first_batch
 from trueup.references.choices import AdapterOff, Cached, Frozen, NoReference, TrustRegion
 from trueup.references.reference import State
-from trueup.training.setup import check_first_batch
 
 SOFT, HARD = TrustRegion(alpha=0.6, every=2), TrustRegion(alpha=1.0, every=2)
 KINDS = [
@@ -39,7 +38,7 @@ def test_at_the_start_every_log_ratio_is_exactly_zero(
         batches = training.source.step(step).batches
         ours, theirs = (token_log_probs(one, batches) for one in (training.policy, training.reference))
         assert torch.equal(ours, theirs)
-    with caplog.at_level("INFO", logger="trueup.training.setup"):
+    with caplog.at_level("INFO", logger="trueup.references.build"):
         check_first_batch(training.policy, training.reference, training.source.step(1).batches[0])
     agrees = f"reference {training.reference.identity}: first batch agrees with the policy exactly"
     assert caplog.messages == [agrees]

@@ -91,7 +91,8 @@ def test_greedy_is_asked_for_once(sampler: Made) -> None:
     ((one, other),) = made.sample([Prompt("a")], 2, seed=1)
     assert one == other == Sampled("yes", None, None, True, "policy", 0)
     (body,) = sent(server)
-    assert (body["temperature"], body["top_p"], body["stop"]) == (0.0, 1.0, None)
+    assert (body["temperature"], body["top_p"]) == (0.0, 1.0)
+    assert "stop" not in body
     assert body["max_tokens"] == 128
 
 
@@ -237,6 +238,48 @@ def test_transformers_serve_is_told_to_draw_one_at_a_time(sampler: Made) -> None
             "do_sample": True, "max_new_tokens": 128, "repetition_penalty": 1.0, "eos_token_id": [EOS],
             "pad_token_id": EOS, "temperature": 1.0, "top_p": 1.0, "top_k": 5,
         }  # fmt: skip
+
+
+def refuses(**values: Any) -> Callable[[ReceivedRequest], Answer]:
+    """A server that takes these parameters with these values alone, and answers otherwise."""
+
+    def answer(request: ReceivedRequest) -> Answer:
+        for name, only in values.items():
+            if request.body.get(name, only) != only or (only is None and name in request.body):
+                instead = " Use 'max_completion_tokens' instead." if name == "max_tokens" else ""
+                said = f"Unsupported parameter: '{name}' is not supported with this model.{instead}"
+                return Reply(400, {"error": {"message": said, "param": name}})
+        return completion("yes")
+
+    return answer
+
+
+def test_what_a_server_does_not_take_is_learned_from_few_refusals(sampler: Made, told: list[str]) -> None:
+    made, server = sampler(
+        refuses(max_tokens=None, temperature=None, top_p=None, seed=None), max_new_tokens=9
+    )
+    prompts = [Prompt(f"{number} =") for number in range(6)]
+    assert [len(several) for several in made.sample(prompts, 2, seed=1)] == [2] * 6
+    asked = [body for body in server.bodies if "prompt" in body]
+    assert len(asked) == 4 + 12
+    assert all(body.keys() == {"model", "prompt", "n", "max_completion_tokens"} for body in asked[4:])
+    assert asked[-1]["max_completion_tokens"] == 9
+    assert len(told) == 4
+    assert any(line.endswith("takes no seed, so that its own default decides") for line in told)
+    made.sample(prompts, 1, seed=2)
+    assert len(server.bodies) == 4 + 12 + 6
+
+
+@pytest.mark.parametrize(
+    "given", [{"temperature": 0.7}, {"top_p": 0.9}, {"decode": "greedy", "responses": 1}]
+)
+def test_what_would_draw_otherwise_is_not_left_out(given: dict[str, Any], sampler: Made) -> None:
+    made, server = sampler(refuses(temperature=1.0, top_p=1.0), **given)
+    with pytest.raises(
+        InputError, match=r"takes no (temperature|top_p) .*400.*--sampler\.(temperature|top_p) 1, or"
+    ):
+        made.sample([Prompt(f"{number} =") for number in range(6)], 2, seed=1)
+    assert len(sent(server)) == 1
 
 
 def test_top_k_is_refused_where_no_server_is_known_to_take_it(sampler: Made) -> None:

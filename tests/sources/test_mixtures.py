@@ -33,7 +33,7 @@ def taken(*names: str, seed: int = 0) -> list[Any]:
     """The prompts of a pass."""
     read = examples_named(names)
     groups = apply(pairs, read.examples).groups
-    files = [group.origin.file for group in groups if group.origin is not None]
+    files = [group.origin.file for group in groups if group.origin]
     return [group.prompt.content for group in mixed(groups, files, read.weights, seed)]
 
 

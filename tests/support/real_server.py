@@ -33,8 +33,12 @@ def serving(folder: Path, log: Path) -> Iterator[str]:
         port = free.getsockname()[1]
 
     def serve() -> None:
+        import torch
         from transformers.cli.serve import Serve
 
+        torch.set_num_threads(
+            1
+        )  # before threads that load weights would begin a pool of a forked process together
         with log.open("w") as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)

@@ -50,6 +50,18 @@ def test_the_newest_are_kept(tmp_path: Path, keep: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_only_whole_one_is_kept_behind_damaged_ones(tmp_path: Path, keep: int) -> None:
+    """A run that goes back behind them and stops before it comes to them again."""
+    for step in (4, 8, 10):
+        save(tmp_path, toy(step), keep=9)
+    for step in (8, 10):
+        flip(tmp_path / f"step-{step:08d}" / "policy.safetensors")
+    for step in (5, 8, 9):
+        save(tmp_path, toy(step), keep=keep)
+        assert same(load_newest(tmp_path), toy(step))
+
+
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "flipped bit": flip,
     "truncated": lambda file: os.truncate(file, file.stat().st_size // 2),

@@ -103,7 +103,7 @@ def test_its_first_name_is_taken() -> None:
     """The paper's first version calls it MLE with filtering."""
     given = {"model": "M", "data": "a.jsonl", "output": "run"}
     one, *others = (resolve(name, overrides=given) for name in ("fa", "mle-filtering", "mle_filtering"))
-    assert one.method == "fa"
+    assert one.info.name == "fa"
     assert others == [one, one]
 
 

@@ -9,8 +9,8 @@ from support.policies import Training, make_policy, make_source
 from trueup.batch.rows import LogProbs
 from trueup.errors import NumericsError
 from trueup.models.causal import CausalModel
+from trueup.references.build import ROUNDING, check_first_batch
 from trueup.references.choices import Frozen
-from trueup.training.setup import ROUNDING, check_first_batch
 
 BATCH = make_source().step(1).batches[0]
 

@@ -97,8 +97,12 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     half, uninterrupted = tmp_path / ".status.json.1f.tmp", tmp_path / "status.json"
     half.write_text("{")
     uninterrupted.write_text("{}")
+    parts = [tmp_path / ".model.part", tmp_path / "checkpoints" / ".step-00000003.part"]
+    for part in parts:
+        part.mkdir(parents=True)
+        (part / "policy.safetensors").write_text("half")
     RunFolder(tmp_path).lock().release()
-    assert not half.exists()
+    assert not any(path.exists() for path in (half, *parts))
     assert uninterrupted.exists()
 
 

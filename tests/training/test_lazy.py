@@ -1,7 +1,9 @@
 """Rows that are read when a step needs them give what rows give that are all read first."""
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.small_runs import break_off, metrics_of, model_bytes, run_here, settings, write_feedback
+from support.tiny_models import char_tokenizer, save_tiny_model
 
+from trueup.batch import tokenizing
 from trueup.display import collected
 from trueup.errors import InputError
 from trueup.feedback.json_rows import LoadedFile, json_rows
 from trueup.feedback.lines import is_plain_lines, line_file
 from trueup.methods import METHODS
 from trueup.settings.run_settings import RunSettings
+from trueup.sources.by_name import examples_named
 from trueup.training import api, lazy
 
 PAIR = {"prompt": "say red:", "chosen": " red", "rejected": " blue"}
@@ -66,6 +71,18 @@ def test_a_mixture_of_tables_is_mixed_as_if_it_were_read_first(tiny_model: Path,
     assert metrics_of(tmp_path / "True") == metrics_of(tmp_path / "False")
 
 
+def test_a_column_that_later_rows_lack_is_none_of_theirs(tmp_path: Path) -> None:
+    """As where rows are read first: the first one tells which columns there are."""
+    rows = [{**PAIR, "sys": "Be brief."}, {**PAIR, "prompt": "say blue:"}]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"columns": ["system=sys"], "chat": True, "lazy": True}
+    assert read(data, **given) is not None
+    data.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    with pytest.raises(InputError, match="system is to be read from sys"):
+        read(data, **given)
+
+
 def test_what_nothing_is_learned_from_leaves_its_place_empty(tiny_model: Path, tmp_path: Path) -> None:
     """A pair of equal responses, and one that is too long; a line of white space has no place."""
 
@@ -85,28 +102,51 @@ def test_what_nothing_is_learned_from_leaves_its_place_empty(tiny_model: Path, t
     assert "left out: prompt as long as max_length, 100 tokens" in text
 
 
-def test_a_run_that_goes_on_ends_the_same(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_ends_the_same(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other versions of the libraries, too, where they make the same tokens."""
     data = write_feedback(tmp_path)["pairs"]
     expected = run("dpo", tiny_model, tmp_path / "run", data, lazy=True)
     values = settings("dpo", tiny_model, {"pairs": data}, tmp_path / "broken", lazy=True)
     break_off("dpo", values, before_step=8)
+    monkeypatch.setattr(tokenizing, "LIBRARIES", ())
     api.resume(tmp_path / "broken", quiet=True)
     assert model_bytes(tmp_path / "broken") == expected
     assert metrics_of(tmp_path / "broken") == metrics_of(tmp_path / "run")
 
 
-@pytest.mark.parametrize("token_cache", [True, False])
-def test_a_run_goes_on_only_with_the_tokens_it_began_with(
-    token_cache: bool, tiny_model: Path, tmp_path: Path
-) -> None:
-    data = write_feedback(tmp_path)["pairs"]
-    values = settings(
-        "dpo", tiny_model, {"pairs": data}, tmp_path / "run", lazy=True, token_cache=token_cache
-    )
+@pytest.mark.parametrize("changed", ["pairs.jsonl", "the tokenizer or its chat template"])
+def test_a_run_goes_on_only_with_the_tokens_it_began_with(changed: str, tmp_path: Path) -> None:
+    data, model = write_feedback(tmp_path)["pairs"], save_tiny_model(tmp_path / "model")
+    values = settings("dpo", model, {"pairs": data}, tmp_path / "run", lazy=True)
     break_off("dpo", values, before_step=8)
-    data.write_text(data.read_text().replace("red", "rad"))
-    with pytest.raises(InputError, match=r"pairs\.jsonl"):
+    if changed == "pairs.jsonl":
+        data.write_text(data.read_text().replace("red", "rad"))
+    else:
+        char_tokenizer(bos=False).save_pretrained(model)
+    with pytest.raises(InputError, match=changed):
         api.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_run_of_which_every_step_is_empty_is_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        for row in rows[1:]:
+            row["rejected"] = row["chosen"]
+
+    data = pairs_file(tmp_path, change)
+    run("dpo", tiny_model, tmp_path / "run", data, lazy=True, batch_size=1, steps=1, epochs=None)
+    assert [line["data/left_out"] for line in metrics_of(tmp_path / "run")] == [1]
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(pipe.write_text, pairs_file(tmp_path).read_text())
+        assert read(pipe) is None
+        assert len(examples_named([str(pipe)]).examples) == 24
+        writing.result()
 
 
 def test_a_bad_row_among_the_first_ends_the_run_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -172,13 +212,16 @@ def test_many_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read(data, lazy=False) is None
 
 
-def test_prompts_that_are_held_out_are_not_trained_on(tmp_path: Path) -> None:
+def test_prompts_that_are_held_out_are_not_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = pairs_file(tmp_path)
     held_out = tmp_path / "held_out.jsonl"
-    held_out.write_text(data.read_text().splitlines()[4] + "\n")
+    held_out.write_text("".join(f"{line}\n" for line in data.read_text().splitlines()[4:9]))
     with pytest.raises(InputError, match="have a prompt that is also trained on"):
         read(data, lazy=True, eval_data=[str(held_out)])
     assert read(data, lazy=True, eval_data=[str(held_out)], allow_overlap=True) is not None
+    assert len([one for one in caplog.messages if "also trained on" in one]) == 1
 
 
 LINES = st.lists(

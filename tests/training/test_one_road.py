@@ -111,7 +111,10 @@ THUMBS = [{"prompt": f"say {word}:", "completion": f" {word}", "label": True} fo
 
 
 def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(tiny_model: Path, tmp_path: Path) -> None:
-    """Labels where the run makes labels of scores, and of one kind only: there is nothing wrong with either."""
+    """Labels where the run makes labels of scores, and of one kind only: there is nothing wrong with either.
+
+    But none of its prompts may be one of the run's.
+    """
     write_reward(tmp_path)
     held_out = write_rows(tmp_path / "labelled.jsonl", THUMBS)
     values = online(tiny_model, tmp_path, tmp_path / "run", desirable_from=0.5, eval_data=held_out)
@@ -120,6 +123,13 @@ def test_held_out_feedback_is_not_what_an_online_run_is_fitted_to(tiny_model: Pa
     for name in ("run", "again"):
         (evaluated,) = (line for line in metrics_of(tmp_path / name) if "eval_loss" in line)
         assert evaluated["eval_kl"] != 0
+    asked = json.loads((tmp_path / "prompts.jsonl").read_text().splitlines()[3])["prompt"]
+    shared = write_rows(tmp_path / "shared.jsonl", [*THUMBS, {**THUMBS[0], "prompt": asked}])
+    for begun in (values, replay(tiny_model, tmp_path / "run", tmp_path / "other", values)):
+        with pytest.raises(
+            InputError, match=r"1 of 3 evaluation examples have a prompt that is also trained on"
+        ):
+            run_here("kto", {**begun, "eval_data": shared, "output": str(tmp_path / "other")})
 
 
 def test_held_out_rows_of_the_same_file_take_no_part_in_what_is_fitted(

@@ -11,7 +11,7 @@ from support import small_runs
 
 from trueup.errors import Stopped
 from trueup.methods import METHODS
-from trueup.objectives.step_objective import StepObjective
+from trueup.objectives.loss import StepObjective
 from trueup.references.choices import NoReference
 from trueup.training import api, loop
 

@@ -232,39 +232,6 @@ def test_training_goes_on_from_an_adapter(
     assert sorted(model_bytes(tmp_path / "dpo")) == ["adapter_model.safetensors"]
 
 
-CHANGED = "run: the run cannot go on as it began"
-WAS = r"\(was [0-9a-f]{16}, is [0-9a-f]{16}\)"
-
-
-def touch_data(run: Path) -> str:
-    path = run.parent / "pairs.jsonl"
-    path.write_text(path.read_text().replace("red", "rad"))
-    return rf"{CHANGED}.*{path} {WAS}"
-
-
-def touch_model(run: Path) -> str:
-    save_tiny_model(run.parent / "model", seed=9)
-    return rf"{CHANGED}.*{run.parent / 'model'} {WAS}"
-
-
-def touch_data_and_model(run: Path) -> str:
-    touch_data(run)
-    touch_model(run)
-    folder = run.parent
-    return rf"have changed since: {folder / 'pairs.jsonl'} {WAS}; {folder / 'model'} {WAS}\. Put them back"
-
-
-def touch_tokenizer(run: Path) -> str:
-    """The same weights, and a tokenizer that puts a space first."""
-    char_tokenizer(chat_template=CHATML, adds_space=True).save_pretrained(run.parent / "model")
-    return r"have changed since: the tokens of the data, so the tokenizer or the chat template \(was [0-9a-f]{16}, is"
-
-
-def touch_shape(run: Path) -> str:
-    save_tiny_model(run.parent / "model", num_hidden_layers=1)
-    return rf"have changed since: {run.parent / 'model'} {WAS}\. Put them back"
-
-
 def touch_settings(run: Path) -> str:
     path = run / "run.yaml"
     path.write_text(path.read_text().replace("batch_size: 4", "batch_size: four"))
@@ -276,18 +243,7 @@ def remove_data(run: Path) -> str:
     return r"pairs\.jsonl"
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        touch_data,
-        touch_model,
-        touch_data_and_model,
-        touch_tokenizer,
-        touch_shape,
-        touch_settings,
-        remove_data,
-    ],
-)
+@pytest.mark.parametrize("change", [touch_settings, remove_data])
 def test_a_run_does_not_go_on_with_something_else(
     change: Callable[[Path], str], uninterrupted: Any, broken_off: Path, tmp_path: Path
 ) -> None:

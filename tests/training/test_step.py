@@ -21,8 +21,7 @@ from trueup.methods import METHODS, Method
 from trueup.models.attention import grouped
 from trueup.models.attention.grouped import plan_attention
 from trueup.models.causal import CausalModel
-from trueup.objectives.loss import Loss, Selected
-from trueup.objectives.step_objective import StepObjective
+from trueup.objectives.loss import Loss, Selected, StepObjective
 from trueup.references.build import build
 from trueup.references.choices import Frozen, NoReference
 from trueup.references.reference import NullReference, Reference

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from trueup import stop
 from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.judge import SPACES
-from trueup.annotators.parameters import FORMS, UNFINISHED, Parameters
 from trueup.endpoints.addresses import on_this_machine
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
+from trueup.endpoints.parameters import FORMS, UNFINISHED, Parameters
 from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder
 from trueup.record_cache import RecordCache
@@ -322,7 +322,7 @@ def _token(position: object) -> str:
 
 def _better(way: Parameters, body: RequestFields, reply: Reply, room: int) -> Parameters | None:
     """How to ask again, where a reply shows that this is not how the endpoint wants to be asked."""
-    thinks = reply is NoAnswer.THINKING
+    thinks = reply in (NoAnswer.THINKING, NoAnswer.CUT_OFF)  # some servers give thoughts nowhere
     if isinstance(reply, Refused):
         thinks = bool(UNFINISHED.search(reply.reason.lower()))
         if not thinks:

@@ -11,9 +11,9 @@ from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply, make_asker
 from trueup.annotators.budget import Usage
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict, by_log_probs, by_words
-from trueup.annotators.parameters import schema_of
 from trueup.annotators.template import load_question
 from trueup.endpoints.client import Refused
+from trueup.endpoints.parameters import schema_of
 from trueup.errors import AnnotatorError
 from trueup.settings.annotator_settings import EndpointAnnotator
 

@@ -29,11 +29,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Group, Message, Prompt
 from trueup.model_folder import context_length
-from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded, load
-from trueup.models.prepare import pick_autocast, pick_device
-from trueup.models.reward import RewardModel, load_reward
-from trueup.models.selfcheck import check_attention
+from trueup.models import causal, load, prepare, reward, selfcheck
 from trueup.models.tokenizer import quiet_library
 from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 
@@ -51,7 +47,7 @@ NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
 
 Read = Callable[[Stream], Tensor]
 """A stream -> [N] one number for each of its responses."""
-Model = CausalModel | RewardModel
+Model = causal.CausalModel | reward.RewardModel
 
 
 def read_groups(
@@ -85,7 +81,7 @@ class LocalJudge:
     """
 
     def __init__(
-        self, model: CausalModel, encoder: Encoder, *, name: str, batch_tokens: int = JUDGE_TOKENS
+        self, model: causal.CausalModel, encoder: Encoder, *, name: str, batch_tokens: int = JUDGE_TOKENS
     ) -> None:
         self.model, self.encoder = model, encoder
         self.name, self.batch_tokens = name, batch_tokens
@@ -270,8 +266,8 @@ def load_local_annotator(
             log-probabilities cannot be reproduced.
     """
     template = load_question(choice.template)
-    loaded = _loaded(load, choice.model, device, trust_remote_code)
-    model = CausalModel(loaded.network)
+    loaded = _loaded(load.load, choice.model, device, trust_remote_code)
+    model = causal.CausalModel(loaded.network)
     judge = LocalJudge(model, _encoder(model, loaded, condition=None), name=choice.model)
     try:
         tried = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
@@ -279,7 +275,7 @@ def load_local_annotator(
         raise InputError(f"{choice.model}: {error}") from error
     longest = min(judge.encoder.limits.max_length - 1, LONGEST_TRIED)
     short = [replace(group, prompt=group.prompt[:longest]) for group in tried]
-    model.set_attention(check_attention(model, short, None).attention)
+    model.set_attention(selfcheck.check_attention(model, short, None).attention)
     return ComparingAnnotator(
         judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
     )
@@ -293,8 +289,8 @@ def load_reward_annotator(
     Raises:
         InputError: the folder cannot be used, holds a causal language model, or one whose scores cannot be reproduced.
     """
-    loaded = _loaded(load_reward, choice.model, device, trust_remote_code)
-    model = RewardModel(loaded.network)
+    loaded = _loaded(reward.load_reward, choice.model, device, trust_remote_code)
+    model = reward.RewardModel(loaded.network)
     return _scoring(model, lambda stream: model.outputs(stream).score_N, loaded, f"reward:{choice.model}")
 
 
@@ -310,27 +306,29 @@ def load_likelihood_annotator(
     Raises:
         InputError: the folder cannot be used, or the model's log-probabilities cannot be reproduced.
     """
-    loaded = _loaded(load, choice.model, device, trust_remote_code)
-    model = CausalModel(loaded.network)
+    loaded = _loaded(load.load, choice.model, device, trust_remote_code)
+    model = causal.CausalModel(loaded.network)
     return _scoring(model, lambda stream: model.log_probs(stream).mean, loaded, f"likelihood:{choice.model}")
 
 
-def _loaded(loader: Callable[..., Loaded], path: str, device: str, trust_remote_code: bool) -> Loaded:
+def _loaded(
+    loader: Callable[..., load.Loaded], path: str, device: str, trust_remote_code: bool
+) -> load.Loaded:
     """A model that is not trained, in the precision that pays on its device."""
-    placed = pick_device(device)
-    precision = pick_autocast("auto", placed) or torch.float32
+    placed = prepare.pick_device(device)
+    precision = prepare.pick_autocast("auto", placed) or torch.float32
     loaded = loader(path, device=placed, dtype=precision, trust_remote_code=trust_remote_code)
     loaded.network.requires_grad_(False).eval()
     return loaded
 
 
-def _encoder(model: Model, loaded: Loaded, condition: Condition | None) -> Encoder:
+def _encoder(model: Model, loaded: load.Loaded, condition: Condition | None) -> Encoder:
     """A model's own, with as many tokens as it has positions."""
     limits = Limits(context_length(model.inner.config) or sys.maxsize)
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
 
 
-def _scoring(model: Model, read: Read, loaded: Loaded, name: str) -> ModelAnnotator:
+def _scoring(model: Model, read: Read, loaded: load.Loaded, name: str) -> ModelAnnotator:
     """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact.
 
     Raises:
@@ -349,7 +347,7 @@ def _scoring(model: Model, read: Read, loaded: Loaded, name: str) -> ModelAnnota
                 "are damaged or too large for their precision. Train or download it again"
             )
         try:
-            model.set_attention(check_attention(model, groups, None).attention)
+            model.set_attention(selfcheck.check_attention(model, groups, None).attention)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     batch_tokens = None if model.device.type == "cpu" else SCORE_TOKENS

@@ -26,7 +26,14 @@ REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys for what the assistant thought before it spoke."""
 THOUGHT = r"</?[\w:]*(?:think|thought|reason)[\w:]*>|\[/?THINK\]"
 """What sets a thought apart within a content; a template may take the content apart there."""
-DATE = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+DIRECTIVES = "aAbBcdDeFGHIjklmMnpPrRsStTuUVwWxXyYzZ%"
+STRFTIME_NOW = (
+    "{%%- macro strftime_now(form) -%%}{%%- set day = %s -%%}{%%- set at = namespace(open='') -%%}"
+    "{%%- for c in form -%%}{%%- if at.open == '%%' and c == '-' -%%}{%%- set at.open = '%%-' -%%}"
+    "{%%- elif at.open -%%}{{ day[at.open ~ c] }}{%%- set at.open = '' -%%}"
+    "{%%- elif c == '%%' -%%}{%%- set at.open = c -%%}{%%- else -%%}{{ c }}{%%- endif -%%}"
+    "{%%- endfor -%%}{%%- endmacro %%}\n"  # the library leaves out the line break after a block
+)
 CALL_ID = 9
 """Letters and digits of a call's id where a template insists on a length: Mistral's."""
 REMEDY = "give another template with --chat-template FILE"
@@ -95,6 +102,19 @@ class Template:
         code = re.sub("{#.*?#}", "", str(self.tokenizer.chat_template), flags=re.DOTALL)
         names = "|".join(REASONING_KEYS)
         return re.search(rf"""\.({names})\b|(['"])({names})\2""", code) is not None
+
+    @cached_property
+    def always_asks(self) -> bool:
+        """Whether every conversation ends with the heading of an answer, also where none is asked for."""
+        user = Message("user", "x")
+        try:
+            asks = self.write([user], (), ask=False).rstrip()
+            answered, goes_on = (
+                self.write([user, Message(role, "x")], (), ask=False) for role in ("assistant", "user")
+            )
+        except InputError:
+            return False
+        return answered.startswith(asks) and not goes_on.startswith(asks)
 
     @cached_property
     def _ends(self) -> tuple[str, ...]:
@@ -288,10 +308,20 @@ def _prints_python(text: str, messages: Sequence[Message]) -> bool:
     return False
 
 
+def writes_date(tokenizer: Any) -> bool:
+    """Whether the chat template of a tokenizer may write today's date."""
+    return "strftime_now" in str(tokenizer.chat_template)
+
+
 def with_date(template: str, date: str) -> str:
-    """A chat template that writes this date where it would write today's."""
+    """A chat template that writes this date where it would write today's.
+
+    transformers gives its own function to templates and hands over no other, so the template begins with a macro of
+    that name, which knows what every directive stands for.
+    """
     at = datetime.datetime.fromisoformat(date)
-    return DATE.sub(lambda found: json.dumps(at.strftime(found[2])), template)
+    forms = [f"%{dash}{letter}" for dash in ("", "-") for letter in DIRECTIVES]
+    return STRFTIME_NOW % json.dumps({form: at.strftime(form) for form in forms}) + template
 
 
 def text_arguments(rows: Rows) -> Rows:

@@ -11,7 +11,8 @@ from itertools import groupby
 from typing import Any
 
 from trueup.batch.chat import Turn
-from trueup.batch.chat_template import Template, Text
+from trueup.batch.chat_template import REMEDY, Template, Text
+from trueup.errors import InputError
 
 Row = tuple[list[int], list[bool]]
 """Token ids, and which of them are scored."""
@@ -30,7 +31,7 @@ class PieceEncoder:
         self.end_ids = tuple(end_ids)
         self.special = special_texts(tokenizer)
         self.ends = {text for text in map(self._shown, self.end_ids) if text in self.special}
-        self.special_pattern = Template(tokenizer, self.special).special_pattern
+        self.template = Template(tokenizer, self.special)
         self.lead = _lead(tokenizer)
 
     def prompt(self, opening: Text) -> list[int]:
@@ -40,7 +41,11 @@ class PieceEncoder:
         return list(self.tokenizer(opening.text, add_special_tokens=False).input_ids)
 
     def response(self, turns: Sequence[Turn]) -> Row:
-        """A response: the turns of the assistant are learned with their ends, what stands between them is not."""
+        """A response: the turns of the assistant are learned with their ends, what stands between them is not.
+
+        Raises:
+            InputError: where the last one ends cannot be told.
+        """
         ids: list[int] = []
         scored: list[bool] = []
         for number, turn in enumerate(turns):
@@ -83,6 +88,11 @@ class PieceEncoder:
             return ends[-1]
         if later := [end for end in ends if least is not None and end > least]:
             return later[0]
+        if last and self.template.always_asks:
+            raise InputError(
+                "the chat template ends a conversation with the heading of another answer, and writes none of the "
+                f"model's ends before it. Give the token that ends a turn with --eos-token, or {REMEDY}"
+            )
         if last:
             return len(text)
         stop = max(len(text[: turn.stop].rstrip()), least or 0)
@@ -114,7 +124,9 @@ class PieceEncoder:
     def _own(self, text: Text) -> list[re.Match[str]]:
         """The template's own special tokens in a text."""
         spelled = {start for start, _ in text.literal}
-        return [one for one in self.special_pattern.finditer(text.text) if one.start() not in spelled]
+        return [
+            one for one in self.template.special_pattern.finditer(text.text) if one.start() not in spelled
+        ]
 
     def _shown(self, token: int) -> str:
         return str(self.tokenizer.decode([token]))

@@ -18,19 +18,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trueup import batch, feedback, stop
+from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import EncodedGroup, Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Group, Origin
 from trueup.files import cache_folder
-from trueup.record_cache import RecordCache
+from trueup.record_cache import AT_ONCE, RecordCache
 from trueup.words import counted, listed
 
 R = TypeVar("R")
 
-AT_ONCE = 500
-"""Records that are written together."""
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
 SOURCES = (batch, feedback)
 """Packages whose code makes tokens of texts."""
@@ -76,9 +75,8 @@ class TokenCache:
 
     def flush(self) -> None:
         """Write what is new."""
-        if self._new:
-            self._records.put_all(self._new)
-            self._new = {}
+        self._records.put_all(self._new)
+        self._new = {}
 
     def _key(self, group: Group[Any]) -> str:
         texts = repr((self.identity, group.prompt.key, group.responses, group.tokens))
@@ -112,33 +110,43 @@ def read_record(record: dict[str, Any], group: Group[R]) -> EncodedGroup[R] | Di
     return EncodedGroup(tokens, record["prompt_cut"], record["responses_cut"], frozenset(record["notes"]))
 
 
-def encoder_identity(encoder: Encoder) -> str:
-    """Hash of all that decides which tokens an encoder makes of a text: tokenizer, template, settings, day and code.
+def tokenizer_identity(tokenizer: Any) -> str:
+    """Hash of a tokenizer and its chat template, as it writes itself.
 
     Raises:
-        InputError: the tokenizer cannot be written, so that nothing tells it from another.
+        InputError: it cannot be written, so that nothing tells it from another.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(type(tokenizer)).encode())
     with tempfile.TemporaryDirectory() as folder:
         try:
-            encoder.tokenizer.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         except Exception as error:  # a tokenizer may be anybody's code
             raise InputError(
-                f"the tokenizer cannot be told from another: {error}. Give --token-cache false"
+                f"the tokenizer cannot be written, and so not told from another: {error}"
             ) from error
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def encoder_identity(encoder: Encoder) -> str:
+    """Hash of all that decides which tokens an encoder makes of a text: tokenizer, template, settings and code, and the
+    day where the template writes it.
+
+    Raises:
+        InputError: the tokenizer cannot be written, so that nothing tells it from another.
+    """
+    digest = hashlib.sha256(tokenizer_identity(encoder.tokenizer).encode())
     for package in SOURCES:
         for path in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(path.read_bytes())
     about = {
-        "class": repr(type(encoder.tokenizer)),
         "libraries": [version(name) for name in LIBRARIES],
         "end_ids": encoder.end_ids,
         "limits": encoder.limits,
         "condition": encoder.condition,
-        "date": encoder.template.date or date.today().isoformat(),
+        "date": (encoder.template.date or date.today().isoformat()) if writes_date(encoder.tokenizer) else "",
         "opening": encoder.opening,
         "rows": encoder.rows,
     }

@@ -27,6 +27,7 @@ COMMANDS = {
     "condition": "Ask a model of conditional alignment for several rewards, score its answers, and keep the best.",
     "convert": "Write feedback in another form; whatever that form does not keep is named with its rows.",
     "inspect": "Say what feedback was taken for, what is wrong with it, and what training will see of it.",
+    "export": "Write the model of a run, a checkpoint or a folder for other programs: merged, cast, on the hub.",
     "demo": "Make a small language model in the built-in world, align it by nine of the methods, and print a table.",
 }
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""

@@ -31,6 +31,7 @@ ANNOTATING = (
     "trueup annotate pairs.jsonl --annotator openai --annotator.base_url http://localhost:8000/v1 "
     "--annotator.model NAME --output judged.jsonl",
 )
+EXPORTING = "trueup export runs/tr-dpo --merge --dtype bfloat16 --output models/tr-dpo"
 SHOW_TEMPLATE = {
     "show_template": (
         "NAME",
@@ -192,6 +193,17 @@ def condition(arguments: Sequence[str]) -> None:
     else:
         condition_sweep.print_table(swept)
         print(swept.verdict(settings.model, keep=keep))
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Write a model for other programs."""
+    command = of_settings("trueup export", command_settings.ExportSettings, files="source")
+    if given := _read(command, arguments, EXPORTING):
+        settings = command.typed(command_settings.ExportSettings, given)
+        with shown():
+            from trueup.training import publish
+
+            publish.publish(settings)
 
 
 def _condition_of(model: str) -> conditions.Condition:

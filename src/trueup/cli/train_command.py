@@ -71,8 +71,10 @@ def _print_help(command: Command, info: MethodInfo, given: Arguments) -> None:
     every = given.help == "--help-all"
 
     def of_use(name: str, setting: Setting) -> bool:
-        needed = gathers if setting.role.gathers else every or source != "online" or name != "data"
-        return needed and (len(setting.choices) != 1 or bool(setting.words))
+        role = setting.role
+        needed = gathers if role.gathers else every or not role.sources or source in role.sources
+        vain = role.held_out and not (every or info.evaluates)
+        return needed and not vain and (len(setting.choices) != 1 or bool(setting.words))
 
     feedback = "--prompts prompts.jsonl --reward runs/rm/model" if gathers else "--data feedback.jsonl"
     if gathers and not info.needs_scores:

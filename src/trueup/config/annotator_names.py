@@ -79,7 +79,9 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
             raise InputError(
                 f"reward and {beside[0]} are both given, and a reward is short for an annotator that scores; give one"
             )
-        made = reward_layer(_text("reward", reward, REWARD_FORMS))
+        if not isinstance(reward, str):
+            raise InputError(f"reward must be {REWARD_FORMS}; got {as_given(reward)}")
+        made = reward_layer(reward)
         name = f"reward {as_given(reward)}"
     elif isinstance(rest.get("annotator"), str):
         name = f"annotator {as_given(rest['annotator'])}"
@@ -99,9 +101,3 @@ def run_settings() -> list[Setting]:
     about = f"An annotator that scores, by one name: {REWARD_FORMS}."
     reward = replace(found[place], path="reward", description=about)
     return [*found[: place + 1], reward, *found[place + 1 :]]
-
-
-def _text(name: str, value: object, forms: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise InputError(f"{name} must be {forms}; got {as_given(value)}")

@@ -7,7 +7,6 @@ named with its line.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -121,21 +120,7 @@ def _plain(value: object) -> object:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class YamlFile:
-    """What a file holds.
-
-    Example: `YamlFile({"reference": {"alpha": 0.6}}, {"reference": 3, "reference.alpha": 4})`.
-    """
-
-    values: dict[str, Any]
-    lines: dict[str, int]
-    """Dotted key -> its line, counted from 1."""
-
-
 PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
-
-
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 DECIMAL = re.compile(
     r"[-+]?(([1-9][0-9]*|0)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE
@@ -171,8 +156,8 @@ def _composed(text: str) -> yaml.Node | None:
     return _Loader(text).get_single_node()
 
 
-def read_yaml(path: str | Path) -> YamlFile:
-    """Read a mapping of settings from a YAML file.
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Read a mapping of settings from a YAML file, and the line of each dotted key, counted from 1.
 
     Raises:
         InputError: the file is absent, not UTF-8, not YAML, not a mapping, or has a tag or a key given twice.
@@ -201,7 +186,7 @@ def read_yaml(path: str | Path) -> YamlFile:
         values = {}
     if not isinstance(values, dict):
         raise InputError(f"{path}: a file of settings is a mapping, as in 'beta: 0.1'; found {_kind(values)}")
-    return YamlFile(values, lines)
+    return values, lines
 
 
 def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str, int]]:

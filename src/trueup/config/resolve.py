@@ -43,7 +43,6 @@ KEYS = {"method": str, "method_settings": dict, "settings": dict}
 class Resolved:
     """A run that can be started: every setting is known and fits the others."""
 
-    method: str
     info: MethodInfo
     method_settings: BaseModel
     settings: RunSettings
@@ -160,7 +159,7 @@ def settle(info: MethodInfo, layer: Layer, origins: Mapping[str, str]) -> Resolv
             f"reference.kind {reference.kind} is refused without lora: there is no adapter to switch off; "
             "give lora.rank, or take reference.kind frozen"
         )
-    return Resolved(info.name, info, method_settings, settings)
+    return Resolved(info, method_settings, settings)
 
 
 def beyond_defaults(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, Any]:
@@ -180,9 +179,7 @@ def beyond_defaults(settings: Mapping[str, Any], info: MethodInfo) -> dict[str, 
 
 def _read_file(info: MethodInfo, path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     """A file's values, and where each stands. A run's own run.yaml is read as the settings it holds."""
-    file = read_yaml(path)
-    values = dict(file.values)
-    lines = file.lines
+    values, lines = read_yaml(path)
     method = values.pop("method", None)
     if method is not None and (not isinstance(method, str) or find_method(method) is not info):
         raise InputError(f"{path}: is for method {method}, not for {info.name}; run trueup train {method}")
@@ -232,7 +229,7 @@ def _origin(path: str, origins: Mapping[str, str]) -> str:
 def dump(resolved: Resolved) -> dict[str, Any]:
     """Return the settings as plain values for run.yaml; other keys may be added beside them."""
     return {
-        "method": resolved.method,
+        "method": resolved.info.name,
         "method_settings": resolved.method_settings.model_dump(mode="json"),
         "settings": resolved.settings.model_dump(mode="json"),
     }
@@ -305,7 +302,7 @@ def _read(run: str | Path) -> dict[str, Any]:
             f"{named(str(run))} is not a run, as it has no {RUN_FILE}; give the folder that was the output when it "
             "began"
         )
-    values = read_yaml(path).values
+    values, _ = read_yaml(path)
     if missing := [key for key, kind in KEYS.items() if not isinstance(values.get(key), kind)]:
         raise InputError(f"{path} is damaged: it has no {', '.join(missing)}")
     return values

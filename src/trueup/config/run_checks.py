@@ -66,6 +66,11 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
             f"reward_kl {settings.reward_kl:g} is refused, as method {info.name} has such a penalty of its own: give "
             "kl_coef instead"
         )
+    if settings.eval_data and not info.evaluates:
+        raise InputError(
+            f"eval_data: method {info.name} learns from responses of its own, and has nothing to measure on others. "
+            "Leave it out; online/score and objective/kl say how the run goes"
+        )
     if settings.source != "offline":
         _refuse_what_needs_all(info, method_settings, settings.source)
     if settings.source == "online" or (settings.prompts and settings.source == "offline"):
@@ -171,7 +176,7 @@ def check_inputs(settings: RunSettings) -> None:
         InputError: something is absent, incomplete or would run code, or the output folder holds a run
             already or cannot be written; with what to do about it.
     """
-    _check_output(settings.output)
+    check_output(settings.output)
     if settings.model != WORLD:
         check_model(settings.model, trust_remote_code=settings.trust_remote_code)
     parts = list(map(part_of, settings.data))
@@ -204,7 +209,12 @@ def _check_gathering(settings: RunSettings) -> None:
         check_annotator(settings.annotator, trust_remote_code=settings.trust_remote_code)
 
 
-def _check_output(folder: str) -> None:
+def check_output(folder: str) -> None:
+    """Check that a run can begin in a folder.
+
+    Raises:
+        InputError: it holds a run already, or cannot be written.
+    """
     path = Path(folder)
     if (path / "run.yaml").exists():
         raise InputError(

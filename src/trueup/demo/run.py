@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from trueup import methods
+from trueup.annotators.local import read_groups
 from trueup.batch.encode import Encoder, Limits
+from trueup.batch.stream import cut
+from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.display import duration, shown
 from trueup.errors import InputError
 from trueup.evaluate.estimates import Mean, mean, win_rate
-from trueup.evaluate.kl import sequence_kl
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Prompt
 from trueup.files import replaced_file
@@ -45,6 +48,8 @@ DEMONSTRATIONS = 512
 NOISE = 0.05
 """Share of the annotator's judgements that are turned around."""
 MAX_NEW_TOKENS = 40
+KL_TOKENS = 8192
+"""Of a forward pass that divergence is measured by."""
 HELD_OUT = 512
 """Prompts that every policy is judged on."""
 
@@ -101,6 +106,50 @@ Every policy starts from the same model; SFT comes first, as the others are comp
 """
 TEST_SEED = 1_000_003
 """Seed of the held-out prompts, far from those of the feedback."""
+
+
+def sequence_kl(
+    policy: CausalModel,
+    start: CausalModel,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Completion],
+    *,
+    end_id: int,
+    start_prompts: Sequence[Sequence[int]] | None = None,
+) -> Mean:
+    """KL(policy || start) in nats a response: the mean of log pi(y | x) - log pi_start(y | x), y sampled from pi.
+
+    Args:
+        completions: one response of `policy` for each prompt, sampled at temperature 1.
+        end_id: the end of sequence, scored where the policy wrote it.
+        start_prompts: the same prompts as `start` is asked them, where that is in other words, as it is for a
+            policy that is asked with a condition; None where it is not.
+
+    Returns:
+        The estimate with its standard error; unbiased, and so it may come out slightly negative.
+    """
+    ours = _log_probs(policy, prompts, completions, end_id)
+    theirs = _log_probs(start, prompts if start_prompts is None else start_prompts, completions, end_id)
+    return mean([one - other for one, other in zip(ours, theirs, strict=True)])
+
+
+def _log_probs(
+    model: CausalModel, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], end_id: int
+) -> list[float]:
+    """log p(y | x) of each response that says anything, in their order."""
+    groups: list[TokenGroup[int]] = [
+        TokenGroup(np.array(prompt, np.int32), (_row(response, end_id),), place)
+        for place, (prompt, response) in enumerate(zip(prompts, completions, strict=True))
+        if response.ids or response.ended
+    ]
+    read = read_groups(model, lambda stream: model.log_probs(stream).sum, cut(groups, KL_TOKENS))
+    found = {group.relation: value for group, (value,) in read}
+    return [found[group.relation] for group in groups]
+
+
+def _row(response: Completion, end_id: int) -> TokenRow:
+    ids = [*response.ids, end_id] if response.ended else list(response.ids)
+    return TokenRow(np.array(ids, np.int32), np.ones(len(ids), np.bool_))
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,8 @@ class Endpoint:
             admission = f"no key was sent; put one into {self.key.origin}"
         else:
             admission = f"check the key in {self.key.origin}"
-        return Sent(self.redact, admission, self.clock.today())
+        without_key = self.key.hidden_in_json if self.key is not None else lambda value: value
+        return Sent(self.redact, without_key, admission, self.clock.today())
 
     def tell(self, url: str, error: Transient) -> None:
         """Log why a request is sent again, once for each kind of reason."""

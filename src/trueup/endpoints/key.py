@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import os
 import re
-from typing import NoReturn
-from urllib.parse import quote
+from typing import Any, NoReturn
+from urllib.parse import quote, quote_plus
 
 from trueup.errors import InputError
 
 HIDDEN = "***"
+SECRET = 12
+"""Characters from which on a key is taken for a secret that no model says by chance."""
 SECRETS = (
     (re.compile(r"(?<=://)[^/\s@\"']*@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)\b(authorization|x-api-key|api-key|apikey)(\W{0,4}[:=]\W{0,4})(?:(?:bearer|basic)\s+)?[^\s,;\"']+"),
@@ -66,15 +69,57 @@ class Key:
 
     def redact(self, text: str) -> str:
         """The text without the key and without whatever else looks like a secret."""
+        text = self.hidden_in(text)
         for shown in self._spellings():
             text = text.replace(shown, HIDDEN)
         return redact(text)
 
+    def hidden_in(self, text: str) -> str:
+        """The text without the key, in every usual spelling, and without either half of it where it is cut off.
+
+        What is no secret by its looks (`EMPTY`, `none`) stays: a model may say it.
+        """
+        if len(self._value) < SECRET or self._value.isalpha():
+            return text
+        for shown in self._spellings():
+            text = text.replace(shown, HIDDEN)
+        for shown in self._spellings():
+            half = -(-len(shown) // 2)
+            for part, forwards in ((shown[:half], True), (shown[-half:], False)):
+                at = text.find(part)
+                while at >= 0:
+                    start, stop = at, at + half
+                    while (
+                        forwards and stop < len(text) and text[start : stop + 1] == shown[: stop + 1 - start]
+                    ):
+                        stop += 1
+                    while not forwards and start > 0 and text[start - 1 : stop] == shown[start - 1 - stop :]:
+                        start -= 1
+                    text = text[:start] + HIDDEN + text[stop:]
+                    at = text.find(part, start + len(HIDDEN))
+        return text
+
+    def hidden_in_json(self, value: Any) -> Any:
+        """A JSON value without the key in any of its texts."""
+        if isinstance(value, str):
+            return self.hidden_in(value)
+        if isinstance(value, dict):
+            return {self.hidden_in(key): self.hidden_in_json(one) for key, one in value.items()}
+        return [self.hidden_in_json(one) for one in value] if isinstance(value, list) else value
+
     def _spellings(self) -> list[str]:
         """The key as it may stand in a text, the longest first."""
         value = self._value
-        found = {value, quote(value, safe=""), html.escape(value), json.dumps(value)[1:-1]} - {""}
-        return sorted(found, key=len, reverse=True)
+        escaped = json.dumps(value)[1:-1]
+        encoded = [base64.b64encode(value.encode()), base64.urlsafe_b64encode(value.encode())]
+        percent = re.compile("%[0-9A-F]{2}")
+        found = {
+            *(value, html.escape(value), escaped, escaped.replace("/", "\\/")),
+            *(one.decode().rstrip("=") for one in encoded),
+            *(written for way in (quote(value, safe=""), quote(value), quote_plus(value))
+              for written in (way, percent.sub(lambda one: one[0].lower(), way))),
+        }  # fmt: skip
+        return sorted(found - {""}, key=len, reverse=True)
 
 
 def redact(text: str) -> str:

@@ -79,6 +79,8 @@ class Sent:
 
     redact: Callable[[str], str]
     """Takes secrets out of what is said."""
+    without_key: Callable[[Any], Any]
+    """Takes the key out of a JSON value."""
     admission: str
     """What to do where the endpoint does not let us in."""
     now: float
@@ -97,7 +99,8 @@ def read_json(response: httpx2.Response, sent: Sent) -> dict[str, Any]:
     if status == 200 and isinstance(body, dict):
         fault = body.get("error")
         if not fault or "choices" in body:
-            return body
+            clean: dict[str, Any] = sent.without_key(body)
+            return clean
         code = fault.get("code") if isinstance(fault, dict) else None
         status = code if isinstance(code, int) and 400 <= code < 600 else 502  # an error sent as an answer
     said = sent.redact(_said(response.content, body))

@@ -17,8 +17,7 @@ from rich.table import Table
 
 from trueup import display
 from trueup.annotators.annotator import Scorer
-from trueup.batch import condition_check
-from trueup.batch.encode import Encoder, Limits
+from trueup.batch.encode import Encoder, Limits, unknown_words
 from trueup.errors import InputError
 from trueup.evaluate.estimates import Mean, mean
 from trueup.feedback.condition import FILE, Condition
@@ -186,7 +185,7 @@ def sweep_model(
     loaded = load(model, device=pick_device("auto"))
     tried = []
     for one in conditions(now, usual_rewards(now) if rewards is None else rewards):
-        unknown = condition_check.unknown_words(one.words(), loaded.tokenizer)
+        unknown = unknown_words(one.words(), loaded.tokenizer)
         if not unknown or one == now:
             tried.append(one)
         elif rewards is not None:

@@ -68,14 +68,23 @@ class Table:
         first = True
         for row in rows:
             if first and not row.error:
-                self._check(row, path)
+                self.check(row, path)
                 first = False
-            try:
-                yield row if row.error else self._translated(row, path)
-            except InputError as error:
-                yield FileRow(row.number, error=str(error))
+            yield self.row(row, path)
 
-    def _check(self, row: FileRow, path: str) -> None:
+    def row(self, row: FileRow, path: str) -> FileRow:
+        """A row under our names, whether it has all of the columns or not."""
+        try:
+            return row if row.error else self._translated(row, path)
+        except InputError as error:
+            return FileRow(row.number, error=str(error))
+
+    def check(self, row: FileRow, path: str) -> None:
+        """Refuse a first row that lacks a column.
+
+        Raises:
+            InputError: it does.
+        """
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
             if theirs not in names:

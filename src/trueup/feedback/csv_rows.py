@@ -14,6 +14,7 @@ from pathlib import PurePath
 
 from trueup.errors import InputError
 from trueup.feedback.json_rows import FileRow, LoadedFile, checked, decoded, parsed, too_many_keys
+from trueup.feedback.layouts.known import LAYOUTS
 from trueup.feedback.turns import python_value
 from trueup.words import counted, listed, printable, shortened
 
@@ -25,20 +26,7 @@ SPEAKERS = {"role", "from"}
 QUOTES = 'write a double quote inside a quoted field as ""'
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 WORDS = {"true": True, "false": False}
-TEXT = frozenset(
-    (
-        *("prompt", "query", "question", "instruction", "input", "input_text", "context", "history"),
-        *("system", "source", "system_id", "model_a", "model_b", "generator_1", "generator_2", "winner"),
-        *("completion", "response", "answer", "output", "solution", "ground_truth", "system_output"),
-        *("chosen", "chosen_response", "response_chosen"),
-        *("rejected", "rejected_response", "response_rejected"),
-        *("response_0", "response_1", "response_2", "response1", "response2", "response_a", "response_b"),
-        *("completion_a", "completion_b", "human_ref_a", "human_ref_b", "response_j", "response_k"),
-        *("answer_0", "answer_1", "answer_w", "answer_l", "candidate_0", "candidate_1"),
-        *("prediction 1", "prediction 2", "prediction 3", "prediction 4", "output_1", "output_2"),
-        *("best answer", "correct answers", "incorrect answers"),
-    )
-)
+TEXT = frozenset(key.lower() for layout in LAYOUTS for key in layout.text)
 """Columns, in lower case, that hold text in some layout, even if it looks like numbers: "4" is a response."""
 
 Record = tuple[int, str, list[str] | str]

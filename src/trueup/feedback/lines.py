@@ -56,7 +56,12 @@ class LineFile:
 
 
 def is_plain_lines(path: str) -> bool:
-    """Whether a name is that of a plain file whose first line is a JSON object; there may be no such file."""
+    """Whether a name is that of a plain file whose first line is a JSON object; there may be no such file.
+
+    A pipe is not opened, as what is read of it is gone.
+    """
+    if not Path(path).is_file():
+        return False
     try:
         with Path(path).open("rb") as file:
             first = file.readline(LONGEST).removeprefix(BOM)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_file
 from trueup.errors import AnnotatorError, InputError
@@ -36,6 +38,8 @@ from trueup.words import counted, numbered
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
+DAY = "day"
+"""The part of the work that says on which day it began."""
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +130,7 @@ def _given(settings: SampleSettings) -> read.Prompts:
 def _candidates(settings: SampleSettings, given: read.Prompts, work: Work) -> tuple[Example, ...]:
     if WORLD in settings.model:
         model_named(WORLD)  # made before the bar over what is asked of it
-    writers = make_writers(settings, len(given.prompts))
+    writers = make_writers(settings, len(given.prompts), partial(_day_of, work))
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:
         logger.info("the models have different tokenizers, so that no token ids are stored")
@@ -286,16 +290,17 @@ def _sampled(kept: dict[str, Any]) -> Sampled:
     return Sampled(**{**kept, "ids": None if kept["ids"] is None else tuple(kept["ids"]), "log_probs": None})
 
 
-def make_writers(settings: SampleSettings, prompts: int) -> list[Writer]:
+def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str]) -> list[Writer]:
     """A writer for each model of the settings, or for their server; nothing is loaded yet.
 
     Args:
         prompts: how many are asked, which decides on threads.
+        day: what a chat template writes for today.
     """
     if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
-        return [Writer(name, partial(_server, settings, name))]
-    return [Writer(name, partial(_in_process, settings, name, prompts)) for name in settings.model]
+        return [Writer(name, partial(_server, settings, name, day))]
+    return [Writer(name, partial(_in_process, settings, name, day, prompts)) for name in settings.model]
 
 
 def share_a_tokenizer(settings: SampleSettings) -> bool:
@@ -306,13 +311,15 @@ def share_a_tokenizer(settings: SampleSettings) -> bool:
 
 
 @contextmanager
-def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[Sampler]:
+def _in_process(
+    settings: SampleSettings, name: str, day: Callable[[], str], prompts: int
+) -> Iterator[Sampler]:
     device = prepare.pick_device(settings.device)
     loaded = load.load(model_named(name), device=device, **_reading(settings))
     network: Any = loaded.network
     network.eval()
     prepare.set_threads(network, prompts)
-    encoder = _encoder(settings, loaded, context_length(network.config))
+    encoder = _encoder(settings, loaded, context_length(network.config), day)
     model = causal.CausalModel(network, autocast=prepare.pick_autocast(settings.precision, device))
     try:
         yield make_engine(settings.sampler, model, encoder, name=name)
@@ -324,11 +331,11 @@ def _in_process(settings: SampleSettings, name: str, prompts: int) -> Iterator[S
 
 
 @contextmanager
-def _server(settings: SampleSettings, name: str) -> Iterator[Sampler]:
+def _server(settings: SampleSettings, name: str, day: Callable[[], str]) -> Iterator[Sampler]:
     encoder = None
     if settings.model:
         found = _tokenizer(settings, settings.model[0])
-        encoder = _encoder(settings, found, found.positions)
+        encoder = _encoder(settings, found, found.positions, day)
     yield make_engine(settings.sampler, None, encoder, name=name)
 
 
@@ -341,10 +348,19 @@ def _reading(settings: SampleSettings) -> dict[str, Any]:
     return settings.model_dump(include={"trust_remote_code", "eos_token", "chat_template"})
 
 
-def _encoder(settings: SampleSettings, of: Any, positions: int | None) -> Encoder:
+def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Callable[[], str]) -> Encoder:
     """As a model is asked; `of` is it or its tokenizer, as loaded."""
     limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
-    return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition)
+    dated = day() if writes_date(of.tokenizer) else None
+    return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
+
+
+def _day_of(work: Work) -> str:
+    """The day on which the work began, in ISO's form, which a call that goes on with it writes too."""
+    if DAY not in work.parts:
+        work.keep(DAY, date.today().isoformat())
+        logger.info(f"the chat template writes the date: in all of this work it is {work.parts[DAY]}")
+    return str(work.parts[DAY])
 
 
 def _vocabulary(tokenizer: Any) -> str:

@@ -54,7 +54,8 @@ def load_coding(settings: InspectSettings) -> Coding:
     Raises:
         InputError: the folder has no tokenizer that can be loaded, or the model is not made for such lengths.
     """
-    model = settings.model or WORLD
+    model = settings.model
+    assert model is not None
     if model == WORLD:
         loaded = world_tokenizer()
     else:

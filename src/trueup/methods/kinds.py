@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trueup.batch import rows
-    from trueup.objectives.loss import Loss
+    from trueup.objectives.loss import Loss, Measurement, StepObjective
     from trueup.objectives.rollout import Rollout
-    from trueup.objectives.step_objective import Measurement, StepObjective
 
 PAIRS = "pairs, or anything that orders two responses to one prompt"
 THUMBS = "labelled responses (thumbs up and down); pairs count as one of each"
@@ -156,7 +155,7 @@ def over_step(
     **settings: P.kwargs,
 ) -> StepObjective[Ref, Index]:
     """As `with_settings`, of an objective that is given something measured over the whole step."""
-    from trueup.objectives.step_objective import StepObjective
+    from trueup.objectives.loss import StepObjective
 
     objective: Callable[..., Loss] = loss
     return StepObjective(measurement, partial(objective, *none, **settings))

@@ -27,9 +27,8 @@ from trueup.settings.validation import validate
 
 if TYPE_CHECKING:
     from trueup.batch.rows import Part
-    from trueup.objectives.loss import Loss
+    from trueup.objectives.loss import Loss, StepObjective
     from trueup.objectives.rollout import Rollout
-    from trueup.objectives.step_objective import StepObjective
 
 R = TypeVar("R", default=Any)
 R_contra = TypeVar("R_contra", contravariant=True)
@@ -122,6 +121,8 @@ class MethodInfo:
     """Whether comparisons alone are of no use to it."""
     least_responses: int = 1
     """How many responses to a prompt it needs at least."""
+    evaluates: bool = True
+    """Whether held-out feedback says how well it does; not where it learns from the rewards of its own responses."""
     measures: Callable[[Any], str] = nothing
     """Its settings -> what it measures over all examples before training, and what to give so that it need not, as in
     `the mean of all rewards; give reward_mean`; empty where it measures nothing."""
@@ -180,6 +181,7 @@ def method(
     sources: tuple[str, ...] = ("offline", "online", "replay"),
     needs_scores: bool = False,
     least_responses: int = 1,
+    evaluates: bool = True,
     measures: Callable[[Any], str] = nothing,
 ) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
     """Register a method under `name` and validate its settings whenever it is called.
@@ -201,6 +203,10 @@ def method(
         def configure(checked: BaseModel, *args: Any) -> Method:
             typed: dict[str, Any] = {key: getattr(checked, key) for key in settings.model_fields}
             made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
+            if evaluates and made.rollout is not None:
+                raise ValueError(
+                    f"method {name} learns from its own responses; register it with evaluates=False"
+                )
             return replace(made, name=name, settings=checked.model_dump(mode="json"))
 
         @functools.wraps(build)
@@ -222,6 +228,7 @@ def method(
             sources=sources,
             needs_scores=needs_scores,
             least_responses=least_responses,
+            evaluates=evaluates,
             measures=measures,
         )
         return validated

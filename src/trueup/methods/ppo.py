@@ -22,6 +22,7 @@ from trueup.methods import kinds
         "weight_decay": 1e-6,
     },
     sources=kinds.GATHERED,
+    evaluates=False,
     needs_scores=True,
 )
 def ppo(

@@ -18,6 +18,7 @@ from trueup.methods import kinds
         "epochs": 8.0,
     },
     sources=kinds.GATHERED,
+    evaluates=False,
     needs_scores=True,
 )
 def reinforce(

@@ -15,6 +15,7 @@ from trueup.methods import kinds
         "learning_rate": 1e-6,
     },
     sources=kinds.GATHERED,
+    evaluates=False,
     needs_scores=True,
     least_responses=2,
 )

@@ -6,7 +6,8 @@ born or read; what moves away from them is named by where it began and by its mo
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+import json
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Generic
 
@@ -22,6 +23,25 @@ from trueup.models.head import UnsupportedHead, head_of
 
 Read = TypeVar("Read", bound=LogProbs | Scores, covariant=True, default=LogProbs | Scores)
 """What objectives read of a model."""
+INCIDENTAL = {
+    *(
+        "_name_or_path",
+        "transformers_version",
+        "peft_version",
+        "architectures",
+        "dtype",
+        "torch_dtype",
+        "use_cache",
+    ),
+    *("base_model_name_or_path", "revision", "inference_mode", "output_attentions", "output_hidden_states"),
+    *(
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_experts_implementation_internal",
+        "auto_mapping",
+    ),
+}
+"""Keys of a model's or an adapter's configuration that do not change what it computes."""
 
 
 @contextmanager
@@ -269,9 +289,32 @@ def identity_of(named: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_identity(network: nn.Module) -> str:
-    """Identity of every parameter and persistent buffer of a model."""
-    return identity_of(network.state_dict().items())
+def model_identity(network: Any) -> str:
+    """Identity of every parameter and persistent buffer of a model, and of what its configuration does with them."""
+    told = json.dumps(configuration(network), sort_keys=True, default=str)
+    weights = identity_of(network.state_dict().items())
+    return hashlib.sha256(f"{weights} {told}".encode()).hexdigest()[:16]
+
+
+def configuration(network: Any) -> dict[str, Any]:
+    """What decides how a model computes with its weights: its configuration, and that of each of its adapters."""
+    adapters = getattr(network, "peft_config", {})
+    found: dict[str, Any] = _telling(
+        {
+            "config": network.config.to_dict(),
+            "adapter": {name: one.to_dict() for name, one in adapters.items()},
+        }
+    )
+    return found
+
+
+def _telling(value: Any) -> Any:
+    """The same without the keys that say nothing of what a model computes, and may differ between two readings."""
+    if isinstance(value, Mapping):
+        return {str(key): _telling(one) for key, one in value.items() if key not in INCIDENTAL}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    return [_telling(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def moved_identity(identity: str, step: int) -> str:

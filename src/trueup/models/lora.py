@@ -99,6 +99,15 @@ def layers(network: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
 
 
+def written_weights(network: Any) -> dict[str, Tensor]:
+    """The weights that are written of a model, by the names they have in the file: of an adapted one, its adapter."""
+    if not is_adapted(network):
+        return dict(network.state_dict())
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(network, adapter_name=POLICY, save_embedding_layers=False))
+
+
 def factors(network: nn.Module, adapter: str) -> dict[str, Tensor]:
     """`{layer}.A` [rank, in] and `{layer}.B` [out, rank] of an adapter, by reference."""
     found: dict[str, Tensor] = {}

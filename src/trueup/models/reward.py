@@ -35,7 +35,7 @@ class RewardModel(StreamModel[Scores]):
     def forward(self, stream: Stream, parts: Collection[Part] = ()) -> Scores:
         """The score of each response; there are no further parts."""
         inner = self.inner
-        hidden_NH = self.hidden(at_last_tokens(stream, pad_of(inner)))
+        hidden_NH = self.hidden(at_last_tokens(stream, inner.config.get_text_config().pad_token_id))
         with torch.autocast(self.device.type, enabled=False):
             score_N: Tensor = getattr(inner, HEAD)(
                 hidden_NH.to(torch.promote_types(hidden_NH.dtype, torch.float32))
@@ -43,16 +43,11 @@ class RewardModel(StreamModel[Scores]):
         return Scores(score_N)
 
 
-def pad_of(inner: Any) -> int | None:
-    """The token that the library takes for padding when it looks for the last one."""
-    pad: int | None = inner.config.get_text_config().pad_token_id
-    return pad
-
-
 def at_last_tokens(stream: Stream, pad: int | None) -> Stream:
     """The stream with one place for each response: the token whose output the library reads a sequence's score from.
 
-    That is the last one, prompt and response taken together, which is not `pad`; the very first one where all are.
+    That is the last one, prompt and response taken together, which is not `pad`, the token that the library takes for
+    padding; the very first one where all are.
     """
     place_NL = row_places(stream)
     read_NL = place_NL >= 0

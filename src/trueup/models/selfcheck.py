@@ -10,6 +10,8 @@ in the same way.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 from trueup.batch.stream import Stream, build_stream
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
+from trueup.model_folder import context_length
 from trueup.models.attention import Backend, UnsupportedAttention, automatic, backend
 from trueup.models.attention.padded import row_places
 from trueup.models.causal import CausalModel, StreamModel, evaluation_mode
@@ -59,7 +62,8 @@ def check_attention(
     """
     stream = probe(groups, telling_length(model.inner.config, longest)).to(model.device)
     with torch.no_grad(), model.without_dropout():
-        read, expected, what = _numbers(model, stream)
+        read, naive, what = _numbers(model)
+        expected = naive(stream)
         refused: list[tuple[Backend, str]] = []
         for one in automatic(model.device) if wanted is None else [backend(wanted)]:
             reason = _difference(model, stream, one, read, expected, what)
@@ -93,7 +97,7 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
     Raises:
         InputError: it differs all the same.
     """
-    stream = probe(groups).to(model.device)
+    stream, (read, _, _) = probe(groups).to(model.device), _numbers(model)
     modules: dict[type, list[torch.nn.Module]] = {}
     for name, module in model.network.named_modules():
         if module.training and "lora_dropout" not in name:
@@ -105,7 +109,7 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
             for kind in kinds:
                 for module in modules[kind]:
                     module.training = True
-            return _reader(model)(stream)
+            return read(stream)
 
     with torch.no_grad():
         expected = numbers()
@@ -124,24 +128,18 @@ def keep_as_at_inference(model: StreamModel, groups: Sequence[TokenGroup[Any]]) 
     return [kind.__name__ for kind in kept]
 
 
-def _reader(model: StreamModel) -> Numbers:
+def _numbers(model: StreamModel) -> tuple[Numbers, Numbers, str]:
+    """How the numbers that count are read of a model, how the library alone computes them, and their name."""
     if isinstance(model, RewardModel):
-        return lambda given: model.outputs(given).score_N
+        return lambda given: model.outputs(given).score_N, partial(naive_scores, model), "scores"
     assert isinstance(model, CausalModel)
-    return lambda given: model.log_probs(given).token_S
-
-
-def _numbers(model: StreamModel, stream: Stream) -> tuple[Numbers, torch.Tensor, str]:
-    """How the numbers that count are read of a model, what they have to be, and what they are called."""
-    if isinstance(model, RewardModel):
-        return _reader(model), naive_scores(model, stream), "scores"
-    assert isinstance(model, CausalModel)
-    return _reader(model), naive_log_probs(model, stream), "log-probabilities"
+    return lambda given: model.log_probs(given).token_S, partial(naive_log_probs, model), "log-probabilities"
 
 
 def telling_length(config: Any, longest: int) -> int:
     """Tokens of a row that is longer than every window and every first context of a model that rows of `longest`
-    tokens can be longer than; 0 where there are none."""
+    tokens can be longer than, and no longer than its positions; 0 where there are none."""
+    longest = min(longest, context_length(config) or longest)
     passed = [number for number in _lengths(config.to_dict()) if 0 < number < longest]
     return min(longest, max(passed) * 3 // 2 + 8) if passed else 0
 
@@ -176,13 +174,18 @@ def probe(groups: Sequence[TokenGroup[Any]], length: int = 0) -> Stream:
 
 
 def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
-    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision."""
+    """[S] the library's own forward pass of each row by itself and log-softmax, at the model's own precision.
+
+    Where the library makes the logits of some places alone, those of no others are made: a long row has gigabytes.
+    """
     found = []
+    keeps = "logits_to_keep" in signature(model.inner.forward).parameters
     with model.plain() as network:
         sources = stream.position_T[stream.source_S].split(stream.length_N.tolist())
         for place_L, source in zip(row_places(stream), sources, strict=True):
-            output: Any = network(input_ids=stream.token_T[place_L[place_L >= 0]][None], use_cache=False)
-            found.append(output.logits[0].index_select(0, source))
+            row = {"input_ids": stream.token_T[place_L[place_L >= 0]][None], "use_cache": False}
+            output: Any = network(**row, **({"logits_to_keep": source} if keeps else {}))
+            found.append(output.logits[0] if keeps else output.logits[0].index_select(0, source))
     log_prob_SV: torch.Tensor = (torch.cat(found).float() / model.temperature).log_softmax(-1)
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 

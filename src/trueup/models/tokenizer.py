@@ -19,7 +19,7 @@ from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.model_folder import ADAPTER, base_folder, context_length
 from trueup.trial import try_in_child
-from trueup.words import one_line
+from trueup.words import one_line, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +63,33 @@ def load_tokenizer(
             base, local_files_only=True, trust_remote_code=trust_remote_code
         )
     tokenizer = _tokenizer(path, base, trust_remote_code=trust_remote_code, chat_template=chat_template)
-    ends = _end_ids(_generation(base, config), tokenizer, eos_token, path)
-    text = config.get_text_config()
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    ends = _end_ids(_generation(base, config), tokenizer, eos_token, path, vocabulary)
     return LoadedTokenizer(
         tokenizer=tokenizer,
         end_ids=ends,
         positions=context_length(config),
-        vocabulary=getattr(text, "vocab_size", None),
+        vocabulary=vocabulary,
         condition=read_condition(Path(path)),
     )
 
 
+def tokenizer_folder(path: str, base: str) -> str:
+    """Which of the folders of a model or an adapter and of its base model the tokenizer is read from."""
+    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return path if own else base
+
+
 def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: str | None) -> Any:
     """The tokenizer in the folder given, or else in that of the base model, with another template where asked."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-    own = any((Path(path) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     with reading(path, "no tokenizer that can be loaded"):
         tokenizer: Any = AutoTokenizer.from_pretrained(
-            path if own else base, local_files_only=True, trust_remote_code=trust_remote_code
+            tokenizer_folder(path, base), local_files_only=True, trust_remote_code=trust_remote_code
         )
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise TypeError(f"a {type(tokenizer).__name__} holds others, and is no tokenizer of one text")
     # trueup cuts to the model's length itself, and counts what it cuts; the library would warn of each long text.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if chat_template is not None:
@@ -97,7 +104,9 @@ def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: 
     return tokenizer
 
 
-def _end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: str) -> tuple[int, ...]:
+def _end_ids(
+    generation: Any, tokenizer: Any, eos_token: str | None, path: str, vocabulary: int | None
+) -> tuple[int, ...]:
     """The tokens that end a response: the tokenizer's end of sequence, and those the model stops at.
 
     Args:
@@ -114,8 +123,15 @@ def _end_ids(generation: Any, tokenizer: Any, eos_token: str | None, path: str) 
             "tokens with --eos-token"
         )
     named = getattr(generation, "eos_token_id", None)
-    named = [] if named is None else [named] if isinstance(named, int) else list(named)
-    return tuple(dict.fromkeys([int(tokenizer.eos_token_id), *map(int, named)]))
+    named = [] if named is None else named if isinstance(named, list | tuple) else [named]
+    most = max(len(tokenizer), vocabulary or 0)
+    for one in named:
+        if not isinstance(one, int) or not 0 <= one < most:
+            raise InputError(
+                f"{path}: eos_token_id {shortened(str(one))} of its generation_config.json or config.json is not the "
+                f"number of a token, from 0 to {most - 1}. Mend the file"
+            )
+    return tuple(dict.fromkeys([int(tokenizer.eos_token_id), *named]))
 
 
 def _generation(base: str, config: Any) -> Any:
@@ -157,8 +173,10 @@ def reading(path: str, what: str) -> Iterator[None]:
     with quiet_library():
         try:
             yield
-        except Exception as error:  # the library raises many kinds
-            raise InputError(f"{path}: {what}: {one_line(error)}") from error
+        except BaseException as error:  # the library raises many kinds; a panic of its Rust is no `Exception`
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise InputError(f"{path}: {what}: {one_line(error)}") from error
+            raise
 
 
 SECONDS = 30.0

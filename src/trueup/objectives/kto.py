@@ -3,8 +3,7 @@
 import torch
 
 from trueup.batch.rows import LogProbs, Points
-from trueup.objectives.loss import Loss, point_metrics
-from trueup.objectives.step_objective import Measurement
+from trueup.objectives.loss import Loss, Measurement, point_metrics
 
 
 def kto(

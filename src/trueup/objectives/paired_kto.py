@@ -6,8 +6,7 @@ Gorbatovski et al., 2024, https://arxiv.org/abs/2404.09656; Ethayarajh et al., 2
 import torch
 
 from trueup.batch.rows import LogProbs, Pairs
-from trueup.objectives.loss import Loss, pair_metrics
-from trueup.objectives.step_objective import Measurement
+from trueup.objectives.loss import Loss, Measurement, pair_metrics
 
 
 def paired_kto(

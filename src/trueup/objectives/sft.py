@@ -3,8 +3,7 @@
 import torch
 
 from trueup.batch.rows import Demonstrations, LogProbs, Weighted
-from trueup.objectives.loss import Loss
-from trueup.objectives.step_objective import Measurement
+from trueup.objectives.loss import Loss, Measurement
 
 
 def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, per_token: bool = True) -> Loss:

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from trueup.batch.rows import LogProbs, Points
-from trueup.objectives.loss import Loss, point_metrics
+from trueup.objectives.loss import Loss, Measurement, point_metrics
 from trueup.objectives.pointwise_dpo import point_rewards
-from trueup.objectives.step_objective import Measurement
 
 
 def ulma(

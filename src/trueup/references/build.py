@@ -1,6 +1,10 @@
-"""From the choice of a reference to a running one; and those that hold weights: a second model, or an adapter."""
+"""From the choice of a reference to a running one, which agrees with the policy before anything has moved.
+
+And those that hold weights: a second model, or an adapter.
+"""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,13 +13,18 @@ from torch import Tensor
 
 from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch
-from trueup.errors import InputError
+from trueup.errors import InputError, NumericsError
 from trueup.files import cache_folder
 from trueup.models import lora
-from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity
+from trueup.models.causal import CausalModel, StreamModel, identity_of, model_identity, moved_identity
 from trueup.references import choices
 from trueup.references.reference import BatchSource, NullReference, Reference, State
 from trueup.references.table import CachedReference, LookAhead
+
+logger = logging.getLogger(__name__)
+
+ROUNDING = 1e-4
+"""Nats per token allowed where reference and policy are computed in different batches."""
 
 
 def build(
@@ -50,7 +59,7 @@ def build(
             return AdapterCopy(policy) if starts_from_adapter else DisabledAdapter(policy)
         case choices.Cached():
             assert offline  # else refused with the settings
-            return CachedReference(policy, cache_folder() / "references")
+            return CachedReference(policy, cache_folder() / "references" / "log_probs.sqlite")
         case choices.TrustRegion():
             if adapted:
                 return AdapterCopy(policy, choice)
@@ -180,3 +189,36 @@ def base_identity(policy: CausalModel) -> str:
     """Identity of the model under the adapters."""
     named = policy.network.state_dict().items()
     return identity_of((name, tensor) for name, tensor in named if ".lora_" not in name)
+
+
+@torch.no_grad()
+def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> None:
+    """Compare policy and reference before anything has moved.
+
+    A policy that starts from its reference has log-ratios of exactly 0. When it has not, the reference is another
+    model than the user thinks, or the two are computed differently, and every margin would carry that error.
+
+    Raises:
+        NumericsError: they differ.
+    """
+    batch = batch.to(policy.device)
+    expected = reference.log_probs(batch)
+    if expected is None:
+        return
+    with policy.without_dropout():
+        found = policy.outputs(batch.stream)
+    assert isinstance(found, LogProbs)
+    gap_S = (found.token_S - expected.token_S).abs()
+    gap = gap_S.max().item()
+    allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
+    if policy.autocast is not None and not reference.exact:
+        allowed = 0.1
+    if not gap <= allowed:  # NaN agrees with nothing
+        stale = "" if reference.exact else ", and remove a stale cache"
+        raise NumericsError(
+            f"before the first step the policy differs from its reference {reference.identity} by up to {gap:.3g} nats "
+            "a token, though it should start from it; every margin would carry that error. The run was not "
+            f"started. Check which model and adapter were given{stale}"
+        )
+    agrees = "exactly" if gap == 0 else f"to {gap:.1g} nats a token"
+    logger.info(f"reference {reference.identity}: first batch agrees with the policy {agrees}")

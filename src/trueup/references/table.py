@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trueup import stop
 from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch
-from trueup.errors import InputError
-from trueup.files import replaced_file
-from trueup.models.causal import CausalModel, identity_of, model_identity, moved_identity
+from trueup.models.causal import CausalModel, model_identity, moved_identity
+from trueup.record_cache import RecordCache
 from trueup.references.choices import TrustRegion
 from trueup.references.reference import BatchSource, Reference, State
-from trueup.words import reason
 
 CODE_PATH = 2
 """Raised whenever a change of code could change a log-probability by more than rounding."""
@@ -38,16 +35,10 @@ class Table:
     def __init__(self, entries: Mapping[str, Tensor] | None = None) -> None:
         self.entries: dict[str, Tensor] = dict(entries or {})
 
-    def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> set[str]:
-        """Run every batch that holds an unknown group through the policy, without gradients or dropout.
-
-        Returns:
-            The keys of all groups of the batches.
-        """
-        keys: set[str] = set()
+    def fill(self, policy: CausalModel, batches: Iterable[Batch[Any]]) -> None:
+        """Run every batch that holds an unknown group through the policy, without gradients or dropout."""
         for batch in batches:
             stop.check()
-            keys.update(group.key for group in batch.groups)
             if all(group.key in self.entries for group in batch.groups):
                 continue
             with torch.no_grad(), policy.without_dropout():
@@ -55,7 +46,6 @@ class Table:
             counts = [sum(int(row.scored.sum()) for row in group.responses) for group in batch.groups]
             for group, piece in zip(batch.groups, log_probs.token_S.cpu().split(counts), strict=True):
                 self.entries.setdefault(group.key, piece.clone())
-        return keys
 
     def log_probs(self, batch: Batch[Any]) -> LogProbs:
         """Look a batch up.
@@ -90,33 +80,50 @@ class Table:
 class CachedReference(Reference):
     """Log-probabilities of every training and evaluation group under the policy's first weights.
 
-    The file is named by a fingerprint of everything the numbers depend on besides the tokens (weights,
-    precision, layout, version of the code path and of torch) and its entries by the tokens, so that a stale
-    entry cannot be found. Its own hash stands beside it; a damaged file is computed again.
+    An entry is kept under the tokens and a fingerprint of everything else the numbers depend on (weights,
+    precision, layout, version of the code path and of torch), so that a stale one cannot be found.
 
     Args:
         policy: the model as it is before training.
-        folder: where cache files lie.
+        path: of the cache.
     """
 
     exact = False
 
-    def __init__(self, policy: CausalModel, folder: Path) -> None:
+    def __init__(self, policy: CausalModel, path: Path) -> None:
         self.policy = policy
-        self.folder = folder
+        self.path = path
         self.table = Table()
 
     def start(self, source: BatchSource) -> None:
+        """As for every reference.
+
+        Raises:
+            InputError: the cache cannot be read or written.
+        """
         self.identity = model_identity(self.policy.network)
-        path = self.folder / f"{self.fingerprint()}.safetensors"
-        known = read_table(path)
         batches = source.everything()
         assert batches is not None
-        computed = Table(known.entries)
-        used = computed.fill(self.policy, batches) | computed.fill(self.policy, source.held_out())
-        if len(computed.entries) > len(known.entries):
-            write_table(path, computed)
-        self.table = Table({key: entry for key, entry in computed.entries.items() if key in used})
+        self.table.fill(self.policy, self._kept(chain(batches, source.held_out())))
+
+    def _kept(self, batches: Iterable[Batch[Any]]) -> Iterator[Batch[Any]]:
+        """The batches: before each is computed its known entries are read, and afterwards its new ones are kept."""
+        records = RecordCache(
+            self.path,
+            table="log_probs_1",
+            noun="the reference's log-probabilities",
+            without="choose --reference.kind frozen",
+        )
+        prefix, entries = self.fingerprint(), self.table.entries
+        for batch in batches:
+            missing = dict.fromkeys(group.key for group in batch.groups if group.key not in entries)
+            found = {key: records.get(f"{prefix} {key}") for key in missing}
+            known = {key: from_record(record) for key, record in found.items() if record is not None}
+            entries |= known
+            yield batch
+            records.put_all(
+                {f"{prefix} {key}": to_record(entries[key]) for key in missing if key not in known}
+            )
 
     def fingerprint(self) -> str:
         """Hash of what the numbers depend on, tokens apart."""
@@ -141,42 +148,14 @@ class CachedReference(Reference):
         self.identity = str(state.metadata["identity"])
 
 
-def read_table(path: Path) -> Table:
-    """The table at `path`; an empty one where there is none or it is damaged."""
-    seal = path.with_suffix(".sha256")
-    if not path.is_file() or not seal.is_file():
-        return Table()
-    try:
-        tensors = load_file(path)
-        intact = identity_of(tensors.items()) == seal.read_text(encoding="utf-8").strip()
-    except Exception:  # a torn file raises many kinds; what matters is that it is not whole
-        return Table()
-    return Table.from_tensors(tensors) if intact else Table()
+def to_record(entry: Tensor) -> dict[str, str]:
+    """A group's log-probabilities for the cache, to the bit."""
+    return {"float32": entry.numpy().tobytes().hex()}
 
 
-def write_table(path: Path, table: Table) -> None:
-    """Add a table's entries to the file at `path`, whole or not at all.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    seal = path.with_suffix(".sha256")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            merged = Table({**table.entries, **read_table(path).entries}).tensors()
-            with replaced_file(path) as file:
-                file.write(save(merged))
-                file.flush()
-                seal.unlink(missing_ok=True)  # until the new one is written there is no seal, hence no table
-            with replaced_file(seal) as file:
-                file.write(identity_of(merged.items()).encode())
-    except OSError as error:
-        why = reason(error)
-        raise InputError(
-            f"{path.parent}: the reference's log-probabilities cannot be kept there: {why}. "
-            "Point the environment variable TRUEUP_CACHE to a folder with room, or choose --reference.kind frozen"
-        ) from error
+def from_record(record: Mapping[str, str]) -> Tensor:
+    """What `to_record` was given."""
+    return torch.frombuffer(bytearray.fromhex(record["float32"]), dtype=torch.float32)
 
 
 class LookAhead(Reference):

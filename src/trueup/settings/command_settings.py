@@ -143,3 +143,34 @@ class ConditionSettings(BaseModel):
     """Longest answer in tokens. Left out: 128, or half of the model's positions if that is less."""
     keep: bool = True
     """Have the model ask for the best from now on."""
+
+
+class ExportSettings(BaseModel):
+    """Which model to write for other programs, and how."""
+
+    model_config = STRICT
+
+    source: Annotated[Text, Role("Exporting")]
+    """Folder of a run, of one of its checkpoints, or of any model or adapter."""
+    output: Text
+    """Folder to write; it must not be there."""
+    step: Count | None = None
+    """Of a run, the checkpoint to take. Left out: the finished model, or the newest checkpoint."""
+    merge: bool = False
+    """Add an adapter to the weights it stands on, and write a full model."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """What the weights are written in. Left out: as they are, or as the run says."""
+    base: Text | None = None
+    """What an adapter says it stands on: a folder, or OWNER/NAME on the hub. Left out: the full path of its folder."""
+    push: Text | None = None
+    """Put the folder on the hub too, as OWNER/NAME; private, with the token in HF_TOKEN."""
+    public: bool = False
+    """With --push, for everybody to see."""
+    trust_remote_code: bool = False
+    """As of `trueup train`."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.public and self.push is None:
+            raise ValueError("--public is about the hub; give --push OWNER/NAME")
+        return self

@@ -30,9 +30,11 @@ else:
     Tracker = Literal[tuple(TRACKERS)]
     Attention = Literal[("auto", *schema.modules_of("models", "attention"))]
 COMMON = Role(common=True)
-EXAMPLES = Role(common=True, affects="examples")
+KNOWN = Role(common=True, affects="examples", sources=("offline", "replay"))
 GATHERING = Role(common=True, affects="examples", gathers=True)
-HELD_OUT = Role(common=True, affects="nothing")
+OFFLINE = Role(common=True, affects="examples", sources=("offline",))
+IN_ROUNDS = Role(common=True, sources=("online", "replay"))
+HELD_OUT = Role(common=True, affects="nothing", held_out=True)
 NO_DATA = (
     "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
     "or prompts and an annotator to gather it"
@@ -61,7 +63,7 @@ class RunSettings(BaseModel):
 
     model: Annotated[Text, Role("The run", common=True)]
     """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Annotated[Sources, EXAMPLES] = ()
+    data: Annotated[Sources, KNOWN] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
     each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,
     limit} in YAML, FILE?weight=2&limit=1000 as one text."""
@@ -69,7 +71,7 @@ class RunSettings(BaseModel):
     """Folder of the run; made if absent."""
     eval_data: Annotated[Texts, HELD_OUT] = ()
     """Files with held-out feedback."""
-    eval_fraction: Annotated[float, Field(ge=0, lt=1), HELD_OUT] = 0.0
+    eval_fraction: Annotated[float, Field(ge=0, lt=1), OFFLINE] = 0.0
     """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
     allow_overlap: Annotated[bool, SAME_RESULT] = False
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
@@ -87,7 +89,7 @@ class RunSettings(BaseModel):
     """How responses are sampled."""
     round_prompts: Annotated[Amount | None, GATHERING] = None
     """Prompts sampled at a time, online; 0 is all of them. Left out: batch_size, those of one optimizer step."""
-    round_passes: Annotated[Count, COMMON] = 1
+    round_passes: Annotated[Count, IN_ROUNDS] = 1
     """Passes over what was sampled at a time."""
     reward_kl: Annotated[float, Field(ge=0), Role(affects="examples", gathers=True)] = 0.0
     """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""
@@ -167,6 +169,9 @@ class RunSettings(BaseModel):
     """Seed of everything that is random."""
     eval_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between evaluations. Left out: only when the run ends."""
+    accept_changed: Annotated[bool, RESUMES] = False
+    """Go on although what judges or samples beside the policy has changed since the run began, such as a reward
+    function that was mended; what is sampled from here on is judged by what is there now."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
     keep_checkpoints: Annotated[Count, RESUMES] = 2

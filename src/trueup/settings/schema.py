@@ -82,6 +82,10 @@ class Role:
     replays them ends the same; or `nothing` but how the work is done and told."""
     gathers: bool = False
     """Has an effect only where a run samples and judges responses itself."""
+    sources: tuple[str, ...] = ()
+    """The sources of examples with which alone it has an effect; empty: with all."""
+    held_out: bool = False
+    """Has an effect only where something is measured on held-out feedback."""
     resume: bool = False
     """May change when a run is resumed, as it cannot change the result or only decides whether the run goes on at all.
     `threads` may not: sums in another order differ in the last bit."""

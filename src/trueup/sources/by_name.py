@@ -218,13 +218,13 @@ def split(
     return tuple(parts[0]), tuple(parts[1])
 
 
-def check_overlap(training: Sequence[Example], held_out: Sequence[Example], *, allowed: bool) -> None:
+def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, allowed: bool) -> None:
     """Refuse evaluation prompts that are also trained on, or warn of them if that is allowed.
 
     Raises:
         InputError: there are some, and they are not allowed.
     """
-    known = {example.prompt.key for example in training}
+    known = {prompt.key for prompt in training}
     shared = [example for example in held_out if example.prompt.key in known]
     if not shared:
         return

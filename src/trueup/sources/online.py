@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example, Prompt, Response, content_key, scores_of
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
-from trueup.sources.log import GatheredRound, Log, ReplayedLog, RoundLog
+from trueup.sources.log import GatheredRound, Log, RoundLog
 from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
 from trueup.sources.source import Batching, Source, Step, order
 
@@ -187,42 +187,9 @@ def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:
     return metrics
 
 
-class Rounds(Protocol):
-    """The examples of each round."""
-
-    @property
-    def log(self) -> Log:
-        """What is there of the rounds."""
-
-    def get(self, number: int, done: int) -> GatheredRound:
-        """A round, of weights that are current after `done` optimizer steps or lag behind them."""
-
-    def state(self) -> State:
-        """What a run that goes on needs to know, beside the log."""
-
-    def restore(self, state: State) -> None:
-        """Go on from there."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayedRounds:
-    """Rounds out of the log of a run that is over; see `Rounds`."""
-
-    log: ReplayedLog
-
-    def get(self, number: int, done: int) -> GatheredRound:
-        return self.log.known(number)
-
-    def state(self) -> State:
-        return State()
-
-    def restore(self, state: State) -> None:
-        pass
-
-
 @dataclass(eq=False)
 class GatheredRounds:
-    """Rounds that are sampled and judged where the run's log does not hold them; see `Rounds`.
+    """Rounds that are sampled and judged where the run's log does not hold them.
 
     Args:
         plan: which prompts a round asks.
@@ -240,6 +207,7 @@ class GatheredRounds:
     """Optimizer steps behind the sampler's weights; -1 before it has any."""
 
     def get(self, number: int, done: int) -> GatheredRound:
+        """A round, of weights that are current after `done` optimizer steps or lag behind them."""
         if self._version < done - done % self.resync:
             self.collector.sampler.weights.refresh(done)
             self._version = done
@@ -250,12 +218,14 @@ class GatheredRounds:
         return self.log.add(number, self.plan.count, len(prompts), made.examples, made.metrics)
 
     def state(self) -> State:
+        """What a run that goes on needs to know, beside the log."""
         tensors = self.collector.sampler.weights.state()
         return State(
             {f"sampler.{name}": tensor for name, tensor in tensors.items()}, {"written_by": self._version}
         )
 
     def restore(self, state: State) -> None:
+        """Go on from there."""
         self._version = int(state.metadata["written_by"])
         if self._version >= 0:
             self.collector.sampler.weights.restore(_part(state.tensors, "sampler."), self._version)
@@ -276,22 +246,24 @@ class OnlineSource(Source):
 
     Args:
         plan: which steps learn from which round.
-        rounds: their examples.
+        log: what is there of the rounds.
         encode: a round's examples -> token groups, and what is to be reported of those left out.
         condition_of: examples -> what is written into the prompts of a run that learns from them.
         batching: how a step is cut; a group is paired with the next one of its step that fits.
         known: token groups of the prompts alone, which stand for the data before any is gathered.
         held_out_groups: the evaluation examples.
+        gathered: gathers the rounds that the log does not hold; None where it is that of a run that is over.
         advantages: what policy gradients make of a round; None for plain feedback.
     """
 
     plan: RoundPlan
-    rounds: Rounds
+    log: Log
     encode: Callable[[Sequence[Example]], tuple[list[TokenGroup[Any]], Mapping[str, float]]]
     condition_of: Callable[[Sequence[Example]], Condition | None]
     batching: Batching
     known: Sequence[TokenGroup[Any]]
     held_out_groups: Sequence[TokenGroup[Any]] = ()
+    gathered: GatheredRounds | None = None
     advantages: Advantages | None = None
     _current: Current | None = None
     _memory: dict[str, float] = field(default_factory=dict)
@@ -312,7 +284,7 @@ class OnlineSource(Source):
     def condition(self) -> Condition | None:
         """Of all that the run learns from, which is known once it is over."""
         rounds = range(1, self.plan.round_of(self.num_steps) + 1)
-        known = [one for one in map(self.rounds.log.known, rounds) if one is not None]
+        known = [one for one in map(self.log.known, rounds) if one is not None]
         return self.condition_of([example for one in known for example in one.examples])
 
     def epoch(self, step: int) -> float:
@@ -340,7 +312,7 @@ class OnlineSource(Source):
         return self.batching.step(self.held_out_groups)
 
     def state(self) -> State:
-        of_rounds = self.rounds.state()
+        of_rounds = self.gathered.state() if self.gathered else State()
         tensors, metadata = dict(of_rounds.tensors), dict(of_rounds.metadata)
         metadata |= {"memory": dict(self._memory), "empty": [self._empty, self._counted]}
         if self._current and self.advantages:
@@ -353,11 +325,12 @@ class OnlineSource(Source):
         metadata = state.metadata
         self._memory = dict(metadata["memory"])
         self._empty, self._counted = map(int, metadata["empty"])
-        self.rounds.log.check_has(self._counted)
-        self.rounds.restore(state)
+        self.log.check_has(self._counted)
+        if self.gathered:
+            self.gathered.restore(state)
         if self.advantages and "round" in metadata:
             number = int(metadata["round"])
-            known = self.rounds.log.known(number)
+            known = self.log.known(number)
             assert known is not None  # a checkpoint never knows of a round that its log does not
             plain, _ = self.encode(known.examples)
             groups = from_tensors(plain, _part(state.tensors, "round."))
@@ -365,7 +338,8 @@ class OnlineSource(Source):
 
     def _round(self, number: int, step: int) -> Current:
         if self._current is None or self._current.number != number:
-            found = self.rounds.get(number, step - 1)
+            found = self.gathered.get(number, step - 1) if self.gathered else self.log.known(number)
+            assert found is not None  # the log of a run that is over knows all
             groups, lost = self.encode(found.examples)
             metrics = {**found.metrics, **lost}
             if self.advantages and groups:
@@ -379,7 +353,7 @@ class OnlineSource(Source):
     def _count_empty(self, number: int, groups: Sequence[Any], metrics: Mapping[str, float]) -> None:
         if number > self._counted:
             self._empty, self._counted = 0 if groups else self._empty + 1, number
-        last = self.rounds.log.last
+        last = self.log.last
         if self._empty >= EMPTY_ROUNDS and (last is None or number <= last):
             shown = ", ".join(
                 f"{name} {value:.3g}" for name, value in metrics.items() if name.startswith("online/")

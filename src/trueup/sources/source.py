@@ -153,7 +153,7 @@ class OfflineSource(Source):
         total: examples of the whole run, over all passes.
         stratum: class of a group of which every batch holds its share; None mixes all freely.
         condition: what was written into the prompts.
-        known_identity: what tells the groups from others, where they are not all looked at before the first step.
+        known: groups that stand for all of them, where they are not all looked at before the first step.
     """
 
     groups: Groups
@@ -164,7 +164,7 @@ class OfflineSource(Source):
     total: int
     stratum: Callable[[Any], Hashable] | None = None
     condition: Condition | None = None
-    known_identity: str = ""
+    known: Sequence[TokenGroup[Any]] = ()
     _orders: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -182,13 +182,12 @@ class OfflineSource(Source):
         """The examples of an optimizer step, counted from 1."""
         return [group for place in self._places(number) if (group := self._group(place))]
 
-    def first_groups(self) -> list[TokenGroup[Any]]:
-        return next(filter(None, map(self.step_groups, range(1, self.num_steps + 1))), [])
+    def first_groups(self) -> Sequence[TokenGroup[Any]]:
+        steps = map(self.step_groups, range(1, self.num_steps + 1))
+        return next(filter(None, steps), self.known[: self.batch_size])
 
     def identity(self) -> str:
-        if self.known_identity:
-            return self.known_identity
-        return tokens_identity((*there(self.groups), *self.held_out_groups))
+        return tokens_identity((*(self.known or there(self.groups)), *self.held_out_groups))
 
     def metrics(self, step: int) -> Mapping[str, float]:
         left_out = len(self._places(step)) - len(self.step_groups(step))

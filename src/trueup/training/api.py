@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueup import display, stop
 from trueup.config.resolve import Resolved, load_run, resolve
-from trueup.config.run_checks import check_inputs
+from trueup.config.run_checks import check_inputs, check_output
 from trueup.errors import InputError, Stopped
 from trueup.training.folder import RunFolder
 
@@ -76,7 +76,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         folder = RunFolder(Path(resolved.settings.output))
         lock = folder.lock()
         try:
-            check_inputs(resolved.settings)  # again, now that no other process can begin a run here
+            check_output(resolved.settings.output)  # again, now that no other process can begin a run here
             folder.check_fresh(gathers=resolved.settings.gathers)
             return _go(resolved, folder, resume=False)
         except BaseException:
@@ -128,7 +128,7 @@ def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
             return Result(folder.path, folder.model, *session.go(resume=resume))
         except Stopped as stopped:
             logger.info(
-                f"stopped by {stopped}; go on with: trueup train {resolved.method} --resume {folder.path}"
+                f"stopped by {stopped}; go on with: trueup train {resolved.info.name} --resume {folder.path}"
                 if folder.settings.exists()
                 else f"stopped by {stopped} before anything was written"
             )

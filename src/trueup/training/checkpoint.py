@@ -19,9 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from trueup.errors import CheckpointError
+from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_folder
-from trueup.words import reason
+from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         if not final.is_dir() or verify(final) is not None:
             with replaced_folder(final) as part:
                 _write(part, checkpoint)
-        for old in sorted(_folders(folder))[:-keep]:
+        # Those of later steps are damaged ones that the run went back behind, and comes to again.
+        for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         why = reason(error)
@@ -91,6 +92,24 @@ def load_newest(folder: Path) -> Checkpoint | None:
             "from a backup, or start again with another --output"
         )
     return None
+
+
+def load_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of a step.
+
+    Raises:
+        InputError: there is none; those that there are are named.
+        CheckpointError: it is damaged, or was written by a newer version.
+    """
+    path = folder / f"{PREFIX}{step:08d}"
+    if not path.is_dir():
+        steps = [str(int(one.name.removeprefix(PREFIX))) for one in sorted(_folders(folder))]
+        raise InputError(
+            f"{folder}: there is no checkpoint of step {step}; there are those of {listed(steps)}"
+        )
+    if (fault := verify(path)) is not None:
+        raise CheckpointError(f"{path}: damaged checkpoint: {fault}. Give another step")
+    return _read(path)
 
 
 def verify(path: Path) -> str | None:

@@ -12,8 +12,7 @@ from functools import partial
 from typing import Any
 
 from trueup import display
-from trueup.batch.condition_check import check_condition
-from trueup.batch.encode import Encoder, Limits
+from trueup.batch.encode import Encoder, Limits, check_condition
 from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
@@ -28,7 +27,7 @@ from trueup.models.causal import StreamModel
 from trueup.models.load import Loaded
 from trueup.references.reference import Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, examples_named, mixed, split
+from trueup.sources.by_name import NamedExamples, check_overlap, examples_named, mixed, split
 from trueup.sources.source import Batching, Groups, OfflineSource, Source, there
 from trueup.training.folder import RunFolder
 from trueup.training.step import needs_mismatched
@@ -38,6 +37,11 @@ CACHED_FROM = 2000
 """Groups from which on their tokens are kept for other runs; fewer are made as soon as a tokenizer is identified."""
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
+
+
+def examples_of(settings: RunSettings, names: Sequence[str]) -> NamedExamples:
+    """What a run reads of some names; see `examples_named`."""
+    return examples_named(names, settings, skip_bad=settings.skip_bad, chat=settings.chat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,8 @@ class Parts:
     loaded: Loaded
     reference: Reference
     folder: RunFolder
+    configuration: Mapping[str, Any]
+    """How the policy computes with its weights, as it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +215,9 @@ def view_all(
     training, held_out = split(examples, settings.eval_fraction, settings.seed)
     fingerprints: Mapping[str, str] = {}
     if settings.eval_data:
-        other = examples_named(settings.eval_data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
+        other = examples_of(settings, settings.eval_data)
         held_out, fingerprints = other.examples, other.fingerprints
-        check_overlap(training, held_out, allowed=settings.allow_overlap)
+        check_overlap((one.prompt for one in training), held_out, allowed=settings.allow_overlap)
     preprocessing = Preprocessing.fit(method, settings, training)
     preprocessing.fitted.log()
     rewritten = preprocessing.rewrite(training, tell=True)
@@ -271,14 +277,14 @@ def source_of(
     preprocessing: Preprocessing,
     encoder: Encoder,
     *,
-    identity: str = "",
+    known: Sequence[TokenGroup[Any]] = (),
 ) -> OfflineSource:
     """Lay out a run's batches.
 
     Args:
         groups: the training data.
         held_out_groups: the evaluation data, to be made tokens of.
-        identity: see `OfflineSource`.
+        known: see `OfflineSource`.
 
     Raises:
         InputError: an evaluation group cannot be expressed by the tokenizer, or there is one prompt alone.
@@ -313,7 +319,7 @@ def source_of(
         total=total,
         stratum=method.stratum,
         condition=preprocessing.fitted.condition or parts.loaded.condition,
-        known_identity=identity,
+        known=known,
     )
 
 

@@ -44,7 +44,7 @@ def export(
     folder: Path,
     *,
     dtype: torch.dtype,
-    card: Mapping[str, Any],
+    card: Mapping[str, Any] | None,
     condition: Condition | None = None,
     beside: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
@@ -52,7 +52,7 @@ def export(
 
     Args:
         network: a transformers model, written in `dtype`; or a `PeftModel`, whose adapter alone is written.
-        card: values of the model card's template.
+        card: values of the model card's template; None writes none.
         condition: what the model is to be asked with, kept beside its weights.
         beside: further files to keep there, name -> text.
 
@@ -63,7 +63,9 @@ def export(
         with replaced_folder(folder) as part:
             with quiet_library():
                 if lora.is_adapted(network):
-                    network.save_pretrained(str(part), selected_adapters=[lora.POLICY])
+                    network.save_pretrained(
+                        str(part), selected_adapters=[lora.POLICY], save_embedding_layers=False
+                    )
                 else:
                     _save_model(network, part, dtype)
                 tokenizer.save_pretrained(str(part))
@@ -71,9 +73,9 @@ def export(
                 condition.save(part)
             for name, text in beside.items():
                 (part / name).write_text(text, encoding="utf-8")
-            (part / "README.md").write_text(
-                render_card(card, adapter=lora.is_adapted(network), condition=condition), encoding="utf-8"
-            )
+            if card is not None:
+                text = render_card(card, adapter=lora.is_adapted(network), condition=condition)
+                (part / "README.md").write_text(text, encoding="utf-8")
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         why = reason(error)
         raise CheckpointError(

@@ -4,10 +4,8 @@ This can be done where nothing has to see all examples first. What is wrong with
 first rows of every file before a model is loaded, the others in the course of the run.
 """
 
-import hashlib
-import json
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import accumulate, chain, repeat
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trueup.batch.encode import Encoder
-from trueup.batch.tokenizing import TokenCache, Tokenized, encoder_identity, tokenize, tokens_of
+from trueup.batch.tokenizing import TokenCache, Tokenized, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup
 from trueup.display import data_logger
 from trueup.errors import InputError
@@ -29,7 +27,7 @@ from trueup.feedback.turns import as_chat
 from trueup.methods.method import Method
 from trueup.settings.data_settings import Part, part_of
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, examples_named, mixed
+from trueup.sources.by_name import check_overlap, mixed
 from trueup.sources.source import OfflineSource
 from trueup.training import data
 from trueup.words import counted, listed
@@ -63,16 +61,12 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
     if not settings.lazy and sum(map(len, files)) <= ALL_FIRST:
         return None
     preprocessing = data.Preprocessing.fit(method, settings, ())
-    fingerprints = {file.lines.path: file.lines.sha256 for file in files}
-    evaluation: Sequence[Example] = ()
-    if settings.eval_data:
-        other = examples_named(settings.eval_data, settings, chat=settings.chat)
-        evaluation = other.examples
-        fingerprints |= other.fingerprints
-    rows = LazyRows(files, preprocessing, evaluation)
+    evaluation = data.examples_of(settings, settings.eval_data)
+    rows = LazyRows(files, preprocessing, evaluation.examples)
     rows.look()
-    held_out = data.view_held_out(preprocessing, evaluation)
-    return data.Data(fingerprints, partial(_source, rows, held_out, fingerprints))
+    held_out = data.view_held_out(preprocessing, evaluation.examples)
+    fingerprints = {file.lines.path: file.lines.sha256 for file in files}
+    return data.Data({**fingerprints, **evaluation.fingerprints}, partial(_source, rows, held_out))
 
 
 def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:
@@ -108,7 +102,10 @@ class LazyFile:
         Raises:
             InputError: the row is malformed.
         """
-        (row,) = self.table.rows(iter([self.lines.row(index)]), self.lines.path)
+        row = self.lines.row(index)
+        if self.layout is None and not row.error:
+            self.table.check(row, self.lines.path)
+        row = self.table.row(row, self.lines.path)
         if row.error:
             raise InputError(row.error)
         origin = Origin(self.lines.path, row.number)
@@ -160,7 +157,10 @@ class LazyRows:
             return made
         example = as_chat(made) if settings.chat else made
         if example.prompt.key in self._held_out:
-            check_overlap([example], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap)
+            check_overlap(
+                [example.prompt], [self._held_out[example.prompt.key]], allowed=settings.allow_overlap
+            )
+            self._held_out = {}  # where it is allowed, one warning is enough
         return self.preprocessing.method.view(self.preprocessing.rewrite([example])[0])
 
     def look(self) -> None:
@@ -212,9 +212,7 @@ class LazyTokens:
         return made.groups[0] if made.groups else None
 
 
-def _source(
-    rows: LazyRows, held_out: Sequence[Group[Any]], fingerprints: Mapping[str, str], parts: data.Parts
-) -> OfflineSource:
+def _source(rows: LazyRows, held_out: Sequence[Group[Any]], parts: data.Parts) -> OfflineSource:
     """Lay out the run's batches.
 
     Raises:
@@ -223,8 +221,6 @@ def _source(
     encoder = rows.preprocessing.encoder(parts.loaded)
     cache = TokenCache(encoder) if parts.settings.token_cache else None
     first = [one for one in map(rows.group, range(min(LOOKED_AT, len(rows)))) if isinstance(one, Group)]
-    tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
-    identity = cache.identity if cache else encoder_identity(encoder)
-    known = hashlib.sha256(json.dumps([identity, *sorted(fingerprints.items())]).encode()).hexdigest()[:16]
+    known = tokens_of(first, encoder, what=f"training (first {counted(LOOKED_AT, 'row')})", cache=cache)
     groups = LazyTokens(rows, encoder, cache)
-    return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, identity=known)
+    return data.source_of(groups, held_out, parts, rows.preprocessing, encoder, known=known)

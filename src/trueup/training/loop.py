@@ -17,7 +17,7 @@ from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
-from trueup.training.step import evaluate, train_step
+from trueup.training.step import SHOWN, evaluate, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ class Run:
     optimizer: Optimizer
     learning_rate: Callable[[int], float]
     metrics: Metrics
+    seal: str
+    """Hash of all that decides how the run ends."""
     step: int = 0
     """Optimizer steps done."""
     latest: dict[str, float] = field(default_factory=dict)
@@ -89,7 +91,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             raise ended
         if due:
             run.parts.folder.write_status("running", run.step, run.total)
-        advance(run.step, run.latest)
+        advance(run.step, {name: run.latest[name] for name in SHOWN if name in run.latest})
     return run.latest
 
 
@@ -147,6 +149,7 @@ def save_run(run: Run) -> None:
         "reference": dict(state.metadata),
         "source": dict(gathered.metadata),
         "update_pending": run.update_pending,
+        "sealed": run.seal,
     }
     checkpoints.save(
         run.parts.folder.checkpoints,

@@ -32,9 +32,9 @@ from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import settings_in
-from trueup.sources.by_name import examples_named, make_annotator, prompts_named
-from trueup.sources.log import ReplayedLog, RoundLog, read_log
-from trueup.sources.online import Collector, GatheredRounds, OnlineSource, ReplayedRounds, RoundPlan, Rounds
+from trueup.sources.by_name import check_overlap, make_annotator, prompts_named
+from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
+from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
 from trueup.training import data
@@ -62,7 +62,7 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
     read, fingerprints = _read_prompts(settings)
     prompts, also = read.prompts, tuple[Example, ...]()
     if settings.data:
-        given = examples_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
+        given = data.examples_of(settings, settings.data)
         also, fingerprints = given.examples, {**fingerprints, **given.fingerprints}
         display.data_logger.info("their responses join those sampled, and are judged with them")
         prompts = each_once([*prompts, *(one.prompt for one in also)])
@@ -83,7 +83,7 @@ def online(settings: RunSettings, method: Method) -> Data:
     refuse_annotator(settings, method)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
-    held_out, more = _held_out(preprocessing)
+    held_out, more = _held_out(preprocessing, read.prompts)
 
     def source(parts: Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
@@ -95,14 +95,9 @@ def online(settings: RunSettings, method: Method) -> Data:
                 settings.reward_kl, parts.policy, parts.reference, asking, settings.micro_batch_tokens
             )
         plan = plan_of(settings, len(prompts))
-        rounds = GatheredRounds(
-            plan,
-            RoundLog(parts.folder.path),
-            prompts,
-            _collector(parts, asking, penalise),
-            settings.sampler.resync,
-        )
-        return _source_of_rounds(parts, plan, rounds, preprocessing, known, held_out)
+        log, collector = RoundLog(parts.folder.path), _collector(parts, asking, penalise)
+        rounds = GatheredRounds(plan, log, prompts, collector, settings.sampler.resync)
+        return _source_of_rounds(parts, plan, log, preprocessing, known, held_out, rounds)
 
     return Data({**fingerprints, **more}, source)
 
@@ -124,7 +119,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
     )
     examples = [example for number in sorted(log.rounds) for example in log.rounds[number]]
     preprocessing = Preprocessing.fit(method, settings, examples)
-    held_out, more = _held_out(preprocessing)
+    held_out, more = _held_out(preprocessing, [example.prompt for example in examples])
     warn_of_departures(Path(path), settings, method)
     if log.last < log.count - 1:
         logger.warning(
@@ -134,8 +129,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
 
     def source(parts: Parts) -> Source:
         _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
-        plan = _plan_of_log(settings, log)
-        return _source_of_rounds(parts, plan, ReplayedRounds(log), preprocessing, known, held_out)
+        return _source_of_rounds(parts, _plan_of_log(settings, log), log, preprocessing, known, held_out)
 
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Data({path: digest, **more}, source)
@@ -148,7 +142,7 @@ def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None
     except InputError:
         return
     before = {
-        "method": began.method,
+        "method": began.info.name,
         **flatten(dict(dump(began)["method_settings"])),
         **_of_result(began.settings),
     }
@@ -195,17 +189,19 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
     raise problem
 
 
-def _held_out(preprocessing: Preprocessing) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
-    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for."""
-    settings, method = preprocessing.settings, preprocessing.method
+def _held_out(
+    preprocessing: Preprocessing, prompts: Sequence[Prompt]
+) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
+    """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for.
+
+    Args:
+        prompts: trained on.
+    """
+    settings = preprocessing.settings
     if not settings.eval_data:
         return (), {}
-    if method.rollout is not None:
-        raise InputError(
-            f"eval_data: method {method.name} learns from responses of its own, and has nothing to measure on others. "
-            "Leave it out; online/score and objective/kl say how the run goes"
-        )
-    read = examples_named(settings.eval_data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
+    read = data.examples_of(settings, settings.eval_data)
+    check_overlap(prompts, read.examples, allowed=settings.allow_overlap)
     return data.view_held_out(preprocessing, read.examples), read.fingerprints
 
 
@@ -306,10 +302,11 @@ def _collector(parts: Parts, encoder: Encoder, penalise: KLPenalty | None = None
 def _source_of_rounds(
     parts: Parts,
     plan: RoundPlan,
-    rounds: Rounds,
+    log: Log,
     preprocessing: Preprocessing,
     known: Sequence[TokenGroup[Any]],
     held_out: Sequence[Group[Any]],
+    gathered: GatheredRounds | None = None,
 ) -> OnlineSource:
     """The source of rounds, gathered by the run itself or by an earlier one."""
     settings, method = parts.settings, parts.method
@@ -322,12 +319,13 @@ def _source_of_rounds(
         )
     return OnlineSource(
         plan,
-        rounds,
+        log,
         partial(data.encode_round, method, settings, encoder),
         partial(data.written_for, method, settings),
         data.batching_of(settings, method, encoder),
         known,
         kept,
+        gathered,
         advantages,
     )
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, 
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
 from trueup.sources.log import EXAMPLES
+from trueup.training import seal
 from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, train
@@ -37,7 +38,11 @@ class Session:
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
         """Train to the end; the number of steps and the last metrics."""
         settings = self.settings
-        with same_threads(), display.collected() as told:
+        threads = torch.get_num_threads()
+        with ExitStack() as kept, display.collected() as told:
+            kept.callback(
+                torch.set_num_threads, threads
+            )  # so that one run in a process does not decide for the next
             stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
             data = read_data(settings, self.method)
@@ -48,6 +53,7 @@ class Session:
             with self._stating(None, resume):
                 if settings.prompts and settings.source == "offline" and not resume:
                     # What is gathered from here on is not gathered again once the run is resumed.
+                    self.folder.write_sealed(seal.sealed(self.resolved, record, parts.configuration))
                     self.folder.write_settings(dump(self.resolved) | record)
                     self.folder.write_status("running", 0, 0)
                 source = data.source(parts)
@@ -57,7 +63,7 @@ class Session:
                 settings.trackers, self.folder.path, self.name, dump(self.resolved), run.step
             )
             try:
-                with self._stating(run, resume), display.bar(self.resolved.method, run.total) as advance:
+                with self._stating(run, resume), display.bar(self.resolved.info.name, run.total) as advance:
                     train(run, advance=advance)
             finally:
                 run.metrics.close()
@@ -93,13 +99,17 @@ class Session:
         if recoverable:
             logger.info(
                 f"what was judged is kept; once that is mended, go on with: trueup train {self.method.name} "
-                f"--resume {self.folder.path}"
+                f"--resume {self.folder.path}{' --accept-changed true' if self._may_mend() else ''}"
             )
             if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
                 logger.info(f"{examples} is feedback like any other: for other settings give it as --data")
         state = "stopped" if recoverable or isinstance(error, CheckpointError | Stopped) else "failed"
         with suppress(CheckpointError):  # on a full disk the first error is the one to report
             self.folder.write_status(state, step, total)
+
+    def _may_mend(self) -> bool:
+        """Whether the run is judged by a file of the user's, which a fault may lie in."""
+        return self.settings.annotator is not None and bool(self.settings.annotator.about.files)
 
     def _finish(self, run: Run, told: Sequence[str]) -> None:
         """Write the model and its card.
@@ -138,13 +148,3 @@ class Session:
         )
         self.folder.write_status("done", run.step, run.total)
         logger.info(f"the {'reward' if report else 'aligned'} model is in {self.folder.model}")
-
-
-@contextmanager
-def same_threads() -> Iterator[None]:
-    """Give torch its number of CPU threads back, so that one run in a process does not decide for the next."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

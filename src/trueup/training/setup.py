@@ -10,34 +10,32 @@ from typing import Any
 
 import torch
 
-from trueup.batch.rows import Demonstrations, LogProbs
-from trueup.batch.stream import Batch, collate_batch, cut
+from trueup.batch.chat_template import writes_date
+from trueup.batch.rows import Demonstrations
+from trueup.batch.stream import collate_batch, cut
 from trueup.config.resolve import Resolved, dump
-from trueup.errors import InputError, NumericsError
+from trueup.errors import InputError
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
 from trueup.models import prepare, selfcheck
-from trueup.models.causal import CausalModel, StreamModel, model_identity
+from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
-from trueup.references.build import build
+from trueup.references.build import build, check_first_batch
 from trueup.references.choices import Frozen
 from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import examples_named, model_named
+from trueup.sources.by_name import model_named
 from trueup.sources.source import Source
-from trueup.training import rounds
+from trueup.training import rounds, seal
 from trueup.training.checkpoint import load_newest
-from trueup.training.data import Data, Parts, offline_source, view_all
-from trueup.training.folder import RunFolder, condition_as_begun, record_of, refuse_changed, warn_of_versions
+from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
+from trueup.training.folder import RunFolder
 from trueup.training.lazy import read_lazily
 from trueup.training.loop import Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
 from trueup.words import listed
 
 logger = logging.getLogger(__name__)
-
-ROUNDING = 1e-4
-"""Nats per token allowed where reference and policy are computed in different batches."""
 
 
 def read_data(settings: RunSettings, method: Method) -> Data:
@@ -53,7 +51,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
     if settings.source == "offline" and not settings.prompts:
         if lazily := read_lazily(settings, method):
             return lazily
-        examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
+        examples = examples_of(settings, settings.data)
         viewed = view_all(settings, method, examples.examples, examples.weights)
         return Data({**examples.fingerprints, **viewed.fingerprints}, partial(offline_source, viewed))
     if settings.source == "online":
@@ -82,21 +80,29 @@ def load_parts(
     settings = resolved.settings
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
-    if day is None and not resume and "strftime_now" in str(loaded.tokenizer.chat_template):
+    if day is None and not resume and writes_date(loaded.tokenizer):
         day = date.today().isoformat()
         logger.info(f"the chat template writes the date: in all of this run it is {day} (template_date)")
     loaded = replace(loaded, template_date=day)
     settings = settings.model_copy(update={"template_date": day})
     if resume:
-        loaded = replace(loaded, condition=condition_as_begun(folder.path, loaded.condition))
-    record = record_of(model_identity(policy.network), fingerprints, loaded.condition)
+        loaded = replace(loaded, condition=seal.condition_as_begun(folder.path, loaded.condition))
+    identities = {
+        "data_fingerprints": dict(fingerprints),
+        "model_identity": model_identity(policy.network),
+        "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
+        "end_ids": list(loaded.end_ids),
+        "other_files": seal.other_files(settings),
+    }
+    record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
-        refuse_changed(folder.path, settings.model, record)
-        warn_of_versions(folder.path, record)
+        content = seal.sealed(replace(resolved, settings=settings), record, configured)
+        seal.refuse_changed(folder, content, accept=settings.accept_changed)
+        seal.warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
     reference = make_reference(method, settings, policy, loaded)
-    return Parts(settings, method, policy, loaded, reference, folder), record
+    return Parts(settings, method, policy, loaded, reference, folder, configured), record
 
 
 def make_run(
@@ -114,9 +120,11 @@ def make_run(
     """
     settings, policy, folder = parts.settings, parts.policy, parts.folder
     record["tokens_identity"] = source.identity()
-    if resume:
-        refuse_changed(folder.path, settings.model, record)
+    content = seal.sealed(resolved, record, parts.configuration)
     saved = load_newest(folder.checkpoints) if resume else None
+    if resume:
+        before = saved.metadata["sealed"] if saved else None
+        seal.refuse_changed(folder, content, before, accept=settings.accept_changed)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
@@ -130,7 +138,7 @@ def make_run(
             f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
             "inference"
         )
-    run = _assemble(parts, source, saved.step if saved else 0)
+    run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     if saved is not None:
         restore_run(run, saved)
         logger.info(f"going on after step {run.step} of {run.total}")
@@ -138,12 +146,13 @@ def make_run(
     if resume:
         logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
     _start(run)
+    folder.write_sealed(content)
     folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)
     return run
 
 
-def _assemble(parts: Parts, source: Source, step: int) -> Run:
+def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
     """The run after `step` steps, nothing restored."""
     settings, total = parts.settings, source.num_steps
     optimizer = Optimizer(
@@ -164,6 +173,7 @@ def _assemble(parts: Parts, source: Source, step: int) -> Run:
             learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
+        seal=sealed,
     )
 
 
@@ -230,36 +240,3 @@ def make_reference(method: Method, settings: RunSettings, policy: StreamModel, l
         starts_from_adapter=loaded.starts_from_adapter,
         offline=settings.source == "offline",
     )
-
-
-@torch.no_grad()
-def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> None:
-    """Compare policy and reference before anything has moved.
-
-    A policy that starts from its reference has log-ratios of exactly 0. When it has not, the reference is another
-    model than the user thinks, or the two are computed differently, and every margin would carry that error.
-
-    Raises:
-        NumericsError: they differ.
-    """
-    batch = batch.to(policy.device)
-    expected = reference.log_probs(batch)
-    if expected is None:
-        return
-    with policy.without_dropout():
-        found = policy.outputs(batch.stream)
-    assert isinstance(found, LogProbs)
-    gap_S = (found.token_S - expected.token_S).abs()
-    gap = gap_S.max().item()
-    allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
-    if policy.autocast is not None and not reference.exact:
-        allowed = 0.1
-    if not gap <= allowed:  # NaN agrees with nothing
-        stale = "" if reference.exact else ", and remove a stale cache"
-        raise NumericsError(
-            f"before the first step the policy differs from its reference {reference.identity} by up to {gap:.3g} nats "
-            "a token, though it should start from it; every margin would carry that error. The run was not "
-            f"started. Check which model and adapter were given{stale}"
-        )
-    agrees = "exactly" if gap == 0 else f"to {gap:.1g} nats a token"
-    logger.info(f"reference {reference.identity}: first batch agrees with the policy {agrees}")

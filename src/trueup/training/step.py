@@ -18,14 +18,16 @@ from trueup.batch.stream import Batch, on_device
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
-from trueup.objectives.loss import Loss, total_of
-from trueup.objectives.step_objective import StepObjective
+from trueup.objectives.loss import Loss, StepObjective, total_of
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
 from trueup.words import listed
 
 Objective = Callable[[Any, Any, Any], Loss]
+
+SHOWN = ("loss", "online/score", "objective/kl", "rewards/accuracies", "rewards/margins", "kl", "eval_loss")
+"""Metrics beside the bar, those of them that a run has."""
 
 
 class Expected(NamedTuple):
@@ -96,13 +98,13 @@ class Sums:
         return means, counts, numbers[stop_counts:]
 
 
-def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int | None, what: str) -> None:
+def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: int, what: str) -> None:
     """Refuse values that are not finite.
 
     Args:
         values: one for each row of the batch, or for each of `rows`.
         rows: whose values they are, where it is not simply each row's.
-        step: number of the step, for the message; None between steps.
+        step: number of the step, for the message.
         what: names the values in the message.
 
     Raises:
@@ -114,10 +116,9 @@ def check_finite(values: Tensor, rows: Tensor | None, batch: Batch[Any], step: i
     places = bad.nonzero()[:, 0] if rows is None else rows[bad]
     origins = batch.origins
     named = sorted({str(origins[place] or "a row without origin") for place in places.tolist()})
-    begin, taken = ("", "") if step is None else (f"step {step}: ", "the step was not taken and ")
     raise NumericsError(
-        f"{begin}the {what} of {listed(named)} is not finite ({values[bad][0].item()}); {taken}the last checkpoint is "
-        "intact. Look at these rows with a lower --learning-rate in mind"
+        f"step {step}: the {what} of {listed(named)} is not finite ({values[bad][0].item()}); the step was not taken "
+        "and the last checkpoint is intact. Look at these rows with a lower --learning-rate in mind"
     )
 
 

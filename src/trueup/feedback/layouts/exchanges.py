@@ -57,6 +57,7 @@ DOLLY = shapes.singles(
         "response",
         ask=partial(instruction, further=("input", "context")),
         answer=shapes.as_turn,
+        text=("instruction", "context", "input", "response"),
         optional=("context", "input", "history", *shapes.COMMON),
         request=other_requests("instruction", "context", "input", "history"),
     ),

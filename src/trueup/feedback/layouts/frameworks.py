@@ -45,6 +45,7 @@ def alpaca(*responses: str) -> shapes.Form:
         *responses,
         ask=instruction,
         answer=shapes.as_turn,
+        text=("instruction", "input", *responses),
         optional=("input", "history", *shapes.COMMON),
         request=("context", "prompt", "query", "question"),
     )
@@ -72,6 +73,7 @@ SHAREGPT_LAYOUTS = (
             *SIDES,
             ask=sharegpt_turns,
             answer=turn_in(SHAREGPT),
+            text=SIDES,
         ),
         foreign=("prompt",),
     ),
@@ -102,7 +104,7 @@ def has_sides(row: RowValue) -> bool:
 OPENAI = (
     shapes.pairs(
         "LLaMA-Factory openai pairs",
-        shapes.written("messages", *SIDES, ask=shapes.MESSAGES, answer=one_side, fits=has_sides),
+        shapes.written("messages", *SIDES, ask=shapes.MESSAGES, answer=one_side, text=SIDES, fits=has_sides),
         foreign=("prompt",),
     ),
     *shapes.graded(
@@ -163,6 +165,7 @@ NEMO_RANKINGS = Layout(
     name="NeMo-RL preferences",
     keys=("context", "completions"),
     optional=shapes.COMMON,
+    text=("source", "system"),
     meaning="A ranking: the score of a completion is minus its `rank`, so that rank 0 is the best.",
     convert=ranked_completions,
 )
@@ -250,6 +253,7 @@ TURBO = (
         name="turbo-alignment answers",
         keys=("messages", "answers"),
         optional=("rewards", *shapes.COMMON),
+        text=("source", "system"),
         meaning="Responses of a model: `rewards` scores `answers` by their `id`; without it nothing is said of them.",
         convert=turbo_answers,
         further=True,

@@ -75,6 +75,7 @@ def rating(value: object, place: fields.Place) -> float:
 ULTRAFEEDBACK = Layout(
     name="UltraFeedback",
     keys=("instruction", "completions"),
+    text=("instruction",),
     meaning=(
         "A ranking: the score of a completion is its `overall_score`; where not all have one, its "
         "`fine-grained_score`; else the mean of its ratings."
@@ -109,6 +110,7 @@ def nectar(row: RowValue, place: fields.Place) -> Example | Discarded:
 NECTAR = Layout(
     name="Nectar",
     keys=("prompt", "answers"),
+    text=("prompt",),
     meaning="A ranking: the score of an answer is minus its `rank`, so that rank 1 is the best.",
     convert=nectar,
     fits=shapes.holds("answers", "rank"),
@@ -145,6 +147,7 @@ def between_semicolons(value: object, place: fields.Place) -> list[str]:
 TRUTHFUL_QA = Layout(
     name="TruthfulQA",
     keys=("Question", "Best Answer", *ANSWERS),
+    text=("Question", "Best Answer", *ANSWERS),
     meaning="Right answers are labelled 1, wrong ones 0; the best answer is a response to imitate.",
     convert=truthful_qa,
 )
@@ -181,6 +184,7 @@ def solution(value: object, place: fields.Place, system: str) -> Response:
 GSM8K = Layout(
     name="GSM8K solutions",
     keys=("question", "ground_truth"),
+    text=("question", "ground_truth"),
     named=systems,
     meaning=(
         "Solutions of systems, labelled by `is_correct`; the ground truth is labelled 1 and is a response to "
@@ -215,6 +219,7 @@ UNIEVAL = Layout(
     name="UniEval ratings",
     keys=("source", "system_id", "system_output", "scores"),
     optional=("context",),
+    text=("source", "system_id", "system_output", "context"),
     meaning="A turn of a dialogue with a score: `overall`; the other aspects are not kept.",
     convert=unieval,
     fits=lambda row: isinstance(row["scores"], dict),

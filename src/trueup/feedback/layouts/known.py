@@ -12,23 +12,13 @@ from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
 
 DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *exchanges.BEAVERTAILS)
-GENERAL: tuple[Layout, ...] = (
-    trl.scored_responses("prompt"),
-    trl.scored_responses("query"),
-    trl.CANONICAL,
-    trl.PAIRS,
-    trl.HH,
-    trl.IMPLIED,
-    *trl.COMPLETIONS,
-    *trl.CONVERSATIONS,
-)
 LAYOUTS: tuple[Layout, ...] = (
     *DATA_SETS,
     exchanges.ORCA,
-    *GENERAL[:4],
+    *trl.FIRST,
     *platforms.LAYOUTS,
     *frameworks.LAYOUTS,
-    *GENERAL[4:],
+    *trl.LAYOUTS,
     *exchanges.LAYOUTS,
 )
 """In the order in which they are tried: those that ask for more of a row before those that a few of them look like."""
@@ -56,7 +46,9 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
         raise Place(origin, printable(gap)).fault(
             "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
         )
-    candidates = (*GENERAL, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS)
+    candidates = (
+        *trl.FIRST, *trl.LAYOUTS, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS,
+    )  # fmt: skip
     nearest = max(candidates, key=lambda layout: likeness(layout, row))
     own, help_with_it = guessed(row), wrapped(row)
     strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
@@ -65,7 +57,7 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
         help_with_it = "" if own and strange else advice(nearest, row)
         help_with_it += f"; a table of your own is read with {own}" if own and (strange or judged) else ""
     if not help_with_it:
-        known = dict.fromkeys(" + ".join(layout.keys) for layout in GENERAL)
+        known = dict.fromkeys(" + ".join(layout.keys) for layout in (*trl.FIRST, *trl.LAYOUTS))
         help_with_it = f"; known are {listed(map(printable, known), 8)}"
     raise InputError(
         f"{origin}: no known layout has the keys of this row ({listed(map(printable, row), 12)}){help_with_it}; "

@@ -58,6 +58,8 @@ class Layout:
     `tools`; raises InputError for a field that is missing, of the wrong type or out of range."""
     optional: tuple[str, ...] = ()
     """Further keys that are used where they are there; `system`, `source` and `tools` are read by `example`."""
+    text: tuple[str, ...] = ()
+    """Those of the keys whose value is text, or messages: a column of CSV is that even if it looks like numbers."""
     foreign: tuple[str, ...] = ()
     """Keys that make a row one of another layout."""
     named: Callable[[RowValue], Collection[str]] = lambda row: ()

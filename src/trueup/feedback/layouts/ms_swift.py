@@ -58,12 +58,19 @@ SWIFT_MESSAGES = (
     ),
     shapes.pairs(
         "ms-swift pairs",
-        shapes.Form(("messages", "rejected_response"), rejected_instead),
+        shapes.Form(("messages", "rejected_response"), rejected_instead, text=("rejected_response",)),
         "A pair: the turns after the last one of the user were preferred to `rejected_response`.",
     ),
     shapes.demonstrations(
         "ms-swift messages with a solution",
-        shapes.written("messages", "solution", ask=swift_turns, answer=shapes.as_turn, fits=is_request),
+        shapes.written(
+            "messages",
+            "solution",
+            ask=swift_turns,
+            answer=shapes.as_turn,
+            text=("solution",),
+            fits=is_request,
+        ),
     ),
     *MESSAGES,
 )

@@ -39,6 +39,7 @@ PREFERRED_OUTPUTS = replace(
             *OUTPUTS,
             ask=shapes.by_value(input_messages),
             answer=one_side,
+            text=(),
             optional=("tools",),
         ),
     ),

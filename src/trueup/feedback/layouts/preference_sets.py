@@ -222,6 +222,7 @@ FINE_GRAINED_RLHF = Layout(
     name="FineGrainedRLHF",
     keys=("question", *PREDICTIONS, "preference"),
     optional=("passages", "feedback"),
+    text=("question", *PREDICTIONS),
     meaning=(
         "Six pairs of four predictions: in `preference` 1 prefers the first, 2 the second, 0 is a tie; the "
         "corrected prediction is a response to imitate."

@@ -10,13 +10,16 @@ from functools import partial
 from typing import TypeVar
 
 from trueup.feedback import fields, turns
+from trueup.feedback.canonical import PROMPT_KEYS
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Prompt, Response
 
-COMMON = ("source", "system", "tools")
+COMMON = ("source", "system", *PROMPT_KEYS[1:])
 """Keys that mean the same in every layout that reads them."""
 DIFFERENT_PROMPTS = "the two sides have different prompts"
 UNANSWERED = "the conversation does not end with a turn of the assistant"
+UNJUDGED = (Response(""), Response(""))
+"""Two responses of which nothing is said."""
 TIE = "the two responses tie"
 
 Turns = tuple[Message, ...]
@@ -44,6 +47,7 @@ class Form:
     read: Callable[[RowValue, fields.Place], Exchange | Discarded]
     optional: tuple[str, ...] = COMMON
     """As `Layout.optional`; so are the fields below as those of a layout."""
+    text: tuple[str, ...] = ()
     request: tuple[str, ...] = ()
     further: bool = False
     fits: Callable[[RowValue], bool] = lambda row: True
@@ -107,6 +111,7 @@ def written(
     *responses: str,
     ask: Ask = AS_GIVEN,
     answer: Answer = like_prompt,
+    text: tuple[str, ...] | None = None,
     optional: tuple[str, ...] = COMMON,
     request: tuple[str, ...] = (),
     further: bool = False,
@@ -117,7 +122,7 @@ def written(
     Args:
         prompt, responses: the keys.
         ask, answer: how their values are read; as text or messages, where this is left out.
-        optional, request, further, fits: as of `Form`.
+        text, optional, request, further, fits: as of `Form`; all keys hold text where `text` does not say which.
     """
 
     def read(row: RowValue, place: fields.Place) -> Exchange | Discarded:
@@ -126,7 +131,8 @@ def written(
         contents = tuple(answer(row[key], place.key(key), known) for key in responses)
         return found if isinstance(found, Discarded) else (found, contents)
 
-    return Form((prompt, *responses), read, optional, request, further, fits)
+    keys = (prompt, *responses)
+    return Form(keys, read, optional, keys if text is None else text, request, further, fits)
 
 
 answered = partial(written, ask=by_value(user_turn), answer=as_turn)
@@ -168,7 +174,12 @@ def last_exchange(said: Turns, at: fields.Place, counted: bool = False) -> tuple
 
 
 def conversations(
-    better: str, worse: str, read: Read, optional: tuple[str, ...] = COMMON, request: tuple[str, ...] = ()
+    better: str,
+    worse: str,
+    read: Read,
+    optional: tuple[str, ...] = COMMON,
+    text: tuple[str, ...] = (),
+    request: tuple[str, ...] = (),
 ) -> Form:
     """Two conversations: the turns that they share are the prompt, the rest of each is its response."""
 
@@ -187,15 +198,10 @@ def conversations(
         given = zip(keys, rest, strict=True)
         return prompt, tuple(turns.as_response(side, prompt, place.key(key), shared) for key, side in given)
 
-    return Form((better, worse), split, optional, request)
+    return Form((better, worse), split, optional, text, request)
 
 
 # Shapes.
-
-
-def unjudged(row: RowValue, place: fields.Place) -> tuple[Response, ...]:
-    """Two responses of which nothing is said."""
-    return Response(""), Response("")
 
 
 def shape(
@@ -204,7 +210,7 @@ def shape(
     meaning: str,
     choose: Choose | None = None,
     *,
-    said: Said = unjudged,
+    said: Said = lambda *_: UNJUDGED,
     scores: tuple[str, ...] = (),
     sources: tuple[str, ...] = (),
     keys: tuple[str, ...] = (),
@@ -244,6 +250,7 @@ def shape(
         meaning=meaning,
         convert=convert,
         optional=(*form.optional, *scores, *sources, *optional),
+        text=(*form.text, *sources, *(key for key in form.optional if key in ("source", "system"))),
         foreign=foreign,
         fits=form.fits,
         request=form.request,

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
+from trueup.feedback import turns
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Example, Message, Response
-from trueup.feedback.turns import RESPONSE_ROLES, as_response, content, shared_turns, split_at_last_request
 
 SIDE_SCORES = ("score_chosen", "score_rejected")
 HUMAN = "\n\nHuman:"
@@ -27,7 +27,9 @@ def canonical(row: RowValue, place: Place) -> Example:
     example = example_from_row(row, place.origin)
     at = place.key("responses")
     responses = tuple(
-        replace(one, content=as_response(one.content, example.prompt.content, at.item(index).key("content")))
+        replace(
+            one, content=turns.as_response(one.content, example.prompt.content, at.item(index).key("content"))
+        )
         for index, one in enumerate(example.responses)
     )
     return replace(example, responses=responses)
@@ -37,6 +39,7 @@ CANONICAL = Layout(
     name="canonical",
     keys=("prompt", "responses"),
     optional=("system", *OPTIONAL),
+    text=("prompt", "system"),
     foreign=("scores",),
     request=REQUEST,
     further=True,
@@ -52,10 +55,10 @@ def scored_responses(prompt_key: str) -> Layout:
     """The layout with the prompt under the given key."""
 
     def convert(row: RowValue, place: Place) -> Example | Discarded:
-        prompt = content(row[prompt_key], place.key(prompt_key))
+        prompt = turns.content(row[prompt_key], place.key(prompt_key))
         at = place.key("responses")
         contents = [
-            as_response(content(value, at.item(index)), prompt, at.item(index))
+            turns.as_response(turns.content(value, at.item(index)), prompt, at.item(index))
             for index, value in enumerate(items(row["responses"], at, "responses"))
         ]
         if not contents:
@@ -77,7 +80,8 @@ def scored_responses(prompt_key: str) -> Layout:
     return Layout(
         name="prompts with scored responses",
         keys=(prompt_key, "responses", "scores"),
-        optional=("sources", "system", "tools"),
+        optional=("sources", *shapes.COMMON[1:]),
+        text=(prompt_key, "system"),
         request=REQUEST,
         meaning="A ranking: a score for each of `responses`; higher is better.",
         convert=convert,
@@ -100,14 +104,14 @@ def prompted(*keys: str) -> shapes.Form:
     """The form with these keys for the prompt, the better and the worse response."""
 
     def read(row: RowValue, place: Place) -> shapes.Exchange:
-        prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
+        prompt, chosen, rejected = (turns.content(row[key], place.key(key)) for key in keys)
         start = repeated_prompt(prompt, chosen, rejected)
         request = start or request_of(prompt, chosen, rejected)
-        better = as_response(chosen[len(start) :], request, place.key(keys[1]), len(start))
-        worse = as_response(rejected[len(start) :], request, place.key(keys[2]), len(start))
+        better = turns.as_response(chosen[len(start) :], request, place.key(keys[1]), len(start))
+        worse = turns.as_response(rejected[len(start) :], request, place.key(keys[2]), len(start))
         return request, (better, worse)
 
-    return shapes.Form(keys, read, request=REQUEST)
+    return shapes.Form(keys, read, text=keys, request=REQUEST)
 
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:
@@ -117,10 +121,10 @@ def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Cont
     if isinstance(chosen, str) or isinstance(rejected, str):
         return ""
     if not isinstance(prompt, str):
-        turns = len(prompt)
-        both = turns < min(len(chosen), len(rejected)) and chosen[:turns] == prompt == rejected[:turns]
+        count = len(prompt)
+        both = count < min(len(chosen), len(rejected)) and chosen[:count] == prompt == rejected[:count]
         return prompt if both else ()
-    start = split_at_last_request(chosen[: shared_turns(chosen, rejected)])[0]
+    start = turns.split_at_last_request(chosen[: turns.shared_turns(chosen, rejected)])[0]
     return start if start[-1:] == (Message("user", prompt),) else ()
 
 
@@ -128,7 +132,7 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
     """The prompt; text as a turn of the user where both sides are turns of the assistant."""
     sides = [side for side in (chosen, rejected) if not isinstance(side, str)]
     answers = len(sides) == 2 and all(
-        side and all(turn.role in RESPONSE_ROLES for turn in side) for side in sides
+        side and all(turn.role in turns.RESPONSE_ROLES for turn in side) for side in sides
     )
     return (Message("user", prompt),) if isinstance(prompt, str) and prompt.strip() and answers else prompt
 
@@ -171,7 +175,7 @@ def are_transcripts(row: RowValue) -> bool:
 
 HH = shapes.pairs(
     "HH transcripts",
-    shapes.Form(SIDES, transcripts, ("source",), (*REQUEST, "system"), fits=are_transcripts),
+    shapes.Form(SIDES, transcripts, ("source",), SIDES, (*REQUEST, "system"), fits=are_transcripts),
     "A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
     scores=SIDE_SCORES,
     foreign=("prompt",),
@@ -188,16 +192,16 @@ def side(row: RowValue, place: Place, key: str) -> shapes.Turns:
     """One of two conversations, which ends with its response."""
     if isinstance(row[key], str):
         raise place.key(key).fault(NO_PROMPT)
-    turns = shapes.MESSAGES(row, place, key)
-    if turns and turns[-1].role != "assistant":
-        at = place.key(key).item(len(turns) - 1).key("role")
-        raise at.unexpected(turns[-1].role, "an assistant turn: a side ends with its response")
-    return turns
+    said = shapes.MESSAGES(row, place, key)
+    if said and said[-1].role != "assistant":
+        at = place.key(key).item(len(said) - 1).key("role")
+        raise at.unexpected(said[-1].role, "an assistant turn: a side ends with its response")
+    return said
 
 
 IMPLIED = shapes.pairs(
     "TRL pairs with an implied prompt",
-    shapes.conversations(*SIDES, side, request=REQUEST),
+    shapes.conversations(*SIDES, side, text=SIDES, request=REQUEST),
     scores=SIDE_SCORES,
     foreign=("prompt",),
 )
@@ -219,3 +223,6 @@ CONVERSATIONS = shapes.singles(
     ("kto_tag", "rejected_response", "rejected_messages"),
 )
 """Messages with a `kto_tag` are LLaMA-Factory's."""
+FIRST = (scored_responses("prompt"), scored_responses("query"), CANONICAL, PAIRS)
+"""Those that are tried before the layouts of other frameworks."""
+LAYOUTS = (HH, IMPLIED, *COMPLETIONS, *CONVERSATIONS)

@@ -69,7 +69,7 @@ def up_to_verdict(row: RowValue, place: Place, key: str) -> shapes.Turns:
 
 ARENA = shapes.shape(
     "Chatbot Arena conversations",
-    shapes.conversations("conversation_a", "conversation_b", up_to_verdict, optional=("turn",)),
+    shapes.conversations("conversation_a", "conversation_b", up_to_verdict, ("turn",), ("winner",)),
     "A pair: `winner` is model_a or model_b; a tie, be it of two bad ones, compares nothing.",
     shapes.named("winner", WINNERS),
     sources=MODELS,
@@ -114,7 +114,7 @@ def flagged(row: RowValue, place: Place) -> shapes.Verdict:
 
 ARENA_55K = shapes.shape(
     "Chatbot Arena 55k",
-    shapes.conversations("response_a", "response_b", rounds, optional=()),
+    shapes.conversations("response_a", "response_b", rounds, (), ("prompt", "response_a", "response_b")),
     "A pair: `winner_model_a` or `winner_model_b` is 1; `winner_tie` 1 compares nothing.",
     flagged,
     sources=MODELS,

@@ -2,18 +2,20 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from trueup.batch.encode import Encoder
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
+from trueup.endpoints.parameters import Parameters
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
+from trueup.sampling import server_api
 from trueup.sampling.sampler import Sampled, SamplingWeights, StopTexts, positions_of
-from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind, body, identify, request_for
+from trueup.sampling.server_api import VLLM, SamplingRequest, Server, ServerKind, identify, request_for
 from trueup.sampling.vllm import ServedPolicy
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -23,6 +25,8 @@ PATIENCE = 600.0
 """Seconds over which a request that fails is sent again, or twice the timeout if that is more."""
 TIMES = 2
 """How often a server is asked before a response that cannot be read is left out."""
+ALONE = 3
+"""Requests at most that are sent one by one at first, so that what a server refuses is learned from few."""
 START = 60.0
 """The same where a run begins with several servers, of which one may be missing."""
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "end_turn"})
@@ -59,6 +63,8 @@ class ServerSampler:
         self._served: ServedPolicy | None = None
         self._server: Server | None = None
         self._said = False
+        self._parameters = Parameters()
+        self._alone = ALONE
         self._alike: tuple[str, ...] = ()
         """Addresses of the servers that answered at first."""
 
@@ -165,7 +171,7 @@ class ServerSampler:
             if one is not None:
                 for copy in range(copies):
                     number = seen[one.spelled] + copy  # a prompt that comes again has further responses
-                    content = body(one, number, self.settings, server, end_ids, seed=seed)
+                    content = server_api.body(one, number, self.settings, server, end_ids, seed=seed)
                     waiting[place, copy] = one, content
                 seen[one.spelled] += copies
         total = len(waiting)
@@ -174,7 +180,7 @@ class ServerSampler:
             unreadable.clear()
             for path in dict.fromkeys(one.path for one, _ in waiting.values()):
                 places = [at for at, (one, _) in waiting.items() if one.path == path]
-                for number, reply in self._endpoint.each(path, [waiting[at][1] for at in places]):
+                for number, reply in self._replies(path, [waiting[at][1] for at in places]):
                     at = places[number]
                     if isinstance(reply, Refused):
                         refused[f"refused, {reply.reason}"] += 1
@@ -191,6 +197,49 @@ class ServerSampler:
             [found[place, copy] for copy in range(copies) if (place, copy) in found]
             for place in range(len(requests))
         ]
+
+    def _replies(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Any]]:
+        """Every answer or refusal, with the number of its request; see `Endpoint.each`.
+
+        What servers of a known kind take is known.
+        """
+        if self._server is not None and self._server.kind is not server_api.OPENAI:
+            yield from self._endpoint.each(path, bodies)
+            return
+        first = 0
+        while self._alone and first < len(bodies):
+            ((_, reply),) = self._endpoint.each(path, [self._parameters.body(bodies[first])])
+            if not isinstance(reply, Refused):
+                self._alone = 0
+            elif self._learns(bodies[first], reply):
+                continue
+            else:
+                self._alone -= 1
+            yield first, reply
+            first += 1
+        rest = [self._parameters.body(one) for one in bodies[first:]]
+        for number, reply in self._endpoint.each(path, rest):
+            yield first + number, reply
+
+    def _learns(self, body: Mapping[str, Any], refusal: Refused) -> bool:
+        """Whether the request is to be sent with other parameters, which mean the same, from now on.
+
+        Raises:
+            InputError: with what the server takes, responses would be drawn otherwise.
+        """
+        better = self._parameters.learned(self._parameters.body(body), refusal)
+        if better is None or better.room:
+            return False
+        for name in ("temperature", "top_p"):
+            if name in better.instead and body[name] != 1:
+                raise InputError(
+                    f"{self.base_url} takes no {name} {body[name]:g} ({refusal.reason}). Give --sampler.decode sample "
+                    f"and --sampler.{name} 1, or another server"
+                )
+        for told in better.since(self._parameters):
+            logger.warning(f"{self.base_url} {told}")
+        self._parameters = better
+        return True
 
     def read(self, reply: Mapping[str, Any], room: int, kind: ServerKind) -> Sampled | str:
         """The response in a server's answer, or why there is none: a short phrase.

@@ -83,7 +83,8 @@ class Parameters:
             return self._with("temperature", LEAST_TEMPERATURE if above else None)
         if self.form in body and (self.form in named or CONSTRAINTS.search(said)):
             return replace(self, form=FORMS[FORMS.index(self.form) + 1])
-        return self._with("seed", None) if "seed" in named else None
+        unknown = next((name for name in ("seed", "top_p") if name in named), None)
+        return self._with(unknown, None) if unknown else None
 
     def with_room(self, room: int) -> Self:
         """For a model that was found to think before it answers."""

@@ -1,0 +1,241 @@
+"""A model for other programs: of a run, of one of its checkpoints or of any folder; merged, cast, put on the hub."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from trueup import __version__, model_folder
+from trueup.config.resolve import RUN_FILE, dump, load_run
+from trueup.errors import CheckpointError, InputError
+from trueup.feedback.condition import Condition, read_condition
+from trueup.feedback.transforms.standardized_rewards import WrittenReward
+from trueup.models import lora
+from trueup.models.load import Loaded, load
+from trueup.models.reward import load_reward
+from trueup.models.tokenizer import quiet_library
+from trueup.settings.command_settings import ExportSettings
+from trueup.training import checkpoint, setup
+from trueup.training.export import export
+from trueup.training.folder import RunFolder
+from trueup.words import listed, one_line
+
+logger = logging.getLogger(__name__)
+
+KEPT = ("README.md", "reward.json")
+"""Files beside a model's weights that go with it, where they are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is to be exported."""
+
+    network: Any
+    tokenizer: Any
+    base: str
+    """Folder of the full model."""
+    dtype: torch.dtype
+    """Of the weights as they are."""
+    condition: Condition | None
+    card: dict[str, Any] | None
+    """Values of the model card's template; None where there is a card, or trueup did not make the model."""
+    beside: dict[str, str]
+    """Files that go with the model: name -> text."""
+
+
+def publish(settings: ExportSettings) -> None:
+    """Write the folder, compare what was written with what was to be, and say how it is used.
+
+    Raises:
+        InputError: there is no such model, run or checkpoint; something cannot be as asked; or the hub refuses it.
+        CheckpointError: a checkpoint is damaged, or the folder cannot be written.
+    """
+    folder = Path(settings.output)
+    if folder.exists():
+        raise InputError(f"{folder}: the folder is there already; give another --output")
+    found = _found(settings)
+    network: Any = found.network
+    adapted = lora.is_adapted(network)
+    if settings.merge and not adapted:
+        raise InputError(
+            f"{settings.source}: it is no adapter, so there is nothing to merge. Leave --merge out"
+        )
+    if settings.base and (settings.merge or not adapted):
+        raise InputError("--base says what an adapter stands on, and a full model is written. Leave it out")
+    beside = found.beside
+    if settings.merge:
+        with quiet_library():
+            network = network.merge_and_unload()
+        beside = {
+            name: text.replace("library_name: peft", "library_name: transformers", 1)
+            for name, text in beside.items()
+        }
+    elif adapted:
+        base = settings.base or str(Path(found.base).resolve())
+        network.peft_config[lora.POLICY].base_model_name_or_path = base
+    dtype = getattr(torch, settings.dtype) if settings.dtype else found.dtype
+    export(
+        network,
+        found.tokenizer,
+        folder,
+        dtype=dtype,
+        card=found.card,
+        condition=found.condition,
+        beside=beside,
+    )
+    _compare(folder, network, dtype)
+    what = "an adapter" if adapted and not settings.merge else f"a full model in {str(dtype)[6:]}"
+    logger.info(f"{folder}: {what}, read again and found to be what was to be written")
+    for line in commands(folder, found.base if adapted and not settings.merge else None):
+        logger.info(line)
+    if settings.push:
+        _push(folder, settings.push, private=not settings.public)
+
+
+def commands(folder: Path, base: str | None) -> Sequence[str]:
+    """How other programs take a model.
+
+    Args:
+        base: of an adapter; None for a full model.
+    """
+    name = folder.resolve().name
+    if base is not None:
+        return (
+            f"vLLM:   vllm serve {base} --enable-lora --lora-modules {name}={folder}",
+            f"a full model for GGUF and Ollama: trueup export {folder} --merge --output {folder}-merged",
+        )
+    return (
+        f"vLLM:   vllm serve {folder}",
+        f"GGUF:   python llama.cpp/convert_hf_to_gguf.py {folder} --outfile {name}.gguf",
+        f"Ollama: echo 'FROM ./{name}.gguf' > Modelfile && ollama create {name} -f Modelfile",
+    )
+
+
+def _found(settings: ExportSettings) -> Found:
+    """The model that the source and the step name."""
+    source = Path(settings.source)
+    run, step = source, settings.step
+    if source.parent.name == "checkpoints" and source.name.startswith(checkpoint.PREFIX):
+        if step is not None:
+            raise InputError(f"{source} is a checkpoint, and --step names another. Leave one of them out")
+        run, step = source.parent.parent, int(source.name.removeprefix(checkpoint.PREFIX))
+    if (run / RUN_FILE).is_file():
+        folder = RunFolder(run)
+        if step is not None or folder.read_status().get("state") != "done":
+            return _of_checkpoint(folder, step)
+        source = folder.model
+    elif step is not None:
+        raise InputError(f"{source} is not the folder of a run, so it has no steps. Leave --step out")
+    return _of_folder(str(source), settings.trust_remote_code)
+
+
+def _of_folder(path: str, trust_remote_code: bool) -> Found:
+    model_folder.check_model(path, trust_remote_code=trust_remote_code, world=False)
+    base = model_folder.base_folder(path)
+    read = load_reward if model_folder.scores_text(path) or model_folder.scores_text(base) else load
+    options: dict[str, Any] = {"device": torch.device("cpu"), "trust_remote_code": trust_remote_code}
+    loaded: Loaded = read(path, **options)
+    beside = {name: (Path(path) / name).read_text("utf-8") for name in KEPT if (Path(path) / name).is_file()}
+    dtype = _stored(Path(base))
+    return Found(loaded.network, loaded.tokenizer, loaded.base_path, dtype, loaded.condition, None, beside)
+
+
+def _stored(folder: Path) -> torch.dtype:
+    """What the weights in a folder are held in: that of most of them."""
+    from safetensors import safe_open
+
+    counts: dict[str, int] = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 - it is no mapping
+                part = opened.get_slice(key)
+                counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + 1
+    common = max(counts, key=lambda name: counts[name])
+    return {"BF16": torch.bfloat16, "F16": torch.float16}.get(common, torch.float32)
+
+
+def _of_checkpoint(folder: RunFolder, step: int | None) -> Found:
+    """The policy of a run as it was at a step; its newest whole checkpoint where none is named."""
+    resolved = load_run(folder.path)
+    settings = resolved.settings
+    if step is None:
+        saved = checkpoint.load_newest(folder.checkpoints)
+        if saved is None:
+            raise InputError(f"{folder.path}: the run has no checkpoint yet; go on with it first")
+    else:
+        saved = checkpoint.load_step(folder.checkpoints, step)
+    method = resolved.info.configure(resolved.method_settings)
+    policy, loaded = setup.make_policy(settings, method)
+    trained = policy.trainable()
+    with torch.no_grad():
+        for name, value in saved.parts["policy"].items():
+            trained[name].copy_(value)
+    condition = read_condition(folder.model) or loaded.condition
+    if condition is None and any(isinstance(one, WrittenReward) for one in method.transforms):
+        raise InputError(
+            f"{folder.path}: what {method.name} asks its model with is known when the run is done. Go on with it first"
+        )
+    card = {
+        "name": f"{folder.path.name}, step {saved.step} of {folder.read_status().get('steps')}",
+        "base": loaded.base_path,
+        "version": __version__,
+        "data": [],
+        "metrics": {},
+        "method": resolved.info.name,
+        "title": resolved.info.title,
+        "paper": resolved.info.paper,
+        "formula": resolved.info.formula,
+        "settings": yaml.safe_dump(dump(resolved), sort_keys=False),
+        "step": saved.step,
+    }
+    dtype = getattr(torch, settings.save_dtype)
+    return Found(policy.network, loaded.tokenizer, loaded.base_path, dtype, condition, card, {})
+
+
+def _compare(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
+    """See that the files hold the weights that were to be written.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    from safetensors.torch import load_file
+
+    written = {
+        name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()
+    }
+    expected = lora.written_weights(network)
+    wrong = [
+        name
+        for name, value in written.items()
+        if name not in expected or not torch.equal(value, expected[name].detach().cpu().to(value.dtype))
+    ]
+    if wrong or not written:
+        raise CheckpointError(
+            f"{folder}: what was written is not what was to be written: {listed(wrong)}. Export it again"
+        )
+
+
+def _push(folder: Path, name: str, *, private: bool) -> None:
+    """Put a folder on the hub, as one commit.
+
+    Raises:
+        InputError: the hub cannot be reached, or refuses it.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        hub = HfApi()
+        hub.create_repo(name, private=private, exist_ok=True)
+        done = hub.upload_folder(repo_id=name, folder_path=str(folder), commit_message="trueup export")
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(
+            f"--push {name}: the hub refuses it: {one_line(error)}. {folder} is complete; look at the name and at the "
+            "token in HF_TOKEN"
+        ) from None
+    logger.info(f"{name} is on the hub{' (private)' if private else ''}: {done.commit_url}")

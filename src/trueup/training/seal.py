@@ -1,0 +1,200 @@
+"""What a run was begun with: all that decides how it ends, from which a run that goes on does not depart.
+
+Beside its settings run.yaml holds versions and fingerprints for people. What is compared is sealed.json: everything by
+name, whose hash every checkpoint holds.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trueup import __version__
+from trueup.config.layers import flatten
+from trueup.config.resolve import Resolved, dump, read_record
+from trueup.errors import InputError
+from trueup.feedback.condition import Condition
+from trueup.files import content_identity
+from trueup.models.tokenizer import tokenizer_folder
+from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
+from trueup.training.folder import RunFolder
+from trueup.words import shortened
+
+logger = logging.getLogger(__name__)
+
+KINDS = {
+    "model_identity": "the weights or the configuration of the model",
+    "tokenizer_identity": "the tokenizer or its chat template",
+    "end_ids": "the tokens that end a response",
+    "tokens_identity": "the tokens of the data",
+    "asked_with": "what the model is asked with",
+}
+"""Kinds of what is recorded of a run -> their names in messages."""
+BESIDE = ("annotator.", "sampler.models ")
+"""How the names of files and models begin that judge and sample beside the policy."""
+TOKENIZER = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+    *("chat_template*", "*.model", "*.tiktoken"),
+)
+"""Forms of the names of a tokenizer's files."""
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+
+
+def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dict[str, Any]:
+    """What run.yaml holds beside the settings; `tokens_identity` joins it once the tokens are known.
+
+    Args:
+        identities: of all that the run is made of, by kind.
+        condition: what the model is asked with.
+    """
+    return {
+        "versions": {
+            "trueup": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+        **identities,
+        "asked_with": None if condition is None else asdict(condition),
+    }
+
+
+def condition_as_begun(folder: Path, now: Condition | None) -> Condition | None:
+    """What the model was asked with when the run began; `trueup condition` may have changed it since."""
+    record = read_record(folder)
+    if "asked_with" not in record:
+        return now
+    begun = record["asked_with"]
+    return None if begun is None else Condition(**begun)
+
+
+def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides how a run ends, by name; JSON-ready.
+
+    Args:
+        record: what run.yaml holds beside the settings, as far as it is known.
+        configured: how the policy computes with its weights.
+    """
+    plain = dump(resolved)
+    settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
+    free = {*RESUME_MAY_CHANGE, "output"}
+    kept = {name: value for name, value in settings.items() if name not in free}
+    known = {name: value for name, value in record.items() if name not in ("versions", "reference")}
+    made: dict[str, Any] = json.loads(
+        json.dumps(
+            {"method": resolved.info.name, **kept, **_by_name(known), **flatten(configured)}, default=str
+        )
+    )
+    return made
+
+
+def seal_of(content: Mapping[str, Any]) -> str:
+    """Hash of what is sealed, which every checkpoint holds."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_changed(
+    folder: RunFolder, now: Mapping[str, Any], seal: str | None = None, *, accept: bool = False
+) -> None:
+    """Refuse to go on where anything that decides the result is not what the run began with.
+
+    Args:
+        now: see `sealed`; what is not known yet may be missing.
+        seal: of the checkpoint that the run goes on from.
+        accept: files and models that judge and sample may have changed, which is warned of and sealed anew.
+
+    Raises:
+        InputError: something has changed; each is named, with what it was and is.
+    """
+    try:
+        before = json.loads(folder.sealed.read_text(encoding="utf-8"))
+        assert isinstance(before, dict)
+    except (OSError, ValueError, AssertionError):
+        raise InputError(
+            f"{folder.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put it "
+            "back, or begin a new run"
+        ) from None
+    # Before the first checkpoint not everything may have been known when a run was stopped.
+    names = (
+        [*before, *(name for name in now if name not in before)]
+        if seal
+        else [*filter(before.__contains__, now)]
+    )
+    changed = [
+        f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+    if accept:
+        others = [line for line in changed if line.startswith(BESIDE)]
+        changed = [line for line in changed if line not in others]
+        if others and not changed:
+            logger.warning(f"going on although these have changed since the run began: {'; '.join(others)}")
+            folder.write_sealed({**before, **{name: now[name] for name in now if name.startswith(BESIDE)}})
+    elif seal is not None and not changed and seal != seal_of(before):
+        changed.append(f"{folder.sealed.name}, which is not the one that the checkpoint was written with")
+    if changed:
+        raise InputError(
+            f"{folder.path}: the run cannot go on as it began, because these have changed since: {'; '.join(changed)}. "
+            "Put them back, or begin a new run"
+            + (
+                "; --accept-changed true goes on with them"
+                if all(one.startswith(BESIDE) for one in changed)
+                else ""
+            )
+        )
+
+
+def tokenizer_files(settings: RunSettings, base: str) -> str:
+    """Hash of the files that the tokenizer and its chat template are read from.
+
+    Args:
+        base: folder of the full model.
+    """
+    folder = Path(tokenizer_folder(settings.model, base))
+    files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
+    told = [(file.name, content_identity(file)) for file in files]
+    if settings.chat_template is not None:
+        told.append(("chat_template", content_identity(Path(settings.chat_template))))
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def other_files(settings: RunSettings) -> dict[str, str]:
+    """Hashes of the files and models that judge and sample beside the policy, by their names."""
+    made: dict[str, str] = {}
+    if (choice := settings.annotator) is not None:
+        about, given = choice.about, vars(choice)
+        for setting, named in about.files.items():
+            if (path := named.path(given[setting])) is not None:
+                made[f"annotator.{setting} {path}"] = content_identity(Path(path))
+        if about.weights is not None:
+            made[f"annotator.{about.main} {given[about.main]}"] = content_identity(Path(given[about.main]))
+    made |= {f"sampler.models {path}": content_identity(Path(path)) for path in settings.sampler.models}
+    return made
+
+
+def _by_name(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record holds, under names for messages."""
+    made: dict[str, Any] = {}
+    for kind, value in record.items():
+        inner = value if isinstance(value, dict) and kind != "asked_with" else {KINDS.get(kind, kind): value}
+        made |= inner
+    return made
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else shortened(value, 60) if isinstance(value, str) else str(value)
+
+
+def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
+    """Say which packages are others than the run began with."""
+    versions = record["versions"]
+    for name, was in read_record(folder).get("versions", {}).items():
+        if was != versions.get(name):
+            logger.warning(
+                f"the run began with {name} {was} and goes on with {versions.get(name)}: not bit for bit the same"
+            )
