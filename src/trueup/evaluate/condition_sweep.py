@@ -19,7 +19,7 @@ from trueup import display
 from trueup.annotators.annotator import Scorer
 from trueup.batch.encode import Encoder, Limits, unknown_words
 from trueup.errors import InputError
-from trueup.evaluate.estimates import Mean, mean
+from trueup.estimates import Mean, mean
 from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
 from trueup.files import replaced_file

@@ -12,7 +12,7 @@ from typing import Any
 from trueup.annotators.annotator import Annotated, Annotator, summed
 from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
-from trueup.evaluate.estimates import mean
+from trueup.estimates import mean
 from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
