@@ -17,6 +17,7 @@ from rich.table import Table
 
 from trueup import display
 from trueup.annotators.annotator import Scorer
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import Encoder, Limits, unknown_words
 from trueup.errors import InputError
 from trueup.estimates import Mean, mean
@@ -228,10 +229,12 @@ def sweep(
             f"max_new_tokens {longest} leaves no room for a prompt: the model was made for {positions} positions. "
             "Give a smaller one"
         )
-    encoded = []
+    encoded, day = [], today()
+    if writes_date(loaded.tokenizer):
+        logger.info(f"the chat template writes the date: here it is {day}")
     for condition in tried:
         encoder = Encoder(
-            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition, date=day
         )
         encoded.append(
             [encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts]
