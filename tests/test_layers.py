@@ -14,7 +14,7 @@ import trueup
 
 LAYERS = (
     ("errors", "words"),
-    ("display", "files", "record_cache", "stop", "trial"),
+    ("display", "estimates", "files", "record_cache", "stop", "trial"),
     ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),
@@ -26,8 +26,8 @@ LAYERS = (
     ("config",),
     ("training",),
     ("inspection",),
-    ("evaluate",),
     ("gathering",),
+    ("evaluate",),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -38,8 +37,6 @@ from trueup.words import counted, numbered
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
-DAY = "day"
-"""The part of the work that says on which day it began."""
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +127,7 @@ def _given(settings: SampleSettings) -> read.Prompts:
 def _candidates(settings: SampleSettings, given: read.Prompts, work: Work) -> tuple[Example, ...]:
     if WORLD in settings.model:
         model_named(WORLD)  # made before the bar over what is asked of it
-    writers = make_writers(settings, len(given.prompts), partial(_day_of, work))
+    writers = make_writers(settings, len(given.prompts), work.day)
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:
         logger.info("the models have different tokenizers, so that no token ids are stored")
@@ -353,14 +350,6 @@ def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Call
     limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
     dated = day() if writes_date(of.tokenizer) else None
     return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
-
-
-def _day_of(work: Work) -> str:
-    """The day on which the work began, in ISO's form, which a call that goes on with it writes too."""
-    if DAY not in work.parts:
-        work.keep(DAY, date.today().isoformat())
-        logger.info(f"the chat template writes the date: in all of this work it is {work.parts[DAY]}")
-    return str(work.parts[DAY])
 
 
 def _vocabulary(tokenizer: Any) -> str:

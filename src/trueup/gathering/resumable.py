@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from trueup import display, stop
+from trueup.batch.chat_template import today
 from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
@@ -32,6 +33,8 @@ from trueup.settings.schema import settings_in
 from trueup.words import listed, reason
 
 SUFFIX = ".part"
+DAY = "day"
+"""The part of the work that says on which day it began."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -133,6 +136,14 @@ class Work:
         line = json.dumps({"part": name, "value": value}, ensure_ascii=True, allow_nan=False)
         self._append(line)
         self.parts[name] = json.loads(line)["value"]
+
+    def day(self) -> str:
+        """The day on which the work began, in ISO's form: what a chat template writes in all of it, however often it
+        is gone on with."""
+        if DAY not in self.parts:
+            self.keep(DAY, today())
+            logger.info(f"the chat template writes the date: in all of this work it is {self.parts[DAY]}")
+        return str(self.parts[DAY])
 
     def finish(self) -> None:
         """The output is written: nothing is kept any more."""

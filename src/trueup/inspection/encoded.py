@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
@@ -73,12 +74,14 @@ def load_coding(settings: InspectSettings) -> Coding:
             f"{limits.max_length}; give a smaller one"
         )
     tokenizer = loaded.tokenizer
+    day = settings.template_date or today()
     encoders = [
         Encoder(
             tokenizer,
             end_ids=loaded.end_ids,
             limits=limit,
             condition=loaded.condition,
+            date=day,
             opening=settings.answer_opening,
             raw_meant=settings.chat is False,
         )
@@ -122,6 +125,8 @@ class TokenCounts:
     max_length: int
     max_prompt_length: int | None
     turns: Turns
+    template_date: str | None
+    """What the chat template writes for today, where it does."""
     end_ids: Sequence[int]
     examples: int
     left_out: int
@@ -180,6 +185,7 @@ class _Tokenizing:
             max_length=limits.max_length,
             max_prompt_length=limits.max_prompt_length,
             turns=coding.turns,
+            template_date=coding.encoder.template.date if writes_date(coding.tokenizer) else None,
             end_ids=coding.loaded.end_ids,
             examples=len(self.lengths),
             left_out=self.too_long + self.lengths.count(None),

@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings.data_settings import Columns, Values
-from trueup.settings.schema import STRICT, Amount, Count, Role, Text, Texts
+from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
 
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
 RowsOfTRL = Literal["pairs", "points", "demonstrations"]
 OF_TOKENS = (
     *("max_length", "max_prompt_length", "turns", "eos_token", "chat_template", "trust_remote_code"),
-    *("answer_opening", "chat", "show", "row", "ids"),
+    *("answer_opening", "template_date", "chat", "show", "row", "ids"),
 )
 """Settings of `trueup inspect` that have an effect only where there is a model."""
 
@@ -39,6 +39,8 @@ class InspectSettings(BaseModel):
     """As of `trueup train`."""
     chat_template: str | None = None
     """As of `trueup train`."""
+    template_date: Day | None = None
+    """As of `trueup train`. Left out: today."""
     trust_remote_code: bool = False
     """As of `trueup train`."""
 

@@ -7,7 +7,7 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import islice
@@ -16,6 +16,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trueup import model_folder
+from trueup.batch.chat_template import today
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
@@ -254,6 +255,7 @@ def make_annotator(
     device: str = "auto",
     trust_remote_code: bool = False,
     usage_file: Path | None = None,
+    day: Callable[[], str] = today,
 ) -> Annotator:
     """The annotator that a choice describes, ready to judge.
 
@@ -262,6 +264,7 @@ def make_annotator(
         device: where a model computes: `auto`, `cpu` or `cuda`.
         usage_file: keeps what an annotator with a budget takes, so that its limits hold over all sittings of a run;
             None counts this process alone.
+        day: what a model's chat template writes for today, in ISO's form; called where it does.
 
     Raises:
         InputError: a model's folder, a template, a function or an instruction cannot be used.
@@ -272,7 +275,13 @@ def make_annotator(
     if about.weights == "language model":
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
     maker = resolve_name(about.maker)
-    given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "usage_file": usage_file}
+    given = {
+        "seed": seed,
+        "device": device,
+        "trust_remote_code": trust_remote_code,
+        "usage_file": usage_file,
+        "day": day,
+    }
     taken = signature(maker).parameters
     made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})
     return made

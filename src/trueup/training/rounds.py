@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from trueup import display, stop
+from trueup.batch.chat_template import today
 from trueup.batch.encode import Encoder
 from trueup.batch.tokenizing import tokens_of, warn_of_raw
 from trueup.batch.tokens import TokenGroup, TokenRow
@@ -281,6 +282,7 @@ def _collector(parts: Parts, encoder: Encoder, penalise: KLPenalty | None = None
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,
         usage_file=parts.folder.usage,
+        day=lambda: settings.template_date or today(),
     )
     sampler = make_sampler(
         settings.sampler,

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from trueup import __version__
+from trueup.batch.chat_template import DATED
 from trueup.config.layers import flatten
 from trueup.config.resolve import Resolved, dump, read_record
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
+from trueup.model_folder import base_folder
 from trueup.models.tokenizer import tokenizer_folder
 from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.training.folder import RunFolder
@@ -42,6 +44,8 @@ TOKENIZER = (
     *("chat_template*", "*.model", "*.tiktoken"),
 )
 """Forms of the names of a tokenizer's files."""
+TEMPLATES = ("tokenizer_config.json", "chat_template*", "additional_chat_templates/*")
+"""Those that hold chat templates."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -175,6 +179,19 @@ def other_files(settings: RunSettings) -> dict[str, str]:
             made[f"annotator.{about.main} {given[about.main]}"] = content_identity(Path(given[about.main]))
     made |= {f"sampler.models {path}": content_identity(Path(path)) for path in settings.sampler.models}
     return made
+
+
+def others_write_date(settings: RunSettings) -> bool:
+    """Whether the chat template of a model that judges or samples beside the policy may write today's date."""
+    folders = list(settings.sampler.models)
+    if settings.annotator is not None and settings.annotator.about.weights is not None:
+        folders.append(vars(settings.annotator)[settings.annotator.about.main])
+    return any(
+        DATED.encode() in file.read_bytes()
+        for folder in folders
+        for form in TEMPLATES
+        for file in Path(tokenizer_folder(folder, base_folder(folder))).glob(form)
+    )
 
 
 def _by_name(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,12 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from functools import partial
 from typing import Any
 
 import torch
 
-from trueup.batch.chat_template import writes_date
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import collate_batch, cut
 from trueup.config.resolve import Resolved, dump
@@ -80,9 +79,11 @@ def load_parts(
     settings = resolved.settings
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
-    if day is None and not resume and writes_date(loaded.tokenizer):
-        day = date.today().isoformat()
-        logger.info(f"the chat template writes the date: in all of this run it is {day} (template_date)")
+    if writes_date(loaded.tokenizer) or seal.others_write_date(settings):
+        day = day if day or resume else today()
+        logger.info(
+            f"the chat template writes the date: in all of this run it is {day or today()} (template_date)"
+        )
     loaded = replace(loaded, template_date=day)
     settings = settings.model_copy(update={"template_date": day})
     if resume:
