@@ -1,5 +1,7 @@
 """metrics.jsonl: one line a step, always, and the trackers beside it that may fail without stopping a run.
 
+And what people are told of a metric: a short name, and whether more of it is better.
+
 A tracker is one entry of `TRACKERS`, whose package is imported where it is used.
 """
 
@@ -23,6 +25,39 @@ logger = logging.getLogger(__name__)
 
 WANDB = "wandb.id"
 """In the run's folder."""
+
+
+GREATER, LESS = "greater", "less"
+FIGURES: dict[str, tuple[str, str]] = {
+    "loss": ("loss", LESS),
+    "loss/policy": ("policy", ""),
+    "loss/value": ("value", LESS),
+    "loss/rank": ("rank", LESS),
+    "loss/sft": ("sft", LESS),
+    "rewards/accuracies": ("acc", GREATER),
+    "rewards/margins": ("margin", GREATER),
+    "rewards/chosen": ("chosen", GREATER),
+    "rewards/rejected": ("rejected", ""),
+    "logps/chosen": ("chosen", GREATER),
+    "logps/rejected": ("rejected", ""),
+    "logps/demonstrations": ("logp", GREATER),
+    "kl": ("kl", ""),
+    "grad_norm": ("grad", ""),
+    "weights/effective_share": ("share", ""),
+    "online/score": ("score", GREATER),
+    "objective/kl": ("kl", ""),
+    "objective/rlhf_reward": ("reward", GREATER),
+    "policy/approxkl": ("moved", ""),
+    "policy/clipfrac": ("clipped", ""),
+}
+"""Metric -> its name beside the bar, and whether a model is better with a greater or a lesser value; empty where
+neither is so, as of a KL divergence."""
+
+
+def label(name: str) -> str:
+    """What a metric is called beside the bar; held out or not."""
+    bare = name.removeprefix("eval_")
+    return FIGURES[bare][0] if bare in FIGURES else bare.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,11 @@ class Method(Generic[R, Index, Ref]):
     """The registered name; filled in by `method`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The settings it was made with, as plain values, for run.yaml; filled in by `method`."""
+    figures: tuple[str, ...] = ()
+    """See `MethodInfo`; filled in by `method`."""
+
+
+PAIR_FIGURES = ("loss", "rewards/accuracies", "rewards/margins", "kl")
 
 
 def nothing(settings: object) -> str:
@@ -126,6 +131,8 @@ class MethodInfo:
     measures: Callable[[Any], str] = nothing
     """Its settings -> what it measures over all examples before training, and what to give so that it need not, as in
     `the mean of all rewards; give reward_mean`; empty where it measures nothing."""
+    figures: tuple[str, ...] = PAIR_FIGURES
+    """The metrics that tell most of how a run goes: beside the bar, and what a best checkpoint may be chosen by."""
 
     def choices(self, path: str) -> tuple[str, ...]:
         """What one of its settings can be, such as `reference.kind`; empty where it has no such setting."""
@@ -183,6 +190,7 @@ def method(
     least_responses: int = 1,
     evaluates: bool = True,
     measures: Callable[[Any], str] = nothing,
+    figures: tuple[str, ...] = PAIR_FIGURES,
 ) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
     """Register a method under `name` and validate its settings whenever it is called.
 
@@ -207,7 +215,7 @@ def method(
                 raise ValueError(
                     f"method {name} learns from its own responses; register it with evaluates=False"
                 )
-            return replace(made, name=name, settings=checked.model_dump(mode="json"))
+            return replace(made, name=name, settings=checked.model_dump(mode="json"), figures=figures)
 
         @functools.wraps(build)
         def validated(*args: P.args, **kwargs: P.kwargs) -> Method:
@@ -230,6 +238,7 @@ def method(
             least_responses=least_responses,
             evaluates=evaluates,
             measures=measures,
+            figures=figures,
         )
         return validated
 

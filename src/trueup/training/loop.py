@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 import torch
 
 from trueup import stop
-from trueup.display import Advance
+from trueup.display import Advance, figure
 from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.metrics import Metrics
+from trueup.metrics import Metrics, label
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
-from trueup.training.step import SHOWN, evaluate, train_step
+from trueup.training.step import evaluate, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,11 @@ class Run:
         method = self.parts.method
         unused = not method.reference.measures or not method.reference_in_loss
         return NullReference() if unused else self.parts.reference
+
+    def shown(self, prefix: str = "") -> dict[str, float]:
+        """The method's figures by their short names, those there are; `eval_` for those of held-out feedback."""
+        names = [f"{prefix}{name}" for name in dict.fromkeys((*self.parts.method.figures, "online/score"))]
+        return {label(name): self.latest[name] for name in names if name in self.latest}
 
 
 def train(run: Run, *, advance: Advance) -> dict[str, float]:
@@ -91,7 +96,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             raise ended
         if due:
             run.parts.folder.write_status("running", run.step, run.total)
-        advance(run.step, {name: run.latest[name] for name in SHOWN if name in run.latest})
+        advance(run.step, run.shown())
     return run.latest
 
 
@@ -186,6 +191,8 @@ def _evaluate(run: Run) -> None:
         )
     run.metrics.write(run.step, values)
     run.latest |= values
+    told = "  ".join(f"{name} {figure(value)}" for name, value in run.shown("eval_").items())
+    logger.info(f"held out, after step {run.step}: {told}")
 
 
 def _due(every: int | None, run: Run) -> bool:
