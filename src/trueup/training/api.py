@@ -112,7 +112,7 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
         )
     lock = folder.lock()
     try:
-        with display.shown(quiet=quiet):
+        with display.shown(quiet=quiet), folder.sitting(status):
             return _go(resolved, folder, resume=True)
     finally:
         lock.release()
