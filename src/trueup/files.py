@@ -5,6 +5,7 @@ read, and `keep` cuts it off before anything is written behind it.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -14,10 +15,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trueup.errors import InputError
-
-SMALL = 1 << 24
-SAMPLES, BLOCK = 64, 1 << 16
-"""Blocks of a large file that tell it from another, and their bytes."""
 
 
 def cache_folder() -> Path:
@@ -98,26 +95,20 @@ def flush_to_disk(path: Path) -> None:
 def content_identity(path: Path) -> str:
     """Hash of a file, or of the files in a folder with their names; empty where there is neither.
 
-    Of a file of more than `SMALL` bytes its size and `SAMPLES` blocks spread over it are read: enough to tell
-    other weights, and no more work than it is to open them.
+    Notes for people (`*.md`) and hidden files of a folder are left out.
 
     Raises:
         OSError: a file cannot be read.
     """
     if not path.exists():
         return ""
-    digest = hashlib.sha256()
+    told = []
     for file in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
-        size = file.stat().st_size
-        digest.update(f"{file.name if path.is_dir() else ''} {size}\n".encode())
-        with file.open("rb") as opened:
-            if size <= SMALL:
-                digest.update(opened.read())
-                continue
-            for number in range(SAMPLES):
-                opened.seek(number * (size - BLOCK) // (SAMPLES - 1))
-                digest.update(opened.read(BLOCK))
-    return digest.hexdigest()[:16]
+        if file == path or not (file.name.startswith(".") or file.suffix == ".md"):
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            told.append([file.name if path.is_dir() else "", digest])
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 class Journal:

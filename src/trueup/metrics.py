@@ -19,7 +19,7 @@ from typing import Any
 
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_file
-from trueup.words import reason
+from trueup.words import numbered, reason
 
 logger = logging.getLogger(__name__)
 
@@ -157,10 +157,12 @@ class Metrics:
         self.trackers: list[Tracker] = []
         self.latest: dict[str, float] = {}
         self._failed = False
-        kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
-        self.evaluated = {
-            int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)
-        }
+        lost: list[int] = []
+        kept = [line for line in read_lines(path, lost) if line["step"] <= keep_until]
+        if lost or (keep_until and not kept):
+            which = f"cannot be read, and are left out: {numbered(lost, 'line')}" if lost else "are gone"
+            logger.warning(f"{path}: metrics of earlier steps {which}; the run goes on as it would have")
+        self.evaluated = {line["step"] for line in kept if any(key.startswith("eval_") for key in line)}
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if path.is_file():
@@ -209,17 +211,23 @@ class Metrics:
                 logger.warning(f"tracker {tracker.name} failed while closing: {error}")
 
 
-def read_lines(path: Path) -> list[dict[str, object]]:
-    """The whole lines of a metrics file; a torn last line, from a run that was killed, is left out."""
+def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a torn last line, from a run that was killed, is left out.
+
+    Args:
+        lost: to which the numbers of other lines that cannot be read are added.
+    """
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    *texts, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(line, dict) or "step" not in line:
-            break
-        lines.append(line)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            lines.append(line)
+        elif lost is not None:
+            lost.append(number)
     return lines

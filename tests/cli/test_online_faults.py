@@ -127,7 +127,12 @@ def test_a_budget_counts_over_all_sittings(
     assert len(server.asked) == 13
     assert resume("oaif", run) == 6
     assert "13 requests and 3,913 tokens are spent" in errors()
+    kept = (run / "spent.json").read_bytes()
+    (run / "spent.json").unlink()
+    assert resume("oaif", run, "--annotator.max_requests", 8) == 6
+    assert "8 requests and 2,408 tokens are spent" in errors()
     assert len(server.asked) == 13
+    (run / "spent.json").write_bytes(kept)
     assert resume("oaif", run, "--annotator.max_requests", count - 1) == 6
     assert len(server.asked) == count - 1
     assert resume("oaif", run, "--annotator.max_requests", count, "--annotator.concurrency", 1) == 0

@@ -26,10 +26,11 @@ from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
-from trueup.files import Journal
+from trueup.files import Journal, content_identity
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
+from trueup.sources.by_name import judging_files, model_folders
 from trueup.words import listed, reason
 
 SUFFIX = ".part"
@@ -248,7 +249,9 @@ def of_sampling(
     found = _settings(settings) | _files_of(settings.annotator)
     found["data"] = _digest([prompt_parts(one) for one in prompts])
     found["data with feedback"] = _digest([example_to_row(one) for one in also])
-    found["files of the model"] = [_state_of(folder) for folder in settings.model]
+    found["files of the model"] = [
+        content_identity(folder) for name in settings.model for folder in model_folders(name)
+    ]
     found["chat_template"] = _content(settings.chat_template)
     return found
 
@@ -281,26 +284,11 @@ def _settings(settings: BaseModel) -> dict[str, object]:
 
 
 def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
-    """The content of the files that an annotator is made of."""
-    if choice is None:
-        return {}
-    about, given = choice.about, vars(choice)
-    found: dict[str, object] = {
-        f"annotator's {setting}": _content(named.path(given[setting]))
-        for setting, named in about.files.items()
-    }
-    if about.weights is not None:
-        found["files of the annotator"] = _state_of(given[about.main])
-    return found
-
-
-def _state_of(folder: str) -> list[list[object]]:
-    """Names, sizes and times of the files in a model's folder; nothing where there is none."""
-    path = Path(folder)
-    if not path.is_dir():
-        return []
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    """The content of the files that an annotator is made of, by the settings that name them."""
+    found: dict[str, list[object]] = {}
+    for name, path in judging_files(choice).items() if choice is not None else ():
+        found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(content_identity(path))
+    return {**found}
 
 
 def _content(file: str | None) -> str | None:

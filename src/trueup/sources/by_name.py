@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import islice
+from modulefinder import ModuleFinder
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -246,6 +247,42 @@ def model_named(name: str) -> str:
     from trueup.world.model import world_model_path
 
     return str(world_model_path())
+
+
+def judging_files(choice: AnnotatorChoice) -> dict[str, Path]:
+    """What an annotator judges by: its files, what they import from their own folder, its model and that one's base.
+
+    Returns:
+        The setting that names it, and a path -> a file, or the folder of a model.
+    """
+    about, given = choice.about, vars(choice)
+    found: list[tuple[str, Path]] = []
+    for setting, named in about.files.items():
+        if given[setting] not in named.known:
+            path = Path(named.path(given[setting]))
+            found += [(setting, one) for one in (imported(path) if named.function else [path])]
+    if about.weights is not None:
+        found += [(about.main, one) for one in model_folders(given[about.main])]
+    return {f"{setting} {path}": path for setting, path in found}
+
+
+def model_folders(name: str) -> list[Path]:
+    """The folder of a model, and of the base of an adapter; none of the built-in one, which is made."""
+    if name == model_folder.WORLD:
+        return []
+    return [Path(one) for one in dict.fromkeys((name, model_folder.base_folder(name)))]
+
+
+def imported(file: Path) -> list[Path]:
+    """A file of Python, and what it imports from its own folder, at whatever depth; nothing of it is run."""
+    folder = file.absolute().parent
+    finder = ModuleFinder(path=[str(folder)])
+    try:
+        finder.run_script(str(file))
+    except Exception:  # one of them is no Python, which is said when it is run
+        return [file, *sorted(folder.rglob("*.py"))]
+    others = (vars(one)["__file__"] for one in finder.modules.values())
+    return [file, *sorted({Path(one) for one in others if one is not None} - {file})]
 
 
 def make_annotator(

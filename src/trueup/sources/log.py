@@ -96,8 +96,8 @@ class RoundLog:
         rows = [
             json.dumps(example_to_row(one) | {KEY: place}, ensure_ascii=False).encode() for one in examples
         ]
-        told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(metrics)}
-        line = json.dumps(told)
+        told = {"round": number, "rows": len(rows), "facts": dict(metrics)}
+        line = json.dumps({**told, "sha256": _digest(rows, told)})
         try:
             size = self._examples.size
             self._examples.append(*rows)
@@ -127,17 +127,17 @@ class RoundLog:
         told, rows = _lines(self._index), _lines(self._examples)
         done = 0
         for place, line in enumerate(told, start=1):
-            number, count, digest, metrics = self._told(place, line)
+            number, count, metrics, digest = self._told(place, line)
             own = rows[done : done + count]
             if len(own) < count:
                 raise CheckpointError(
                     f"{self.examples} holds {len(rows)} examples; {self.index.name} tells of {done + count}. {RESTORE}"
                 )
             examples = self._read(own)
-            if _digest(own) != digest:
+            if _digest(own, {"round": number, "rows": count, "facts": metrics}) != digest:
                 raise CheckpointError(
-                    f"{self.examples}: lines {done + 1} to {done + count} are not as round {number} wrote them, though "
-                    f"they can be read. {RESTORE}"
+                    f"{self.examples}: lines {done + 1} to {done + count}, or line {place} of {self.index.name}, are "
+                    f"not as round {number} wrote them, though they can be read. {RESTORE}"
                 )
             self.rounds[number] = GatheredRound(examples, metrics)
             done += count
@@ -145,13 +145,13 @@ class RoundLog:
         _keep(self._index, told)
         _keep(self._examples, rows[:done])
 
-    def _told(self, place: int, line: bytes) -> tuple[int, int, str, Mapping[str, Any]]:
-        """Number, rows, digest and metrics of a round out of a line of rounds.jsonl."""
+    def _told(self, place: int, line: bytes) -> tuple[int, int, Mapping[str, Any], str]:
+        """Number, rows, metrics and digest of a round out of a line of rounds.jsonl."""
         try:
             told = json.loads(line.decode())
-            number, count, digest, metrics = (told[name] for name in ("round", "rows", "sha256", "facts"))
+            number, count, metrics, digest = (told[name] for name in ("round", "rows", "facts", "sha256"))
             if type(number) is type(count) is int and isinstance(metrics, dict) and number not in self.rounds:
-                return number, count, str(digest), metrics
+                return number, count, metrics, str(digest)
             raise ValueError("it tells of no round, or of one twice")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
@@ -246,8 +246,8 @@ def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
         raise CheckpointError(f"{journal.path}: cannot be written: {reason(error)}") from error
 
 
-def _digest(rows: Sequence[bytes]) -> str:
-    return hashlib.sha256(b"\n".join(rows)).hexdigest()
+def _digest(rows: Sequence[bytes], told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(b"\n".join([*rows, json.dumps(told).encode()])).hexdigest()
 
 
 def _number_of(row: bytes) -> int | None:

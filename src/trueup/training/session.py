@@ -109,7 +109,10 @@ class Session:
 
     def _may_mend(self) -> bool:
         """Whether the run is judged by a file of the user's, which a fault may lie in."""
-        return self.settings.annotator is not None and bool(self.settings.annotator.about.files)
+        choice = self.settings.annotator
+        return choice is not None and any(
+            vars(choice)[name] not in named.known for name, named in choice.about.files.items()
+        )
 
     def _finish(self, run: Run, told: Sequence[str]) -> None:
         """Write the model and its card.

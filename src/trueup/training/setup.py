@@ -93,7 +93,7 @@ def load_parts(
         "model_identity": model_identity(policy.network),
         "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
-        "other_files": seal.other_files(settings),
+        "other_files": seal.other_files(settings, loaded.base_path),
     }
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
