@@ -46,7 +46,6 @@ FIGURES: dict[str, tuple[str, str]] = {
     "weights/effective_share": ("share", ""),
     "online/score": ("score", GREATER),
     "objective/kl": ("kl", ""),
-    "objective/rlhf_reward": ("reward", GREATER),
     "policy/approxkl": ("moved", ""),
     "policy/clipfrac": ("clipped", ""),
 }

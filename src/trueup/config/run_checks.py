@@ -19,6 +19,7 @@ from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Resp
 from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo, reference_of
+from trueup.metrics import FIGURES
 from trueup.model_folder import WORLD, check_model, scores_text
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
 from trueup.settings.data_settings import part_of
@@ -71,12 +72,45 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
             f"eval_data: method {info.name} learns from responses of its own, and has nothing to measure on others. "
             "Leave it out; online/score and objective/kl say how the run goes"
         )
+    if settings.best_by is not None:
+        _refuse_metric(info, settings, settings.best_by)
     if settings.source != "offline":
         _refuse_what_needs_all(info, method_settings, settings.source)
     if settings.source == "online" or (settings.prompts and settings.source == "offline"):
         _refuse_gathering(info, settings)
     elif settings.source == "offline":
         _refuse_unused(info, settings)
+
+
+def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None:
+    """Refuse a metric of the best step that the run does not measure, or once only, or of which no value is better."""
+    held_out, scores = [
+        [name for name in figures if FIGURES.get(name, ("", ""))[1]]
+        for figures in (info.figures if info.evaluates else (), ("online/score",))
+    ]
+    scored = settings.annotator is not None and settings.annotator.gives == "scores"
+    allowed = [*(f"eval_{name}" for name in held_out), *(scores if "online" in info.sources else ())]
+    what = "keep_best" if settings.keep_best else "early_stopping"
+    if metric not in allowed:
+        raise InputError(
+            f"{what}: method {info.name} has no {metric} to go by; give one of {', '.join(allowed)}"
+        )
+    if metric == "online/score":
+        if settings.source != "online" or not scored:
+            raise InputError(
+                f"{what}: online/score is what an annotator scores samples with while training; give source online and "
+                "a reward, or held-out feedback and one of its metrics"
+            )
+        if settings.sampler.resync > 1:
+            raise InputError(
+                f"{what}: online/score tells of the weights that samples were written with, which lag behind with "
+                f"sampler.resync {settings.sampler.resync}; give resync 1, or a metric of held-out feedback"
+            )
+    elif not (settings.eval_data or settings.eval_fraction) or settings.eval_every is None:
+        parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
+        raise InputError(
+            f"{what}: {metric} has to be measured while training; give held-out feedback ({parts}), and eval_every"
+        )
 
 
 def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source: str) -> None:

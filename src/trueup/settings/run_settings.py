@@ -172,6 +172,12 @@ class RunSettings(BaseModel):
     accept_changed: Annotated[bool, RESUMES] = False
     """Go on although what judges or samples beside the policy has changed since the run began, such as a reward
     function that was mended; what is sampled from here on is judged by what is there now."""
+    keep_best: Text | None = None
+    """Finish with the model of the step that was best by a metric: eval_loss, another one of held-out feedback, such as
+    eval_rewards/accuracies, or online/score, that of samples. Left out: with that of the last step."""
+    early_stopping: Count | None = None
+    """End the run when so many evaluations in a row were no better than the best one by the metric of keep_best; where
+    that is left out by eval_loss or, without held-out feedback, by online/score, measured in every round."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
     keep_checkpoints: Annotated[Count, RESUMES] = 2
@@ -216,6 +222,13 @@ class RunSettings(BaseModel):
                 f"max_length {self.max_length}; give a smaller one"
             )
         return self
+
+    @property
+    def best_by(self) -> str | None:
+        """The metric that says which step is best; None where nothing asks for that."""
+        if self.keep_best or not self.early_stopping:
+            return self.keep_best
+        return "online/score" if self.source == "online" and not self.eval_data else "eval_loss"
 
     @property
     def gathers(self) -> bool:

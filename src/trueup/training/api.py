@@ -107,7 +107,7 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
     status = folder.read_status()
     if status.get("state") == "done":
         raise InputError(
-            f"{folder.path}: this run is done after {status.get('steps')} steps; its model is in {folder.model}. To "
+            f"{folder.path}: this run is done after {status.get('step')} steps; its model is in {folder.model}. To "
             "train further, begin a run with that folder as --model"
         )
     lock = folder.lock()

@@ -10,11 +10,12 @@ import torch
 
 from trueup import stop
 from trueup.display import Advance, figure
-from trueup.errors import AnnotatorError, InputError, Stopped
+from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped
 from trueup.metrics import Metrics, label
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
+from trueup.training.best import Best
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
@@ -41,6 +42,13 @@ class Run:
     """Of the generators as they were when the last step ended, its reference told of it or not."""
     update_pending: bool = False
     """Whether the reference has still to be told of the last step."""
+    best: Best | None = None
+    """Where a metric says which step is best."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it ends before its last step."""
+        return self.best is not None and self.best.over
 
     @property
     def total(self) -> int:
@@ -77,7 +85,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
     run.random_state = random_state()
     if run.step and _evaluation_due(run):
         _evaluate(run)  # the run was stopped between the step and its evaluation
-    while run.step < run.total:
+    while run.step < run.total and not run.over:
         ended: Exception | None = None
         try:
             stop.check()
@@ -89,6 +97,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
         due = (
             _due(run.parts.settings.save_every or max(1, math.ceil(run.total / 10)), run)
             or run.step == run.total
+            or run.over
         )
         if due or ended is not None:
             save_run(run)
@@ -97,6 +106,11 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
         if due:
             run.parts.folder.write_status("running", run.step, run.total)
         advance(run.step, run.shown())
+    if run.over and run.best:
+        logger.info(
+            f"the run ends after step {run.step} of {run.total}: {run.best.told()}, and the {run.best.stale} "
+            "measured since are no better"
+        )
     return run.latest
 
 
@@ -105,6 +119,10 @@ def _take_step(run: Run) -> None:
     started, number = time.monotonic(), run.step + 1
     rate = run.learning_rate(number)
     step = run.source.step(number)
+    gathered = run.source.metrics(number)
+    _look(run, gathered)
+    if run.over:
+        return
     values: dict[str, float] = {}
     if step.batches:
         values = train_step(
@@ -117,7 +135,7 @@ def _take_step(run: Run) -> None:
             learning_rate=rate,
         )
     run.step, run.random_state, run.update_pending = number, random_state(), True
-    values |= run.source.metrics(number)
+    values |= gathered
     moved = True  # or half of it, when the user asks to stop, which is made up for by `restore_run`
     try:
         moved = run.parts.reference.update(number, run.source)
@@ -155,11 +173,13 @@ def save_run(run: Run) -> None:
         "source": dict(gathered.metadata),
         "update_pending": run.update_pending,
         "sealed": run.seal,
+        "best": run.best.state() if run.best else None,
     }
     checkpoints.save(
         run.parts.folder.checkpoints,
         checkpoints.Checkpoint(run.step, parts, metadata),
         keep=run.parts.settings.keep_checkpoints,
+        best=run.best.step if run.best else None,
     )
 
 
@@ -173,12 +193,41 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.step = saved.step
+    if run.best and saved.metadata.get("best"):
+        run.best.restore(saved.metadata["best"])
     if saved.metadata["update_pending"]:
         run.parts.reference.update(run.step, run.source)
 
 
+def take_best(run: Run) -> bool:
+    """Put the policy back to the best step; whether that is another one than the last."""
+    best = run.best
+    if best is None or best.step in (None, run.step) or not run.parts.settings.keep_best:
+        return False
+    assert best.step is not None
+    try:
+        saved = checkpoints.load_step(run.parts.folder.checkpoints, best.step)
+    except (InputError, CheckpointError) as error:
+        logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
+        return False
+    with torch.no_grad():
+        for name, parameter in run.optimizer.parameters.items():
+            parameter.copy_(saved.parts["policy"][name])
+    logger.info(f"the finished model is that of step {best.step}: {best.told()}")
+    return True
+
+
+def _look(run: Run, values: Mapping[str, float]) -> None:
+    """Keep the weights as they are if what was measured of them is the best so far."""
+    if run.best and run.best.see(run.step, values) and run.parts.settings.keep_best:
+        save_run(run)
+
+
 def _evaluation_due(run: Run) -> bool:
-    if not run.source.has_held_out or run.step in run.metrics.evaluated:
+    known = run.step in run.metrics.evaluated
+    if known and run.best and run.best.last < run.step:
+        known = not run.best.metric.startswith("eval_")  # saved before the evaluation was made
+    if not run.source.has_held_out or known:
         return False
     return run.step == run.total or _due(run.parts.settings.eval_every, run)
 
@@ -189,10 +238,12 @@ def _evaluate(run: Run) -> None:
         values = evaluate(
             run.parts.policy, run.loss_reference, run.parts.method, run.source.held_out(), step=run.step
         )
-    run.metrics.write(run.step, values)
+    if run.step not in run.metrics.evaluated:
+        run.metrics.write(run.step, values)
     run.latest |= values
     told = "  ".join(f"{name} {figure(value)}" for name, value in run.shown("eval_").items())
     logger.info(f"held out, after step {run.step}: {told}")
+    _look(run, values)
 
 
 def _due(every: int | None, run: Run) -> bool:

@@ -86,7 +86,7 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
     """
     plain = dump(resolved)
     settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
-    free = {*RESUME_MAY_CHANGE, "output"}
+    free = {*RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
     kept = {name: value for name, value in settings.items() if name not in free}
     known = {name: value for name, value in record.items() if name not in ("versions", "reference")}
     made: dict[str, Any] = json.loads(

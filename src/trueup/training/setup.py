@@ -26,6 +26,7 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source
 from trueup.training import rounds, seal
+from trueup.training.best import Best
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
@@ -175,6 +176,7 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
         seal=sealed,
+        best=Best.of(settings),
     )
 
 
