@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
@@ -36,24 +36,6 @@ class GatheredRound:
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
-class Log(Protocol):
-    """The rounds of a run, while they are gathered or after; what writes them is `RoundLog`'s alone."""
-
-    @property
-    def last(self) -> int | None:
-        """The last round that anything can come of; None while they are gathered, as long as the run goes on."""
-
-    def known(self, number: int) -> GatheredRound | None:
-        """A round, from 1; None where it is to be gathered."""
-
-    def check_has(self, last: int) -> None:
-        """See that all rounds up to one are there.
-
-        Raises:
-            CheckpointError: one is missing.
-        """
-
-
 class RoundLog:
     """The rounds that a run gathers, in memory and in its folder.
 
@@ -65,6 +47,7 @@ class RoundLog:
     """
 
     last = None
+    """Anything can come of further rounds, as long as the run goes on."""
 
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
@@ -74,7 +57,7 @@ class RoundLog:
         self._recover()
 
     def known(self, number: int) -> GatheredRound | None:
-        """See `Log`."""
+        """A round, from 1; None where it is to be gathered."""
         return self.rounds.get(number)
 
     def add(
@@ -116,7 +99,11 @@ class RoundLog:
         return self.rounds[number]
 
     def check_has(self, last: int) -> None:
-        """See `Log`."""
+        """See that all rounds up to one are there.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
         missing = [number for number in range(1, last + 1) if number not in self.rounds]
         if missing:
             raise CheckpointError(
@@ -191,15 +178,19 @@ class ReplayedLog:
 
     @property
     def last(self) -> int:
-        """See `Log`."""
+        """The last round that anything came of."""
         return max(self.rounds)
 
     def known(self, number: int) -> GatheredRound:
-        """See `Log`."""
+        """A round, from 1."""
         return GatheredRound(self.rounds.get(number, ()), {})
 
     def check_has(self, last: int) -> None:
-        """See `Log`; nothing is missing here."""
+        """Nothing is missing here."""
+
+
+Log = RoundLog | ReplayedLog
+"""The rounds of a run, while they are gathered or after."""
 
 
 def read_log(path: str) -> ReplayedLog:
