@@ -1,6 +1,8 @@
 """Tables of any columns: which of them holds what, and what the values of a label mean.
 
 --columns prompt=user_message response=bot_reply label=feedback --values thumbs_up=true thumbs_down=false
+
+What stands within a column is named by the way to it: prompt=request.text response=choices.0.text
 """
 
 import json
@@ -10,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from trueup.errors import InputError
-from trueup.feedback.fields import described, opposite
+from trueup.feedback.fields import described, given, meaning, opposite
 from trueup.feedback.json_rows import FileRow
 from trueup.feedback.layouts.layout import LABELS, SCORES
 from trueup.words import did_you_mean, listed, printable
@@ -80,7 +82,7 @@ class Table:
         """
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
-            if theirs not in names:
+            if theirs not in names and within(row.value, theirs) is NOTHING:
                 near = did_you_mean(theirs, names, quoted=True)
                 raise InputError(
                     f"{path}:{row.number}: columns: {ours} is to be read from {printable(theirs)}, but the row has "
@@ -89,10 +91,14 @@ class Table:
 
     def _translated(self, row: FileRow, path: str) -> FileRow:
         ours = self.called
+        inside = {name: theirs for name, theirs in self.columns.items() if theirs not in row.value}
+        opened = {*self.columns, *(theirs.partition(".")[0] for theirs in inside.values())} - {*ours}
         value: dict[str, object] = {}
         for name, one in row.value.items():
-            taken = name in self.columns and name not in ours
-            value[f"{name} (the column of this name)" if taken else ours.get(name, name)] = one
+            value[f"{name} (the column of this name)" if name in opened else ours.get(name, name)] = one
+        for name, theirs in inside.items():
+            if (found := within(row.value, theirs)) is not NOTHING:
+                value[name] = found
         if self.values:
             for key in (*LABELLED, *SCORES):
                 if value.get(key) is not None:
@@ -102,13 +108,29 @@ class Table:
     def _meant(self, key: str, value: object, where: str) -> object:
         written = spelled(value)
         if written in self.values:
-            return self.values[written]
+            meant = self.values[written]
+            return float(meant) if key in SCORES else meant
         if isinstance(value, bool) or key in SCORES:
             return value
         known = ", ".join(self.values)
         raise InputError(
             f"{where}: {key}: found {described(value)}, of which values says nothing (it has {known})"
         )
+
+
+NOTHING = object()
+
+
+def within(value: object, way: str) -> object:
+    """What stands under keys and places in lists, `choices.0.text`; `NOTHING` where there is no such thing."""
+    for step in way.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return NOTHING
+    return value
 
 
 def spelled(value: object) -> str:
@@ -160,10 +182,10 @@ def guessed(row: Mapping[str, object]) -> str:
         meant = opposite(label)
         if words_of(found["label"]) & AGAINST:
             bad, good = meant or (("true", "false") if isinstance(label, bool) else ("1", "0"))
-            values = f" --values {bad}=false {good}=true"
+            values = " " + given("values", f"{bad}=false", f"{good}=true")
         elif meant:
-            values = f" --values {meant[0]}=true {meant[1]}=false"
-    return f"--columns {' '.join(one if one.isprintable() and ' ' not in one else repr(one) for one in pairs)}{values}"
+            values = " " + meaning(*meant)
+    return given("columns", *pairs) + values
 
 
 def words_of(name: str) -> set[str]:
@@ -172,9 +194,13 @@ def words_of(name: str) -> set[str]:
 
 
 def typical(ours: str, row: Mapping[str, object]) -> str | None:
-    """The column whose name, and whose value in a row, are typical of what we call so."""
+    """The column whose name, and whose value in a row, are typical of what we call so.
+
+    Of several it is the first; of several responses it is none, as one of them was preferred.
+    """
     if ours in row:
         return ours
+    found = []
     for name, value in row.items():
         words = words_of(name)
         kind = list if ours == "messages" else object if ours in ("label", "score") else str
@@ -183,5 +209,5 @@ def typical(ours: str, row: Mapping[str, object]) -> str | None:
         meant = words & set(TYPICAL[ours]) and (ours in ("label", "rejected") or not words & AGAINST)
         opposed = ours == "rejected" and words & set(TYPICAL["chosen"]) and words & AGAINST
         if isinstance(value, kind) and (meant or opposed) and not words & ABOUT:
-            return name
-    return None
+            found.append(name)
+    return None if ours == "response" and len(found) > 1 else next(iter(found), None)

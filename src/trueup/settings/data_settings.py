@@ -93,7 +93,7 @@ Sources = Annotated[tuple[Plain, ...], BeforeValidator(_sources)]
 
 NAMES = (
     *("prompt", "response", "chosen", "rejected", "label", "score", "system", "messages"),
-    *("completion", "tools", "source"),
+    *("conversations", "completion", "tools", "source"),
 )
 """What a column can be."""
 

@@ -19,7 +19,8 @@ class Dialect:
     """How a format writes a turn: `{"from": "human", "value": "Hello"}`."""
 
     keys: tuple[tuple[str, str], ...]
-    """The keys for who speaks and what is said; a turn is read by the first pair of which it has the first."""
+    """The keys for who speaks and what is said; a turn is read by the first pair that it has, else of which it has the
+    first."""
     roles: Mapping[str, tuple[str, ...]]
     """Our role, or `CALL` -> its names, in lower case."""
     content: Callable[[object, Place], str] = spoken
@@ -67,8 +68,7 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
         InputError: a key is missing, the role is unknown, or a call is not JSON.
     """
     row = fields(value, place)
-    pairs = [pair for pair in dialect.keys if pair[0] in row]
-    speaker, said = pairs[0] if pairs else dialect.keys[0]
+    speaker, said = max(dialect.keys, key=lambda pair: (pair[0] in row) + (pair[0] in row and pair[1] in row))
     name = text_under(row, speaker, place)
     role = next((ours for ours, names in dialect.roles.items() if name.lower() in names), None)
     if role is None:

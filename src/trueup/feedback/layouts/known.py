@@ -88,7 +88,8 @@ def wrapped(row: RowValue) -> str:
 
 def likeness(layout: Layout, row: RowValue) -> float:
     """How near the keys of a row come to those of a layout, from 0 to 1."""
-    near = sum(1.0 if key in row else meant_for(key, row)[1] for key in layout.keys) / len(layout.keys)
+    missing = {name: near for name, near in (meant_for(key, row) for key in layout.keys if key not in row)}
+    near = (sum(key in row for key in layout.keys) + sum(missing.values())) / len(layout.keys)
     if near < 1 or layout.recognises(row):
         return near
     # Nearer than another name for a key where it has a key too many, farther where its values are of another kind.
@@ -110,6 +111,8 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
 def advice(nearest: Layout, row: RowValue) -> str:
     """What to change to come to the nearest layout; nothing where none is near."""
     missing = {key: meant_for(key, row)[0] for key in nearest.keys if key not in row}
+    meant = [*missing.values()]
+    missing = {key: name if meant.count(name) == 1 else "" for key, name in missing.items()}
     typos = [f"{key!r} where it says {name!r}" for key, name in missing.items() if name]
     absent = [repr(key) for key, name in missing.items() if not name]
     if len(absent) == len(nearest.keys):
@@ -121,6 +124,6 @@ def advice(nearest: Layout, row: RowValue) -> str:
             if excess
             else f"; {nearest.name} has other values there"
         )
-    meant = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
+    did_you = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
     need = "would also need" if typos else "would need"
-    return meant + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")
+    return did_you + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")

@@ -71,7 +71,7 @@ class Layout:
     further: bool = False
     """Whether a response may be one more turn after a turn of the assistant."""
     inside: str = ""
-    """The key whose object holds `tools`, where the row itself does not."""
+    """The key whose object may hold `tools`, as may the row itself."""
     not_kept: str = ""
     """What rows of this layout say within the keys that are used, and examples do not hold."""
 
@@ -98,12 +98,23 @@ class Layout:
             responses = tuple(replace(one, content=as_messages(one.content)) for one in responses)
             turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
             prompt = after_system(turns, row, place)
-        at = place.key(self.inside) if self.inside else place
-        around = fields(row[self.inside], at) if self.inside else row
+        around, at = self._with_tools(row, place)
         with_keys = prompt_from(prompt, around, at, self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons)
+
+    def _with_tools(self, row: RowValue, place: Place) -> tuple[RowValue, Place]:
+        """What holds `tools`: the row, or the object under the key `inside`."""
+        if not self.inside:
+            return row, place
+        at = place.key(self.inside)
+        inner = fields(row[self.inside], at)
+        if not (own := row.get("tools")):
+            return inner, at
+        if inner.get("tools") not in (None, [], own):
+            raise place.key("tools").fault(f"differs from the tools of {self.inside!r}; keep one of them")
+        return row, place
 
     def _check_keys(self, row: RowValue, place: Place) -> None:
         taken = f"the file was taken for {self.name} from its first row; keep one layout in a file"

@@ -40,7 +40,6 @@ PREFERRED_OUTPUTS = replace(
             ask=shapes.by_value(input_messages),
             answer=one_side,
             text=(),
-            optional=("tools",),
         ),
     ),
     inside="input",

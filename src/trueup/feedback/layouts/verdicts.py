@@ -26,6 +26,7 @@ POSITIONS = (
         shapes.answered("prompt", "response_0", "response_1", optional=()),
         "A pair: `better_response_id` is the more helpful one, 0 or 1; which is safer is not kept.",
         position("better_response_id"),
+        sources=("response_0_source", "response_1_source"),
         keys=("better_response_id",),
         foreign=SIDES,
     ),
@@ -122,6 +123,21 @@ ARENA_55K = shapes.shape(
 )
 
 
+# Texts of one round, as https://www.kaggle.com/competitions/wsdm-cup-multilingual-chatbot-arena has them.
+#
+#     {"prompt": "Name a tree.", "response_a": "A stone.", "response_b": "An oak.", "winner": "model_b", ...}
+
+ARENA_TEXTS = shapes.shape(
+    "Chatbot Arena texts",
+    shapes.answered("prompt", "response_a", "response_b", optional=()),
+    "A pair: `winner` is model_a or model_b; a tie compares nothing.",
+    shapes.named("winner", WINNERS),
+    sources=MODELS,
+    keys=("winner",),
+    foreign=SIDES,
+)
+
+
 # AlpacaEval's annotations and AlpacaFarm's preferences. Dubois et al., 2023, https://arxiv.org/abs/2305.14387;
 # https://github.com/tatsu-lab/alpaca_eval: 1 is `output_1`, 2 is `output_2`, 1.5 and 0 are draws, what lies between 1
 # and 2 is 1 plus the probability that `output_2` is better, and null is an annotator that failed.
@@ -209,7 +225,7 @@ def label_studio(row: RowValue, place: Place) -> Example | Discarded:
             if result.get("type") == "pairwise":
                 chosen.add(selected(result, within, data))
     if not chosen:
-        return Discarded("no verdict on the two responses")
+        return Discarded("none of its results is a verdict of the type pairwise on two responses")
     if len(chosen) > 1:
         return Discarded("its annotations contradict each other")
     ((better, worse),) = chosen
@@ -248,6 +264,7 @@ DATA_SETS: tuple[Layout, ...] = (
     *POSITIONS,
     ARENA,
     ARENA_55K,
+    ARENA_TEXTS,
     ALPACA_EVAL,
     WEBGPT,
     LABEL_STUDIO,
