@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -92,10 +92,13 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def content_identity(path: Path) -> str:
+def content_identity(path: Path, taken: Callable[[str], bool] | None = None) -> str:
     """Hash of a file, or of the files in a folder with their names; empty where there is neither.
 
     Notes for people (`*.md`) and hidden files of a folder are left out.
+
+    Args:
+        taken: which files of a folder, by their names; None takes all others.
 
     Raises:
         OSError: a file cannot be read.
@@ -104,7 +107,8 @@ def content_identity(path: Path) -> str:
         return ""
     told = []
     for file in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
-        if file == path or not (file.name.startswith(".") or file.suffix == ".md"):
+        left = file.name.startswith(".") or file.suffix == ".md" if taken is None else not taken(file.name)
+        if file == path or not left:
             with file.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
             told.append([file.name if path.is_dir() else "", digest])

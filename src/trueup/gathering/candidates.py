@@ -19,14 +19,14 @@ import torch
 
 from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.run_checks import check_file
+from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback import canonical, orders, read, turns, views
 from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
-from trueup.model_folder import WORLD, check_model, context_length, scores_text
+from trueup.model_folder import WORLD, check_model, context_length, folder_of, scores_text
 from trueup.models import causal, load, prepare, tokenizer
 from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
@@ -82,7 +82,7 @@ def sample(settings: SampleSettings) -> Path:
         AnnotatorError: a server or an annotator fails, or a model writes nothing but empty responses.
         Stopped: the user asked to stop.
     """
-    _check(settings)
+    settings = _checked(settings)
     load = annotator_loader(settings, settings.annotator) if settings.annotator is not None else None
     output = Path(settings.output)
     given = _given(settings)
@@ -99,20 +99,27 @@ def sample(settings: SampleSettings) -> Path:
     return output
 
 
-def _check(settings: SampleSettings) -> None:
-    """What can be told before anything is loaded."""
+def _checked(settings: SampleSettings) -> SampleSettings:
+    """The settings, each model of the hub with its commit; what can be told before anything is loaded is right.
+
+    Raises:
+        InputError: something is not.
+    """
     check_place(settings.output, overwrite=settings.overwrite)
-    server = settings.sampler.served
-    for name in settings.model:
-        if name == WORLD:
-            continue
-        check_model(name, trust_remote_code=settings.trust_remote_code, weights=not server)
-        if scores_text(name):
+    server, trust_remote_code = settings.sampler.served, settings.trust_remote_code
+    models = tuple(
+        one if one == WORLD else check_model(one, trust_remote_code=trust_remote_code, weights=not server)
+        for one in settings.model
+    )
+    for name in models:
+        if scores_text(folder_of(name, weights=False)):
             raise InputError(
                 f"model {name} is a reward model, and writes nothing; give it as --annotator reward:{name}"
             )
     if settings.chat_template is not None:
         check_file(settings.chat_template, "a file with a Jinja chat template")
+    judge = settings.annotator and check_annotator(settings.annotator, trust_remote_code=trust_remote_code)
+    return settings.model_copy(update={"model": models, "annotator": judge})
 
 
 def _given(settings: SampleSettings) -> read.Prompts:
@@ -337,7 +344,7 @@ def _server(settings: SampleSettings, name: str, day: Callable[[], str]) -> Iter
 
 
 def _tokenizer(settings: SampleSettings, name: str) -> Any:
-    return tokenizer.load_tokenizer(model_named(name), **_reading(settings))
+    return tokenizer.load_tokenizer(model_named(name, weights=False), **_reading(settings))
 
 
 def _reading(settings: SampleSettings) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from trueup.annotators.annotator import Annotated, Annotator, summed
 from trueup.batch.chat_template import today
-from trueup.config.run_checks import check_annotator
 from trueup.errors import InputError
 from trueup.estimates import mean
 from trueup.feedback import canonical, views
@@ -47,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice) -> Load:
-    """Check an annotator as far as it can be without loading a model, and hand out what loads it.
+    """What loads an annotator that was checked (`check_annotator`).
 
     One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
     asked nothing yet.
@@ -55,7 +54,6 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
     Raises:
         InputError: a file, a folder, a template, a function, an instruction or a price is not as it should be.
     """
-    check_annotator(choice, trust_remote_code=settings.trust_remote_code)
 
     def make(day: Day) -> Annotator:
         return make_annotator(

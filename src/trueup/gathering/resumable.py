@@ -26,7 +26,8 @@ from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
-from trueup.files import Journal, content_identity
+from trueup.files import Journal
+from trueup.model_folder import model_content
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
@@ -250,7 +251,9 @@ def of_sampling(
     found["data"] = _digest([prompt_parts(one) for one in prompts])
     found["data with feedback"] = _digest([example_to_row(one) for one in also])
     found["files of the model"] = [
-        content_identity(folder) for name in settings.model for folder in model_folders(name)
+        model_content(folder)
+        for name in settings.model
+        for folder in model_folders(name, weights=not settings.sampler.served)
     ]
     found["chat_template"] = _content(settings.chat_template)
     return found
@@ -287,7 +290,7 @@ def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
     """The content of the files that an annotator is made of, by the settings that name them."""
     found: dict[str, list[object]] = {}
     for name, path in judging_files(choice).items() if choice is not None else ():
-        found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(content_identity(path))
+        found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(model_content(path))
     return {**found}
 
 

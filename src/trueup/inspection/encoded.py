@@ -17,7 +17,7 @@ from trueup.feedback.turns import Turns, as_messages
 from trueup.inspection.findings import KINDS, PARTS, Finding, problem
 from trueup.inspection.statistics import Lengths
 from trueup.inspection.unread import MessageKeys, lost_of
-from trueup.model_folder import WORLD, check_model
+from trueup.model_folder import WORLD, check_model, folder_of
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 from trueup.settings.command_settings import InspectSettings
 from trueup.words import printable
@@ -60,9 +60,9 @@ def load_coding(settings: InspectSettings) -> Coding:
     if model == WORLD:
         loaded = world_tokenizer()
     else:
-        check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
+        model = check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
         loaded = load_tokenizer(
-            model,
+            folder_of(model, weights=False),
             trust_remote_code=settings.trust_remote_code,
             eos_token=settings.eos_token,
             chat_template=settings.chat_template,

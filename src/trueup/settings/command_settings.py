@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from trueup.model_hub import ID
 from trueup.settings.data_settings import Columns, Values
 from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
 
@@ -153,7 +154,7 @@ class ExportSettings(BaseModel):
     model_config = STRICT
 
     source: Annotated[Text, Role("Exporting")]
-    """Folder of a run, of one of its checkpoints, or of any model or adapter."""
+    """Folder of a run, of one of its checkpoints, or of any model or adapter; or one of the hub."""
     output: Text
     """Folder to write; it must not be there."""
     step: Count | None = None
@@ -175,4 +176,6 @@ class ExportSettings(BaseModel):
     def _relations(self) -> Self:
         if self.public and self.push is None:
             raise ValueError("--public is about the hub; give --push OWNER/NAME")
+        if self.push is not None and not ("/" in self.push and ID.fullmatch(self.push)):
+            raise ValueError(f"--push {self.push!r} is no name on the hub; give OWNER/NAME")
         return self

@@ -103,7 +103,7 @@ class SampleSettings(BaseModel):
     model_config = STRICT
 
     model: Annotated[Texts, Role("What to sample", common=True)] = ()
-    """Folder of a model or PEFT adapter that writes responses; or world, the built-in one."""
+    """Folder of a model or PEFT adapter that writes responses; OWNER/NAME of the hub; or world, the built-in one."""
     data: Annotated[Texts, FIRST] = ()
     """Files with prompts, or with feedback on prompts; hub:OWNER/NAME; or world:prompts, world:pairs, ..."""
     output: Annotated[Text, OUTPUT]

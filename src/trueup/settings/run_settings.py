@@ -62,7 +62,8 @@ class RunSettings(BaseModel):
     model_config = STRICT
 
     model: Annotated[Text, Role("The run", common=True)]
-    """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
+    """Folder of a model or PEFT adapter in Hugging Face format; OWNER/NAME or OWNER/NAME@REVISION of the hub; or world,
+    the built-in one."""
     data: Annotated[Sources, KNOWN] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
     each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,

@@ -16,7 +16,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trueup import model_folder
+from trueup import model_folder, model_hub
 from trueup.batch.chat_template import today
 from trueup.display import data_logger
 from trueup.errors import InputError
@@ -240,10 +240,14 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
     logger.warning(f"{found}; what is measured on them says little of new prompts")
 
 
-def model_named(name: str) -> str:
-    """The folder of a model; that of the built-in one is made where it is not there yet."""
+def model_named(name: str, *, weights: bool = True) -> str:
+    """The folder of a model; that of the built-in one is made, and one of the hub is fetched, where it is not there.
+
+    Raises:
+        InputError: the hub does not give it.
+    """
     if name != model_folder.WORLD:
-        return name
+        return model_folder.folder_of(name, weights=weights)
     from trueup.world.model import world_model_path
 
     return str(world_model_path())
@@ -263,14 +267,15 @@ def judging_files(choice: AnnotatorChoice) -> dict[str, Path]:
             found += [(setting, one) for one in (imported(path) if named.function else [path])]
     if about.weights is not None:
         found += [(about.main, one) for one in model_folders(given[about.main])]
-    return {f"{setting} {path}": path for setting, path in found}
+    return {f"{setting} {model_hub.named(path)}": path for setting, path in found}
 
 
-def model_folders(name: str) -> list[Path]:
+def model_folders(name: str, *, weights: bool = True) -> list[Path]:
     """The folder of a model, and of the base of an adapter; none of the built-in one, which is made."""
     if name == model_folder.WORLD:
         return []
-    return [Path(one) for one in dict.fromkeys((name, model_folder.base_folder(name)))]
+    folder = model_folder.folder_of(name, weights=weights)
+    return [Path(one) for one in dict.fromkeys((folder, model_folder.base_folder(folder, weights=weights)))]
 
 
 def imported(file: Path) -> list[Path]:
@@ -309,7 +314,7 @@ def make_annotator(
     """
     about = choice.about
     settings: Any = choice
-    if about.weights == "language model":
+    if about.weights is not None:
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
     maker = resolve_name(about.maker)
     given = {

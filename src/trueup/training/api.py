@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         CheckpointError, NumericsError, Stopped: as for `train`.
     """
     with display.shown(quiet=quiet):
-        check_inputs(resolved.settings)
+        resolved = replace(resolved, settings=check_inputs(resolved.settings))
         folder = RunFolder(Path(resolved.settings.output))
         lock = folder.lock()
         try:

@@ -21,7 +21,8 @@ from trueup.config.resolve import Resolved, dump, read_record
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
-from trueup.model_folder import base_folder
+from trueup.model_folder import base_folder, folder_of, model_content
+from trueup.model_hub import named
 from trueup.models.tokenizer import tokenizer_folder
 from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.sources.by_name import judging_files, model_folders
@@ -163,7 +164,7 @@ def tokenizer_files(settings: RunSettings, base: str) -> str:
     Args:
         base: folder of the full model.
     """
-    folder = Path(tokenizer_folder(settings.model, base))
+    folder = Path(tokenizer_folder(folder_of(settings.model), base))
     files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
     told = [(file.name, content_identity(file)) for file in files]
     if settings.chat_template is not None:
@@ -181,20 +182,20 @@ def other_files(settings: RunSettings, base: str) -> dict[str, str]:
     if settings.annotator is not None:
         found |= {f"annotator.{name}": path for name, path in judging_files(settings.annotator).items()}
     for name in settings.sampler.models:
-        found |= {f"sampler.models {folder}": folder for folder in model_folders(name)}
+        found |= {f"sampler.models {named(folder)}": folder for folder in model_folders(name)}
     if settings.trust_remote_code:
         found |= {f"the code {file}": file for file in sorted(Path(base).glob("*.py"))}
-    return {name: content_identity(path) for name, path in found.items()}
+    return {name: model_content(path) for name, path in found.items()}
 
 
 def others_write_date(settings: RunSettings) -> bool:
     """Whether the chat template of a model that judges or samples beside the policy may write today's date."""
-    folders = list(settings.sampler.models)
+    names = list(settings.sampler.models)
     if settings.annotator is not None and settings.annotator.about.weights is not None:
-        folders.append(vars(settings.annotator)[settings.annotator.about.main])
+        names.append(vars(settings.annotator)[settings.annotator.about.main])
     return any(
         DATED.encode() in file.read_bytes()
-        for folder in folders
+        for folder in map(folder_of, names)
         for form in TEMPLATES
         for file in Path(tokenizer_folder(folder, base_folder(folder))).glob(form)
     )
