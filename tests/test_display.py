@@ -103,14 +103,54 @@ def test_a_total_that_is_not_known(clock: Clock, text: io.StringIO) -> None:
     assert text.getvalue().splitlines() == ["reading 1", "reading 2  loss 1"]
 
 
-def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def screen(text: io.StringIO) -> list[str]:
+    """The lines that were on a terminal, the last one last."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", text.getvalue()).replace("\r", "\n").split("\n")
+
+
+def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     text = shown_in(monkeypatch, terminal=True)
     with display.bar("dpo", 4) as advance:
         for step in range(1, 5):
-            advance(step, {"loss": 0.5 / step, "rewards/margins": 0.25})
-    seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
-    last = seen.strip().splitlines()[-1]
-    assert re.search(r"dpo .*\u2501{5,}.* 4/4 \d+:\d\d:\d\d +loss 0\.125  rewards/margins 0\.25", last)
+            clock.now += 60
+            advance(step, {"loss": 0.5 / step, "margin": 0.25})
+    last = "".join(screen(text)[-9:])
+    assert re.search(r"dpo \u2501{40} 4/4  took 4m00s  loss 0\.125  margin 0\.25", last), last
+
+
+@pytest.mark.parametrize(
+    "label, total, values, expected",
+    [
+        ("dpo", 100, {"loss": 0.6931, "acc": 0.5}, ("50/100  50s left  loss 0.693  acc 0.5", 37)),
+        (
+            "pointwise-dpo",
+            12345,
+            {"loss": 0.6931, "chosen": -1.234, "rejected": -2.345, "kl": -0.00012345},
+            ("50/12345 3h24m loss 0.693 chosen -1.23 rejected -2.35 kl -1.2e-4", 0),
+        ),
+        ("tr-ipo", 100, {"loss": 250000, "acc": 0, "margin": -270000, "kl": 1e-7}, ("", 12)),
+    ],
+)
+def test_a_line_of_80_columns_holds_all_or_leaves_the_last_figure_out(
+    clock: Clock, label: str, total: int, values: dict[str, float], expected: tuple[str, int]
+) -> None:
+    advance = display.Advance(label, total)
+    clock.now += 50
+    for step in (1, 50):
+        advance(step, values)
+    before, after, bar = advance.parts(79)
+    assert (before, bar) == (label, expected[1])
+    assert len(before) + len(after) + bar + 2 <= 79
+    assert after == (expected[0] or "50/100  50s left  loss 2.5e5  acc 0  margin -2.7e5  kl 1e-7")
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [(0, "0"), (1, "1"), (-0.69314, "-0.693"), (12345, "1.23e4"), (-270000, "-2.7e5"), (0.00012, "1.2e-4"),
+     (999.7, "1e3"), (128, "128"), (float("nan"), "nan"), (float("inf"), "inf")],
+)  # fmt: skip
+def test_figures_are_short(value: float, expected: str) -> None:
+    assert display.figure(value) == expected
 
 
 def test_items_pass_through_while_they_are_counted(clock: Clock, text: io.StringIO) -> None:

@@ -15,7 +15,7 @@ import trueup
 LAYERS = (
     ("errors", "words"),
     ("parallel",),
-    ("display", "files", "record_cache", "stop", "trial"),
+    ("display", "estimates", "files", "model_hub", "record_cache", "stop", "trial"),
     ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),
@@ -27,8 +27,8 @@ LAYERS = (
     ("config",),
     ("training",),
     ("inspection",),
-    ("evaluate",),
     ("gathering",),
+    ("evaluate",),
     ("demo",),
     ("cli",),
     ("__main__",),
@@ -96,7 +96,7 @@ def test_feedback_is_text_only() -> None:
 
     What reads Parquet and the hub is imported only when one is met; a test of the reader holds it to that.
     """
-    assert third_parties("feedback") == {"datasets", "huggingface_hub", "pyarrow"}
+    assert third_parties("feedback") == {"datasets", "pyarrow"}
 
 
 def test_objectives_see_tensors_and_batches_only() -> None:

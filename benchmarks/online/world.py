@@ -23,7 +23,7 @@ import torch
 
 import trueup
 from trueup.demo.run import Policy
-from trueup.evaluate.estimates import mean
+from trueup.estimates import mean
 from trueup.methods import Method
 from trueup.world.generate import prompts
 from trueup.world.model import world_model_path

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, ProgressColumn, Task
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 from trueup.errors import Stopped, TrueupError
 from trueup.parallel.processes import owns
@@ -30,6 +32,8 @@ data_logger = logging.getLogger("trueup.data")
 
 PLAIN_SECONDS = 5.0
 """Least time between two plain lines of progress."""
+BAR, LEAST_BAR = 40, 4
+"""Most and fewest characters of a bar; where there is less room there is none."""
 
 
 class Terminal(logging.Handler):
@@ -165,45 +169,90 @@ def bar(label: str, total: int | None) -> Iterator[Advance]:
     if _terminal is None or not _terminal.console.is_terminal:
         yield Advance(label, total)
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[shown]}", markup=False),
-    )
-    with Progress(*columns, console=_terminal.console, transient=False) as progress:
-        yield Advance(label, total, progress)
+    advance = Advance(label, total)
+    with Progress(_Line(advance, _terminal.console), console=_terminal.console) as advance.progress:
+        advance.progress.add_task(label, total=total)
+        yield advance
+
+
+class _Line(ProgressColumn):
+    """All that a bar tells, on one line of the terminal as wide as it is: figures are left out before one is cut."""
+
+    def __init__(self, advance: Advance, console: Console) -> None:
+        super().__init__()
+        self.advance, self.console = advance, console
+
+    def render(self, task: Task) -> Table:
+        """See `ProgressColumn`."""
+        before, after, bar = self.advance.parts(self.console.width - 1)
+        grid = Table.grid(padding=(0, 1))
+        shown = ProgressBar(task.total, task.completed, width=bar)
+        grid.add_row(before, *[shown] * (bar > 0), after)
+        return grid
 
 
 class Advance:
     """Moves one bar."""
 
-    def __init__(self, label: str, total: int | None, progress: Progress | None = None) -> None:
-        self.label, self.total, self.progress = label, total, progress
+    def __init__(self, label: str, total: int | None) -> None:
+        self.label, self.total = label, total
         self.console = _terminal.console if _terminal is not None else None
-        self.task = progress.add_task(label, total=total, shown="") if progress else None
+        self.progress: Progress | None = None
         self.start = self.last = time.monotonic()
         self.first: int | None = None
+        self.done = 0
+        self.figures: list[str] = []
 
     def __call__(self, done: int, values: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        if self.progress is not None and self.task is not None:
-            self.progress.update(self.task, completed=done, shown=shown)
-            return
+        """Show that so much is done.
+
+        Args:
+            values: name -> value of the figures beside the bar, the most important first.
+        """
         now = time.monotonic()
         if self.first is None:
             self.first = done - 1
+        self.done, self.figures = done, [f"{name} {figure(value)}" for name, value in values.items()]
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=done)
+            return
         if self.console is None or (done != self.total and now - self.last < PLAIN_SECONDS):
             return
         self.last = now
-        of = f"/{self.total}" if self.total else ""
-        left = ""
-        if self.total and done > self.first:
-            seconds = (now - self.start) / (done - self.first) * (self.total - done)
-            ended = f"  took {duration(now - self.start)}"
-            left = f"  {duration(seconds)} left" if done < self.total else ended
-        self.console.print(f"{self.label} {done}{of}{left}  {shown}".rstrip(), markup=False)
+        told = (f"{self.label} {self._place()}", self._time(), *self.figures)
+        self.console.print("  ".join(filter(None, told)), markup=False)
+
+    def parts(self, width: int) -> tuple[str, str, int]:
+        """What stands before the bar and behind it, and how wide it is, so that all fits."""
+        figures = list(self.figures)
+        while True:
+            for space, left in (("  ", " left"), (" ", " left"), (" ", "")):
+                after = space.join(filter(None, (self._place(), self._time(left), *figures)))
+                room = width - len(self.label) - len(after) - 2
+                if room >= 0 or not figures:
+                    return self.label, after, max(0, min(room, BAR) if room >= LEAST_BAR else 0)
+            figures.pop()
+
+    def _place(self) -> str:
+        return f"{self.done}/{self.total}" if self.total else str(self.done)
+
+    def _time(self, left: str = " left") -> str:
+        """How long it still takes, or took."""
+        if not self.total or self.first is None or self.done <= self.first:
+            return ""
+        took = time.monotonic() - self.start
+        if self.done >= self.total:
+            return f"took {duration(took)}"
+        return f"{duration(took / (self.done - self.first) * (self.total - self.done))}{left}"
+
+
+def figure(value: float) -> str:
+    """A number in seven characters or little more: `0.693`, `-2.7e5`, `1.2e-6`."""
+    text = f"{value:.3g}"
+    mantissa, e, exponent = text.partition("e")
+    if not e and value and abs(value) < 1e-3:
+        mantissa, e, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}{e}{int(exponent)}" if e else text
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,8 @@ Every message tells what was given, where (file, row, key), why not, and what to
 line prints the message alone; a traceback is left for defects of trueup itself.
 """
 
+import signal
+
 
 class TrueupError(Exception):
     """A condition to report to the user in one line."""
@@ -42,4 +44,9 @@ class LostProcess(TrueupError):
 
 
 class Stopped(Exception):
-    """The user asked the run to stop (SIGTERM or Ctrl-C). Not an error: the command exits with 0."""
+    """The user asked the work to stop, which can go on later; `str()` is the signal's name. Not an error, but not done
+    either: the command exits as a shell tells of a process that a signal ended, with 143 (SIGTERM) or 130 (SIGINT)."""
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + signal.Signals[str(self)]

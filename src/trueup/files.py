@@ -5,19 +5,16 @@ read, and `keep` cuts it off before anything is written behind it.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from trueup.errors import InputError
-
-SMALL = 1 << 24
-SAMPLES, BLOCK = 64, 1 << 16
-"""Blocks of a large file that tell it from another, and their bytes."""
 
 
 def cache_folder() -> Path:
@@ -95,29 +92,27 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def content_identity(path: Path) -> str:
+def content_identity(path: Path, taken: Callable[[str], bool] | None = None) -> str:
     """Hash of a file, or of the files in a folder with their names; empty where there is neither.
 
-    Of a file of more than `SMALL` bytes its size and `SAMPLES` blocks spread over it are read: enough to tell
-    other weights, and no more work than it is to open them.
+    Notes for people (`*.md`) and hidden files of a folder are left out.
+
+    Args:
+        taken: which files of a folder, by their names; None takes all others.
 
     Raises:
         OSError: a file cannot be read.
     """
     if not path.exists():
         return ""
-    digest = hashlib.sha256()
+    told = []
     for file in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
-        size = file.stat().st_size
-        digest.update(f"{file.name if path.is_dir() else ''} {size}\n".encode())
-        with file.open("rb") as opened:
-            if size <= SMALL:
-                digest.update(opened.read())
-                continue
-            for number in range(SAMPLES):
-                opened.seek(number * (size - BLOCK) // (SAMPLES - 1))
-                digest.update(opened.read(BLOCK))
-    return digest.hexdigest()[:16]
+        left = file.name.startswith(".") or file.suffix == ".md" if taken is None else not taken(file.name)
+        if file == path or not left:
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            told.append([file.name if path.is_dir() else "", digest])
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 class Journal:

@@ -1,5 +1,7 @@
 """metrics.jsonl: one line a step, always, and the trackers beside it that may fail without stopping a run.
 
+And what people are told of a metric: a short name, and whether more of it is better.
+
 A tracker is one entry of `TRACKERS`, whose package is imported where it is used.
 """
 
@@ -18,12 +20,44 @@ from typing import Any
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_file
 from trueup.parallel.processes import owns
-from trueup.words import reason
+from trueup.words import numbered, reason
 
 logger = logging.getLogger(__name__)
 
 WANDB = "wandb.id"
 """In the run's folder."""
+
+
+GREATER, LESS = "greater", "less"
+FIGURES: dict[str, tuple[str, str]] = {
+    "loss": ("loss", LESS),
+    "loss/policy": ("policy", ""),
+    "loss/value": ("value", LESS),
+    "loss/rank": ("rank", LESS),
+    "loss/sft": ("sft", LESS),
+    "rewards/accuracies": ("acc", GREATER),
+    "rewards/margins": ("margin", GREATER),
+    "rewards/chosen": ("chosen", GREATER),
+    "rewards/rejected": ("rejected", ""),
+    "logps/chosen": ("chosen", GREATER),
+    "logps/rejected": ("rejected", ""),
+    "logps/demonstrations": ("logp", GREATER),
+    "kl": ("kl", ""),
+    "grad_norm": ("grad", ""),
+    "weights/effective_share": ("share", ""),
+    "online/score": ("score", GREATER),
+    "objective/kl": ("kl", ""),
+    "policy/approxkl": ("moved", ""),
+    "policy/clipfrac": ("clipped", ""),
+}
+"""Metric -> its name beside the bar, and whether a model is better with a greater or a lesser value; empty where
+neither is so, as of a KL divergence."""
+
+
+def label(name: str) -> str:
+    """What a metric is called beside the bar; held out or not."""
+    bare = name.removeprefix("eval_")
+    return FIGURES[bare][0] if bare in FIGURES else bare.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +157,12 @@ class Metrics:
         self.trackers: list[Tracker] = []
         self.latest: dict[str, float] = {}
         self._failed = False
-        kept = [line for line in read_lines(path) if int(str(line["step"])) <= keep_until]
-        self.evaluated = {
-            int(str(line["step"])) for line in kept if any(key.startswith("eval_") for key in line)
-        }
+        lost: list[int] = []
+        kept = [line for line in read_lines(path, lost) if line["step"] <= keep_until]
+        if lost or (keep_until and not kept):
+            which = f"cannot be read, and are left out: {numbered(lost, 'line')}" if lost else "are gone"
+            logger.warning(f"{path}: metrics of earlier steps {which}; the run goes on as it would have")
+        self.evaluated = {line["step"] for line in kept if any(key.startswith("eval_") for key in line)}
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if owns() and path.is_file():
@@ -176,17 +212,23 @@ class Metrics:
                 logger.warning(f"tracker {tracker.name} failed while closing: {error}")
 
 
-def read_lines(path: Path) -> list[dict[str, object]]:
-    """The whole lines of a metrics file; a torn last line, from a run that was killed, is left out."""
+def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a torn last line, from a run that was killed, is left out.
+
+    Args:
+        lost: to which the numbers of other lines that cannot be read are added.
+    """
     if not path.is_file():
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    *texts, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(line, dict) or "step" not in line:
-            break
-        lines.append(line)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and type(line.get("step")) is int:
+            lines.append(line)
+        elif lost is not None:
+            lost.append(number)
     return lines

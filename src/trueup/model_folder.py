@@ -1,13 +1,17 @@
-"""A model's folder in Hugging Face format: what it holds and whether it is whole, from names, sizes and JSON alone."""
+"""A model's folder in Hugging Face format: what it holds and whether it is whole, from names, sizes and JSON alone.
+
+Whatever takes the name of a model takes that of one of the hub too (`trueup.model_hub`).
+"""
 
 import json
-import re
 import struct
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trueup import model_hub
 from trueup.errors import InputError
+from trueup.files import content_identity
 from trueup.words import as_given
 
 WORLD = "world"
@@ -17,33 +21,43 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
     *("vocab.json", "vocab.txt"),
 )
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
 
 
-def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, world: bool = True) -> None:
-    """Check that a folder holds a whole model or adapter in Hugging Face format.
+def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, world: bool = True) -> str:
+    """Check that a folder holds a whole model or adapter in Hugging Face format; one of the hub is fetched first.
 
     Args:
         weights: whether it must hold weights too, or only what encodes text.
         world: whether the built-in model may be given instead.
 
+    Returns:
+        What was given; of a model of the hub its id and commit.
+
     Raises:
         InputError: something is absent, incomplete or would run code; with what to do about it.
     """
+    if model_hub.is_hub_model(folder):
+        name, inner = model_hub.fetched(folder, weights=weights)
+        try:
+            check_model(inner, trust_remote_code=trust_remote_code, weights=weights)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+        return name
     path = Path(folder)
     if not path.is_dir():
         raise InputError(_no_folder(folder, world))
     if is_adapter(path):
         if weights:
             _check_weights(path, "adapter_model")
-        check_model(base_folder(folder), trust_remote_code=trust_remote_code, weights=weights)
-        return
+        base = base_folder(folder, weights=weights)
+        check_model(base, trust_remote_code=trust_remote_code, weights=weights)
+        return folder
     config = path / "config.json"
     if not config.exists():
-        inner = path / "model"
-        found = any((inner / name).is_file() for name in ("config.json", ADAPTER))
+        inner = str(path / "model")
+        found = any((path / "model" / name).is_file() for name in ("config.json", ADAPTER))
         raise InputError(
             f"{folder} has neither config.json nor {ADAPTER}, so it is no model's folder"
             f"{f'; did you mean {inner}?' if found else ''}"
@@ -53,6 +67,23 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
         _check_weights(path, "model")
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
+    return folder
+
+
+def folder_of(name: str, *, weights: bool = True) -> str:
+    """The folder of a model: what was given, or that of one of the hub, which is asked for what the cache lacks alone.
+
+    Raises:
+        InputError: see `model_hub.fetched`.
+    """
+    if not model_hub.is_hub_model(name):
+        return name
+    return model_hub.fetched(name, weights=weights, again=False)[1]
+
+
+def model_content(path: Path) -> str:
+    """Hash of a file or of a model's folder; of one of the hub of what is taken from there, whatever else is beside."""
+    return content_identity(path, model_hub.is_taken if model_hub.origin_of(path) else None)
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -60,8 +91,11 @@ def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / ADAPTER).is_file()
 
 
-def base_folder(folder: str) -> str:
-    """The folder of the full model: the one given, or the one that an adapter names.
+def base_folder(folder: str, *, weights: bool = True) -> str:
+    """The folder of the full model: the one given, or the one that an adapter names, which may be one of the hub.
+
+    Args:
+        weights: whether its weights are wanted.
 
     Raises:
         InputError: the adapter's configuration cannot be read, or its base model is not there.
@@ -77,6 +111,12 @@ def base_folder(folder: str) -> str:
     for candidate in (Path(base), adapter.parent / base):
         if base and (candidate / "config.json").is_file():
             return str(candidate)
+    revision = config.get("revision")
+    if model_hub.is_hub_model(named := f"{base}@{revision}" if revision else base):
+        try:
+            return folder_of(named, weights=weights)
+        except InputError as error:
+            raise InputError(f"{adapter}: the adapter's base model {error}") from None
     raise InputError(
         f"{adapter}: the adapter's base model is {base!r}, which is no folder here. Set base_model_name_or_path in "
         "that file to the folder of the base model"
@@ -131,11 +171,10 @@ def check_safetensors(path: Path) -> None:
 def _no_folder(name: str, world: bool) -> str:
     if Path(name).is_file():
         return f"model {name} is a file; give the folder it lies in"
-    if HUB_ID.fullmatch(name) and not name.startswith("."):
-        local = name.rpartition("/")[2]
+    if model_hub.ID.fullmatch(name.partition("@")[0]) and "/" in name:
+        here = name.partition("/")[0]
         return (
-            f"model {name} is not a folder; if it is a hub id, download it first: "
-            f"hf download {name} --local-dir {local}, then give {local}"
+            f"model {name} is not a folder, and {here} is one here; of the hub it is {model_hub.PREFIX}{name}"
         )
     also = f", or {WORLD}" if world else ""
     return f"model {name} is not a folder; give a folder in Hugging Face format{also}"
@@ -174,7 +213,14 @@ def _no_weights(folder: Path, wanted: str) -> str:
 
 def _check_code(config: Path, trusted: bool) -> None:
     values = _read_json(config)
-    if trusted or "auto_map" not in values or _known_architecture(values.get("model_type")):
+    if "auto_map" not in values or _known_architecture(values.get("model_type")):
+        return
+    if of_hub := model_hub.origin_of(config.parent):
+        raise InputError(
+            f"{config} names Python code to run (auto_map), and no code is taken from the hub; read it there, then "
+            f"hf download {of_hub[0]} --local-dir FOLDER, and give FOLDER with trust_remote_code true"
+        )
+    if trusted:
         return
     raise InputError(
         f"{config} names Python code to run (auto_map), and trust_remote_code is off; "

@@ -17,11 +17,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def numbered(rows: Iterable[int]) -> str:
+def numbered(rows: Iterable[int], noun: str = "row") -> str:
     """Row numbers, the first few: `rows 3, 8, 12, ...`."""
     every = list(rows)
     more = ["..."] if len(every) > 5 else []
-    return f"row{'' if len(every) == 1 else 's'} " + ", ".join([*map(str, every[:5]), *more])
+    return f"{noun}{'' if len(every) == 1 else 's'} " + ", ".join([*map(str, every[:5]), *more])
 
 
 def printable(name: str, limit: int = 40) -> str:

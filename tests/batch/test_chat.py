@@ -188,6 +188,41 @@ def test_a_turn_that_is_written_otherwise_once_others_follow_ends_where_it_did()
     ]
 
 
+BARE = (
+    "{% for m in messages %}{{ '<|im_start|>' if m.role == 'user' else '<|im_end|>' }}{{ m.content }}{% endfor %}"
+    "{{ '<|im_end|>' if add_generation_prompt else eos_token }}"
+)
+"""As Metharme's: turns have no end, and a conversation ends with the end of sequence, whoever spoke last."""
+
+
+LATER = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% if not loop.last or add_generation_prompt %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt and messages[-1].role != 'assistant' %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen's first: a turn that nothing follows has no end."""
+ALWAYS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<eos>\n{% endfor %}"
+    "<|im_start|>assistant{{ '\n' }}"
+)
+"""As Command A's: every conversation ends with the heading of an answer."""
+
+
+@pytest.mark.parametrize(
+    ("template", "first", "last"),
+    [
+        (BARE, "So.", "So.<eos>"),
+        (BARE.replace("{{ m.content }}", "{{ m.content }}<bos>"), "So.<bos>", "So.<bos><eos>"),
+        (LATER, "So.<|im_end|>\n", "So."),
+        (ALWAYS, "So.<eos>", "So.<eos>\n<|im_start|>assistant\n"),
+    ],
+)
+def test_ends_of_turns_that_others_follow(template: str, first: str, last: str) -> None:
+    """A turn's own end is learned, no heading, and no end of a conversation in the middle of a longer one."""
+    found = rendered(template, (ASK,), (ANSWER, ASK, ANSWER))
+    assert [turn.text.text[: turn.stop] for turn in found.turns] == [first, last]
+
+
 def test_reasoning_is_learned_or_refused_or_told() -> None:
     thought = Message("assistant", "So.", {"reasoning_content": "Hm."})
     writes = CHATML.replace("{{ m.content }}", "{{ m.reasoning_content }}{{ m.content }}")

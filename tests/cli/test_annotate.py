@@ -150,7 +150,7 @@ def test_a_process_that_is_asked_to_stop_ends_the_piece_at_hand(folder: Path) ->
     write(folder / "many.jsonl", rows)
     (folder / "stop").touch()
     errors = folder / "errors.txt"
-    assert in_child(lambda: judge(data="many.jsonl"), errors) == 0
+    assert in_child(lambda: judge(data="many.jsonl"), errors) == 143
     assert errors.read_text().splitlines()[-1] == (
         "stopped by SIGTERM; the same command goes on from out.jsonl.part"
     )

@@ -149,6 +149,8 @@ def test_what_an_adapter_stands_on(
         ("full/model", ["--step", "4"], "is not the folder of a run, so it has no steps"),
         ("full/checkpoints/step-00000009", ["--step", "9"], "is a checkpoint, and --step names another"),
         ("full", ["--public"], "--public is about the hub; give --push OWNER/NAME"),
+        ("full", ["--push", "model"], "--push 'model' is no name on the hub; give OWNER/NAME"),
+        ("full", ["--push", "ann/model"], "--push ann/model: the hub is switched off; unset HF_HUB_OFFLINE"),
         ("absent", [], "absent"),
     ],
 )
@@ -202,6 +204,10 @@ class Uploads:
                 if self.path == "/api/repos/create":
                     hub.created = json.loads(body)
                     answer = {"url": f"{hub.address}/{hub.created['organization']}/{hub.created['name']}"}
+                elif self.path == "/api/validate-yaml":  # as the hub does
+                    if "base_model: /" in json.loads(body)["content"]:
+                        self.reply({"errors": [{"message": "base_model is no id"}]}, 400)
+                        return
                 elif "/preupload/" in self.path:
                     names = [one["path"] for one in json.loads(body)["files"]]
                     answer = {
@@ -223,9 +229,9 @@ class Uploads:
             def do_GET(self) -> None:
                 self.reply({"sha": "1", "siblings": [], "id": "ann/model"})
 
-            def reply(self, answer: dict[str, Any]) -> None:
+            def reply(self, answer: dict[str, Any], status: int | None = None) -> None:
                 content = json.dumps(answer).encode()
-                self.send_response(hub.status)
+                self.send_response(status or hub.status or 200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -251,16 +257,30 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, 0), (401, 2)])
+@pytest.mark.parametrize(
+    ("name", "more", "status", "said"),
+    [
+        ("full", [], 200, ""),
+        ("lora", ["--base", "ann/base"], 200, ""),
+        (
+            "lora",
+            [],
+            200,
+            "which nobody finds from the hub. Give its base model there, as in --base OWNER/NAME, or",
+        ),
+        ("full", [], 401, "--push ann/model: the hub refuses it: "),
+        ("full", [], 0, "--push ann/model: the hub cannot be reached: "),
+    ],
+)
 def test_a_folder_is_put_on_the_hub(
-    status: int, expected: int, runs: dict[str, Path], tmp_path: Path
+    name: str, more: list[str], status: int, said: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Privately, with the user's token, which is said nowhere; a hub that refuses it is one line."""
+    """Privately, with the user's token, which is said nowhere; a hub that does not take it is one line."""
     hub = Uploads(status)
     for address in hub.running():
-        arguments = ["export", runs["lora"], "--output", tmp_path / "model", "--push", "ann/model"]
+        arguments = ["export", runs[name], "--output", tmp_path / "model", "--push", "ann/model", *more]
         given = {
-            "HF_ENDPOINT": address,
+            "HF_ENDPOINT": address if status else "http://ann:hf_secret@127.0.0.1:9",
             "HF_TOKEN": "hf_secret",
             "HF_HUB_OFFLINE": "0",
             "HF_HUB_DISABLE_XET": "1",
@@ -269,16 +289,15 @@ def test_a_folder_is_put_on_the_hub(
             [sys.executable, "-c", PUSH, *map(str, arguments)],
             env={**os.environ, **given}, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
-    assert done.returncode == expected, done.stderr
     assert "hf_secret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    if said:
+        assert (done.returncode, said in done.stderr.splitlines()[-1]) == (2, True), done.stderr
+        return
+    assert done.returncode == 0, done.stderr
     assert hub.tokens == {"Bearer hf_secret"}
-    assert (hub.created["name"], hub.created["organization"], hub.created["visibility"]) == (
-        "model",
-        "ann",
-        "private",
-    )
-    if expected:
-        assert done.stderr.splitlines()[-1].startswith("trueup: --push ann/model: the hub refuses it: ")
-    else:
-        assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
-        assert "ann/model is on the hub (private)" in done.stderr
+    told = {key: hub.created[key] for key in ("name", "organization", "visibility")}
+    assert told == {"name": "model", "organization": "ann", "visibility": "private"}
+    assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    assert (b"base_model: ann/base\n" in hub.files["README.md"]) == (name == "lora")
+    assert "ann/model is on the hub (private)" in done.stderr

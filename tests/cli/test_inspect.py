@@ -210,8 +210,9 @@ def test_json_is_all_there_is_on_standard_output(trueup: Trueup, model: str, tmp
     assert made["labels"] is made["scores"] is None
     assert made["overlap"] == [{"evaluation": f"{held_out}:1", "training": [f"{file}:2"]}]
     assert made["tokens"] == {
-        "model": model, "max_length": 512, "max_prompt_length": None, "turns": "last", "end_ids": [2],
-        "examples": 9, "left_out": 0, "prompts_cut": 0, "responses": 18, "responses_cut": 0,
+        "model": model, "max_length": 512, "max_prompt_length": None, "turns": "last",
+        "template_date": None, "end_ids": [2], "examples": 9, "left_out": 0, "prompts_cut": 0,
+        "responses": 18, "responses_cut": 0,
     }  # fmt: skip
     problems = {one["kind"]: one for one in made["problems"]}
     assert list(problems) == ["malformed-row", "unusable-row", "identical-responses", "prompt-overlap"]

@@ -127,7 +127,12 @@ def test_a_budget_counts_over_all_sittings(
     assert len(server.asked) == 13
     assert resume("oaif", run) == 6
     assert "13 requests and 3,913 tokens are spent" in errors()
+    kept = (run / "spent.json").read_bytes()
+    (run / "spent.json").unlink()
+    assert resume("oaif", run, "--annotator.max_requests", 8) == 6
+    assert "8 requests and 2,408 tokens are spent" in errors()
     assert len(server.asked) == 13
+    (run / "spent.json").write_bytes(kept)
     assert resume("oaif", run, "--annotator.max_requests", count - 1) == 6
     assert len(server.asked) == count - 1
     assert resume("oaif", run, "--annotator.max_requests", count, "--annotator.concurrency", 1) == 0
@@ -161,7 +166,7 @@ def test_sigterm_while_a_slow_judge_is_waited_for(
     began = time.monotonic()
     with monkeypatch.context() as patch:
         terminate_after(11, server, patch)
-        assert train(method, values) == 0
+        assert train(method, values) == 143
     assert time.monotonic() - began < 100
     assert status(run)["state"] == "stopped"
     assert not (run / "model").exists()

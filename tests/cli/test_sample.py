@@ -1,11 +1,9 @@
 """`trueup sample`: what it writes, what it says, and what it refuses."""
 
-import datetime
 import os
 import shutil
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -187,39 +185,6 @@ def test_a_process_that_is_killed_goes_on_bit_for_bit(
     assert ask(*arguments, data="many.jsonl") == 0
     assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
-
-
-def test_the_date_that_a_template_writes_is_that_on_which_the_work_began(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from trueup.gathering import candidates
-
-    talks = [{"prompt": [{"role": "user", "content": f"hi {number}"}]} for number in range(40)]
-    write(folder / "talks.jsonl", talks)
-    template = "{{ strftime_now('%d') }}{% for m in messages %}{{ m.role }}>{{ m.content }};{% endfor %}"
-    (folder / "dated.jinja").write_text(template)
-
-    def on(day: int, output: str) -> int:
-        with monkeypatch.context() as patched:
-            patched.setattr(candidates, "date", SimpleNamespace(today=lambda: datetime.date(2026, 1, day)))
-            return ask("--chat-template", "dated.jinja", data="talks.jsonl", output=output)
-
-    def killed() -> int:
-        original = Work.keep
-
-        def keep(self: Work, name: str, value: Any) -> None:
-            original(self, name, value)
-            if name == "sample 0 0":
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        monkeypatch.setattr(Work, "keep", keep)
-        return on(1, "out.jsonl")
-
-    assert (on(1, "first.jsonl"), on(2, "second.jsonl")) == (0, 0)
-    assert in_child(killed) == -signal.SIGKILL
-    assert on(2, "out.jsonl") == 0
-    assert Path("out.jsonl").read_bytes() == Path("first.jsonl").read_bytes()
-    assert Path("second.jsonl").read_bytes() != Path("first.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(

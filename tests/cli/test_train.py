@@ -192,7 +192,8 @@ class TestRefused:
         (NumericsError("loss is nan"), 5, "trueup: loss is nan\n"),
         (AnnotatorError("no reply"), 6, "trueup: no reply\n"),
         (TrueupError("else"), 1, "trueup: else\n"),
-        (Stopped(), 0, ""),
+        (Stopped("SIGTERM"), 143, ""),
+        (Stopped("SIGINT"), 130, ""),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

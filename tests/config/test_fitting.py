@@ -19,6 +19,7 @@ LOCAL = {"annotator": "local:m"}
 ONLINE = {"source": "online"}
 POLICY_GRADIENTS = ("ppo", "reinforce", "rloo")
 ONE = {"sampler.responses": 1}
+EVALUATED = {"eval_fraction": 0.2, "eval_every": 2}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "scored", ONLINE | OPENAI,
@@ -59,6 +60,15 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         r"^reference\.kind cached is refused when source is online: .*; take reference\.kind frozen$",
     ),
     ("dpo", {"source": "replay", "reference.kind": "cached"}, "when source is replay"),
+    ("dpo", {"keep_best": "loss"}, r"^keep_best: method dpo has no loss to go by; give one of eval_loss, eval_"),
+    ("dpo", {"keep_best": "eval_kl"} | EVALUATED, "^keep_best: method dpo has no eval_kl to go by; "),
+    ("sft", {"keep_best": "eval_rewards/margins"} | EVALUATED, "^keep_best: method sft has no .* give one of eval_"),
+    ("ppo", {"keep_best": "eval_loss"}, "^keep_best: method ppo has no eval_loss to go by; give one of online/score$"),
+    ("dpo", {"keep_best": "eval_loss", "eval_fraction": 0.2}, "^keep_best: eval_loss has to be measured"),
+    ("dpo", {"early_stopping": 2}, r"^early_stopping: eval_loss .*; give held-out feedback \(eval_data or eval_f"),
+    ("dpo", {"keep_best": "online/score"}, "^keep_best: online/score is what an annotator scores samples with while"),
+    ("oaif", {"early_stopping": 2} | OPENAI, "^early_stopping: online/score is what an annotator scores"),
+    ("oaif", {"keep_best": "online/score", "sampler.resync": 2}, r"sampler\.resync 2; give resync 1, or a metric of"),
 ]  # fmt: skip
 TAKEN: list[tuple[str, dict[str, Any]]] = [
     *[
@@ -79,6 +89,10 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
     ("ulma", ONLINE | {"scale": "range", "score_low": 0, "score_high": 5}),
     ("ulma", ONLINE | {"scale": "none"}),
     ("dpo", {"reference.kind": "cached"}),
+    *[("dpo", {"keep_best": metric} | EVALUATED) for metric in ("eval_loss", "eval_rewards/margins")],
+    ("oaif", {"keep_best": "online/score", "early_stopping": 2}),
+    ("ppo", {"early_stopping": 2}),
+    ("reward-model", {"early_stopping": 2} | EVALUATED),
 ]
 
 

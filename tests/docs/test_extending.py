@@ -39,8 +39,10 @@ RUBRIC: Changes = {
     ],
 }
 CLIPPED: Changes = {
+    "methods/dpo.py": [
+        ('    trl_loss="sigmoid",', '    trl_loss="sigmoid",\n    figures=("loss", "clipped"),'),
+    ],
     "training/step.py": [
-        ('SHOWN = ("loss", ', 'SHOWN = ("loss", "clipped", '),
         (
             '    return {**means, "grad_norm": grad_norm}',
             "    limit = optimizer.max_grad_norm\n"

@@ -16,7 +16,7 @@ from support.virtual_time import NOW, VirtualTime, post
 from trueup.endpoints import client
 from trueup.endpoints.client import FIRST_PAUSE, LONGEST_PAUSE, MOST_UNREADABLE, Endpoint, Refused
 from trueup.endpoints.key import Key
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError
 
 URL = "http://models.example:8000/v1"
 GOOD = {"choices": [{"text": "yes"}]}
@@ -324,14 +324,6 @@ def test_an_order_needs_no_answer_and_is_not_given_twice_to_a_server_that_broke(
     with pytest.raises(AnnotatorError, match="500: shape mismatch; look at the server's log"):
         endpoint(script, VirtualTime()).order("/load", {})
     assert len(script.asked) == 1
-
-
-@pytest.mark.parametrize(
-    "url", ["models.example/v1", "ftp://models.example", "http://", "http://a:99999/v1", "http://[::1"]
-)
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(InputError, match="is no address; give one as in http://localhost:8000/v1"):
-        Endpoint(url, key=None, timeout=1, deadline=1, concurrency=1)
 
 
 def test_a_slash_at_the_end_changes_nothing() -> None:

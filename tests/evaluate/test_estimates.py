@@ -8,7 +8,7 @@ import torch
 from support.tiny_models import EOS, naive_log_probs, token_group, toy_network
 
 from trueup.demo.run import sequence_kl
-from trueup.evaluate.estimates import mean, win_rate
+from trueup.estimates import mean, win_rate
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import draw

@@ -8,6 +8,9 @@ import pytest
 
 from trueup.cli.app import run
 from trueup.config.layers import flatten, nest, read_yaml
+from trueup.errors import InputError
+from trueup.feedback.columns import guessed
+from trueup.feedback.read import read_feedback
 from trueup.settings.command_settings import ConvertSettings
 from trueup.settings.validation import SettingsError, validate
 
@@ -53,6 +56,11 @@ def test_a_table_is_read_by_its_columns_and_values(write: Write, capsys: pytest.
             {"chat": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
             1,
         ),
+        (
+            ("conversations=chat",),
+            {"chat": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            1,
+        ),
     ],
 )
 def test_every_part_can_be_a_column(
@@ -61,6 +69,27 @@ def test_every_part_can_be_a_column(
     write(row)
     rows, said = converted(capsys, "data.jsonl", *(f"--columns={one}" for one in columns))
     assert len(rows[0]["responses"]) == parts and "not used" not in said  # type: ignore[arg-type]
+
+
+def test_what_stands_within_a_column_is_named_by_the_way_to_it(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ways = ("--columns", "prompt=request.text", "chosen=responses.1.text", "rejected=responses.0.text")
+    write({"request": {"text": "hi"}, "responses": [{"text": "ho"}, {"text": "hu"}], "prompt": 1})
+    rows, said = converted(capsys, "data.jsonl", *ways)
+    assert (rows[0]["prompt"], rows[0]["responses"]) == ("hi", [{"content": "hu"}, {"content": "ho"}])
+    assert "responses (the column of this name) (1 row)" in said
+    write({"request": {"text": "hi"}, "responses": [{"text": "ho"}]})
+    assert (
+        "chosen is to be read from responses.1.text, but" in converted(capsys, "data.jsonl", *ways, code=2)[1]
+    )
+
+
+def test_a_score_can_be_a_word(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write(*({"q": "p", "r": one, "s": one} for one in ("good", "bad")))
+    arguments = ("--columns", "prompt=q", "response=r", "score=s", "--values", "good=true", "bad=-1")
+    rows, _ = converted(capsys, "data.jsonl", *arguments)
+    assert [one["responses"][0]["score"] for one in rows] == [1.0, -1.0]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -120,15 +149,49 @@ def test_what_a_table_does_not_have_is_refused(
     assert says in converted(capsys, "data.jsonl", *arguments, code=2)[1]
 
 
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        (
+            {"non_preferred_reply": "a", "preferred_reply": "b"},
+            "chosen=preferred_reply rejected=non_preferred_reply",
+        ),
+        ({"worse_answer": "a", "better_answer": "b"}, "chosen=better_answer rejected=worse_answer"),
+        (
+            {"bot_reply": "a", "thumbs_down": True},
+            "response=bot_reply label=thumbs_down --values true=false false=true",
+        ),
+        ({"bot_reply": "a", "not_liked": 0}, "response=bot_reply label=not_liked --values 1=false 0=true"),
+        (
+            {"bot_reply": "a", "disliked": "no"},
+            "response=bot_reply label=disliked --values yes=false no=true",
+        ),
+        ({"negative_prompt": "a", "bot_reply": "b"}, "response=bot_reply"),
+        ({"bad_answer": "a"}, ""),
+    ],
+    ids=lambda given: " ".join(given),
+)
+def test_a_name_that_says_the_opposite_is_not_offered_for_it(row: dict[str, object], options: str) -> None:
+    found = guessed({"negative_note": "a", **row, "query": "q"})
+    assert found == (f"--columns prompt=query {options}" if options else "")
+
+
+@pytest.mark.parametrize("row", [{"unchosen": "a", "rejected": "b"}, {"chosen": "a", "not_rejected": "b"}])
+def test_a_side_is_not_taken_for_its_opposite(row: dict[str, object], write: Write) -> None:
+    with pytest.raises(InputError, match="no known layout") as caught:
+        read_feedback([write({"prompt": "p", **row})])
+    assert "did you mean" not in str(caught.value)
+
+
 def test_yaml_says_the_same(write: Write) -> None:
     file = write(
         name="run.yaml",
-        raw=b"columns: {prompt: user_message, label: feedback}\nvalues: {thumbs_up: true, '-1': 0.5}\n",
+        raw=b"columns: {prompt: user.text, label: feedback}\nvalues: {yes: true, -1: 0.5, n.a.: 0, No: 0}\n",
     )
     given = {"data": "a", "to": "trl", "output": "-"} | nest(flatten(read_yaml(file)[0]))
     settings = validate(ConvertSettings, given, where="trueup convert")
-    assert settings.columns == ("prompt=user_message", "label=feedback")
-    assert settings.values == ("thumbs_up=true", "-1=0.5")
+    assert settings.columns == ("prompt=user.text", "label=feedback")
+    assert settings.values == ("yes=true", "-1=0.5", "n.a.=0", "No=0")
     assert validate(ConvertSettings, settings.model_dump(), where="trueup convert") == settings
     with pytest.raises(SettingsError, match="'promt=x': 'promt' is none of"):
         validate(ConvertSettings, given | {"columns": {"promt": "x"}}, where="trueup convert")

@@ -196,6 +196,6 @@ def test_an_account_counts_soft_comparisons_by_their_own() -> None:
     """Two annotators compared the same two responses, one of them surely."""
     example = Example(Prompt("p"), (Response("a"), Response("b")), (Comparison(0, 1, 0.75), Comparison(0, 1)))
     account = Account()
-    account.add(example, targets.trl_pairs(example), targets.TRL_PAIRS)
+    account.add(example, targets.TRL_PAIRS.take(example), targets.TRL_PAIRS)
     assert (account.read["comparison"], account.lost("comparison"), account.made["comparison"]) == (2, 0, 0)
     assert (account.read["probability"], account.lost("probability")) == (1, 1)

@@ -20,7 +20,8 @@ from support.hub_server import Hub
 from support.small_runs import in_child
 
 from trueup.errors import InputError
-from trueup.feedback.hub import HubName, commit_of, explained, hub_name, is_hub
+from trueup.feedback.hub import HubName, explained, hub_name, is_hub
+from trueup.model_hub import commit_of
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +47,11 @@ def read(*names: str, home: Path, **environment: str) -> list[dict[str, str]]:
             del os.environ[name]
         os.environ.update({"HF_HOME": str(home), "HF_TOKEN": TOKEN} | environment)
         os.chdir(home)
+        from trueup import model_hub
         from trueup.errors import InputError
-        from trueup.feedback import hub
         from trueup.feedback.read import read_feedback
 
-        hub.DEADLINE = float(environment.get("DEADLINE", hub.DEADLINE))
+        model_hub.DEADLINE = float(environment.get("DEADLINE", model_hub.DEADLINE))
         for name in names:
             start = time.monotonic()
             try:
@@ -197,16 +198,16 @@ def test_switched_off_is_said_within_seconds(tmp_path: Path) -> None:
 def test_a_look_up_without_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a timeout of the connection does not bound, such as the look-up of the host's address."""
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: time.sleep(20))
-    monkeypatch.setattr("trueup.feedback.hub.DEADLINE", 0.1)
+    monkeypatch.setattr("trueup.model_hub.DEADLINE", 0.1)
     start = time.monotonic()
     with pytest.raises(TimeoutError):
-        commit_of(hub_name("ann/pairs"))
+        commit_of("dataset", "ann/pairs", None)
     assert time.monotonic() - start < 15
 
 
 def test_secrets_in_the_words_of_a_library_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr("trueup.feedback.hub.is_offline", lambda: False)
+    monkeypatch.setattr("trueup.model_hub.is_offline", lambda: False)
     error = ValueError("went wrong")
     error.__cause__ = ValueError(f"at https://ann:pass-word@hub.example/x\nwith Bearer {TOKEN}")
     assert explained(hub_name("hub:ann/pairs"), error).startswith(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from support.refusals import refused
 
-from trueup.feedback import limits
+from trueup.feedback import json_rows
 from trueup.feedback.containers import load, rows_of
 from trueup.feedback.read import read_feedback
 
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.usefixtures("here")
 Write = Callable[..., Path]
 
 PAIR = {"prompt": "a", "chosen": "b", "rejected": "c"}
-MANY = limits.MOST_KEYS + 1
+MANY = json_rows.MOST_KEYS + 1
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit of 64 KiB, so that nothing large has to be made."""
-    monkeypatch.setattr(limits, "ALWAYS", 2**16)
+    monkeypatch.setattr(json_rows, "ALWAYS", 2**16)
 
 
 def packed(table: pa.Table, **options: object) -> bytes:
@@ -75,7 +75,7 @@ def test_what_packs_as_text_does_is_read() -> None:
         ("b", packed(pa.Table.from_pylist(rows), row_group_size=300)),
     ):
         Path(name).write_bytes(raw)
-        assert len(lines) > limits.ALWAYS
+        assert len(lines) > json_rows.ALWAYS
         assert [row.value for row in rows_of(load(name))] == rows
 
 

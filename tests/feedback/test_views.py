@@ -205,7 +205,7 @@ CASES: dict[View[Any], list[tuple[Example, object]]] = {
 }
 
 
-@pytest.mark.parametrize("view", CASES, ids=views.name_of)
+@pytest.mark.parametrize("view", CASES, ids=lambda view: getattr(view, "__name__", None))
 def test_by_value(view: View[Any]) -> None:
     for each, expected in CASES[view]:
         made = view(each)
@@ -317,7 +317,7 @@ def test_apply_units(view: View[Any], units: dict[str, int]) -> None:
 
 
 def test_apply_names_a_view_with_settings() -> None:
-    assert views.apply(partial(views.labelled_points, mark=True), [DEMONSTRATION]).view == "labelled points"
+    assert views.apply(partial(views.points, mark=True), [DEMONSTRATION]).view == "points"
 
 
 def test_apply_to_nothing() -> None:

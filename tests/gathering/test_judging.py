@@ -52,7 +52,7 @@ def three_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judged(output: Path, annotator: Counter) -> Annotated:
     with work_at(output) as work:
-        return judge(EXAMPLES, lambda: annotator, work)
+        return judge(EXAMPLES, lambda _: annotator, work)
 
 
 def test_examples_come_back_in_order(tmp_path: Path) -> None:

@@ -334,4 +334,4 @@ def test_files_that_are_named(tmp_path: Path) -> None:
     plain = sampling(**local)
     (judge / "config.json").write_text("22")
     template.write_text("333")
-    assert differing(plain, sampling(**local)) == {"files of the annotator", "annotator's template"}
+    assert differing(plain, sampling(**local)) == {"annotator's model", "annotator's template"}

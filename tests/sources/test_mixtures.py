@@ -11,7 +11,7 @@ from support.refusals import refused
 
 from trueup.feedback.views import apply, pairs
 from trueup.inspection.inspection import collect
-from trueup.settings.mixture import Part, part_of
+from trueup.settings.data_settings import Part, part_of
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named, mixed
 

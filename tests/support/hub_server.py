@@ -1,4 +1,4 @@
-"""A small hub on the loopback: just enough of its protocol for the library `datasets` to read data sets from it."""
+"""A small hub on the loopback: just enough of its protocol to read data sets and models from it."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ Files = dict[str, bytes]
 class Hub:
     """What the hub holds: `Hub({"ann/pairs": {"train.jsonl": b"..."}})`; a commit is the hash of the files.
 
-    `ann/pairs@v1` are the files at a tag or branch of `ann/pairs`.
+    `ann/pairs@v1` are the files at a tag or branch of `ann/pairs`. Names of models begin with `models/`.
     """
 
     def __init__(
@@ -25,6 +25,8 @@ class Hub:
         """Repository -> the status and the kind of error that every question about it gets."""
         self.tokens: set[str] = set()
         """What came in as authorisation."""
+        self.sent: list[str] = []
+        """Names of the files that went out."""
         self.address = ""
 
     def at(self, name: str, revision: str) -> str | None:
@@ -53,11 +55,13 @@ class Hub:
     def answer(self, path: str) -> tuple[int, bytes, dict[str, str]]:
         """Status, content and further headers for a path."""
         parts = path.removeprefix("/api").lstrip("/").split("/")
-        name, rest = "/".join(parts[1:3]), parts[3:]
+        if parts[0] not in ("datasets", "models"):  # the files of models are asked for without a kind
+            parts = ["models", *parts]
+        name, rest = "/".join(parts[parts[0] == "datasets" : 3]), parts[3:]
         if name in self.failing:
             status, kind = self.failing[name]
             return status, b"", {"X-Error-Code": kind}
-        if parts[0] != "datasets" or name not in self.repositories:
+        if name not in self.repositories:
             return 404, b"", {"X-Error-Code": "RepoNotFound"}
         held = self.at(name, rest[1] if len(rest) > 1 else "main")
         if held is None:
@@ -87,12 +91,14 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             hub.tokens.add(self.headers.get("Authorization", ""))
-            status, content, headers = hub.answer(unquote(urlsplit(self.path).path))
+            path = unquote(urlsplit(self.path).path)
+            status, content, headers = hub.answer(path)
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
+                hub.sent += [path.partition("/resolve/")[2].partition("/")[2]] if "/resolve/" in path else []
                 self.wfile.write(content)
 
         do_HEAD = do_GET

@@ -1,15 +1,10 @@
 """What settings say of conversations: the date that a template writes, and what is made of raw texts."""
 
 import datetime
-import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from support.small_runs import run_here
-from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
+from support.tiny_models import CHATML, char_tokenizer
 
 from trueup.batch.encode import Encoder, Limits
 from trueup.batch.tokenizing import tokens_of
@@ -19,53 +14,6 @@ from trueup.feedback.records import Message
 from trueup.inspection.encoded import all_responses
 from trueup.settings.validation import SettingsError
 from trueup.sources.by_name import examples_named, prompts_named
-from trueup.training import api, setup
-
-
-def on(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a run begin on a day, and a template that nothing is told write it."""
-
-    class Date(datetime.date):
-        @classmethod
-        def today(cls) -> "Date":
-            return cls.fromisoformat(day)
-
-    class Now(datetime.datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Now":
-            return cls.fromisoformat(day)
-
-    monkeypatch.setattr(setup, "date", Date)
-    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Now)
-
-
-def test_the_date_that_a_template_writes_is_that_on_which_the_run_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    template = "{{ strftime_now('%d %b %Y') }}" + CHATML
-    model = save_tiny_model(tmp_path / "model", tokenizer=char_tokenizer(chat_template=template))
-    data = tmp_path / "talks.jsonl"
-    talks = [[{"role": "user", "content": "say"}, {"role": "assistant", "content": str(n)}] for n in range(4)]
-    data.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
-    run = tmp_path / "run"
-    values = {"model": str(model), "data": [str(data)], "output": str(run), "batch_size": 4, "steps": 2}
-    values["save_every"] = 1
-    on("2026-11-30", monkeypatch)
-    run_here("sft", values)
-    record = yaml.safe_load((run / "run.yaml").read_text())
-    assert record["settings"]["template_date"] == "2026-11-30"
-    assert "in all of this run it is 2026-11-30 (template_date)" in (run / "run.log").read_text()
-    for done in ("checkpoints/step-00000002", "model"):
-        shutil.rmtree(run / done)
-    (run / "status.json").unlink()
-    on("2026-12-25", monkeypatch)
-    api.resume(run, quiet=True)
-    assert json.loads((run / "status.json").read_text())["state"] == "done"
-    assert yaml.safe_load((run / "run.yaml").read_text())["tokens_identity"] == record["tokens_identity"]
-    run_here("sft", {**values, "output": str(tmp_path / "again"), "template_date": "2026-11-30"})
-    again = yaml.safe_load((tmp_path / "again" / "run.yaml").read_text())
-    assert again["tokens_identity"] == record["tokens_identity"]
-    assert "strftime_now" in (run / "model" / "chat_template.jinja").read_text()
 
 
 @pytest.mark.parametrize("given", ["2026-11-30", datetime.date(2026, 11, 30)])

@@ -111,7 +111,7 @@ def test_its_first_name_is_taken() -> None:
 @pytest.mark.world
 def test_the_gold_reward_rises(tmp_path: Path) -> None:
     from trueup.demo.run import Policy
-    from trueup.evaluate.estimates import mean
+    from trueup.estimates import mean
     from trueup.world.generate import prompts
     from trueup.world.model import world_model_path
 

@@ -6,8 +6,10 @@ import multiprocessing
 import os
 import platform
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from trueup.models.causal import CausalModel, model_identity
 from trueup.models.load import load
 from trueup.references.build import ModelCopy
 from trueup.settings.run_settings import RunSettings
-from trueup.training import api
+from trueup.training import api, session
 from trueup.training.folder import RunFolder
 
 
@@ -84,12 +86,12 @@ def test_a_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
 
 def test_files_are_whole_or_absent(tmp_path: Path, full_disk: Callable[[], None]) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_status("running", 3, 12)
-    assert folder.read_status() == {"state": "running", "step": 3, "steps": 12}
+    folder.write_status("stopped", 3, 12)
+    assert folder.read_status() == {"state": "stopped", "step": 3, "steps": 12}
     full_disk()
     with pytest.raises(CheckpointError, match=r"status\.json: cannot be written: No space left on device"):
         folder.write_status("done", 12, 12)
-    assert folder.read_status()["state"] == "running"
+    assert folder.read_status()["state"] == "stopped"
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
 
 
@@ -197,9 +199,32 @@ def test_the_status_follows_the_run(tiny_model: Path, tmp_path: Path) -> None:
     values = settings("dpo", tiny_model, write_feedback(tmp_path), tmp_path / "run")
     status = tmp_path / "run" / "status.json"
     break_off("dpo", values, before_step=2)
-    assert json.loads(status.read_text()) == {"state": "running", "step": 0, "steps": 12}
+    told = json.loads(status.read_text())
+    assert {name: told[name] for name in ("state", "step", "steps", "pid", "host")} == {
+        "state": "running", "step": 0, "steps": 12, "pid": os.getpid(), "host": socket.gethostname(),
+    }  # fmt: skip
+    assert datetime.fromisoformat(told["since"]) <= datetime.now().astimezone()
+    assert RunFolder(tmp_path / "run").read_status()["state"] == "killed"
     command("train", "dpo", "--resume", tmp_path / "run")
     assert json.loads(status.read_text()) == {"state": "done", "step": 12, "steps": 12}
+
+
+def test_a_resumed_run_says_so_from_its_first_moment(
+    broken_off: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before its data is read; and one that may not go on is as it was before."""
+    seen, before = [], (broken_off / "status.json").read_text()
+
+    def read_data(*_: Any) -> Any:
+        seen.append(RunFolder(broken_off).read_status())
+        raise InputError("not today")
+
+    monkeypatch.setattr(session, "read_data", read_data)
+    assert command("train", "dpo", "--resume", broken_off) == 2
+    assert (seen[0]["state"], seen[0]["step"], seen[0]["pid"]) == ("running", 6, os.getpid())
+    assert "the last sitting was killed after step 6 or later (process " in capsys.readouterr().err
+    assert RunFolder(broken_off).read_status()["state"] == "killed"
+    assert (broken_off / "status.json").read_text() == before
 
 
 def test_what_was_said_is_kept_over_all_sittings(uninterrupted: Any, broken_off: Path) -> None:

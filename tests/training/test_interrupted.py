@@ -65,7 +65,7 @@ def test_a_signal_anywhere_stops_the_run_within_a_step(
         with signalled(where, name, call, number):
             return train({**uninterrupted[0], "output": str(output)})
 
-    assert in_child(body, errors) == 0
+    assert in_child(body, errors) == 128 + number
     said = errors.read_text().splitlines()
     assert said[-1] == f"stopped by {number.name}; go on with: trueup train dpo --resume {output}"
     assert not (output / "model").exists()

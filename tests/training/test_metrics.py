@@ -56,6 +56,19 @@ def test_a_resumed_run_continues_the_file_where_it_was_saved(tmp_path: Path, tor
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 2, 3, 4]
 
 
+def test_lines_that_are_lost_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for content, said in (
+        ('{"step": 1}\n{"step": "x"}\n\x00\x00\n{"step": 3}\n{"ste', "left out: lines 2, 3;"),
+        ("", "metrics of earlier steps are gone"),
+    ):
+        path.write_text(content)
+        with collected(module.logger) as warnings:
+            metrics(path, keep_until=4)
+        assert len(warnings) == 1 and said in warnings[0]
+        assert [line["step"] for line in read_lines(path)] == ([1, 3] if content else [])
+
+
 def test_a_line_that_does_not_fit_is_left_out_whole(tmp_path: Path) -> None:
     """One warning, however many lines; those that come after room was made stand on lines of their own."""
     path, said = tmp_path / "metrics.jsonl", tmp_path / "said"

@@ -1,18 +1,31 @@
 """A run goes on only if everything that decides how it ends is what it began with; each change is named."""
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from support.online_runs import online, write_reward
 from support.small_runs import break_off, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
 
-from trueup.errors import InputError
-from trueup.training import api
+from trueup.config.layers import flatten, nest, read_yaml
+from trueup.config.resolve import load_run
+from trueup.errors import CheckpointError, InputError
+from trueup.settings.run_settings import RESUME_MAY_CHANGE
+from trueup.training import api, seal
+from trueup.training.folder import RunFolder
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
 
 Change = Callable[[Path], object]
 """Changes something below the folder that holds model, data and run."""
@@ -77,6 +90,18 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda folder: save_tiny_model(folder / "model", num_hidden_layers=1),
         "config.num_hidden_layers (was 2, is 1)",
     ),
+    "what ends a response": (
+        lambda folder: (folder / "model" / "generation_config.json").write_text('{"eos_token_id": [2, 5]}'),
+        "the tokens that end a response",
+    ),
+    "the chat template": (
+        lambda folder: (folder / "model" / "chat_template.jinja").write_text(CHATML + " "),
+        "the tokenizer or its chat template",
+    ),
+    "another template of several": (
+        lambda folder: write(folder / "model" / "additional_chat_templates" / "tool_use.jinja", CHATML),
+        "the tokenizer or its chat template",
+    ),
     "the data": (in_file("pairs.jsonl", "red", "rad"), "pairs.jsonl"),
     "beta": (in_file("run/run.yaml", r"beta: 0\.1\b", "beta: 0.3"), "beta (was 0.1, is 0.3)"),
     "the seed": (in_file("run/run.yaml", r"\bseed: 1\b", "seed: 3"), "seed (was 1, is 3)"),
@@ -127,10 +152,11 @@ def test_a_seal_of_another_run_is_refused(place: Path) -> None:
     """Settings and seal changed alike are told by the checkpoint."""
     in_file("run/run.yaml", r"beta: 0\.1\b", "beta: 0.3")(place)
     of_json("run/sealed.json", beta=0.3)(place)
-    with pytest.raises(
-        InputError, match=r"sealed\.json, which is not the one that the checkpoint was written with"
-    ):
-        api.resume(place / "run", quiet=True)
+    for more in ({}, {"accept_changed": True}):
+        with pytest.raises(
+            InputError, match=r"sealed\.json, which is not the one that the checkpoint was writ"
+        ):
+            api.resume(place / "run", more, quiet=True)
 
 
 def test_what_may_change_stays_free(place: Path) -> None:
@@ -140,25 +166,134 @@ def test_what_may_change_stays_free(place: Path) -> None:
     assert model_bytes(place / "run")
 
 
+def test_no_setting_of_the_record_changes_unseen(place: Path) -> None:
+    """Whatever stands in run.yaml instead: it is refused, or it is the same run with what may change on resume."""
+    path, record = place / "run" / "run.yaml", read_yaml(place / "run" / "run.yaml")[0]
+    free = {*RESUME_MAY_CHANGE, "output"}
+    settings_of_both = {**flatten(record["method_settings"]), **flatten(record["settings"])}
+    assert {"beta", "seed", "epochs", "batch_size", "reference.kind", "max_grad_norm"} <= set(
+        settings_of_both
+    )
+    for name, value in settings_of_both.items():
+        other: object = f"{value}x"
+        if isinstance(value, bool | int | float):
+            other = (
+                not value
+                if isinstance(value, bool)
+                else value + 1
+                if isinstance(value, int)
+                else value / 2 or 0.25
+            )
+        kind = "method_settings" if name in flatten(record["method_settings"]) else "settings"
+        changed = {**record, kind: nest({**flatten(record[kind]), name: other})}
+        path.write_text(yaml.safe_dump(changed))
+        assert name in free or refused_as_begun(place / "run", name), name
+
+
+def test_no_flipped_bit_of_the_record_changes_the_run(place: Path) -> None:
+    path, chance = place / "run" / "run.yaml", random.Random(3)
+    content = path.read_bytes()
+    for at in chance.sample(range(len(content)), 150):
+        changed = bytearray(content)
+        changed[at] ^= 1 << chance.randrange(8)
+        path.write_bytes(changed)
+        assert refused_as_begun(place / "run", "") or as_sealed(place / "run") == as_written(place / "run")
+
+
+def as_written(run: Path) -> dict[str, Any]:
+    """The settings as they were sealed."""
+    content: dict[str, Any] = json.loads((run / "sealed.json").read_text())
+    known = as_sealed(run)
+    return {name: value for name, value in content.items() if name in known}
+
+
+def as_sealed(run: Path) -> dict[str, Any]:
+    """The settings as they would be sealed now."""
+    return seal.sealed(load_run(run), {}, {})
+
+
+def refused_as_begun(run: Path, said: str) -> bool:
+    """Whether what run.yaml says is refused, in a line that names what has changed."""
+    try:
+        seal.refuse_changed(RunFolder(run), as_sealed(run))
+    except InputError as error:
+        return said.partition(".")[0] in str(error)
+    return False
+
+
+def test_a_checkpoint_says_of_itself_what_is_true(place: Path) -> None:
+    """A bit of what it holds beside its weights, flipped, makes it a damaged one, which is passed over."""
+    in_file("run/checkpoints/step-00000006/facts.json", r'"step": 6', '"step": 7')(place)
+    in_file("run/checkpoints/step-00000003/manifest.json", "policy", "qolicy")(place)
+    with pytest.raises(CheckpointError, match="every checkpoint is damaged") as refused:
+        api.resume(place / "run", quiet=True)
+    assert "step-00000006, step-00000003" in str(refused.value)
+
+
 GATHERED: dict[str, tuple[Change, str]] = {
     "the reward function": (in_file("reward.py", "return", "return -1.0 *"), "annotator.function "),
-    "another sampler": (of_bytes("other/model.safetensors"), "sampler.models "),
+    "what it imports": (in_file("scale.py", "10", "20"), "scale.py (was"),
+    "another sampler": (of_bytes("other/model/adapter_model.safetensors"), "sampler.models "),
+    "the base of another sampler": (of_bytes("base/model.safetensors"), "base (was"),
+    "what it is asked with": (of_json("other/model/condition.json", reward=2.0), "sampler.models "),
+    "the prompts": (in_file("prompts.jsonl", "say", "tell"), "prompts.jsonl"),
+    "what a round says": (
+        in_file("run/rounds.jsonl", r'"online/words": \d', '"online/words": 9'),
+        "round 1 wrote",
+    ),
+    "which round it was": (in_file("run/rounds.jsonl", r'"round": 1', '"round": 5'), "round 5 wrote"),
 }
 
 
-@pytest.mark.parametrize("what", GATHERED)
-def test_what_judges_and_samples_is_sealed_too(what: str, tmp_path: Path) -> None:
-    save_tiny_model(tmp_path / "model")
-    save_tiny_model(tmp_path / "other")
-    write_reward(tmp_path)
-    values = online(
-        tmp_path / "model", tmp_path, tmp_path / "run", **{"sampler.models": [str(tmp_path / "other")]}
+@pytest.fixture(scope="module")
+def gathering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models, a reward with a module beside it, and an online run that was killed in step 4."""
+    folder = tmp_path_factory.mktemp("gathering")
+    save_tiny_model(folder / "model")
+    save_tiny_model(folder / "base")
+    data = write_feedback(folder)
+    run_here(
+        "dpo",
+        settings("dpo", folder / "base", data, folder / "other", steps=1, epochs=None, **{"lora.rank": 2}),
     )
-    break_off("rrhf", values, before_step=4)
+    condition = {"text": "{reward} ", "decimals": 1, "position": "start", "reward": 1.0}
+    write(folder / "other" / "model" / "condition.json", json.dumps(condition))
+    write_reward(folder)
+    write(folder / "scale.py", "SCALE = 10\n")
+    in_file("reward.py", "/ 10", "/ SCALE")(folder)
+    in_file("reward.py", "^", "from scale import SCALE\n")(folder)
+    models = [str(folder / "other" / "model")]
+    break_off(
+        "rrhf", online(folder / "model", folder, folder / "run", **{"sampler.models": models}), before_step=4
+    )
+    return folder
+
+
+@pytest.fixture
+def there(gathering: Path) -> Iterator[Path]:
+    """That folder, which is put back afterwards as it was."""
+    kept = gathering.with_name("gathering-kept")
+    shutil.copytree(gathering, kept)
+    yield gathering
+    shutil.rmtree(gathering)
+    kept.rename(gathering)
+
+
+@pytest.mark.parametrize("what", GATHERED)
+def test_what_judges_and_samples_is_sealed_too(what: str, there: Path) -> None:
     change, said = GATHERED[what]
-    change(tmp_path)
-    with pytest.raises(InputError, match=re.escape(said)):
-        api.resume(tmp_path / "run", quiet=True)
+    change(there)
+    with pytest.raises(InputError if what not in OF_ROUNDS else CheckpointError, match=re.escape(said)):
+        api.resume(there / "run", quiet=True)
+
+
+OF_ROUNDS = ("what a round says", "which round it was")
+
+
+def test_notes_beside_another_model_may_change(there: Path) -> None:
+    (there / "other" / "model" / "README.md").write_text("# Another card\n")
+    api.resume(there / "run", quiet=True)
+    assert model_bytes(there / "run")
 
 
 def test_a_run_that_was_stopped_before_its_first_checkpoint_is_sealed(tmp_path: Path) -> None:
@@ -166,7 +301,8 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_is_sealed(tmp_path: 
     values = settings("dpo", tmp_path / "model", write_feedback(tmp_path), tmp_path / "run", save_every=10)
     break_off("dpo", values, before_step=3)
     in_file("run/run.yaml", r"beta: 0\.1\b", "beta: 0.3")(tmp_path)
-    with pytest.raises(InputError, match=r"beta \(was 0\.1, is 0\.3\)"):
+    in_file("run/run.yaml", "threads: null", "threads: 2")(tmp_path)
+    with pytest.raises(InputError, match=r"beta \(was 0\.1, is 0\.3\); threads \(was nothing, is 2\)"):
         api.resume(tmp_path / "run", quiet=True)
 
 

@@ -99,6 +99,19 @@ def test_the_cache_makes_once_and_reuses(tmp_path: Path, monkeypatch: pytest.Mon
     assert len([path for path in made.parent.iterdir() if path.is_dir()]) == 2
 
 
+def test_what_is_damaged_in_the_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "cache"))
+    made = world_model_path(steps=3)
+    whole = contents(made)
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        changed = bytearray(whole[name])
+        changed[-2] ^= 1
+        (made / name).write_bytes(changed)
+        with display.collected(world_model.logger) as warnings:
+            assert contents(world_model_path(steps=3)) == whole
+        assert len(warnings) == 1 and "the model in the cache is damaged; it is made again" in warnings[0]
+
+
 def test_of_two_at_once_the_second_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path))
     train, begun = world_model.train_world_model, Barrier(2)

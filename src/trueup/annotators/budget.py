@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from trueup.errors import AnnotatorError, CheckpointError
 from trueup.files import replaced_file
 from trueup.words import reason
+
+logger = logging.getLogger(__name__)
 
 BYTES_A_TOKEN = 3
 """Of a text in UTF-8, before the endpoint has said how many tokens it counts; ordinary English has more than four."""
@@ -165,6 +168,24 @@ class Budget:
         return replace(usage, cost=(usage.question_tokens * question + usage.answer_tokens * answer) / 1e6)
 
 
+def keep_at_least(file: Path, known: Usage) -> None:
+    """Have a file of what was used count no less than is known otherwise, as where it was removed.
+
+    Args:
+        known: tokens all of them as those of questions.
+
+    Raises:
+        CheckpointError: the file is damaged, or cannot be read or written.
+    """
+    kept = _read(file) if file.exists() else Usage()
+    if kept.requests >= known.requests:
+        return
+    logger.warning(
+        f"{file} is gone or tells of {kept.requests:,} requests, but what was gathered took {known}, which counts"
+    )
+    _write(file, known)
+
+
 def _write(file: Path, used: Usage) -> None:
     try:
         with replaced_file(file) as raw:
@@ -182,14 +203,14 @@ def _read(file: Path) -> Usage:
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{file}: what the annotator has taken so far cannot be read: {error}. Restore the file from a backup; "
-            "without it the limits of the annotator count from 0 again"
+            "without it the limits of the annotator count from what the rounds tell of"
         ) from error
     names = tuple(asdict(Usage()))
     given: dict[str, Any] = {name: state.get(name) for name in names} if isinstance(state, dict) else {}
     if not given or not all(_is_amount(value, name == "cost") for name, value in given.items()):
         raise CheckpointError(
             f"{file}: what the annotator had spent is not a list of amounts ({', '.join(names)}); the run cannot keep "
-            "to its limits. Start a new run; judgements in the cache are not paid for again"
+            "to its limits. Restore the file from a backup; without it they count from what the rounds tell of"
         )
     return Usage(**given)
 

@@ -21,6 +21,7 @@ from trueup.annotators.annotator import Annotated, with_scores
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import load_question, pose
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import PieceEncoder
 from trueup.batch.stream import Stream, build_stream, cut
@@ -257,9 +258,16 @@ class ModelAnnotator:
 
 
 def load_local_annotator(
-    choice: LocalAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+    choice: LocalAnnotator,
+    *,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    day: Callable[[], str] = today,
 ) -> ComparingAnnotator:
     """The annotator that a choice describes, with its model loaded and tried out.
+
+    Args:
+        day: what a chat template writes for today; called where it does.
 
     Raises:
         InputError: the template or the model's folder cannot be used, the labels are not tokens of the model, or its
@@ -268,7 +276,7 @@ def load_local_annotator(
     template = load_question(choice.template)
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
-    judge = LocalJudge(model, _encoder(model, loaded, condition=None), name=choice.model)
+    judge = LocalJudge(model, _encoder(model, loaded, None, day), name=choice.model)
     try:
         tried = judge.groups([pose(template, Prompt(prompt), *responses) for prompt, responses in TRIED])
     except InputError as error:
@@ -282,22 +290,32 @@ def load_local_annotator(
 
 
 def load_reward_annotator(
-    choice: RewardAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+    choice: RewardAnnotator,
+    *,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    day: Callable[[], str] = today,
 ) -> ModelAnnotator:
-    """The annotator that a reward model is, loaded and tried out.
+    """The annotator that a reward model is, loaded and tried out; `day` as of `load_local_annotator`.
 
     Raises:
         InputError: the folder cannot be used, holds a causal language model, or one whose scores cannot be reproduced.
     """
     loaded = _loaded(reward.load_reward, choice.model, device, trust_remote_code)
     model = reward.RewardModel(loaded.network)
-    return _scoring(model, lambda stream: model.outputs(stream).score_N, loaded, f"reward:{choice.model}")
+    return _scoring(
+        model, lambda stream: model.outputs(stream).score_N, loaded, f"reward:{choice.model}", day
+    )
 
 
 def load_likelihood_annotator(
-    choice: LikelihoodAnnotator, *, device: str = "auto", trust_remote_code: bool = False
+    choice: LikelihoodAnnotator,
+    *,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    day: Callable[[], str] = today,
 ) -> ModelAnnotator:
-    """The annotator that a language model's own log-likelihood per token is, loaded and tried out.
+    """The annotator that a language model's own log-likelihood per token is; `day` as of `load_local_annotator`.
 
     The score is (1 / |y|) log pi(y | x) in nats, over the response and the token that ends it. A model that was trained
     to be asked with a condition is asked with it. RRHF's policy is read as a reward model in this way: Yuan et al.,
@@ -308,7 +326,9 @@ def load_likelihood_annotator(
     """
     loaded = _loaded(load.load, choice.model, device, trust_remote_code)
     model = causal.CausalModel(loaded.network)
-    return _scoring(model, lambda stream: model.log_probs(stream).mean, loaded, f"likelihood:{choice.model}")
+    return _scoring(
+        model, lambda stream: model.log_probs(stream).mean, loaded, f"likelihood:{choice.model}", day
+    )
 
 
 def _loaded(
@@ -322,20 +342,25 @@ def _loaded(
     return loaded
 
 
-def _encoder(model: Model, loaded: load.Loaded, condition: Condition | None) -> Encoder:
+def _encoder(
+    model: Model, loaded: load.Loaded, condition: Condition | None, day: Callable[[], str]
+) -> Encoder:
     """A model's own, with as many tokens as it has positions."""
     limits = Limits(context_length(model.inner.config) or sys.maxsize)
-    return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition)
+    dated = day() if writes_date(loaded.tokenizer) else None
+    return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)
 
 
-def _scoring(model: Model, read: Read, loaded: load.Loaded, name: str) -> ModelAnnotator:
+def _scoring(
+    model: Model, read: Read, loaded: load.Loaded, name: str, day: Callable[[], str]
+) -> ModelAnnotator:
     """The annotator of a model that was just loaded, tried out and in the fastest layout that is exact.
 
     Raises:
         InputError: what is read of the model cannot be reproduced.
         AnnotatorError: it is not finite.
     """
-    encoder = _encoder(model, loaded, loaded.condition)
+    encoder = _encoder(model, loaded, loaded.condition, day)
     tried = [encoder.encode(Group(Prompt(prompt), pair, DemonstrationRelation())) for prompt, pair in TRIED]
     groups = [one.tokens for one in tried if not isinstance(one, Discarded)]
     if groups:

@@ -115,13 +115,14 @@ def render(
     _refuse_left_out(full, messages)
     turns = []
     for number, start, following in zip(speaking, starts, [*starts[1:], len(text)], strict=True):
-        said = _said(full, number, start, following)
+        said, learned = _said(full, number, start, following), is_learned(messages[number])
+        if learned:
+            _refuse_unlearned(template, full, number)
         if number == speaking[-1]:
             stop = following
         else:
             stop = _stop(template, messages[: number + 1], len(prompt), tools, text[:following], said)
-        learned = is_learned(messages[number])
-        _check(template, full, number, start, stop, learned=learned)
+        _check(full, number, start, stop)
         known = None if said is None else said - start
         turns.append(Turn(full.text.part(start, following), stop - start, learned, known))
     unread = not template.knows_reasoning and any(REASONING in full.marks.get(one, ()) for one in speaking)
@@ -170,9 +171,12 @@ def _stop(
 ) -> int:
     """Where a turn ends that others follow.
 
-    Where the conversation up to the turn is how the longer one begins, it ends there. Where the template writes the
-    turn otherwise once others follow, what comes after the last of its words is how the shorter conversation ends, or
-    how it ends where an answer is to follow.
+    Where the conversation up to the turn is how the longer one begins, it ends there, also where it is asked to go on
+    and others than the assistant do: a template may end a turn only where others follow. So it does without an end of
+    sequence that closes every conversation, whoever spoke last, if what follows a turn begins with different tokens.
+    Where the template writes the turn otherwise once others follow, what comes after the last of its words is how the
+    shorter conversation ends, or how it ends where an answer is to follow; or the turn ends with the end of sequence
+    that is written whatever follows.
 
     Args:
         messages: up to the turn.
@@ -180,20 +184,34 @@ def _stop(
         text: of the longer conversation, up to the next turn of the assistant.
         said: the last known place of what the message says.
     """
-    ended = template.write(messages, tools, ask=False)
-    if text.startswith(ended):
-        return len(ended)
+    ended, more = (template.write(messages, tools, ask=ask) for ask in (False, True))
+    begins = [one for one in (ended, more) if text.startswith(one) and (one != text or one == ended)]
+    if begins:
+        return max(map(len, begins))
+    before, heading = (template.write(messages[:prompt], tools, ask=ask) for ask in (False, True))
+    heading = heading.removeprefix(before) if heading.startswith(before) else ""
+    closing = str(template.tokenizer.eos_token)
+    stop = len(ended.removesuffix(closing))
+    after = {one[0] for given in (text, more) if (one := template.special_pattern.match(given, stop))}
+    if before.endswith(closing) and text[:stop] == more[:stop] == ended[:stop] and len(after) > 1:
+        return stop
     if said is not None:
-        before, heading = (template.write(messages[:prompt], tools, ask=ask) for ask in (False, True))
-        heading = heading.removeprefix(before) if heading.startswith(before) else ""
-        more = template.write(messages, tools, ask=True)
         for shorter in (ended, more.removesuffix(heading)):
             if length := _overlap(shorter, text[said:]):
                 return said + length
+        always, found, _ = text[said : _same(text, more)].partition(closing)
+        if found:
+            return said + len(always + closing)
     raise InputError(
         f"the chat template writes message {len(messages)} (assistant) otherwise where others follow, so that its end "
         f"cannot be told. Learn the last turn alone, or {REMEDY}"
     )
+
+
+def _same(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _overlap(one: str, other: str) -> int:
@@ -202,20 +220,24 @@ def _overlap(one: str, other: str) -> int:
     return next((len(one) - place for place in begins if other.startswith(one[place:])), 0)
 
 
-def _check(template: Template, full: Written, number: int, start: int, stop: int, *, learned: bool) -> None:
-    """Refuse a turn that does not hold what its message says, or holds what another one says.
+def _refuse_unlearned(template: Template, full: Written, number: int) -> None:
+    for part, marks in full.marks.get(number, {}).items():
+        known = part in (CONTENT, CALL) or (part == REASONING and template.knows_reasoning)
+        if known and not all(marks):
+            raise InputError(
+                f"the chat template leaves out {part} of message {number + 1} (assistant), which is to be learned. "
+                f"Take it out of the row, or {REMEDY}"
+            )
+
+
+def _check(full: Written, number: int, start: int, stop: int) -> None:
+    """Refuse a turn whose message stands elsewhere too, or that holds what another one says.
 
     Raises:
         InputError: it is so.
     """
     name = f"message {number + 1} (assistant)"
     for part, marks in full.marks.get(number, {}).items():
-        known = part in (CONTENT, CALL) or (part == REASONING and template.knows_reasoning)
-        if learned and known and not all(marks):
-            raise InputError(
-                f"the chat template leaves out {part} of {name}, which is to be learned. Take it out of the row, or "
-                f"{REMEDY}"
-            )
         if any(marks) and not any(start <= place <= stop for place in full.places(number, part)):
             raise InputError(
                 f"the chat template writes what {name} says elsewhere than in its turn. Mend the row, or {REMEDY}"
@@ -227,9 +249,7 @@ def _check(template: Template, full: Written, number: int, start: int, stop: int
 
 def _differs(opening: str, text: str, *, last: bool) -> str:
     """Why an answer cannot be learned whose conversation does not begin as the model is asked."""
-    same = next(
-        (n for n, (one, other) in enumerate(zip(opening, text, strict=False)) if one != other), len(text)
-    )
+    same = _same(opening, text)
     shown = [repr(one[max(0, same - 20) : same + 20]) for one in (opening, text)]
     other = (
         "learn it as the conversation has it, with --answer-opening conversation"

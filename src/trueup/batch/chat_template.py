@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,8 @@ REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 THOUGHT = r"</?[\w:]*(?:think|thought|reason)[\w:]*>|\[/?THINK\]"
 """What sets a thought apart within a content; a template may take the content apart there."""
 DIRECTIVES = "aAbBcdDeFGHIjklmMnpPrRsStTuUVwWxXyYzZ%"
+DATED = "strftime_now"
+"""What a template calls that writes today's date."""
 STRFTIME_NOW = (
     "{%%- macro strftime_now(form) -%%}{%%- set day = %s -%%}{%%- set at = namespace(open='') -%%}"
     "{%%- for c in form -%%}{%%- if at.open == '%%' and c == '-' -%%}{%%- set at.open = '%%-' -%%}"
@@ -77,6 +79,11 @@ class Written:
         return sorted(place for places in self.marks.get(number, {}).get(part, ()) for place in places)
 
 
+def today() -> str:
+    """Today's date in ISO's form."""
+    return datetime.date.today().isoformat()
+
+
 @dataclass(frozen=True)
 class Template:
     """The chat template of a tokenizer.
@@ -84,12 +91,12 @@ class Template:
     Args:
         tokenizer: a transformers tokenizer.
         special: texts of its special tokens.
-        date: what a template writes for today, in ISO's form; None is today.
+        date: what a template writes for today, in ISO's form.
     """
 
     tokenizer: Any
     special: tuple[str, ...] = ()
-    date: str | None = None
+    date: str = field(default_factory=today)
 
     @cached_property
     def special_pattern(self) -> re.Pattern[str]:
@@ -168,7 +175,7 @@ class Template:
     def _apply(self, rows: Rows, tools: Tools, ask: bool) -> str:
         declared = [dict(tool) for tool in tools] or None
         options: dict[str, Any] = {"tools": declared, "tokenize": False, "add_generation_prompt": ask}
-        if self.date is not None:
+        if writes_date(self.tokenizer):
             options["chat_template"] = with_date(self.tokenizer.get_chat_template(tools=declared), self.date)
         return str(self.tokenizer.apply_chat_template(rows, **options))
 
@@ -310,7 +317,7 @@ def _prints_python(text: str, messages: Sequence[Message]) -> bool:
 
 def writes_date(tokenizer: Any) -> bool:
     """Whether the chat template of a tokenizer may write today's date."""
-    return "strftime_now" in str(tokenizer.chat_template)
+    return DATED in str(tokenizer.chat_template)
 
 
 def with_date(template: str, date: str) -> str:

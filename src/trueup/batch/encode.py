@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 
 from trueup.batch.chat import OpeningError, conversation_prompt, leaves_out_tools, render, render_prompt
-from trueup.batch.chat_template import Template, Text
+from trueup.batch.chat_template import Text
 from trueup.batch.pieces import PieceEncoder, Row, spells
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
@@ -78,9 +78,9 @@ class Encoder:
         rows: int | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.pieces = PieceEncoder(tokenizer, end_ids)
+        self.pieces = PieceEncoder(tokenizer, end_ids, date)
         self.end_ids, self.special = self.pieces.end_ids, self.pieces.special
-        self.template, self.opening = Template(tokenizer, self.special, date), opening
+        self.template, self.opening = self.pieces.template, opening
         self.raw_meant = raw_meant
         self.rows = rows or len(tokenizer)
         self.limits = limits

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from trueup.batch.chat import Turn
-from trueup.batch.chat_template import REMEDY, Template, Text
+from trueup.batch.chat_template import REMEDY, Template, Text, today
 from trueup.errors import InputError
 
 Row = tuple[list[int], list[bool]]
@@ -24,14 +24,15 @@ class PieceEncoder:
     Args:
         tokenizer: a transformers tokenizer.
         end_ids: tokens that end a turn; the first is appended where a response does not end with one of them.
+        date: what its chat template writes for today, in ISO's form; None is today.
     """
 
-    def __init__(self, tokenizer: Any, end_ids: Sequence[int]) -> None:
+    def __init__(self, tokenizer: Any, end_ids: Sequence[int], date: str | None = None) -> None:
         self.tokenizer = tokenizer
         self.end_ids = tuple(end_ids)
         self.special = special_texts(tokenizer)
         self.ends = {text for text in map(self._shown, self.end_ids) if text in self.special}
-        self.template = Template(tokenizer, self.special)
+        self.template = Template(tokenizer, self.special, date or today())
         self.lead = _lead(tokenizer)
 
     def prompt(self, opening: Text) -> list[int]:

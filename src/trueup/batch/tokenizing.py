@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -146,7 +145,7 @@ def encoder_identity(encoder: Encoder) -> str:
         "end_ids": encoder.end_ids,
         "limits": encoder.limits,
         "condition": encoder.condition,
-        "date": (encoder.template.date or date.today().isoformat()) if writes_date(encoder.tokenizer) else "",
+        "date": encoder.template.date if writes_date(encoder.tokenizer) else "",
         "opening": encoder.opening,
         "rows": encoder.rows,
     }

@@ -33,12 +33,17 @@ COMMANDS = {
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
 TRAINING = ("train", "methods")
 
+EXITS = (
+    "Exit codes: 0 done; 2 what was given; 4 checkpoints and full disks; 5 numerics; 6 annotators and budgets;",
+    "143 (SIGTERM) and 130 (Ctrl-C): not done, and goes on with --resume.",
+)
+
 Row = tuple[str, str, str]
 """Of help: an option or a command, what stands for its value, and what it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done or stopped, 2 input, 4 checkpoint, 5 numerics, 6 annotator."""
+    """Run the command line and exit; see `EXITS`."""
     raise SystemExit(run(arguments))
 
 
@@ -49,8 +54,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _call(name, rest)
         if sys.stdout is not None:  # closed, as by `>&-`
             sys.stdout.flush()
-    except Stopped:
-        return 0
+    except Stopped as stopped:
+        return stopped.exit_code
     except TrueupError as error:
         if not error.shown_elsewhere:
             print(f"trueup: {one_line(error)}", file=sys.stderr)
@@ -73,7 +78,9 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     if name in ("-h", "--help"):
         options = [(f"--{option}", "", about) for option, about in OPTIONS.items()]
         commands = [(command, "", about) for command, about in COMMANDS.items()]
-        print_boxes("trueup [OPTIONS] COMMAND ...", [ABOUT], {"Options": options, "Commands": commands})
+        print_boxes(
+            "trueup [OPTIONS] COMMAND ...", [ABOUT], {"Options": options, "Commands": commands}, EXITS
+        )
     elif name == "--version":
         print(f"trueup {__version__}")
     elif name.startswith("-"):

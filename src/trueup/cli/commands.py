@@ -131,9 +131,7 @@ def convert(arguments: Sequence[str]) -> None:
     settings = command.typed(command_settings.ConvertSettings, given)
     canonical.check_output(settings.output, force=settings.force)
     with shown():
-        examples = examples_named(
-            settings.data, skip_bad=settings.skip_bad, table=table_of(settings)
-        ).examples
+        examples = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     converted = conversion.convert(examples, _target(settings, examples))
     canonical.write_rows(settings.output, converted.rows)
     for line in converted.lines():
@@ -172,7 +170,7 @@ def condition(arguments: Sequence[str]) -> None:
     reward = settings.reward
     scorer = world_scorer(reward) if reward.startswith(WORLD_PREFIX) else load_scorer(reward)
     with shown():
-        prompts = prompts_named(settings.prompts, table=table_of(settings)).prompts[: settings.count]
+        prompts = prompts_named(settings.prompts, settings).prompts[: settings.count]
     from trueup.evaluate import condition_sweep
 
     with shown():

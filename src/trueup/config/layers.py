@@ -20,6 +20,8 @@ Layer = dict[str, Any]
 
 EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
 """Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
+OWN_WORDS = ("columns", "values")
+"""Mappings whose keys are words of the user's data: text, be they numbers, with dots, or what YAML takes for true."""
 
 
 def flatten(values: Mapping[str, Any]) -> Layer:
@@ -77,7 +79,7 @@ def same(one: object, other: object) -> bool:
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and name not in OWN_WORDS:
             yield from _leaves(value, f"{prefix}{name}.")
         elif value is not None:
             yield f"{prefix}{name}", _without_paths(value)
@@ -206,6 +208,8 @@ def _lines(node: yaml.Node | None, prefix: str, path: str) -> Iterator[tuple[str
     seen: dict[str, int] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
+        if isinstance(key_node, yaml.ScalarNode) and prefix.removesuffix(".") in OWN_WORDS:
+            key_node.tag = "tag:yaml.org,2002:str"
         if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
             got = ascii(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a list or a mapping"
             raise InputError(f"{path}:{line}: a key must be text; got {got}")

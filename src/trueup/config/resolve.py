@@ -21,6 +21,7 @@ from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
 from trueup.methods.method import reference_of
 from trueup.model_folder import is_adapter
+from trueup.model_hub import COMMIT, PREFIX
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
@@ -267,7 +268,11 @@ def load_run(
         raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
 
     given = read_layers(info, config_file, overrides or {})
-    again = {name: value for name, value in given.layer.items() if not _same_folder(name, value, run)}
+    again = {
+        name: value
+        for name, value in given.layer.items()
+        if not (_same_folder(name, value, run) or _same_model(value, layer.get(name)))
+    }
     resumed = settle(info, overlay(layer, again), given.origins) if again else began
     before, after = dump(began), dump(resumed)
     changed = [
@@ -310,6 +315,16 @@ def _read(run: str | Path) -> dict[str, Any]:
 
 def _same_folder(name: str, value: object, run: str | Path) -> bool:
     return name == "output" and isinstance(value, str) and Path(value).resolve() == Path(run).resolve()
+
+
+def _same_model(value: object, began: object) -> bool:
+    """Whether a model of the hub is given without a revision; the run keeps the commit that it began with."""
+    if isinstance(value, list | tuple) and isinstance(began, list):
+        return len(value) == len(began) and all(
+            one == other or _same_model(one, other) for one, other in zip(value, began, strict=True)
+        )
+    name, at, commit = str(began).rpartition("@")
+    return bool(at and COMMIT.fullmatch(commit)) and str(value).removeprefix(PREFIX) == name
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -6,6 +6,7 @@ used.
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Resp
 from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo, reference_of
-from trueup.model_folder import WORLD, check_model, scores_text
+from trueup.metrics import FIGURES
+from trueup.model_folder import WORLD, check_model, folder_of, scores_text
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
+from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.mixture import part_of
 from trueup.settings.run_settings import RunSettings
 from trueup.words import as_given, did_you_mean
 
@@ -71,12 +73,45 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
             f"eval_data: method {info.name} learns from responses of its own, and has nothing to measure on others. "
             "Leave it out; online/score and objective/kl say how the run goes"
         )
+    if settings.best_by is not None:
+        _refuse_metric(info, settings, settings.best_by)
     if settings.source != "offline":
         _refuse_what_needs_all(info, method_settings, settings.source)
     if settings.source == "online" or (settings.prompts and settings.source == "offline"):
         _refuse_gathering(info, settings)
     elif settings.source == "offline":
         _refuse_unused(info, settings)
+
+
+def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None:
+    """Refuse a metric of the best step that the run does not measure, or once only, or of which no value is better."""
+    held_out, scores = [
+        [name for name in figures if FIGURES.get(name, ("", ""))[1]]
+        for figures in (info.figures if info.evaluates else (), ("online/score",))
+    ]
+    scored = settings.annotator is not None and settings.annotator.gives == "scores"
+    allowed = [*(f"eval_{name}" for name in held_out), *(scores if "online" in info.sources else ())]
+    what = "keep_best" if settings.keep_best else "early_stopping"
+    if metric not in allowed:
+        raise InputError(
+            f"{what}: method {info.name} has no {metric} to go by; give one of {', '.join(allowed)}"
+        )
+    if metric == "online/score":
+        if settings.source != "online" or not scored:
+            raise InputError(
+                f"{what}: online/score is what an annotator scores samples with while training; give source online and "
+                "a reward, or held-out feedback and one of its metrics"
+            )
+        if settings.sampler.resync > 1:
+            raise InputError(
+                f"{what}: online/score tells of the weights that samples were written with, which lag behind with "
+                f"sampler.resync {settings.sampler.resync}; give resync 1, or a metric of held-out feedback"
+            )
+    elif not (settings.eval_data or settings.eval_fraction) or settings.eval_every is None:
+        parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
+        raise InputError(
+            f"{what}: {metric} has to be measured while training; give held-out feedback ({parts}), and eval_every"
+        )
 
 
 def _refuse_what_needs_all(info: MethodInfo, method_settings: BaseModel, source: str) -> None:
@@ -169,16 +204,17 @@ def _reason(example: Example, method: Method) -> str | None:
     return reasons[0] if reasons and len(reasons) == len(viewed) else None
 
 
-def check_inputs(settings: RunSettings) -> None:
+def check_inputs(settings: RunSettings) -> RunSettings:
     """Check the model's folder, files of feedback and prompts, annotator, chat template and output folder.
+
+    Returns:
+        The settings, each model of the hub with the commit at which it was fetched.
 
     Raises:
         InputError: something is absent, incomplete or would run code, or the output folder holds a run
             already or cannot be written; with what to do about it.
     """
     check_output(settings.output)
-    if settings.model != WORLD:
-        check_model(settings.model, trust_remote_code=settings.trust_remote_code)
     parts = list(map(part_of, settings.data))
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
         raise InputError(
@@ -190,23 +226,28 @@ def check_inputs(settings: RunSettings) -> None:
             check_feedback(name)
     if settings.chat_template is not None:
         check_file(settings.chat_template, "a file with a Jinja chat template")
-    if settings.source != "replay":
-        _check_gathering(settings)
+    found: dict[str, Any] = {} if settings.source == "replay" else _check_gathering(settings)
+    if settings.model != WORLD:
+        found["model"] = check_model(settings.model, trust_remote_code=settings.trust_remote_code)
+    return settings.model_copy(
+        update={name: one for name, one in found.items() if one != vars(settings)[name]}
+    )
 
 
-def _check_gathering(settings: RunSettings) -> None:
-    """What samples and judges; a replay needs neither."""
+def _check_gathering(settings: RunSettings) -> dict[str, Any]:
+    """What samples and judges, each model of the hub with its commit; a replay needs neither."""
     for name in settings.prompts:
         if not name.startswith(f"{WORLD}:"):
             check_feedback(name, PROMPTS)
-    for folder in settings.sampler.models:
-        if folder == WORLD:
-            continue
-        _check_folder("sampler.models", folder, settings.trust_remote_code)
-        if scores_text(folder):
+    trust_remote_code = settings.trust_remote_code
+    models = tuple(_check_folder("sampler.models", one, trust_remote_code) for one in settings.sampler.models)
+    for folder in models:
+        if scores_text(folder_of(folder)):
             raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
+    found: dict[str, Any] = {"sampler": settings.sampler.model_copy(update={"models": models})}
     if settings.annotator is not None:
-        check_annotator(settings.annotator, trust_remote_code=settings.trust_remote_code)
+        found["annotator"] = check_annotator(settings.annotator, trust_remote_code=trust_remote_code)
+    return found
 
 
 def check_output(folder: str) -> None:
@@ -227,51 +268,57 @@ def check_output(folder: str) -> None:
         raise InputError(f"output {folder}: {existing} cannot be written by this user")
 
 
-def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> None:
+def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> AnnotatorChoice:
     """Check the folders and files that an annotator is made of.
+
+    Returns:
+        The choice, a model of the hub with its commit.
 
     Raises:
         InputError: one is absent or incomplete, or its model is of another kind.
     """
     about, given = choice.about, vars(choice)
-    if about.weights == "language model":
-        _check_language_model(choice.kind, given[about.main], trust_remote_code)
-    elif about.weights == "reward model":
-        _check_reward_model(given[about.main], trust_remote_code)
+    checked: Any = choice
+    if about.weights is not None:
+        check = _check_reward_model if about.weights == "reward model" else _check_language_model
+        model = check(choice.kind, given[about.main], trust_remote_code)
+        checked = replace(checked, **{about.main: model})
     for setting, named in about.files.items():
         name = given[setting]
         if named.function and not is_function(name):
             raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
         if name not in named.known:
             check_file(named.path(name), named.give + did_you_mean(name, named.known))
+    made: AnnotatorChoice = checked
+    return made
 
 
-def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> None:
-    if folder == WORLD:
-        return
-    _check_folder(f"annotator.kind {kind}", folder, trust_remote_code)
-    if scores_text(folder):
+def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> str:
+    named = _check_folder(f"annotator.kind {kind}", folder, trust_remote_code)
+    if scores_text(folder_of(named)):
         raise InputError(
             f"annotator.kind {kind} needs a causal language model, and {folder} is a reward model; give reward:{folder}"
         )
+    return named
 
 
-def _check_reward_model(folder: str, trust_remote_code: bool) -> None:
+def _check_reward_model(kind: str, folder: str, trust_remote_code: bool) -> str:
     if folder == WORLD:
         raise InputError("the world has no reward model of its own; give world:gold or world:proxy")
     if not Path(folder).exists() and "/" not in folder:
         raise InputError(f"reward model {folder} is not a folder; give {REWARD_FORMS}")
-    _check_folder("annotator.kind reward", folder, trust_remote_code)
-    if not scores_text(folder):
+    named = _check_folder(f"annotator.kind {kind}", folder, trust_remote_code)
+    if not scores_text(folder_of(named)):
         raise InputError(
             f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
             f"likelihood:{folder} to score by its log-likelihood, or make one by trueup train reward-model"
         )
+    return named
 
 
-def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> None:
+def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:
     try:
-        check_model(folder, trust_remote_code=trust_remote_code)
+        return folder if folder == WORLD else check_model(folder, trust_remote_code=trust_remote_code)
     except InputError as error:
         raise InputError(f"{whose}: {error}") from None
 

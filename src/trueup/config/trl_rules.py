@@ -15,7 +15,7 @@ from typing import Any, get_args
 from trueup.config.layers import same
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
-from trueup.metrics import TRACKERS
+from trueup.metrics import FIGURES, GREATER, TRACKERS
 from trueup.settings.run_settings import Schedule
 from trueup.settings.validation import convert
 from trueup.words import as_given, one_of
@@ -278,6 +278,30 @@ def _trackers(given: Values, method: MethodInfo) -> Translated:
     if unknown := [name for name in names if name not in known]:
         raise InputError(f"report_to must be {one_of(('none', 'all', *known), unknown[0])}")
     return Translated({"trackers": names})
+
+
+@_rule("load_best_model_at_end metric_for_best_model greater_is_better early_stopping_patience")
+def _best(given: Values, method: MethodInfo) -> Translated:
+    """`keep_best` if load_best_model_at_end is true: `eval_loss` where no metric is named, whose name may lack its
+    `eval_`; whether greater is better is known of it, and must agree; `early_stopping` is the patience"""
+    name = convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
+    metric = name if name.startswith(("eval_", "online/")) else f"eval_{name}"
+    better = FIGURES.get(metric.removeprefix("eval_"), ("", ""))[1]
+    greater = _flag(given, "greater_is_better")
+    if better and greater not in (None, better == GREATER):
+        which = "greater" if better == GREATER else "lesser"
+        raise InputError(
+            f"greater_is_better {as_given(greater)} is refused: of {metric} the {which} value is better"
+        )
+    patience = "early_stopping_patience"
+    inner = {"early_stopping": given[patience]} if patience in given else {}
+    if _flag(given, "load_best_model_at_end"):
+        return Translated({"keep_best": metric} | inner)
+    if inner and metric != "eval_loss":
+        raise InputError(
+            f"early_stopping_patience by {metric} is not offered without load_best_model_at_end: true"
+        )
+    return Translated(inner) if inner else _idle(given, "load_best_model_at_end: true")
 
 
 @_rule("reward_funcs")

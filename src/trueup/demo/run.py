@@ -21,7 +21,7 @@ from trueup.batch.stream import cut
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.display import duration, shown
 from trueup.errors import InputError
-from trueup.evaluate.estimates import Mean, mean, win_rate
+from trueup.estimates import Mean, mean, win_rate
 from trueup.feedback.canonical import write_examples
 from trueup.feedback.records import Prompt
 from trueup.files import replaced_file

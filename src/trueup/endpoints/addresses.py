@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from trueup.endpoints.key import redact as redact_any
 from trueup.endpoints.reply import Transient
-from trueup.errors import AnnotatorError, InputError
+from trueup.errors import AnnotatorError
 
 logger = logging.getLogger(__name__)
 
@@ -99,22 +98,3 @@ def on_this_machine(base_url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
-
-
-def checked(base_url: str) -> str:
-    """The address without a slash at its end."""
-    try:
-        parts = urlsplit(base_url)
-        readable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        readable = False
-    if not readable:
-        raise InputError(
-            f"base_url {redact_any(base_url)!r} is no address; give one as in http://localhost:8000/v1"
-        )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise InputError(
-            f"base_url of {parts.hostname} holds a user, a password, a query or a fragment, which would stand in every "
-            "message; give the address alone, and the key in an environment variable"
-        )
-    return base_url.rstrip("/")

@@ -21,7 +21,7 @@ import httpx2
 from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
-from trueup.endpoints.addresses import Address, Addresses, checked, on_this_machine
+from trueup.endpoints.addresses import Address, Addresses, on_this_machine
 from trueup.endpoints.key import Key
 from trueup.endpoints.key import redact as redact_any
 from trueup.endpoints.reply import Refused as Refused
@@ -72,7 +72,8 @@ class Endpoint:
     for, `trueup.stop` is looked at about ten times a second.
 
     Args:
-        base_url: as in `http://localhost:8000/v1`, without user, query or fragment; or several.
+        base_url: as in `http://localhost:8000/v1`, or several; checked with the settings
+            (`trueup.settings.schema.Url`).
         key: None, or an empty one, where the server wants none.
         timeout: seconds to wait for one answer.
         deadline: seconds over which a request that fails is sent again.
@@ -81,9 +82,6 @@ class Endpoint:
         clock: in place of time.
         jitter: draws the pauses.
         returns: whether one of several addresses that cannot be reached may be asked again later.
-
-    Raises:
-        InputError: base_url is no address, or holds what could be secret.
     """
 
     def __init__(
@@ -100,7 +98,7 @@ class Endpoint:
         returns: bool = True,
     ) -> None:
         given = (base_url,) if isinstance(base_url, str) else base_url
-        self.base_urls = tuple(dict.fromkeys(map(checked, given)))
+        self.base_urls = tuple(dict.fromkeys(one.rstrip("/") for one in given))
         self.key = key
         self.timeout, self.deadline, self.concurrency = timeout, deadline, concurrency
         self.clock, self.jitter = clock or Clock(), jitter or random.Random()

@@ -17,9 +17,10 @@ from rich.table import Table
 
 from trueup import display
 from trueup.annotators.annotator import Scorer
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import Encoder, Limits, unknown_words
 from trueup.errors import InputError
-from trueup.evaluate.estimates import Mean, mean
+from trueup.estimates import Mean, mean
 from trueup.feedback.condition import FILE, Condition
 from trueup.feedback.records import Prompt
 from trueup.files import replaced_file
@@ -228,10 +229,12 @@ def sweep(
             f"max_new_tokens {longest} leaves no room for a prompt: the model was made for {positions} positions. "
             "Give a smaller one"
         )
-    encoded = []
+    encoded, day = [], today()
+    if writes_date(loaded.tokenizer):
+        logger.info(f"the chat template writes the date: here it is {day}")
     for condition in tried:
         encoder = Encoder(
-            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition
+            loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(positions), condition=condition, date=day
         )
         encoded.append(
             [encode_prompt(one, encoder, positions=None, max_new_tokens=longest) for one in prompts]

@@ -11,13 +11,10 @@ import gzip
 import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from trueup.errors import InputError
 from trueup.feedback import fields
-from trueup.feedback.fields import Place
 from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools
 from trueup.feedback.turns import content, message_json
@@ -42,7 +39,12 @@ def example_to_row(example: Example) -> dict[str, object]:
         "responses": [response_json(response) for response in example.responses],
     }
     if example.comparisons:
-        row["comparisons"] = [comparison_json(comparison) for comparison in example.comparisons]
+        # A probability of 1 goes without saying.
+        row["comparisons"] = [
+            {"better": one.better, "worse": one.worse}
+            | ({} if one.probability == 1 else {"probability": one.probability})
+            for one in example.comparisons
+        ]
     return row | prompt
 
 
@@ -78,19 +80,13 @@ def response_json(response: Response) -> dict[str, object]:
     return row
 
 
-def comparison_json(comparison: Comparison) -> dict[str, object]:
-    """A comparison; a probability of 1 goes without saying."""
-    row: dict[str, object] = {"better": comparison.better, "worse": comparison.worse}
-    return row if comparison.probability == 1 else {**row, "probability": comparison.probability}
-
-
 def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
     """The example that a JSON object holds; keys beside prompt, responses, comparisons and tools are not read.
 
     Raises:
         InputError: a field is missing, of the wrong type or out of range.
     """
-    place = Place(origin)
+    place = fields.Place(origin)
     prompt = content(fields.needed(row, "prompt", place), place.key("prompt"))
     at = place.key("responses")
     given = fields.items(fields.needed(row, "responses", place), at, 'objects {"content": ...}')
@@ -107,7 +103,7 @@ def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
 
 
 def prompt_from(
-    prompt: Content, row: Mapping[str, object], place: Place, keys: Collection[str] = PROMPT_KEYS
+    prompt: Content, row: Mapping[str, object], place: fields.Place, keys: Collection[str] = PROMPT_KEYS
 ) -> Prompt:
     """A prompt with what a row says of it under those of the keys that mean this in its layout.
 
@@ -118,7 +114,7 @@ def prompt_from(
     return Prompt(prompt, tools, place.origin)
 
 
-def response_from(value: object, place: Place) -> Response:
+def response_from(value: object, place: fields.Place) -> Response:
     """A response from its object."""
     row = fields.fields(value, place, RESPONSE_KEYS)
     demonstration = row.get("demonstration")
@@ -134,7 +130,7 @@ def response_from(value: object, place: Place) -> Response:
     )
 
 
-def _tokens(value: object, place: Place) -> tuple[int, ...]:
+def _tokens(value: object, place: fields.Place) -> tuple[int, ...]:
     ids = []
     for index, one in enumerate(fields.items(value, place, "token ids")):
         if isinstance(one, bool) or not isinstance(one, int) or one < 0:
@@ -143,7 +139,7 @@ def _tokens(value: object, place: Place) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def comparison_from(value: object, place: Place, count: int) -> Comparison:
+def comparison_from(value: object, place: fields.Place, count: int) -> Comparison:
     """A comparison from its object; `count` is how many responses there are."""
     row = fields.fields(value, place, COMPARISON_KEYS)
     better = fields.position(fields.needed(row, "better", place), place.key("better"), count)
@@ -214,8 +210,12 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
         return number
     target = Path(path)
     try:
-        with replaced_file(target) as raw, packed_for(target, raw) as out:
-            return sum(1 for row in rows if out.write(json_line(row)))
+        with replaced_file(target) as raw:
+            if target.suffix != ".gz":
+                return sum(1 for row in rows if raw.write(json_line(row)))
+            # Without a name and a time in its header, the same examples give the same bytes.
+            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+                return sum(1 for row in rows if packed.write(json_line(row)))
     except OSError as error:
         raise InputError(f"{path}: the file cannot be written: {reason(error)}") from None
 
@@ -225,20 +225,14 @@ def json_line(row: Mapping[str, object]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def packed_for(target: Path, raw: BinaryIO) -> AbstractContextManager[Any]:
-    """Where to write the bytes of `target`: through gzip if its name ends in `.gz`."""
-    # Without a name and a time in its header, the same examples give the same bytes.
-    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if target.suffix == ".gz" else nullcontext(raw)
-
-
-def declared(row: Mapping[str, object], prompt: Content, place: Place) -> Tools:
+def declared(row: Mapping[str, object], prompt: Content, place: fields.Place) -> Tools:
     """The tools under the key `tools` of a row, as a list or as JSON text that holds one; none where there are none.
 
     Raises:
         InputError: it is something else, or the prompt is raw text, which no chat template renders.
     """
     value, at = row.get("tools"), place.key("tools")
-    listed = [] if value is None or value == "" else fields.items(_parsed(value, at), at, SCHEMAS)
+    listed = [] if value is None or value == "" else json_list(value, at, SCHEMAS)
     found = tuple(_schema(fields.fields(one, at.item(index))) for index, one in enumerate(listed))
     if found and isinstance(prompt, str):
         raise at.fault(
@@ -256,9 +250,10 @@ def _schema(tool: Mapping[str, object]) -> Mapping[str, object]:
     return {"type": "function", "function": function}
 
 
-def _parsed(value: object, place: Place) -> object:
+def json_list(value: object, place: fields.Place, of: str) -> list[object]:
+    """The value as a list, or the list that it holds as JSON text; `of` says of what, for the message."""
     if not isinstance(value, str):
-        return value
+        return fields.items(value, place, of)
     try:
         found = parsed(value)
     except json.JSONDecodeError as error:
@@ -266,7 +261,7 @@ def _parsed(value: object, place: Place) -> object:
             raise place.fault(
                 f"{what_is_wrong(error, 'list')}: {shortened(value[error.pos :].strip())}"
             ) from None
-        raise place.unexpected(value, f"a list of {SCHEMAS}, or JSON text that holds one") from error
+        raise place.unexpected(value, f"a list of {of}, or JSON text that holds one") from error
     if fault := first_fault(found, ""):
         raise place.fault(fault)
-    return found
+    return fields.items(found, place, of)

@@ -1,45 +1,43 @@
 """Tables of any columns: which of them holds what, and what the values of a label mean.
 
 --columns prompt=user_message response=bot_reply label=feedback --values thumbs_up=true thumbs_down=false
+
+What stands within a column is named by the way to it: prompt=request.text response=choices.0.text
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from trueup.errors import InputError
-from trueup.feedback.fields import described, opposite
+from trueup.feedback.fields import described, given, meaning, opposite
 from trueup.feedback.json_rows import FileRow
+from trueup.feedback.layouts.layout import LABELS, SCORES
 from trueup.words import did_you_mean, listed, printable
 
-LABELLED = ("label", "kto_tag", "is_desirable", "is_correct", "is_safe")
+LABELLED = (*LABELS, "is_safe")
 """Keys of a row whose values `--values` explains; those of scores are explained where they are not numbers."""
-SCORED = ("score", "reward", "rating")
 TYPICAL: Mapping[str, tuple[str, ...]] = {
     "system": ("system",),
     "prompt": ("prompt", "user", "question", "query", "instruction", "request", "input", "human"),
     "response": (
-        "response",
-        "bot",
-        "assistant",
-        "reply",
-        "answer",
-        "output",
-        "completion",
-        "generation",
-        "ai",
+        *("response", "bot", "assistant", "reply", "answer"),
+        *("output", "completion", "generation", "ai"),
     ),
     "chosen": ("chosen", "preferred", "better", "winner", "accepted", "best"),
     "rejected": ("rejected", "dispreferred", "worse", "loser", "worst"),
     "messages": ("messages", "conversation", "conversations", "dialogue", "chat"),
-    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked"),
+    "label": ("label", "feedback", "thumb", "thumbs", "vote", "verdict", "liked", "disliked"),
     "score": ("score", "rating", "reward", "stars", "grade"),
 }
 """Words in the names that tables give to such columns."""
 ABOUT = {"id", "name", "time", "date", "model", "count", "length"}
 """Words in the names of columns that say something of a response, and are none."""
+NEGATED = {"non", "not", "no", "un", "dis", "never"}
+AGAINST = {*NEGATED, *TYPICAL["rejected"], "less", "least", "down", "negative", "bad", "dislike", "disliked"}
+"""Words in the names of columns that say the opposite of what the others would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Table:
         """
         names = [*row.value, *row.empty]
         for ours, theirs in self.columns.items():
-            if theirs not in names:
+            if theirs not in names and within(row.value, theirs) is NOTHING:
                 near = did_you_mean(theirs, names, quoted=True)
                 raise InputError(
                     f"{path}:{row.number}: columns: {ours} is to be read from {printable(theirs)}, but the row has "
@@ -93,12 +91,16 @@ class Table:
 
     def _translated(self, row: FileRow, path: str) -> FileRow:
         ours = self.called
+        inside = {name: theirs for name, theirs in self.columns.items() if theirs not in row.value}
+        opened = {*self.columns, *(theirs.partition(".")[0] for theirs in inside.values())} - {*ours}
         value: dict[str, object] = {}
         for name, one in row.value.items():
-            taken = name in self.columns and name not in ours
-            value[f"{name} (the column of this name)" if taken else ours.get(name, name)] = one
+            value[f"{name} (the column of this name)" if name in opened else ours.get(name, name)] = one
+        for name, theirs in inside.items():
+            if (found := within(row.value, theirs)) is not NOTHING:
+                value[name] = found
         if self.values:
-            for key in (*LABELLED, *SCORED):
+            for key in (*LABELLED, *SCORES):
                 if value.get(key) is not None:
                     value[key] = self._meant(key, value[key], f"{path}:{row.number}")
         return replace(row, value=value, empty=tuple(ours.get(name, name) for name in row.empty))
@@ -106,13 +108,29 @@ class Table:
     def _meant(self, key: str, value: object, where: str) -> object:
         written = spelled(value)
         if written in self.values:
-            return self.values[written]
-        if isinstance(value, bool) or key in SCORED:
+            meant = self.values[written]
+            return float(meant) if key in SCORES else meant
+        if isinstance(value, bool) or key in SCORES:
             return value
         known = ", ".join(self.values)
         raise InputError(
             f"{where}: {key}: found {described(value)}, of which values says nothing (it has {known})"
         )
+
+
+NOTHING = object()
+
+
+def within(value: object, way: str) -> object:
+    """What stands under keys and places in lists, `choices.0.text`; `NOTHING` where there is no such thing."""
+    for step in way.split("."):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return NOTHING
+    return value
 
 
 def spelled(value: object) -> str:
@@ -129,17 +147,16 @@ AS_IT_IS = Table()
 class Described(Protocol):
     """Settings that describe tables."""
 
-    @property
-    def columns(self) -> Sequence[str]:
-        """`prompt=user_message`: our name, and that of the column."""
-
-    @property
-    def values(self) -> Sequence[str]:
-        """`thumbs_up=true`: the value of a label, and what it means."""
+    columns: tuple[str, ...]
+    """`prompt=user_message`: our name, and that of the column."""
+    values: tuple[str, ...]
+    """`thumbs_up=true`: the value of a label, and what it means."""
 
 
-def table_of(settings: Described) -> Table:
-    """The table that the settings describe."""
+def table_of(settings: Described | None) -> Table:
+    """The table that settings describe; where there are none, every column has its own name."""
+    if settings is None:
+        return AS_IT_IS
     names = dict(one.split("=", 1) for one in settings.columns)
     meanings = dict(one.rsplit("=", 1) for one in settings.values)
     return Table(names, {spelled(name): json.loads(meaning.lower()) for name, meaning in meanings.items()})
@@ -159,20 +176,38 @@ def guessed(row: Mapping[str, object]) -> str:
     pairs = [f"{ours}={found[ours]}" for ours in used if found.get(ours, ours) != ours]
     if not pairs:
         return ""
-    meant = opposite(row[found["label"]]) if "label" in used else None
-    values = f" --values {meant[0]}=true {meant[1]}=false" if meant else ""
-    return f"--columns {' '.join(one if one.isprintable() and ' ' not in one else repr(one) for one in pairs)}{values}"
+    values = ""
+    if "label" in used:
+        label = row[found["label"]]
+        meant = opposite(label)
+        if words_of(found["label"]) & AGAINST:
+            bad, good = meant or (("true", "false") if isinstance(label, bool) else ("1", "0"))
+            values = " " + given("values", f"{bad}=false", f"{good}=true")
+        elif meant:
+            values = " " + meaning(*meant)
+    return given("columns", *pairs) + values
+
+
+def words_of(name: str) -> set[str]:
+    """The words in the name of a column, in lower case."""
+    return set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
 
 
 def typical(ours: str, row: Mapping[str, object]) -> str | None:
-    """The column whose name, and whose value in a row, are typical of what we call so."""
+    """The column whose name, and whose value in a row, are typical of what we call so.
+
+    Of several it is the first; of several responses it is none, as one of them was preferred.
+    """
     if ours in row:
         return ours
+    found = []
     for name, value in row.items():
-        words = set(re.findall(r"[a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()))
+        words = words_of(name)
         kind = list if ours == "messages" else object if ours in ("label", "score") else str
         if isinstance(value, list) and not any(isinstance(one, dict) and "role" in one for one in value):
             continue
-        if isinstance(value, kind) and words & set(TYPICAL[ours]) and not words & ABOUT:
-            return name
-    return None
+        meant = words & set(TYPICAL[ours]) and (ours in ("label", "rejected") or not words & AGAINST)
+        opposed = ours == "rejected" and words & set(TYPICAL["chosen"]) and words & AGAINST
+        if isinstance(value, kind) and (meant or opposed) and not words & ABOUT:
+            found.append(name)
+    return None if ours == "response" and len(found) > 1 else next(iter(found), None)

@@ -104,8 +104,7 @@ def read_condition(folder: Path) -> Condition | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return _condition(found)
+        return _condition(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{path}: the condition this model was trained with cannot be read: {error}. Restore the file; without it "

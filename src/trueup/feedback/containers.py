@@ -12,10 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback import csv_rows, hub, tables
+from trueup.feedback import csv_rows, hub, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.feedback.json_rows import FileRow, LoadedFile, json_rows
-from trueup.feedback.limits import unpacked_limit, unpacks_to_too_much
 from trueup.words import listed, near_names, reason
 
 GZIP = b"\x1f\x8b"
@@ -44,7 +42,7 @@ class Opened:
 
     name: str
     """As it was given."""
-    rows: Iterator[FileRow]
+    rows: Iterator[json_rows.FileRow]
     sha256: Callable[[], str]
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
 
@@ -83,11 +81,11 @@ def refuse_unreadable(name: str) -> None:
         tables.need("datasets", name)
 
 
-def _without_bytes(name: str, found: Iterator[FileRow]) -> Opened:
+def _without_bytes(name: str, found: Iterator[json_rows.FileRow]) -> Opened:
     """A source that has no bytes of its own, with the hash of the content of its rows."""
     digest = hashlib.sha256()
 
-    def hashed() -> Iterator[FileRow]:
+    def hashed() -> Iterator[json_rows.FileRow]:
         for row in found:
             digest.update(tables.content_line(row))
             yield row
@@ -95,7 +93,7 @@ def _without_bytes(name: str, found: Iterator[FileRow]) -> Opened:
     return Opened(name, _some(hashed(), name), digest.hexdigest)
 
 
-def load(path: str | Path) -> LoadedFile:
+def load(path: str | Path) -> json_rows.LoadedFile:
     """Read a plain or gzipped file; which of the two it is, its first bytes tell.
 
     Raises:
@@ -109,10 +107,10 @@ def load(path: str | Path) -> LoadedFile:
             raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
     if not data.strip():
         raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
-    return LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
+    return json_rows.LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
 
 
-def rows_of(file: LoadedFile, table: Table = AS_IT_IS) -> Iterator[FileRow]:
+def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[json_rows.FileRow]:
     """The rows of a file, in order. Its content tells its format, and for CSV its name as well.
 
     Args:
@@ -125,10 +123,10 @@ def rows_of(file: LoadedFile, table: Table = AS_IT_IS) -> Iterator[FileRow]:
         return _some(tables.parquet_rows(file), file.path)
     if csv_rows.is_csv(file):
         return _some(csv_rows.csv_rows(file, table.called), file.path, " below its header")
-    return _some(json_rows(file), file.path)
+    return _some(json_rows.json_rows(file), file.path)
 
 
-def _some(found: Iterator[FileRow], name: str, where: str = "") -> Iterator[FileRow]:
+def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Iterator[json_rows.FileRow]:
     """The rows; none at all is an error."""
     empty = True
     for row in found:
@@ -177,7 +175,7 @@ def _unpacked(raw: bytes, name: str) -> bytes:
     """The bytes without gzip, whatever the file is called."""
     if not raw.startswith(GZIP):
         return raw
-    most = unpacked_limit(len(raw))
+    most = json_rows.unpacked_limit(len(raw))
     try:
         unpacked = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most + 1)
     except (EOFError, OSError, zlib.error) as error:
@@ -187,5 +185,5 @@ def _unpacked(raw: bytes, name: str) -> bytes:
             "(`gzip -t` tells whether it is whole)"
         ) from None
     if len(unpacked) > most:
-        raise unpacks_to_too_much(name, len(raw))
+        raise json_rows.unpacks_to_too_much(name, len(raw))
     return unpacked

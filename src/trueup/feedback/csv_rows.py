@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from trueup.errors import InputError
-from trueup.feedback.json_rows import FileRow, LoadedFile, checked, decoded, parsed
+from trueup.feedback.json_rows import FileRow, LoadedFile, checked, decoded, parsed, too_many_keys
 from trueup.feedback.layouts.known import LAYOUTS
-from trueup.feedback.limits import too_many_keys
 from trueup.feedback.turns import python_value
 from trueup.words import counted, listed, printable, shortened
 

@@ -88,9 +88,20 @@ def number(value: object, place: Place) -> float:
     return made
 
 
+def integer(value: object, place: Place, lowest: int, highest: int | None = None) -> int:
+    """The value as a whole number in a range; 2.0 is one."""
+    made = number(value, place)
+    if made != int(made) or made < lowest or (highest is not None and made > highest):
+        span = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise place.unexpected(value, f"a whole number {span}")
+    return int(made)
+
+
 OPPOSITES = (
     *(("yes", "no"), ("1", "-1"), ("up", "down"), ("thumbs_up", "thumbs_down"), ("good", "bad")),
     *(("like", "dislike"), ("positive", "negative"), ("\U0001f44d", "\U0001f44e")),
+    *(("thumbs up", "thumbs down"), ("thumbs-up", "thumbs-down"), ("liked", "disliked"), ("y", "n")),
+    *(("upvote", "downvote"), ("accepted", "rejected"), ("correct", "incorrect"), ("helpful", "unhelpful")),
 )
 """Values with which people label responses, the good one first."""
 
@@ -101,16 +112,25 @@ def opposite(value: object) -> tuple[str, str] | None:
     return next((pair for pair in OPPOSITES if written.lower() in pair), None)
 
 
+def given(option: str, *words: str) -> str:
+    """An option as it is typed: `--values 'thumbs up=true'`."""
+    typed = (word if word.isprintable() and " " not in word else repr(word) for word in words)
+    return f"--{option} {' '.join(typed)}"
+
+
+def meaning(good: str, bad: str) -> str:
+    """The option that says which value is good, and which is bad."""
+    return given("values", f"{good}=true", f"{bad}=false")
+
+
 def label(value: object, place: Place) -> float:
     """The value as a desirability in [0, 1]; true is 1 and false is 0."""
-    good, bad = opposite(value) or ("GOOD", "BAD")
-    expected = (
-        "true, false or a number from 0 to 1; write true for good and false for bad, or say what the values mean, as "
-        f"in --values {good}=true {bad}=false"
-    )
-    if not isinstance(value, bool | int | float):
-        raise place.unexpected(value, expected)
-    if not 0 <= value <= 1:
+    values = meaning(*(opposite(value) or ("GOOD", "BAD")))
+    remedy = f"write true for good and false for bad, or say what the values mean, as in {values}"
+    if value is None:
+        remedy = "leave out the rows that have none"
+    expected = f"true, false or a number from 0 to 1; {remedy}"
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
         raise place.unexpected(value, expected)
     return float(value)
 
@@ -148,3 +168,17 @@ def fields(value: object, place: Place, known: tuple[str, ...] = ()) -> Mapping[
                 f"unknown key (known: {', '.join(known)}){did_you_mean(name, known, quoted=True)}"
             )
     return value
+
+
+def text_under(row: Mapping[str, object], key: str, place: Place) -> str:
+    """The text under a key that must be there."""
+    return text(needed(row, key, place), place.key(key))
+
+
+def objects(
+    row: Mapping[str, object], key: str, place: Place, of: str = "objects"
+) -> list[tuple[Mapping[str, object], Place]]:
+    """The objects in the list under a key, each with its place; `of` says what they are, for the message."""
+    at = place.key(key)
+    listed = items(needed(row, key, place), at, of)
+    return [(fields(value, at.item(index)), at.item(index)) for index, value in enumerate(listed)]

@@ -12,12 +12,18 @@ from dataclasses import dataclass, field
 
 from trueup.errors import InputError
 from trueup.feedback.fields import described
-from trueup.feedback.limits import too_many_keys
 from trueup.words import printable, shortened
 
 OBJECTS = "put one whole JSON object on each line"
 CSV_HINT = " (or, where it is CSV, let its name end in .csv or .tsv)"
 TOO_DEEP = "lists or objects are nested too deeply"
+ALWAYS = 2**28
+"""Bytes that any file may unpack to, however small it is: a packed file of a few kilobytes can stand for gigabytes."""
+RATIO = 100
+"""Times its own size that a larger file may unpack to. Text packs to a fifth or a tenth, text that repeats itself to a
+fiftieth."""
+MOST_KEYS = 1000
+"""Keys of one row, or columns of one table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,27 @@ class Repeated:
     """What stands in the place of a value whose key an object holds twice."""
 
     key: str
+
+
+def unpacked_limit(size: int) -> int:
+    """Bytes that a packed file of this many bytes may unpack to."""
+    return max(ALWAYS, RATIO * size)
+
+
+def unpacks_to_too_much(name: str, size: int) -> InputError:
+    """The refusal of a packed file of this many bytes."""
+    most = unpacked_limit(size) / 2**20
+    return InputError(
+        f"{name}: these {size} bytes unpack to more than {most:.0f} MiB, which no feedback does; if it is what you "
+        "want, give it unpacked, as JSON lines"
+    )
+
+
+def too_many_keys(number: int, of: str) -> str:
+    """What is wrong with a row or table that has this many keys; empty where nothing is."""
+    if number <= MOST_KEYS:
+        return ""
+    return f"{of} has {number} keys; at most {MOST_KEYS} are read: leave out those that are not feedback"
 
 
 def json_rows(file: LoadedFile) -> Iterator[FileRow]:

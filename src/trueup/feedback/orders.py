@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from trueup.feedback.records import Comparison, Example, Response
+from trueup.feedback.records import Comparison, Example
 from trueup.feedback.turns import says_nothing, switched_off
 
 Value = tuple[int, float]
@@ -80,11 +80,8 @@ def contradicts_scores(example: Example) -> bool:
 
     Comparisons that contradict each other prefer nothing.
     """
-    return any(against(one, example.responses) for one in agreed(distinct(example)))
-
-
-def against(comparison: Comparison, responses: tuple[Response, ...]) -> bool:
-    """Whether the response that was preferred has the lower score or the lower label, where both have one."""
-    better, worse = responses[comparison.better], responses[comparison.worse]
-    said = ((better.score, worse.score), (better.label, worse.label))
+    responses = example.responses
+    pairs = [(responses[one.better], responses[one.worse]) for one in agreed(distinct(example))]
+    said = [(better.score, worse.score) for better, worse in pairs]
+    said += [(better.label, worse.label) for better, worse in pairs]
     return any(high is not None and low is not None and high < low for high, low in said)

@@ -3,7 +3,7 @@
 Of a file that holds prompts and nothing else, and of any file of feedback, the prompts alone can be read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -14,9 +14,9 @@ from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
 from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.containers import Opened, opened
 from trueup.feedback.fields import Place, needed
+from trueup.feedback.json_rows import MOST_KEYS
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout, RowValue
-from trueup.feedback.limits import MOST_KEYS
 from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
 from trueup.feedback.turns import content
@@ -154,6 +154,7 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
     unusable: dict[str, list[int]] = {}
     unused: dict[str, list[int]] = {}
     contradicting: list[int] = []
+    keys: set[str] = set()
     total = 0
     for row in source.rows:
         total += 1
@@ -167,6 +168,7 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
         except InputError as error:
             bad[row.number] = str(error)
             continue
+        keys.update(row.value)
         for key in layout.unused(row.value):
             unused.setdefault(key, []).append(row.number)
         reason = made.reason if isinstance(made, Discarded) else unusable_because(made)
@@ -188,7 +190,7 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
         unusable={reason: tuple(numbers) for reason, numbers in unusable.items()},
         skipped=bad,
         unused_rows={key: tuple(numbers) for key, numbers in unused.items()},
-        near_keys=near_keys(unused, layout),
+        near_keys=near_keys(unused, layout, keys),
         sha256=source.sha256(),
         counts=count(examples),
         contradicting=tuple(contradicting),
@@ -197,9 +199,9 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
     return examples, report
 
 
-def near_keys(unused: Iterable[str], layout: Layout | None) -> Mapping[str, str]:
-    """For each unused key that looks like an optional key, the question whether that was meant."""
-    known = layout.optional if layout else ()
+def near_keys(unused: Iterable[str], layout: Layout | None, keys: Collection[str]) -> Mapping[str, str]:
+    """For each unused key that looks like an optional key that no row has, the question whether that was meant."""
+    known = [key for key in layout.optional if key not in keys] if layout else []
     hints = {key: did_you_mean(key, known, quoted=True) for key in islice(unused, MOST_KEYS)}
     return {key: question for key, question in hints.items() if question}
 

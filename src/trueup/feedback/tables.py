@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup.errors import InputError
-from trueup.feedback.json_rows import FileRow, LoadedFile, checked, parsed, what_is_wrong, with_repeated
-from trueup.feedback.limits import too_many_keys, unpacked_limit, unpacks_to_too_much
+from trueup.feedback import json_rows
 from trueup.words import listed, one_line, printable, shortened
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def need(package: str, name: str) -> None:
         )
 
 
-def parquet_rows(file: LoadedFile) -> Iterator[FileRow]:
+def parquet_rows(file: json_rows.LoadedFile) -> Iterator[json_rows.FileRow]:
     """The rows of a Parquet file, numbered from 1; nested lists and structs are JSON lists and objects.
 
     Raises:
@@ -66,7 +65,7 @@ def parquet_rows(file: LoadedFile) -> Iterator[FileRow]:
     yield from batch_rows(parquet_batches(file), file.path)
 
 
-def parquet_batches(file: LoadedFile) -> Iterator[pyarrow.RecordBatch]:
+def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]:
     """The record batches of a Parquet file."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
@@ -74,12 +73,12 @@ def parquet_batches(file: LoadedFile) -> Iterator[pyarrow.RecordBatch]:
     if not file.data.endswith(PARQUET):
         raise InputError(f"{file.path}: the Parquet file is cut short: copy or download it again")
     source = pyarrow.BufferReader(file.data)
-    left = unpacked_limit(file.size)
+    left = json_rows.unpacked_limit(file.size)
     try:
         # A file says how large its pages are, but not how often they name a text that its dictionary holds once.
         metadata = ParquetFile(source).metadata
         if declared_size(metadata) > left:
-            raise unpacks_to_too_much(file.path, file.size)
+            raise json_rows.unpacks_to_too_much(file.path, file.size)
         texts = [column for column in leaves(metadata) if column.logical_type.type == "STRING"]
         # Arrow cannot keep the dictionary of a text inside of lists; of these fewer are read at a time.
         flat = [column.path for column in texts if "." not in column.path]
@@ -89,7 +88,7 @@ def parquet_batches(file: LoadedFile) -> Iterator[pyarrow.RecordBatch]:
             taken = sum(map(text_size, batch.columns))
             left -= taken
             if left < 0:
-                raise unpacks_to_too_much(file.path, file.size)
+                raise json_rows.unpacks_to_too_much(file.path, file.size)
             rows = max(1, batch.num_rows * BATCH_SIZE // max(taken, BATCH_SIZE))
             yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
     except unreadable() as error:
@@ -136,7 +135,7 @@ def refuse_several(path: Path) -> None:
         raise InputError(f"{path}: this folder holds the splits {listed(parts)}; name one of them{example}")
 
 
-def saved_rows(path: Path) -> Iterator[FileRow]:
+def saved_rows(path: Path) -> Iterator[json_rows.FileRow]:
     """The rows of a data set in a folder, numbered from 1.
 
     Raises:
@@ -158,7 +157,7 @@ def saved_rows(path: Path) -> Iterator[FileRow]:
     yield from batch_rows(found.with_format("arrow").iter(BATCH), str(path))
 
 
-def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[FileRow]:
+def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[json_rows.FileRow]:
     """The rows of record batches or tables, numbered from 1.
 
     A null of a column is null, as in JSON. Within a column, where Arrow gives every object the same keys, a key that
@@ -171,7 +170,7 @@ def batch_rows(batches: Iterable[pyarrow.RecordBatch], path: str) -> Iterator[Fi
     number = 0
     for batch in batches:
         names = batch.schema.names
-        if problem := too_many_keys(len(names), "the table"):
+        if problem := json_rows.too_many_keys(len(names), "the table"):
             raise InputError(f"{path}: {problem}")
         if repeated := sorted(name for name, times in Counter(names).items() if times > 1):
             raise InputError(
@@ -202,15 +201,19 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 def one_row(
     values: dict[str, Any] | Exception, types: dict[str, pyarrow.DataType], number: int, path: str
-) -> FileRow:
+) -> json_rows.FileRow:
     """The row, or what is wrong with it."""
     if isinstance(values, Exception):
-        return FileRow(number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}")
+        return json_rows.FileRow(
+            number, error=f"{path}:{number}: the row cannot be read: {library_words(values)}"
+        )
     try:
-        return checked({name: plain(values[name], kind) for name, kind in types.items()}, number, path)
+        return json_rows.checked(
+            {name: plain(values[name], kind) for name, kind in types.items()}, number, path
+        )
     except json.JSONDecodeError as error:
-        problem = f"a column holds JSON that is not sound: {what_is_wrong(error, 'value')}"
-        return FileRow(number, error=f"{path}:{number}: {problem}")
+        problem = f"a column holds JSON that is not sound: {json_rows.what_is_wrong(error, 'value')}"
+        return json_rows.FileRow(number, error=f"{path}:{number}: {problem}")
 
 
 def plain(value: Any, kind: pyarrow.DataType) -> object:
@@ -229,9 +232,9 @@ def plain(value: Any, kind: pyarrow.DataType) -> object:
         inner = {field.name: plain(value[field.name], field.type) for field in kind}
         return {key: one for key, one in inner.items() if one is not None or key == CONTENT}
     if types.is_map(kind):
-        return with_repeated([(str(key), plain(one, kind.item_type)) for key, one in value])
+        return json_rows.with_repeated([(str(key), plain(one, kind.item_type)) for key, one in value])
     if getattr(kind, "extension_name", "") == "arrow.json":
-        return parsed(value)
+        return json_rows.parsed(value)
     if isinstance(value, list):
         inner_kind = getattr(kind, "value_type", None) or kind.storage_type.value_type
         return [plain(one, inner_kind) for one in value]
@@ -242,7 +245,7 @@ def plain(value: Any, kind: pyarrow.DataType) -> object:
     return str(value) if isinstance(value, uuid.UUID) else value
 
 
-def content_line(row: FileRow) -> bytes:
+def content_line(row: json_rows.FileRow) -> bytes:
     """What a row adds to the hash of its table: the same for the same content, however it is stored."""
     return json.dumps(str(row.number) if row.error else row.value, sort_keys=True).encode() + b"\n"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from trueup.display import data_logger
-from trueup.feedback.fields import Place, described, fields, items, needed, text
+from trueup.feedback.fields import Place, described, fields, items, needed, text_under
 from trueup.feedback.records import Content, Example, Message, Prompt
 from trueup.words import counted, did_you_mean
 
@@ -62,7 +62,7 @@ def messages(value: object, place: Place) -> tuple[Message, ...]:
 def message(value: object, place: Place) -> Message:
     """The value as one message; keys other than role and content go to `extra`."""
     row = fields(value, place)
-    role = text(needed(row, "role", place), place.key("role"))
+    role = text_under(row, "role", place)
     if role not in ROLES:
         other = OTHER_NAMES.get(role.lower())
         hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
@@ -133,7 +133,7 @@ def text_part(value: object, place: Place) -> str:
     for key, one in part.items():
         if key not in ("type", "text") and one is not None:
             raise place.key(key).fault(f"a text part holds nothing but its text; found {described(one)}")
-    return text(needed(part, "text", place), place.key("text"))
+    return text_under(part, "text", place)
 
 
 def message_json(one: Message) -> dict[str, object]:

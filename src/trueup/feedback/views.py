@@ -137,23 +137,21 @@ def ranked(
     return group(example, used, records.RankRelation(tuple(value for _, value in values)))
 
 
-def points(example: Example) -> Group[records.PointRelation] | Discarded:
+def points_with_demonstrations(example: Example) -> Group[records.PointRelation] | Discarded:
+    """As `points`, with the demonstrations among them marked."""
+    return points(example, mark=True)
+
+
+def points(example: Example, *, mark: bool = False) -> Group[records.PointRelation] | Discarded:
     """A label in [0, 1] per response; a demonstration without a label has the label 1.
 
     Where there is neither, comparisons: 1 for the chosen and 0 for the rejected response, or the probability
     and the rest of it; the mean where a response stands in several. One that was both chosen and rejected is
     left out.
+
+    Args:
+        mark: mark the demonstrations among them.
     """
-    return labelled_points(example, mark=False)
-
-
-def points_with_demonstrations(example: Example) -> Group[records.PointRelation] | Discarded:
-    """As `points`, with the demonstrations among them marked."""
-    return labelled_points(example, mark=True)
-
-
-def labelled_points(example: Example, *, mark: bool) -> Group[records.PointRelation] | Discarded:
-    """The points of an example; `mark` says whether demonstrations are marked."""
     found = dict(orders.labels(example))
     for position, response in enumerate(example.responses):
         if response.demonstration:
@@ -361,13 +359,9 @@ def look(view: View[R], examples: Sequence[Example]) -> Viewed[R]:
         if "pairs" in amount and example.comparisons:
             comparisons_left_out += len(example.comparisons) - amount["pairs"]
     origins = {reason: tuple(where) for reason, where in discarded.items()}
-    return Viewed(name_of(view), tuple(groups), origins, units, responses_left_out, comparisons_left_out)
-
-
-def name_of(view: View[R]) -> str:
-    """The name of a view in words, also of one with settings bound by `partial`."""
     function = view.func if isinstance(view, partial) else view
-    return str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
+    name = str(getattr(function, "__name__", type(function).__name__)).replace("_", " ")
+    return Viewed(name, tuple(groups), origins, units, responses_left_out, comparisons_left_out)
 
 
 def places(where: Iterable[Origin | None], limit: int = 3) -> str:

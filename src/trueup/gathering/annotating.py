@@ -19,9 +19,10 @@ from typing import Any
 from trueup.annotators.annotator import Unusable, summed
 from trueup.annotators.asker import Answer, Asker, NoAnswer, Reply
 from trueup.annotators.template import answered, load_template, transcript
+from trueup.config.run_checks import check_annotator
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
-from trueup.feedback import canonical, columns, turns, views
+from trueup.feedback import canonical, turns, views
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
 from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
@@ -60,11 +61,13 @@ def annotate(settings: AnnotateSettings) -> Path:
     """
     check_place(settings.output, overwrite=settings.overwrite)
     demonstrator = make_demonstrator(settings) if settings.rewrite else None  # nothing is sent yet
-    load = None if settings.rewrite else annotator_loader(settings, settings.annotator)
+    load = None
+    if not settings.rewrite:
+        choice = check_annotator(settings.annotator, trust_remote_code=settings.trust_remote_code)
+        settings = settings.model_copy(update={"annotator": choice})
+        load = annotator_loader(settings, choice)
     output = Path(settings.output)
-    given = examples_named(
-        settings.data, skip_bad=settings.skip_bad, table=columns.table_of(settings)
-    ).examples
+    given = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
     with resumable(output, "trueup annotate", of_annotating(settings, given)) as work:
         examples = rewrite(given, demonstrator, work) if demonstrator else given
         if load is not None:

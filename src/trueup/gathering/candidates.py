@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -20,14 +19,14 @@ import torch
 
 from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import Encoder, Limits
-from trueup.config.run_checks import check_file
+from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback import canonical, columns, orders, read, turns, views
+from trueup.feedback import canonical, orders, read, turns, views
 from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
-from trueup.model_folder import WORLD, check_model, context_length, scores_text
+from trueup.model_folder import WORLD, check_model, context_length, folder_of, scores_text
 from trueup.models import causal, load, prepare, tokenizer
 from trueup.sampling.engines import make_engine
 from trueup.sampling.sampler import Sampled, Sampler
@@ -38,8 +37,6 @@ from trueup.words import counted, numbered
 CHUNK = 32
 """Prompts sampled before their responses are kept: what a process that is killed may have to do again."""
 UNLIMITED = 10**9
-DAY = "day"
-"""The part of the work that says on which day it began."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +82,7 @@ def sample(settings: SampleSettings) -> Path:
         AnnotatorError: a server or an annotator fails, or a model writes nothing but empty responses.
         Stopped: the user asked to stop.
     """
-    _check(settings)
+    settings = _checked(settings)
     load = annotator_loader(settings, settings.annotator) if settings.annotator is not None else None
     output = Path(settings.output)
     given = _given(settings)
@@ -102,27 +99,32 @@ def sample(settings: SampleSettings) -> Path:
     return output
 
 
-def _check(settings: SampleSettings) -> None:
-    """What can be told before anything is loaded."""
+def _checked(settings: SampleSettings) -> SampleSettings:
+    """The settings, each model of the hub with its commit; what can be told before anything is loaded is right.
+
+    Raises:
+        InputError: something is not.
+    """
     check_place(settings.output, overwrite=settings.overwrite)
-    server = settings.sampler.served
-    for name in settings.model:
-        if name == WORLD:
-            continue
-        check_model(name, trust_remote_code=settings.trust_remote_code, weights=not server)
-        if scores_text(name):
+    server, trust_remote_code = settings.sampler.served, settings.trust_remote_code
+    models = tuple(
+        one if one == WORLD else check_model(one, trust_remote_code=trust_remote_code, weights=not server)
+        for one in settings.model
+    )
+    for name in models:
+        if scores_text(folder_of(name, weights=False)):
             raise InputError(
                 f"model {name} is a reward model, and writes nothing; give it as --annotator reward:{name}"
             )
     if settings.chat_template is not None:
         check_file(settings.chat_template, "a file with a Jinja chat template")
+    judge = settings.annotator and check_annotator(settings.annotator, trust_remote_code=trust_remote_code)
+    return settings.model_copy(update={"model": models, "annotator": judge})
 
 
 def _given(settings: SampleSettings) -> read.Prompts:
     """The prompts to ask, and what the data hold on these very prompts, where it is to be kept."""
-    found = prompts_named(
-        settings.data, skip_bad=settings.skip_bad, chat=settings.chat, table=columns.table_of(settings)
-    )
+    found = prompts_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
     also = [one for one in found.examples if settings.merge and one.prompt.key in keys]
@@ -132,7 +134,7 @@ def _given(settings: SampleSettings) -> read.Prompts:
 def _candidates(settings: SampleSettings, given: read.Prompts, work: Work) -> tuple[Example, ...]:
     if WORLD in settings.model:
         model_named(WORLD)  # made before the bar over what is asked of it
-    writers = make_writers(settings, len(given.prompts), partial(_day_of, work))
+    writers = make_writers(settings, len(given.prompts), work.day)
     with_tokens = share_a_tokenizer(settings)
     if not with_tokens:
         logger.info("the models have different tokenizers, so that no token ids are stored")
@@ -342,7 +344,7 @@ def _server(settings: SampleSettings, name: str, day: Callable[[], str]) -> Iter
 
 
 def _tokenizer(settings: SampleSettings, name: str) -> Any:
-    return tokenizer.load_tokenizer(model_named(name), **_reading(settings))
+    return tokenizer.load_tokenizer(model_named(name, weights=False), **_reading(settings))
 
 
 def _reading(settings: SampleSettings) -> dict[str, Any]:
@@ -355,14 +357,6 @@ def _encoder(settings: SampleSettings, of: Any, positions: int | None, day: Call
     limits = Limits(settings.max_length or positions or UNLIMITED, settings.max_prompt_length)
     dated = day() if writes_date(of.tokenizer) else None
     return Encoder(of.tokenizer, end_ids=of.end_ids, limits=limits, condition=of.condition, date=dated)
-
-
-def _day_of(work: Work) -> str:
-    """The day on which the work began, in ISO's form, which a call that goes on with it writes too."""
-    if DAY not in work.parts:
-        work.keep(DAY, date.today().isoformat())
-        logger.info(f"the chat template writes the date: in all of this work it is {work.parts[DAY]}")
-    return str(work.parts[DAY])
 
 
 def _vocabulary(tokenizer: Any) -> str:

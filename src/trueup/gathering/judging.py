@@ -4,15 +4,14 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from itertools import combinations
 from statistics import fmean, pstdev
 from typing import Any
 
 from trueup.annotators.annotator import Annotated, Annotator, summed
-from trueup.config.run_checks import check_annotator
+from trueup.batch.chat_template import today
 from trueup.errors import InputError
-from trueup.evaluate.estimates import mean
+from trueup.estimates import mean
 from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
@@ -38,13 +37,16 @@ PAIRS = {
 READ = frozenset({"verdicts", "unreadable", "first", "pairs", "scores", *PAIRS, *USAGE})
 """Totals that are said in words."""
 
+Day = Callable[[], str]
+"""Says what a chat template writes for today."""
+Load = Callable[[Day], Annotator]
+"""Makes an annotator."""
+
 logger = logging.getLogger(__name__)
 
 
-def annotator_loader(
-    settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice
-) -> Callable[[], Annotator]:
-    """Check an annotator as far as it can be without loading a model, and hand out what loads it.
+def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: AnnotatorChoice) -> Load:
+    """What loads an annotator that was checked (`check_annotator`).
 
     One that has no weights is made at once: a function's file is the user's and is run only once, and an endpoint is
     asked nothing yet.
@@ -52,21 +54,23 @@ def annotator_loader(
     Raises:
         InputError: a file, a folder, a template, a function, an instruction or a price is not as it should be.
     """
-    check_annotator(choice, trust_remote_code=settings.trust_remote_code)
-    make = partial(
-        make_annotator,
-        choice,
-        seed=settings.seed,
-        device=settings.device,
-        trust_remote_code=settings.trust_remote_code,
-    )
+
+    def make(day: Day) -> Annotator:
+        return make_annotator(
+            choice,
+            seed=settings.seed,
+            device=settings.device,
+            trust_remote_code=settings.trust_remote_code,
+            day=day,
+        )
+
     if choice.about.weights is not None:
         return make
-    ready = make()
-    return lambda: ready
+    ready = make(today)
+    return lambda _: ready
 
 
-def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work) -> Annotated:
+def judge(examples: Sequence[Example], load: Load, work: Work) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
 
     What it took counts what earlier processes asked for, too.
@@ -79,7 +83,7 @@ def judge(examples: Sequence[Example], load: Callable[[], Annotator], work: Work
         Stopped: the user asked to stop.
         InputError: an example cannot be judged, none was, or what is done cannot be kept.
     """
-    parts = work.in_parts("judge", "judging", examples, CHUNK, lambda: nullcontext(load()), _judged)
+    parts = work.in_parts("judge", "judging", examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
     rows = [row for part in parts for row in part["rows"]]
     judged = Annotated(
         tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)),

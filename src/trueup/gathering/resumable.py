@@ -21,17 +21,22 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from trueup import display, stop
+from trueup.batch.chat_template import today
 from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
 from trueup.files import Journal
+from trueup.model_folder import model_content
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
+from trueup.sources.by_name import judging_files, model_folders
 from trueup.words import listed, reason
 
 SUFFIX = ".part"
+DAY = "day"
+"""The part of the work that says on which day it began."""
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -133,6 +138,14 @@ class Work:
         line = json.dumps({"part": name, "value": value}, ensure_ascii=True, allow_nan=False)
         self._append(line)
         self.parts[name] = json.loads(line)["value"]
+
+    def day(self) -> str:
+        """The day on which the work began, in ISO's form: what a chat template writes in all of it, however often it
+        is gone on with."""
+        if DAY not in self.parts:
+            self.keep(DAY, today())
+            logger.info(f"the chat template writes the date: in all of this work it is {self.parts[DAY]}")
+        return str(self.parts[DAY])
 
     def finish(self) -> None:
         """The output is written: nothing is kept any more."""
@@ -237,7 +250,11 @@ def of_sampling(
     found = _settings(settings) | _files_of(settings.annotator)
     found["data"] = _digest([prompt_parts(one) for one in prompts])
     found["data with feedback"] = _digest([example_to_row(one) for one in also])
-    found["files of the model"] = [_state_of(folder) for folder in settings.model]
+    found["files of the model"] = [
+        model_content(folder)
+        for name in settings.model
+        for folder in model_folders(name, weights=not settings.sampler.served)
+    ]
     found["chat_template"] = _content(settings.chat_template)
     return found
 
@@ -270,26 +287,11 @@ def _settings(settings: BaseModel) -> dict[str, object]:
 
 
 def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
-    """The content of the files that an annotator is made of."""
-    if choice is None:
-        return {}
-    about, given = choice.about, vars(choice)
-    found: dict[str, object] = {
-        f"annotator's {setting}": _content(named.path(given[setting]))
-        for setting, named in about.files.items()
-    }
-    if about.weights is not None:
-        found["files of the annotator"] = _state_of(given[about.main])
-    return found
-
-
-def _state_of(folder: str) -> list[list[object]]:
-    """Names, sizes and times of the files in a model's folder; nothing where there is none."""
-    path = Path(folder)
-    if not path.is_dir():
-        return []
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    """The content of the files that an annotator is made of, by the settings that name them."""
+    found: dict[str, list[object]] = {}
+    for name, path in judging_files(choice).items() if choice is not None else ():
+        found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(model_content(path))
+    return {**found}
 
 
 def _content(file: str | None) -> str | None:

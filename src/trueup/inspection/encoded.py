@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import spells
 from trueup.batch.tokens import TokenRow
@@ -16,7 +17,7 @@ from trueup.feedback.turns import Turns, as_messages
 from trueup.inspection.findings import KINDS, PARTS, Finding, problem
 from trueup.inspection.statistics import Lengths
 from trueup.inspection.unread import MessageKeys, lost_of
-from trueup.model_folder import WORLD, check_model
+from trueup.model_folder import WORLD, check_model, folder_of
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 from trueup.settings.command_settings import InspectSettings
 from trueup.words import printable
@@ -49,10 +50,7 @@ class Coding:
 
 
 def load_coding(settings: InspectSettings) -> Coding:
-    """Load what encodes for a model.
-
-    Args:
-        settings: with a model.
+    """Load what encodes for a model: a folder with at least a configuration and a tokenizer, or `world`.
 
     Raises:
         InputError: the folder has no tokenizer that can be loaded, or the model is not made for such lengths.
@@ -62,9 +60,9 @@ def load_coding(settings: InspectSettings) -> Coding:
     if model == WORLD:
         loaded = world_tokenizer()
     else:
-        check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
+        model = check_model(model, trust_remote_code=settings.trust_remote_code, weights=False)
         loaded = load_tokenizer(
-            model,
+            folder_of(model, weights=False),
             trust_remote_code=settings.trust_remote_code,
             eos_token=settings.eos_token,
             chat_template=settings.chat_template,
@@ -76,12 +74,14 @@ def load_coding(settings: InspectSettings) -> Coding:
             f"{limits.max_length}; give a smaller one"
         )
     tokenizer = loaded.tokenizer
+    day = settings.template_date or today()
     encoders = [
         Encoder(
             tokenizer,
             end_ids=loaded.end_ids,
             limits=limit,
             condition=loaded.condition,
+            date=day,
             opening=settings.answer_opening,
             raw_meant=settings.chat is False,
         )
@@ -125,6 +125,8 @@ class TokenCounts:
     max_length: int
     max_prompt_length: int | None
     turns: Turns
+    template_date: str | None
+    """What the chat template writes for today, where it does."""
     end_ids: Sequence[int]
     examples: int
     left_out: int
@@ -171,13 +173,19 @@ class _Tokenizing:
 
     def run(self, examples: Iterable[Example]) -> EncodedFeedback:
         for example in examples:
-            self.lengths.append(self._tried(example))
+            try:
+                lengths = self._example(example)
+            except InputError as error:
+                self._add("cannot-encode", example, str(error))
+                lengths = None
+            self.lengths.append(lengths)
         coding, limits = self.coding, self.coding.encoder.limits
         counts = TokenCounts(
             model=coding.model,
             max_length=limits.max_length,
             max_prompt_length=limits.max_prompt_length,
             turns=coding.turns,
+            template_date=coding.encoder.template.date if writes_date(coding.tokenizer) else None,
             end_ids=coding.loaded.end_ids,
             examples=len(self.lengths),
             left_out=self.too_long + self.lengths.count(None),
@@ -191,13 +199,6 @@ class _Tokenizing:
     def part(self) -> str:
         """What the example at hand is of."""
         return PARTS[len(self.lengths) >= self.training]
-
-    def _tried(self, example: Example) -> Lengths | None:
-        try:
-            return self._example(example)
-        except InputError as error:
-            self._add("cannot-encode", example, str(error))
-            return None
 
     def _example(self, example: Example) -> Lengths | None:
         group = all_responses(example)

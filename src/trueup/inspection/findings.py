@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from trueup.feedback.orders import beaten, contradicts_scores, distinct
-from trueup.feedback.records import Content, Example, Origin, content_key, scores_of
+from trueup.feedback.records import Content, Counts, Example, Origin, content_key, count, scores_of
 from trueup.feedback.views import judged_pairs
 from trueup.inspection.statistics import label_counts
 
@@ -121,7 +121,9 @@ def problems_of_examples(examples: Sequence[Example], *, min_characters: int) ->
     """
     yield from _clashes("duplicate", duplicates(examples), "repeats")
     yield from found("identical-responses", [one for one in examples if identical(one)])
-    yield from found("contradicting-comparisons", [one for one in examples if contradicts_itself(one)])
+    # The shortest circle is A over B and B over A.
+    circles = [one for one in examples if any(at in under for at, under in beaten(distinct(one)).items())]
+    yield from found("contradicting-comparisons", circles)
     yield from found("contradicting-scores", [one for one in examples if contradicts_scores(one)])
     yield from _clashes("contradicting-rows", opposite_pairs(examples), "contradicts")
     yield from _clashes("contradicting-labels", opposite_labels(examples), "contradicts")
@@ -129,7 +131,8 @@ def problems_of_examples(examples: Sequence[Example], *, min_characters: int) ->
     near_empty = [one for one in examples if any(printed(r.content) < min_characters for r in one.responses)]
     yield from found("near-empty-response", near_empty, about=min_characters)
     yield from found("empty-prompt", [one for one in examples if not printed(one.prompt.content)])
-    yield from found("no-feedback", [one for one in examples if not _has_feedback(one)])
+    silent = [one for one in examples if count([one]) == Counts(len(one.responses))]
+    yield from found("no-feedback", silent)
     labels = label_counts(examples)
     if labels and max(labels.good, labels.bad) >= 2 and not min(labels.good, labels.bad):
         yield problem("one-class", about="good" if labels.good else "bad")
@@ -175,11 +178,6 @@ def identical(example: Example) -> bool:
     """Whether two of the responses are the same."""
     keys = [content_key(one.content) for one in example.responses]
     return len(set(keys)) < len(keys)
-
-
-def contradicts_itself(example: Example) -> bool:
-    """Whether its comparisons go in a circle; the shortest is A over B and B over A."""
-    return any(position in under for position, under in beaten(distinct(example)).items())
 
 
 def opposite_pairs(examples: Sequence[Example]) -> list[Clash]:
@@ -250,18 +248,8 @@ def _order(examples: Sequence[Example]) -> Iterator[Finding]:
     yield from found("all-scores-equal", equal)
     yield from found("tie", tied)
     yield from found("single-response", single)
-    alone = [example for example in single if _says_only_its_score(example)]
+    said = ((example, example.responses[0]) for example in single)
+    alone = [example for example, one in said if one.label is None and not one.demonstration]
     values = sorted(scores_of(alone))
     if values and values[0] < values[-1]:
         yield from found("demonstrated-by-score", alone, about=f"{values[0]:g} to {values[-1]:g}")
-
-
-def _says_only_its_score(example: Example) -> bool:
-    """Whether nothing but a score says whether the only response is to be imitated."""
-    return all(one.label is None and not one.demonstration for one in example.responses)
-
-
-def _has_feedback(example: Example) -> bool:
-    return bool(example.comparisons) or any(
-        one.score is not None or one.label is not None or one.demonstration for one in example.responses
-    )

@@ -18,7 +18,7 @@ from trueup.feedback.turns import as_chat, turns_in_loss, what_turns_did
 from trueup.inspection import findings, statistics, unread
 from trueup.inspection.findings import PARTS, Finding, Overlap, Severity, in_part, problem
 from trueup.inspection.statistics import Distribution, Labels, Lengths, LongerChosen, Seen
-from trueup.settings.mixture import part_of
+from trueup.settings.data_settings import part_of
 from trueup.sources.by_name import WORLD_PREFIX, examples_of_world
 from trueup.words import listed, printable
 
@@ -41,26 +41,11 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """What a file was taken for."""
-
-    path: str
-    part: str
-    layout: str
-    rows: int
-    examples: int
-    sha256: str
-    report: Sequence[str]
-    """Lines for people."""
-
-
-@dataclass(frozen=True, slots=True)
 class Inspection:
     """All that was found; docs/inspect.md tells what the fields are to a program, but for those of `FOR_PEOPLE`."""
 
     training: Collected
     evaluation: Collected
-    files: Sequence[File]
     views: Mapping[str, Seen]
     lengths: Mapping[str, Any] | None
     longer_chosen: LongerChosen | None
@@ -86,8 +71,15 @@ class Inspection:
 
     def as_json(self) -> str:
         """One JSON object."""
+        files = [
+            {"path": one.path, "part": name}
+            | {key: getattr(one, key) for key in ("layout", "rows", "examples", "sha256")}
+            | {"report": one.lines()}
+            for name, part in zip(PARTS, (self.training, self.evaluation), strict=True)
+            for one in part.files
+        ]
         told = (one.name for one in fields(self) if one.name not in FOR_PEOPLE)
-        return json.dumps({name: getattr(self, name) for name in told}, default=asdict)
+        return json.dumps({"files": files} | {name: getattr(self, name) for name in told}, default=asdict)
 
 
 def inspect(
@@ -123,11 +115,10 @@ def inspect(
         )
     examples = training.examples
     overlap, overlapping = findings.prompt_overlap(examples, evaluation.examples)
-    parts = tuple(zip(PARTS, (training, evaluation), strict=True))
     problems = in_part(problems_of_reading(training), "training")
     if eval_data:
         problems += in_part(problems_of_reading(evaluation), "evaluation")
-    for name, part in parts:
+    for name, part in zip(PARTS, (training, evaluation), strict=True):
         problems += in_part(findings.problems_of_examples(part.examples, min_characters=min_characters), name)
     problems += in_part(overlapping, "evaluation")
     unit, lengths = "characters", tuple[Lengths | None, ...](map(statistics.character_lengths, examples))
@@ -154,11 +145,6 @@ def inspect(
     return Inspection(
         training=training,
         evaluation=evaluation,
-        files=[
-            File(one.path, name, one.layout, one.rows, one.examples, one.sha256, one.lines())
-            for name, part in parts
-            for one in part.files
-        ],
         views=statistics.seen_by_views(examples),
         lengths=statistics.length_table(unit, by_kind),
         longer_chosen=longer if longer.pairs else None,
@@ -188,7 +174,11 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
         try:
             part = part_of(name)
             if part.name.startswith(WORLD_PREFIX):
-                found, report = _world(part.name)
+                made, digest = examples_of_world(part.name)
+                found = list(made)
+                report = FileReport(
+                    part.name, "the built-in world", len(made), len(made), digest, count(made)
+                )
             else:
                 found, report = read_source(opened(part.name, table), skip_bad=sys.maxsize)
         except InputError as error:
@@ -197,11 +187,6 @@ def collect(names: Sequence[str], table: Table = AS_IT_IS) -> Collected:
         examples += found[: part.limit]
         reports.append(report)
     return Collected(tuple(examples), tuple(reports), tuple(unreadable))
-
-
-def _world(name: str) -> tuple[list[Example], FileReport]:
-    made, digest = examples_of_world(name)
-    return list(made), FileReport(name, "the built-in world", len(made), len(made), digest, count(made))
 
 
 def problems_of_reading(part: Collected) -> list[Finding]:

@@ -168,6 +168,8 @@ class _Screen:
         self.line(f"a response ends with {ends}")
         for line in inspection.turns:
             self.line(line)
+        if found.template_date is not None:
+            self.line(f"the chat template writes the date, here {found.template_date} (--template-date)")
         if coding.loaded.condition is not None:
             self.line(f"every prompt is asked as the model was trained: {coding.loaded.condition.words()!r}")
 
@@ -177,7 +179,8 @@ class _Screen:
             self.heading("No problems found")
             return
         self.heading("Problems")
-        files = [*(one.path for one in inspection.files), *(file for one in problems for file in one.rows)]
+        read = (*inspection.training.files, *inspection.evaluation.files)
+        files = [*(one.path for one in read), *(file for one in problems for file in one.rows)]
         names = short_names(list(dict.fromkeys(files)))
         for one in problems:
             self.problem(

@@ -23,6 +23,7 @@ def measured_with_condition(settings: Any) -> str:
     aliases=("dt", "decision-transformer"),
     defaults=kinds.REWARD_DEFAULTS,
     measures=measured_with_condition,
+    figures=kinds.IMITATION_FIGURES,
 )
 def ca(
     *,

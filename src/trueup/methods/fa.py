@@ -18,6 +18,7 @@ from trueup.methods import kinds
     aliases=("mle-filtering",),
     defaults=kinds.REWARD_DEFAULTS,
     measures=kinds.measured_of_rewards,
+    figures=kinds.IMITATION_FIGURES,
 )
 def fa(
     *,

@@ -40,6 +40,10 @@ REWARDED_PROMPTS = "prompts, and a reward that scores the policy's responses to 
 GATHERED = ("online", "replay")
 """Sources of a method that learns from what the policy has just written."""
 
+POINT_FIGURES = ("loss", "rewards/chosen", "rewards/rejected", "kl")
+IMITATION_FIGURES = ("loss", "logps/demonstrations", "grad_norm")
+WEIGHTED_FIGURES = ("loss", "weights/effective_share", "grad_norm")
+
 LABEL_DEFAULTS: Mapping[str, object] = {
     "learning_rate": 1e-5,
     "schedule": "cosine",

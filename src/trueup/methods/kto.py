@@ -13,6 +13,7 @@ from trueup.methods import kinds
     feedback=kinds.THUMBS,
     defaults={"learning_rate": 1e-6},
     trl_loss="kto",
+    figures=kinds.POINT_FIGURES,
 )
 def kto(
     *,

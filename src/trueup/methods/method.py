@@ -85,6 +85,11 @@ class Method(Generic[R, Index, Ref]):
     """The registered name; filled in by `method`."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """The settings it was made with, as plain values, for run.yaml; filled in by `method`."""
+    figures: tuple[str, ...] = ()
+    """See `MethodInfo`; filled in by `method`."""
+
+
+PAIR_FIGURES = ("loss", "rewards/accuracies", "rewards/margins", "kl")
 
 
 def nothing(settings: object) -> str:
@@ -92,26 +97,26 @@ def nothing(settings: object) -> str:
     return ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class MethodInfo:
-    """A method as `trueup methods` shows it and as the command line offers it."""
+    """A method as `trueup methods` shows it and as the command line offers it; as a decorator it registers one."""
 
     name: str
     title: str
     formula: str
-    paper: str
+    paper: str = ""
     """Authors, year, link; empty where there is none."""
     feedback: str
     """The feedback it needs, in words."""
-    defaults: Mapping[str, object]
+    defaults: Mapping[str, object] = field(default_factory=dict)
     """Defaults of run settings (`trueup.settings.run_settings`) that differ for this method, from its paper."""
-    trl_loss: str
+    trl_loss: str = ""
     """TRL's `loss_type` for the same objective; empty where there is none."""
-    build: Callable[..., Method]
+    build: Callable[..., Method] = field(init=False)
     """The decorated function: settings by keyword, which are validated -> Method."""
-    configure: Callable[[Any], Method]
+    configure: Callable[[Any], Method] = field(init=False)
     """Settings that are typed already -> Method."""
-    settings: type[BaseModel]
+    settings: type[BaseModel] = field(init=False)
     """The typed settings, derived from the function's signature."""
     aliases: tuple[str, ...] = ()
     """Other names it is known by, which the command line takes as well."""
@@ -126,10 +131,49 @@ class MethodInfo:
     measures: Callable[[Any], str] = nothing
     """Its settings -> what it measures over all examples before training, and what to give so that it need not, as in
     `the mean of all rewards; give reward_mean`; empty where it measures nothing."""
+    figures: tuple[str, ...] = PAIR_FIGURES
+    """The metrics that tell most of how a run goes: beside the bar, and what a best checkpoint may be chosen by."""
 
     def choices(self, path: str) -> tuple[str, ...]:
         """What one of its settings can be, such as `reference.kind`; empty where it has no such setting."""
         return next((one.choices for one in settings_in(self.settings) if one.path == path), ())
+
+    def __call__(self, build: Callable[P, Method]) -> Callable[P, Method]:
+        """Register a function that makes the method, and validate its settings whenever it is called.
+
+        Raises (from the decorated function):
+            InputError: a setting is unknown or out of range.
+        """
+        for taken in (self.name, *self.aliases):
+            if any(taken in (info.name, *info.aliases) for info in METHODS.values()):
+                raise ValueError(f"a method named {taken} is registered already; choose another name")
+        self.settings = settings_of(build, self.name)
+        if shared := set(self.settings.model_fields) & set(RunSettings.model_fields):
+            raise ValueError(
+                f"{', '.join(sorted(shared))} of method {self.name} is a setting of every run; rename it"
+            )
+
+        def configure(checked: BaseModel, *args: Any) -> Method:
+            typed: dict[str, Any] = {key: getattr(checked, key) for key in self.settings.model_fields}
+            made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
+            if self.evaluates and made.rollout is not None:
+                raise ValueError(
+                    f"method {self.name} learns from its own responses; register it with evaluates=False"
+                )
+            values = checked.model_dump(mode="json")
+            return replace(made, name=self.name, settings=values, figures=self.figures)
+
+        @functools.wraps(build)
+        def validated(*args: P.args, **kwargs: P.kwargs) -> Method:
+            return configure(validate(self.settings, kwargs, where=f"method {self.name}"), *args)
+
+        self.build, self.configure = validated, configure
+        METHODS[self.name] = self
+        return validated
+
+
+method = MethodInfo
+"""Registers the function that it decorates."""
 
 
 def reference_of(settings: BaseModel) -> ReferenceChoice[Any]:
@@ -166,71 +210,3 @@ def settings_of(build: Callable[..., Any], name: str) -> type[BaseModel]:
     }
     config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     return create_model(f"{name} settings", __config__=config, __module__=build.__module__, **fields)
-
-
-def method(
-    *,
-    name: str,
-    title: str,
-    formula: str,
-    feedback: str,
-    paper: str = "",
-    defaults: Mapping[str, object] | None = None,
-    trl_loss: str = "",
-    aliases: tuple[str, ...] = (),
-    sources: tuple[str, ...] = ("offline", "online", "replay"),
-    needs_scores: bool = False,
-    least_responses: int = 1,
-    evaluates: bool = True,
-    measures: Callable[[Any], str] = nothing,
-) -> Callable[[Callable[P, Method]], Callable[P, Method]]:
-    """Register a method under `name` and validate its settings whenever it is called.
-
-    Raises (from the decorated function):
-        InputError: a setting is unknown or out of range.
-    """
-
-    def register(build: Callable[P, Method]) -> Callable[P, Method]:
-        for taken in (name, *aliases):
-            if any(taken in (info.name, *info.aliases) for info in METHODS.values()):
-                raise ValueError(f"a method named {taken} is registered already; choose another name")
-        settings = settings_of(build, name)
-        if shared := set(settings.model_fields) & set(RunSettings.model_fields):
-            raise ValueError(
-                f"{', '.join(sorted(shared))} of method {name} is a setting of every run; rename it"
-            )
-
-        def configure(checked: BaseModel, *args: Any) -> Method:
-            typed: dict[str, Any] = {key: getattr(checked, key) for key in settings.model_fields}
-            made = build(*args, **typed)  # positional arguments fail here: every setting is keyword-only
-            if evaluates and made.rollout is not None:
-                raise ValueError(
-                    f"method {name} learns from its own responses; register it with evaluates=False"
-                )
-            return replace(made, name=name, settings=checked.model_dump(mode="json"))
-
-        @functools.wraps(build)
-        def validated(*args: P.args, **kwargs: P.kwargs) -> Method:
-            return configure(validate(settings, kwargs, where=f"method {name}"), *args)
-
-        METHODS[name] = MethodInfo(
-            name=name,
-            title=title,
-            formula=formula,
-            paper=paper,
-            feedback=feedback,
-            defaults=defaults or {},
-            trl_loss=trl_loss,
-            build=validated,
-            configure=configure,
-            settings=settings,
-            aliases=aliases,
-            sources=sources,
-            needs_scores=needs_scores,
-            least_responses=least_responses,
-            evaluates=evaluates,
-            measures=measures,
-        )
-        return validated
-
-    return register

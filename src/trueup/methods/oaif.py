@@ -27,6 +27,7 @@ BETA = {"dpo": 0.1, "ipo": 1.0, "slic": 0.002}
     aliases=("online-dpo",),
     sources=kinds.GATHERED,
     least_responses=2,
+    figures=("loss", "online/score", "rewards/accuracies", "kl"),
 )
 def oaif(
     *,

@@ -12,6 +12,7 @@ from trueup.methods import kinds
     feedback="labelled responses (thumbs or grades); scores with --scale; pairs count as one of each",
     defaults=kinds.LABEL_DEFAULTS,
     measures=kinds.measured_of_labels,
+    figures=kinds.POINT_FIGURES,
 )
 def pointwise_dpo(
     *,

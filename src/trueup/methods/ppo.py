@@ -24,6 +24,7 @@ from trueup.methods import kinds
     sources=kinds.GATHERED,
     evaluates=False,
     needs_scores=True,
+    figures=("online/score", "objective/kl", "loss/value", "policy/clipfrac"),
 )
 def ppo(
     *,

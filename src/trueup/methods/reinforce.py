@@ -20,6 +20,7 @@ from trueup.methods import kinds
     sources=kinds.GATHERED,
     evaluates=False,
     needs_scores=True,
+    figures=("online/score", "objective/kl", "loss/policy", "loss/value"),
 )
 def reinforce(
     *,

@@ -13,6 +13,7 @@ from trueup.methods import kinds
     defaults={"learning_rate": 1e-5},
     sources=("offline",),
     least_responses=2,
+    figures=("loss", "rewards/accuracies", "rewards/margins"),
 )
 def reward_model(
     *,

@@ -18,6 +18,7 @@ from trueup.methods import kinds
     evaluates=False,
     needs_scores=True,
     least_responses=2,
+    figures=("online/score", "objective/kl", "policy/approxkl"),
 )
 def rloo(
     *,

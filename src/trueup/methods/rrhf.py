@@ -15,6 +15,7 @@ from trueup.methods import kinds
     feedback="rankings: two or more scored responses to one prompt",
     defaults={"learning_rate": 2e-5, "warmup_ratio": 0.03, "batch_size": 64, "epochs": 3.0},
     least_responses=2,
+    figures=("loss", "loss/rank", "loss/sft", "rewards/accuracies"),
 )
 def rrhf(
     *,

@@ -13,6 +13,7 @@ from trueup.methods import kinds
     feedback=kinds.REWARDS,
     defaults=kinds.REWARD_DEFAULTS,
     measures=kinds.measured_of_rewards,
+    figures=kinds.WEIGHTED_FIGURES,
 )
 def rwr(
     *,

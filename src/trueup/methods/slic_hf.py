@@ -14,6 +14,7 @@ from trueup.methods import kinds
     feedback=f"{kinds.PAIRS}; with target demonstration, these too",
     defaults={"learning_rate": 1e-6},
     least_responses=2,
+    figures=("loss", "rewards/accuracies", "rewards/margins", "logps/chosen"),
 )
 def slic_hf(
     *,

@@ -12,6 +12,7 @@ from trueup.methods.kto import kto
     feedback=kinds.THUMBS,
     defaults={"learning_rate": 1e-6, "max_grad_norm": 2.0},
     trl_loss="kto",
+    figures=kinds.POINT_FIGURES,
 )
 def tr_kto(
     *,

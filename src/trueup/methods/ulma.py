@@ -16,6 +16,7 @@ from trueup.methods import kinds
     feedback="labelled responses (thumbs or grades; scores with --scale) and demonstrations, mixed",
     defaults=kinds.LABEL_DEFAULTS,
     measures=kinds.measured_of_labels,
+    figures=kinds.POINT_FIGURES,
 )
 def ulma(
     *,

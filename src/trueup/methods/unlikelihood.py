@@ -13,6 +13,7 @@ from trueup.methods import kinds
     paper="Welleck et al., 2019, https://arxiv.org/abs/1908.04319",
     feedback="labelled responses (thumbs or grades); demonstrations count as thumbs up",
     defaults=kinds.LABEL_DEFAULTS,
+    figures=("loss", "logps/chosen", "logps/rejected", "grad_norm"),
 )
 def unlikelihood(*, weight: kinds.NonNegative = 1.0, ascent: bool = False) -> kinds.Method:
     """Imitate desirable responses, and make the tokens of undesirable ones less likely; no reference.

@@ -6,12 +6,14 @@ The policy trains the adapter `default`. A reference that is not the bare base m
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trueup.errors import InputError
+from trueup.model_hub import origin_of
 from trueup.models.tokenizer import quiet_library
 from trueup.words import listed
 
@@ -27,7 +29,7 @@ def add_lora(
 
     Args:
         targets: module names, or `all-linear` for every linear layer but the head.
-        base: folder of the base model, recorded in the adapter.
+        base: folder of the base model, recorded in the adapter (`stand_on`).
         head: the head of a sequence-classification model, which is trained whole and saved with the adapter.
 
     Raises:
@@ -42,7 +44,6 @@ def add_lora(
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
         modules_to_save=None if head is None else [head],
-        base_model_name_or_path=base,
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in network.modules()),
     )
     try:
@@ -55,9 +56,20 @@ def add_lora(
         raise InputError(
             f"lora.targets {targets!r}: {error}. This model's linear layers are: {', '.join(names)}"
         ) from error
-    adapted.peft_config[POLICY].base_model_name_or_path = base
+    stand_on(adapted, base)
     refuse_special(adapted, f"lora.targets {targets!r}", head=head)
     return adapted
+
+
+def stand_on(network: Any, base: str) -> None:
+    """Record what an adapter stands on: a folder by its full path; a model of the hub, in the cache, by id and commit.
+
+    Args:
+        base: a folder, or an id.
+    """
+    path = str(Path(base).resolve()) if Path(base).exists() else base
+    config = network.peft_config[POLICY]
+    config.base_model_name_or_path, config.revision = origin_of(base) or (path, None)
 
 
 def refuse_special(network: Any, where: str, *, head: str | None = None) -> None:

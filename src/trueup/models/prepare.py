@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -111,7 +110,7 @@ def _trainable(
     if adapter is not None:
         network = lora.add_lora(
             network, rank=adapter.rank, alpha=adapter.alpha or 2.0 * adapter.rank, dropout=adapter.dropout,
-            targets=adapter.targets, base=str(Path(loaded.base_path).resolve()), head=head,
+            targets=adapter.targets, base=loaded.base_path, head=head,
         ).to(device)  # fmt: skip
     if gradient_checkpointing:
         with tokenizer.quiet_library():  # newer versions of the library deprecate the name

@@ -57,7 +57,7 @@ def load_tokenizer(
     """
     from transformers import AutoConfig
 
-    base = base_folder(path)
+    base = base_folder(path, weights=False)
     with reading(base, "no model's configuration that can be loaded"):
         config: Any = AutoConfig.from_pretrained(
             base, local_files_only=True, trust_remote_code=trust_remote_code

@@ -118,6 +118,11 @@ def owned(action: Callable[[], T]) -> T:
     return together(action if owns() else lambda: None)[0]  # type: ignore[return-value]  # of the first
 
 
+def agreed(error: Exception) -> bool:
+    """Whether every process has this error, so that they can still do something together."""
+    return _store is None or "shared" in error.__dict__
+
+
 def _shared(error: Exception, number: int) -> Exception:
     """An error that all processes raise: the first shows it, and says whose it is where it is another's."""
     if isinstance(error, TrueupError):

@@ -5,14 +5,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from trueup.settings.schema import STRICT, Amount, Count, Role, Text, Texts
-from trueup.settings.table_settings import Columns, Values
+from trueup.model_hub import ID
+from trueup.settings.data_settings import Columns, Values
+from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
 
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
 RowsOfTRL = Literal["pairs", "points", "demonstrations"]
 OF_TOKENS = (
     *("max_length", "max_prompt_length", "turns", "eos_token", "chat_template", "trust_remote_code"),
-    *("answer_opening", "chat", "show", "row", "ids"),
+    *("answer_opening", "template_date", "chat", "show", "row", "ids"),
 )
 """Settings of `trueup inspect` that have an effect only where there is a model."""
 
@@ -26,11 +27,8 @@ class InspectSettings(BaseModel):
     """Whatever `--data` of `trueup train` takes."""
     eval_data: Texts = ()
     """Held-out feedback, compared with the rest."""
-    columns: Annotated[Columns, Role(pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     strict: bool = False
     """Exit with 2 if there is an error or a warning."""
     min_visible: Amount = 3
@@ -42,6 +40,8 @@ class InspectSettings(BaseModel):
     """As of `trueup train`."""
     chat_template: str | None = None
     """As of `trueup train`."""
+    template_date: Day | None = None
+    """As of `trueup train`. Left out: today."""
     trust_remote_code: bool = False
     """As of `trueup train`."""
 
@@ -89,11 +89,8 @@ class ConvertSettings(BaseModel):
     """With --kind points, labels from here on are true and all others false."""
     skip_bad: Amount = 0
     """How many malformed rows to leave out, over all files."""
-    columns: Annotated[Columns, Role(pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     force: bool = False
     """Replace the output file if it is there."""
 
@@ -141,10 +138,8 @@ class ConditionSettings(BaseModel):
     training, 2, 5 and 0."""
     count: Count | None = None
     """Ask the first N prompts only."""
-    columns: Annotated[Columns, Role(pairs=True)] = ()
-    """What the columns of a table of prompts are, as in prompt=user_message."""
-    values: Annotated[Values, Role(pairs=True)] = ()
-    """What the values of its labels mean, where it holds feedback."""
+    columns: Columns = ()
+    values: Values = ()
     seed: int = 0
     """Of the answers; the same for every reward."""
     max_new_tokens: Count | None = None
@@ -159,7 +154,7 @@ class ExportSettings(BaseModel):
     model_config = STRICT
 
     source: Annotated[Text, Role("Exporting")]
-    """Folder of a run, of one of its checkpoints, or of any model or adapter."""
+    """Folder of a run, of one of its checkpoints, or of any model or adapter; or one of the hub."""
     output: Text
     """Folder to write; it must not be there."""
     step: Count | None = None
@@ -181,4 +176,6 @@ class ExportSettings(BaseModel):
     def _relations(self) -> Self:
         if self.public and self.push is None:
             raise ValueError("--public is about the hub; give --push OWNER/NAME")
+        if self.push is not None and not ("/" in self.push and ID.fullmatch(self.push)):
+            raise ValueError(f"--push {self.push!r} is no name on the hub; give OWNER/NAME")
         return self

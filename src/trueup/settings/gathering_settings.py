@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
-from trueup.settings.table_settings import Columns, Values
+from trueup.settings.data_settings import Columns, Values
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 COMMON = Role(common=True)
 OUTPUT = Role(common=True, affects="nothing")
@@ -103,7 +103,7 @@ class SampleSettings(BaseModel):
     model_config = STRICT
 
     model: Annotated[Texts, Role("What to sample", common=True)] = ()
-    """Folder of a model or PEFT adapter that writes responses; or world, the built-in one."""
+    """Folder of a model or PEFT adapter that writes responses; OWNER/NAME of the hub; or world, the built-in one."""
     data: Annotated[Texts, FIRST] = ()
     """Files with prompts, or with feedback on prompts; hub:OWNER/NAME; or world:prompts, world:pairs, ..."""
     output: Annotated[Text, OUTPUT]
@@ -116,11 +116,8 @@ class SampleSettings(BaseModel):
     """Seed of all that is drawn."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows of feedback to leave out."""
-    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     chat: Annotated[bool | None, EXAMPLES] = None
     """Make of raw prompts a turn of the user, as `trueup train` does."""
     overwrite: Annotated[bool, OUTPUT] = False
@@ -129,7 +126,7 @@ class SampleSettings(BaseModel):
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
 
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), Role("Judging them", common=True)] = None
+    annotator: Annotated[AnnotatorChoice | None, Role("Judging them", common=True, forms=ANNOTATORS)] = None
     """Who judges the responses right away."""
     best: Annotated[bool, FIRST] = False
     """Keep only the response that is judged best of each prompt."""
@@ -184,14 +181,11 @@ class AnnotateSettings(BaseModel):
     """A .jsonl or .jsonl.gz file for the judged examples."""
     skip_bad: Annotated[Amount, EXAMPLES] = 0
     """How many unreadable rows to leave out."""
-    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
-    annotator: Annotated[AnnotatorChoice, Named(ANNOTATORS), Role("Who judges", common=True)]
+    annotator: Annotated[AnnotatorChoice, Role("Who judges", common=True, forms=ANNOTATORS)]
     """Who judges the responses."""
     seed: Amount = 0
     """Seed of an annotator's noise."""

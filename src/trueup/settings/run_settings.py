@@ -7,9 +7,9 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from trueup.metrics import TRACKERS
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
+from trueup.settings.data_settings import Columns, Sources, Values
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Named, Role, Text, Texts
-from trueup.settings.table_settings import Columns, Values
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
 
 def _mapping_or_switch(value: Any) -> Any:
@@ -62,8 +62,9 @@ class RunSettings(BaseModel):
     model_config = STRICT
 
     model: Annotated[Text, Role("The run", common=True)]
-    """Folder of a model or PEFT adapter in Hugging Face format; or world, the built-in one."""
-    data: Annotated[schema.Sources, KNOWN] = ()
+    """Folder of a model or PEFT adapter in Hugging Face format; OWNER/NAME or OWNER/NAME@REVISION of the hub; or world,
+    the built-in one."""
+    data: Annotated[Sources, KNOWN] = ()
     """Files with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ... from the built-in world. Of a mixture
     each may have a weight, how often its examples stand in a pass, and a limit, how many are taken: {path, weight,
     limit} in YAML, FILE?weight=2&limit=1000 as one text."""
@@ -81,7 +82,9 @@ class RunSettings(BaseModel):
     """Where examples come from: gathered beforehand; sampled and judged while training; or an online run's log."""
     prompts: Annotated[Texts, GATHERING] = ()
     """Files with prompts to sample responses to, or world:prompts. Offline they are all sampled before training."""
-    annotator: Annotated[AnnotatorChoice | None, Named(ANNOTATORS), GATHERING] = None
+    annotator: Annotated[
+        AnnotatorChoice | None, Role(common=True, affects="examples", gathers=True, forms=ANNOTATORS)
+    ] = None
     """Who judges the responses sampled."""
     sampler: Annotated[SamplerSettings, Role(affects="examples", gathers=True)] = SamplerSettings()
     """How responses are sampled."""
@@ -114,11 +117,8 @@ class RunSettings(BaseModel):
     where the model has a chat template, as false has them without."""
     skip_bad: Annotated[Amount, Role(affects="examples")] = 0
     """How many unreadable rows to leave out, with a warning, before the run is refused."""
-    columns: Annotated[Columns, Role(affects="examples", pairs=True)] = ()
-    """What the columns of a table of your own are, as in prompt=user_message response=bot_reply label=feedback; also
-    chosen, rejected, score, system and messages."""
-    values: Annotated[Values, Role(affects="examples", pairs=True)] = ()
-    """What the values of its labels mean, as in thumbs_up=true thumbs_down=false."""
+    columns: Columns = ()
+    values: Values = ()
     lazy: Annotated[bool | None, Role(affects="examples")] = None
     """Read rows when a step needs them, not all before the first. Left out: where data are plain JSON lines, more than
     200,000, and nothing has to see all of them."""
@@ -173,6 +173,12 @@ class RunSettings(BaseModel):
     accept_changed: Annotated[bool, RESUMES] = False
     """Go on although what judges or samples beside the policy has changed since the run began, such as a reward
     function that was mended; what is sampled from here on is judged by what is there now."""
+    keep_best: Text | None = None
+    """Finish with the model of the step that was best by a metric: eval_loss, another one of held-out feedback, such as
+    eval_rewards/accuracies, or online/score, that of samples. Left out: with that of the last step."""
+    early_stopping: Count | None = None
+    """End the run when so many evaluations in a row were no better than the best one by the metric of keep_best; where
+    that is left out by eval_loss or, without held-out feedback, by online/score, measured in every round."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
     keep_checkpoints: Annotated[Count, RESUMES] = 2
@@ -217,6 +223,13 @@ class RunSettings(BaseModel):
                 f"max_length {self.max_length}; give a smaller one"
             )
         return self
+
+    @property
+    def best_by(self) -> str | None:
+        """The metric that says which step is best; None where nothing asks for that."""
+        if self.keep_best or not self.early_stopping:
+            return self.keep_best
+        return "online/score" if self.source == "online" and not self.eval_data else "eval_loss"
 
     @property
     def gathers(self) -> bool:

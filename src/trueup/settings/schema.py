@@ -20,8 +20,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from trueup.settings.mixture import as_text
-
 STRICT_DATACLASS = ConfigDict(
     extra="forbid",
     allow_inf_nan=False,
@@ -46,16 +44,9 @@ def modules_of(*package: str) -> tuple[str, ...]:
     return tuple(sorted(one.name.replace("_", "-") for one in pkgutil.iter_modules([str(folder)])))
 
 
-def _sources(value: Any) -> Any:
-    """Sources of a mixture as texts; one alone is a list of one."""
-    several = (value,) if isinstance(value, str | Mapping) else value
-    return tuple(map(as_text, several)) if isinstance(several, list | tuple) else several
-
-
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Text = Annotated[Plain, Field(min_length=1)]
 Texts = Annotated[tuple[Plain, ...], BeforeValidator(one_or_several)]
-Sources = Annotated[tuple[Plain, ...], BeforeValidator(_sources)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, Field(ge=0)]
 
@@ -102,18 +93,12 @@ class Role:
     """Texts with an equals sign each, of which several may follow the option's name: `--columns prompt=a label=b`."""
     escaped: bool = False
     r"""A text in which `\n`, `\t` and `\\` are read as escapes on the command line."""
+    forms: str = ""
+    """The names, in words, of a setting of several kinds that may be given as one name as well: `world:gold`."""
 
 
 SAME_RESULT = Role(affects="nothing")
 RESUMES = Role(affects="nothing", resume=True)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Named:
-    """Marks a setting of several kinds that may be given as one name as well: `annotator: world:gold`."""
-
-    forms: str
-    """The names, in words."""
 
 
 def unescaped(text: str) -> str:
@@ -271,20 +256,20 @@ def _of_field(path: str, field: FieldInfo, default: Any, variant: str, role: Rol
         (inner,) = nested.values()
         yield from _of_fields(inner, f"{path}.", default, variant, role)
         return
-    named = next((mark for mark in field.metadata if isinstance(mark, Named)), None)
-    if named:
-        about = f"{outer.description.removesuffix('.')}: {named.forms}."
+    if role.forms:
+        about = f"{outer.description.removesuffix('.')}: {role.forms}."
         yield dataclasses.replace(outer, words="name", description=about)
     kinds = {_kind(fields): fields for fields in nested.values()}
-    means = " ".join(f"{_kind(nested[member])}: {_first_line(member)}" for member in nested)
+    first_lines = ((inspect.getdoc(member) or "").partition("\n")[0] for member in nested)
+    means = " ".join(f"{kind}: {line}" for kind, line in zip(kinds, first_lines, strict=True))
     yield dataclasses.replace(
         outer,
         path=f"{path}.kind",
         choices=tuple(kinds),
         default=getattr(default, "kind", None),
-        description=means if named else f"{outer.description} {means}".strip(),
+        description=means if role.forms else f"{outer.description} {means}".strip(),
         variants=(),
-        role=dataclasses.replace(role, common=role.common and not named),
+        role=dataclasses.replace(role, common=role.common and not role.forms),
     )
     for kind, fields in kinds.items():
         inner = {name: inside for name, inside in fields.items() if name != "kind"}
@@ -335,10 +320,6 @@ def _members(annotation: Any, metadata: tuple[Any, ...] = ()) -> list[tuple[Any,
     if get_origin(annotation) in (Union, types.UnionType):
         return [pair for member in get_args(annotation) for pair in _members(member, metadata)]
     return [] if annotation is types.NoneType else [(annotation, metadata)]
-
-
-def _first_line(kind: type) -> str:
-    return (inspect.getdoc(kind) or "").partition("\n")[0]
 
 
 def _kind(fields: Mapping[str, FieldInfo]) -> str:

@@ -7,24 +7,26 @@ import json
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import islice
+from modulefinder import ModuleFinder
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trueup import model_folder
+from trueup import model_folder, model_hub
+from trueup.batch.chat_template import today
 from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback.canonical import example_to_row
-from trueup.feedback.columns import AS_IT_IS, Table
+from trueup.feedback.columns import Described, table_of
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
 from trueup.settings.annotator_settings import AnnotatorChoice
-from trueup.settings.mixture import Part, part_of
+from trueup.settings.data_settings import Part, part_of
 from trueup.words import counted, listed
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class NamedExamples:
 
 
 def examples_named(
-    names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None, table: Table = AS_IT_IS
+    names: Sequence[str], settings: Described | None = None, *, skip_bad: int = 0, chat: bool | None = None
 ) -> NamedExamples:
     """Read every source: names of the world first, then files, each in the order given; and say what it is taken for.
 
@@ -57,7 +59,7 @@ def examples_named(
             weight and a limit where they are parts of a mixture.
         skip_bad: malformed rows allowed in all files together.
         chat: make conversations of raw texts.
-        table: how the files' columns are called here, and what their labels mean.
+        settings: which say what the files' columns are called, and what their labels mean.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -79,7 +81,7 @@ def examples_named(
         read.append((part, made))
         data_logger.info(f"{part.name}: {len(made)} examples of the built-in world")
     if others := parts[len(read) :]:
-        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=table)
+        feedback = read_feedback([part.name for part in others], skip_bad=skip_bad, table=table_of(settings))
         left = iter(feedback.examples)
         for part, report in zip(others, feedback.files, strict=True):
             report.tell()
@@ -149,7 +151,7 @@ def examples_of_world(name: str) -> tuple[Sequence[Example], str]:
 
 
 def prompts_named(
-    names: Sequence[str], *, skip_bad: int = 0, chat: bool | None = None, table: Table = AS_IT_IS
+    names: Sequence[str], settings: Described | None = None, *, skip_bad: int = 0, chat: bool | None = None
 ) -> Prompts:
     """The prompts of every source, each once: of the world first, then of files, each in the order given; told, too.
 
@@ -157,7 +159,7 @@ def prompts_named(
         names: paths of files, `world:prompts?count=512&seed=1`, or names of the world's feedback.
         skip_bad: malformed rows of feedback allowed in all files together.
         chat: make conversations of raw texts.
-        table: how the files' columns are called here, and what their labels mean.
+        settings: which say what the files' columns are called, and what their labels mean.
 
     Raises:
         InputError: a file is absent or malformed, or a name of the world is unknown.
@@ -176,7 +178,7 @@ def prompts_named(
         found += made
         data_logger.info(f"{name}: {counted(len(made), 'prompt')} of the built-in world")
     if files := [name for name in names if not name.startswith(WORLD_PREFIX)]:
-        read = read_prompts(files, skip_bad=skip_bad, table=table)
+        read = read_prompts(files, skip_bad=skip_bad, table=table_of(settings))
         found += read.prompts
         examples += read.examples
     if chat:
@@ -238,13 +240,54 @@ def check_overlap(training: Iterable[Prompt], held_out: Sequence[Example], *, al
     logger.warning(f"{found}; what is measured on them says little of new prompts")
 
 
-def model_named(name: str) -> str:
-    """The folder of a model; that of the built-in one is made where it is not there yet."""
+def model_named(name: str, *, weights: bool = True) -> str:
+    """The folder of a model; that of the built-in one is made, and one of the hub is fetched, where it is not there.
+
+    Raises:
+        InputError: the hub does not give it.
+    """
     if name != model_folder.WORLD:
-        return name
+        return model_folder.folder_of(name, weights=weights)
     from trueup.world.model import world_model_path
 
     return str(world_model_path())
+
+
+def judging_files(choice: AnnotatorChoice) -> dict[str, Path]:
+    """What an annotator judges by: its files, what they import from their own folder, its model and that one's base.
+
+    Returns:
+        The setting that names it, and a path -> a file, or the folder of a model.
+    """
+    about, given = choice.about, vars(choice)
+    found: list[tuple[str, Path]] = []
+    for setting, named in about.files.items():
+        if given[setting] not in named.known:
+            path = Path(named.path(given[setting]))
+            found += [(setting, one) for one in (imported(path) if named.function else [path])]
+    if about.weights is not None:
+        found += [(about.main, one) for one in model_folders(given[about.main])]
+    return {f"{setting} {model_hub.named(path)}": path for setting, path in found}
+
+
+def model_folders(name: str, *, weights: bool = True) -> list[Path]:
+    """The folder of a model, and of the base of an adapter; none of the built-in one, which is made."""
+    if name == model_folder.WORLD:
+        return []
+    folder = model_folder.folder_of(name, weights=weights)
+    return [Path(one) for one in dict.fromkeys((folder, model_folder.base_folder(folder, weights=weights)))]
+
+
+def imported(file: Path) -> list[Path]:
+    """A file of Python, and what it imports from its own folder, at whatever depth; nothing of it is run."""
+    folder = file.absolute().parent
+    finder = ModuleFinder(path=[str(folder)])
+    try:
+        finder.run_script(str(file))
+    except Exception:  # one of them is no Python, which is said when it is run
+        return [file, *sorted(folder.rglob("*.py"))]
+    others = (vars(one)["__file__"] for one in finder.modules.values())
+    return [file, *sorted({Path(one) for one in others if one is not None} - {file})]
 
 
 def make_annotator(
@@ -254,6 +297,7 @@ def make_annotator(
     device: str = "auto",
     trust_remote_code: bool = False,
     usage_file: Path | None = None,
+    day: Callable[[], str] = today,
 ) -> Annotator:
     """The annotator that a choice describes, ready to judge.
 
@@ -262,6 +306,7 @@ def make_annotator(
         device: where a model computes: `auto`, `cpu` or `cuda`.
         usage_file: keeps what an annotator with a budget takes, so that its limits hold over all sittings of a run;
             None counts this process alone.
+        day: what a model's chat template writes for today, in ISO's form; called where it does.
 
     Raises:
         InputError: a model's folder, a template, a function or an instruction cannot be used.
@@ -269,10 +314,16 @@ def make_annotator(
     """
     about = choice.about
     settings: Any = choice
-    if about.weights == "language model":
+    if about.weights is not None:
         settings = replace(settings, **{about.main: model_named(vars(settings)[about.main])})
     maker = resolve_name(about.maker)
-    given = {"seed": seed, "device": device, "trust_remote_code": trust_remote_code, "usage_file": usage_file}
+    given = {
+        "seed": seed,
+        "device": device,
+        "trust_remote_code": trust_remote_code,
+        "usage_file": usage_file,
+        "day": day,
+    }
     taken = signature(maker).parameters
     made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})
     return made

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
@@ -37,24 +37,6 @@ class GatheredRound:
     """Metrics of the round, and what the next one has to know; JSON-ready."""
 
 
-class Log(Protocol):
-    """The rounds of a run, while they are gathered or after; what writes them is `RoundLog`'s alone."""
-
-    @property
-    def last(self) -> int | None:
-        """The last round that anything can come of; None while they are gathered, as long as the run goes on."""
-
-    def known(self, number: int) -> GatheredRound | None:
-        """A round, from 1; None where it is to be gathered."""
-
-    def check_has(self, last: int) -> None:
-        """See that all rounds up to one are there.
-
-        Raises:
-            CheckpointError: one is missing.
-        """
-
-
 class RoundLog:
     """The rounds that a run gathers, in memory and in its folder.
 
@@ -66,6 +48,7 @@ class RoundLog:
     """
 
     last = None
+    """Anything can come of further rounds, as long as the run goes on."""
 
     def __init__(self, folder: Path) -> None:
         self.examples, self.index = folder / EXAMPLES, folder / ROUNDS
@@ -75,7 +58,7 @@ class RoundLog:
         self._recover()
 
     def known(self, number: int) -> GatheredRound | None:
-        """See `Log`."""
+        """A round, from 1; None where it is to be gathered."""
         return self.rounds.get(number)
 
     def add(
@@ -97,8 +80,8 @@ class RoundLog:
         rows = [
             json.dumps(example_to_row(one) | {KEY: place}, ensure_ascii=False).encode() for one in examples
         ]
-        told = {"round": number, "rows": len(rows), "sha256": _digest(rows), "facts": dict(metrics)}
-        line = json.dumps(told)
+        told = {"round": number, "rows": len(rows), "facts": dict(metrics)}
+        line = json.dumps({**told, "sha256": _digest(rows, told)})
         owned(lambda: self._append(rows, line))
         self.rounds[number] = GatheredRound(self._read(rows), json.loads(line)["facts"])
         return self.rounds[number]
@@ -120,7 +103,11 @@ class RoundLog:
             ) from error
 
     def check_has(self, last: int) -> None:
-        """See `Log`."""
+        """See that all rounds up to one are there.
+
+        Raises:
+            CheckpointError: one is missing.
+        """
         missing = [number for number in range(1, last + 1) if number not in self.rounds]
         if missing:
             raise CheckpointError(
@@ -131,17 +118,17 @@ class RoundLog:
         told, rows = _lines(self._index), _lines(self._examples)
         done = 0
         for place, line in enumerate(told, start=1):
-            number, count, digest, metrics = self._told(place, line)
+            number, count, metrics, digest = self._told(place, line)
             own = rows[done : done + count]
             if len(own) < count:
                 raise CheckpointError(
                     f"{self.examples} holds {len(rows)} examples; {self.index.name} tells of {done + count}. {RESTORE}"
                 )
             examples = self._read(own)
-            if _digest(own) != digest:
+            if _digest(own, {"round": number, "rows": count, "facts": metrics}) != digest:
                 raise CheckpointError(
-                    f"{self.examples}: lines {done + 1} to {done + count} are not as round {number} wrote them, though "
-                    f"they can be read. {RESTORE}"
+                    f"{self.examples}: lines {done + 1} to {done + count}, or line {place} of {self.index.name}, are "
+                    f"not as round {number} wrote them, though they can be read. {RESTORE}"
                 )
             self.rounds[number] = GatheredRound(examples, metrics)
             done += count
@@ -149,13 +136,13 @@ class RoundLog:
         _keep(self._index, told)
         _keep(self._examples, rows[:done])
 
-    def _told(self, place: int, line: bytes) -> tuple[int, int, str, Mapping[str, Any]]:
-        """Number, rows, digest and metrics of a round out of a line of rounds.jsonl."""
+    def _told(self, place: int, line: bytes) -> tuple[int, int, Mapping[str, Any], str]:
+        """Number, rows, metrics and digest of a round out of a line of rounds.jsonl."""
         try:
             told = json.loads(line.decode())
-            number, count, digest, metrics = (told[name] for name in ("round", "rows", "sha256", "facts"))
+            number, count, metrics, digest = (told[name] for name in ("round", "rows", "facts", "sha256"))
             if type(number) is type(count) is int and isinstance(metrics, dict) and number not in self.rounds:
-                return number, count, str(digest), metrics
+                return number, count, metrics, str(digest)
             raise ValueError("it tells of no round, or of one twice")
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
@@ -195,15 +182,19 @@ class ReplayedLog:
 
     @property
     def last(self) -> int:
-        """See `Log`."""
+        """The last round that anything came of."""
         return max(self.rounds)
 
     def known(self, number: int) -> GatheredRound:
-        """See `Log`."""
+        """A round, from 1."""
         return GatheredRound(self.rounds.get(number, ()), {})
 
     def check_has(self, last: int) -> None:
-        """See `Log`; nothing is missing here."""
+        """Nothing is missing here."""
+
+
+Log = RoundLog | ReplayedLog
+"""The rounds of a run, while they are gathered or after."""
 
 
 def read_log(path: str) -> ReplayedLog:
@@ -251,8 +242,8 @@ def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
         raise CheckpointError(f"{journal.path}: cannot be written: {reason(error)}") from error
 
 
-def _digest(rows: Sequence[bytes]) -> str:
-    return hashlib.sha256(b"\n".join(rows)).hexdigest()
+def _digest(rows: Sequence[bytes], told: Mapping[str, Any]) -> str:
+    return hashlib.sha256(b"\n".join([*rows, json.dumps(told).encode()])).hexdigest()
 
 
 def _number_of(row: bytes) -> int | None:

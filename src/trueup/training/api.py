@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         CheckpointError, NumericsError, Stopped: as for `train`.
     """
     with joined(), display.shown(quiet=quiet):
-        alike(lambda: check_inputs(resolved.settings))
+        resolved = replace(resolved, settings=alike(lambda: check_inputs(resolved.settings)))
         folder = RunFolder(Path(resolved.settings.output))
         with folder.locked():
             try:
@@ -110,18 +110,20 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
     """Go on with a run whose settings were read; raises as `resume` does."""
     folder = RunFolder(Path(resolved.settings.output))
     with joined():
-        owned(lambda: _refuse_done(folder))
-        with folder.locked(), display.shown(quiet=quiet):
+        status = owned(lambda: _refuse_done(folder))
+        with folder.locked(), display.shown(quiet=quiet), folder.sitting(status):
             return _go(resolved, folder, resume=True)
 
 
-def _refuse_done(folder: RunFolder) -> None:
+def _refuse_done(folder: RunFolder) -> dict[str, Any]:
+    """How the run stands, which is not done."""
     status = folder.read_status()
     if status.get("state") == "done":
         raise InputError(
-            f"{folder.path}: this run is done after {status.get('steps')} steps; its model is in {folder.model}. To "
+            f"{folder.path}: this run is done after {status.get('step')} steps; its model is in {folder.model}. To "
             "train further, begin a run with that folder as --model"
         )
+    return status
 
 
 def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:

@@ -43,8 +43,8 @@ class Checkpoint:
     """JSON-ready."""
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one.
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = None) -> Path:
+    """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one, or that of step `best`.
 
     A whole one of the same step is left as it is: a run that stops where it was resumed has nothing to add.
 
@@ -60,6 +60,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             return final
         # Those of later steps are damaged ones that the run went back behind, and comes to again.
         for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
+            if best is not None and old == folder / f"{PREFIX}{best:08d}":
+                continue
             shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         why = reason(error)

@@ -16,7 +16,6 @@ from trueup.batch.encode import Encoder, Limits, check_condition
 from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
-from trueup.feedback.columns import table_of
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.feedback.transforms.transform import Fitted, fit_all
@@ -42,7 +41,7 @@ SHOWN_TO_CHECK = 8
 
 def examples_of(settings: RunSettings, names: Sequence[str]) -> NamedExamples:
     """What a run reads of some names; see `examples_named`."""
-    return examples_named(names, skip_bad=settings.skip_bad, chat=settings.chat, table=table_of(settings))
+    return examples_named(names, settings, skip_bad=settings.skip_bad, chat=settings.chat)
 
 
 @dataclass(frozen=True, slots=True)

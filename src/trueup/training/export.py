@@ -24,6 +24,7 @@ from trueup.batch.stream import Batch
 from trueup.errors import CheckpointError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_folder
+from trueup.model_hub import named, origin_of
 from trueup.models import lora
 from trueup.models.causal import StreamModel
 from trueup.models.tokenizer import quiet_library
@@ -109,9 +110,10 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     """The model card as Markdown with its metadata block."""
     from jinja2 import Environment, StrictUndefined
 
+    origin = origin_of(card["base"])
     data = {
         "library_name": "peft" if adapter else "transformers",
-        "base_model": card["base"],
+        **({"base_model": origin[0]} if origin else {}),  # the hub refuses the path of a folder
         "pipeline_tag": "text-classification" if card.get("report") else "text-generation",
         "tags": ["trueup", card["method"]],
     }
@@ -119,7 +121,9 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     written = condition and {"words": condition.words(), "position": condition.position}
     template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
     return markdown.from_string(template).render(
-        **{"report": "", **card}, condition=written, card_data=yaml.safe_dump(data, sort_keys=False).strip()
+        **{"report": "", **card, "base": named(card["base"])},
+        condition=written,
+        card_data=yaml.safe_dump(data, sort_keys=False).strip(),
     )
 
 

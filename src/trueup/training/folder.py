@@ -2,9 +2,12 @@
 
 import json
 import logging
+import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._since = datetime.now().astimezone().isoformat(timespec="seconds")
         self.settings = path / "run.yaml"
         """Resolved settings, versions, fingerprints."""
         self.sealed = path / "sealed.json"
@@ -38,7 +42,7 @@ class RunFolder:
         self.model = path / "model"
         """The finished model or adapter."""
         self.status = path / "status.json"
-        """`running`, `stopped`, `done` or `failed`, and the step."""
+        """`running` (and which process, where and since when), `stopped`, `done` or `failed`, and the step."""
         self.calibration = path / "calibration.json"
         """Of a reward model, how right and how sure its scores are of held-out pairs."""
         self.usage = path / "spent.json"
@@ -94,20 +98,58 @@ class RunFolder:
         self._write(self.sealed, json.dumps(content, indent=1) + "\n")
 
     def write_status(self, state: str, step: int, total: int) -> None:
-        """Write status.json whole."""
-        self._write(self.status, json.dumps({"state": state, "step": step, "steps": total}) + "\n")
+        """Write status.json whole; of a run that goes on with the process that has the folder."""
+        content: dict[str, Any] = {"state": state, "step": step, "steps": total}
+        if state == "running":
+            content |= {"pid": os.getpid(), "host": socket.gethostname(), "since": self._since}
+        self._write(self.status, json.dumps(content) + "\n")
+
+    @contextmanager
+    def sitting(self, before: Mapping[str, Any]) -> Iterator[None]:
+        """Around a run that goes on: `running` from its first moment, and as before where it cannot go on at all.
+
+        Args:
+            before: the status that was read before the folder was taken.
+        """
+        written = self.status.read_text(encoding="utf-8") if before else ""
+        if before.get("state") == "killed":
+            process = f"process {before.get('pid')} on {before.get('host')}, begun {before.get('since')}"
+            logger.info(f"the last sitting was killed after step {before.get('step')} or later ({process})")
+        self.write_status("running", before.get("step", 0), before.get("steps", 0))
+        try:
+            yield
+        except BaseException:
+            now = self.read_status()
+            if written and (now.get("state"), now.get("step")) == ("running", before.get("step")):
+                with suppress(CheckpointError):  # on a full disk the first error is the one to report
+                    self._write(self.status, written)
+            raise
 
     def write_calibration(self, content: Mapping[str, Any]) -> None:
         """Write calibration.json whole."""
         self._write(self.calibration, json.dumps(content, indent=2) + "\n")
 
     def read_status(self) -> dict[str, Any]:
-        """The last status; empty where there is none."""
+        """The last status; empty where there is none. One that says `running` where no process has the folder is that
+        of a run that was killed: its state is `killed`."""
         try:
             content = json.loads(self.status.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) else {}
+        if not isinstance(content, dict):
+            return {}
+        return (
+            {**content, "state": "killed"} if content.get("state") == "running" and self._free() else content
+        )
+
+    def _free(self) -> bool:
+        """Whether no process has the folder."""
+        try:
+            if (self.path / ".lock").exists():
+                FileLock(self.path / ".lock").acquire(timeout=0).lock.release()
+        except (Timeout, OSError):
+            return False
+        return True
 
     def check_fresh(self, *, gathers: bool = False) -> None:
         """Refuse a folder with checkpoints but no run: a new one, once stopped, would go on from them.

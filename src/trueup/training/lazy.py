@@ -25,7 +25,7 @@ from trueup.feedback.orders import unusable_because
 from trueup.feedback.records import Discarded, Example, Group, Origin
 from trueup.feedback.turns import as_chat
 from trueup.methods.method import Method
-from trueup.settings.mixture import Part, part_of
+from trueup.settings.data_settings import Part, part_of
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import check_overlap, mixed
 from trueup.sources.source import OfflineSource

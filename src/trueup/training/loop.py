@@ -9,17 +9,18 @@ from dataclasses import dataclass, field
 import torch
 
 from trueup import stop
-from trueup.display import Advance
-from trueup.errors import AnnotatorError, InputError, Stopped
-from trueup.metrics import Metrics
-from trueup.parallel.processes import gather, rank
+from trueup.display import Advance, figure
+from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped
+from trueup.metrics import Metrics, label
+from trueup.parallel.processes import agreed, gather, rank
 from trueup.parallel.sharding import fill
 from trueup.references.reference import NullReference, Reference, State
 from trueup.sources.source import Source
 from trueup.training import checkpoint as checkpoints
+from trueup.training.best import Best
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
-from trueup.training.step import SHOWN, evaluate, train_step
+from trueup.training.step import evaluate, train_step
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,13 @@ class Run:
     """Of the generators as they were when the last step ended, its reference told of it or not."""
     update_pending: bool = False
     """Whether the reference has still to be told of the last step."""
+    best: Best | None = None
+    """Where a metric says which step is best."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it ends before its last step."""
+        return self.best is not None and self.best.over
 
     @property
     def total(self) -> int:
@@ -54,6 +62,11 @@ class Run:
         method = self.parts.method
         unused = not method.reference.measures or not method.reference_in_loss
         return NullReference() if unused else self.parts.reference
+
+    def shown(self, prefix: str = "") -> dict[str, float]:
+        """The method's figures by their short names, those there are; `eval_` for those of held-out feedback."""
+        names = [f"{prefix}{name}" for name in dict.fromkeys((*self.parts.method.figures, "online/score"))]
+        return {label(name): self.latest[name] for name in names if name in self.latest}
 
 
 def train(run: Run, *, advance: Advance) -> dict[str, float]:
@@ -74,7 +87,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
     run.random_state = random_state()
     if run.step and _evaluation_due(run):
         _evaluate(run)  # the run was stopped between the step and its evaluation
-    while run.step < run.total:
+    while run.step < run.total and not run.over:
         ended: Exception | None = None
         try:
             stop.check_together()
@@ -82,10 +95,13 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             if _evaluation_due(run):
                 _evaluate(run)
         except (Stopped, AnnotatorError, InputError) as error:
+            if not agreed(error):
+                raise
             ended = error  # the cause lies outside the run, which can be resumed
         due = (
             _due(run.parts.settings.save_every or max(1, math.ceil(run.total / 10)), run)
             or run.step == run.total
+            or run.over
         )
         if due or ended is not None:
             save_run(run)
@@ -93,7 +109,12 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             raise ended
         if due:
             run.parts.folder.write_status("running", run.step, run.total)
-        advance(run.step, {name: run.latest[name] for name in SHOWN if name in run.latest})
+        advance(run.step, run.shown())
+    if run.over and run.best:
+        logger.info(
+            f"the run ends after step {run.step} of {run.total}: {run.best.told()}, and the {run.best.stale} "
+            "measured since are no better"
+        )
     return run.latest
 
 
@@ -102,6 +123,10 @@ def _take_step(run: Run) -> None:
     started, number = time.monotonic(), run.step + 1
     rate = run.learning_rate(number)
     step = run.source.step(number)
+    gathered = run.source.metrics(number)
+    _look(run, gathered)
+    if run.over:
+        return
     values: dict[str, float] = {}
     if step.batches:
         values = train_step(
@@ -114,7 +139,7 @@ def _take_step(run: Run) -> None:
             learning_rate=rate,
         )
     run.step, run.random_state, run.update_pending = number, random_state(), True
-    values |= run.source.metrics(number)
+    values |= gathered
     moved = True  # or half of it, when the user asks to stop, which is made up for by `restore_run`
     try:
         moved = run.parts.reference.update(number, run.source)
@@ -152,11 +177,13 @@ def save_run(run: Run) -> None:
         "source": dict(gathered.metadata),
         "update_pending": run.update_pending,
         "sealed": run.seal,
+        "best": run.best.state() if run.best else None,
     }
     checkpoints.save(
         run.parts.folder.checkpoints,
         checkpoints.Checkpoint(run.step, parts, metadata),
         keep=run.parts.settings.keep_checkpoints,
+        best=run.best.step if run.best else None,
     )
 
 
@@ -168,12 +195,41 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.step = saved.step
+    if run.best and saved.metadata.get("best"):
+        run.best.restore(saved.metadata["best"])
     if saved.metadata["update_pending"]:
         run.parts.reference.update(run.step, run.source)
 
 
+def take_best(run: Run) -> bool:
+    """Put the policy back to the best step; whether that is another one than the last."""
+    best = run.best
+    if best is None or best.step in (None, run.step) or not run.parts.settings.keep_best:
+        return False
+    assert best.step is not None
+    try:
+        saved = checkpoints.load_step(run.parts.folder.checkpoints, best.step)
+    except (InputError, CheckpointError) as error:
+        logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
+        return False
+    with torch.no_grad():
+        for name, parameter in run.optimizer.parameters.items():
+            parameter.copy_(saved.parts["policy"][name])
+    logger.info(f"the finished model is that of step {best.step}: {best.told()}")
+    return True
+
+
+def _look(run: Run, values: Mapping[str, float]) -> None:
+    """Keep the weights as they are if what was measured of them is the best so far."""
+    if run.best and run.best.see(run.step, values) and run.parts.settings.keep_best:
+        save_run(run)
+
+
 def _evaluation_due(run: Run) -> bool:
-    if not run.source.has_held_out or run.step in run.metrics.evaluated:
+    known = run.step in run.metrics.evaluated
+    if known and run.best and run.best.last < run.step:
+        known = not run.best.metric.startswith("eval_")  # saved before the evaluation was made
+    if not run.source.has_held_out or known:
         return False
     return run.step == run.total or _due(run.parts.settings.eval_every, run)
 
@@ -184,8 +240,12 @@ def _evaluate(run: Run) -> None:
         values = evaluate(
             run.parts.policy, run.loss_reference, run.parts.method, run.source.held_out(), step=run.step
         )
-    run.metrics.write(run.step, values)
+    if run.step not in run.metrics.evaluated:
+        run.metrics.write(run.step, values)
     run.latest |= values
+    told = "  ".join(f"{name} {figure(value)}" for name, value in run.shown("eval_").items())
+    logger.info(f"held out, after step {run.step}: {told}")
+    _look(run, values)
 
 
 def _due(every: int | None, run: Run) -> bool:

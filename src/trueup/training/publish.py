@@ -1,6 +1,7 @@
 """A model for other programs: of a run, of one of its checkpoints or of any folder; merged, cast, put on the hub."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from trueup import __version__, model_folder
+from trueup import __version__, model_folder, model_hub
 from trueup.config.resolve import RUN_FILE, dump, load_run
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition, read_condition
@@ -58,6 +59,8 @@ def publish(settings: ExportSettings) -> None:
     folder = Path(settings.output)
     if folder.exists():
         raise InputError(f"{folder}: the folder is there already; give another --output")
+    if settings.push and model_hub.is_offline():
+        raise InputError(f"--push {settings.push}: the hub is switched off; unset HF_HUB_OFFLINE")
     found = _found(settings)
     network: Any = found.network
     adapted = lora.is_adapted(network)
@@ -76,8 +79,19 @@ def publish(settings: ExportSettings) -> None:
             for name, text in beside.items()
         }
     elif adapted:
-        base = settings.base or str(Path(found.base).resolve())
-        network.peft_config[lora.POLICY].base_model_name_or_path = base
+        lora.stand_on(network, settings.base or found.base)
+        base = network.peft_config[lora.POLICY].base_model_name_or_path
+        if settings.push and Path(base).is_absolute():
+            raise InputError(
+                f"--push {settings.push}: the adapter stands on {base}, which nobody finds from the hub. Give its base "
+                "model there, as in --base OWNER/NAME, or --merge"
+            )
+        if not Path(base).is_absolute():
+            head = f"library_name: peft\nbase_model: {base}\n"
+            beside = {
+                name: re.sub(r"library_name: peft\n(base_model: .*\n)?", head, text, count=1)
+                for name, text in beside.items()
+            }
     dtype = getattr(torch, settings.dtype) if settings.dtype else found.dtype
     export(
         network,
@@ -91,22 +105,25 @@ def publish(settings: ExportSettings) -> None:
     _compare(folder, network, dtype)
     what = "an adapter" if adapted and not settings.merge else f"a full model in {str(dtype)[6:]}"
     logger.info(f"{folder}: {what}, read again and found to be what was to be written")
-    for line in commands(folder, found.base if adapted and not settings.merge else None):
+    stands = network.peft_config[lora.POLICY] if adapted and not settings.merge else None
+    for line in commands(folder, stands):
         logger.info(line)
     if settings.push:
         _push(folder, settings.push, private=not settings.public)
 
 
-def commands(folder: Path, base: str | None) -> Sequence[str]:
+def commands(folder: Path, adapter: Any) -> Sequence[str]:
     """How other programs take a model.
 
     Args:
-        base: of an adapter; None for a full model.
+        adapter: configuration of an adapter; None for a full model.
     """
     name = folder.resolve().name
-    if base is not None:
+    if adapter is not None:
+        revision = f" --revision {adapter.revision}" if adapter.revision else ""
         return (
-            f"vLLM:   vllm serve {base} --enable-lora --lora-modules {name}={folder}",
+            f"vLLM:   vllm serve {adapter.base_model_name_or_path}{revision} --enable-lora "
+            f"--lora-modules {name}={folder}",
             f"a full model for GGUF and Ollama: trueup export {folder} --merge --output {folder}-merged",
         )
     return (
@@ -135,7 +152,9 @@ def _found(settings: ExportSettings) -> Found:
 
 
 def _of_folder(path: str, trust_remote_code: bool) -> Found:
-    model_folder.check_model(path, trust_remote_code=trust_remote_code, world=False)
+    path = model_folder.folder_of(
+        model_folder.check_model(path, trust_remote_code=trust_remote_code, world=False)
+    )
     base = model_folder.base_folder(path)
     read = load_reward if model_folder.scores_text(path) or model_folder.scores_text(base) else load
     options: dict[str, Any] = {"device": torch.device("cpu"), "trust_remote_code": trust_remote_code}
@@ -227,15 +246,15 @@ def _push(folder: Path, name: str, *, private: bool) -> None:
         InputError: the hub cannot be reached, or refuses it.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         hub = HfApi()
         hub.create_repo(name, private=private, exist_ok=True)
         done = hub.upload_folder(repo_id=name, folder_path=str(folder), commit_message="trueup export")
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:  # the library raises of its own, of its client and of the system
+        why = "cannot be reached" if model_hub.is_of_the_network(error) else "refuses it"
         raise InputError(
-            f"--push {name}: the hub refuses it: {one_line(error)}. {folder} is complete; look at the name and at the "
-            "token in HF_TOKEN"
+            f"--push {name}: the hub {why}: {model_hub.without_secrets(one_line(error))}. {folder} is complete; look "
+            "at the name, at the token in HF_TOKEN and at the network"
         ) from None
     logger.info(f"{name} is on the hub{' (private)' if private else ''}: {done.commit_url}")

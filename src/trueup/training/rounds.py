@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from trueup import display, stop
+from trueup.annotators.budget import Usage, keep_at_least
+from trueup.batch.chat_template import today
 from trueup.batch.encode import Encoder
 from trueup.batch.tokenizing import tokens_of, warn_of_raw
 from trueup.batch.tokens import TokenGroup, TokenRow
@@ -25,7 +27,6 @@ from trueup.config.resolve import dump, load_run
 from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
-from trueup.feedback.columns import table_of
 from trueup.feedback.read import Prompts, each_once
 from trueup.feedback.records import Example, Group, Prompt
 from trueup.methods.method import Method
@@ -96,7 +97,8 @@ def online(settings: RunSettings, method: Method) -> Data:
                 settings.reward_kl, parts.policy, parts.reference, asking, settings.micro_batch_tokens
             )
         plan = plan_of(settings, len(prompts))
-        log, collector = RoundLog(parts.folder.path), _collector(parts, asking, penalise)
+        log = RoundLog(parts.folder.path)
+        collector = _collector(parts, log, asking, penalise)
         rounds = GatheredRounds(plan, log, prompts, collector, settings.sampler.resync)
         return _source_of_rounds(parts, plan, log, preprocessing, known, held_out, rounds)
 
@@ -208,7 +210,7 @@ def _held_out(
 
 def _read_prompts(settings: RunSettings) -> tuple[Prompts, Mapping[str, str]]:
     """The run's prompts, and a hash of them."""
-    read = prompts_named(settings.prompts, chat=settings.chat, table=table_of(settings))
+    read = prompts_named(settings.prompts, settings, chat=settings.chat)
     digest = hashlib.sha256()
     for prompt in read.prompts:
         content, _, *more = prompt_parts(prompt)
@@ -267,8 +269,11 @@ def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt]
     return kept, groups
 
 
-def _collector(parts: Parts, encoder: Encoder, penalise: KLPenalty | None = None) -> Collector:
+def _collector(parts: Parts, log: RoundLog, encoder: Encoder, penalise: KLPenalty | None = None) -> Collector:
     """Load what samples and judges.
+
+    Args:
+        log: what it has gathered so far.
 
     Raises:
         InputError: a model of theirs cannot be loaded, or a file is not what it should be.
@@ -276,12 +281,20 @@ def _collector(parts: Parts, encoder: Encoder, penalise: KLPenalty | None = None
     """
     settings, policy = parts.settings, parts.policy
     assert settings.annotator is not None and isinstance(policy, CausalModel)
+    requests, tokens, estimated, cost = (
+        sum(float(one.metrics.get(f"annotator/{name}", 0)) for one in log.rounds.values())
+        for name in ("requests", "tokens", "estimated", "cost")
+    )
+    if requests:
+        known = Usage(int(requests), int(tokens), cost=cost, estimated=int(estimated))
+        keep_at_least(parts.folder.usage, known)
     annotator = make_annotator(
         settings.annotator,
         seed=settings.seed,
         device=settings.device,
         trust_remote_code=settings.trust_remote_code,
         usage_file=parts.folder.usage,
+        day=lambda: settings.template_date or today(),
     )
     sampler = make_sampler(
         settings.sampler,
@@ -341,7 +354,7 @@ def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -
     chunks = [prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK)]
     missing = [number for number in range(1, len(chunks) + 1) if log.known(number) is None]
     if missing:
-        collector = _collector(parts, data.asking_encoder(parts.loaded, parts.settings))
+        collector = _collector(parts, log, data.asking_encoder(parts.loaded, parts.settings))
         collector.sampler.weights.refresh(0)
         for number in display.track(missing, "sampling and judging"):
             stop.check()

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from trueup import __version__
+from trueup.batch.chat_template import DATED
 from trueup.config.layers import flatten
 from trueup.config.resolve import Resolved, dump, read_record
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
+from trueup.model_folder import base_folder, folder_of, model_content
+from trueup.model_hub import named
 from trueup.models.tokenizer import tokenizer_folder
 from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
+from trueup.sources.by_name import judging_files, model_folders
 from trueup.training.folder import RunFolder
 from trueup.words import shortened
 
@@ -39,9 +43,11 @@ BESIDE = ("annotator.", "sampler.models ")
 """How the names of files and models begin that judge and sample beside the policy."""
 TOKENIZER = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
-    *("chat_template*", "*.model", "*.tiktoken"),
+    *("chat_template*", "additional_chat_templates/*", "*.model", "*.tiktoken"),
 )
 """Forms of the names of a tokenizer's files."""
+TEMPLATES = ("tokenizer_config.json", "chat_template*", "additional_chat_templates/*")
+"""Those that hold chat templates."""
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
@@ -81,7 +87,7 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
     """
     plain = dump(resolved)
     settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
-    free = {*RESUME_MAY_CHANGE, "output"}
+    free = {*RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
     kept = {name: value for name, value in settings.items() if name not in free}
     known = {name: value for name, value in record.items() if name not in ("versions", "reference")}
     made: dict[str, Any] = json.loads(
@@ -93,8 +99,11 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
 
 
 def seal_of(content: Mapping[str, Any]) -> str:
-    """Hash of what is sealed, which every checkpoint holds."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """Hash of what is sealed, which every checkpoint holds; its second half is of what judges and samples beside."""
+    beside = {name: value for name, value in content.items() if _is_beside(name)}
+    own = {name: value for name, value in content.items() if name not in beside}
+    digests = [hashlib.sha256(json.dumps(one, sort_keys=True).encode()).hexdigest() for one in (own, beside)]
+    return "".join(digest[: len(digest) // 2] for digest in digests)
 
 
 def refuse_changed(
@@ -118,35 +127,35 @@ def refuse_changed(
             f"{folder.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put it "
             "back, or begin a new run"
         ) from None
-    # Before the first checkpoint not everything may have been known when a run was stopped.
-    names = (
-        [*before, *(name for name in now if name not in before)]
-        if seal
-        else [*filter(before.__contains__, now)]
-    )
-    changed = [
-        f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
-    if accept:
-        others = [line for line in changed if line.startswith(BESIDE)]
-        changed = [line for line in changed if line not in others]
-        if others and not changed:
-            logger.warning(f"going on although these have changed since the run began: {'; '.join(others)}")
-            folder.write_sealed({**before, **{name: now[name] for name in now if name.startswith(BESIDE)}})
-    elif seal is not None and not changed and seal != seal_of(before):
-        changed.append(f"{folder.sealed.name}, which is not the one that the checkpoint was written with")
+    # The tokens are known last, be it when a run begins or when it goes on.
+    later = {KINDS["tokens_identity"]} - (before.keys() & now.keys())
+    changed = {
+        name: f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name) and name not in later
+    }
+    mended = bool(changed) and all(map(_is_beside, changed))
+    if accept and mended:
+        logger.warning(
+            f"going on although these have changed since the run began: {'; '.join(changed.values())}"
+        )
+        own = {name: value for name, value in before.items() if not _is_beside(name)}
+        folder.write_sealed(own | {name: value for name, value in now.items() if _is_beside(name)})
+        changed = {}
+    half = len(seal or "") // 2 if accept else None
+    if seal is not None and not changed and seal[:half] != seal_of(before)[:half]:
+        changed["seal"] = f"{folder.sealed.name}, which is not the one that the checkpoint was written with"
     if changed:
         raise InputError(
-            f"{folder.path}: the run cannot go on as it began, because these have changed since: {'; '.join(changed)}. "
-            "Put them back, or begin a new run"
-            + (
-                "; --accept-changed true goes on with them"
-                if all(one.startswith(BESIDE) for one in changed)
-                else ""
-            )
+            f"{folder.path}: the run cannot go on as it began, because these have changed since: "
+            f"{'; '.join(changed.values())}. Put them back, or begin a new run"
+            + ("; --accept-changed true goes on with them" if mended else "")
         )
+
+
+def _is_beside(name: str) -> bool:
+    """Whether what is sealed under a name is a file or a model that judges or samples beside the policy."""
+    return name.startswith(BESIDE) and " " in name
 
 
 def tokenizer_files(settings: RunSettings, base: str) -> str:
@@ -155,7 +164,7 @@ def tokenizer_files(settings: RunSettings, base: str) -> str:
     Args:
         base: folder of the full model.
     """
-    folder = Path(tokenizer_folder(settings.model, base))
+    folder = Path(tokenizer_folder(folder_of(settings.model), base))
     files = sorted({file for form in TOKENIZER for file in folder.glob(form)})
     told = [(file.name, content_identity(file)) for file in files]
     if settings.chat_template is not None:
@@ -163,18 +172,33 @@ def tokenizer_files(settings: RunSettings, base: str) -> str:
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def other_files(settings: RunSettings) -> dict[str, str]:
-    """Hashes of the files and models that judge and sample beside the policy, by their names."""
-    made: dict[str, str] = {}
-    if (choice := settings.annotator) is not None:
-        about, given = choice.about, vars(choice)
-        for setting, named in about.files.items():
-            if (path := named.path(given[setting])) is not None:
-                made[f"annotator.{setting} {path}"] = content_identity(Path(path))
-        if about.weights is not None:
-            made[f"annotator.{about.main} {given[about.main]}"] = content_identity(Path(given[about.main]))
-    made |= {f"sampler.models {path}": content_identity(Path(path)) for path in settings.sampler.models}
-    return made
+def other_files(settings: RunSettings, base: str) -> dict[str, str]:
+    """Hashes of the files and models that judge and sample beside the policy, and of code in its folder, by name.
+
+    Args:
+        base: folder of the full model.
+    """
+    found: dict[str, Path] = {}
+    if settings.annotator is not None:
+        found |= {f"annotator.{name}": path for name, path in judging_files(settings.annotator).items()}
+    for name in settings.sampler.models:
+        found |= {f"sampler.models {named(folder)}": folder for folder in model_folders(name)}
+    if settings.trust_remote_code:
+        found |= {f"the code {file}": file for file in sorted(Path(base).glob("*.py"))}
+    return {name: model_content(path) for name, path in found.items()}
+
+
+def others_write_date(settings: RunSettings) -> bool:
+    """Whether the chat template of a model that judges or samples beside the policy may write today's date."""
+    names = list(settings.sampler.models)
+    if settings.annotator is not None and settings.annotator.about.weights is not None:
+        names.append(vars(settings.annotator)[settings.annotator.about.main])
+    return any(
+        DATED.encode() in file.read_bytes()
+        for folder in map(folder_of, names)
+        for form in TEMPLATES
+        for file in Path(tokenizer_folder(folder, base_folder(folder))).glob(form)
+    )
 
 
 def _by_name(record: Mapping[str, Any]) -> dict[str, Any]:

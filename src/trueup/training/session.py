@@ -17,7 +17,7 @@ from trueup.sources.log import EXAMPLES
 from trueup.training import seal
 from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
-from trueup.training.loop import Run, train
+from trueup.training.loop import Run, take_best, train
 from trueup.training.setup import load_parts, make_run, read_data
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,10 @@ class Session:
 
     def _may_mend(self) -> bool:
         """Whether the run is judged by a file of the user's, which a fault may lie in."""
-        return self.settings.annotator is not None and bool(self.settings.annotator.about.files)
+        choice = self.settings.annotator
+        return choice is not None and any(
+            vars(choice)[name] not in named.known for name, named in choice.about.files.items()
+        )
 
     def _finish(self, run: Run, told: Sequence[str]) -> None:
         """Write the model and its card.
@@ -122,6 +125,7 @@ class Session:
             settings_text = self.folder.settings.read_text(encoding="utf-8")
         except OSError:  # it was removed; the finished model is worth more
             settings_text = yaml.safe_dump(dump(self.resolved), sort_keys=False)
+        best = run.best if take_best(run) else None
         report = reward_report(run) if self.method.output == "scores" else None
         card = {
             "name": self.name,
@@ -133,8 +137,10 @@ class Session:
             "version": __version__,
             "settings": settings_text,
             "data": list(told),
-            "step": run.step,
-            "metrics": {key: f"{value:.6g}" for key, value in sorted(run.latest.items())},
+            "step": best.step if best else run.step,
+            "metrics": {
+                key: f"{value:.6g}" for key, value in sorted((best.values if best else run.latest).items())
+            },
             "report": report.markdown() if report else "",
         }
         export(

@@ -4,13 +4,12 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 from functools import partial
 from typing import Any
 
 import torch
 
-from trueup.batch.chat_template import writes_date
+from trueup.batch.chat_template import today, writes_date
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import collate_batch
 from trueup.config.resolve import Resolved, dump
@@ -29,6 +28,7 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source, passes
 from trueup.training import rounds, seal
+from trueup.training.best import Best
 from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
@@ -82,9 +82,11 @@ def load_parts(
     settings = resolved.settings
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
-    if day is None and not resume and writes_date(loaded.tokenizer):
-        day = date.today().isoformat()
-        logger.info(f"the chat template writes the date: in all of this run it is {day} (template_date)")
+    if writes_date(loaded.tokenizer) or seal.others_write_date(settings):
+        day = day if day or resume else today()
+        logger.info(
+            f"the chat template writes the date: in all of this run it is {day or today()} (template_date)"
+        )
     loaded = replace(loaded, template_date=day)
     settings = settings.model_copy(update={"template_date": day})
     if resume:
@@ -94,7 +96,7 @@ def load_parts(
         "model_identity": model_identity(policy.network),
         "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
-        "other_files": seal.other_files(settings),
+        "other_files": seal.other_files(settings, loaded.base_path),
     }
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
@@ -186,6 +188,7 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
         seal=sealed,
+        best=Best.of(settings),
     )
 
 

@@ -27,9 +27,6 @@ from trueup.words import listed
 
 Objective = Callable[[Any, Any, Any], Loss]
 
-SHOWN = ("loss", "online/score", "objective/kl", "rewards/accuracies", "rewards/margins", "kl", "eval_loss")
-"""Metrics beside the bar, those of them that a run has."""
-
 
 class Expected(NamedTuple):
     """Values that have to be finite, and what is said of them otherwise; see `check_finite`."""

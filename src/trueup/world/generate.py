@@ -78,15 +78,14 @@ def examples(
     def example(row: int, prompt: str) -> Example:
         shown = "demonstrations" if kind == "mixed" and row % 2 else "points" if kind == "mixed" else kind
         author = writer or (expert if shown == "demonstrations" else demonstrator)
+        name = str(getattr(author, "__name__", type(author).__name__))
         chance = _chance(seed, row, "responses")
         written = author(prompt, num_responses, chance)
         for _ in range(REDRAWS if kind in NUM_RESPONSES else 0):
             if len({annotator.reward(prompt, response) for response in written}) > 1:
                 break
             written = author(prompt, num_responses, chance)
-        judged, compared = _judge(
-            shown, prompt, written, annotator, _chance(seed, row, "judgement"), _name(author)
-        )
+        judged, compared = _judge(shown, prompt, written, annotator, _chance(seed, row, "judgement"), name)
         return Example(Prompt(prompt, origin=Origin(f"world:{kind}", row)), judged, compared)
 
     return tuple(example(row, prompt) for row, prompt in enumerate(prompts(count, seed), start=1))
@@ -96,29 +95,24 @@ def _judge(
     kind: str, prompt: str, written: tuple[str, ...], annotator: Rater, chance: Random, source: str
 ) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
     """What the annotator says of the responses to one prompt."""
-    compared: list[Comparison] = []
-    if kind == "demonstrations":
-        judged = [Response(text, demonstration=True, source=source) for text in written]
-    elif kind == "points":
-        judged = [
-            Response(text, label=float(annotator.approves(prompt, text, chance)), source=source)
-            for text in written
-        ]
-    elif kind == "scores":
-        judged = [
-            Response(text, label=annotator.grade(prompt, text, chance), source=source) for text in written
-        ]
-    elif kind == "rankings":
-        scores = annotator.scores(prompt, written, chance)
-        judged = [Response(text, score, source=source) for text, score in zip(written, scores, strict=True)]
+    said: dict[str, Callable[[str], dict[str, Any]]] = {
+        "demonstrations": lambda text: {"demonstration": True},
+        "points": lambda text: {"label": float(annotator.approves(prompt, text, chance))},
+        "scores": lambda text: {"label": annotator.grade(prompt, text, chance)},
+    }
+    if kind == "rankings":
+        scores = zip(written, annotator.scores(prompt, written, chance), strict=True)
+        judged = tuple(Response(text, score, source=source) for text, score in scores)
     else:
-        judged = [Response(text, source=source) for text in written]
-        for first in range(len(written)):
-            for second in range(first + 1, len(written)):
-                preferred = annotator.prefers(prompt, written[first], written[second], chance)
-                if preferred is not None:
-                    compared.append(Comparison(first, second) if preferred else Comparison(second, first))
-    return tuple(judged), tuple(compared)
+        say = said.get(kind)
+        judged = tuple(Response(text, source=source, **(say(text) if say else {})) for text in written)
+    compared: list[Comparison] = []
+    number = len(written) if kind == "pairs" else 0
+    for first, second in ((one, two) for one in range(number) for two in range(one + 1, number)):
+        preferred = annotator.prefers(prompt, written[first], written[second], chance)
+        if preferred is not None:
+            compared.append(Comparison(first, second) if preferred else Comparison(second, first))
+    return judged, tuple(compared)
 
 
 def from_name(name: str) -> tuple[Example, ...]:
@@ -218,10 +212,6 @@ _SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
 
 def _chance(seed: int, row: int, part: str) -> Random:
     return Random(f"trueup world {seed} {row} {part}")
-
-
-def _name(writer: Writer) -> str:
-    return str(getattr(writer, "__name__", type(writer).__name__))
 
 
 def _check_range(key: str, value: float, low: float, high: float = math.inf) -> None:

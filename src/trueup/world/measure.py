@@ -17,7 +17,6 @@ def answers(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     *,
-    temperature: float = 1.0,
     max_new_tokens: int = 40,
     generator: torch.Generator | None = None,
 ) -> list[str]:
@@ -31,7 +30,7 @@ def answers(
         model,
         [tokenizer.encode(prompt) for prompt in prompts],
         end_ids=[tokenizer.eos_token_id],
-        settings=SamplerSettings(responses=1, temperature=temperature, max_new_tokens=max_new_tokens),
+        settings=SamplerSettings(responses=1, max_new_tokens=max_new_tokens),
         generator=generator or torch.default_generator,
     )
     return [str(tokenizer.decode(list(one.ids), skip_special_tokens=True)) for one in completions]

@@ -5,6 +5,7 @@ tokens, D model width.
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +23,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trueup import display
 from trueup.errors import InputError
-from trueup.files import cache_folder, replaced_folder
+from trueup.files import cache_folder, content_identity, replaced_folder
 from trueup.models.tokenizer import quiet_library
 from trueup.world.language import MARKS, WORDS, random_task, render
 from trueup.world.people import demonstrator
+
+logger = logging.getLogger(__name__)
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<bos>", "<eos>", "<unk>"
 MAX_LENGTH = 128
@@ -38,6 +41,8 @@ SORTED_BATCHES = 16
 
 SOURCES = ("language", "people", "model")
 """The modules that decide the weights and files of a world model."""
+DIGEST = ".digest"
+"""File beside them that holds the hash of all of them."""
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -183,27 +188,39 @@ def world_model_path(seed: int = 0, *, steps: int = STEPS) -> Path:
     """The folder of the world model of this seed, made now unless it is in the cache.
 
     A folder appears in the cache whole or not at all, and its name changes with all that its content depends
-    on. Of two processes that want the same one at once, the second waits for the first.
+    on; one whose files are no longer as they were written is made again. Of two processes that want the same one at
+    once, the second waits for the first.
 
     Raises:
         InputError: the cache cannot be written.
     """
     cache = cache_folder()
     folder = cache / f"world-{seed}-{_fingerprint(seed, steps)}"
-    if folder.is_dir():
+    if _is_as_written(folder):
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):
-            if not folder.is_dir():
+            if not _is_as_written(folder):
+                if folder.exists():
+                    logger.warning(f"{folder}: the model in the cache is damaged; it is made again")
                 with replaced_folder(folder) as making:
                     _save(*train_world_model(seed=seed, steps=steps), making)
+                    (making / DIGEST).write_text(content_identity(making), encoding="ascii")
     except OSError as error:
         raise InputError(
             f"cannot write the world model to the cache folder {cache}: {error}; set TRUEUP_CACHE to a folder that "
             "can be written"
         ) from error
     return folder
+
+
+def _is_as_written(folder: Path) -> bool:
+    """Whether a folder of the cache holds what was written there."""
+    try:
+        return (folder / DIGEST).read_bytes() == content_identity(folder).encode()
+    except OSError:
+        return False
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

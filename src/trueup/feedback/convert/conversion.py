@@ -50,6 +50,7 @@ class RowContent:
 
 RowContents = tuple[RowContent, ...]
 """At least one; for TRL's rows one for each pair, point or demonstration."""
+Take = Callable[[Example], RowContents | Discarded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,11 @@ class Target:
 
     name: str
     """As it is said in reports: `pairs`."""
-    take: Callable[[Example], RowContents | Discarded]
+    take: Take
     row: Callable[[Example], dict[str, object]]
     """A piece as a JSON-ready object; what reads files makes the same piece of it."""
     dropped: Mapping[str, str | Because] = field(default_factory=dict)
     """Kind -> why one of it is not in the output, where that is not because the output holds none of the kind."""
-
-    def holds_no(self, kind: str) -> str:
-        """That the output holds none of a kind."""
-        return f"a {'row' if self.name.startswith('TRL') else 'file'} of {self.name} holds no {NOUNS[kind]}"
 
 
 @dataclass(slots=True)
@@ -143,7 +140,8 @@ def why(kind: str, at: Any, example: Example, written: Mapping[Observation, obje
     holder = "comparison" if kind == "probability" else "response"
     if kind not in ("response", "comparison") and (holder, at) not in written:
         return ALONG + holder
-    reason = target.dropped.get(kind) or target.holds_no(kind)
+    unit = "row" if target.name.startswith("TRL") else "file"
+    reason = target.dropped.get(kind) or f"a {unit} of {target.name} holds no {NOUNS[kind]}"
     if isinstance(reason, str):
         return reason
     if isinstance(at, int):

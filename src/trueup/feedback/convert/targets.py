@@ -5,17 +5,17 @@ as labels. Reading the output again, the view finds exactly what it found in the
 labelled completion or a demonstration each. https://huggingface.co/docs/trl
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from trueup.feedback import views
+from trueup.feedback import records, views
 from trueup.feedback.canonical import content_json, example_to_row, prompt_json
-from trueup.feedback.convert.conversion import Because, RowContent, RowContents, Target, bare, look_at
+from trueup.feedback.convert.conversion import Because, RowContent, RowContents, Take, Target, bare, look_at
 from trueup.feedback.layouts.layout import PROMPT_ANSWERED
 from trueup.feedback.layouts.trl import repeated_prompt
-from trueup.feedback.records import Comparison, Discarded, Example, Response, View, count
+from trueup.feedback.records import Comparison, Discarded, Example, Response, View
 from trueup.feedback.turns import ends_with_assistant, split_at_last_request
 
 R = TypeVar("R")
@@ -25,62 +25,66 @@ GRADED = "its label is neither true nor false (--threshold makes it one of them)
 NO_PAIR, NO_LABEL = "no pair uses it", "nothing labels it"
 
 
+Pieces = Callable[[Example, R, tuple[int, ...]], RowContents | Discarded]
+"""Example, what a view found in it, and the positions of the responses that this relates -> what the output says."""
+
+
+def seen_by(view: View[R], make: Pieces[R], *, answered: bool = True) -> Take:
+    """What is made of what a view finds.
+
+    Args:
+        answered: whether a row can hold a prompt that ends with an answer; one of TRL's would be read as none.
+    """
+
+    def take(example: Example) -> RowContents | Discarded:
+        if not answered and ends_with_assistant(example.prompt.content):
+            return Discarded(PROMPT_ANSWERED, example.origin)
+        found = look_at(view, example)
+        return found if isinstance(found, Discarded) else make(example, *found)
+
+    return take
+
+
 def everything(example: Example) -> RowContents:
     """The example as it is."""
     return (RowContent(example, tuple(range(len(example.responses)))),)
 
 
-def as_pairs(example: Example) -> RowContents | Discarded:
+def as_pairs(example: Example, relation: records.PairRelation, positions: tuple[int, ...]) -> RowContents:
     """The responses that stand in a pair, and a comparison for each pair."""
-    found = look_at(views.pairs, example)
-    if isinstance(found, Discarded):
-        return found
-    relation, positions = found
     compared = tuple(Comparison(*one) for one in relation.pairs)
-    return one_piece(
-        example, [without_judgement(example.responses[at]) for at in positions], positions, compared
-    )
+    return (piece(example, positions, [unjudged(example, at) for at in positions], compared),)
 
 
-def as_rankings(example: Example) -> RowContents | Discarded:
+def as_rankings(example: Example, relation: records.RankRelation, positions: tuple[int, ...]) -> RowContents:
     """The responses that are ranked, each with its score."""
-    found = look_at(views.rankings, example)
-    if isinstance(found, Discarded):
-        return found
-    relation, positions = found
     ranked = zip(positions, relation.scores, strict=True)
-    scored = [replace(without_judgement(example.responses[at]), score=score) for at, score in ranked]
-    return one_piece(example, scored, positions)
+    return (piece(example, positions, [replace(unjudged(example, at), score=score) for at, score in ranked]),)
 
 
-def as_points(example: Example) -> RowContents | Discarded:
+def as_points(example: Example, relation: records.PointRelation, positions: tuple[int, ...]) -> RowContents:
     """The responses that have a label or are marked as demonstrations; nothing else is a label by itself."""
-    found = look_at(views.points_with_demonstrations, example)
-    if isinstance(found, Discarded):
-        return found
-    relation, positions = found
     labelled = []
     for at, label, marked in zip(positions, relation.labels, relation.demonstrations, strict=True):
         # A demonstration goes without a label: it is taken for 1 again.
         unsaid = marked and example.responses[at].label is None
-        plain = without_judgement(example.responses[at])
-        labelled.append(replace(plain, label=None if unsaid else label, demonstration=marked))
-    return one_piece(example, labelled, positions)
+        labelled.append(replace(unjudged(example, at), label=None if unsaid else label, demonstration=marked))
+    return (piece(example, positions, labelled),)
 
 
-def without_judgement(response: Response) -> Response:
-    """The response without what is said of it; who wrote it, and in which tokens, stays."""
-    return replace(bare(response), tokens=response.tokens)
+def unjudged(example: Example, at: int) -> Response:
+    """A response without what is said of it; who wrote it, and in which tokens, stays."""
+    return replace(bare(example.responses[at]), tokens=example.responses[at].tokens)
 
 
-def one_piece(
+def piece(
     example: Example,
-    responses: list[Response],
     positions: tuple[int, ...],
+    responses: Sequence[Response],
     comparisons: tuple[Comparison, ...] = (),
-) -> RowContents:
+) -> RowContent:
     """The example with these responses and comparisons, and all else as it is."""
-    return (RowContent(replace(example, responses=tuple(responses), comparisons=comparisons), positions),)
+    return RowContent(replace(example, responses=tuple(responses), comparisons=comparisons), positions)
 
 
 def no_pair(example: Example, position: int) -> str:
@@ -91,26 +95,23 @@ def no_pair(example: Example, position: int) -> str:
 
 
 CANONICAL = Target("canonical", everything, example_to_row)
-PAIRS = Target("pairs", as_pairs, example_to_row, {"response": NO_PAIR, "comparison": no_pair})
-RANKINGS = Target("rankings", as_rankings, example_to_row, {"response": "it has no rank"})
-POINTS = Target("points", as_points, example_to_row, {"response": NO_LABEL})
+PAIRS = Target(
+    "pairs", seen_by(views.pairs, as_pairs), example_to_row, {"response": NO_PAIR, "comparison": no_pair}
+)
+RANKINGS = Target(
+    "rankings", seen_by(views.rankings, as_rankings), example_to_row, {"response": "it has no rank"}
+)
+POINTS = Target(
+    "points", seen_by(views.points_with_demonstrations, as_points), example_to_row, {"response": NO_LABEL}
+)
 OWN = {target.name: target for target in (CANONICAL, PAIRS, RANKINGS, POINTS)}
 """Targets in trueup's own form, by name."""
 
 
-def trl_looked_at(view: View[R], example: Example) -> tuple[R, tuple[int, ...]] | Discarded:
-    """As `look_at`, where a row can hold the prompt: one that is answered already would be read as none."""
-    if ends_with_assistant(example.prompt.content):
-        return Discarded(PROMPT_ANSWERED, example.origin)
-    return look_at(view, example)
-
-
-def trl_pairs(example: Example) -> RowContents | Discarded:
+def trl_pairs(
+    example: Example, relation: records.PairRelation, positions: tuple[int, ...]
+) -> RowContents | Discarded:
     """A row for each pair, with the scores of its sides, and their source where it is the same."""
-    found = trl_looked_at(views.pairs, example)
-    if isinstance(found, Discarded):
-        return found
-    relation, positions = found
     pieces = []
     for better, worse, _ in relation.pairs:
         at = (positions[better], positions[worse])
@@ -118,8 +119,8 @@ def trl_pairs(example: Example) -> RowContents | Discarded:
         if repeated_prompt(example.prompt.content, chosen.content, rejected.content):
             continue
         source = chosen.source if chosen.source == rejected.source else None
-        sides = tuple(Response(one.content, score=one.score, source=source) for one in (chosen, rejected))
-        pieces.append(RowContent(replace(example, responses=sides, comparisons=(Comparison(0, 1),)), at))
+        sides = [Response(one.content, score=one.score, source=source) for one in (chosen, rejected)]
+        pieces.append(piece(example, at, sides, (Comparison(0, 1),)))
     return tuple(pieces) or Discarded(REPEATS, example.origin)
 
 
@@ -131,17 +132,15 @@ def no_trl_pair(example: Example, position: int) -> str:
     return REPEATS if repeated else no_pair(example, position)
 
 
-def trl_points(example: Example, *, threshold: float | None) -> RowContents | Discarded:
+def trl_points(
+    example: Example, relation: records.PointRelation, positions: tuple[int, ...], *, threshold: float | None
+) -> RowContents | Discarded:
     """A row for each response that has a label; those at or above the threshold are true."""
-    found = trl_looked_at(views.points, example)
-    if isinstance(found, Discarded):
-        return found
-    relation, positions = found
     pieces = []
     for at, given in zip(positions, relation.labels, strict=True):
         label = given if threshold is None else float(given >= threshold)
         if label in (0, 1):
-            pieces.append(single(example, at, replace(bare(example.responses[at]), label=label)))
+            pieces.append(piece(example, (at,), [replace(bare(example.responses[at]), label=label)]))
     return tuple(pieces) or Discarded("no label is true or false", example.origin)
 
 
@@ -151,18 +150,12 @@ def no_trl_point(example: Example, position: int) -> str:
     return GRADED if not isinstance(found, Discarded) and position in found[1] else NO_LABEL
 
 
-def trl_demonstrations(example: Example) -> RowContents | Discarded:
+def trl_demonstrations(
+    example: Example, relation: records.DemonstrationRelation, positions: tuple[int, ...]
+) -> RowContents:
     """A row for each response to imitate."""
-    found = trl_looked_at(views.demonstrations, example)
-    if isinstance(found, Discarded):
-        return found
-    marked = ((at, replace(bare(example.responses[at]), demonstration=True)) for at in found[1])
-    return tuple(single(example, at, response) for at, response in marked)
-
-
-def single(example: Example, position: int, response: Response) -> RowContent:
-    """The example with one response and no comparisons."""
-    return RowContent(replace(example, responses=(response,), comparisons=()), (position,))
+    marked = ((at, replace(bare(example.responses[at]), demonstration=True)) for at in positions)
+    return tuple(piece(example, (at,), [response]) for at, response in marked)
 
 
 def pair_row(piece: Example) -> dict[str, object]:
@@ -203,7 +196,7 @@ def is_conversation(piece: Example) -> bool:
 
 TRL_PAIRS = Target(
     "TRL's pairs",
-    trl_pairs,
+    seen_by(views.pairs, trl_pairs, answered=False),
     pair_row,
     {
         "response": NO_PAIR,
@@ -216,7 +209,7 @@ TRL_PAIRS = Target(
 
 def trl_points_target(threshold: float | None) -> Target:
     """Rows of prompt, completion and label."""
-    take = partial(trl_points, threshold=threshold)
+    take = seen_by(views.points, partial(trl_points, threshold=threshold), answered=False)
     dropped: dict[str, str | Because] = {
         "response": no_trl_point,
         "label": "the threshold made another of it",
@@ -228,18 +221,19 @@ def trl_demonstrations_target(examples: Sequence[Example]) -> Target:
     """Rows of messages where every demonstration is a conversation that comes apart again, else prompts and
     completions: one file holds one layout.
     """
-    made = [one for one in map(trl_demonstrations, examples) if not isinstance(one, Discarded)]
+    take = seen_by(views.demonstrations, trl_demonstrations, answered=False)
+    made = [one for one in map(take, examples) if not isinstance(one, Discarded)]
     comes_apart = all(is_conversation(piece.example) for pieces in made for piece in pieces)
     row = messages_row if comes_apart else completion_row
     dropped = {"response": "nothing says that it is to be imitated"}
-    return Target("TRL's demonstrations", trl_demonstrations, row, dropped)
+    return Target("TRL's demonstrations", take, row, dropped)
 
 
 def usual_kind(examples: Sequence[Example]) -> str:
     """Pairs if there are comparisons, else points if there are labels, else demonstrations; scores alone
     rank, so that they give pairs.
     """
-    found = count(examples)
+    found = records.count(examples)
     if found.comparisons:
         return "pairs"
     return "points" if found.labelled else "demonstrations" if found.demonstrations else "pairs"

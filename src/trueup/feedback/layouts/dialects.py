@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trueup.feedback.fields import Place, fields, items, needed, text
+from trueup.feedback.fields import Place, fields, items, needed, text, text_under
 from trueup.feedback.layouts.layout import RowValue
 from trueup.feedback.records import Content, Message
 from trueup.feedback.turns import NOT_LEARNED, as_response, check_weights, spoken, structured, with_calls
@@ -19,54 +19,29 @@ class Dialect:
     """How a format writes a turn: `{"from": "human", "value": "Hello"}`."""
 
     keys: tuple[tuple[str, str], ...]
-    """The keys for who speaks and what is said; a turn is read by the first pair of which it has the first."""
-    roles: Mapping[str, str]
-    """Its names of roles, in lower case -> ours, or `CALL`."""
+    """The keys for who speaks and what is said; a turn is read by the first pair that it has, else of which it has the
+    first."""
+    roles: Mapping[str, tuple[str, ...]]
+    """Our role, or `CALL` -> its names, in lower case."""
+    content: Callable[[object, Place], str] = spoken
+    """What is said, read from its value."""
 
 
 SHAREGPT = Dialect(
-    keys=(("from", "value"), ("role", "content")),
-    roles={
-        "system": "system",
-        "human": "user",
-        "user": "user",
-        "gpt": "assistant",
-        "assistant": "assistant",
-        "chatgpt": "assistant",
-        "bot": "assistant",
-        "model": "assistant",
-        "observation": "tool",
-        "tool": "tool",
-        "tool_response": "tool",
-        "function_response": "tool",
-        "function_call": CALL,
-        "tool_call": CALL,
+    (("from", "value"), ("role", "content")),
+    {
+        "system": ("system",),
+        "user": ("human", "user"),
+        "assistant": ("gpt", "assistant", "chatgpt", "bot", "model"),
+        "tool": ("observation", "tool", "tool_response", "function_response"),
+        CALL: ("function_call", "tool_call"),
     },
 )
 """LLaMA-Factory, torchtune, NeMo-Aligner."""
-
-MS_SWIFT = Dialect(
-    keys=(("role", "content"),),
-    roles={role: role for role in ("system", "user", "assistant", "tool")}
-    | {"tool_response": "tool", "tool_call": CALL},
-)
-
-TURBO_ALIGNMENT = Dialect(
-    keys=(("role", "content"),),
-    roles={
-        "system": "system",
-        "user": "user",
-        "bot": "assistant",
-        "assistant": "assistant",
-        "tool": "tool",
-    },
-)
-
-
-COHERE = Dialect(
-    keys=(("role", "content"), ("role", "message")),
-    roles={"system": "system", "user": "user", "chatbot": "assistant", "tool": "tool"},
-)
+PLAIN = {role: (role,) for role in ("system", "user", "assistant", "tool")}
+MS_SWIFT = Dialect((("role", "content"),), {**PLAIN, "tool": ("tool", "tool_response"), CALL: ("tool_call",)})
+TURBO_ALIGNMENT = Dialect((("role", "content"),), {**PLAIN, "assistant": ("bot", "assistant")})
+COHERE = Dialect((("role", "content"), ("role", "message")), {**PLAIN, "assistant": ("chatbot", "assistant")})
 
 
 def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
@@ -81,6 +56,11 @@ def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
     return tuple(made)
 
 
+def turns_in(dialect: Dialect) -> Callable[[RowValue, Place, str], tuple[Message, ...]]:
+    """The turns under a key of a row."""
+    return lambda row, place, key: turns(row[key], place.key(key), dialect)
+
+
 def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     """One turn as a message, and its role in the dialect; keys that mean nothing here go to `extra`.
 
@@ -88,14 +68,13 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
         InputError: a key is missing, the role is unknown, or a call is not JSON.
     """
     row = fields(value, place)
-    pairs = [pair for pair in dialect.keys if pair[0] in row]
-    speaker, said = pairs[0] if pairs else dialect.keys[0]
-    name = text(needed(row, speaker, place), place.key(speaker))
-    role = dialect.roles.get(name.lower())
+    speaker, said = max(dialect.keys, key=lambda pair: (pair[0] in row) + (pair[0] in row and pair[1] in row))
+    name = text_under(row, speaker, place)
+    role = next((ours for ours, names in dialect.roles.items() if name.lower() in names), None)
     if role is None:
-        known = ", ".join(dialect.roles)
-        hint = did_you_mean(name.lower(), dialect.roles, quoted=True)
-        raise place.key(speaker).unexpected(name, f"one of {known}{hint}")
+        known = [name for names in dialect.roles.values() for name in names]
+        hint = did_you_mean(name.lower(), known, quoted=True)
+        raise place.key(speaker).unexpected(name, f"one of {', '.join(known)}{hint}")
     check_weights(row, place)
     extra = with_calls(
         {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
@@ -107,7 +86,7 @@ def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
     if role == CALL:
         thought, calls = called(text(content, at), at)
         return role, Message("assistant", thought, {**extra, "tool_calls": calls})
-    return role, Message(role, spoken(content, at), extra)
+    return role, Message(role, dialect.content(content, at), extra)
 
 
 def says_something(key: str, value: object) -> bool:
@@ -150,18 +129,6 @@ def as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def spoken_by(key: str, roles: tuple[str, ...], mark: str) -> Callable[[RowValue], bool]:
-    """Whether a turn in the list under `key` has one of these roles, or the key `mark`."""
-
-    def found(row: RowValue) -> bool:
-        listed = row[key]
-        return isinstance(listed, list) and any(
-            isinstance(one, dict) and (one.get("role") in roles or mark in one) for one in listed
-        )
-
-    return found
-
-
 def turn_in(dialect: Dialect) -> Callable[[object, Place, Content], Content]:
     """One turn, or its text, as a response to the prompt; refused where it is not a turn of the assistant."""
 
@@ -174,3 +141,41 @@ def turn_in(dialect: Dialect) -> Callable[[object, Place, Content], Content]:
         return (message,)
 
     return read
+
+
+def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[RowValue, Place, str], tuple[Message, ...]]:
+    """Rounds, objects of a question and an answer each, as turns.
+
+    Args:
+        speakers: keys of a round for what comes before the answer, the usual one first -> whose turn it is.
+        reply: the key of the answer.
+    """
+    usual = next(iter(speakers))
+
+    def read(row: RowValue, place: Place, key: str) -> tuple[Message, ...]:
+        made: list[Message] = []
+        at = place.key(key)
+        for index, one in enumerate(items(row[key], at, f'rounds {{"{usual}": ..., "{reply}": ...}}')):
+            here = at.item(index)
+            round_ = fields(one, here)
+            speaker = next((key for key in speakers if key in round_), usual)
+            made.append(Message(speakers[speaker], text_under(round_, speaker, here)))
+            made.append(Message("assistant", text_under(round_, reply, here)))
+        return tuple(made)
+
+    return read
+
+
+def history(row: RowValue, place: Place) -> tuple[Message, ...]:
+    """Earlier rounds, `[["Hello", "Hi"], ...]`; none where the key `history` is absent or null."""
+    given = row.get("history")
+    made: list[Message] = []
+    at = place.key("history")
+    for index, value in enumerate([] if given is None else items(given, at, "rounds")):
+        here = at.item(index)
+        round_ = items(value, here, "two texts")
+        if len(round_) != 2:
+            raise here.unexpected(round_, "two texts: what was asked and what was answered")
+        question, reply = (text(one, here.item(side)) for side, one in enumerate(round_))
+        made += [Message("user", question), Message("assistant", reply)]
+    return tuple(made)

@@ -7,18 +7,14 @@ NeMo-RL: https://github.com/NVIDIA-NeMo/RL/blob/main/docs/guides/dpo.md. turbo-a
 https://github.com/turbo-llm/turbo-alignment (dataset/).
 """
 
-from functools import partial
-
-from trueup.feedback.fields import Place, fields, needed, number, optional, text
+from trueup.feedback.fields import Place, fields, integer, needed, number, objects, optional, text, text_under
 from trueup.feedback.layouts import ms_swift, shapes, trl
-from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, spoken_by, turn_in, turns
-from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Content, Discarded, Response
-from trueup.feedback.turns import as_response, content, message, messages
+from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns_in
+from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Layout, RowValue
+from trueup.feedback.records import Content, Discarded, Example, Response
+from trueup.feedback.turns import as_response, message, messages
 
-TWO_SIDES = "the two sides"
-
-sharegpt_turns, turbo_turns = (partial(turns, dialect=dialect) for dialect in (SHAREGPT, TURBO_ALIGNMENT))
+sharegpt_turns, turbo_turns = turns_in(SHAREGPT), turns_in(TURBO_ALIGNMENT)
 
 
 # LLaMA-Factory's alpaca format: `instruction` and `input` are one turn of the user, with a line break between them.
@@ -36,7 +32,7 @@ def instruction(
     ]
     said = "\n".join(part for part in parts if part)
     return (
-        (*shapes.history(row, place), *shapes.request(said))
+        (*history(row, place), *shapes.request(said))
         if said.strip()
         else Discarded("the instruction is empty")
     )
@@ -59,21 +55,9 @@ ALPACA = (
     shapes.pairs(
         "LLaMA-Factory alpaca pairs",
         alpaca(*SIDES),
-        "A pair: `chosen` was preferred to `rejected` as an answer to `instruction` and `input`.",
         foreign=("prompt",),
     ),
-    *shapes.points(
-        "LLaMA-Factory alpaca with labels",
-        alpaca("output"),
-        "A point: `{key}` says how desirable `output` is as an answer to `instruction` and `input`.",
-        "kto_tag",
-        "label",
-    ),
-    shapes.demonstrations(
-        "LLaMA-Factory alpaca",
-        alpaca("output"),
-        "A demonstration: `output` is an answer to `instruction` and `input` to imitate.",
-    ),
+    *shapes.singles("LLaMA-Factory alpaca", alpaca("output"), ("kto_tag", "label")),
 )
 
 
@@ -87,26 +71,13 @@ SHAREGPT_LAYOUTS = (
         shapes.written(
             "conversations",
             *SIDES,
-            ask=shapes.by_value(sharegpt_turns),
+            ask=sharegpt_turns,
             answer=turn_in(SHAREGPT),
-            before=TWO_SIDES,
             text=SIDES,
         ),
-        "A pair: `chosen` was preferred to `rejected` as the next turn of `conversations`.",
         foreign=("prompt",),
     ),
-    *shapes.points(
-        "sharegpt with labels",
-        shapes.conversation("conversations", sharegpt_turns),
-        "A point: `{key}` says how desirable the turns after the last one of the user are.",
-        "kto_tag",
-        "label",
-    ),
-    shapes.demonstrations(
-        "sharegpt",
-        shapes.conversation("conversations", sharegpt_turns),
-        "A demonstration: the turns after the last one of the user are a response to imitate.",
-    ),
+    *shapes.singles("sharegpt", shapes.conversation("conversations", sharegpt_turns), ("kto_tag", "label")),
 )
 
 
@@ -133,22 +104,13 @@ def has_sides(row: RowValue) -> bool:
 OPENAI = (
     shapes.pairs(
         "LLaMA-Factory openai pairs",
-        shapes.written(
-            "messages",
-            *SIDES,
-            ask=shapes.by_value(messages),
-            answer=one_side,
-            before=TWO_SIDES,
-            text=SIDES,
-            fits=has_sides,
-        ),
-        "A pair: `chosen` was preferred to `rejected` as the next of `messages`; each is one message.",
+        shapes.written("messages", *SIDES, ask=shapes.MESSAGES, answer=one_side, text=SIDES, fits=has_sides),
         foreign=("prompt",),
     ),
-    *shapes.points(
-        "LLaMA-Factory openai with labels",
-        shapes.conversation("messages", messages),
-        "A point: `kto_tag` says how desirable the turns after the last one of the user are.",
+    *shapes.graded(
+        "LLaMA-Factory openai with a label",
+        shapes.conversation("messages"),
+        shapes.LABEL,
         "kto_tag",
     ),
 )
@@ -160,30 +122,12 @@ OPENAI = (
 #     {"question": "2 + 2 =", "response_chosen": " 4", "response_rejected": " 5"}
 
 
-def renamed(*keys: str) -> shapes.Form:
-    """The form with these keys for the prompt, the better and the worse response."""
-
-    def read(row: RowValue, place: Place) -> shapes.Exchange:
-        prompt, chosen, rejected = (content(row[key], place.key(key)) for key in keys)
-        start = len(trl.repeated_text(prompt, chosen, rejected))
-        better = as_response(chosen[start:], prompt, place.key(keys[1]))
-        return prompt, (better, as_response(rejected[start:], prompt, place.key(keys[2])))
-
-    return shapes.Form(keys, read, text=keys, request=REQUEST)
-
-
-def unless_tied(row: RowValue, place: Place) -> int | None:
-    """The first, but where distilabel's `status` says that the two tie."""
-    return None if row.get("status") == "tie" else 0
-
-
 OPENRLHF_PAIRS = tuple(
     shapes.shape(
         "OpenRLHF pairs",
-        renamed(prompt, chosen, rejected),
-        f"A pair: `{chosen}` was preferred to `{rejected}` as a response to `{prompt}`.",
-        shapes.unjudged,
-        unless_tied,
+        trl.prompted(prompt, chosen, rejected),
+        f"A pair: `{chosen}` was preferred to `{rejected}` as an answer to `{prompt}`.",
+        lambda row, place: None if row.get("status") == "tie" else 0,  # as distilabel writes it
         optional=("status",),
         foreign=("prompt", "instruction"),
     )
@@ -194,7 +138,7 @@ OPENRLHF_PAIRS = tuple(
 )
 NEMO_PAIRS = shapes.pairs(
     "NeMo-Aligner pairs",
-    renamed("prompt", "chosen_response", "rejected_response"),
+    trl.prompted("prompt", "chosen_response", "rejected_response"),
     "A pair: `chosen_response` was preferred to `rejected_response`; their rewards are scores.",
     scores=("chosen_reward", "rejected_reward"),
 )
@@ -206,12 +150,12 @@ NEMO_PAIRS = shapes.pairs(
 #      "completions": [{"rank": 0, "completion": [{"role": "assistant", "content": "4"}]}, ...]}
 
 
-def ranked_completions(row: RowValue, place: Place) -> Draft | Discarded:
+def ranked_completions(row: RowValue, place: Place) -> Example | Discarded:
     """Every completion with the score -rank."""
     prompt = messages(row["context"], place.key("context"))
     responses = []
-    for one, here in shapes.objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
-        rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 0)
+    for one, here in objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
+        rank = integer(needed(one, "rank", here), here.key("rank"), 0)
         said = shapes.like_prompt(needed(one, "completion", here), here.key("completion"), prompt)
         responses.append(Response(said, score=0.0 - rank))
     return shapes.candidates(prompt, responses, "completions")
@@ -232,33 +176,12 @@ NEMO_RANKINGS = Layout(
 #
 #     {"input": "2 + 2 =", "output": " 4", "reward": 0.7}
 
-NOT_OUTPUTS = ("instruction", "completion")
-
 
 def outputs(prompt: str) -> tuple[Layout, ...]:
     """The layouts with the prompt under the given key."""
     form = shapes.written(prompt, "output", request=REQUEST)
-    return (
-        *shapes.scored(
-            "prompts with outputs and rewards",
-            form,
-            "A response with a score: `{key}` scores `output`; higher is better.",
-            "reward",
-            foreign=("label", *SIDES, *NOT_OUTPUTS),
-        ),
-        *shapes.points(
-            "prompts with labelled outputs",
-            form,
-            "A point: `{key}` says how desirable `output` is, from false or 0 to true or 1.",
-            "label",
-            foreign=("reward", *SIDES, *NOT_OUTPUTS),
-        ),
-        shapes.demonstrations(
-            "prompts with outputs",
-            form,
-            "A demonstration: `output` is a response to imitate.",
-            foreign=(*JUDGEMENTS, *NOT_OUTPUTS),
-        ),
+    return shapes.singles(
+        "prompts with {}outputs", form, ("label",), ("reward",), ("instruction", "completion"), either=True
     )
 
 
@@ -283,47 +206,46 @@ def context(*responses: str) -> shapes.Form:
     return shapes.written(
         "context",
         *responses,
-        ask=shapes.by_value(turbo_turns),
+        ask=turbo_turns,
         answer=turn_in(TURBO_ALIGNMENT),
         further=True,
     )
 
 
-def turbo_answers(row: RowValue, place: Place) -> Draft | Discarded:
+def turbo_answers(row: RowValue, place: Place) -> Example | Discarded:
     """Every answer with its reward, where it has one, as its score."""
-    prompt = turbo_turns(row["messages"], place.key("messages"))
+    prompt = turbo_turns(row, place, "messages")
     if prompt and prompt[-1].role == "assistant":
         prompt = prompt[:-1]
     at = place.key("rewards")
     rewards = optional(row, "rewards", place, fields) or {}
     scores = {name: number(value, at.key(name)) for name, value in rewards.items()}
     responses = []
-    for one, here in shapes.objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
-        said = shapes.answer(shapes.text_under(one, "content", here))
-        name = shapes.text_under(one, "id", here) if scores else ""
+    for one, here in objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
+        said = shapes.answer(text_under(one, "content", here))
+        name = text_under(one, "id", here) if scores else ""
         responses.append(Response(said, score=scores.pop(name, None)))
     for name in scores:
         raise at.key(name).fault("no answer with this id is left; give each its own, once")
     return shapes.candidates(prompt, responses, "answers")
 
 
-def turbo_chat(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The turns of the bot after the last one of the user; a class is no label of them."""
+def turbo_chat(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """The turns, where the row has no class, which is no label of them."""
     if isinstance(row.get("label"), int | float):
         raise place.key("label").fault(TURBO_CLASS)
-    return shapes.conversation("messages", turbo_turns).read(row, place)
+    return turbo_turns(row, place, key)
 
 
 TURBO = (
     shapes.pairs(
         "turbo-alignment pairs",
         context("answer_w", "answer_l"),
-        "A pair: `answer_w` was preferred to `answer_l` as the next turn of `context`.",
     ),
-    *shapes.points(
+    *shapes.graded(
         "turbo-alignment points",
         context("answer"),
-        "A point: `is_desirable` says how desirable `answer` is as the next turn of `context`.",
+        shapes.LABEL,
         "is_desirable",
         foreign=(),
     ),
@@ -339,8 +261,7 @@ TURBO = (
     ),
     shapes.demonstrations(
         "turbo-alignment chat",
-        shapes.Form(("messages",), turbo_chat, fits=spoken_by("messages", ("bot",), "disable_loss")),
-        "A demonstration: the turns of the bot after the last one of the user are a response to imitate.",
+        shapes.conversation("messages", turbo_chat, shapes.holds("messages", "disable_loss", ("bot",))),
         foreign=("answers", *(key for key in JUDGEMENTS if key != "label")),
     ),
 )
@@ -348,8 +269,7 @@ TURBO = (
 
 STACK_EXCHANGE = shapes.pairs(
     "Stack Exchange pairs",
-    shapes.written("question", "response_j", "response_k", ask=shapes.USER_TURN, answer=shapes.as_turn),
-    "A pair: `response_j` was preferred to `response_k` as an answer to `question`.",
+    shapes.answered("question", "response_j", "response_k"),
 )
 """As torchtune reads them: https://huggingface.co/datasets/lvwerra/stack-exchange-paired."""
 

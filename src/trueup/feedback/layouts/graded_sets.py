@@ -3,10 +3,10 @@
 import math
 from dataclasses import replace
 
-from trueup.feedback.fields import Place, fields, label, needed, number, optional, text
+from trueup.feedback import fields
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import Draft, Layout, RowValue
-from trueup.feedback.records import Discarded, Response
+from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.records import Discarded, Example, Prompt, Response
 
 # UltraFeedback as published. Cui et al., 2023, https://arxiv.org/abs/2310.01377.
 #
@@ -17,13 +17,14 @@ from trueup.feedback.records import Discarded, Response
 # them. Every completion had a system prompt of its own (`custom_system_prompt`), which is not kept.
 
 
-def ultrafeedback(row: RowValue, place: Place) -> Draft | Discarded:
+def ultrafeedback(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Every completion with its score and its model."""
     prompt = shapes.user_turn(row["instruction"], place.key("instruction"))
-    given = shapes.objects(row, "completions", place)
+    given = fields.objects(row, "completions", place)
     responses = [
         Response(
-            shapes.answer(shapes.text_under(one, "response", at)), source=optional(one, "model", at, text)
+            shapes.answer(fields.text_under(one, "response", at)),
+            source=fields.optional(one, "model", at, fields.text),
         )
         for one, at in given
     ]
@@ -34,10 +35,10 @@ def ultrafeedback(row: RowValue, place: Place) -> Draft | Discarded:
     return shapes.candidates(prompt, scored, "completions")
 
 
-def scores_of(given: list[tuple[RowValue, Place]]) -> list[float]:
+def scores_of(given: list[tuple[RowValue, fields.Place]]) -> list[float]:
     """The first kind of score that all completions have; nothing where there is none."""
     for key in ("overall_score", "fine-grained_score"):
-        found = [optional(one, key, at, number) for one, at in given]
+        found = [fields.optional(one, key, at, fields.number) for one, at in given]
         known = [score for score in found if score is not None]
         if len(known) == len(given):
             return known
@@ -46,22 +47,22 @@ def scores_of(given: list[tuple[RowValue, Place]]) -> list[float]:
     return [math.fsum(one[aspect] for aspect in shared) / len(shared) for one in rated] if shared else []
 
 
-def ratings(completion: RowValue, at: Place) -> dict[str, float]:
+def ratings(completion: RowValue, at: fields.Place) -> dict[str, float]:
     """Aspect -> rating, without those that do not apply (`N/A`)."""
-    annotations = optional(completion, "annotations", at, fields) or {}
+    annotations = fields.optional(completion, "annotations", at, fields.fields) or {}
     at = at.key("annotations")
     found: dict[str, float] = {}
     for aspect, value in annotations.items():
-        given = fields(value, at.key(aspect)).get("Rating")
+        given = fields.fields(value, at.key(aspect)).get("Rating")
         if given is not None and given != "N/A":
             found[aspect] = rating(given, at.key(aspect).key("Rating"))
     return found
 
 
-def rating(value: object, place: Place) -> float:
+def rating(value: object, place: fields.Place) -> float:
     """A rating: a number, or the text of one, as published."""
     if not isinstance(value, str):
-        return number(value, place)
+        return fields.number(value, place)
     try:
         made = float(value)
     except ValueError:
@@ -92,15 +93,17 @@ ULTRAFEEDBACK = Layout(
 # The space that ends the prompt is moved to the answers, as HH transcripts have it: together they read the same.
 
 
-def nectar(row: RowValue, place: Place) -> Draft | Discarded:
+def nectar(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Every answer with the score -rank and its model; answers of the same rank tie."""
-    given = text(row["prompt"], place.key("prompt"))
+    given = fields.text(row["prompt"], place.key("prompt"))
     prompt = given.rstrip(" ")
     responses = []
-    for one, here in shapes.objects(row, "answers", place):
-        said = given[len(prompt) :] + shapes.text_under(one, "answer", here)
-        rank = shapes.integer(needed(one, "rank", here), here.key("rank"), 1)
-        responses.append(Response(said, score=-float(rank), source=optional(one, "model", here, text)))
+    for one, here in fields.objects(row, "answers", place):
+        said = given[len(prompt) :] + fields.text_under(one, "answer", here)
+        rank = fields.integer(fields.needed(one, "rank", here), here.key("rank"), 1)
+        responses.append(
+            Response(said, score=-float(rank), source=fields.optional(one, "model", here, fields.text))
+        )
     return shapes.candidates(prompt, responses, "answers")
 
 
@@ -120,7 +123,7 @@ NECTAR = Layout(
 ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 
-def truthful_qa(row: RowValue, place: Place) -> Draft | Discarded:
+def truthful_qa(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Right and wrong answers; an answer that the table calls both stands twice."""
     prompt = shapes.user_turn(row["Question"], place.key("Question"))
     right, wrong = (
@@ -129,16 +132,16 @@ def truthful_qa(row: RowValue, place: Place) -> Draft | Discarded:
         )
         for key, label in ANSWERS.items()
     )
-    best = text(row["Best Answer"], place.key("Best Answer")).strip()
+    best = fields.text(row["Best Answer"], place.key("Best Answer")).strip()
     if best:
         right = shapes.demonstrated(right, shapes.answer(best), label=1.0)
     responses = right + wrong
-    return Draft(prompt, responses) if responses else Discarded("there is no answer")
+    return Example(Prompt(prompt), responses) if responses else Discarded("there is no answer")
 
 
-def between_semicolons(value: object, place: Place) -> list[str]:
+def between_semicolons(value: object, place: fields.Place) -> list[str]:
     """Answers between semicolons, each once."""
-    return list(dict.fromkeys(part.strip() for part in text(value, place).split(";") if part.strip()))
+    return list(dict.fromkeys(part.strip() for part in fields.text(value, place).split(";") if part.strip()))
 
 
 TRUTHFUL_QA = Layout(
@@ -155,12 +158,12 @@ TRUTHFUL_QA = Layout(
 #     {"question": "2 + 2?", "ground_truth": "A: 4", "6b_finetuning": {"is_correct": false, "solution": "A: 5"}, ...}
 
 
-def gsm8k(row: RowValue, place: Place) -> Draft:
+def gsm8k(row: RowValue, place: fields.Place) -> Example:
     """The solution of each system with its label, and the ground truth to imitate."""
     prompt = shapes.user_turn(row["question"], place.key("question"))
-    truth = shapes.answer(text(row["ground_truth"], place.key("ground_truth")))
+    truth = shapes.answer(fields.text(row["ground_truth"], place.key("ground_truth")))
     solutions = [solution(row[system], place.key(system), system) for system in systems(row)]
-    return Draft(prompt, shapes.demonstrated(solutions, truth, label=1.0))
+    return Example(Prompt(prompt), shapes.demonstrated(solutions, truth, label=1.0))
 
 
 def systems(row: RowValue) -> list[str]:
@@ -170,11 +173,11 @@ def systems(row: RowValue) -> list[str]:
     ]
 
 
-def solution(value: object, place: Place, system: str) -> Response:
+def solution(value: object, place: fields.Place, system: str) -> Response:
     """A solution; true is the label 1."""
-    one = fields(value, place)
-    said = shapes.answer(shapes.text_under(one, "solution", place))
-    correct = label(needed(one, "is_correct", place), place.key("is_correct"))
+    one = fields.fields(value, place)
+    said = shapes.answer(fields.text_under(one, "solution", place))
+    correct = fields.label(fields.needed(one, "is_correct", place), place.key("is_correct"))
     return Response(said, label=correct, source=system)
 
 
@@ -201,15 +204,15 @@ GSM8K = Layout(
 # Each system's turn is a row of its own.
 
 
-def unieval(row: RowValue, place: Place) -> Draft:
+def unieval(row: RowValue, place: fields.Place) -> Example:
     """A turn with its overall score and its system."""
-    prompt = text(row["source"], place.key("source"))
-    fact = (optional(row, "context", place, text) or "").strip()
-    said = text(row["system_output"], place.key("system_output"))
+    prompt = fields.text(row["source"], place.key("source"))
+    fact = (fields.optional(row, "context", place, fields.text) or "").strip()
+    said = fields.text(row["system_output"], place.key("system_output"))
     at = place.key("scores")
-    score = number(needed(fields(row["scores"], at), "overall", at), at.key("overall"))
-    response = Response(said, score=score, source=text(row["system_id"], place.key("system_id")))
-    return Draft(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}", (response,))
+    score = fields.number(fields.needed(fields.fields(row["scores"], at), "overall", at), at.key("overall"))
+    response = Response(said, score=score, source=fields.text(row["system_id"], place.key("system_id")))
+    return Example(Prompt(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}"), (response,))
 
 
 UNIEVAL = Layout(

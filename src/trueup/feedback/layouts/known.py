@@ -4,27 +4,14 @@ To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table th
 """
 
 from trueup.errors import InputError
-from trueup.feedback.columns import guessed
+from trueup.feedback.columns import NEGATED, guessed
 from trueup.feedback.fields import Place
-from trueup.feedback.layouts import (
-    exchanges,
-    frameworks,
-    graded_sets,
-    platforms,
-    preference_sets,
-    trl,
-    verdicts,
-)
+from trueup.feedback.layouts import exchanges, frameworks, platforms, trl, verdicts
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
 from trueup.words import listed, nearest, printable
 
-DATA_SETS: tuple[Layout, ...] = (
-    *graded_sets.LAYOUTS,
-    *preference_sets.LAYOUTS,
-    *verdicts.LAYOUTS,
-    *exchanges.BEAVERTAILS,
-)
+DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *exchanges.BEAVERTAILS)
 LAYOUTS: tuple[Layout, ...] = (
     *DATA_SETS,
     exchanges.ORCA,
@@ -56,23 +43,19 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
         if layout.recognises(row):
             return layout
     if gap := empty_field(row, empty):
-        raise (
-            Place(origin)
-            .key(gap)
-            .fault(
-                "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
-            )
+        raise Place(origin, printable(gap)).fault(
+            "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
         )
     candidates = (
         *trl.FIRST, *trl.LAYOUTS, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS,
     )  # fmt: skip
     nearest = max(candidates, key=lambda layout: likeness(layout, row))
-    own = guessed(row)
+    own, help_with_it = guessed(row), wrapped(row)
     strange = sum(key in row for key in nearest.keys) < min(2, len(nearest.keys))
     judged = " label=" in own or " score=" in own
-    help_with_it = wrapped(row) or ("" if own and strange else advice(nearest, row))
-    if own and (strange or judged) and not wrapped(row):
-        help_with_it += f"; a table of your own is read with {own}"
+    if not help_with_it:
+        help_with_it = "" if own and strange else advice(nearest, row)
+        help_with_it += f"; a table of your own is read with {own}" if own and (strange or judged) else ""
     if not help_with_it:
         known = dict.fromkeys(" + ".join(layout.keys) for layout in (*trl.FIRST, *trl.LAYOUTS))
         help_with_it = f"; known are {listed(map(printable, known), 8)}"
@@ -105,7 +88,8 @@ def wrapped(row: RowValue) -> str:
 
 def likeness(layout: Layout, row: RowValue) -> float:
     """How near the keys of a row come to those of a layout, from 0 to 1."""
-    near = sum(1.0 if key in row else meant_for(key, row)[1] for key in layout.keys) / len(layout.keys)
+    missing = {name: near for name, near in (meant_for(key, row) for key in layout.keys if key not in row)}
+    near = (sum(key in row for key in layout.keys) + sum(missing.values())) / len(layout.keys)
     if near < 1 or layout.recognises(row):
         return near
     # Nearer than another name for a key where it has a key too many, farther where its values are of another kind.
@@ -117,7 +101,9 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
     if other := [name for name in row if name.lower() in OTHER_NAMES.get(key, ())]:
         return other[0], 0.95
     known = {name for layout in LAYOUTS for name in layout.keys}
-    free = [name for name in row if name not in known]
+    # A name that says the opposite of a key, such as `unchosen`, is near to it all the same.
+    opposed = {f"{no}{gap}{key}" for no in NEGATED for gap in ("", "_", "-", " ")}
+    free = [name for name in row if name not in known and name.lower() not in opposed]
     near = nearest(key, free)
     return (near, 0.9) if near else ("", 0.0)
 
@@ -125,6 +111,8 @@ def meant_for(key: str, row: RowValue) -> tuple[str, float]:
 def advice(nearest: Layout, row: RowValue) -> str:
     """What to change to come to the nearest layout; nothing where none is near."""
     missing = {key: meant_for(key, row)[0] for key in nearest.keys if key not in row}
+    meant = [*missing.values()]
+    missing = {key: name if meant.count(name) == 1 else "" for key, name in missing.items()}
     typos = [f"{key!r} where it says {name!r}" for key, name in missing.items() if name]
     absent = [repr(key) for key, name in missing.items() if not name]
     if len(absent) == len(nearest.keys):
@@ -136,6 +124,6 @@ def advice(nearest: Layout, row: RowValue) -> str:
             if excess
             else f"; {nearest.name} has other values there"
         )
-    meant = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
+    did_you = f"; nearest are {nearest.name}: did you mean {' and '.join(typos)}?" if typos else ""
     need = "would also need" if typos else "would need"
-    return meant + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")
+    return did_you + (f"; {nearest.name} {need} {' and '.join(absent)}" if absent else "")

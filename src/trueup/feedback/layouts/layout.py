@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
 from trueup.feedback.fields import Place, fields, needed, optional, text
-from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Origin, Response
+from trueup.feedback.records import Discarded, Example, Message, Origin
 from trueup.feedback.turns import WRITTEN, as_messages, ends_with_assistant, holds_messages
 
 RowValue = Mapping[str, object]
@@ -44,15 +44,6 @@ TWICE = "differs from the system prompt with which the messages begin; keep one 
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """What a row says, before the keys that mean the same in every layout: `system`, `source` and `tools`."""
-
-    prompt: Content
-    responses: tuple[Response, ...]
-    comparisons: tuple[Comparison, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
     """One way in which people write feedback down."""
 
@@ -62,9 +53,9 @@ class Layout:
     """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
-    convert: Callable[[RowValue, Place], Draft | Discarded]
-    """Row, and its place -> what it says; raises InputError for a field that is missing, of the wrong type or out of
-    range."""
+    convert: Callable[[RowValue, Place], Example | Discarded]
+    """Row, and its place -> what it says, before the keys that mean the same in every layout: `system`, `source` and
+    `tools`; raises InputError for a field that is missing, of the wrong type or out of range."""
     optional: tuple[str, ...] = ()
     """Further keys that are used where they are there; `system`, `source` and `tools` are read by `example`."""
     text: tuple[str, ...] = ()
@@ -80,7 +71,7 @@ class Layout:
     further: bool = False
     """Whether a response may be one more turn after a turn of the assistant."""
     inside: str = ""
-    """The key whose object holds `tools`, where the row itself does not."""
+    """The key whose object may hold `tools`, as may the row itself."""
     not_kept: str = ""
     """What rows of this layout say within the keys that are used, and examples do not hold."""
 
@@ -100,19 +91,30 @@ class Layout:
         draft = self.convert(row, place)
         if isinstance(draft, Discarded):
             return draft
-        prompt, responses = draft.prompt, draft.responses
+        prompt, responses = draft.prompt.content, draft.responses
         if "source" in self.optional and (source := optional(row, "source", place, text)) is not None:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional and "system" in row:
             responses = tuple(replace(one, content=as_messages(one.content)) for one in responses)
             turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
             prompt = after_system(turns, row, place)
-        at = place.key(self.inside) if self.inside else place
-        around = fields(row[self.inside], at) if self.inside else row
+        around, at = self._with_tools(row, place)
         with_keys = prompt_from(prompt, around, at, self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons)
+
+    def _with_tools(self, row: RowValue, place: Place) -> tuple[RowValue, Place]:
+        """What holds `tools`: the row, or the object under the key `inside`."""
+        if not self.inside:
+            return row, place
+        at = place.key(self.inside)
+        inner = fields(row[self.inside], at)
+        if not (own := row.get("tools")):
+            return inner, at
+        if inner.get("tools") not in (None, [], own):
+            raise place.key("tools").fault(f"differs from the tools of {self.inside!r}; keep one of them")
+        return row, place
 
     def _check_keys(self, row: RowValue, place: Place) -> None:
         taken = f"the file was taken for {self.name} from its first row; keep one layout in a file"

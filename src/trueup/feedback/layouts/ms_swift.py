@@ -1,15 +1,13 @@
 """The layouts of ms-swift, https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html."""
 
-from functools import partial
-
-from trueup.feedback.fields import Place, fields, items
-from trueup.feedback.layouts import shapes, trl
-from trueup.feedback.layouts.dialects import MS_SWIFT, spoken_by, turns
+from trueup.feedback.fields import Place
+from trueup.feedback.layouts import shapes
+from trueup.feedback.layouts.dialects import MS_SWIFT, history, rounds, turns_in
 from trueup.feedback.layouts.layout import Layout, RowValue, after_system
-from trueup.feedback.records import Discarded, Message
+from trueup.feedback.records import Discarded
 from trueup.feedback.turns import as_response
 
-swift_turns = partial(turns, dialect=MS_SWIFT)
+swift_turns = turns_in(MS_SWIFT)
 
 
 # ms-swift's standard form; roles are system, user, assistant, tool_call and tool_response (or tool). `loss` false in a
@@ -25,24 +23,18 @@ def rejected_instead(row: RowValue, place: Place) -> shapes.Exchange | Discarded
     given = row["rejected_response"]
     if not isinstance(given, str | list):
         raise at.unexpected(given, "text or a list of messages")
-    found = shapes.last_exchange(swift_turns(row["messages"], place.key("messages")), place.key("messages"))
+    found = shapes.last_exchange(swift_turns(row, place, "messages"), place.key("messages"))
     if isinstance(found, Discarded):
         return found
     prompt, chosen = found
     if isinstance(given, str):
         return prompt, (chosen, (*chosen[:-1], *shapes.answer(given)))
-    return prompt, (chosen, as_response(swift_turns(given, at), prompt, at))
+    return prompt, (chosen, as_response(swift_turns(row, place, "rejected_response"), prompt, at))
 
 
-def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The turns that both conversations share, with the system prompt of the row, are the prompt."""
-    keys = ("messages", "rejected_messages")
-    chosen, rejected = (after_system(swift_turns(row[key], place.key(key)), row, place) for key in keys)
-    if not chosen or not rejected:
-        return Discarded("a response is empty")
-    if any(side[-1].role != "assistant" for side in (chosen, rejected)):
-        return Discarded(shapes.UNANSWERED)
-    return trl.after_shared_turns(chosen, rejected, place, keys)
+def with_system(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """A conversation with the system prompt of the row."""
+    return after_system(swift_turns(row, place, key), row, place)
 
 
 def is_request(row: RowValue) -> bool:
@@ -52,43 +44,35 @@ def is_request(row: RowValue) -> bool:
     return isinstance(last, dict) and last.get("role") != "assistant"
 
 
-is_swift = spoken_by("messages", ("tool_call", "tool_response"), "loss")
-
+MESSAGES = shapes.singles(
+    "ms-swift messages",
+    shapes.conversation(
+        "messages", swift_turns, shapes.holds("messages", "loss", ("tool_call", "tool_response"))
+    ),
+    ("label",),
+)
 SWIFT_MESSAGES = (
     shapes.pairs(
         "ms-swift pairs of conversations",
-        shapes.Form(("messages", "rejected_messages"), two_conversations),
-        "A pair of conversations: the turns they share are the prompt; that of `messages` was preferred.",
+        shapes.conversations("messages", "rejected_messages", with_system),
     ),
     shapes.pairs(
         "ms-swift pairs",
         shapes.Form(("messages", "rejected_response"), rejected_instead, text=("rejected_response",)),
         "A pair: the turns after the last one of the user were preferred to `rejected_response`.",
     ),
-    *shapes.points(
-        "ms-swift messages with a label",
-        shapes.conversation("messages", swift_turns, is_swift),
-        "A point: `label` says how desirable the turns after the last one of the user are.",
-        "label",
-    ),
     shapes.demonstrations(
         "ms-swift messages with a solution",
         shapes.written(
             "messages",
             "solution",
-            ask=shapes.by_value(swift_turns),
+            ask=swift_turns,
             answer=shapes.as_turn,
-            before="the solution",
             text=("solution",),
             fits=is_request,
         ),
-        "A demonstration: `solution` is a response to `messages` to imitate.",
     ),
-    shapes.demonstrations(
-        "ms-swift messages",
-        shapes.conversation("messages", swift_turns, is_swift),
-        "A demonstration: the turns after the last one of the user are a response to imitate.",
-    ),
+    *MESSAGES,
 )
 
 
@@ -100,7 +84,7 @@ SWIFT_MESSAGES = (
 
 def after_history(row: RowValue, place: Place, key: str) -> shapes.Turns:
     """Earlier rounds, and the query."""
-    return (*shapes.history(row, place), *shapes.user_turn(row[key], place.key(key)))
+    return (*history(row, place), *shapes.user_turn(row[key], place.key(key)))
 
 
 def query(*responses: str) -> shapes.Form:
@@ -115,44 +99,19 @@ def query(*responses: str) -> shapes.Form:
     )
 
 
-SPEAKERS = {"human": "user", "user": "user", "tool": "tool"}
-"""Keys of a round for what comes before an answer, and whose turn it is."""
-
-
-def rounds(value: object, at: Place) -> shapes.Turns:
-    """Rounds, of a question and an answer each, as turns."""
-    made: list[Message] = []
-    for index, one in enumerate(items(value, at, 'rounds {"human": ..., "assistant": ...}')):
-        here = at.item(index)
-        round_ = fields(one, here)
-        speaker = next((key for key in SPEAKERS if key in round_), "human")
-        made.append(Message(SPEAKERS[speaker], shapes.text_under(round_, speaker, here)))
-        made += shapes.answer(shapes.text_under(round_, "assistant", here))
-    return tuple(made)
-
-
 SWIFT_QUERIES = (
     shapes.pairs(
         "ms-swift queries with two responses",
         query("response", "rejected_response"),
-        "A pair: `response` was preferred to `rejected_response` as an answer to `query`.",
     ),
-    *shapes.points(
-        "ms-swift queries with labelled responses",
-        query("response"),
-        "A point: `label` says how desirable `response` is as an answer to `query`.",
-        "label",
-        foreign=("rejected_response",),
-    ),
-    shapes.demonstrations(
-        "ms-swift queries",
-        query("response"),
-        "A demonstration: `response` is an answer to `query` to imitate.",
-    ),
+    *shapes.singles("ms-swift queries", query("response"), ("label",), foreign=("rejected_response",)),
     shapes.demonstrations(
         "ms-swift rounds",
-        shapes.conversation("conversation", rounds, shapes.holds("conversation", "assistant")),
-        "A demonstration: the answer of the last round is a response to imitate.",
+        shapes.conversation(
+            "conversation",
+            rounds({"human": "user", "user": "user", "tool": "tool"}, "assistant"),
+            shapes.holds("conversation", "assistant"),
+        ),
     ),
 )
 

@@ -1,31 +1,22 @@
 """The layouts of public data sets whose rows say which response was preferred; ratings of the same sets beside them."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 
 from trueup.feedback import fields
-from trueup.feedback.fields import Place
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Discarded, Message, Response
+from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
-
-
-def answered(prompt: str, *responses: str, ask: shapes.Ask = shapes.USER_TURN) -> shapes.Form:
-    """The form of a request and texts that answer it, with no further keys."""
-    return shapes.written(prompt, *responses, ask=ask, answer=shapes.as_turn, optional=())
-
 
 SHP = shapes.shape(
     "SHP",
-    answered("history", "human_ref_A", "human_ref_B"),
+    shapes.answered("history", "human_ref_A", "human_ref_B", optional=()),
     "A pair: `labels` 1 prefers A and 0 prefers B; the scores are the votes; `score_ratio` is not kept.",
-    shapes.scored_by("score_A", "score_B"),
-    lambda row, place: 1 - shapes.integer(row["labels"], place.key("labels"), 0, 1),
+    lambda row, place: 1 - fields.integer(row["labels"], place.key("labels"), 0, 1),
+    scores=("score_A", "score_B"),
     keys=("labels",),
-    optional=("score_A", "score_B"),
 )
 """Stanford Human Preferences. Ethayarajh et al., 2022, https://huggingface.co/datasets/stanfordnlp/SHP."""
 
@@ -41,7 +32,7 @@ SHP = shapes.shape(
 EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
-def extra_id_turns(value: object, place: Place) -> shapes.Turns:
+def extra_id_turns(value: object, place: fields.Place) -> shapes.Turns:
     """The prompt as turns; the first and the last are the user's."""
     first, *later = EXTRA_ID.split(fields.text(value, place))
     turns = [Message("user", first)]
@@ -51,7 +42,7 @@ def extra_id_turns(value: object, place: Place) -> shapes.Turns:
     return tuple(turns)
 
 
-def unanswered(value: object, place: Place) -> shapes.Turns:
+def unanswered(value: object, place: fields.Place) -> shapes.Turns:
     """Messages, of which the last asks for a response."""
     turns = messages(value, place)
     if turns and turns[-1].role in RESPONSE_ROLES:
@@ -60,39 +51,38 @@ def unanswered(value: object, place: Place) -> shapes.Turns:
     return turns
 
 
-def by_strength(key: str) -> Callable[[RowValue, Place], int | None]:
+def by_strength(key: str) -> shapes.Choose:
     """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
 
-    def choose(row: RowValue, place: Place) -> int | None:
-        strength = shapes.integer(row[key], place.key(key), -3, 3)
+    def choose(row: RowValue, place: fields.Place) -> int | None:
+        strength = fields.integer(row[key], place.key(key), -3, 3)
         return None if strength == 0 else int(strength > 0)
 
     return choose
 
 
-HELPSTEER = shapes.scored(
+HELPSTEER = shapes.graded(
     "HelpSteer",
-    answered("prompt", "response", ask=shapes.by_value(extra_id_turns)),
-    "A response with a score: its `helpfulness`; the ratings of other aspects are not kept.",
+    shapes.answered("prompt", "response", ask=shapes.by_value(extra_id_turns), optional=()),
+    replace(
+        shapes.SCORE,
+        meaning="A response with a score: its `{key}`; the ratings of other aspects are not kept.",
+    ),
     "helpfulness",
-    foreign=SIDES,
 )
-HELPSTEER_2 = shapes.shape(
-    "HelpSteer2 preferences",
-    answered("prompt", "response_1", "response_2", ask=shapes.by_value(extra_id_turns)),
-    "A pair: -3 to -1 prefer `response_1`, 1 to 3 `response_2`, 0 is a tie; how strongly is not kept.",
-    shapes.unjudged,
-    by_strength("preference_strength"),
-    keys=("preference_strength",),
-    foreign=SIDES,
-)
-HELPSTEER_3 = shapes.shape(
-    "HelpSteer3 preferences",
-    answered("context", "response1", "response2", ask=shapes.by_value(unanswered)),
-    "A pair: -3 to -1 prefer `response1`, 1 to 3 `response2`, 0 is a tie; how strongly is not kept.",
-    shapes.unjudged,
-    by_strength("overall_preference"),
-    keys=("overall_preference",),
+HELPSTEER_PAIRS = tuple(
+    shapes.shape(
+        f"{name} preferences",
+        shapes.answered(prompt, first, second, ask=shapes.by_value(read), optional=()),
+        f"A pair: -3 to -1 prefer `{first}`, 1 to 3 `{second}`, 0 is a tie; how strongly is not kept.",
+        by_strength(strength),
+        keys=(strength,),
+        foreign=SIDES,
+    )
+    for name, read, prompt, first, second, strength in (
+        ("HelpSteer2", extra_id_turns, "prompt", "response_1", "response_2", "preference_strength"),
+        ("HelpSteer3", unanswered, "context", "response1", "response2", "overall_preference"),
+    )
 )
 
 
@@ -108,7 +98,7 @@ POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
 ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
 
 
-def to_summarise(row: RowValue, place: Place) -> str:
+def to_summarise(row: RowValue, place: fields.Place) -> str:
     """The post, or where there is none the news article, and the call for a summary."""
     at = place.key("info")
     info = fields.fields(row["info"], at)
@@ -121,23 +111,23 @@ def to_summarise(row: RowValue, place: Place) -> str:
     )
 
 
-def summary(one: RowValue, place: Place) -> Response:
+def summary(one: RowValue, place: fields.Place) -> Response:
     """A summary and the policy that wrote it."""
     return Response(
-        shapes.text_under(one, "text", place), source=fields.optional(one, "policy", place, fields.text)
+        fields.text_under(one, "text", place), source=fields.optional(one, "policy", place, fields.text)
     )
 
 
-def compared_summaries(row: RowValue, place: Place) -> Draft | Discarded:
+def compared_summaries(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Two summaries, one of them chosen."""
-    given = [summary(one, at) for one, at in shapes.objects(row, "summaries", place)]
+    given = [summary(one, at) for one, at in fields.objects(row, "summaries", place)]
     if len(given) != 2:
         raise place.key("summaries").unexpected(given, "a list of 2")
     choice = fields.position(row["choice"], place.key("choice"), 2)
     return shapes.judged(to_summarise(row, place), tuple(given), choice)
 
 
-def rated_summary(row: RowValue, place: Place) -> Draft | Discarded:
+def rated_summary(row: RowValue, place: fields.Place) -> Example | Discarded:
     """A summary with its overall score."""
     at = place.key("summary")
     one = fields.fields(row["summary"], at)
@@ -146,7 +136,7 @@ def rated_summary(row: RowValue, place: Place) -> Draft | Discarded:
     score = fields.optional(axes, "overall", at.key("axes"), fields.number)
     if score is None:
         return Discarded("the summary has no overall score")
-    return Draft(prompt, (replace(response, score=score),))
+    return Example(Prompt(prompt), (replace(response, score=score),))
 
 
 SUMMARIES = (
@@ -181,7 +171,7 @@ PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
 PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 
-def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
+def fine_grained(row: RowValue, place: fields.Place) -> Example | Discarded:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
     prompt = shapes.request(with_passages(row, place))
     responses = tuple(Response(shapes.answer(fields.text(row[key], place.key(key)))) for key in PREDICTIONS)
@@ -192,7 +182,7 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
         raise at.unexpected(given, f"one number for each of {pairs}")
     comparisons = []
     for index, ((first, second), value) in enumerate(zip(PREDICTION_PAIRS, given, strict=True)):
-        winner = shapes.integer(value, at.item(index), 0, 2)
+        winner = fields.integer(value, at.item(index), 0, 2)
         if winner:
             comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
     corrected = correction(row, place)
@@ -200,10 +190,10 @@ def fine_grained(row: RowValue, place: Place) -> Draft | Discarded:
         responses = shapes.demonstrated(responses, shapes.answer(corrected))
     if not comparisons and not corrected:
         return Discarded("all responses tie")
-    return Draft(prompt, responses, tuple(comparisons))
+    return Example(Prompt(prompt), responses, tuple(comparisons))
 
 
-def with_passages(row: RowValue, place: Place) -> str:
+def with_passages(row: RowValue, place: fields.Place) -> str:
     """The question, and the passages with their titles where the row has any."""
     question = fields.text(row["question"], place.key("question"))
     at = place.key("passages")
@@ -212,7 +202,7 @@ def with_passages(row: RowValue, place: Place) -> str:
     return f"question: {question} context: {' '.join(found)}" if found else question
 
 
-def passage(value: object, place: Place) -> str:
+def passage(value: object, place: fields.Place) -> str:
     """A title and the sentences under it."""
     given = fields.items(value, place, "texts")
     if not given:
@@ -221,7 +211,7 @@ def passage(value: object, place: Place) -> str:
     return f"wikipage: {title} text: {' '.join(sentences)}"
 
 
-def correction(row: RowValue, place: Place) -> str:
+def correction(row: RowValue, place: fields.Place) -> str:
     """The prediction as the annotator corrected it; empty where nothing was left of it."""
     at = place.key("feedback")
     feedback = fields.optional(row, "feedback", place, fields.fields) or {}
@@ -244,7 +234,7 @@ FINE_GRAINED_RLHF = Layout(
 
 # The human evaluation of open-instruct. Wang et al., 2023, https://arxiv.org/abs/2306.04751.
 
-PREFERENCES = {
+PREFERENCES: dict[str, shapes.Verdict] = {
     "a-is-better": 0,
     "a-is-clearly-better": 0,
     "a-is-slightly-better": 0,
@@ -254,49 +244,37 @@ PREFERENCES = {
     "b-is-better": 1,
 }
 ACCEPTABLE = {"yes": 1.0, "no": 0.0}
+JUDGED = ("completion_a_is_acceptable", "completion_b_is_acceptable")
 
 
-def preferred(row: RowValue, place: Place) -> int | None:
-    """The position of the better completion; None for a tie."""
-    at = place.key("preference")
-    preference = fields.text(row["preference"], at)
-    if preference not in PREFERENCES:
-        raise at.unexpected(preference, "one of " + ", ".join(PREFERENCES))
-    return PREFERENCES[preference]
-
-
-def acceptable(row: RowValue, place: Place) -> tuple[Response, ...]:
-    """The label and the model of each side, `a` and `b`."""
+def acceptable(row: RowValue, place: fields.Place) -> tuple[Response, ...]:
+    """The label of each side."""
     sides = []
-    for side in "ab":
-        at = place.key(f"completion_{side}_is_acceptable")
-        said = fields.optional(row, at.path, place, fields.text)
+    for key in JUDGED:
+        said = fields.optional(row, key, place, fields.text)
         if said is not None and said not in ACCEPTABLE:
-            raise at.unexpected(said, "'yes' or 'no'")
-        label = None if said is None else ACCEPTABLE[said]
-        sides.append(
-            Response("", label=label, source=fields.optional(row, f"model_{side}", place, fields.text))
-        )
+            raise place.key(key).unexpected(said, "'yes' or 'no'")
+        sides.append(Response("", label=None if said is None else ACCEPTABLE[said]))
     return tuple(sides)
 
 
 OPEN_INSTRUCT = shapes.shape(
     "open-instruct human evaluation",
-    answered("prompt", "completion_a", "completion_b"),
+    shapes.answered("prompt", "completion_a", "completion_b", optional=()),
     "A pair, or a tie, of which each side is labelled 1 where it is acceptable and 0 where it is not; "
     "'slightly' is not kept.",
-    acceptable,
-    preferred,
+    shapes.named("preference", PREFERENCES),
+    said=acceptable,
+    sources=("model_a", "model_b"),
     keys=("preference",),
-    optional=("completion_a_is_acceptable", "completion_b_is_acceptable", "model_a", "model_b"),
+    optional=JUDGED,
 )
 
 
 LAYOUTS: tuple[Layout, ...] = (
     SHP,
     *HELPSTEER,
-    HELPSTEER_2,
-    HELPSTEER_3,
+    *HELPSTEER_PAIRS,
     *SUMMARIES,
     FINE_GRAINED_RLHF,
     OPEN_INSTRUCT,

@@ -1,34 +1,42 @@
 """What layouts are made of: forms, in which rows write prompts and responses, and shapes of what is said of these.
 
 A form reads a prompt and its responses; a shape adds a preference, a label or a score, or that a response is to be
-imitated: `demonstrations("ms-swift queries", written("query", "response"), "A demonstration: ...")` is a layout.
+imitated: `singles("ms-swift queries", written("query", "response"), labels=("label",))` are two layouts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
+from trueup.feedback import fields, turns
 from trueup.feedback.canonical import PROMPT_KEYS
-from trueup.feedback.fields import Place, fields, items, label, needed, number, optional, text
-from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Comparison, Content, Discarded, Message, Response
-from trueup.feedback.turns import as_response, content, split_at_last_request
+from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Layout, RowValue
+from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Prompt, Response
 
 COMMON = ("source", "system", *PROMPT_KEYS[1:])
 """Keys that mean the same in every layout that reads them."""
 DIFFERENT_PROMPTS = "the two sides have different prompts"
 UNANSWERED = "the conversation does not end with a turn of the assistant"
+UNJUDGED = (Response(""), Response(""))
+"""Two responses of which nothing is said."""
 TIE = "the two responses tie"
 
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
 """A prompt, and the responses to it."""
-Ask = Callable[[RowValue, Place, str], Content | Discarded]
+Ask = Callable[[RowValue, fields.Place, str], Content | Discarded]
 """Row, its place, and a key -> the prompt."""
-Answer = Callable[[object, Place, Content], Content]
+Read = Callable[[RowValue, fields.Place, str], Turns]
+"""Row, its place, and a key -> the conversation under it."""
+Answer = Callable[[object, fields.Place, Content], Content]
 """The value of a key, its place, and the prompt -> a response."""
-Said = Callable[[RowValue, Place], tuple[Response, ...]]
+Said = Callable[[RowValue, fields.Place], tuple[Response, ...]]
 """Row, and its place -> what is said of each response; the contents are filled in."""
+Verdict = int | Comparison | Discarded | None
+"""The position of the better one of two responses, or how sure that is; None for a tie."""
+Choose = Callable[[RowValue, fields.Place], Verdict]
+C = TypeVar("C", bound=Content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,10 @@ class Form:
     """How rows write a prompt and the responses to it, whatever is said of these."""
 
     keys: tuple[str, ...]
-    read: Callable[[RowValue, Place], Exchange | Discarded]
-    text: tuple[str, ...] = ()
-    """As `Layout.text`; so are the fields below as those of a layout."""
+    read: Callable[[RowValue, fields.Place], Exchange | Discarded]
     optional: tuple[str, ...] = COMMON
+    """As `Layout.optional`; so are the fields below as those of a layout."""
+    text: tuple[str, ...] = ()
     request: tuple[str, ...] = ()
     further: bool = False
     fits: Callable[[RowValue], bool] = lambda row: True
@@ -58,49 +66,29 @@ def answer(said: str) -> Turns:
     return (Message("assistant", said),)
 
 
-def user_turn(value: object, place: Place) -> Turns:
+def user_turn(value: object, place: fields.Place) -> Turns:
     """The value, which is text, as a turn of the user."""
-    return request(text(value, place))
+    return request(fields.text(value, place))
 
 
-def like_prompt(value: object, place: Place, prompt: Content) -> Content:
+def like_prompt(value: object, place: fields.Place, prompt: Content) -> Content:
     """The value as a response of the same kind as the prompt: text as it is, or messages."""
-    return as_response(content(value, place), prompt, place)
+    return turns.as_response(turns.content(value, place), prompt, place)
 
 
-def as_turn(value: object, place: Place, prompt: Content) -> Content:
+def as_turn(value: object, place: fields.Place, prompt: Content) -> Content:
     """The value, which is text, as a turn of the assistant."""
-    return answer(text(value, place))
+    return answer(fields.text(value, place))
 
 
-def integer(value: object, place: Place, lowest: int, highest: int | None = None) -> int:
-    """The value as a whole number in a range; 2.0 is one."""
-    made = number(value, place)
-    if made != int(made) or made < lowest or (highest is not None and made > highest):
-        span = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
-        raise place.unexpected(value, f"a whole number {span}")
-    return int(made)
-
-
-def text_under(row: RowValue, key: str, place: Place) -> str:
-    """The text under a key that must be there."""
-    return text(needed(row, key, place), place.key(key))
-
-
-def objects(row: RowValue, key: str, place: Place, of: str = "objects") -> list[tuple[RowValue, Place]]:
-    """The objects in the list under a key, each with its place; `of` says what they are, for the message."""
-    at = place.key(key)
-    return [
-        (fields(value, at.item(index)), at.item(index)) for index, value in enumerate(items(row[key], at, of))
-    ]
-
-
-def holds(key: str, mark: str) -> Callable[[RowValue], bool]:
-    """Whether an object in the list under `key` has the key `mark`."""
+def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValue], bool]:
+    """Whether an object in the list under `key` has the key `mark`, or one of these roles."""
 
     def found(row: RowValue) -> bool:
         listed = row[key]
-        return isinstance(listed, list) and any(isinstance(one, dict) and mark in one for one in listed)
+        return isinstance(listed, list) and any(
+            isinstance(one, dict) and (mark in one or one.get("role") in roles) for one in listed
+        )
 
     return found
 
@@ -108,14 +96,14 @@ def holds(key: str, mark: str) -> Callable[[RowValue], bool]:
 # Forms.
 
 
-def by_value(read: Callable[[object, Place], Content]) -> Ask:
-    """The prompt is what the value of its key holds."""
+def by_value(read: Callable[[object, fields.Place], C]) -> Callable[[RowValue, fields.Place, str], C]:
+    """What the value of a key holds, whatever the row says beside it."""
     return lambda row, place, key: read(row[key], place.key(key))
 
 
-AS_GIVEN = by_value(content)
+AS_GIVEN = by_value(turns.content)
 """Text as it is, or messages."""
-USER_TURN = by_value(user_turn)
+MESSAGES = by_value(turns.messages)
 
 
 def written(
@@ -123,7 +111,6 @@ def written(
     *responses: str,
     ask: Ask = AS_GIVEN,
     answer: Answer = like_prompt,
-    before: str = "",
     text: tuple[str, ...] | None = None,
     optional: tuple[str, ...] = COMMON,
     request: tuple[str, ...] = (),
@@ -134,49 +121,48 @@ def written(
 
     Args:
         prompt, responses: the keys.
-        ask, answer: how their values are read.
-        before: what follows a prompt (`the two sides`), where one that ends with a turn of the assistant is said
-            to be of no use before it.
+        ask, answer: how their values are read; as text or messages, where this is left out.
         text, optional, request, further, fits: as of `Form`; all keys hold text where `text` does not say which.
     """
 
-    def read(row: RowValue, place: Place) -> Exchange | Discarded:
+    def read(row: RowValue, place: fields.Place) -> Exchange | Discarded:
         found = ask(row, place, prompt)
         known: Content = () if isinstance(found, Discarded) else found
         contents = tuple(answer(row[key], place.key(key), known) for key in responses)
-        if isinstance(found, Discarded):
-            return found
-        if before and not isinstance(found, str) and found and found[-1].role == "assistant":
-            return Discarded(f"the conversation ends with a turn of the assistant, before {before}")
-        return found, contents
+        return found if isinstance(found, Discarded) else (found, contents)
 
     keys = (prompt, *responses)
-    return Form(keys, read, keys if text is None else text, optional, request, further, fits)
+    return Form(keys, read, optional, keys if text is None else text, request, further, fits)
+
+
+answered = partial(written, ask=by_value(user_turn), answer=as_turn)
+"""A request and texts that answer it, each a turn."""
 
 
 def conversation(
     key: str,
-    read: Callable[[object, Place], Turns],
+    read: Read = MESSAGES,
     fits: Callable[[RowValue], bool] = lambda row: True,
     counted: bool = False,
+    optional: tuple[str, ...] = COMMON,
 ) -> Form:
     """A list of turns under one key: what follows the last request is the response, the rest is the prompt.
 
     `counted` says that `read` makes one turn of each item of the list, so that a fault can name the item.
     """
 
-    def split(row: RowValue, place: Place) -> Exchange | Discarded:
-        found = last_exchange(read(row[key], place.key(key)), place.key(key), counted)
+    def split(row: RowValue, place: fields.Place) -> Exchange | Discarded:
+        found = last_exchange(read(row, place, key), place.key(key), counted)
         return found if isinstance(found, Discarded) else (found[0], (found[1],))
 
-    return Form((key,), split, fits=fits)
+    return Form((key,), split, optional, fits=fits)
 
 
-def last_exchange(turns: Turns, at: Place, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
+def last_exchange(said: Turns, at: fields.Place, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
     """The conversation up to the last turn that is neither the assistant's nor a tool's, and what follows it."""
-    if not any(turn.role == "assistant" for turn in turns):
+    if not any(turn.role == "assistant" for turn in said):
         return Discarded("the conversation has no turn of the assistant")
-    prompt, response = split_at_last_request(turns)
+    prompt, response = turns.split_at_last_request(said)
     if not response or response[-1].role != "assistant":
         return Discarded(UNANSWERED)
     if response[0].role == "assistant":
@@ -187,19 +173,32 @@ def last_exchange(turns: Turns, at: Place, counted: bool = False) -> tuple[Turns
     raise at.fault("the answer of a tool stands where no turn of the assistant called it")
 
 
-def history(row: RowValue, place: Place) -> Turns:
-    """Earlier rounds, `[["Hello", "Hi"], ...]`; none where the key `history` is absent or null."""
-    given = row.get("history")
-    made: list[Message] = []
-    at = place.key("history")
-    for index, value in enumerate([] if given is None else items(given, at, "rounds")):
-        here = at.item(index)
-        round_ = items(value, here, "two texts")
-        if len(round_) != 2:
-            raise here.unexpected(round_, "two texts: what was asked and what was answered")
-        question, reply = (text(one, here.item(side)) for side, one in enumerate(round_))
-        made += [*request(question), *answer(reply)]
-    return tuple(made)
+def conversations(
+    better: str,
+    worse: str,
+    read: Read,
+    optional: tuple[str, ...] = COMMON,
+    text: tuple[str, ...] = (),
+    request: tuple[str, ...] = (),
+) -> Form:
+    """Two conversations: the turns that they share are the prompt, the rest of each is its response."""
+
+    def split(row: RowValue, place: fields.Place) -> Exchange | Discarded:
+        keys = (better, worse)
+        first, second = (read(row, place, key) for key in keys)
+        if not first or not second:
+            return Discarded("a response is empty")
+        if any(side[-1].role != "assistant" for side in (first, second)):
+            return Discarded(UNANSWERED)
+        shared = turns.shared_turns(first, second)
+        rest = [side[shared:] for side in (first, second)]
+        if any(turn.role not in turns.RESPONSE_ROLES for side in rest for turn in side):
+            return Discarded(DIFFERENT_PROMPTS)
+        prompt = first[:shared]
+        given = zip(keys, rest, strict=True)
+        return prompt, tuple(turns.as_response(side, prompt, place.key(key), shared) for key, side in given)
+
+    return Form((better, worse), split, optional, text, request)
 
 
 # Shapes.
@@ -209,9 +208,11 @@ def shape(
     name: str,
     form: Form,
     meaning: str,
-    said: Said,
-    choose: Callable[[RowValue, Place], int | None] | None = None,
+    choose: Choose | None = None,
     *,
+    said: Said = lambda *_: UNJUDGED,
+    scores: tuple[str, ...] = (),
+    sources: tuple[str, ...] = (),
     keys: tuple[str, ...] = (),
     optional: tuple[str, ...] = (),
     foreign: tuple[str, ...] = (),
@@ -221,28 +222,35 @@ def shape(
     Args:
         name, meaning, foreign: as of `Layout`.
         form: how the rows write prompt and responses.
+        choose: the verdict on two responses; left out where there is none.
         said: what they say of each response.
-        choose: the position of that of two responses which was preferred, None for a tie; left out where none is.
+        scores, sources: keys under which a row may score each response, and name who wrote it.
         keys, optional: those beside the keys of the form.
     """
 
-    def convert(row: RowValue, place: Place) -> Draft | Discarded:
+    def convert(row: RowValue, place: fields.Place) -> Example | Discarded:
         read = form.read(row, place)
-        told = said(row, place)
-        better = choose(row, place) if choose else None
+        given = said(row, place)
+        if scores:
+            marks = [fields.optional(row, key, place, fields.number) for key in scores]
+            given = tuple(replace(one, score=mark) for one, mark in zip(given, marks, strict=True))
+        if sources:
+            names = [fields.optional(row, key, place, fields.text) for key in sources]
+            given = tuple(replace(one, source=who) for one, who in zip(given, names, strict=True))
+        verdict = choose(row, place) if choose else None
         if isinstance(read, Discarded):
             return read
         prompt, contents = read
-        responses = tuple(replace(one, content=what) for one, what in zip(told, contents, strict=True))
-        return judged(prompt, responses, better) if choose else Draft(prompt, responses)
+        responses = tuple(replace(one, content=what) for one, what in zip(given, contents, strict=True))
+        return judged(prompt, responses, verdict) if choose else Example(Prompt(prompt), responses)
 
     return Layout(
         name=name,
         keys=(*form.keys, *keys),
         meaning=meaning,
         convert=convert,
-        optional=(*form.optional, *optional),
-        text=(*form.text, *(key for key in form.optional if key in ("source", "system"))),
+        optional=(*form.optional, *scores, *sources, *optional),
+        text=(*form.text, *sources, *(key for key in form.optional if key in ("source", "system"))),
         foreign=foreign,
         fits=form.fits,
         request=form.request,
@@ -250,74 +258,137 @@ def shape(
     )
 
 
+def answered_keys(form: Form) -> str:
+    """What the responses of a form answer, in words: `` `instruction` and `input` ``."""
+    more = (key for key in form.optional if key not in (*COMMON, "history"))
+    return " and ".join(f"`{key}`" for key in (form.keys[0], *more))
+
+
 def pairs(
-    name: str, form: Form, meaning: str, scores: tuple[str, ...] = (), foreign: tuple[str, ...] = ()
+    name: str, form: Form, meaning: str = "", scores: tuple[str, ...] = (), foreign: tuple[str, ...] = ()
 ) -> Layout:
-    """Two responses, the better one first; `scores` are the keys under which a row may score them."""
-    said = scored_by(*scores) if scores else unjudged
-    return shape(name, form, meaning, said, lambda *_: 0, optional=scores, foreign=foreign)
+    """Two responses, the better one first; `meaning` may be left out where the form says it all."""
+    better, worse = form.keys[-2:]
+    if len(form.keys) == 2:
+        usual = (
+            f"A pair of conversations: the turns they share are the prompt; that of `{better}` was preferred."
+        )
+    else:
+        usual = f"A pair: `{better}` was preferred to `{worse}` as an answer to {answered_keys(form)}."
+    return shape(name, form, meaning or usual, lambda *_: 0, scores=scores, foreign=foreign)
 
 
-def points(
-    name: str, form: Form, meaning: str, *keys: str, foreign: tuple[str, ...] = SIDES
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """What is said of a response, read from its value, and in words of the form and the key."""
+
+    read: Callable[[object, fields.Place], Response]
+    meaning: str
+
+
+LABEL = Grade(
+    lambda value, place: Response("", label=fields.label(value, place)),
+    "A point: `{key}` says how desirable {what} {verb}{to}, from false or 0 to true or 1.",
+)
+SCORE = Grade(
+    lambda value, place: Response("", score=fields.number(value, place)),
+    "A response with a score: `{key}` scores {what}{to}; higher is better.",
+)
+
+
+def worded(form: Form) -> dict[str, str]:
+    """What the response of a form is, for what a layout means."""
+    if len(form.keys) == 1:
+        return {"what": "the turns after the last one of the user", "verb": "are", "to": ""}
+    return {"what": f"`{form.keys[1]}`", "verb": "is", "to": f" as an answer to {answered_keys(form)}"}
+
+
+def graded(
+    name: str, form: Form, grade: Grade, *keys: str, foreign: tuple[str, ...] = SIDES
 ) -> tuple[Layout, ...]:
-    """A response with a label under one of the keys: true or false, or a number from 0 to 1; a layout for each key."""
+    """A response, and under one of the keys what is said of it; a layout for each key."""
 
-    def said(row: RowValue, place: Place, key: str) -> tuple[Response, ...]:
-        return (Response("", label=label(row[key], place.key(key))),)
+    def said(row: RowValue, place: fields.Place, key: str) -> tuple[Response, ...]:
+        return (grade.read(row[key], place.key(key)),)
 
+    meaning = partial(grade.meaning.format, **worded(form))
     return tuple(
-        shape(name, form, meaning.format(key=key), partial(said, key=key), keys=(key,), foreign=foreign)
+        shape(name, form, meaning(key=key), said=partial(said, key=key), keys=(key,), foreign=foreign)
         for key in keys
     )
 
 
-def scored(
-    name: str, form: Form, meaning: str, *keys: str, foreign: tuple[str, ...] = ()
-) -> tuple[Layout, ...]:
-    """A response with a score under one of the keys; a layout for each key."""
-
-    def said(row: RowValue, place: Place, key: str) -> tuple[Response, ...]:
-        return (Response("", score=number(row[key], place.key(key))),)
-
-    return tuple(
-        shape(name, form, meaning.format(key=key), partial(said, key=key), keys=(key,), foreign=foreign)
-        for key in keys
-    )
-
-
-def demonstrations(name: str, form: Form, meaning: str, foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
+def demonstrations(name: str, form: Form, foreign: tuple[str, ...] = JUDGEMENTS) -> Layout:
     """A response to imitate, of which nothing is said."""
-    return shape(name, form, meaning, lambda *_: (Response("", demonstration=True),), foreign=foreign)
+    what, verb, to = worded(form).values()
+    meaning = f"A demonstration: {what} {verb} {to.removeprefix(' as ') or 'a response'} to imitate."
+    shown = (Response("", demonstration=True),)
+    return shape(name, form, meaning, said=lambda *_: shown, foreign=foreign)
 
 
-def unjudged(row: RowValue, place: Place) -> tuple[Response, ...]:
-    """Two responses of which nothing is said."""
-    return Response(""), Response("")
+def singles(
+    name: str,
+    form: Form,
+    labels: tuple[str, ...] = (),
+    scores: tuple[str, ...] = (),
+    foreign: tuple[str, ...] = (),
+    either: bool = False,
+) -> tuple[Layout, ...]:
+    """Every layout of one response: with a label under one of the keys, with a score, or to imitate.
+
+    Args:
+        name: of the last; those of the others have `labelled` or `scored` at `{}`, or `with a label` or `a score` last.
+        form: of a request and a response, or of one conversation.
+        labels, scores: the keys.
+        foreign: those that make a row one of another layout, beside those that judge a response otherwise.
+        either: whether a row that has both a label and a score is of neither layout, not of that with a label.
+    """
+    with_label, with_score = ("labelled ", "scored ") if "{}" in name else (" with a label", " with a score")
+    name = name if "{}" in name else name + "{}"
+    beside = (*SIDES, *foreign)
+    return (
+        *graded(
+            name.format(with_label), form, LABEL, *labels, foreign=(*(scores if either else ()), *beside)
+        ),
+        *graded(name.format(with_score), form, SCORE, *scores, foreign=(*labels, *beside)),
+        demonstrations(name.format(""), form, foreign=(*JUDGEMENTS, *foreign)),
+    )
 
 
-def scored_by(*keys: str) -> Said:
-    """A response for each key, with the score under it, if any."""
-    return lambda row, place: tuple(Response("", score=optional(row, key, place, number)) for key in keys)
+def named(key: str, verdicts: Mapping[str, Verdict]) -> Choose:
+    """The verdict under the key is one of these names."""
+
+    def choose(row: RowValue, place: fields.Place) -> Verdict:
+        name = fields.text_under(row, key, place)
+        if name not in verdicts:
+            raise place.key(key).unexpected(name, f"one of {', '.join(verdicts)}")
+        return verdicts[name]
+
+    return choose
 
 
-def judged(prompt: Content, pair: tuple[Response, ...], better: int | None) -> Draft | Discarded:
-    """Two responses and which was preferred; None is a tie, which is nothing to learn from on its own.
+def judged(prompt: Content, pair: tuple[Response, ...], verdict: Verdict) -> Example | Discarded:
+    """Two responses and the verdict on them; a tie is nothing to learn from on its own.
 
     Where a tie has two labels that differ, both get the score 0: the tie compares them, not the labels.
     """
-    if better is not None:
-        return Draft(prompt, pair, (Comparison(better, 1 - better),))
+    if isinstance(verdict, Discarded):
+        return verdict
+    if verdict is not None:
+        sure = verdict if isinstance(verdict, Comparison) else Comparison(verdict, 1 - verdict)
+        return Example(Prompt(prompt), pair, (sure,))
     if all(one.score is None and one.label is None for one in pair):
         return Discarded(TIE)
     if None not in (labels := [one.label for one in pair]) and labels[0] != labels[1]:
         pair = tuple(replace(one, score=0.0) for one in pair)
-    return Draft(prompt, pair)
+    return Example(Prompt(prompt), pair)
 
 
-def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Draft | Discarded:
+def candidates(prompt: Content, responses: Sequence[Response], key: str) -> Example | Discarded:
     """A prompt and what the list under `key` holds, which may be nothing."""
-    return Draft(prompt, tuple(responses)) if responses else Discarded(f"the list of {key} is empty")
+    return (
+        Example(Prompt(prompt), tuple(responses)) if responses else Discarded(f"the list of {key} is empty")
+    )
 
 
 def demonstrated(

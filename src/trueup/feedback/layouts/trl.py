@@ -6,8 +6,8 @@ from trueup.feedback import turns
 from trueup.feedback.canonical import OPTIONAL, example_from_row
 from trueup.feedback.fields import Place, items, number, text
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Draft, Layout, RowValue
-from trueup.feedback.records import Content, Discarded, Message, Response
+from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue
+from trueup.feedback.records import Content, Discarded, Example, Message, Response
 
 SIDE_SCORES = ("score_chosen", "score_rejected")
 HUMAN = "\n\nHuman:"
@@ -22,7 +22,7 @@ NO_PROMPT = (
 # trueup's own form, see `trueup.feedback.canonical`.
 
 
-def canonical(row: RowValue, place: Place) -> Draft:
+def canonical(row: RowValue, place: Place) -> Example:
     """The record as it is."""
     example = example_from_row(row, place.origin)
     at = place.key("responses")
@@ -32,7 +32,7 @@ def canonical(row: RowValue, place: Place) -> Draft:
         )
         for index, one in enumerate(example.responses)
     )
-    return Draft(example.prompt.content, responses, example.comparisons)
+    return replace(example, responses=responses)
 
 
 CANONICAL = Layout(
@@ -54,7 +54,7 @@ CANONICAL = Layout(
 def scored_responses(prompt_key: str) -> Layout:
     """The layout with the prompt under the given key."""
 
-    def convert(row: RowValue, place: Place) -> Draft | Discarded:
+    def convert(row: RowValue, place: Place) -> Example | Discarded:
         prompt = turns.content(row[prompt_key], place.key(prompt_key))
         at = place.key("responses")
         contents = [
@@ -100,33 +100,32 @@ def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
 # published), the prompt is taken off them.
 
 
-def prompted_sides(row: RowValue, place: Place) -> shapes.Exchange:
-    """Prompt, chosen and rejected as given."""
-    prompt, chosen, rejected = (turns.content(row[key], place.key(key)) for key in ("prompt", *SIDES))
-    start = repeated_prompt(prompt, chosen, rejected)
-    request = start or request_of(prompt, chosen, rejected)
-    better = turns.as_response(chosen[len(start) :], request, place.key("chosen"), len(start))
-    worse = turns.as_response(rejected[len(start) :], request, place.key("rejected"), len(start))
-    return request, (better, worse)
+def prompted(*keys: str) -> shapes.Form:
+    """The form with these keys for the prompt, the better and the worse response."""
+
+    def read(row: RowValue, place: Place) -> shapes.Exchange:
+        prompt, chosen, rejected = (turns.content(row[key], place.key(key)) for key in keys)
+        start = repeated_prompt(prompt, chosen, rejected)
+        request = start or request_of(prompt, chosen, rejected)
+        better = turns.as_response(chosen[len(start) :], request, place.key(keys[1]), len(start))
+        worse = turns.as_response(rejected[len(start) :], request, place.key(keys[2]), len(start))
+        return request, (better, worse)
+
+    return shapes.Form(keys, read, text=keys, request=REQUEST)
 
 
 def repeated_prompt(prompt: Content, chosen: Content, rejected: Content) -> Content:
     """That with which both sides repeat the prompt: its text, or its turns; empty where they do not."""
+    if isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str):
+        return prompt if chosen.startswith(prompt) and rejected.startswith(prompt) else ""
     if isinstance(chosen, str) or isinstance(rejected, str):
-        return repeated_text(prompt, chosen, rejected)
+        return ""
     if not isinstance(prompt, str):
         count = len(prompt)
         both = count < min(len(chosen), len(rejected)) and chosen[:count] == prompt == rejected[:count]
         return prompt if both else ()
     start = turns.split_at_last_request(chosen[: turns.shared_turns(chosen, rejected)])[0]
     return start if start[-1:] == (Message("user", prompt),) else ()
-
-
-def repeated_text(prompt: Content, chosen: Content, rejected: Content) -> str:
-    """The prompt, where all three are text and both sides begin with it; empty where not."""
-    if not (isinstance(prompt, str) and isinstance(chosen, str) and isinstance(rejected, str)):
-        return ""
-    return prompt if chosen.startswith(prompt) and rejected.startswith(prompt) else ""
 
 
 def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
@@ -140,8 +139,7 @@ def request_of(prompt: Content, chosen: Content, rejected: Content) -> Content:
 
 PAIRS = shapes.pairs(
     "TRL pairs",
-    shapes.Form(("prompt", *SIDES), prompted_sides, text=("prompt", *SIDES), request=REQUEST),
-    "A pair: `chosen` was preferred to `rejected` as a response to `prompt`.",
+    prompted("prompt", *SIDES),
     scores=SIDE_SCORES,
 )
 
@@ -177,14 +175,7 @@ def are_transcripts(row: RowValue) -> bool:
 
 HH = shapes.pairs(
     "HH transcripts",
-    shapes.Form(
-        SIDES,
-        transcripts,
-        text=SIDES,
-        optional=("source",),
-        request=(*REQUEST, "system"),
-        fits=are_transcripts,
-    ),
+    shapes.Form(SIDES, transcripts, ("source",), SIDES, (*REQUEST, "system"), fits=are_transcripts),
     "A pair of transcripts: the prompt ends with the last '\\n\\nAssistant:', the response follows.",
     scores=SIDE_SCORES,
     foreign=("prompt",),
@@ -197,38 +188,20 @@ The prompt is raw text, and the response has its leading space.
 """
 
 
-def unprompted_sides(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The turns that both sides share are the prompt; the rest of each is its response."""
-    for key in SIDES:
-        if isinstance(row[key], str):
-            raise place.key(key).fault(NO_PROMPT)
-    sides = [turns.messages(row[key], place.key(key)) for key in SIDES]
-    for key, side in zip(SIDES, sides, strict=True):
-        if not side:
-            return Discarded("a response is empty")
-        if side[-1].role != "assistant":
-            at = place.key(key).item(len(side) - 1).key("role")
-            raise at.unexpected(side[-1].role, "an assistant turn: a side ends with its response")
-    return after_shared_turns(sides[0], sides[1], place, SIDES)
-
-
-def after_shared_turns(
-    chosen: shapes.Turns, rejected: shapes.Turns, place: Place, keys: tuple[str, str]
-) -> shapes.Exchange | Discarded:
-    """The turns that two conversations share as the prompt, and what follows them in each."""
-    shared = turns.shared_turns(chosen, rejected)
-    if any(turn.role not in turns.RESPONSE_ROLES for side in (chosen, rejected) for turn in side[shared:]):
-        return Discarded(shapes.DIFFERENT_PROMPTS)
-    prompt = chosen[:shared]
-    better = turns.as_response(chosen[shared:], prompt, place.key(keys[0]), shared)
-    worse = turns.as_response(rejected[shared:], prompt, place.key(keys[1]), shared)
-    return prompt, (better, worse)
+def side(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """One of two conversations, which ends with its response."""
+    if isinstance(row[key], str):
+        raise place.key(key).fault(NO_PROMPT)
+    said = shapes.MESSAGES(row, place, key)
+    if said and said[-1].role != "assistant":
+        at = place.key(key).item(len(said) - 1).key("role")
+        raise at.unexpected(said[-1].role, "an assistant turn: a side ends with its response")
+    return said
 
 
 IMPLIED = shapes.pairs(
     "TRL pairs with an implied prompt",
-    shapes.Form(SIDES, unprompted_sides, text=SIDES, request=REQUEST),
-    "A pair of conversations: the turns they share are the prompt, the rest of each is its response.",
+    shapes.conversations(*SIDES, side, text=SIDES, request=REQUEST),
     scores=SIDE_SCORES,
     foreign=("prompt",),
 )
@@ -236,50 +209,18 @@ IMPLIED = shapes.pairs(
 
 # A prompt and one response: two texts or lists of messages, or one list of messages that ends with the response.
 
-COMPLETION = shapes.written("prompt", "completion", request=REQUEST)
-COMPLETIONS = (
-    *shapes.points(
-        "TRL prompts with labelled completions",
-        COMPLETION,
-        "A point: `{key}` says how desirable `completion` is, from false or 0 to true or 1.",
-        *LABELS,
-    ),
-    *shapes.scored(
-        "TRL prompts with scored completions",
-        COMPLETION,
-        "A response with a score: `{key}` scores `completion`; higher is better.",
-        *SCORES,
-        foreign=(*LABELS, *SIDES),
-    ),
-    shapes.demonstrations(
-        "TRL prompts with completions",
-        COMPLETION,
-        "A demonstration: `completion` is a response to imitate.",
-    ),
+COMPLETIONS = shapes.singles(
+    "TRL prompts with {}completions",
+    shapes.written("prompt", "completion", request=REQUEST),
+    LABELS,
+    SCORES,
 )
-
-CONVERSATION = shapes.conversation("messages", turns.messages, counted=True)
-OTHERS = (*SIDES, "rejected_response", "rejected_messages")
-CONVERSATIONS = (
-    *shapes.points(
-        "messages with a label",
-        CONVERSATION,
-        "A point: `{key}` says how desirable the turns after the last one of the user are.",
-        *(key for key in LABELS if key != "kto_tag"),
-        foreign=OTHERS,
-    ),
-    *shapes.scored(
-        "messages with a score",
-        CONVERSATION,
-        "A response with a score: `{key}` scores the turns after the last one of the user.",
-        *SCORES,
-        foreign=(*LABELS, *OTHERS),
-    ),
-    shapes.demonstrations(
-        "messages",
-        CONVERSATION,
-        "A demonstration: the turns after the last one of the user are a response to imitate.",
-    ),
+CONVERSATIONS = shapes.singles(
+    "messages",
+    shapes.conversation("messages", counted=True),
+    tuple(key for key in LABELS if key != "kto_tag"),
+    SCORES,
+    ("kto_tag", "rejected_response", "rejected_messages"),
 )
 """Messages with a `kto_tag` are LLaMA-Factory's."""
 FIRST = (scored_responses("prompt"), scored_responses("query"), CANONICAL, PAIRS)

@@ -1,43 +1,16 @@
 """The layouts of public data sets and tools in which a verdict says which of two responses won, or that they tie."""
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
-
-from trueup.feedback.fields import Place, fields, items, number, optional, text
-from trueup.feedback.json_rows import first_fault
-from trueup.feedback.layouts import shapes
+from trueup.feedback.canonical import json_list
+from trueup.feedback.fields import Place, fields, integer, number, objects, optional, text, text_under
+from trueup.feedback.layouts import graded_sets, preference_sets, shapes
 from trueup.feedback.layouts.frameworks import alpaca
-from trueup.feedback.layouts.layout import SIDES, Draft, Layout, RowValue
-from trueup.feedback.layouts.preference_sets import answered
-from trueup.feedback.layouts.trl import after_shared_turns
-from trueup.feedback.records import Comparison, Discarded, Message, Response
-from trueup.feedback.turns import messages
-
-Choose = Callable[[RowValue, Place], int | None]
-"""Row, and its place -> the position of the better response; None for a tie."""
+from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
+from trueup.feedback.records import Comparison, Discarded, Example, Message, Response
 
 
-def written_by(*keys: str) -> shapes.Said:
-    """Two responses, and the model that wrote each where the row names it."""
-    return lambda row, place: tuple(Response("", source=optional(row, key, place, text)) for key in keys)
-
-
-def position(key: str) -> Choose:
-    """The position stands under the key: 0 or 1."""
-    return lambda row, place: shapes.integer(row[key], place.key(key), 0, 1)
-
-
-def named(key: str, names: dict[str, int | None]) -> Choose:
-    """The verdict under the key is one of these names; a tie is None."""
-
-    def choose(row: RowValue, place: Place) -> int | None:
-        name = text(row[key], place.key(key))
-        if name not in names:
-            raise place.key(key).unexpected(name, f"one of {', '.join(names)}")
-        return names[name]
-
-    return choose
+def position(key: str) -> shapes.Choose:
+    """The position of the better response stands under the key: 0 or 1."""
+    return lambda row, place: integer(row[key], place.key(key), 0, 1)
 
 
 # PKU-SafeRLHF. Ji et al., 2024, https://arxiv.org/abs/2406.15513. `better_response_id` is the more helpful response,
@@ -50,18 +23,17 @@ def named(key: str, names: dict[str, int | None]) -> Choose:
 POSITIONS = (
     shapes.shape(
         "PKU-SafeRLHF",
-        answered("prompt", "response_0", "response_1"),
+        shapes.answered("prompt", "response_0", "response_1", optional=()),
         "A pair: `better_response_id` is the more helpful one, 0 or 1; which is safer is not kept.",
-        shapes.unjudged,
         position("better_response_id"),
+        sources=("response_0_source", "response_1_source"),
         keys=("better_response_id",),
         foreign=SIDES,
     ),
     shapes.shape(
         "Vertex AI candidates",
-        answered("input_text", "candidate_0", "candidate_1"),
+        shapes.answered("input_text", "candidate_0", "candidate_1", optional=()),
         "A pair: `choice` is the preferred one, 0 or 1.",
-        shapes.unjudged,
         position("choice"),
         keys=("choice",),
         foreign=SIDES,
@@ -77,7 +49,7 @@ POSITIONS = (
 #     {"model_a": "a", "model_b": "b", "winner": "model_b", "turn": 1, "conversation_a": [{"role": "user", ...}, ...],
 #      "conversation_b": [...]}
 
-WINNERS: dict[str, int | None] = {
+WINNERS: dict[str, shapes.Verdict] = {
     "model_a": 0,
     "model_b": 1,
     "tie": None,
@@ -85,37 +57,24 @@ WINNERS: dict[str, int | None] = {
     "both_bad": None,
     "tie (inconsistent)": None,
 }
+MODELS = ("model_a", "model_b")
 
 
-def two_conversations(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The turns that both conversations share are the prompt; what follows in each, up to the round judged."""
-    sides = []
-    keys = ("conversation_a", "conversation_b")
-    count = optional(row, "turn", place, lambda value, at: shapes.integer(value, at, 1))
-    for key in keys:
-        turns = messages(row[key], place.key(key))
-        user_turns = [index for index, one in enumerate(turns) if one.role == "user"]
-        if count is not None and count < len(user_turns):
-            turns = turns[: user_turns[count]]
-        if not turns or turns[-1].role != "assistant":
-            return Discarded(shapes.UNANSWERED)
-        sides.append(turns)
-    return after_shared_turns(sides[0], sides[1], place, keys)
+def up_to_verdict(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """A conversation up to the round judged."""
+    turns = shapes.MESSAGES(row, place, key)
+    count = optional(row, "turn", place, lambda value, at: integer(value, at, 1))
+    user_turns = [index for index, one in enumerate(turns) if one.role == "user"]
+    return turns if count is None or count >= len(user_turns) else turns[: user_turns[count]]
 
 
 ARENA = shapes.shape(
     "Chatbot Arena conversations",
-    shapes.Form(
-        ("conversation_a", "conversation_b"),
-        two_conversations,
-        text=("winner", "model_a", "model_b"),
-        optional=("turn",),
-    ),
+    shapes.conversations("conversation_a", "conversation_b", up_to_verdict, ("turn",), ("winner",)),
     "A pair: `winner` is model_a or model_b; a tie, be it of two bad ones, compares nothing.",
-    written_by("model_a", "model_b"),
-    named("winner", WINNERS),
+    shapes.named("winner", WINNERS),
+    sources=MODELS,
     keys=("winner",),
-    optional=("model_a", "model_b"),
 )
 """MT-bench's judgements have the same keys."""
 
@@ -127,40 +86,28 @@ ARENA = shapes.shape(
 #      "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0, "model_a": "a", "model_b": "b"}
 
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
-TEXTS = ("prompt", "response_a", "response_b")
 
 
 def texts(value: object, place: Place) -> list[str]:
     """A list of texts, or the JSON of one; a null in it, an answer that failed, is an empty text."""
-    try:
-        given = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        raise place.unexpected(value, "a list of texts, written as JSON") from None
-    if fault := first_fault(given, place.path):
-        raise place.fault(fault.removeprefix(f"{place.path}: "))
-    listed = items(given, place, "texts, written as JSON")
+    listed = json_list(value, place, "texts")
     return ["" if one is None else text(one, place.item(index)) for index, one in enumerate(listed)]
 
 
-def two_lists(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
-    """The rounds of both sides as conversations, and the turns they share as the prompt."""
-    requests, *answers = (texts(row[key], place.key(key)) for key in TEXTS)
-    sides: list[shapes.Turns] = []
-    for key, said in zip(TEXTS[1:], answers, strict=True):
-        if len(said) != len(requests) or not requests:
-            raise place.key(key).unexpected(
-                said, f"an answer to each of the {len(requests)} texts of `prompt`"
-            )
-        rounds = zip(requests, said, strict=True)
-        sides.append(
-            tuple(turn for one in rounds for turn in (Message("user", one[0]), *shapes.answer(one[1])))
+def rounds(row: RowValue, place: Place, key: str) -> shapes.Turns:
+    """The rounds with the answers under a key as a conversation."""
+    requests, answers = (texts(row[one], place.key(one)) for one in ("prompt", key))
+    if len(answers) != len(requests) or not requests:
+        raise place.key(key).unexpected(
+            answers, f"an answer to each of the {len(requests)} texts of `prompt`"
         )
-    return after_shared_turns(sides[0], sides[1], place, (TEXTS[1], TEXTS[2]))
+    pairs = zip(requests, answers, strict=True)
+    return tuple(turn for one in pairs for turn in (Message("user", one[0]), Message("assistant", one[1])))
 
 
-def flagged(row: RowValue, place: Place) -> int | None:
+def flagged(row: RowValue, place: Place) -> shapes.Verdict:
     """The one flag that is set."""
-    values = [shapes.integer(row[key], place.key(key), 0, 1) for key in FLAGS]
+    values = [integer(row[key], place.key(key), 0, 1) for key in FLAGS]
     if sum(values) != 1:
         raise place.key(FLAGS[0]).fault(f"exactly one of {', '.join(FLAGS)} must be 1; found {values}")
     return None if values[2] else values[1]
@@ -168,12 +115,26 @@ def flagged(row: RowValue, place: Place) -> int | None:
 
 ARENA_55K = shapes.shape(
     "Chatbot Arena 55k",
-    shapes.Form(TEXTS, two_lists, text=(*TEXTS, "model_a", "model_b"), optional=()),
+    shapes.conversations("response_a", "response_b", rounds, (), ("prompt", "response_a", "response_b")),
     "A pair: `winner_model_a` or `winner_model_b` is 1; `winner_tie` 1 compares nothing.",
-    written_by("model_a", "model_b"),
     flagged,
-    keys=FLAGS,
-    optional=("model_a", "model_b"),
+    sources=MODELS,
+    keys=("prompt", *FLAGS),
+)
+
+
+# Texts of one round, as https://www.kaggle.com/competitions/wsdm-cup-multilingual-chatbot-arena has them.
+#
+#     {"prompt": "Name a tree.", "response_a": "A stone.", "response_b": "An oak.", "winner": "model_b", ...}
+
+ARENA_TEXTS = shapes.shape(
+    "Chatbot Arena texts",
+    shapes.answered("prompt", "response_a", "response_b", optional=()),
+    "A pair: `winner` is model_a or model_b; a tie compares nothing.",
+    shapes.named("winner", WINNERS),
+    sources=MODELS,
+    keys=("winner",),
+    foreign=SIDES,
 )
 
 
@@ -183,41 +144,30 @@ ARENA_55K = shapes.shape(
 #
 #     {"instruction": "Name a tree.", "output_1": "A stone.", "output_2": "An oak.", "preference": 1.9, ...}
 
-ALPACA_FORM = alpaca("output_1", "output_2")
 
-
-def alpaca_preference(row: RowValue, place: Place) -> Draft | Discarded:
-    """Two outputs, and how likely the better one is that."""
-    read = ALPACA_FORM.read(row, place)
-    models = written_by("generator_1", "generator_2")(row, place)
-    at = place.key("preference")
+def alpaca_preference(row: RowValue, place: Place) -> shapes.Verdict:
+    """How likely the better output is that."""
     value = optional(row, "preference", place, number)
-    if value is not None and value != 0 and not 1 <= value <= 2:
-        raise at.unexpected(value, "a number from 1 (output_1) to 2 (output_2); 0 and 1.5 are draws")
-    if isinstance(read, Discarded):
-        return read
-    prompt, contents = read
-    pair = tuple(replace(one, content=what) for one, what in zip(models, contents, strict=True))
     if value is None:
         return Discarded("no preference is given")
+    if value != 0 and not 1 <= value <= 2:
+        raise place.key("preference").unexpected(
+            value, "a number from 1 (output_1) to 2 (output_2); 0 and 1.5 are draws"
+        )
     if value in (0, 1.5):
-        return Discarded(shapes.TIE)
+        return None
     better = int(value > 1.5)
-    surely = value - 1 if better else 2 - value
-    return Draft(prompt, pair, (Comparison(better, 1 - better, round(surely, 12)),))
+    return Comparison(better, 1 - better, round(value - 1 if better else 2 - value, 12))
 
 
-ALPACA_EVAL = Layout(
-    name="AlpacaEval preferences",
-    keys=(*ALPACA_FORM.keys, "preference"),
-    optional=(*ALPACA_FORM.optional, "generator_1", "generator_2"),
-    text=(*ALPACA_FORM.text, "generator_1", "generator_2"),
-    request=ALPACA_FORM.request,
-    meaning=(
-        "A pair: `preference` is 1 plus the probability that `output_2` is better, 1 to 2; 0 and 1.5 are ties, null "
-        "is not used."
-    ),
-    convert=alpaca_preference,
+ALPACA_EVAL = shapes.shape(
+    "AlpacaEval preferences",
+    alpaca("output_1", "output_2"),
+    "A pair: `preference` is 1 plus the probability that `output_2` is better, 1 to 2; 0 and 1.5 are ties, null is not "
+    "used.",
+    alpaca_preference,
+    sources=("generator_1", "generator_2"),
+    keys=("preference",),
 )
 
 
@@ -231,11 +181,11 @@ ALPACA_EVAL = Layout(
 def full_question(value: object, place: Place) -> shapes.Turns:
     """The question, which is an object with its text."""
     return shapes.request(
-        value if isinstance(value, str) else shapes.text_under(fields(value, place), "full_text", place)
+        value if isinstance(value, str) else text_under(fields(value, place), "full_text", place)
     )
 
 
-def by_sign(row: RowValue, place: Place) -> int | None:
+def by_sign(row: RowValue, place: Place) -> shapes.Verdict:
     """The answer whose score is above 0; none where both are 0."""
     first, second = (number(row[key], place.key(key)) for key in ("score_0", "score_1"))
     if abs(first + second) > 1e-6:
@@ -245,9 +195,8 @@ def by_sign(row: RowValue, place: Place) -> int | None:
 
 WEBGPT = shapes.shape(
     "WebGPT comparisons",
-    answered("question", "answer_0", "answer_1", ask=shapes.by_value(full_question)),
+    shapes.answered("question", "answer_0", "answer_1", ask=shapes.by_value(full_question), optional=()),
     "A pair: the answer whose score is above 0 is preferred, 0 is a tie; how strongly is not kept.",
-    shapes.unjudged,
     by_sign,
     keys=("score_0", "score_1"),
 )
@@ -263,31 +212,31 @@ WEBGPT = shapes.shape(
 SHOWN = "answer1,answer2"
 
 
-def label_studio(row: RowValue, place: Place) -> Draft | Discarded:
+def label_studio(row: RowValue, place: Place) -> Example | Discarded:
     """The two texts that were shown, and which of them every annotation selected."""
     at = place.key("data")
     data = fields(row["data"], at)
-    prompt = shapes.user_turn(shapes.text_under(data, "prompt", at), at.key("prompt"))
+    prompt = shapes.user_turn(text_under(data, "prompt", at), at.key("prompt"))
     chosen: set[tuple[str, str]] = set()
-    for annotation, here in shapes.objects(row, "annotations", place):
+    for annotation, here in objects(row, "annotations", place):
         if annotation.get("was_cancelled"):
             continue
-        for result, within in shapes.objects(annotation, "result", here) if "result" in annotation else []:
+        for result, within in objects(annotation, "result", here) if "result" in annotation else []:
             if result.get("type") == "pairwise":
                 chosen.add(selected(result, within, data))
     if not chosen:
-        return Discarded("no verdict on the two responses")
+        return Discarded("none of its results is a verdict of the type pairwise on two responses")
     if len(chosen) > 1:
         return Discarded("its annotations contradict each other")
     ((better, worse),) = chosen
-    pair = tuple(Response(shapes.answer(shapes.text_under(data, key, at))) for key in (better, worse))
+    pair = tuple(Response(shapes.answer(text_under(data, key, at))) for key in (better, worse))
     return shapes.judged(prompt, pair, 0)
 
 
 def selected(result: RowValue, place: Place, data: RowValue) -> tuple[str, str]:
     """The keys of the response that was selected and of the other one."""
     at = place.key("value")
-    side = shapes.text_under(fields(result.get("value"), at), "selected", at)
+    side = text_under(fields(result.get("value"), at), "selected", at)
     shown = optional(result, "to_name", place, text) or SHOWN
     left, _, right = shown.partition(",")
     if left not in data or right not in data or left == right:
@@ -309,5 +258,15 @@ LABEL_STUDIO = Layout(
 )
 
 
-LAYOUTS: tuple[Layout, ...] = (*POSITIONS, ARENA, ARENA_55K, ALPACA_EVAL, WEBGPT, LABEL_STUDIO)
+DATA_SETS: tuple[Layout, ...] = (
+    *graded_sets.LAYOUTS,
+    *preference_sets.LAYOUTS,
+    *POSITIONS,
+    ARENA,
+    ARENA_55K,
+    ARENA_TEXTS,
+    ALPACA_EVAL,
+    WEBGPT,
+    LABEL_STUDIO,
+)
 """Each has keys of its own, which say more than those it shares with others."""

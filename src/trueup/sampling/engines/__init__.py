@@ -10,6 +10,7 @@ from importlib import import_module
 
 from trueup.batch.encode import Encoder
 from trueup.feedback.records import Prompt
+from trueup.model_folder import folder_of
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.sampling.sampler import Sampled, Sampler, another_seed
@@ -42,7 +43,7 @@ def make_sampler(
     dtype = model.autocast or next(model.network.parameters()).dtype  # the policy computes in it
     others = []
     for path in settings.models:
-        loaded = load(path, device=model.device, dtype=dtype, trust_remote_code=trust_remote_code)
+        loaded = load(folder_of(path), device=model.device, dtype=dtype, trust_remote_code=trust_remote_code)
         other = CausalModel(loaded.network.requires_grad_(False).eval())
         its_encoder = Encoder(
             loaded.tokenizer,

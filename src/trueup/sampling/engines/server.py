@@ -51,11 +51,10 @@ class ServerSampler:
     ) -> None:
         assert settings.base_url is not None
         self.settings, self.encoder, self.name = settings, encoder, name
-        self.base_urls = tuple(dict.fromkeys(one.rstrip("/") for one in settings.base_url))
-        self.base_url = self.base_urls[0]
         self._model = model
         self._key = Key.from_environment(settings.key_variable)
-        self._endpoint = self._connect(self.base_urls, settings.concurrency)
+        self._endpoint = self._connect(settings.base_url, settings.concurrency)
+        self.base_url = self._endpoint.base_url
         self._stops = StopTexts(settings.stop, encoder.text if encoder else str) if settings.stop else None
         self.served = True
         self.weights = SamplingWeights(model, keeps=settings.resync > 1)
@@ -133,9 +132,9 @@ class ServerSampler:
 
     def _identified(self) -> Server:
         """What the servers say of themselves; those that cannot be reached are left out."""
-        patience = START if len(self.base_urls) > 1 else None
+        patience = START if len(self._endpoint.base_urls) > 1 else None
         found: dict[str, Server] = {}
-        for one in self.base_urls:
+        for one in self._endpoint.base_urls:
             endpoint, root = (self._connect(url, 1, deadline=patience) for url in (one, root_of(one)))
             try:
                 found[one] = identify(endpoint, root, self.settings.server_model)

@@ -1,0 +1,164 @@
+"""Means and shares with what is known of them: standard errors, intervals, tests, and tests of several at once.
+
+What is resampled or flipped are prompts: responses to one prompt hang together, and two models answer the same ones.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 10_000
+"""Resamples of an interval, and random sign changes of a test."""
+BLOCK = 4_000_000
+"""Numbers that are drawn at a time."""
+EXACT = 14
+"""Values up to which every change of signs is tried."""
+CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A sample mean and its standard error (nan for a single value)."""
+
+    value: float
+    error: float
+    count: int
+
+    def shown(self, digits: int) -> str:
+        """`1.23 +- 0.05`."""
+        error = "" if math.isnan(self.error) else f" +- {self.error:.{digits}f}"
+        return f"{self.value:.{digits}f}{error}"
+
+    def as_json(self) -> dict[str, float | None]:
+        """JSON-ready; the standard error of a single value is None."""
+        return {"value": self.value, "standard_error": None if math.isnan(self.error) else self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number and where it lies with 95 % confidence."""
+
+    value: float
+    low: float
+    high: float
+
+    def shown(self, digits: int) -> str:
+        """`0.62 (0.55 to 0.69)`."""
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+
+    def as_json(self) -> dict[str, float]:
+        """JSON-ready."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Mean of independent values."""
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Mean(fmean(values), error, len(values))
+
+
+def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
+    """How often ours is the better one, prompt by prompt; a tie is half a win.
+
+    Args:
+        ours: score of our response to each prompt; higher is better.
+        theirs: score of the other policy's response to the same prompts.
+    """
+    return mean([1.0 if a > b else 0.0 if a < b else 0.5 for a, b in zip(ours, theirs, strict=True)])
+
+
+def wilson(successes: float, count: int) -> Interval:
+    """A share and Wilson's interval of it (1927, https://doi.org/10.1080/01621459.1927.10502953).
+
+    Args:
+        successes: of `count` at least 1; half a success counts half.
+    """
+    share, shrink = successes / count, 1 + Z**2 / count
+    centre = (share + Z**2 / (2 * count)) / shrink
+    half = Z / shrink * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def bootstrap(values: Sequence[float], *, seed: int = 0, share: bool = False) -> Interval:
+    """The mean of one value a prompt, and the percentiles of it over resamples of the prompts.
+
+    A value a prompt that is a difference of two models makes it the paired bootstrap (Efron and Tibshirani, 1993).
+
+    Args:
+        values: at least one.
+        share: they lie in [0, 1]. Where all are equal, which no resample can change, the interval is Wilson's.
+    """
+    value_N = np.array(values, np.float64)
+    if share and value_N.min() == value_N.max():
+        return wilson(float(value_N.sum()), len(value_N))
+    generator, size = np.random.default_rng(seed), len(value_N)
+    means = [
+        value_N[generator.integers(size, size=(draws, size))].mean(1) for draws in _draws_at_a_time(size)
+    ]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Interval(float(value_N.mean()), float(low), float(high))
+
+
+def sign_flip_test(differences: Sequence[float], *, seed: int = 0) -> float:
+    """Two-sided p-value of a mean difference of 0, by changing the signs of the differences at random (Fisher, 1935).
+
+    It asks for no distribution but that a difference and its opposite are equally likely if nothing is the matter. Of
+    few differences every change of signs is tried; of plain wins and losses it is the sign test.
+
+    Args:
+        differences: one a prompt; those that are 0 say nothing.
+    """
+    value_N = np.array([one for one in differences if one], np.float64)
+    if not len(value_N):
+        return 1.0
+    seen = abs(value_N.sum()) * (1 - 1e-12)  # sums in another order differ in the last digits
+    if len(value_N) <= EXACT:
+        number_D = np.arange(2 ** len(value_N))[:, None]
+        sign_DN = 1 - 2 * (number_D >> np.arange(len(value_N)) & 1)
+        return float((np.abs(sign_DN @ value_N) >= seen).mean())
+    generator, beyond = np.random.default_rng(seed), 0
+    for draws in _draws_at_a_time(len(value_N)):
+        flipped_DN = generator.integers(2, size=(draws, len(value_N)), dtype=np.int8)
+        sum_D = value_N.sum() - 2 * (flipped_DN @ value_N)
+        beyond += int((np.abs(sum_D) >= seen).sum())
+    return (beyond + 1) / (DRAWS + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value corrected for being one of several (Holm, 1979, https://www.jstor.org/stable/4615733)."""
+    adjusted, most = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = most
+    return adjusted
+
+
+def _draws_at_a_time(size: int) -> list[int]:
+    """`DRAWS` in parts that fit into memory."""
+    most = max(1, BLOCK // size)
+    return [min(most, DRAWS - done) for done in range(0, DRAWS, most)]
+
+
+def clustered_covariance(
+    score_MP: NDArray[Any], hessian_PP: NDArray[Any], group_M: NDArray[Any]
+) -> NDArray[np.float64]:
+    """[P, P] covariance of estimates by maximum likelihood whose observations hang together in groups (Huber, White).
+
+    Args:
+        score_MP: gradient of each observation's log-likelihood at the maximum.
+        hessian_PP: of the negative log-likelihood.
+        group_M: which observations hang together: 0 to G - 1.
+    """
+    groups = int(group_M.max()) + 1
+    sum_GP = np.zeros((groups, score_MP.shape[1]))
+    np.add.at(sum_GP, group_M, score_MP)
+    inverse_PP = np.linalg.inv(hessian_PP)
+    found: NDArray[np.float64] = inverse_PP @ (sum_GP.T @ sum_GP) @ inverse_PP
+    return found * groups / max(1, groups - 1)

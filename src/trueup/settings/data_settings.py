@@ -1,0 +1,167 @@
+"""The settings of data: the sources of a mixture, and what the columns of a user's tables are.
+
+In YAML a source is `{path: a.jsonl, weight: 2, limit: 1000}`; as one text, as on the command line, it is
+`a.jsonl?weight=2&limit=1000`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, NoReturn
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from trueup.errors import InputError
+from trueup.settings.schema import UNFIT, Plain, Role
+from trueup.words import as_given, did_you_mean
+
+KEYS = ("path", "weight", "limit")
+GIVEN = re.compile(r"(?<=[?&])(weight|limit)=([^&]*)(&|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A source and what is taken of it: `Part("a.jsonl", weight=2.0, limit=1000)`."""
+
+    name: str
+    """Of a file, of the hub or of the world."""
+    weight: float = 1.0
+    """How often each of its examples stands in a pass; 0.5 leaves half of them out."""
+    limit: int | None = None
+    """Most examples taken, the first ones."""
+
+    @property
+    def taken_as_it_is(self) -> bool:
+        return self.weight == 1 and self.limit is None
+
+
+def part_of(given: str) -> Part:
+    """The part of a mixture that a text names; a name without weight and limit is taken as it is.
+
+    Raises:
+        InputError: the weight or the limit is not above 0, or stands there twice.
+    """
+    found = GIVEN.findall(given)
+    if not found:
+        return Part(given)
+    name = GIVEN.sub("", given).rstrip("?&")
+    chosen = {key: value for key, value, _ in found}
+    if len(chosen) < len(found):
+        raise InputError(f"{given!r}: weight and limit may be given once")
+    try:
+        weight, limit = float(chosen.get("weight", 1)), int(chosen["limit"]) if "limit" in chosen else None
+    except ValueError:
+        weight, limit = math.nan, None
+    if not 0 < weight < math.inf or (limit is not None and limit < 1):
+        raise InputError(
+            f"{given!r}: weight must be a number above 0, how often each example stands in a pass, and limit a whole "
+            "number of at least 1, how many examples are taken"
+        )
+    return Part(name, weight, limit)
+
+
+def _as_text(source: Any) -> Any:
+    """A source given as a mapping as one text; whatever else as it is."""
+    if not isinstance(source, Mapping):
+        return source
+    unknown = next((key for key in source if key not in KEYS), None)
+    if unknown is not None:
+        hint = did_you_mean(str(unknown), KEYS) or f"; a source of a mixture has {', '.join(KEYS)}"
+        _refuse(f"has the unknown key {as_given(unknown)}{hint}")
+    path = source.get("path")
+    if not isinstance(path, str) or not path:
+        _refuse("needs a path in each source of a mixture, as in {path: a.jsonl, weight: 2}")
+    query = "&".join(f"{key}={source[key]}" for key in KEYS[1:] if source.get(key) is not None)
+    made = f"{path}{'&' if '?' in path else '?'}{query}" if query else path
+    try:
+        part_of(made)
+    except InputError as error:
+        _refuse(f"cannot be read: {error}")
+    return made
+
+
+def _sources(value: Any) -> Any:
+    """Sources of a mixture as texts; one alone is a list of one."""
+    several = (value,) if isinstance(value, str | Mapping) else value
+    return tuple(map(_as_text, several)) if isinstance(several, list | tuple) else several
+
+
+Sources = Annotated[tuple[Plain, ...], BeforeValidator(_sources)]
+
+NAMES = (
+    *("prompt", "response", "chosen", "rejected", "label", "score", "system", "messages"),
+    *("conversations", "completion", "tools", "source"),
+)
+"""What a column can be."""
+
+
+def _written(given: Any) -> Any:
+    """A mapping, as YAML has it, or one text, as texts with an equals sign each."""
+    if isinstance(given, Mapping):
+        return tuple(f"{name}={_one(value)}" for name, value in given.items())
+    return (given,) if isinstance(given, str) else given
+
+
+def _one(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _columns(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    taken: dict[str, str] = {}
+    for pair in pairs:
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not theirs:
+            _refuse(f"must say what a column is, as in prompt=user_message; got {pair!r}")
+        if ours not in NAMES:
+            near = did_you_mean(ours, NAMES)
+            _refuse(f"{pair!r}: {ours!r} is none of {', '.join(NAMES)}{near}; the column's name stands last")
+        if ours in taken or theirs in taken.values():
+            _refuse(f"{pair!r}: {ours if ours in taken else theirs!r} is given twice")
+        taken[ours] = theirs
+    return pairs
+
+
+def _values(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    taken: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, meaning = pair.rpartition("=")
+        try:
+            meant = json.loads(meaning.lower())
+        except ValueError:
+            meant = None
+        sound = isinstance(meant, bool | int | float) and math.isfinite(meant)
+        if not equals or not name or not sound:
+            _refuse(f"must say which value is good, as in thumbs_up=true thumbs_down=false; got {pair!r}")
+        key = name.strip().lower()
+        if taken.setdefault(key, meant) != meant:
+            _refuse(f"{name!r} is given twice, with two meanings")
+    return pairs
+
+
+def _refuse(why: str) -> NoReturn:
+    raise PydanticCustomError(UNFIT, "{why}", {"why": why})
+
+
+ROLE = Role(affects="examples", pairs=True)
+Columns = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_written),
+    AfterValidator(_columns),
+    ROLE,
+    Field(
+        description="What the columns of a table of your own are, as in prompt=user_message response=bot_reply "
+        "label=feedback; also chosen, rejected, score, system and messages."
+    ),
+]
+"""`prompt=user_message`, ...: our name, and that of the column."""
+Values = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_written),
+    AfterValidator(_values),
+    ROLE,
+    Field(description="What the values of its labels mean, as in thumbs_up=true thumbs_down=false."),
+]
+"""`thumbs_up=true`, ...: the value of a label or a score, and what it means."""
