@@ -45,6 +45,9 @@ class Step:
         self.read.append("mismatched")
         return iter(self.others)
 
+    def joined(self, lines: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(lines))
+
 
 def points(given: tuple[float, ...], shown: tuple[bool, ...] | None = None) -> Points:
     return Points.collate([PointRelation(given, shown or (False,) * len(given))], [0])

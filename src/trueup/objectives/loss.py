@@ -10,14 +10,13 @@ Shape suffixes: N rows (responses), P pairs, S scored tokens of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from trueup.batch.rows import LogProbs, Pairs, Points, Rollouts
-from trueup.parallel.sharding import concatenated
 
 Ref = TypeVar("Ref")
 Index = TypeVar("Index")
@@ -166,6 +165,9 @@ class StepRows(Protocol):
     def mismatched(self) -> Iterable[tuple[LogProbs, Any]]:
         """Log-probabilities under policy and reference of responses that answer another prompt."""
 
+    def joined(self, lines: Sequence[torch.Tensor]) -> torch.Tensor:
+        """What is measured of each micro-batch as lines of one tensor, those of other processes included."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -182,7 +184,7 @@ class Measurement:
 
     def take(self, rows: StepRows) -> torch.Tensor:
         """[M, k] float64, in the order of the micro-batches; of several processes, one after the other."""
-        return concatenated([values.double() for values in self.values(rows)])
+        return rows.joined([values.double() for values in self.values(rows)])
 
 
 @dataclass(frozen=True, slots=True)

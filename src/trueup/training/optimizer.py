@@ -108,8 +108,9 @@ class Optimizer:
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in saved]
             if not keys:
                 continue
-            known = isinstance(saved, Shards) or saved[f"{name}.exp_avg"].shape == parameter.shape
-            if len(keys) != 3 or not known:
+            if len(keys) != 3 or not (
+                isinstance(saved, Shards) or saved[f"{name}.exp_avg"].shape == parameter.shape
+            ):
                 raise CheckpointError(
                     f"the saved optimizer state of {name} does not fit the model's parameter"
                 )

@@ -20,6 +20,7 @@ from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
 from trueup.objectives.loss import Loss, StepObjective, total_of
 from trueup.parallel.processes import size, together
+from trueup.parallel.sharding import concatenated
 from trueup.references.reference import Reference
 from trueup.sources.source import Step
 from trueup.training.optimizer import Optimizer
@@ -163,6 +164,9 @@ class Rows:
             both = self._both(batch)
             if not batch.idle:
                 yield both
+
+    def joined(self, lines: Sequence[Tensor]) -> Tensor:
+        return concatenated(lines)
 
     @torch.no_grad()
     def _both(self, batch: Batch[Any]) -> tuple[LogProbs, LogProbs | None]:
