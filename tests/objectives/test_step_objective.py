@@ -1,7 +1,7 @@
 """Objectives that are given something measured over the whole step: values by hand, and exact gradients."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest

@@ -1,0 +1,87 @@
+"""What several processes train equals what one trains, whatever is trained and measured."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.several_processes import run_all
+from support.small_runs import run_here, settings, write_feedback
+from support.tiny_models import save_tiny_model
+
+TRUST = {"reference.every": 2}
+ROUNDS: dict[str, Any] = {
+    "prompts": "world:prompts", "annotator": "world:gold", "model": "world", "data": None, "batch_size": 3,
+    "steps": 2, "sampler.max_new_tokens": 6,
+}  # fmt: skip
+CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "dpo": ("dpo", {}),
+    "dpo, untied": ("dpo", {"model": "untied"}),
+    "dpo, cached": ("dpo", {"reference.kind": "cached"}),
+    "dpo, fewer groups than processes": ("dpo", {"batch_size": 1}),
+    "dpo, evaluated": ("dpo", {"eval_fraction": 0.25, "eval_every": 2}),
+    "dpo, lora": ("dpo", {"lora.rank": 4}),
+    "tr-dpo, soft": ("tr-dpo", {**TRUST, "reference.alpha": 0.5}),
+    "tr-dpo, hard": ("tr-dpo", {**TRUST, "reference.alpha": 1.0}),
+    "tr-dpo, lora": ("tr-dpo", {**TRUST, "reference.alpha": 0.5, "lora.rank": 4, "model": "untied"}),
+    "kto": ("kto", {}),
+    "paired-kto": ("paired-kto", {}),
+    "ulma": ("ulma", {}),
+    "rrhf": ("rrhf", {}),
+    "reward-model": ("reward-model", {"eval_fraction": 0.25}),
+    "ppo": ("ppo", ROUNDS),
+    "rloo": ("rloo", ROUNDS),
+    "oaif": ("oaif", ROUNDS),
+    "oaif, weights kept": ("oaif", {**ROUNDS, "sampler.resync": 2}),
+}
+THREE = ("dpo, untied", "tr-dpo, soft", "kto", "oaif")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the runs of all cases, by the number of processes: 1, 2, and for some 3."""
+    folder = tmp_path_factory.mktemp("processes")
+    save_tiny_model(folder / "tied", tie_word_embeddings=True)
+    save_tiny_model(folder / "untied")
+    data = write_feedback(folder)
+
+    def chosen(name: str, count: int) -> tuple[str, dict[str, Any]]:
+        method, more = CASES[name]
+        values = settings(method, folder / "tied", data, folder / str(count) / name, batch_size=5, steps=5)
+        del values["epochs"]
+        values |= more
+        if values["model"] == "untied":
+            values["model"] = str(folder / "untied")
+        return method, {key: value for key, value in values.items() if value is not None}
+
+    for name in CASES:
+        run_here(*chosen(name, 1))
+    run_all(folder, 2, [chosen(name, 2) for name in CASES])
+    run_all(folder, 3, [chosen(name, 3) for name in THREE])
+    return folder
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one.double() - other.double()).norm() / one.double().norm())
+
+
+@pytest.mark.parametrize(("count", "name"), [(2, name) for name in CASES] + [(3, name) for name in THREE])
+def test_losses_norms_and_weights(trained: Path, count: int, name: str) -> None:
+    alone, several = trained / "1" / name, trained / str(count) / name
+    expected, found = lines(alone), lines(several)
+    assert [line.keys() for line in found] == [line.keys() for line in expected]
+    for one, other in zip(expected, found, strict=True):
+        for key in {"loss", "grad_norm", "eval_loss", "tokens"} & one.keys():
+            assert other[key] == pytest.approx(one[key], rel=2e-6, abs=1e-7), (one["step"], key)
+    (file,) = (alone / "model").glob("*.safetensors")
+    weights, made = load_file(file), load_file(several / "model" / file.name)
+    assert weights.keys() == made.keys()
+    flat = [torch.cat([each[key].flatten() for key in sorted(weights)]) for each in (weights, made)]
+    assert relative(*flat) < 1e-5
