@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from trueup.errors import Stopped
-from trueup.parallel.processes import gather
+from trueup.parallel.processes import gather, size
 
 _signal: str | None = None
 """Name of the signal that has come, if one has."""
@@ -24,7 +24,9 @@ def check() -> None:
 
 def check_together() -> None:
     """As `check`, in all processes at once: what one of several is asked, all do."""
-    if any(stops := gather(_signal)):
+    if size() == 1:
+        check()
+    elif any(stops := gather(_signal)):
         raise Stopped(next(filter(None, stops)))
 
 
