@@ -78,6 +78,7 @@ class ModelCopy(Reference):
     def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
         self.policy = policy
         self.region = region
+        self.weights = region is not None
         self._model: CausalModel | None = None
 
     @property
@@ -105,11 +106,15 @@ class ModelCopy(Reference):
         return True
 
     def state(self) -> State:
-        return State(dict(self.model.network.named_parameters()), {"identity": self.identity})
+        tensors = dict(self.model.network.named_parameters()) if self.weights else {}
+        return State(tensors, {"identity": self.identity})
 
     def restore(self, state: State) -> None:
+        copied = (
+            self.model.network.named_parameters()
+        )  # of the policy as the run began, which a frozen one stays
         with torch.no_grad():
-            for name, parameter in self.model.network.named_parameters():
+            for name, parameter in copied if state.tensors else ():
                 parameter.copy_(state.tensors[name])
         self.identity = str(state.metadata["identity"])
 
@@ -149,6 +154,7 @@ class AdapterCopy(Reference):
     def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
         self.policy = policy
         self.region = region
+        self.weights = region is not None
         lora.add_reference(policy.network)
 
     def start(self, source: BatchSource) -> None:
@@ -174,11 +180,12 @@ class AdapterCopy(Reference):
         return True
 
     def state(self) -> State:
-        tensors = lora.factors(self.policy.network, lora.REFERENCE)
+        tensors = lora.factors(self.policy.network, lora.REFERENCE) if self.weights else {}
         return State(tensors, {"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        self._take(state.tensors)
+        if state.tensors:
+            self._take(state.tensors)
         self.identity = str(state.metadata["identity"])
 
     def _take(self, values: Mapping[str, Tensor]) -> None:

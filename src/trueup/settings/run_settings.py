@@ -181,8 +181,8 @@ class RunSettings(BaseModel):
     that is left out by eval_loss or, without held-out feedback, by online/score, measured in every round."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
-    keep_checkpoints: Annotated[Count, RESUMES] = 2
-    """How many of the newest checkpoints to keep."""
+    keep_checkpoints: Annotated[Count | None, RESUMES] = None
+    """How many of the newest checkpoints to keep. Left out: 2 while the run goes on, 1 once it is done."""
     log_every: Annotated[Count, RESUMES] = 1
     """Optimizer steps between lines of metrics."""
     trackers: Annotated[tuple[Tracker, ...], BeforeValidator(schema.one_or_several), RESUMES] = ()
