@@ -236,5 +236,6 @@ def test_a_run_with_too_little_room_does_not_begin(uninterrupted: Any, tmp_path:
     assert code == 2
     assert one_line(errors) == (
         f"trueup: {small / 'run'}: on disk the run needs 1.2 MB at most for checkpoints of 0.4 MB and a model of "
-        "0.1 MB, and 0.7 MB are free there. Make room, or give another --output, --keep_checkpoints 1 or a larger --save_every"
+        "0.1 MB, and 0.7 MB are free there. Make room, or give another --output, --keep_checkpoints 1 or a larger "
+        "--save_every"
     )

@@ -74,7 +74,8 @@ def export(
                     )
                 else:
                     _save_model(network, part, dtype)
-                    _share(part, same)
+                    if same is not None:
+                        _share(part, same)
                 tokenizer.save_pretrained(str(part))
             if condition is not None:
                 condition.save(part)
@@ -107,8 +108,8 @@ def _save_model(network: Any, folder: Path, dtype: torch.dtype) -> None:
         network.config.dtype = before
 
 
-def _share(folder: Path, same: Path | None) -> None:
-    for file in folder.glob("*.safetensors") if same is not None else ():
+def _share(folder: Path, same: Path) -> None:
+    for file in folder.glob("*.safetensors"):
         with suppress(OSError):  # it is not there, or this file system has no such links
             if filecmp.cmp(file, same, shallow=False):
                 os.link(same, folder / ".same")
