@@ -12,6 +12,7 @@ from trueup.cli.options import Arguments, Command, in_words, print_help
 from trueup.config.annotator_names import run_settings
 from trueup.config.resolve import find_method, load_run, resolve, unknown
 from trueup.config.trl_options import names_of_trl
+from trueup.config.trust import refuse_config, refuse_run
 from trueup.display import shown
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
@@ -21,6 +22,7 @@ from trueup.training import api
 OF_TRAIN = {
     "config": ("FILE", "YAML file with settings; options go over it."),
     "resume": ("RUN", "Go on with the run in this folder."),
+    "trust_run": ("", "Run the code and send the keys that a run or a file of somebody else names."),
 }
 OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
@@ -44,11 +46,16 @@ def train(arguments: Sequence[str]) -> None:
         _print_help(command, info, given)
         return
     layer, config, run = command.layer(given), given.more.get("config"), given.more.get("resume")
+    trusted = given.on("trust_run")
     with shown():  # whatever cannot be is refused before torch is imported
+        if config is not None:
+            refuse_config(config, info, layer, trusted=trusted)
         if run is None:
             api.run(resolve(info.name, config_file=config, overrides=layer))
         else:
-            api.go_on(load_run(run, layer, method_name=info.name, config_file=config))
+            resolved = load_run(run, layer, method_name=info.name, config_file=config)
+            refuse_run(run, info, layer, trusted=trusted)
+            api.go_on(resolved)
 
 
 def command_of(info: MethodInfo) -> Command:

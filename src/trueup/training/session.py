@@ -54,7 +54,8 @@ class Session:
             with self._stating(None, resume):
                 if settings.prompts and settings.source == "offline" and not resume:
                     # What is gathered from here on is not gathered again once the run is resumed.
-                    self.folder.write_sealed(seal.sealed(self.resolved, record, parts.configuration))
+                    content = seal.sealed(self.resolved, record, parts.configuration)
+                    self.folder.write_sealed(content, parts.settings)
                     self.folder.write_settings(dump(self.resolved) | record)
                     self.folder.write_status("running", 0, 0)
                 source = data.source(parts)

@@ -100,7 +100,7 @@ def load_parts(
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
         content = seal.sealed(replace(resolved, settings=settings), record, configured)
-        seal.refuse_changed(folder, content, accept=settings.accept_changed)
+        seal.refuse_changed(folder, content, settings)
         seal.warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
@@ -127,7 +127,7 @@ def make_run(
     saved = load_newest(folder.checkpoints) if resume else None
     if resume:
         before = saved.metadata["sealed"] if saved else None
-        seal.refuse_changed(folder, content, before, accept=settings.accept_changed)
+        seal.refuse_changed(folder, content, settings, before)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
@@ -150,7 +150,7 @@ def make_run(
     if resume:
         logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
     _start(run)
-    folder.write_sealed(content)
+    folder.write_sealed(content, settings)
     folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)
     return run
