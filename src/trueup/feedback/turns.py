@@ -66,28 +66,35 @@ def message(given: Field) -> Message:
         hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
         hint = SWIFT_HINT if role in SWIFT_ROLES else hint
         raise given["role"].unexpected("one of " + ", ".join(ROLES) + hint)
-    extra = with_calls({key: one for key, one in given.value.items() if key not in ("role", "content")})
+    extra = with_calls(
+        {key: one for key, one in given.value.items() if key not in ("role", "content")}, given
+    )
     check_weights(extra, given)
     if given.get("content") is None and extra.get("tool_calls"):
         return Message(role, "", extra)
     return Message(role, spoken(given["content"]), extra)
 
 
-def with_calls(extra: Mapping[str, object]) -> dict[str, object]:
+def with_calls(extra: Mapping[str, object], message: Field) -> dict[str, object]:
     """Further keys of a message, its calls of tools as chat templates take them.
 
     A function that stands alone is put into a call, and arguments written as JSON text are the object that it holds.
+
+    Raises:
+        InputError: as `structured`.
     """
     if isinstance(old := extra.get("function_call"), Mapping) and not extra.get("tool_calls"):
         extra = {key: one for key, one in extra.items() if key != "function_call"} | {"tool_calls": [old]}
     calls = extra.get("tool_calls")
     if not isinstance(calls, list | tuple):
         return dict(extra)
-    return {**extra, "tool_calls": [call_of(one) for one in calls]}
+    at = message.at("tool_calls")
+    return {**extra, "tool_calls": [call_of(at.at(index, one)) for index, one in enumerate(calls)]}
 
 
-def call_of(call: object) -> object:
+def call_of(given: Field) -> object:
     """A call of a tool as OpenAI writes it, but for its arguments; what is none as it is."""
+    call = given.value
     if not isinstance(call, Mapping):
         return call
     if "function" not in call and isinstance(call.get("name"), str):
@@ -97,19 +104,30 @@ def call_of(call: object) -> object:
     inner = call.get("function")
     if not isinstance(inner, Mapping) or "arguments" not in inner:
         return call
-    return {**call, "function": {**inner, "arguments": structured(inner["arguments"])}}
+    arguments = structured(given.at("arguments", inner["arguments"]))
+    return {**call, "function": {**inner, "arguments": arguments}}
 
 
-def structured(arguments: object) -> object:
-    """Arguments that are written as JSON text, as the object they are; none written are none; others as they stand."""
+def structured(given: Field) -> object:
+    """Arguments that are written as text, once or twice, as the object they are; none written are none.
+
+    Text that is no object, such as the one argument of a simple tool, stands as it is.
+
+    Raises:
+        InputError: the text begins as an object, and is neither JSON nor what Python prints.
+    """
+    arguments = "" if given.value is None else given.value
     if not isinstance(arguments, str):
         return arguments
-    if not arguments.strip():
-        return {}
+    text = arguments.strip()
     try:
-        found = json.loads(arguments)
+        found = json.loads(text or "{}", parse_constant=int)  # NaN is none, and JSON has no other constant
     except (ValueError, RecursionError):
-        return arguments
+        found = python_value(text)
+    if isinstance(found, str) and found.strip()[:1] == "{":
+        return structured(replace(given, value=found))
+    if not isinstance(found, dict) and text[:1] == "{":
+        raise given.unexpected("the arguments of a call as an object, or as JSON text that holds one")
     return found if isinstance(found, dict) else arguments
 
 

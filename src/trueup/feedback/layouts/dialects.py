@@ -80,7 +80,8 @@ def turn(row: Field, dialect: Dialect) -> tuple[str, Message]:
             key: one
             for key, one in row.value.items()
             if key not in (speaker, said) and says_something(key, one)
-        }
+        },
+        row,
     )
     if row.get(said) is None and extra.get("tool_calls"):
         return role, Message(role, "", extra)
@@ -110,7 +111,7 @@ def called(written: Field) -> tuple[str, list[object]]:
     for one in listed:
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):
             raise written.unexpected('the call of a tool as JSON, {"name": ..., "arguments": {...}}')
-        arguments = structured(one.get("arguments", one.get("parameters", {})))
+        arguments = structured(written.at("arguments", one.get("arguments", one.get("parameters"))))
         calls.append({"type": "function", "function": {"name": one["name"], "arguments": arguments}})
     if not calls:
         raise written.unexpected("at least one call of a tool")
