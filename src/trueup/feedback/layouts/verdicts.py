@@ -85,6 +85,7 @@ ARENA = shapes.shape(
 #     {"prompt": "[\"Name a tree.\"]", "response_a": "[\"A stone.\"]", "response_b": "[\"An oak.\"]",
 #      "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0, "model_a": "a", "model_b": "b"}
 
+TEXTS = ("prompt", "response_a", "response_b")
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 
 
@@ -112,7 +113,7 @@ def flagged(row: Field) -> shapes.Verdict:
 
 ARENA_55K = shapes.shape(
     "Chatbot Arena 55k",
-    shapes.conversations("response_a", "response_b", rounds, (), ("prompt", "response_a", "response_b")),
+    shapes.conversations("response_a", "response_b", rounds, (), TEXTS),
     "A pair: `winner_model_a` or `winner_model_b` is 1; `winner_tie` 1 compares nothing.",
     flagged,
     sources=MODELS,
@@ -126,7 +127,7 @@ ARENA_55K = shapes.shape(
 
 ARENA_TEXTS = shapes.shape(
     "Chatbot Arena texts",
-    shapes.answered("prompt", "response_a", "response_b", optional=()),
+    shapes.answered(*TEXTS, text=(*TEXTS, "winner"), optional=()),
     "A pair: `winner` is model_a or model_b; a tie compares nothing.",
     shapes.named("winner", WINNERS),
     sources=MODELS,
