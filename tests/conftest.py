@@ -40,13 +40,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
     folder.mkdir(exist_ok=True)
-    before = os.environ.get("TRUEUP_CACHE")
-    os.environ["TRUEUP_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["TRUEUP_CACHE"]
-    else:
-        os.environ["TRUEUP_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRUEUP_CACHE", str(folder))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        yield folder
 
 
 @pytest.fixture(autouse=True)

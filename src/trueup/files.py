@@ -26,10 +26,21 @@ def cache_folder() -> Path:
         InputError: nobody has a home here, and neither is set.
     """
     given = os.environ.get("TRUEUP_CACHE")
-    if given:
-        return Path(given)
+    return Path(given) if given else _of_user("XDG_CACHE_HOME", ".cache")
+
+
+def config_folder() -> Path:
+    """Where what belongs to the user is kept: `trueup` under `$XDG_CONFIG_HOME`, else `~/.config/trueup`.
+
+    Raises:
+        InputError: nobody has a home here, and it is not set.
+    """
+    return _of_user("XDG_CONFIG_HOME", ".config")
+
+
+def _of_user(variable: str, name: str) -> Path:
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trueup"
+        return Path(os.environ.get(variable) or Path.home() / name) / "trueup"
     except RuntimeError:
         raise InputError(
             "there is no home folder to keep a cache in; point the environment variable TRUEUP_CACHE to a folder"

@@ -37,13 +37,14 @@ class RecordCache:
         table: of the file; another format of records has another one.
         noun: what the records are, for messages: `judgements`.
         without: how to do without the cache, for messages.
+        most: bytes that the records may take, beyond which the oldest are deleted; None keeps all.
 
     Raises:
         InputError: there can be no such file; or later, that it cannot be read or written, as the disk is full.
     """
 
-    def __init__(self, path: Path, *, table: str, noun: str, without: str) -> None:
-        self.path, self.table, self.noun, self.without = path, table, noun, without
+    def __init__(self, path: Path, *, table: str, noun: str, without: str, most: int | None = None) -> None:
+        self.path, self.table, self.noun, self.without, self.most = path, table, noun, without, most
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
@@ -69,6 +70,21 @@ class RecordCache:
         while some := list(islice(rows, AT_ONCE)):
             values = ", ".join(["(?, ?, ?)"] * len(some))
             self._execute(f"INSERT OR REPLACE INTO {self.table} VALUES {values}", list(chain(*some)))
+
+            self._prune()
+
+    def _prune(self) -> None:
+        """Delete the oldest sixteenth where the records take more than they may."""
+        if self.most is None:
+            return
+        pages, free, size = (
+            self._execute(f"PRAGMA {about}")[0][0] for about in ("page_count", "freelist_count", "page_size")
+        )
+        if (pages - free) * size > self.most:
+            first, last = (
+                self._execute(f"SELECT {end}(rowid) FROM {self.table}")[0][0] for end in ("min", "max")
+            )
+            self._execute(f"DELETE FROM {self.table} WHERE rowid <= {first + (last - first) // 16}")
 
     def __len__(self) -> int:
         return int(self._execute(f"SELECT count(*) FROM {self.table}")[0][0])
@@ -119,7 +135,8 @@ class RecordCache:
                     )  # or a slow disk holds up its users
                     self._connection.execute(
                         f"CREATE TABLE IF NOT EXISTS {self.table} "
-                        "(key TEXT PRIMARY KEY, answer TEXT, seal TEXT) WITHOUT ROWID"
+                        "(key TEXT PRIMARY KEY, answer TEXT, seal TEXT)"
+                        + (" WITHOUT ROWID" if self.most is None else "")
                     )
                 except BaseException:
                     self.close()

@@ -217,10 +217,19 @@ ALWAYS = (
         (ALWAYS, "So.<eos>", "So.<eos>\n<|im_start|>assistant\n"),
     ],
 )
-def test_ends_of_turns_that_others_follow(template: str, first: str, last: str) -> None:
+@pytest.mark.parametrize("said", ["So.", "An assistant\n"])
+def test_ends_of_turns_that_others_follow(template: str, first: str, last: str, said: str) -> None:
     """A turn's own end is learned, no heading, and no end of a conversation in the middle of a longer one."""
-    found = rendered(template, (ASK,), (ANSWER, ASK, ANSWER))
-    assert [turn.text.text[: turn.stop] for turn in found.turns] == [first, last]
+    answer = Message("assistant", said)
+    found = rendered(template, (ASK,), (answer, ASK, answer))
+    ends = [turn.text.text[: turn.stop].replace(said, "So.") for turn in found.turns]
+    assert ends == [first, last]
+
+
+def test_characters_that_mark_where_words_stand_are_refused_by_name() -> None:
+    rendered(CHATML, (ASK,), (Message("assistant", "\U000f0001"),))  # fonts have signs for these
+    with pytest.raises(InputError, match=r"the private-use character U\+100002"):
+        rendered(CHATML, (ASK,), (Message("assistant", "\U00100002"),))
 
 
 def test_reasoning_is_learned_or_refused_or_told() -> None:

@@ -9,6 +9,7 @@ import pytest
 from support.encoding import ASK, TURNS
 from support.tiny_models import CHATML, EOS, char_tokenizer
 
+from trueup.batch import tokenizing
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.batch.tokenizing import TokenCache, encoder_identity
 from trueup.errors import InputError
@@ -114,6 +115,20 @@ def test_a_record_that_was_changed_on_the_disk_is_made_again(tmp_path: Path) -> 
     first = cache.encode(GROUP)
     cache.flush()
     with sqlite3.connect(path) as database:
-        database.execute("UPDATE tokens_1 SET answer = replace(answer, '1', '2')")
+        database.execute("UPDATE tokens_2 SET answer = replace(answer, '1', '2')")
     database.close()
     assert same(TokenCache(encoder(limits=Limits(40)), path).encode(GROUP), first)
+
+
+def test_the_oldest_are_deleted_beyond_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizing, "MOST_KEPT", 2**18)
+    cache = TokenCache(encoder(limits=Limits(40)), tmp_path / "tokens")
+    groups = [Group(Prompt(f"{number}?"), GROUP.responses, None) for number in range(3000)]
+    for group in groups:
+        cache.encode(group)
+    cache.flush()
+    assert (tmp_path / "tokens").stat().st_size < 1.5 * 2**18
+    cache.encoder.__class__ = Broken
+    cache.encode(groups[-1])
+    with pytest.raises(AssertionError, match="encoded again"):
+        cache.encode(groups[0])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.faulty_feedback import pair, write
 from support.faulty_server import FaultyServer, ReceivedRequest, Reply, chat
-from support.judge_answers import first_with, shown
+from support.judge_answers import first_with, said, shown
 from support.small_runs import command, in_child
 
 from trueup.feedback.read import read_feedback
@@ -119,6 +119,85 @@ def test_of_two_addresses_one_that_ends_is_left_out_and_nothing_is_lost(
     assert len(answered) == len({*answered}) == 80
     said = capsys.readouterr().err
     assert f"{first.address.partition('//')[2]}/v1" in said and "left out" in said
+
+
+THINKS = "<think>Both fine.</think>"
+
+
+REFUSED = {
+    "max_tokens": "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    "temperature": "'temperature' does not support 0 with this model. Only the default (1) value is supported.",
+    "top_logprobs": "top_logprobs must be between 0 and 5",
+}
+
+
+def newer(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
+    """Takes only what OpenAI's newer models take, and gives the log-probabilities of 5 tokens."""
+    for name, message in REFUSED.items():
+        if name in body and body[name] != 5:
+            return Reply(400, {"error": {"message": message, "param": name}})
+    return verdict
+
+
+def thinking(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
+    """Thinks before it answers, and gives no log-probabilities."""
+    words = THINKS + verdict["choices"][0]["message"]["content"]
+    return said(THINKS[:9], "length") if body["max_tokens"] < 200 else said(words)
+
+
+def constrained(body: dict[str, Any], verdict: dict[str, Any]) -> Any:
+    """Constrains an answer by a choice list alone, without which it says nothing of use."""
+    if "response_format" in body:
+        return Reply(400, {"error": {"message": "response_format is not supported"}})
+    answer = verdict["choices"][0]["message"]["content"]
+    return said(answer if "structured_outputs" in body else "Well.")
+
+
+@pytest.mark.parametrize(
+    ("judging", "more", "sure", "told", "last"),
+    [
+        (
+            newer,
+            (),
+            0.9,
+            "takes max_completion_tokens in place of max_tokens",
+            {"top_logprobs": 5, "temperature": None},
+        ),
+        (thinking, (), 1.0, "is given 4096 tokens for an answer", {"max_tokens": 4096}),
+        (
+            thinking,
+            ("--annotator.max_answer_tokens", 300),
+            1.0,
+            "verdicts are read from its answers",
+            {"max_tokens": 300},
+        ),
+        (
+            constrained,
+            (),
+            1.0,
+            "constrained by structured_outputs",
+            {"structured_outputs": {"choice": ["1", "2"]}},
+        ),
+    ],
+)
+def test_a_judge_is_asked_with_what_it_takes(
+    judging: Any,
+    more: tuple[Any, ...],
+    sure: float,
+    told: str,
+    last: dict[str, Any],
+    folder: Path,
+    capsys: Captured,
+) -> None:
+    with FaultyServer(lambda asked: judging(asked.body, longer(asked))) as server:
+        assert judge(*endpoint_of(server), *more, by="openai") == 0
+    examples = read()
+    found = [[(one.better, one.worse) for one in made.comparisons] for made in examples]
+    assert found == [[(0, 1)], [(1, 0)]]
+    assert [made.comparisons[0].probability for made in examples] == pytest.approx([sure, sure])
+    assert told in capsys.readouterr().err
+    body = server.asked[-1].body
+    assert {name: body.get(name) for name in last} == last
 
 
 def test_an_endpoint_that_fails_loses_no_judgement(folder: Path, capsys: Captured) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.faulty_feedback import pair, write
-from support.faulty_server import FaultyServer
+from support.faulty_server import FaultyServer, Reply
 from support.small_runs import command, in_child
 from support.tiny_models import save_tiny_model
 
@@ -223,8 +223,8 @@ def test_mistakes_in_one_line(
     assert {path.name for path in folder.iterdir()} - before == {sampled} - {""}
 
 
-def test_a_server(folder: Path) -> None:
-    """Without a model, and with one for its tokenizer; and two servers that are alike."""
+def test_a_server(folder: Path, capsys: Captured) -> None:
+    """Without a model, and with one for its tokenizer; two servers that are alike, and one that is gone beside it."""
 
     def reply(asked: Any) -> dict[str, Any]:
         if asked.method == "GET":
@@ -246,6 +246,14 @@ def test_a_server(folder: Path) -> None:
         both = (*served[:4], other.url, *served[4:], "--responses", 8)
         assert command("sample", *alone[:2], "--output", "both.jsonl", *both) == 0
         assert any("prompt" in body for body in other.bodies)
+        with FaultyServer(lambda asked: Reply(503) if asked.method == "POST" else reply(asked)) as gone:
+            both = (*served[:3], gone.url, *both[3:])
+            assert command("sample", *alone[:2], "--output", "left.jsonl", *both) == 0
+    assert (
+        f"{gone.url}: 503: {{}}; it is left out for a while, and the others are asked"
+        in capsys.readouterr().err
+    )
+    assert Path("left.jsonl").read_bytes() == Path("both.jsonl").read_bytes()
     assert [[one.content for one in example.responses] for example in read()] == [[" red 0"]] * 3
     assert {one.source for example in read() for one in example.responses} == {"served"}
     assert all(one.tokens is None for example in read() for one in example.responses)

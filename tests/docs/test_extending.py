@@ -21,9 +21,9 @@ RUBRIC: Changes = {
     "feedback/canonical.py": [
         ('PROMPT_KEYS = ("prompt", "tools")', 'PROMPT_KEYS = ("prompt", "tools", "rubric")'),
         (
-            "    return Prompt(prompt, tools, place.origin)",
-            '    rubric = fields.optional(row, "rubric", place, fields.text) if "rubric" in keys else None\n'
-            "    return Prompt(prompt, tools, place.origin, rubric)",
+            "    return Prompt(prompt, tools, row.origin)",
+            '    rubric = row.optional("rubric", Field.text) if "rubric" in keys else None\n'
+            "    return Prompt(prompt, tools, row.origin, rubric)",
         ),
         (
             '        row["tools"] = [dict(one) for one in prompt.tools]\n',

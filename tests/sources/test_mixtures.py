@@ -73,6 +73,20 @@ def test_a_source_that_is_wrong_is_refused(kind: str) -> None:
     assert message in str(raised.value)
 
 
+def test_what_is_held_out_has_a_limit_and_no_weight() -> None:
+    def held_out(*given: object) -> RunSettings:
+        return RunSettings.model_validate(
+            {"model": "m", "output": "o", "data": "a.jsonl", "eval_data": given}
+        )
+
+    assert held_out({"path": "b.jsonl", "limit": 3}).eval_data == ("b.jsonl?limit=3",)
+    for given in ({"path": "b.jsonl", "weight": 2}, "b.jsonl?weight=2"):
+        with pytest.raises(ValueError, match=r"eval_data\n.*weight in 'b.jsonl.weight=2': .*measured once"):
+            held_out(given)
+    with pytest.raises(ValueError, match="limit a whole number of at least 1"):
+        held_out("b.jsonl?limit=0")
+
+
 def test_weights_say_how_often_an_example_stands_in_a_pass() -> None:
     assert taken("a.jsonl", "b.jsonl") == [f"a{n}" for n in range(10)] + [f"b{n}" for n in range(20)]
     times = Counter(taken("a.jsonl?weight=2.3", "b.jsonl?weight=0.5"))

@@ -39,9 +39,9 @@ def die_at(number: int) -> None:
             file.flush()
             point()
 
-    def save_file(tensors: Any, path: Path) -> None:
+    def save_file(tensors: Any, path: Path, metadata: dict[str, str]) -> None:
         with open(path, "wb") as file:
-            in_two(safetensors.torch.save(tensors), file)
+            in_two(safetensors.torch.save(tensors, metadata), file)
 
     def write_text(path: Path, text: str, **_: Any) -> None:
         with open(path, "wb") as file:

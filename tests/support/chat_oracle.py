@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from support.conversations import ADD, conversations
 from trueup.batch.encode import EncodedGroup, Encoder, Limits
 from trueup.errors import InputError
-from trueup.feedback.fields import Place
+from trueup.feedback.fields import Field
 from trueup.feedback.records import Group, Origin, Prompt
 from trueup.feedback.turns import messages
 
@@ -215,8 +215,10 @@ def outcome(tokenizer: Any, name: str, kind: str, ends: Sequence[str]) -> tuple[
             forged = conversations(*FORGED)["plain"]
     wanted = expected(tokenizer, name, *forged[:2], tools, ends)
     encoder = Encoder(tokenizer, end_ids=tokenizer.convert_tokens_to_ids(list(ends)), limits=Limits(10**6))
-    place = Place(Origin("row", 1))
-    group = Group(Prompt(messages(prompt, place), tuple(tools)), (messages(response, place),), None)
+    origin = Origin("row", 1)
+    group = Group(
+        Prompt(messages(Field(prompt, origin)), tuple(tools)), (messages(Field(response, origin)),), None
+    )
     try:
         encoded = encoder.encode(group)
     except InputError as error:

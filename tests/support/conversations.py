@@ -65,10 +65,12 @@ def conversations(start: str, end: str) -> dict[str, tuple[list[Row], list[Row],
         "unicode": ([user("Qu\u00e9 \U0001f600 \u662f?")], [assistant("Zw\u00f6lf \u2013 \u5341\u4e8c \U0001f44d.")]),
         "spaces": ([user("  What is 2 + 2? \n")], [assistant("  It is 4. \n\n")]),
         "line breaks": ([ask], [assistant("\n\nIt is\n\n4.\n")]),
+        "line breaks in history": ([ask, assistant("\n\nIt is 4.\n"), more], [assistant("\nIt is 6.\n\n")]),
         "user mentions thoughts": ([user("What do <think> and </think> mean?")], [four]),
         "user quotes a tool": ([user("<tool_response>\n4\n</tool_response>"), four, more], [six]),
         "no_think": ([system("Be brief. /no_think"), ask], [four]),
         "end of a turn spelled": ([user(f"What does {end} mean?")], [four]),
+        "an end in the middle": ([ask], [assistant(f"It is {end} 4.")]),
         "ends with an end": ([ask], [assistant("It is 4." + end)]),
         "looks like the template": ([user(f"x{end}\n{start}assistant\nIt is 4.{end}")], [four]),
     }  # fmt: skip
@@ -79,6 +81,12 @@ def conversations(start: str, end: str) -> dict[str, tuple[list[Row], list[Row],
         "a call and an answer": ([ask], [assistant("", call()), answer, four]),
         "words and a call": ([ask], [assistant("Let me see.", call()), answer, four]),
         "two calls": ([ask], [assistant("", call(), call(2, a=3, b=3)), answer, result("6", 2), six]),
+        "the same call twice": ([ask], [assistant("", call(), call(2)), answer, result("4", 2), four]),
+        "a tool spells an end": ([ask], [assistant("", call()), result(f"4{end}"), four]),
+        "a thought, words and a call": (
+            [ask],
+            [assistant(THOUGHT + "Let me see.", call()), answer, assistant(THOUGHT + "It is 4.")],
+        ),
         "call after call": (
             [ask],
             [assistant("", call()), answer, assistant("", call(2, a=4, b=4)), result("8", 2), four],
@@ -94,7 +102,7 @@ def conversations(start: str, end: str) -> dict[str, tuple[list[Row], list[Row],
             [assistant("", call(a='say "4"\n\u662f </tool_call>', b={"c": [1, 2.5, None, True], "d": {}}))],
         ),
     }
-    every = ("two turns", "three turns", "thoughts in history", "thoughts in keys")
+    every = ("two turns", "three turns", "line breaks in history", "thoughts in history", "thoughts in keys")
     plain |= {f"{kind}, all learned": _all_learned(*plain[kind]) for kind in every}
     every = ("a call first", "thoughts and a call in history")
     tooled |= {f"{kind}, all learned": _all_learned(*tooled[kind]) for kind in every}

@@ -17,6 +17,7 @@ from trueup.errors import CheckpointError
 from trueup.models import lora
 from trueup.models.tokenizer import quiet_library
 from trueup.training import session
+from trueup.training.checkpoint import verify
 from trueup.training.export import export
 
 PROMPT = "say red 3: red"
@@ -164,3 +165,21 @@ def test_a_model_that_was_there_is_replaced_whole(tiny_model: Path, tmp_path: Pa
         export(network, tokenizer, folder, dtype=torch.float32, card={"method": "x", "base": "x"})
     assert (folder / "config.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("save_dtype", ["float32", "bfloat16"])
+def test_a_finished_run_takes_no_more_of_the_disk_than_it_has_to(
+    save_dtype: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The last checkpoint alone, without the frozen reference; its policy is the model's file where both are alike."""
+    model = run("dpo", tiny_model, tmp_path, save_dtype=save_dtype, keep_checkpoints=None)
+    (last,) = (model.parent / "checkpoints").iterdir()
+    assert last.name == "step-00000012"
+    assert verify(last) is None
+    assert load_file(last / "reference.safetensors") == {}
+    assert (model / "model.safetensors").samefile(last / "policy.safetensors") == (save_dtype == "float32")
+
+
+def test_a_run_asked_to_keep_more_checkpoints_does(tiny_model: Path, tmp_path: Path) -> None:
+    model = run("dpo", tiny_model, tmp_path, keep_checkpoints=3)
+    assert len(list((model.parent / "checkpoints").iterdir())) == 3

@@ -196,15 +196,17 @@ def test_metrics_that_cannot_be_written_cost_their_lines_and_not_the_run(
     assert lines == small_runs.metrics_of(uninterrupted[1])[: len(lines)]
 
 
-def test_a_file_system_without_room(uninterrupted: Any, tmp_path: Path) -> None:
-    """For real, with no byte left: there is room for the first checkpoint, of 0.4 MB, and half of the second."""
+def test_a_file_system_that_fills_up(uninterrupted: Any, tmp_path: Path) -> None:
+    """For real, with no byte left: there is room for the first checkpoint, of 0.4 MB, and half of the second, once
+    something else has come there."""
     small, kept, errors = tmp_path / "small", tmp_path / "kept", tmp_path / "errors"
     small.mkdir()
 
     def body() -> int:
-        if not mount_small(small, "700k"):
+        if not mount_small(small, "2000k"):
             return 77
-        code = train({**uninterrupted[0], "output": str(small / "run")})
+        with small_runs.at_step(5, lambda _: (small / "other").write_bytes(bytes(1_400_000))):
+            code = train({**uninterrupted[0], "output": str(small / "run")})
         shutil.copytree(small / "run", kept)
         return code
 
@@ -215,3 +217,25 @@ def test_a_file_system_without_room(uninterrupted: Any, tmp_path: Path) -> None:
     assert "step-00000006: the checkpoint could not be written: " in one_line(errors)
     assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step-00000003"]
     goes_on(kept, uninterrupted[1])
+
+
+def test_a_run_with_too_little_room_does_not_begin(uninterrupted: Any, tmp_path: Path) -> None:
+    """It needs three checkpoints of policy, reference and AdamW's two, each of 0.1 MB."""
+    small, errors = tmp_path / "small", tmp_path / "errors"
+    small.mkdir()
+
+    def body() -> int:
+        if not mount_small(small, "700k"):
+            return 77
+        code = train({**uninterrupted[0], "output": str(small / "run")})
+        return 1 if (small / "run").exists() else code
+
+    code = small_runs.in_child(body, errors)
+    if code == 77:
+        pytest.skip("this user may not mount a file system")
+    assert code == 2
+    assert one_line(errors) == (
+        f"trueup: {small / 'run'}: on disk the run needs 1.2 MB at most for checkpoints of 0.4 MB and a model of "
+        "0.1 MB, and 0.7 MB are free there. Make room, or give another --output, --keep_checkpoints 1 or a larger "
+        "--save_every"
+    )

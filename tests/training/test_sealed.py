@@ -215,7 +215,7 @@ def as_sealed(run: Path) -> dict[str, Any]:
 def refused_as_begun(run: Path, said: str) -> bool:
     """Whether what run.yaml says is refused, in a line that names what has changed."""
     try:
-        seal.refuse_changed(RunFolder(run), as_sealed(run))
+        seal.refuse_changed(RunFolder(run), as_sealed(run), load_run(run).settings)
     except InputError as error:
         return said.partition(".")[0] in str(error)
     return False

@@ -196,9 +196,12 @@ def _stop(
     if before.endswith(closing) and text[:stop] == more[:stop] == ended[:stop] and len(after) > 1:
         return stop
     if said is not None:
-        for shorter in (ended, more.removesuffix(heading)):
-            if length := _overlap(shorter, text[said:]):
-                return said + length
+        for ask in (False, True):
+            shorter = template.written(messages, tools, ask=ask)
+            words = _said(shorter, len(messages) - 1, 0, len(shorter.text.text))
+            end = shorter.text.text[words:].removesuffix(heading if ask else "")
+            if words is not None and end and text.startswith(end, said):
+                return said + len(end)
         always, found, _ = text[said : _same(text, more)].partition(closing)
         if found:
             return said + len(always + closing)
@@ -212,12 +215,6 @@ def _same(one: str, other: str) -> int:
     """How many characters two texts begin with alike."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _overlap(one: str, other: str) -> int:
-    """Characters of the longest end of one text that another one begins with."""
-    begins = (place for place in range(len(one)) if one.startswith(other[: min(16, len(one) - place)], place))
-    return next((len(one) - place for place in begins if other.startswith(one[place:])), 0)
 
 
 def _refuse_unlearned(template: Template, full: Written, number: int) -> None:

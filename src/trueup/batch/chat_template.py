@@ -17,9 +17,9 @@ from typing import Any
 from trueup.errors import InputError
 from trueup.feedback.records import Message, Tools
 
-FIRST_MARK = 0xF0000
-MARK = re.compile("[\U000f0000-\U000ffffd]")
-"""Private-use characters, which no text holds."""
+FIRST_MARK = 0x100000
+MARK = re.compile("[\U00100000-\U0010fffd]")
+"""Private-use characters that no known font has a sign for."""
 SPELLED, CONTENT, CALL, REASONING = "a special token", "the content", "a call", "the reasoning"
 """Parts of a message: any text that spells a special token; what is said, called and thought."""
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
@@ -202,6 +202,11 @@ class Template:
                 cannot be kept text.
         """
         text = self.write(messages, tools, ask=ask)
+        if used := MARK.search(text):
+            raise InputError(
+                f"a message or a tool holds the private-use character U+{ord(used[0]):X}; those from U+100000 on mark "
+                "where words stand in what a chat template writes. Take it out of the row"
+            )
         slots = _Marking(self.special_pattern).apply(messages, tools)[2]
         found: dict[int, list[int]] = {}
 
@@ -240,7 +245,7 @@ class Template:
             rendered = self.write(shown, declared, ask=ask)
         except InputError:
             return None
-        if MARK.sub("", rendered) != text or MARK.search(text):
+        if MARK.sub("", rendered) != text:
             return None
         places: dict[int, list[int]] = {}
         for number, found in enumerate(MARK.finditer(rendered)):

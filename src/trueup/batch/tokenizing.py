@@ -32,6 +32,8 @@ R = TypeVar("R")
 LIBRARIES = ("transformers", "tokenizers", "jinja2")
 SOURCES = (batch, feedback)
 """Packages whose code makes tokens of texts."""
+MOST_KEPT = 8 * 2**30
+"""Bytes of tokens on disk, beyond which the oldest are deleted."""
 
 
 class TokenCache:
@@ -50,9 +52,10 @@ class TokenCache:
         self.identity = encoder_identity(encoder)
         self._records = RecordCache(
             path or cache_folder() / "tokens" / "tokens.sqlite",
-            table="tokens_1",
+            table="tokens_2",
             noun="tokens",
             without="give --token-cache false",
+            most=MOST_KEPT,
         )
         self._new: dict[str, dict[str, Any]] = {}
 

@@ -10,18 +10,20 @@ from rich.console import Console
 from trueup.cli.app import COMMANDS, print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
 from trueup.config.annotator_names import run_settings
-from trueup.config.resolve import find_method, load_run, resolve, unknown
+from trueup.config.resolve import Resolved, find_method, load_run, resolve, unknown
 from trueup.config.trl_options import names_of_trl
+from trueup.config.trust import refuse_config, refuse_run
 from trueup.display import shown
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
-from trueup.parallel import processes
+from trueup.parallel.processes import alike, joined
 from trueup.settings.schema import Role, Setting, settings_in
 from trueup.training import api
 
 OF_TRAIN = {
     "config": ("FILE", "YAML file with settings; options go over it."),
     "resume": ("RUN", "Go on with the run in this folder."),
+    "trust_run": ("", "Run the code and send the keys that a run or a file of somebody else names."),
 }
 OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
@@ -45,11 +47,21 @@ def train(arguments: Sequence[str]) -> None:
         _print_help(command, info, given)
         return
     layer, config, run = command.layer(given), given.more.get("config"), given.more.get("resume")
-    with processes.joined(), shown():  # one process refuses whatever cannot be before torch is imported
+    trusted = given.on("trust_run")
+
+    def read() -> Resolved:
+        """Whatever cannot be is refused; by one process alone, before torch is imported."""
+        if config is not None:
+            refuse_config(config, info, layer, trusted=trusted)
         if run is None:
-            api.run(processes.alike(lambda: resolve(info.name, config_file=config, overrides=layer)))
-        else:
-            api.go_on(load_run(run, layer, method_name=info.name, config_file=config))
+            return resolve(info.name, config_file=config, overrides=layer)
+        resolved = load_run(run, layer, method_name=info.name, config_file=config)
+        refuse_run(run, info, layer, trusted=trusted)
+        return resolved
+
+    with joined(), shown():
+        resolved = alike(read)
+        (api.run if run is None else api.go_on)(resolved)
 
 
 def command_of(info: MethodInfo) -> Command:

@@ -215,13 +215,13 @@ def check_inputs(settings: RunSettings) -> RunSettings:
             already or cannot be written; with what to do about it.
     """
     check_output(settings.output)
-    parts = list(map(part_of, settings.data))
+    parts, held_out = (list(map(part_of, names)) for names in (settings.data, settings.eval_data))
     if not all(part.taken_as_it_is for part in parts) and (settings.source != "offline" or settings.prompts):
         raise InputError(
             "data: weight and limit are for feedback that is learned from as it is; leave them out where a run samples "
             "or replays"
         )
-    for name in (*(part.name for part in parts), *settings.eval_data):
+    for name in (part.name for part in (*parts, *held_out)):
         if not name.startswith(f"{WORLD}:"):
             check_feedback(name)
     if settings.chat_template is not None:

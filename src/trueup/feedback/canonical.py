@@ -11,10 +11,11 @@ import gzip
 import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from trueup.errors import InputError
-from trueup.feedback import fields
+from trueup.feedback.fields import Field
 from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
 from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools
 from trueup.feedback.turns import content, message_json
@@ -80,75 +81,66 @@ def response_json(response: Response) -> dict[str, object]:
     return row
 
 
-def example_from_row(row: Mapping[str, object], origin: Origin) -> Example:
+def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
     """The example that a JSON object holds; keys beside prompt, responses, comparisons and tools are not read.
 
     Raises:
         InputError: a field is missing, of the wrong type or out of range.
     """
-    place = fields.Place(origin)
-    prompt = content(fields.needed(row, "prompt", place), place.key("prompt"))
-    at = place.key("responses")
-    given = fields.items(fields.needed(row, "responses", place), at, 'objects {"content": ...}')
-    if not given:
-        raise at.unexpected(given, "at least one response")
-    responses = tuple(response_from(value, at.item(index)) for index, value in enumerate(given))
-    at = place.key("comparisons")
+    row = Field(value, origin)
+    prompt = content(row["prompt"])
+    given = row["responses"]
+    responses = tuple(map(response_from, given.items('objects {"content": ...}')))
+    if not responses:
+        raise given.unexpected("at least one response")
     compared = row.get("comparisons")
-    listed = [] if compared is None else fields.items(compared, at, 'objects {"better": ..., "worse": ...}')
-    comparisons = tuple(
-        comparison_from(value, at.item(index), len(responses)) for index, value in enumerate(listed)
-    )
-    return Example(prompt_from(prompt, row, place), responses, comparisons)
+    listed = compared.items('objects {"better": ..., "worse": ...}') if compared else []
+    comparisons = tuple(comparison_from(one, len(responses)) for one in listed)
+    return Example(prompt_from(prompt, row), responses, comparisons)
 
 
-def prompt_from(
-    prompt: Content, row: Mapping[str, object], place: fields.Place, keys: Collection[str] = PROMPT_KEYS
-) -> Prompt:
+def prompt_from(prompt: Content, row: Field, keys: Collection[str] = PROMPT_KEYS) -> Prompt:
     """A prompt with what a row says of it under those of the keys that mean this in its layout.
 
     Raises:
         InputError: a value is of the wrong type, or tools are declared for raw text.
     """
-    tools = declared(row, prompt, place) if "tools" in keys else ()
-    return Prompt(prompt, tools, place.origin)
+    tools = declared(row, prompt) if "tools" in keys else ()
+    return Prompt(prompt, tools, row.origin)
 
 
-def response_from(value: object, place: fields.Place) -> Response:
+def response_from(one: Field) -> Response:
     """A response from its object."""
-    row = fields.fields(value, place, RESPONSE_KEYS)
-    demonstration = row.get("demonstration")
-    if demonstration is not None and not isinstance(demonstration, bool):
-        raise place.key("demonstration").unexpected(demonstration, "true or false")
+    demonstration = one.object(RESPONSE_KEYS).get("demonstration")
+    if demonstration and not isinstance(demonstration.value, bool):
+        raise demonstration.unexpected("true or false")
     return Response(
-        content(fields.needed(row, "content", place), place.key("content")),
-        score=fields.optional(row, "score", place, fields.number),
-        label=fields.optional(row, "label", place, fields.label),
-        demonstration=bool(demonstration),
-        source=fields.optional(row, "source", place, fields.text),
-        tokens=fields.optional(row, "tokens", place, _tokens),
+        content(one["content"]),
+        score=one.optional("score", Field.number),
+        label=one.optional("label", Field.label),
+        demonstration=demonstration is not None and demonstration.value,
+        source=one.optional("source", Field.text),
+        tokens=one.optional("tokens", _tokens),
     )
 
 
-def _tokens(value: object, place: fields.Place) -> tuple[int, ...]:
-    ids = []
-    for index, one in enumerate(fields.items(value, place, "token ids")):
-        if isinstance(one, bool) or not isinstance(one, int) or one < 0:
-            raise place.item(index).unexpected(one, "a token id, a whole number from 0")
-        ids.append(one)
-    return tuple(ids)
+def _tokens(given: Field) -> tuple[int, ...]:
+    ids = given.items("token ids")
+    for one in ids:
+        if isinstance(one.value, bool) or not isinstance(one.value, int) or one.value < 0:
+            raise one.unexpected("a token id, a whole number from 0")
+    return tuple(one.value for one in ids)
 
 
-def comparison_from(value: object, place: fields.Place, count: int) -> Comparison:
+def comparison_from(one: Field, count: int) -> Comparison:
     """A comparison from its object; `count` is how many responses there are."""
-    row = fields.fields(value, place, COMPARISON_KEYS)
-    better = fields.position(fields.needed(row, "better", place), place.key("better"), count)
-    worse = fields.position(fields.needed(row, "worse", place), place.key("worse"), count)
-    probability = fields.optional(row, "probability", place, fields.number)
+    one.object(COMPARISON_KEYS)
+    better, worse = one["better"].position(count), one["worse"].position(count)
+    probability = one.optional("probability", Field.number)
     try:
         return Comparison(better, worse, 1.0 if probability is None else probability)
     except ValueError as error:
-        raise place.fault(str(error)) from None
+        raise one.fault(str(error)) from None
 
 
 def check_output(name: str, *, force: bool) -> None:
@@ -225,17 +217,18 @@ def json_line(row: Mapping[str, object]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
 
 
-def declared(row: Mapping[str, object], prompt: Content, place: fields.Place) -> Tools:
+def declared(row: Field, prompt: Content) -> Tools:
     """The tools under the key `tools` of a row, as a list or as JSON text that holds one; none where there are none.
 
     Raises:
         InputError: it is something else, or the prompt is raw text, which no chat template renders.
     """
-    value, at = row.get("tools"), place.key("tools")
-    listed = [] if value is None or value == "" else json_list(value, at, SCHEMAS)
-    found = tuple(_schema(fields.fields(one, at.item(index))) for index, one in enumerate(listed))
-    if found and isinstance(prompt, str):
-        raise at.fault(
+    given = row.get("tools")
+    if given is None or not (listed := [] if given.value == "" else json_list(given, SCHEMAS)):
+        return ()
+    found = tuple(_schema(one.object().value) for one in listed)
+    if isinstance(prompt, str):
+        raise given.fault(
             "tools are for a chat template, but the prompt is raw text, which none renders; give the prompt as "
             "messages, or leave the key out"
         )
@@ -250,18 +243,17 @@ def _schema(tool: Mapping[str, object]) -> Mapping[str, object]:
     return {"type": "function", "function": function}
 
 
-def json_list(value: object, place: fields.Place, of: str) -> list[object]:
+def json_list(given: Field, of: str) -> list[Field]:
     """The value as a list, or the list that it holds as JSON text; `of` says of what, for the message."""
-    if not isinstance(value, str):
-        return fields.items(value, place, of)
+    if not isinstance(given.value, str):
+        return given.items(of)
     try:
-        found = parsed(value)
+        found = parsed(given.value)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            raise place.fault(
-                f"{what_is_wrong(error, 'list')}: {shortened(value[error.pos :].strip())}"
-            ) from None
-        raise place.unexpected(value, f"a list of {of}, or JSON text that holds one") from error
+            rest = shortened(given.value[error.pos :].strip())
+            raise given.fault(f"{what_is_wrong(error, 'list')}: {rest}") from None
+        raise given.unexpected(f"a list of {of}, or JSON text that holds one") from error
     if fault := first_fault(found, ""):
-        raise place.fault(fault)
-    return fields.items(found, place, of)
+        raise given.fault(fault)
+    return replace(given, value=found).items(of)

@@ -13,10 +13,10 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
 from trueup.feedback.columns import AS_IT_IS, Table
 from trueup.feedback.containers import Opened, opened
-from trueup.feedback.fields import Place, needed
+from trueup.feedback.fields import Field
 from trueup.feedback.json_rows import MOST_KEYS
 from trueup.feedback.layouts.known import LAYOUTS, recognise
-from trueup.feedback.layouts.layout import Layout, RowValue
+from trueup.feedback.layouts.layout import Layout
 from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
 from trueup.feedback.turns import content
@@ -267,7 +267,7 @@ def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt
     for row in source.rows:
         if row.error:
             raise InputError(row.error)
-        made.append(_prompt(row.value, Place(Origin(source.name, row.number))))
+        made.append(_prompt(Field(row.value, Origin(source.name, row.number))))
         unused |= dict.fromkeys(key for key in row.value if key not in PROMPT_KEYS)
     data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
     if unused:
@@ -275,8 +275,8 @@ def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt
     return made, [], 0
 
 
-def _prompt(row: RowValue, place: Place) -> Prompt:
-    given = content(needed(row, "prompt", place), place.key("prompt"))
+def _prompt(row: Field) -> Prompt:
+    given = content(row["prompt"])
     if not given:
-        raise place.key("prompt").fault("the prompt is empty; leave the row out")
-    return prompt_from(given, row, place)
+        raise row["prompt"].fault("the prompt is empty; leave the row out")
+    return prompt_from(given, row)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from trueup.display import data_logger
-from trueup.feedback.fields import Place, described, fields, items, needed, text_under
+from trueup.feedback.fields import Field, described
 from trueup.feedback.records import Content, Example, Message, Prompt
 from trueup.words import counted, did_you_mean
 
@@ -42,54 +42,59 @@ LONGEST = 200_000
 """Characters up to which text is tried as Python."""
 
 
-def content(value: object, place: Place) -> Content:
+def content(given: Field) -> Content:
     """Text as it is, or a list of messages."""
-    if isinstance(value, str):
-        if holds_messages(value):
-            raise place.fault(f"found {WRITTEN}")
-        return value
-    if not isinstance(value, list):
-        raise place.unexpected(value, "text or a list of messages")
-    return messages(value, place)
+    if isinstance(given.value, str):
+        if holds_messages(given.value):
+            raise given.fault(f"found {WRITTEN}")
+        return given.value
+    if not isinstance(given.value, list):
+        raise given.unexpected("text or a list of messages")
+    return messages(given)
 
 
-def messages(value: object, place: Place) -> tuple[Message, ...]:
+def messages(given: Field) -> tuple[Message, ...]:
     """The value as messages, `[{"role": "user", "content": "Hello"}, ...]`."""
-    listed = items(value, place, "messages")
-    return tuple(message(one, place.item(index)) for index, one in enumerate(listed))
+    return tuple(map(message, given.items("messages")))
 
 
-def message(value: object, place: Place) -> Message:
+def message(given: Field) -> Message:
     """The value as one message; keys other than role and content go to `extra`."""
-    row = fields(value, place)
-    role = text_under(row, "role", place)
+    role = given.object()["role"].text()
     if role not in ROLES:
         other = OTHER_NAMES.get(role.lower())
         hint = f"; did you mean {other!r}?" if other else did_you_mean(role, ROLES, quoted=True)
         hint = SWIFT_HINT if role in SWIFT_ROLES else hint
-        raise place.key("role").unexpected(role, "one of " + ", ".join(ROLES) + hint)
-    extra = with_calls({key: one for key, one in row.items() if key not in ("role", "content")})
-    check_weights(extra, place)
-    if row.get("content") is None and extra.get("tool_calls"):
+        raise given["role"].unexpected("one of " + ", ".join(ROLES) + hint)
+    extra = with_calls(
+        {key: one for key, one in given.value.items() if key not in ("role", "content")}, given
+    )
+    check_weights(extra, given)
+    if given.get("content") is None and extra.get("tool_calls"):
         return Message(role, "", extra)
-    return Message(role, spoken(needed(row, "content", place), place.key("content")), extra)
+    return Message(role, spoken(given["content"]), extra)
 
 
-def with_calls(extra: Mapping[str, object]) -> dict[str, object]:
+def with_calls(extra: Mapping[str, object], message: Field) -> dict[str, object]:
     """Further keys of a message, its calls of tools as chat templates take them.
 
     A function that stands alone is put into a call, and arguments written as JSON text are the object that it holds.
+
+    Raises:
+        InputError: as `structured`.
     """
     if isinstance(old := extra.get("function_call"), Mapping) and not extra.get("tool_calls"):
         extra = {key: one for key, one in extra.items() if key != "function_call"} | {"tool_calls": [old]}
     calls = extra.get("tool_calls")
     if not isinstance(calls, list | tuple):
         return dict(extra)
-    return {**extra, "tool_calls": [call_of(one) for one in calls]}
+    at = message.at("tool_calls")
+    return {**extra, "tool_calls": [call_of(at.at(index, one)) for index, one in enumerate(calls)]}
 
 
-def call_of(call: object) -> object:
+def call_of(given: Field) -> object:
     """A call of a tool as OpenAI writes it, but for its arguments; what is none as it is."""
+    call = given.value
     if not isinstance(call, Mapping):
         return call
     if "function" not in call and isinstance(call.get("name"), str):
@@ -99,41 +104,47 @@ def call_of(call: object) -> object:
     inner = call.get("function")
     if not isinstance(inner, Mapping) or "arguments" not in inner:
         return call
-    return {**call, "function": {**inner, "arguments": structured(inner["arguments"])}}
+    arguments = structured(given.at("arguments", inner["arguments"]))
+    return {**call, "function": {**inner, "arguments": arguments}}
 
 
-def structured(arguments: object) -> object:
-    """Arguments that are written as JSON text, as the object they are; none written are none; others as they stand."""
+def structured(given: Field) -> object:
+    """Arguments that are written as text, once or twice, as the object they are; none written are none.
+
+    Text that is no object, such as the one argument of a simple tool, stands as it is.
+
+    Raises:
+        InputError: the text begins as an object, and is neither JSON nor what Python prints.
+    """
+    arguments = "" if given.value is None else given.value
     if not isinstance(arguments, str):
         return arguments
-    if not arguments.strip():
-        return {}
+    text = arguments.strip()
     try:
-        found = json.loads(arguments)
+        found = json.loads(text or "{}", parse_constant=int)  # NaN is none, and JSON has no other constant
     except (ValueError, RecursionError):
-        return arguments
+        found = python_value(text)
+    if isinstance(found, str) and found.strip()[:1] == "{":
+        return structured(replace(given, value=found))
+    if not isinstance(found, dict) and text[:1] == "{":
+        raise given.unexpected("the arguments of a call as an object, or as JSON text that holds one")
     return found if isinstance(found, dict) else arguments
 
 
-def spoken(value: object, place: Place) -> str:
+def spoken(given: Field) -> str:
     """A message's content: text, or a list of text parts, which are joined."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise place.unexpected(value, "text")
-    return "".join(text_part(one, place.item(index)) for index, one in enumerate(value))
+    return "".join(map(text_part, given.items(""))) if isinstance(given.value, list) else given.text()
 
 
-def text_part(value: object, place: Place) -> str:
+def text_part(part: Field) -> str:
     """The text of `{"type": "text", "text": ...}`; a part of any other type is refused."""
-    part = fields(value, place)
-    kind = needed(part, "type", place)
-    if kind != "text":
-        raise place.key("type").unexpected(kind, "'text': only text can be used")
-    for key, one in part.items():
+    kind = part.object()["type"]
+    if kind.value != "text":
+        raise kind.unexpected("'text': only text can be used")
+    for key, one in part.value.items():
         if key not in ("type", "text") and one is not None:
-            raise place.key(key).fault(f"a text part holds nothing but its text; found {described(one)}")
-    return text_under(part, "text", place)
+            raise part.at(key).fault(f"a text part holds nothing but its text; found {described(one)}")
+    return part["text"].text()
 
 
 def message_json(one: Message) -> dict[str, object]:
@@ -141,7 +152,7 @@ def message_json(one: Message) -> dict[str, object]:
     return {"role": one.role, "content": one.content, **one.extra}
 
 
-def as_response(response: Content, prompt: Content, place: Place, skipped: int = 0) -> Content:
+def as_response(response: Content, prompt: Content, place: Field, skipped: int = 0) -> Content:
     """A response of the same kind as its prompt: text after text, turns of the assistant after messages.
 
     Text after messages is the assistant's turn. `skipped` is how many turns at the place stand before the
@@ -149,16 +160,17 @@ def as_response(response: Content, prompt: Content, place: Place, skipped: int =
     """
     if isinstance(prompt, str):
         if not isinstance(response, str):
-            raise place.unexpected(list(response), "text, because the prompt is text; make both messages")
+            listed = replace(place, value=list(response))
+            raise listed.unexpected("text, because the prompt is text; make both messages")
         return response
     if isinstance(response, str):
         return (Message("assistant", response),)
     for index, one in enumerate(response):
-        at = place.item(skipped + index).key("role")
+        at = place.at(skipped + index).at("role", one.role)
         if one.role not in RESPONSE_ROLES:
-            raise at.unexpected(one.role, "an assistant or tool turn: turns of others belong to the prompt")
+            raise at.unexpected("an assistant or tool turn: turns of others belong to the prompt")
         if one.role != "assistant" and index in (0, len(response) - 1):
-            raise at.unexpected(one.role, "an assistant turn: a response begins and ends with one")
+            raise at.unexpected("an assistant turn: a response begins and ends with one")
     return response
 
 
@@ -195,7 +207,7 @@ def not_learned(message: Message) -> bool:
     return any(key in message.extra and message.extra[key] == off for key, off in NOT_LEARNED.items())
 
 
-def check_weights(extra: Mapping[str, object], place: Place) -> None:
+def check_weights(extra: Mapping[str, object], turn: Field) -> None:
     """Refuse a key that says whether a turn is learned with a value that says something else.
 
     Raises:
@@ -205,7 +217,7 @@ def check_weights(extra: Mapping[str, object], place: Place) -> None:
         value = extra.get(key)
         if value is not None and value not in (0, 1):
             known = "true or false" if isinstance(NOT_LEARNED[key], bool) else "0 or 1"
-            raise place.key(key).unexpected(value, f"{known}: a turn is learned or it is not")
+            raise turn.at(key, value).unexpected(f"{known}: a turn is learned or it is not")
 
 
 def switched_off(response: Content) -> bool:

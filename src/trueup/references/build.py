@@ -79,6 +79,7 @@ class ModelCopy(Reference):
     def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
         self.policy = policy
         self.region = region
+        self.weights = region is not None
         self._model: CausalModel | None = None
 
     @property
@@ -111,10 +112,13 @@ class ModelCopy(Reference):
         return True
 
     def state(self) -> State:
-        return State(dict(self.model.network.named_parameters()), {"identity": self.identity})
+        tensors = dict(self.model.network.named_parameters()) if self.weights else {}
+        return State(tensors, {"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        fill(dict(self.model.network.named_parameters()), state.tensors)
+        copied = dict(self.model.network.named_parameters())
+        if state.tensors:  # a frozen one stays the copy of the policy as the run began
+            fill(copied, state.tensors)
         self.identity = str(state.metadata["identity"])
 
 
@@ -153,6 +157,7 @@ class AdapterCopy(Reference):
     def __init__(self, policy: CausalModel, region: choices.TrustRegion | None = None) -> None:
         self.policy = policy
         self.region = region
+        self.weights = region is not None
         lora.add_reference(policy.network)
 
     def start(self, source: BatchSource) -> None:
@@ -178,11 +183,12 @@ class AdapterCopy(Reference):
         return True
 
     def state(self) -> State:
-        tensors = lora.factors(self.policy.network, lora.REFERENCE)
+        tensors = lora.factors(self.policy.network, lora.REFERENCE) if self.weights else {}
         return State(tensors, {"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        self._take(state.tensors)
+        if state.tensors:
+            self._take(state.tensors)
         self.identity = str(state.metadata["identity"])
 
     def _take(self, values: Mapping[str, Tensor]) -> None:

@@ -39,6 +39,9 @@ class Reference(Protocol):
 
     identity: str = ""
     """Hash of the weights it began with, of its moves since, and nothing else; "" before it starts."""
+    weights: bool = False
+    """Whether a checkpoint holds weights of it. It does only where they move: a frozen one is the model that the run
+    begins with, which whoever goes on with the run has read again."""
     exact: bool = True
     """True when its numbers come from the same code path as the policy's, so that equal weights give exactly
     equal log-probabilities."""
@@ -62,7 +65,7 @@ class Reference(Protocol):
         return State(metadata={"identity": self.identity})
 
     def restore(self, state: State) -> None:
-        """Go back to a saved state instead of `start`."""
+        """Go back to a saved state instead of `start`; before the policy goes back to its own."""
         self.identity = str(state.metadata["identity"])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from trueup.model_hub import ID
-from trueup.settings.data_settings import Columns, Values
+from trueup.settings.data_settings import Columns, HeldOut, Values
 from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
 
 Form = Literal["canonical", "pairs", "rankings", "points", "trl"]
@@ -25,7 +25,7 @@ class InspectSettings(BaseModel):
 
     data: Annotated[Texts, Role("Feedback")] = ()
     """Whatever `--data` of `trueup train` takes."""
-    eval_data: Texts = ()
+    eval_data: HeldOut = ()
     """Held-out feedback, compared with the rest."""
     columns: Columns = ()
     values: Values = ()

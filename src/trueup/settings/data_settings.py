@@ -89,7 +89,23 @@ def _sources(value: Any) -> Any:
     return tuple(map(_as_text, several)) if isinstance(several, list | tuple) else several
 
 
+def _unweighted(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Sources to evaluate on, each as it is or up to a limit."""
+    for name in names:
+        try:
+            weight = part_of(name).weight
+        except InputError as error:
+            _refuse(f"cannot be read: {error}")
+        if weight != 1:
+            _refuse(
+                f"has a weight in {name!r}: it would say how often an example is learned from, and what is held out is "
+                "measured once; leave the weight out, or give a limit"
+            )
+    return names
+
+
 Sources = Annotated[tuple[Plain, ...], BeforeValidator(_sources)]
+HeldOut = Annotated[Sources, AfterValidator(_unweighted)]
 
 NAMES = (
     *("prompt", "response", "chosen", "rejected", "label", "score", "system", "messages"),

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 from trueup.metrics import TRACKERS
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
-from trueup.settings.data_settings import Columns, Sources, Values
+from trueup.settings.data_settings import Columns, HeldOut, Sources, Values
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
@@ -70,8 +70,8 @@ class RunSettings(BaseModel):
     limit} in YAML, FILE?weight=2&limit=1000 as one text."""
     output: Annotated[Text, Role(common=True, affects="nothing")]
     """Folder of the run; made if absent."""
-    eval_data: Annotated[Texts, HELD_OUT] = ()
-    """Files with held-out feedback."""
+    eval_data: Annotated[HeldOut, HELD_OUT] = ()
+    """Files with held-out feedback, each of which may have a limit, as in data."""
     eval_fraction: Annotated[float, Field(ge=0, lt=1), OFFLINE] = 0.0
     """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
     allow_overlap: Annotated[bool, SAME_RESULT] = False
@@ -181,8 +181,8 @@ class RunSettings(BaseModel):
     that is left out by eval_loss or, without held-out feedback, by online/score, measured in every round."""
     save_every: Annotated[Count | None, RESUMES] = None
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
-    keep_checkpoints: Annotated[Count, RESUMES] = 2
-    """How many of the newest checkpoints to keep."""
+    keep_checkpoints: Annotated[Count | None, RESUMES] = None
+    """How many of the newest checkpoints to keep. Left out: 2 while the run goes on, 1 once it is done."""
     log_every: Annotated[Count, RESUMES] = 1
     """Optimizer steps between lines of metrics."""
     trackers: Annotated[tuple[Tracker, ...], BeforeValidator(schema.one_or_several), RESUMES] = ()

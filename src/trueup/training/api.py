@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trueup import display, stop
 from trueup.config.resolve import Resolved, load_run, resolve
 from trueup.config.run_checks import check_inputs, check_output
+from trueup.config.trust import refuse_run
 from trueup.errors import InputError, Stopped
 from trueup.parallel.processes import alike, joined, owned
 from trueup.settings.run_settings import RunSettings
@@ -91,19 +92,24 @@ def _check_folder(settings: RunSettings, folder: RunFolder) -> None:
     folder.check_fresh(gathers=settings.gathers)
 
 
-def resume(path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: bool = False) -> Result:
+def resume(
+    path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: bool = False, trust_run: bool = False
+) -> Result:
     """Go on with a run from its newest whole checkpoint, bit for bit as if it had not been interrupted.
 
     Args:
         path: the run's folder.
         overrides: settings that cannot change the result (`trueup.settings.run_settings.RESUME_MAY_CHANGE`).
+        trust_run: of a run that another user or machine began, run the code and send the keys that it names.
 
     Raises:
-        InputError: there is no run, or what it was trained on has changed.
+        InputError: there is no run, what it was trained on has changed, or it is not to be trusted.
         CheckpointError: every checkpoint is damaged.
         NumericsError, Stopped: as for `train`.
     """
-    return go_on(load_run(path, overrides), quiet=quiet)
+    resolved = load_run(path, overrides)
+    refuse_run(path, resolved.info, overrides or {}, trusted=trust_run)
+    return go_on(resolved, quiet=quiet)
 
 
 def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:

@@ -43,6 +43,11 @@ class Checkpoint:
     """JSON-ready."""
 
 
+def name_of(step: int) -> str:
+    """The folder of a step's checkpoint."""
+    return f"{PREFIX}{step:08d}"
+
+
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = None) -> Path:
     """Write a checkpoint and remove the oldest beyond `keep`; never the only whole one, or that of step `best`.
 
@@ -51,7 +56,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = 
     Raises:
         CheckpointError: it could not be written; what was there before is untouched.
     """
-    final = folder / f"{PREFIX}{checkpoint.step:08d}"
+    final = folder / name_of(checkpoint.step)
     try:
         if owned(lambda: not final.is_dir() or verify(final) is not None):
             with _shared_folder(final) as part:
@@ -60,19 +65,24 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int, best: int | None = 
             return final
         # Those of later steps are damaged ones that the run went back behind, and comes to again.
         for old in sorted(one for one in _folders(folder) if one.name <= final.name)[:-keep]:
-            if best is not None and old == folder / f"{PREFIX}{best:08d}":
-                continue
-            shutil.rmtree(old, ignore_errors=True)
+            if best is None or old.name != name_of(best):
+                shutil.rmtree(old, ignore_errors=True)
     except Exception as error:  # OSError, and SafetensorError for the same full disk
         why = reason(error)
-        needed = sum(
-            t.numel() * t.element_size() for part_ in checkpoint.parts.values() for t in part_.values()
-        )
+        needed = sum(tensor.nbytes for part_ in checkpoint.parts.values() for tensor in part_.values())
         raise CheckpointError(
             f"{final}: the checkpoint could not be written: {why}. It needs {needed / 1e6:.1f} MB and "
             f"{_free(folder):.1f} MB are free there; earlier checkpoints are intact. Make room and go on with --resume"
         ) from error
     return final
+
+
+def keep_only(folder: Path, step: int) -> None:
+    """Remove every checkpoint but that of a step, if that is there."""
+    if (folder / name_of(step)).is_dir():
+        for other in _folders(folder):
+            if other.name != name_of(step):
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
@@ -114,7 +124,7 @@ def load_step(folder: Path, step: int) -> Checkpoint:
         InputError: there is none; those that there are are named.
         CheckpointError: it is damaged, or was written by a newer version.
     """
-    path = folder / f"{PREFIX}{step:08d}"
+    path = folder / name_of(step)
     if not path.is_dir():
         steps = [str(int(one.name.removeprefix(PREFIX))) for one in sorted(_folders(folder))]
         raise InputError(
@@ -162,7 +172,9 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
             digests |= {f"{name}/{file.name}": _sha256(file) for file in written}
         elif owns():
             file = part / f"{name}.safetensors"
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
+            # With what transformers writes, so that the last policy and the finished model may be one file.
+            plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(plain, file, metadata={"format": "pt"})
             digests[file.name] = _sha256(file)
     digests = {name: digest for every in gather(digests) for name, digest in every.items()}
     if not owns():

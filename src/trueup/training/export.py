@@ -3,10 +3,13 @@
 Beside a reward model stands what it says: level and spread of its scores, how right and how sure they are.
 """
 
+import filecmp
 import json
 import logging
 import math
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
@@ -50,6 +53,7 @@ def export(
     card: Mapping[str, Any] | None,
     condition: Condition | None = None,
     beside: Mapping[str, str] = MappingProxyType({}),
+    same: Path | None = None,
 ) -> None:
     """Write model, tokenizer and card to `folder`, whole or not at all.
 
@@ -58,6 +62,7 @@ def export(
         card: values of the model card's template; None writes none.
         condition: what the model is to be asked with, kept beside its weights.
         beside: further files to keep there, name -> text.
+        same: a file of weights. Where that of the model has the same bytes, both are one file on the disk.
 
     Raises:
         CheckpointError: it could not be written.
@@ -74,6 +79,8 @@ def export(
                     )
                 else:
                     _save_model(network, weights, part, dtype)
+                    if same is not None:
+                        _share(part, same)
                 tokenizer.save_pretrained(str(part))
             if condition is not None:
                 condition.save(part)
@@ -104,6 +111,14 @@ def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path,
         network.config.save_pretrained(str(folder))
     finally:
         network.config.dtype = before
+
+
+def _share(folder: Path, same: Path) -> None:
+    for file in folder.glob("*.safetensors"):
+        with suppress(OSError):  # it is not there, or this file system has no such links
+            if filecmp.cmp(file, same, shallow=False):
+                os.link(same, folder / ".same")
+                os.replace(folder / ".same", file)
 
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:

@@ -14,10 +14,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from trueup.config import trust
+from trueup.config.layers import flatten
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_file
 from trueup.metrics import WANDB
 from trueup.parallel.processes import owned, owns
+from trueup.settings.run_settings import RunSettings
 from trueup.sources.log import EXAMPLES, ROUNDS
 from trueup.words import reason
 
@@ -32,7 +35,7 @@ class RunFolder:
         self._since = datetime.now().astimezone().isoformat(timespec="seconds")
         self.settings = path / "run.yaml"
         """Resolved settings, versions, fingerprints."""
-        self.sealed = path / "sealed.json"
+        self.sealed = path / trust.SEALED_FILE
         """What decides the result, by name, as it was when the run began."""
         self.metrics = path / "metrics.jsonl"
         """One line a step."""
@@ -93,9 +96,26 @@ class RunFolder:
         """Write run.yaml whole."""
         self._write(self.settings, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
 
-    def write_sealed(self, content: Mapping[str, Any]) -> None:
-        """Write sealed.json whole."""
-        self._write(self.sealed, json.dumps(content, indent=1) + "\n")
+    def write_sealed(self, content: Mapping[str, Any], settings: RunSettings) -> None:
+        """Write sealed.json whole, signed by this user."""
+        signed = trust.signature(content, flatten(settings.model_dump(mode="json")))
+        self._write(self.sealed, json.dumps({**content, trust.SIGNED: signed}, indent=1) + "\n")
+
+    def read_sealed(self) -> dict[str, Any]:
+        """What sealed.json holds, without its signature.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        try:
+            content = json.loads(self.sealed.read_text(encoding="utf-8"))
+            assert isinstance(content, dict)
+        except (OSError, ValueError, RecursionError, AssertionError):
+            raise InputError(
+                f"{self.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put "
+                "it back, or begin a new run"
+            ) from None
+        return {name: value for name, value in content.items() if name != trust.SIGNED}
 
     def write_status(self, state: str, step: int, total: int) -> None:
         """Write status.json whole; of a run that goes on with the process that has the folder."""

@@ -24,6 +24,9 @@ from trueup.training.step import evaluate, train_step
 
 logger = logging.getLogger(__name__)
 
+KEPT = 2
+"""Checkpoints of a run that goes on, unless it is set: the newest one may turn out to be damaged."""
+
 
 @dataclass
 class Run:
@@ -55,6 +58,11 @@ class Run:
     @property
     def total(self) -> int:
         return self.source.num_steps
+
+    @property
+    def save_every(self) -> int:
+        """Steps between checkpoints; the last step has one too."""
+        return self.parts.settings.save_every or max(1, math.ceil(self.total / 10))
 
     @property
     def loss_reference(self) -> Reference:
@@ -98,11 +106,7 @@ def train(run: Run, *, advance: Advance) -> dict[str, float]:
             if not agreed(error):
                 raise
             ended = error  # the cause lies outside the run, which can be resumed
-        due = (
-            _due(run.parts.settings.save_every or max(1, math.ceil(run.total / 10)), run)
-            or run.step == run.total
-            or run.over
-        )
+        due = _due(run.save_every, run) or run.step == run.total or run.over
         if due or ended is not None:
             save_run(run)
         if ended is not None:
@@ -182,16 +186,16 @@ def save_run(run: Run) -> None:
     checkpoints.save(
         run.parts.folder.checkpoints,
         checkpoints.Checkpoint(run.step, parts, metadata),
-        keep=run.parts.settings.keep_checkpoints,
+        keep=run.parts.settings.keep_checkpoints or KEPT,
         best=run.best.step if run.best else None,
     )
 
 
 def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     """Put a run back to a checkpoint."""
+    run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
     fill(run.optimizer.parameters, saved.parts["policy"])
     run.optimizer.restore(saved.parts["optimizer"])
-    run.parts.reference.restore(State(saved.parts["reference"], saved.metadata["reference"]))
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.step = saved.step

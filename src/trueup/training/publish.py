@@ -144,7 +144,7 @@ def _found(settings: ExportSettings) -> Found:
     if (run / RUN_FILE).is_file():
         folder = RunFolder(run)
         if step is not None or folder.read_status().get("state") != "done":
-            return _of_checkpoint(folder, step)
+            return _of_checkpoint(folder, step, trust_remote_code=settings.trust_remote_code)
         source = folder.model
     elif step is not None:
         raise InputError(f"{source} is not the folder of a run, so it has no steps. Leave --step out")
@@ -178,10 +178,13 @@ def _stored(folder: Path) -> torch.dtype:
     return {"BF16": torch.bfloat16, "F16": torch.float16}.get(common, torch.float32)
 
 
-def _of_checkpoint(folder: RunFolder, step: int | None) -> Found:
+def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bool) -> Found:
     """The policy of a run as it was at a step; its newest whole checkpoint where none is named."""
     resolved = load_run(folder.path)
     settings = resolved.settings
+    if settings.model != model_folder.WORLD:
+        model_folder.check_model(settings.model, trust_remote_code=trust_remote_code)
+    settings = settings.model_copy(update={"trust_remote_code": trust_remote_code})
     if step is None:
         saved = checkpoint.load_newest(folder.checkpoints)
         if saved is None:

@@ -107,26 +107,20 @@ def seal_of(content: Mapping[str, Any]) -> str:
 
 
 def refuse_changed(
-    folder: RunFolder, now: Mapping[str, Any], seal: str | None = None, *, accept: bool = False
+    folder: RunFolder, now: Mapping[str, Any], settings: RunSettings, seal: str | None = None
 ) -> None:
     """Refuse to go on where anything that decides the result is not what the run began with.
 
     Args:
         now: see `sealed`; what is not known yet may be missing.
+        settings: by `accept_changed` files and models that judge and sample may have changed, which is warned of and
+            sealed anew.
         seal: of the checkpoint that the run goes on from.
-        accept: files and models that judge and sample may have changed, which is warned of and sealed anew.
 
     Raises:
         InputError: something has changed; each is named, with what it was and is.
     """
-    try:
-        before = json.loads(folder.sealed.read_text(encoding="utf-8"))
-        assert isinstance(before, dict)
-    except (OSError, ValueError, AssertionError):
-        raise InputError(
-            f"{folder.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put it "
-            "back, or begin a new run"
-        ) from None
+    before, accept = folder.read_sealed(), settings.accept_changed
     # The tokens are known last, be it when a run begins or when it goes on.
     later = {KINDS["tokens_identity"]} - (before.keys() & now.keys())
     changed = {
@@ -140,7 +134,7 @@ def refuse_changed(
             f"going on although these have changed since the run began: {'; '.join(changed.values())}"
         )
         own = {name: value for name, value in before.items() if not _is_beside(name)}
-        folder.write_sealed(own | {name: value for name, value in now.items() if _is_beside(name)})
+        folder.write_sealed(own | {name: value for name, value in now.items() if _is_beside(name)}, settings)
         changed = {}
     half = len(seal or "") // 2 if accept else None
     if seal is not None and not changed and seal[:half] != seal_of(before)[:half]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import torch
 import yaml
@@ -14,7 +15,7 @@ from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, 
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
 from trueup.sources.log import EXAMPLES
-from trueup.training import seal
+from trueup.training import checkpoint, seal
 from trueup.training.export import export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, take_best, train
@@ -53,7 +54,8 @@ class Session:
             with self._stating(None, resume):
                 if settings.prompts and settings.source == "offline" and not resume:
                     # What is gathered from here on is not gathered again once the run is resumed.
-                    self.folder.write_sealed(seal.sealed(self.resolved, record, parts.configuration))
+                    content = seal.sealed(self.resolved, record, parts.configuration)
+                    self.folder.write_sealed(content, parts.settings)
                     self.folder.write_settings(dump(self.resolved) | record)
                     self.folder.write_status("running", 0, 0)
                 source = data.source(parts)
@@ -127,7 +129,7 @@ class Session:
             settings_text = yaml.safe_dump(dump(self.resolved), sort_keys=False)
         best = run.best if take_best(run) else None
         report = reward_report(run) if self.method.output == "scores" else None
-        card = {
+        card: dict[str, Any] = {
             "name": self.name,
             "base": loaded.base_path,
             "method": info.name,
@@ -151,6 +153,9 @@ class Session:
             card=card,
             condition=run.source.condition or loaded.condition,
             beside=report.files if report else {},
+            same=self.folder.checkpoints / checkpoint.name_of(card["step"]) / "policy.safetensors",
         )
         self.folder.write_status("done", run.step, run.total)
+        if self.settings.keep_checkpoints is None:
+            checkpoint.keep_only(self.folder.checkpoints, card["step"])
         logger.info(f"the {'reward' if report else 'aligned'} model is in {self.folder.model}")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from trueup.config.resolve import Resolved, dump
 from trueup.errors import InputError
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
-from trueup.models import prepare, selfcheck
+from trueup.models import lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
 from trueup.parallel.processes import rank, size
@@ -33,7 +34,7 @@ from trueup.training.checkpoint import load_newest
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
 from trueup.training.lazy import read_lazily
-from trueup.training.loop import Run, restore_run
+from trueup.training.loop import KEPT, Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
 from trueup.words import listed
 
@@ -101,7 +102,7 @@ def load_parts(
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:
         content = seal.sealed(replace(resolved, settings=settings), record, configured)
-        seal.refuse_changed(folder, content, accept=settings.accept_changed)
+        seal.refuse_changed(folder, content, settings)
         seal.warn_of_versions(folder.path, record)
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
@@ -128,7 +129,7 @@ def make_run(
     saved = load_newest(folder.checkpoints) if resume else None
     if resume:
         before = saved.metadata["sealed"] if saved else None
-        seal.refuse_changed(folder, content, before, accept=settings.accept_changed)
+        seal.refuse_changed(folder, content, settings, before)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
     # The fastest backend that is exact for this model, unless one was asked for.
@@ -145,6 +146,7 @@ def make_run(
     if size() > 1:
         shard_parts(parts)
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
+    _check_room(run)
     if saved is not None:
         restore_run(run, saved)
         logger.info(f"going on after step {run.step} of {run.total}")
@@ -152,7 +154,7 @@ def make_run(
     if resume:
         logger.warning("the run was stopped before its first checkpoint; it begins again at step 1")
     _start(run)
-    folder.write_sealed(content)
+    folder.write_sealed(content, settings)
     folder.write_settings(dump(resolved) | record | {"reference": parts.reference.identity})
     folder.write_status("running", 0, run.total)
     return run
@@ -190,6 +192,39 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
         seal=sealed,
         best=Best.of(settings),
     )
+
+
+def _check_room(run: Run) -> None:
+    """Say what the run needs on disk at most: checkpoints, one more while it is written, and the model.
+
+    Raises:
+        InputError: there is less.
+    """
+    parts, folder = run.parts, run.parts.folder
+    trained = sum(parameter.nbytes for parameter in run.optimizer.parameters.values())
+    copies = (
+        3
+        + parts.reference.weights
+        + (parts.settings.source == "online" and parts.settings.sampler.resync > 1)
+    )
+    model = trained
+    if not lora.is_adapted(parts.policy.network):
+        size = getattr(torch, parts.settings.save_dtype).itemsize
+        model = prepare.num_parameters(parts.policy.network) * size
+    best = bool(parts.settings.keep_best)  # which may be saved after any step, and stays beside the newest
+    saves = run.total if best else math.ceil(run.total / run.save_every)
+    kept = (parts.settings.keep_checkpoints or KEPT) + best
+    one = trained * copies
+    needed = max(min(saves, kept + 1) * one, min(saves, kept) * one + model)
+    there = sum(file.stat().st_size for file in folder.checkpoints.rglob("*.safetensors"))
+    free = shutil.disk_usage(folder.path).free
+    told = f"{needed / 1e6:.1f} MB at most for checkpoints of {one / 1e6:.1f} MB and a model of {model / 1e6:.1f} MB"
+    logger.info(f"on disk the run needs {told}")
+    if needed - there > free:
+        raise InputError(
+            f"{folder.path}: on disk the run needs {told}, and {free / 1e6:.1f} MB are free there. Make room, or give "
+            "another --output, --keep_checkpoints 1 or a larger --save_every"
+        )
 
 
 def _start(run: Run) -> None:

@@ -4,8 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from trueup.feedback.fields import Place, fields, items, needed, text, text_under
-from trueup.feedback.layouts.layout import RowValue
+from trueup.feedback.fields import Field
 from trueup.feedback.records import Content, Message
 from trueup.feedback.turns import NOT_LEARNED, as_response, check_weights, spoken, structured, with_calls
 from trueup.words import did_you_mean
@@ -23,7 +22,7 @@ class Dialect:
     first."""
     roles: Mapping[str, tuple[str, ...]]
     """Our role, or `CALL` -> its names, in lower case."""
-    content: Callable[[object, Place], str] = spoken
+    content: Callable[[Field], str] = spoken
     """What is said, read from its value."""
 
 
@@ -44,11 +43,11 @@ TURBO_ALIGNMENT = Dialect((("role", "content"),), {**PLAIN, "assistant": ("bot",
 COHERE = Dialect((("role", "content"), ("role", "message")), {**PLAIN, "assistant": ("chatbot", "assistant")})
 
 
-def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
+def turns(given: Field, dialect: Dialect) -> tuple[Message, ...]:
     """The value as messages; a call that directly follows a turn of the assistant is made part of it."""
     made: list[Message] = []
-    for index, one in enumerate(items(value, place, "turns")):
-        role, message = turn(one, place.item(index), dialect)
+    for one in given.items("turns"):
+        role, message = turn(one, dialect)
         if role == CALL and made and made[-1].role == "assistant":
             made[-1] = joined(made[-1], message)
         else:
@@ -56,37 +55,40 @@ def turns(value: object, place: Place, dialect: Dialect) -> tuple[Message, ...]:
     return tuple(made)
 
 
-def turns_in(dialect: Dialect) -> Callable[[RowValue, Place, str], tuple[Message, ...]]:
+def turns_in(dialect: Dialect) -> Callable[[Field, str], tuple[Message, ...]]:
     """The turns under a key of a row."""
-    return lambda row, place, key: turns(row[key], place.key(key), dialect)
+    return lambda row, key: turns(row[key], dialect)
 
 
-def turn(value: object, place: Place, dialect: Dialect) -> tuple[str, Message]:
+def turn(row: Field, dialect: Dialect) -> tuple[str, Message]:
     """One turn as a message, and its role in the dialect; keys that mean nothing here go to `extra`.
 
     Raises:
         InputError: a key is missing, the role is unknown, or a call is not JSON.
     """
-    row = fields(value, place)
+    row.object()
     speaker, said = max(dialect.keys, key=lambda pair: (pair[0] in row) + (pair[0] in row and pair[1] in row))
-    name = text_under(row, speaker, place)
+    name = row[speaker].text()
     role = next((ours for ours, names in dialect.roles.items() if name.lower() in names), None)
     if role is None:
         known = [name for names in dialect.roles.values() for name in names]
         hint = did_you_mean(name.lower(), known, quoted=True)
-        raise place.key(speaker).unexpected(name, f"one of {', '.join(known)}{hint}")
-    check_weights(row, place)
+        raise row[speaker].unexpected(f"one of {', '.join(known)}{hint}")
+    check_weights(row.value, row)
     extra = with_calls(
-        {key: one for key, one in row.items() if key not in (speaker, said) and says_something(key, one)}
+        {
+            key: one
+            for key, one in row.value.items()
+            if key not in (speaker, said) and says_something(key, one)
+        },
+        row,
     )
-    at = place.key(said)
     if row.get(said) is None and extra.get("tool_calls"):
         return role, Message(role, "", extra)
-    content = needed(row, said, place)
     if role == CALL:
-        thought, calls = called(text(content, at), at)
+        thought, calls = called(row[said])
         return role, Message("assistant", thought, {**extra, "tool_calls": calls})
-    return role, Message(role, dialect.content(content, at), extra)
+    return role, Message(role, dialect.content(row[said]), extra)
 
 
 def says_something(key: str, value: object) -> bool:
@@ -94,12 +96,12 @@ def says_something(key: str, value: object) -> bool:
     return value is not None and NOT_LEARNED.get(key, value) == value
 
 
-def called(written: str, place: Place) -> tuple[str, list[object]]:
+def called(written: Field) -> tuple[str, list[object]]:
     """What is thought before a call, and the calls, as chat templates take them.
 
     `'{"name": "add", "arguments": {"a": 1}}'`, or a list of such, or such after `<think>...</think>`.
     """
-    thought, mark, rest = written.rpartition("</think>")
+    thought, mark, rest = written.text().rpartition("</think>")
     try:
         parsed = json.loads(rest)
     except (ValueError, RecursionError):
@@ -108,11 +110,11 @@ def called(written: str, place: Place) -> tuple[str, list[object]]:
     calls: list[object] = []
     for one in listed:
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):
-            raise place.unexpected(written, 'the call of a tool as JSON, {"name": ..., "arguments": {...}}')
-        arguments = structured(one.get("arguments", one.get("parameters", {})))
+            raise written.unexpected('the call of a tool as JSON, {"name": ..., "arguments": {...}}')
+        arguments = structured(written.at("arguments", one.get("arguments", one.get("parameters"))))
         calls.append({"type": "function", "function": {"name": one["name"], "arguments": arguments}})
     if not calls:
-        raise place.unexpected(written, "at least one call of a tool")
+        raise written.unexpected("at least one call of a tool")
     return thought + mark, calls
 
 
@@ -129,21 +131,21 @@ def as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def turn_in(dialect: Dialect) -> Callable[[object, Place, Content], Content]:
+def turn_in(dialect: Dialect) -> Callable[[Field, Content], Content]:
     """One turn, or its text, as a response to the prompt; refused where it is not a turn of the assistant."""
 
-    def read(value: object, place: Place, prompt: Content) -> Content:
-        if isinstance(value, str):
-            return as_response(value, prompt, place)
-        _, message = turn(value, place, dialect)
+    def read(given: Field, prompt: Content) -> Content:
+        if isinstance(given.value, str):
+            return as_response(given.value, prompt, given)
+        _, message = turn(given, dialect)
         if message.role != "assistant":
-            raise place.unexpected(value, "a turn of the assistant: a side is a response")
+            raise given.unexpected("a turn of the assistant: a side is a response")
         return (message,)
 
     return read
 
 
-def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[RowValue, Place, str], tuple[Message, ...]]:
+def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[Field, str], tuple[Message, ...]]:
     """Rounds, objects of a question and an answer each, as turns.
 
     Args:
@@ -152,30 +154,23 @@ def rounds(speakers: Mapping[str, str], reply: str) -> Callable[[RowValue, Place
     """
     usual = next(iter(speakers))
 
-    def read(row: RowValue, place: Place, key: str) -> tuple[Message, ...]:
+    def read(row: Field, key: str) -> tuple[Message, ...]:
         made: list[Message] = []
-        at = place.key(key)
-        for index, one in enumerate(items(row[key], at, f'rounds {{"{usual}": ..., "{reply}": ...}}')):
-            here = at.item(index)
-            round_ = fields(one, here)
-            speaker = next((key for key in speakers if key in round_), usual)
-            made.append(Message(speakers[speaker], text_under(round_, speaker, here)))
-            made.append(Message("assistant", text_under(round_, reply, here)))
+        for one in row[key].objects(f'rounds {{"{usual}": ..., "{reply}": ...}}'):
+            speaker = next((key for key in speakers if key in one), usual)
+            made.append(Message(speakers[speaker], one[speaker].text()))
+            made.append(Message("assistant", one[reply].text()))
         return tuple(made)
 
     return read
 
 
-def history(row: RowValue, place: Place) -> tuple[Message, ...]:
+def history(row: Field) -> tuple[Message, ...]:
     """Earlier rounds, `[["Hello", "Hi"], ...]`; none where the key `history` is absent or null."""
     given = row.get("history")
     made: list[Message] = []
-    at = place.key("history")
-    for index, value in enumerate([] if given is None else items(given, at, "rounds")):
-        here = at.item(index)
-        round_ = items(value, here, "two texts")
-        if len(round_) != 2:
-            raise here.unexpected(round_, "two texts: what was asked and what was answered")
-        question, reply = (text(one, here.item(side)) for side, one in enumerate(round_))
-        made += [Message("user", question), Message("assistant", reply)]
+    for one in given.items("rounds") if given else ():
+        if len(both := one.items("two texts")) != 2:
+            raise one.unexpected("two texts: what was asked and what was answered")
+        made += [Message("user", both[0].text()), Message("assistant", both[1].text())]
     return tuple(made)

@@ -7,7 +7,7 @@ NeMo-RL: https://github.com/NVIDIA-NeMo/RL/blob/main/docs/guides/dpo.md. turbo-a
 https://github.com/turbo-llm/turbo-alignment (dataset/).
 """
 
-from trueup.feedback.fields import Place, fields, integer, needed, number, objects, optional, text, text_under
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import ms_swift, shapes, trl
 from trueup.feedback.layouts.dialects import SHAREGPT, TURBO_ALIGNMENT, history, turn_in, turns_in
 from trueup.feedback.layouts.layout import JUDGEMENTS, REQUEST, SIDES, Layout, RowValue
@@ -22,20 +22,13 @@ sharegpt_turns, turbo_turns = turns_in(SHAREGPT), turns_in(TURBO_ALIGNMENT)
 #     {"instruction": "Add.", "input": "2 + 2", "output": "4", "system": "Be short.", "history": [["Hello", "Hi"]]}
 
 
-def instruction(
-    row: RowValue, place: Place, key: str, *, further: tuple[str, ...] = ("input",)
-) -> shapes.Turns | Discarded:
+def instruction(row: Field, key: str, *, further: tuple[str, ...] = ("input",)) -> shapes.Turns | Discarded:
     """Earlier rounds, and the request, with what stands under further keys."""
-    parts = [
-        text(row[key], place.key(key)),
-        *(optional(row, name, place, text) for name in further),
-    ]
+    parts = [row[key].text(), *(row.optional(name, Field.text) for name in further)]
     said = "\n".join(part for part in parts if part)
-    return (
-        (*history(row, place), *shapes.request(said))
-        if said.strip()
-        else Discarded("the instruction is empty")
-    )
+    if not said.strip():
+        return Discarded("the instruction is empty")
+    return (*history(row), *shapes.request(said))
 
 
 def alpaca(*responses: str) -> shapes.Form:
@@ -86,10 +79,10 @@ SHAREGPT_LAYOUTS = (
 #     {"messages": [{"role": "user", "content": "2 + 2 ="}], "chosen": {"role": "assistant", "content": "4"}, ...}
 
 
-def one_side(value: object, place: Place, prompt: Content) -> Content:
+def one_side(given: Field, prompt: Content) -> Content:
     """A side: one message, or a list of those of the assistant."""
-    side = messages(value, place) if isinstance(value, list) else (message(value, place),)
-    return as_response(side, prompt, place)
+    side = messages(given) if isinstance(given.value, list) else (message(given),)
+    return as_response(side, prompt, given)
 
 
 def has_sides(row: RowValue) -> bool:
@@ -127,7 +120,7 @@ OPENRLHF_PAIRS = tuple(
         "OpenRLHF pairs",
         trl.prompted(prompt, chosen, rejected),
         f"A pair: `{chosen}` was preferred to `{rejected}` as an answer to `{prompt}`.",
-        lambda row, place: None if row.get("status") == "tie" else 0,  # as distilabel writes it
+        lambda row: None if row.value.get("status") == "tie" else 0,  # as distilabel writes it
         optional=("status",),
         foreign=("prompt", "instruction"),
     )
@@ -150,14 +143,13 @@ NEMO_PAIRS = shapes.pairs(
 #      "completions": [{"rank": 0, "completion": [{"role": "assistant", "content": "4"}]}, ...]}
 
 
-def ranked_completions(row: RowValue, place: Place) -> Example | Discarded:
+def ranked_completions(row: Field) -> Example | Discarded:
     """Every completion with the score -rank."""
-    prompt = messages(row["context"], place.key("context"))
+    prompt = messages(row["context"])
     responses = []
-    for one, here in objects(row, "completions", place, 'objects {"rank": ..., "completion": ...}'):
-        rank = integer(needed(one, "rank", here), here.key("rank"), 0)
-        said = shapes.like_prompt(needed(one, "completion", here), here.key("completion"), prompt)
-        responses.append(Response(said, score=0.0 - rank))
+    for one in row["completions"].objects('objects {"rank": ..., "completion": ...}'):
+        rank = one["rank"].integer(0)
+        responses.append(Response(shapes.like_prompt(one["completion"], prompt), score=0.0 - rank))
     return shapes.candidates(prompt, responses, "completions")
 
 
@@ -212,29 +204,28 @@ def context(*responses: str) -> shapes.Form:
     )
 
 
-def turbo_answers(row: RowValue, place: Place) -> Example | Discarded:
+def turbo_answers(row: Field) -> Example | Discarded:
     """Every answer with its reward, where it has one, as its score."""
-    prompt = turbo_turns(row, place, "messages")
+    prompt = turbo_turns(row, "messages")
     if prompt and prompt[-1].role == "assistant":
         prompt = prompt[:-1]
-    at = place.key("rewards")
-    rewards = optional(row, "rewards", place, fields) or {}
-    scores = {name: number(value, at.key(name)) for name, value in rewards.items()}
+    rewards = row.optional("rewards", Field.object)
+    scores = {name: rewards[name].number() for name in rewards.value} if rewards else {}
     responses = []
-    for one, here in objects(row, "answers", place, 'objects {"id": ..., "content": ...}'):
-        said = shapes.answer(text_under(one, "content", here))
-        name = text_under(one, "id", here) if scores else ""
+    for one in row["answers"].objects('objects {"id": ..., "content": ...}'):
+        said = shapes.answer(one["content"].text())
+        name = one["id"].text() if scores else ""
         responses.append(Response(said, score=scores.pop(name, None)))
     for name in scores:
-        raise at.key(name).fault("no answer with this id is left; give each its own, once")
+        raise row["rewards"].at(name).fault("no answer with this id is left; give each its own, once")
     return shapes.candidates(prompt, responses, "answers")
 
 
-def turbo_chat(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def turbo_chat(row: Field, key: str) -> shapes.Turns:
     """The turns, where the row has no class, which is no label of them."""
-    if isinstance(row.get("label"), int | float):
-        raise place.key("label").fault(TURBO_CLASS)
-    return turbo_turns(row, place, key)
+    if isinstance(row.value.get("label"), int | float):
+        raise row["label"].fault(TURBO_CLASS)
+    return turbo_turns(row, key)
 
 
 TURBO = (

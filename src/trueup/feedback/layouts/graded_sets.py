@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from trueup.feedback import fields
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import Layout, RowValue
 from trueup.feedback.records import Discarded, Example, Prompt, Response
@@ -17,16 +17,13 @@ from trueup.feedback.records import Discarded, Example, Prompt, Response
 # them. Every completion had a system prompt of its own (`custom_system_prompt`), which is not kept.
 
 
-def ultrafeedback(row: RowValue, place: fields.Place) -> Example | Discarded:
+def ultrafeedback(row: Field) -> Example | Discarded:
     """Every completion with its score and its model."""
-    prompt = shapes.user_turn(row["instruction"], place.key("instruction"))
-    given = fields.objects(row, "completions", place)
+    prompt = shapes.user_turn(row["instruction"])
+    given = row["completions"].objects()
     responses = [
-        Response(
-            shapes.answer(fields.text_under(one, "response", at)),
-            source=fields.optional(one, "model", at, fields.text),
-        )
-        for one, at in given
+        Response(shapes.answer(one["response"].text()), source=one.optional("model", Field.text))
+        for one in given
     ]
     scores = scores_of(given)
     if responses and not scores:
@@ -35,40 +32,37 @@ def ultrafeedback(row: RowValue, place: fields.Place) -> Example | Discarded:
     return shapes.candidates(prompt, scored, "completions")
 
 
-def scores_of(given: list[tuple[RowValue, fields.Place]]) -> list[float]:
+def scores_of(given: list[Field]) -> list[float]:
     """The first kind of score that all completions have; nothing where there is none."""
     for key in ("overall_score", "fine-grained_score"):
-        found = [fields.optional(one, key, at, fields.number) for one, at in given]
+        found = [one.optional(key, Field.number) for one in given]
         known = [score for score in found if score is not None]
         if len(known) == len(given):
             return known
-    rated = [ratings(one, at) for one, at in given]
+    rated = [ratings(one) for one in given]
     shared = [aspect for aspect in rated[0] if all(aspect in one for one in rated)]
     return [math.fsum(one[aspect] for aspect in shared) / len(shared) for one in rated] if shared else []
 
 
-def ratings(completion: RowValue, at: fields.Place) -> dict[str, float]:
+def ratings(completion: Field) -> dict[str, float]:
     """Aspect -> rating, without those that do not apply (`N/A`)."""
-    annotations = fields.optional(completion, "annotations", at, fields.fields) or {}
-    at = at.key("annotations")
-    found: dict[str, float] = {}
-    for aspect, value in annotations.items():
-        given = fields.fields(value, at.key(aspect)).get("Rating")
-        if given is not None and given != "N/A":
-            found[aspect] = rating(given, at.key(aspect).key("Rating"))
-    return found
+    annotations = completion.optional("annotations", Field.object)
+    if annotations is None:
+        return {}
+    found = {aspect: annotations[aspect].object().get("Rating") for aspect in annotations.value}
+    return {aspect: rating(given) for aspect, given in found.items() if given and given.value != "N/A"}
 
 
-def rating(value: object, place: fields.Place) -> float:
+def rating(given: Field) -> float:
     """A rating: a number, or the text of one, as published."""
-    if not isinstance(value, str):
-        return fields.number(value, place)
+    if not isinstance(given.value, str):
+        return given.number()
     try:
-        made = float(value)
+        made = float(given.value)
     except ValueError:
         made = math.nan
     if not math.isfinite(made):
-        raise place.unexpected(value, "a number, or 'N/A'")
+        raise given.unexpected("a number, or 'N/A'")
     return made
 
 
@@ -93,17 +87,15 @@ ULTRAFEEDBACK = Layout(
 # The space that ends the prompt is moved to the answers, as HH transcripts have it: together they read the same.
 
 
-def nectar(row: RowValue, place: fields.Place) -> Example | Discarded:
+def nectar(row: Field) -> Example | Discarded:
     """Every answer with the score -rank and its model; answers of the same rank tie."""
-    given = fields.text(row["prompt"], place.key("prompt"))
+    given = row["prompt"].text()
     prompt = given.rstrip(" ")
     responses = []
-    for one, here in fields.objects(row, "answers", place):
-        said = given[len(prompt) :] + fields.text_under(one, "answer", here)
-        rank = fields.integer(fields.needed(one, "rank", here), here.key("rank"), 1)
-        responses.append(
-            Response(said, score=-float(rank), source=fields.optional(one, "model", here, fields.text))
-        )
+    for one in row["answers"].objects():
+        said = given[len(prompt) :] + one["answer"].text()
+        rank = one["rank"].integer(1)
+        responses.append(Response(said, score=-float(rank), source=one.optional("model", Field.text)))
     return shapes.candidates(prompt, responses, "answers")
 
 
@@ -123,25 +115,23 @@ NECTAR = Layout(
 ANSWERS = {"Correct Answers": 1.0, "Incorrect Answers": 0.0}
 
 
-def truthful_qa(row: RowValue, place: fields.Place) -> Example | Discarded:
+def truthful_qa(row: Field) -> Example | Discarded:
     """Right and wrong answers; an answer that the table calls both stands twice."""
-    prompt = shapes.user_turn(row["Question"], place.key("Question"))
+    prompt = shapes.user_turn(row["Question"])
     right, wrong = (
-        tuple(
-            Response(shapes.answer(one), label=label) for one in between_semicolons(row[key], place.key(key))
-        )
+        tuple(Response(shapes.answer(one), label=label) for one in between_semicolons(row[key].text()))
         for key, label in ANSWERS.items()
     )
-    best = fields.text(row["Best Answer"], place.key("Best Answer")).strip()
+    best = row["Best Answer"].text().strip()
     if best:
         right = shapes.demonstrated(right, shapes.answer(best), label=1.0)
     responses = right + wrong
     return Example(Prompt(prompt), responses) if responses else Discarded("there is no answer")
 
 
-def between_semicolons(value: object, place: fields.Place) -> list[str]:
+def between_semicolons(given: str) -> list[str]:
     """Answers between semicolons, each once."""
-    return list(dict.fromkeys(part.strip() for part in fields.text(value, place).split(";") if part.strip()))
+    return list(dict.fromkeys(part.strip() for part in given.split(";") if part.strip()))
 
 
 TRUTHFUL_QA = Layout(
@@ -158,11 +148,11 @@ TRUTHFUL_QA = Layout(
 #     {"question": "2 + 2?", "ground_truth": "A: 4", "6b_finetuning": {"is_correct": false, "solution": "A: 5"}, ...}
 
 
-def gsm8k(row: RowValue, place: fields.Place) -> Example:
+def gsm8k(row: Field) -> Example:
     """The solution of each system with its label, and the ground truth to imitate."""
-    prompt = shapes.user_turn(row["question"], place.key("question"))
-    truth = shapes.answer(fields.text(row["ground_truth"], place.key("ground_truth")))
-    solutions = [solution(row[system], place.key(system), system) for system in systems(row)]
+    prompt = shapes.user_turn(row["question"])
+    truth = shapes.answer(row["ground_truth"].text())
+    solutions = [solution(row[system], system) for system in systems(row.value)]
     return Example(Prompt(prompt), shapes.demonstrated(solutions, truth, label=1.0))
 
 
@@ -173,12 +163,10 @@ def systems(row: RowValue) -> list[str]:
     ]
 
 
-def solution(value: object, place: fields.Place, system: str) -> Response:
+def solution(one: Field, system: str) -> Response:
     """A solution; true is the label 1."""
-    one = fields.fields(value, place)
-    said = shapes.answer(fields.text_under(one, "solution", place))
-    correct = fields.label(fields.needed(one, "is_correct", place), place.key("is_correct"))
-    return Response(said, label=correct, source=system)
+    said = shapes.answer(one.object()["solution"].text())
+    return Response(said, label=one["is_correct"].label(), source=system)
 
 
 GSM8K = Layout(
@@ -204,14 +192,13 @@ GSM8K = Layout(
 # Each system's turn is a row of its own.
 
 
-def unieval(row: RowValue, place: fields.Place) -> Example:
+def unieval(row: Field) -> Example:
     """A turn with its overall score and its system."""
-    prompt = fields.text(row["source"], place.key("source"))
-    fact = (fields.optional(row, "context", place, fields.text) or "").strip()
-    said = fields.text(row["system_output"], place.key("system_output"))
-    at = place.key("scores")
-    score = fields.number(fields.needed(fields.fields(row["scores"], at), "overall", at), at.key("overall"))
-    response = Response(said, score=score, source=fields.text(row["system_id"], place.key("system_id")))
+    prompt = row["source"].text()
+    fact = (row.optional("context", Field.text) or "").strip()
+    said = row["system_output"].text()
+    score = row["scores"].object()["overall"].number()
+    response = Response(said, score=score, source=row["system_id"].text())
     return Example(Prompt(prompt if fact in ("", "_nofact") else f"{fact}\n\n{prompt}"), (response,))
 
 

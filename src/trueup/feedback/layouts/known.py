@@ -5,7 +5,7 @@ To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table th
 
 from trueup.errors import InputError
 from trueup.feedback.columns import NEGATED, guessed
-from trueup.feedback.fields import Place
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import exchanges, frameworks, platforms, trl, verdicts
 from trueup.feedback.layouts.layout import Layout, RowValue, remedy
 from trueup.feedback.records import Origin
@@ -43,8 +43,12 @@ def recognise(row: RowValue, origin: Origin, empty: tuple[str, ...] = ()) -> Lay
         if layout.recognises(row):
             return layout
     if gap := empty_field(row, empty):
-        raise Place(origin, printable(gap)).fault(
-            "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
+        raise (
+            Field(row, origin)
+            .at(gap)
+            .fault(
+                "the field is empty, and the layout is recognised from the first row; fill it in, or leave the row out"
+            )
         )
     candidates = (
         *trl.FIRST, *trl.LAYOUTS, *exchanges.LAYOUTS, *frameworks.LAYOUTS, *platforms.LAYOUTS, *DATA_SETS,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from trueup.feedback.canonical import prompt_from
-from trueup.feedback.fields import Place, fields, needed, optional, text
+from trueup.feedback.fields import Field
 from trueup.feedback.records import Discarded, Example, Message, Origin
 from trueup.feedback.turns import WRITTEN, as_messages, ends_with_assistant, holds_messages
 
@@ -53,9 +53,9 @@ class Layout:
     """The keys every row has."""
     meaning: str
     """One sentence: what a row is taken for."""
-    convert: Callable[[RowValue, Place], Example | Discarded]
-    """Row, and its place -> what it says, before the keys that mean the same in every layout: `system`, `source` and
-    `tools`; raises InputError for a field that is missing, of the wrong type or out of range."""
+    convert: Callable[[Field], Example | Discarded]
+    """Row -> what it says, before the keys that mean the same in every layout: `system`, `source` and `tools`; raises
+    InputError for a field that is missing, of the wrong type or out of range."""
     optional: tuple[str, ...] = ()
     """Further keys that are used where they are there; `system`, `source` and `tools` are read by `example`."""
     text: tuple[str, ...] = ()
@@ -80,61 +80,59 @@ class Layout:
         keys_fit = all(key in row for key in self.keys) and not any(key in row for key in self.foreign)
         return keys_fit and self.fits(row)
 
-    def example(self, row: RowValue, origin: Origin) -> Example | Discarded:
+    def example(self, value: RowValue, origin: Origin) -> Example | Discarded:
         """Convert a row, after making sure that its keys are those of this layout.
 
         Raises:
             InputError: the row does not fit.
         """
-        place = Place(origin)
-        self._check_keys(row, place)
-        draft = self.convert(row, place)
+        row = Field(value, origin)
+        self._check_keys(row)
+        draft = self.convert(row)
         if isinstance(draft, Discarded):
             return draft
         prompt, responses = draft.prompt.content, draft.responses
-        if "source" in self.optional and (source := optional(row, "source", place, text)) is not None:
+        if "source" in self.optional and (source := row.optional("source", Field.text)) is not None:
             responses = tuple(replace(one, source=source) for one in responses)
         if "system" in self.optional and "system" in row:
             responses = tuple(replace(one, content=as_messages(one.content)) for one in responses)
             turns = (Message("user", prompt),) if isinstance(prompt, str) else prompt
-            prompt = after_system(turns, row, place)
-        around, at = self._with_tools(row, place)
-        with_keys = prompt_from(prompt, around, at, self.optional)
+            prompt = after_system(turns, row)
+        with_keys = prompt_from(prompt, self._with_tools(row), self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
         return Example(with_keys, responses, draft.comparisons)
 
-    def _with_tools(self, row: RowValue, place: Place) -> tuple[RowValue, Place]:
+    def _with_tools(self, row: Field) -> Field:
         """What holds `tools`: the row, or the object under the key `inside`."""
         if not self.inside:
-            return row, place
-        at = place.key(self.inside)
-        inner = fields(row[self.inside], at)
-        if not (own := row.get("tools")):
-            return inner, at
-        if inner.get("tools") not in (None, [], own):
-            raise place.key("tools").fault(f"differs from the tools of {self.inside!r}; keep one of them")
-        return row, place
+            return row
+        inner = row[self.inside].object()
+        if not (own := row.value.get("tools")):
+            return inner
+        if inner.value.get("tools") not in (None, [], own):
+            raise row["tools"].fault(f"differs from the tools of {self.inside!r}; keep one of them")
+        return row
 
-    def _check_keys(self, row: RowValue, place: Place) -> None:
+    def _check_keys(self, row: Field) -> None:
         taken = f"the file was taken for {self.name} from its first row; keep one layout in a file"
         for key in self.keys:
-            needed(row, key, place, taken)
+            row.needed(key, taken)
         for key in self.foreign:
             if key in row:
-                raise place.key(key).fault(
+                raise row.at(key).fault(
                     f"this key makes the row one of another layout, but {taken}{remedy(key)}"
                 )
         for key in self.request:
-            if row.get(key) not in (None, "", [], *(row[one] for one in self.keys)):
-                raise place.key(key).fault(
+            if row.value.get(key) not in (None, "", [], *(row.value[one] for one in self.keys)):
+                raise row.at(key).fault(
                     f"a part of what was asked, which {self.name} does not read; put it into {self.keys[0]!r}, or "
                     "leave the key out"
                 )
         for key in self.keys:
-            value = row[key]
+            value = row.value[key]
             if isinstance(value, str) and holds_messages(value):
-                raise place.key(key).fault(f"found {WRITTEN}")
+                raise row.at(key).fault(f"found {WRITTEN}")
 
     def unused(self, row: RowValue) -> list[str]:
         """The keys of a row that mean nothing here."""
@@ -151,17 +149,17 @@ def remedy(key: str) -> str:
     )
 
 
-def after_system(turns: tuple[Message, ...], row: RowValue, place: Place) -> tuple[Message, ...]:
+def after_system(turns: tuple[Message, ...], row: Field) -> tuple[Message, ...]:
     """The turns after the row's system prompt, if it has one under a key of its own, `{"system": "Be short.", ...}`.
 
     Raises:
         InputError: it is not text, or the turns begin with another system prompt.
     """
-    system = optional(row, "system", place, text)
+    system = row.optional("system", Field.text)
     if not system:
         return turns
     if turns and turns[0].role in ("system", "developer"):
         if turns[0].content != system:
-            raise place.key("system").fault(TWICE)
+            raise row.at("system").fault(TWICE)
         return turns
     return (Message("system", system), *turns)

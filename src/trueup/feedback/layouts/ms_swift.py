@@ -1,6 +1,6 @@
 """The layouts of ms-swift, https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html."""
 
-from trueup.feedback.fields import Place
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.dialects import MS_SWIFT, history, rounds, turns_in
 from trueup.feedback.layouts.layout import Layout, RowValue, after_system
@@ -17,24 +17,23 @@ swift_turns = turns_in(MS_SWIFT)
 #      "rejected_response": "5"}
 
 
-def rejected_instead(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
+def rejected_instead(row: Field) -> shapes.Exchange | Discarded:
     """The last response, and `rejected_response` in place of its last turn, or of all of it where it is a list."""
-    at = place.key("rejected_response")
     given = row["rejected_response"]
-    if not isinstance(given, str | list):
-        raise at.unexpected(given, "text or a list of messages")
-    found = shapes.last_exchange(swift_turns(row, place, "messages"), place.key("messages"))
+    if not isinstance(given.value, str | list):
+        raise given.unexpected("text or a list of messages")
+    found = shapes.last_exchange(swift_turns(row, "messages"), row["messages"])
     if isinstance(found, Discarded):
         return found
     prompt, chosen = found
-    if isinstance(given, str):
-        return prompt, (chosen, (*chosen[:-1], *shapes.answer(given)))
-    return prompt, (chosen, as_response(swift_turns(row, place, "rejected_response"), prompt, at))
+    if isinstance(given.value, str):
+        return prompt, (chosen, (*chosen[:-1], *shapes.answer(given.value)))
+    return prompt, (chosen, as_response(swift_turns(row, "rejected_response"), prompt, given))
 
 
-def with_system(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def with_system(row: Field, key: str) -> shapes.Turns:
     """A conversation with the system prompt of the row."""
-    return after_system(swift_turns(row, place, key), row, place)
+    return after_system(swift_turns(row, key), row)
 
 
 def is_request(row: RowValue) -> bool:
@@ -82,9 +81,9 @@ SWIFT_MESSAGES = (
 #     {"system": "Be short.", "conversation": [{"human": "2 + 2 =", "assistant": "4"}, ...]}
 
 
-def after_history(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def after_history(row: Field, key: str) -> shapes.Turns:
     """Earlier rounds, and the query."""
-    return (*history(row, place), *shapes.user_turn(row[key], place.key(key)))
+    return (*history(row), *shapes.user_turn(row[key]))
 
 
 def query(*responses: str) -> shapes.Form:

@@ -9,7 +9,7 @@ https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-preference-t
 
 from dataclasses import replace
 
-from trueup.feedback.fields import Place, fields, integer, items, needed, objects, text_under
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.dialects import COHERE, Dialect, called, turn, turns, turns_in
 from trueup.feedback.layouts.frameworks import one_side
@@ -25,10 +25,9 @@ from trueup.feedback.turns import as_response, message, messages
 OUTPUTS = ("preferred_output", "non_preferred_output")
 
 
-def input_messages(value: object, place: Place) -> shapes.Turns:
+def input_messages(given: Field) -> shapes.Turns:
     """The messages of the request."""
-    given = fields(value, place, ("messages", "tools", "parallel_tool_calls"))
-    return messages(needed(given, "messages", place), place.key("messages"))
+    return messages(given.object(("messages", "tools", "parallel_tool_calls"))["messages"])
 
 
 PREFERRED_OUTPUTS = replace(
@@ -73,45 +72,40 @@ COHERE_LAYOUTS = shapes.singles(
 INSTRUCTIONS = ("system_instruction", "systemInstruction")
 
 
-def joined_parts(value: object, place: Place) -> str:
+def joined_parts(given: Field) -> str:
     """The text of `[{"text": ...}]`; other parts are refused."""
     found = []
-    for index, one in enumerate(items(value, place, "parts")):
-        if not isinstance(one, dict) or set(one) != {"text"}:
-            raise place.item(index).unexpected(one, '{"text": ...}: only text can be used')
-        found.append(text_under(one, "text", place.item(index)))
+    for one in given.items("parts"):
+        if not isinstance(one.value, dict) or set(one.value) != {"text"}:
+            raise one.unexpected('{"text": ...}: only text can be used')
+        found.append(one["text"].text())
     if not found:
-        raise place.fault("there are no parts; leave the row out")
+        raise given.fault("there are no parts; leave the row out")
     return "".join(found)
 
 
 GEMINI = Dialect((("role", "parts"),), {"user": ("user",), "assistant": ("model",)}, joined_parts)
 
 
-def vertex_turns(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def vertex_turns(row: Field, key: str) -> shapes.Turns:
     """The instruction for the system, and the turns under the key."""
-    given = [one for one in INSTRUCTIONS if row.get(one) is not None]
+    given = [one for one in INSTRUCTIONS if row.get(one)]
     if len(given) > 1:
-        raise place.key(given[1]).fault(f"the row has {given[0]!r} too; keep one of them")
-    system = []
-    for one in given:
-        at = place.key(one)
-        parts = needed(fields(row[one], at), "parts", at)
-        system.append(Message("system", joined_parts(parts, at.key("parts"))))
-    return (*system, *turns(row[key], place.key(key), GEMINI))
+        raise row[given[1]].fault(f"the row has {given[0]!r} too; keep one of them")
+    system = [Message("system", joined_parts(row[one].object()["parts"])) for one in given]
+    return (*system, *turns(row[key], GEMINI))
 
 
-def scored_completions(row: RowValue, place: Place) -> Example | Discarded:
+def scored_completions(row: Field) -> Example | Discarded:
     """Two completions, of which one has the score 1 and the other 0."""
-    prompt = vertex_turns(row, place, "contents")
+    prompt = vertex_turns(row, "contents")
     responses, scores = [], []
-    for one, here in objects(row, "completions", place):
-        scores.append(integer(needed(one, "score", here), here.key("score"), 0, 1))
-        at = here.key("completion")
-        said = turn(needed(one, "completion", here), at, GEMINI)[1]
-        responses.append(Response(as_response((said,), prompt, at)))
+    for one in row["completions"].objects():
+        scores.append(one["score"].integer(0, 1))
+        said = turn(one["completion"], GEMINI)[1]
+        responses.append(Response(as_response((said,), prompt, one["completion"])))
     if sorted(scores) != [0, 1]:
-        raise place.key("completions").fault(
+        raise row["completions"].fault(
             f"found the scores {scores}, expected two completions, one with the score 1 and one with 0"
         )
     return shapes.judged(prompt, tuple(responses), scores.index(1))
@@ -141,37 +135,33 @@ VERTEX = (
 #     {"chosen_messages": [...], "rejected_messages": [...]}
 
 
-def v1_turn(value: object, place: Place) -> Message:
+def v1_turn(given: Field) -> Message:
     """One turn: its texts, its reasoning and its calls of tools."""
-    given = dict(fields(value, place))
-    if not isinstance(given.get("content"), list):
-        return message(given, place)
-    at = place.key("content")
+    content = given.object().get("content")
+    if content is None or not isinstance(content.value, list):
+        return message(given)
     words: dict[str, list[str]] = {"text": [], "reasoning": []}
     calls: list[object] = []
-    for one, here in objects(given, "content", place):
-        if one.get("type") == "text" and "text" in one:  # as OpenAI writes a part
-            return message(given, place)
-        kind, said = text_under(one, "type", here), text_under(one, "value", here)
+    for one in content.objects():
+        if one.value.get("type") == "text" and "text" in one:  # as OpenAI writes a part
+            return message(given)
+        kind, said = one["type"].text(), one["value"].text()
         if kind == "tool_call":
-            calls += called(said, here.key("value"))[1]
+            calls += called(one["value"])[1]
         elif kind in words:
             words[kind].append(said)
         else:
-            raise here.key("type").unexpected(
-                kind, "one of text, reasoning, tool_call: only text can be used"
-            )
-    if not given["content"]:
-        raise at.fault("the list is empty")
-    given["content"] = "".join(words["text"])
-    given |= {"reasoning_content": "".join(words["reasoning"])} if words["reasoning"] else {}
-    return message(given | ({"tool_calls": calls} if calls else {}), place)
+            raise one["type"].unexpected("one of text, reasoning, tool_call: only text can be used")
+    if not content.value:
+        raise content.fault("the list is empty")
+    made = given.value | {"content": "".join(words["text"])}
+    made |= {"reasoning_content": "".join(words["reasoning"])} if words["reasoning"] else {}
+    return message(replace(given, value=made | ({"tool_calls": calls} if calls else {})))
 
 
-def v1_turns(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def v1_turns(row: Field, key: str) -> shapes.Turns:
     """The turns of a conversation."""
-    at = place.key(key)
-    return tuple(v1_turn(one, at.item(index)) for index, one in enumerate(items(row[key], at, "messages")))
+    return tuple(map(v1_turn, row[key].items("messages")))
 
 
 def has_values(row: RowValue) -> bool:

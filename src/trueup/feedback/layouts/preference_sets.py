@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 from itertools import combinations
 
-from trueup.feedback import fields
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
-from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
+from trueup.feedback.layouts.layout import SIDES, Layout
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Prompt, Response
 from trueup.feedback.turns import RESPONSE_ROLES, messages
 
@@ -14,7 +14,7 @@ SHP = shapes.shape(
     "SHP",
     shapes.answered("history", "human_ref_A", "human_ref_B", optional=()),
     "A pair: `labels` 1 prefers A and 0 prefers B; the scores are the votes; `score_ratio` is not kept.",
-    lambda row, place: 1 - fields.integer(row["labels"], place.key("labels"), 0, 1),
+    lambda row: 1 - row["labels"].integer(0, 1),
     scores=("score_A", "score_B"),
     keys=("labels",),
 )
@@ -32,30 +32,30 @@ SHP = shapes.shape(
 EXTRA_ID = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 
 
-def extra_id_turns(value: object, place: fields.Place) -> shapes.Turns:
+def extra_id_turns(given: Field) -> shapes.Turns:
     """The prompt as turns; the first and the last are the user's."""
-    first, *later = EXTRA_ID.split(fields.text(value, place))
+    first, *later = EXTRA_ID.split(given.text())
     turns = [Message("user", first)]
     turns += [Message(role.lower(), said) for role, said in zip(later[::2], later[1::2], strict=True)]
     if turns[-1].role != "user":
-        raise place.fault("the last turn is the assistant's, expected one of the user")
+        raise given.fault("the last turn is the assistant's, expected one of the user")
     return tuple(turns)
 
 
-def unanswered(value: object, place: fields.Place) -> shapes.Turns:
+def unanswered(given: Field) -> shapes.Turns:
     """Messages, of which the last asks for a response."""
-    turns = messages(value, place)
+    turns = messages(given)
     if turns and turns[-1].role in RESPONSE_ROLES:
-        last = place.item(len(turns) - 1).key("role")
-        raise last.unexpected(turns[-1].role, "a turn of the user: the responses follow it")
+        last = given.at(len(turns) - 1).at("role", turns[-1].role)
+        raise last.unexpected("a turn of the user: the responses follow it")
     return turns
 
 
 def by_strength(key: str) -> shapes.Choose:
     """What is preferred: below 0 the first, above 0 the second; nothing at 0."""
 
-    def choose(row: RowValue, place: fields.Place) -> int | None:
-        strength = fields.integer(row[key], place.key(key), -3, 3)
+    def choose(row: Field) -> int | None:
+        strength = row[key].integer(-3, 3)
         return None if strength == 0 else int(strength > 0)
 
     return choose
@@ -98,42 +98,33 @@ POST = "SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
 ARTICLE = "Article:\n{article}\n\nTL;DR:\n"
 
 
-def to_summarise(row: RowValue, place: fields.Place) -> str:
+def to_summarise(info: Field) -> str:
     """The post, or where there is none the news article, and the call for a summary."""
-    at = place.key("info")
-    info = fields.fields(row["info"], at)
-    template, names = (
-        (ARTICLE, ["article"]) if info.get("post") is None else (POST, ["subreddit", "title", "post"])
-    )
+    post = info.object().get("post")
+    template, names = (POST, ["subreddit", "title", "post"]) if post else (ARTICLE, ["article"])
     why = "the text to summarise is a 'post' with its 'title' and 'subreddit', or an 'article'"
-    return template.format_map(
-        {name: fields.text(fields.needed(info, name, at, why), at.key(name)) for name in names}
-    )
+    return template.format_map({name: info.needed(name, why).text() for name in names})
 
 
-def summary(one: RowValue, place: fields.Place) -> Response:
+def summary(one: Field) -> Response:
     """A summary and the policy that wrote it."""
-    return Response(
-        fields.text_under(one, "text", place), source=fields.optional(one, "policy", place, fields.text)
-    )
+    return Response(one["text"].text(), source=one.optional("policy", Field.text))
 
 
-def compared_summaries(row: RowValue, place: fields.Place) -> Example | Discarded:
+def compared_summaries(row: Field) -> Example | Discarded:
     """Two summaries, one of them chosen."""
-    given = [summary(one, at) for one, at in fields.objects(row, "summaries", place)]
+    given = tuple(map(summary, row["summaries"].objects()))
     if len(given) != 2:
-        raise place.key("summaries").unexpected(given, "a list of 2")
-    choice = fields.position(row["choice"], place.key("choice"), 2)
-    return shapes.judged(to_summarise(row, place), tuple(given), choice)
+        raise row["summaries"].unexpected("a list of 2")
+    choice = row["choice"].position(2)
+    return shapes.judged(to_summarise(row["info"]), given, choice)
 
 
-def rated_summary(row: RowValue, place: fields.Place) -> Example | Discarded:
+def rated_summary(row: Field) -> Example | Discarded:
     """A summary with its overall score."""
-    at = place.key("summary")
-    one = fields.fields(row["summary"], at)
-    response, prompt = summary(one, at), to_summarise(row, place)
-    axes = fields.fields(fields.needed(one, "axes", at), at.key("axes"))
-    score = fields.optional(axes, "overall", at.key("axes"), fields.number)
+    one = row["summary"].object()
+    response, prompt = summary(one), to_summarise(row["info"])
+    score = one["axes"].object().optional("overall", Field.number)
     if score is None:
         return Discarded("the summary has no overall score")
     return Example(Prompt(prompt), (replace(response, score=score),))
@@ -171,21 +162,19 @@ PREDICTIONS = ("prediction 1", "prediction 2", "prediction 3", "prediction 4")
 PREDICTION_PAIRS = tuple(combinations(range(len(PREDICTIONS)), 2))
 
 
-def fine_grained(row: RowValue, place: fields.Place) -> Example | Discarded:
+def fine_grained(row: Field) -> Example | Discarded:
     """Four predictions, what was preferred in each pair, and the corrected prediction to imitate."""
-    prompt = shapes.request(with_passages(row, place))
-    responses = tuple(Response(shapes.answer(fields.text(row[key], place.key(key)))) for key in PREDICTIONS)
-    at = place.key("preference")
-    given = fields.items(row["preference"], at, "numbers")
+    prompt = shapes.request(with_passages(row))
+    responses = tuple(Response(shapes.answer(row[key].text())) for key in PREDICTIONS)
+    given = row["preference"].items("numbers")
     if len(given) != len(PREDICTION_PAIRS):
         pairs = f"the {len(PREDICTION_PAIRS)} pairs (12, 13, 14, 23, 24, 34)"
-        raise at.unexpected(given, f"one number for each of {pairs}")
+        raise row["preference"].unexpected(f"one number for each of {pairs}")
     comparisons = []
-    for index, ((first, second), value) in enumerate(zip(PREDICTION_PAIRS, given, strict=True)):
-        winner = fields.integer(value, at.item(index), 0, 2)
-        if winner:
+    for (first, second), one in zip(PREDICTION_PAIRS, given, strict=True):
+        if winner := one.integer(0, 2):
             comparisons.append(Comparison(first, second) if winner == 1 else Comparison(second, first))
-    corrected = correction(row, place)
+    corrected = correction(row)
     if corrected:
         responses = shapes.demonstrated(responses, shapes.answer(corrected))
     if not comparisons and not corrected:
@@ -193,29 +182,25 @@ def fine_grained(row: RowValue, place: fields.Place) -> Example | Discarded:
     return Example(Prompt(prompt), responses, tuple(comparisons))
 
 
-def with_passages(row: RowValue, place: fields.Place) -> str:
+def with_passages(row: Field) -> str:
     """The question, and the passages with their titles where the row has any."""
-    question = fields.text(row["question"], place.key("question"))
-    at = place.key("passages")
-    passages = [] if row.get("passages") is None else fields.items(row["passages"], at, "passages")
-    found = [passage(value, at.item(index)) for index, value in enumerate(passages)]
+    question, passages = row["question"].text(), row.get("passages")
+    found = list(map(passage, passages.items("passages"))) if passages else []
     return f"question: {question} context: {' '.join(found)}" if found else question
 
 
-def passage(value: object, place: fields.Place) -> str:
+def passage(given: Field) -> str:
     """A title and the sentences under it."""
-    given = fields.items(value, place, "texts")
-    if not given:
-        raise place.unexpected(given, "a title and sentences")
-    title, *sentences = (fields.text(one, place.item(index)) for index, one in enumerate(given))
+    if not (texts := given.items("texts")):
+        raise given.unexpected("a title and sentences")
+    title, *sentences = (one.text() for one in texts)
     return f"wikipage: {title} text: {' '.join(sentences)}"
 
 
-def correction(row: RowValue, place: fields.Place) -> str:
+def correction(row: Field) -> str:
     """The prediction as the annotator corrected it; empty where nothing was left of it."""
-    at = place.key("feedback")
-    feedback = fields.optional(row, "feedback", place, fields.fields) or {}
-    return (fields.optional(feedback, "corrected-prediction", at, fields.text) or "").strip()
+    feedback = row.optional("feedback", Field.object)
+    return (feedback.optional("corrected-prediction", Field.text) or "").strip() if feedback else ""
 
 
 FINE_GRAINED_RLHF = Layout(
@@ -247,13 +232,13 @@ ACCEPTABLE = {"yes": 1.0, "no": 0.0}
 JUDGED = ("completion_a_is_acceptable", "completion_b_is_acceptable")
 
 
-def acceptable(row: RowValue, place: fields.Place) -> tuple[Response, ...]:
+def acceptable(row: Field) -> tuple[Response, ...]:
     """The label of each side."""
     sides = []
     for key in JUDGED:
-        said = fields.optional(row, key, place, fields.text)
+        said = row.optional(key, Field.text)
         if said is not None and said not in ACCEPTABLE:
-            raise place.key(key).unexpected(said, "'yes' or 'no'")
+            raise row[key].unexpected("'yes' or 'no'")
         sides.append(Response("", label=None if said is None else ACCEPTABLE[said]))
     return tuple(sides)
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from trueup.feedback import fields, turns
+from trueup.feedback import turns
 from trueup.feedback.canonical import PROMPT_KEYS
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts.layout import JUDGEMENTS, SIDES, Layout, RowValue
 from trueup.feedback.records import Comparison, Content, Discarded, Example, Message, Prompt, Response
 
@@ -25,17 +26,17 @@ TIE = "the two responses tie"
 Turns = tuple[Message, ...]
 Exchange = tuple[Content, tuple[Content, ...]]
 """A prompt, and the responses to it."""
-Ask = Callable[[RowValue, fields.Place, str], Content | Discarded]
-"""Row, its place, and a key -> the prompt."""
-Read = Callable[[RowValue, fields.Place, str], Turns]
-"""Row, its place, and a key -> the conversation under it."""
-Answer = Callable[[object, fields.Place, Content], Content]
-"""The value of a key, its place, and the prompt -> a response."""
-Said = Callable[[RowValue, fields.Place], tuple[Response, ...]]
-"""Row, and its place -> what is said of each response; the contents are filled in."""
+Ask = Callable[[Field, str], Content | Discarded]
+"""Row, and a key -> the prompt."""
+Read = Callable[[Field, str], Turns]
+"""Row, and a key -> the conversation under it."""
+Answer = Callable[[Field, Content], Content]
+"""The value of a key, and the prompt -> a response."""
+Said = Callable[[Field], tuple[Response, ...]]
+"""Row -> what is said of each response; the contents are filled in."""
 Verdict = int | Comparison | Discarded | None
 """The position of the better one of two responses, or how sure that is; None for a tie."""
-Choose = Callable[[RowValue, fields.Place], Verdict]
+Choose = Callable[[Field], Verdict]
 C = TypeVar("C", bound=Content)
 
 
@@ -44,7 +45,7 @@ class Form:
     """How rows write a prompt and the responses to it, whatever is said of these."""
 
     keys: tuple[str, ...]
-    read: Callable[[RowValue, fields.Place], Exchange | Discarded]
+    read: Callable[[Field], Exchange | Discarded]
     optional: tuple[str, ...] = COMMON
     """As `Layout.optional`; so are the fields below as those of a layout."""
     text: tuple[str, ...] = ()
@@ -66,19 +67,19 @@ def answer(said: str) -> Turns:
     return (Message("assistant", said),)
 
 
-def user_turn(value: object, place: fields.Place) -> Turns:
+def user_turn(given: Field) -> Turns:
     """The value, which is text, as a turn of the user."""
-    return request(fields.text(value, place))
+    return request(given.text())
 
 
-def like_prompt(value: object, place: fields.Place, prompt: Content) -> Content:
+def like_prompt(given: Field, prompt: Content) -> Content:
     """The value as a response of the same kind as the prompt: text as it is, or messages."""
-    return turns.as_response(turns.content(value, place), prompt, place)
+    return turns.as_response(turns.content(given), prompt, given)
 
 
-def as_turn(value: object, place: fields.Place, prompt: Content) -> Content:
+def as_turn(given: Field, prompt: Content) -> Content:
     """The value, which is text, as a turn of the assistant."""
-    return answer(fields.text(value, place))
+    return answer(given.text())
 
 
 def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValue], bool]:
@@ -96,9 +97,9 @@ def holds(key: str, mark: str, roles: tuple[str, ...] = ()) -> Callable[[RowValu
 # Forms.
 
 
-def by_value(read: Callable[[object, fields.Place], C]) -> Callable[[RowValue, fields.Place, str], C]:
+def by_value(read: Callable[[Field], C]) -> Callable[[Field, str], C]:
     """What the value of a key holds, whatever the row says beside it."""
-    return lambda row, place, key: read(row[key], place.key(key))
+    return lambda row, key: read(row[key])
 
 
 AS_GIVEN = by_value(turns.content)
@@ -125,10 +126,10 @@ def written(
         text, optional, request, further, fits: as of `Form`; all keys hold text where `text` does not say which.
     """
 
-    def read(row: RowValue, place: fields.Place) -> Exchange | Discarded:
-        found = ask(row, place, prompt)
+    def read(row: Field) -> Exchange | Discarded:
+        found = ask(row, prompt)
         known: Content = () if isinstance(found, Discarded) else found
-        contents = tuple(answer(row[key], place.key(key), known) for key in responses)
+        contents = tuple(answer(row[key], known) for key in responses)
         return found if isinstance(found, Discarded) else (found, contents)
 
     keys = (prompt, *responses)
@@ -151,14 +152,14 @@ def conversation(
     `counted` says that `read` makes one turn of each item of the list, so that a fault can name the item.
     """
 
-    def split(row: RowValue, place: fields.Place) -> Exchange | Discarded:
-        found = last_exchange(read(row, place, key), place.key(key), counted)
+    def split(row: Field) -> Exchange | Discarded:
+        found = last_exchange(read(row, key), row.at(key), counted)
         return found if isinstance(found, Discarded) else (found[0], (found[1],))
 
     return Form((key,), split, optional, fits=fits)
 
 
-def last_exchange(said: Turns, at: fields.Place, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
+def last_exchange(said: Turns, at: Field, counted: bool = False) -> tuple[Turns, Turns] | Discarded:
     """The conversation up to the last turn that is neither the assistant's nor a tool's, and what follows it."""
     if not any(turn.role == "assistant" for turn in said):
         return Discarded("the conversation has no turn of the assistant")
@@ -168,8 +169,8 @@ def last_exchange(said: Turns, at: fields.Place, counted: bool = False) -> tuple
     if response[0].role == "assistant":
         return prompt, response
     if counted:
-        first = at.item(len(prompt)).key("role")
-        raise first.unexpected(response[0].role, "an assistant turn: a response begins with one")
+        first = at.at(len(prompt)).at("role", response[0].role)
+        raise first.unexpected("an assistant turn: a response begins with one")
     raise at.fault("the answer of a tool stands where no turn of the assistant called it")
 
 
@@ -183,9 +184,9 @@ def conversations(
 ) -> Form:
     """Two conversations: the turns that they share are the prompt, the rest of each is its response."""
 
-    def split(row: RowValue, place: fields.Place) -> Exchange | Discarded:
+    def split(row: Field) -> Exchange | Discarded:
         keys = (better, worse)
-        first, second = (read(row, place, key) for key in keys)
+        first, second = (read(row, key) for key in keys)
         if not first or not second:
             return Discarded("a response is empty")
         if any(side[-1].role != "assistant" for side in (first, second)):
@@ -196,7 +197,7 @@ def conversations(
             return Discarded(DIFFERENT_PROMPTS)
         prompt = first[:shared]
         given = zip(keys, rest, strict=True)
-        return prompt, tuple(turns.as_response(side, prompt, place.key(key), shared) for key, side in given)
+        return prompt, tuple(turns.as_response(side, prompt, row.at(key), shared) for key, side in given)
 
     return Form((better, worse), split, optional, text, request)
 
@@ -228,16 +229,15 @@ def shape(
         keys, optional: those beside the keys of the form.
     """
 
-    def convert(row: RowValue, place: fields.Place) -> Example | Discarded:
-        read = form.read(row, place)
-        given = said(row, place)
+    def convert(row: Field) -> Example | Discarded:
+        read, given = form.read(row), said(row)
         if scores:
-            marks = [fields.optional(row, key, place, fields.number) for key in scores]
+            marks = [row.optional(key, Field.number) for key in scores]
             given = tuple(replace(one, score=mark) for one, mark in zip(given, marks, strict=True))
         if sources:
-            names = [fields.optional(row, key, place, fields.text) for key in sources]
+            names = [row.optional(key, Field.text) for key in sources]
             given = tuple(replace(one, source=who) for one, who in zip(given, names, strict=True))
-        verdict = choose(row, place) if choose else None
+        verdict = choose(row) if choose else None
         if isinstance(read, Discarded):
             return read
         prompt, contents = read
@@ -282,16 +282,16 @@ def pairs(
 class Grade:
     """What is said of a response, read from its value, and in words of the form and the key."""
 
-    read: Callable[[object, fields.Place], Response]
+    read: Callable[[Field], Response]
     meaning: str
 
 
 LABEL = Grade(
-    lambda value, place: Response("", label=fields.label(value, place)),
+    lambda given: Response("", label=given.label()),
     "A point: `{key}` says how desirable {what} {verb}{to}, from false or 0 to true or 1.",
 )
 SCORE = Grade(
-    lambda value, place: Response("", score=fields.number(value, place)),
+    lambda given: Response("", score=given.number()),
     "A response with a score: `{key}` scores {what}{to}; higher is better.",
 )
 
@@ -308,8 +308,8 @@ def graded(
 ) -> tuple[Layout, ...]:
     """A response, and under one of the keys what is said of it; a layout for each key."""
 
-    def said(row: RowValue, place: fields.Place, key: str) -> tuple[Response, ...]:
-        return (grade.read(row[key], place.key(key)),)
+    def said(row: Field, key: str) -> tuple[Response, ...]:
+        return (grade.read(row[key]),)
 
     meaning = partial(grade.meaning.format, **worded(form))
     return tuple(
@@ -358,10 +358,10 @@ def singles(
 def named(key: str, verdicts: Mapping[str, Verdict]) -> Choose:
     """The verdict under the key is one of these names."""
 
-    def choose(row: RowValue, place: fields.Place) -> Verdict:
-        name = fields.text_under(row, key, place)
+    def choose(row: Field) -> Verdict:
+        name = row[key].text()
         if name not in verdicts:
-            raise place.key(key).unexpected(name, f"one of {', '.join(verdicts)}")
+            raise row[key].unexpected(f"one of {', '.join(verdicts)}")
         return verdicts[name]
 
     return choose

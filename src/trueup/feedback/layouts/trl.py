@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from trueup.feedback import turns
 from trueup.feedback.canonical import OPTIONAL, example_from_row
-from trueup.feedback.fields import Place, items, number, text
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import shapes
 from trueup.feedback.layouts.layout import LABELS, REQUEST, SCORES, SIDES, Layout, RowValue
 from trueup.feedback.records import Content, Discarded, Example, Message, Response
@@ -22,14 +22,12 @@ NO_PROMPT = (
 # trueup's own form, see `trueup.feedback.canonical`.
 
 
-def canonical(row: RowValue, place: Place) -> Example:
+def canonical(row: Field) -> Example:
     """The record as it is."""
-    example = example_from_row(row, place.origin)
-    at = place.key("responses")
+    example = example_from_row(row.value, row.origin)
+    prompt, at = example.prompt.content, row.at("responses")
     responses = tuple(
-        replace(
-            one, content=turns.as_response(one.content, example.prompt.content, at.item(index).key("content"))
-        )
+        replace(one, content=turns.as_response(one.content, prompt, at.at(index).at("content")))
         for index, one in enumerate(example.responses)
     )
     return replace(example, responses=responses)
@@ -54,26 +52,17 @@ CANONICAL = Layout(
 def scored_responses(prompt_key: str) -> Layout:
     """The layout with the prompt under the given key."""
 
-    def convert(row: RowValue, place: Place) -> Example | Discarded:
-        prompt = turns.content(row[prompt_key], place.key(prompt_key))
-        at = place.key("responses")
-        contents = [
-            turns.as_response(turns.content(value, at.item(index)), prompt, at.item(index))
-            for index, value in enumerate(items(row["responses"], at, "responses"))
-        ]
+    def convert(row: Field) -> Example | Discarded:
+        prompt = turns.content(row[prompt_key])
+        contents = [shapes.like_prompt(one, prompt) for one in row["responses"].items("responses")]
         if not contents:
             return shapes.candidates(prompt, (), "responses")
-        at = place.key("scores")
-        scores = [
-            number(value, at.item(index))
-            for index, value in enumerate(one_each(row["scores"], at, len(contents), "numbers"))
-        ]
-        at = place.key("sources")
+        scores = [one.number() for one in one_each(row["scores"], len(contents), "numbers")]
         named = row.get("sources")
-        sources = [None] * len(contents) if named is None else one_each(named, at, len(contents), "texts")
+        sources = one_each(named, len(contents), "texts") if named else [row.at("sources")] * len(contents)
         responses = [
-            Response(what, score=score, source=None if source is None else text(source, at.item(index)))
-            for index, (what, score, source) in enumerate(zip(contents, scores, sources, strict=True))
+            Response(what, score=score, source=None if source.value is None else source.text())
+            for what, score, source in zip(contents, scores, sources, strict=True)
         ]
         return shapes.candidates(prompt, responses, "responses")
 
@@ -88,11 +77,11 @@ def scored_responses(prompt_key: str) -> Layout:
     )
 
 
-def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
-    """The value as a list with one item for each response."""
-    listed = items(value, place, of)
+def one_each(given: Field, count: int, of: str) -> list[Field]:
+    """The items of a list that holds one for each response."""
+    listed = given.items(of)
     if len(listed) != count:
-        raise place.unexpected(listed, f"one for each of the {count} responses")
+        raise given.unexpected(f"one for each of the {count} responses")
     return listed
 
 
@@ -103,12 +92,12 @@ def one_each(value: object, place: Place, count: int, of: str) -> list[object]:
 def prompted(*keys: str) -> shapes.Form:
     """The form with these keys for the prompt, the better and the worse response."""
 
-    def read(row: RowValue, place: Place) -> shapes.Exchange:
-        prompt, chosen, rejected = (turns.content(row[key], place.key(key)) for key in keys)
+    def read(row: Field) -> shapes.Exchange:
+        prompt, chosen, rejected = (turns.content(row[key]) for key in keys)
         start = repeated_prompt(prompt, chosen, rejected)
         request = start or request_of(prompt, chosen, rejected)
-        better = turns.as_response(chosen[len(start) :], request, place.key(keys[1]), len(start))
-        worse = turns.as_response(rejected[len(start) :], request, place.key(keys[2]), len(start))
+        better = turns.as_response(chosen[len(start) :], request, row[keys[1]], len(start))
+        worse = turns.as_response(rejected[len(start) :], request, row[keys[2]], len(start))
         return request, (better, worse)
 
     return shapes.Form(keys, read, text=keys, request=REQUEST)
@@ -149,15 +138,15 @@ PAIRS = shapes.pairs(
 # black.' become the prompt 'The sky is bl' with the responses 'ue.' and 'ack.'; that is refused.
 
 
-def transcripts(row: RowValue, place: Place) -> shapes.Exchange | Discarded:
+def transcripts(row: Field) -> shapes.Exchange | Discarded:
     """Both sides, split after the last mark of the assistant."""
     splits = []
     for key in SIDES:
-        transcript = text(row[key], place.key(key))
+        transcript = row[key].text()
         before, mark, response = transcript.rpartition(ASSISTANT)
         if not mark and HUMAN not in transcript:
             expected = f"a transcript with {HUMAN!r} and {ASSISTANT!r}, as in the first row"
-            raise place.key(key).unexpected(transcript, expected)
+            raise row[key].unexpected(expected)
         if not mark:
             return Discarded("the transcript has no turn of the assistant")
         if HUMAN in response:
@@ -188,14 +177,14 @@ The prompt is raw text, and the response has its leading space.
 """
 
 
-def side(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def side(row: Field, key: str) -> shapes.Turns:
     """One of two conversations, which ends with its response."""
-    if isinstance(row[key], str):
-        raise place.key(key).fault(NO_PROMPT)
-    said = shapes.MESSAGES(row, place, key)
+    if isinstance(row[key].value, str):
+        raise row[key].fault(NO_PROMPT)
+    said = shapes.MESSAGES(row, key)
     if said and said[-1].role != "assistant":
-        at = place.key(key).item(len(said) - 1).key("role")
-        raise at.unexpected(said[-1].role, "an assistant turn: a side ends with its response")
+        at = row[key].at(len(said) - 1).at("role", said[-1].role)
+        raise at.unexpected("an assistant turn: a side ends with its response")
     return said
 
 

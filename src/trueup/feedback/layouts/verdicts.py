@@ -1,16 +1,16 @@
 """The layouts of public data sets and tools in which a verdict says which of two responses won, or that they tie."""
 
 from trueup.feedback.canonical import json_list
-from trueup.feedback.fields import Place, fields, integer, number, objects, optional, text, text_under
+from trueup.feedback.fields import Field
 from trueup.feedback.layouts import graded_sets, preference_sets, shapes
 from trueup.feedback.layouts.frameworks import alpaca
-from trueup.feedback.layouts.layout import SIDES, Layout, RowValue
+from trueup.feedback.layouts.layout import SIDES, Layout
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Response
 
 
 def position(key: str) -> shapes.Choose:
     """The position of the better response stands under the key: 0 or 1."""
-    return lambda row, place: integer(row[key], place.key(key), 0, 1)
+    return lambda row: row[key].integer(0, 1)
 
 
 # PKU-SafeRLHF. Ji et al., 2024, https://arxiv.org/abs/2406.15513. `better_response_id` is the more helpful response,
@@ -60,10 +60,10 @@ WINNERS: dict[str, shapes.Verdict] = {
 MODELS = ("model_a", "model_b")
 
 
-def up_to_verdict(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def up_to_verdict(row: Field, key: str) -> shapes.Turns:
     """A conversation up to the round judged."""
-    turns = shapes.MESSAGES(row, place, key)
-    count = optional(row, "turn", place, lambda value, at: integer(value, at, 1))
+    turns = shapes.MESSAGES(row, key)
+    count = row.optional("turn", lambda given: given.integer(1))
     user_turns = [index for index, one in enumerate(turns) if one.role == "user"]
     return turns if count is None or count >= len(user_turns) else turns[: user_turns[count]]
 
@@ -85,37 +85,35 @@ ARENA = shapes.shape(
 #     {"prompt": "[\"Name a tree.\"]", "response_a": "[\"A stone.\"]", "response_b": "[\"An oak.\"]",
 #      "winner_model_a": 0, "winner_model_b": 1, "winner_tie": 0, "model_a": "a", "model_b": "b"}
 
+TEXTS = ("prompt", "response_a", "response_b")
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 
 
-def texts(value: object, place: Place) -> list[str]:
+def texts(given: Field) -> list[str]:
     """A list of texts, or the JSON of one; a null in it, an answer that failed, is an empty text."""
-    listed = json_list(value, place, "texts")
-    return ["" if one is None else text(one, place.item(index)) for index, one in enumerate(listed)]
+    return ["" if one.value is None else one.text() for one in json_list(given, "texts")]
 
 
-def rounds(row: RowValue, place: Place, key: str) -> shapes.Turns:
+def rounds(row: Field, key: str) -> shapes.Turns:
     """The rounds with the answers under a key as a conversation."""
-    requests, answers = (texts(row[one], place.key(one)) for one in ("prompt", key))
+    requests, answers = (texts(row[one]) for one in ("prompt", key))
     if len(answers) != len(requests) or not requests:
-        raise place.key(key).unexpected(
-            answers, f"an answer to each of the {len(requests)} texts of `prompt`"
-        )
+        raise row.at(key, answers).unexpected(f"an answer to each of the {len(requests)} texts of `prompt`")
     pairs = zip(requests, answers, strict=True)
     return tuple(turn for one in pairs for turn in (Message("user", one[0]), Message("assistant", one[1])))
 
 
-def flagged(row: RowValue, place: Place) -> shapes.Verdict:
+def flagged(row: Field) -> shapes.Verdict:
     """The one flag that is set."""
-    values = [integer(row[key], place.key(key), 0, 1) for key in FLAGS]
+    values = [row[key].integer(0, 1) for key in FLAGS]
     if sum(values) != 1:
-        raise place.key(FLAGS[0]).fault(f"exactly one of {', '.join(FLAGS)} must be 1; found {values}")
+        raise row[FLAGS[0]].fault(f"exactly one of {', '.join(FLAGS)} must be 1; found {values}")
     return None if values[2] else values[1]
 
 
 ARENA_55K = shapes.shape(
     "Chatbot Arena 55k",
-    shapes.conversations("response_a", "response_b", rounds, (), ("prompt", "response_a", "response_b")),
+    shapes.conversations("response_a", "response_b", rounds, (), TEXTS),
     "A pair: `winner_model_a` or `winner_model_b` is 1; `winner_tie` 1 compares nothing.",
     flagged,
     sources=MODELS,
@@ -129,7 +127,7 @@ ARENA_55K = shapes.shape(
 
 ARENA_TEXTS = shapes.shape(
     "Chatbot Arena texts",
-    shapes.answered("prompt", "response_a", "response_b", optional=()),
+    shapes.answered(*TEXTS, text=(*TEXTS, "winner"), optional=()),
     "A pair: `winner` is model_a or model_b; a tie compares nothing.",
     shapes.named("winner", WINNERS),
     sources=MODELS,
@@ -145,15 +143,14 @@ ARENA_TEXTS = shapes.shape(
 #     {"instruction": "Name a tree.", "output_1": "A stone.", "output_2": "An oak.", "preference": 1.9, ...}
 
 
-def alpaca_preference(row: RowValue, place: Place) -> shapes.Verdict:
+def alpaca_preference(row: Field) -> shapes.Verdict:
     """How likely the better output is that."""
-    value = optional(row, "preference", place, number)
+    value = row.optional("preference", Field.number)
     if value is None:
         return Discarded("no preference is given")
     if value != 0 and not 1 <= value <= 2:
-        raise place.key("preference").unexpected(
-            value, "a number from 1 (output_1) to 2 (output_2); 0 and 1.5 are draws"
-        )
+        expected = "a number from 1 (output_1) to 2 (output_2); 0 and 1.5 are draws"
+        raise row["preference"].unexpected(expected)
     if value in (0, 1.5):
         return None
     better = int(value > 1.5)
@@ -178,18 +175,16 @@ ALPACA_EVAL = shapes.shape(
 #      "answer_1": "A tree.", "score_1": 0.5, ...}
 
 
-def full_question(value: object, place: Place) -> shapes.Turns:
+def full_question(given: Field) -> shapes.Turns:
     """The question, which is an object with its text."""
-    return shapes.request(
-        value if isinstance(value, str) else text_under(fields(value, place), "full_text", place)
-    )
+    return shapes.user_turn(given if isinstance(given.value, str) else given.object()["full_text"])
 
 
-def by_sign(row: RowValue, place: Place) -> shapes.Verdict:
+def by_sign(row: Field) -> shapes.Verdict:
     """The answer whose score is above 0; none where both are 0."""
-    first, second = (number(row[key], place.key(key)) for key in ("score_0", "score_1"))
+    first, second = row["score_0"].number(), row["score_1"].number()
     if abs(first + second) > 1e-6:
-        raise place.key("score_1").fault(f"the scores must sum to 0; found {first:g} and {second:g}")
+        raise row["score_1"].fault(f"the scores must sum to 0; found {first:g} and {second:g}")
     return None if first == second else int(second > first)
 
 
@@ -212,40 +207,36 @@ WEBGPT = shapes.shape(
 SHOWN = "answer1,answer2"
 
 
-def label_studio(row: RowValue, place: Place) -> Example | Discarded:
+def label_studio(row: Field) -> Example | Discarded:
     """The two texts that were shown, and which of them every annotation selected."""
-    at = place.key("data")
-    data = fields(row["data"], at)
-    prompt = shapes.user_turn(text_under(data, "prompt", at), at.key("prompt"))
+    data = row["data"].object()
+    prompt = shapes.user_turn(data["prompt"])
     chosen: set[tuple[str, str]] = set()
-    for annotation, here in objects(row, "annotations", place):
-        if annotation.get("was_cancelled"):
-            continue
-        for result, within in objects(annotation, "result", here) if "result" in annotation else []:
-            if result.get("type") == "pairwise":
-                chosen.add(selected(result, within, data))
+    for annotation in row["annotations"].objects():
+        if "result" in annotation and not annotation.value.get("was_cancelled"):
+            results = annotation["result"].objects()
+            chosen |= {selected(one, data) for one in results if one.value.get("type") == "pairwise"}
     if not chosen:
         return Discarded("none of its results is a verdict of the type pairwise on two responses")
     if len(chosen) > 1:
         return Discarded("its annotations contradict each other")
     ((better, worse),) = chosen
-    pair = tuple(Response(shapes.answer(text_under(data, key, at))) for key in (better, worse))
+    pair = tuple(Response(shapes.answer(data[key].text())) for key in (better, worse))
     return shapes.judged(prompt, pair, 0)
 
 
-def selected(result: RowValue, place: Place, data: RowValue) -> tuple[str, str]:
+def selected(result: Field, data: Field) -> tuple[str, str]:
     """The keys of the response that was selected and of the other one."""
-    at = place.key("value")
-    side = text_under(fields(result.get("value"), at), "selected", at)
-    shown = optional(result, "to_name", place, text) or SHOWN
+    side = result.at("value", result.value.get("value")).object()["selected"]
+    shown = result.optional("to_name", Field.text) or SHOWN
     left, _, right = shown.partition(",")
     if left not in data or right not in data or left == right:
-        raise place.key("to_name").unexpected(
-            shown, "the keys of two texts of `data`, the left one and the right one, as in 'answer1,answer2'"
+        raise result.at("to_name", shown).unexpected(
+            "the keys of two texts of `data`, the left one and the right one, as in 'answer1,answer2'"
         )
-    if side not in ("left", "right"):
-        raise at.key("selected").unexpected(side, "left or right")
-    return (left, right) if side == "left" else (right, left)
+    if side.text() not in ("left", "right"):
+        raise side.unexpected("left or right")
+    return (left, right) if side.value == "left" else (right, left)
 
 
 LABEL_STUDIO = Layout(

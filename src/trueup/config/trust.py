@@ -1,0 +1,180 @@
+"""What a run's folder or a file of settings would have done that nobody at the keyboard named: run code, send a key.
+
+A run that is begun is signed with a secret that this user alone can read, so that its folder can be told from one that
+another user or machine made; so is what decides its result. See docs/security.md.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from trueup.config.layers import Layer, flatten, read_yaml, same
+from trueup.config.resolve import RUN_FILE, read_layers
+from trueup.errors import InputError
+from trueup.files import cache_folder, config_folder, replaced_file
+from trueup.methods import MethodInfo
+from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.gathering_settings import SamplerSettings
+
+logger = logging.getLogger(__name__)
+
+SEALED_FILE = "sealed.json"
+SIGNED = "signed"
+"""Key of the signature in that file."""
+CODE = {
+    "trust_remote_code": "runs Python code that lies in the folders of models",
+    "annotator.function": "runs that file",
+}
+"""Settings that have code run -> what they do."""
+VARIABLES = {
+    "annotator.base_url": ("annotator.key_variable", EndpointAnnotator.key_variable),
+    "sampler.base_url": ("sampler.key_variable", SamplerSettings.model_fields["key_variable"].default),
+}
+"""Settings of addresses -> the setting that names the environment variable sent there, and its default."""
+
+
+def unnamed(layer: Layer, named: Layer) -> list[str]:
+    """What settings run or send, for messages; without what was named beside them.
+
+    Args:
+        layer: plain settings by their dotted names.
+        named: those that the person at the keyboard gave.
+    """
+    found = [
+        f"{name} {layer[name]!a} ({does})"
+        for name, does in CODE.items()
+        if not same(layer.get(name) or False, False) and not same(layer[name], named.get(name))
+    ]
+    for address, (variable, default) in VARIABLES.items():
+        sent = layer.get(variable, default)
+        known = same(layer.get(address), named.get(address)) and sent in (default, named.get(variable))
+        if layer.get(address) and not known:
+            found.append(
+                f"{address} {layer[address]!a} (gets texts, and the key in the environment variable "
+                f"{sent!a}, {variable})"
+            )
+    return found
+
+
+def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, trusted: bool) -> None:
+    """Refuse to go on with a run that another user or machine began, where it would run code or send a key.
+
+    Args:
+        named: settings that the person at the keyboard gave.
+        trusted: it may; the run counts as this user's own from here on.
+
+    Raises:
+        InputError: it would, and that was neither named nor trusted.
+    """
+    layer = flatten(read_yaml(Path(run) / RUN_FILE)[0]["settings"])
+    told = unnamed(layer, read_layers(info, None, named).layer)
+    if not told or is_own(run, layer):
+        return
+    _refuse(f"{run} was not begun here by this user", told, trusted=trusted)
+    if sealed := _content(run):
+        signed = signature(sealed, layer)
+        with suppress(OSError), replaced_file(Path(run) / SEALED_FILE) as file:
+            file.write(json.dumps({**sealed, SIGNED: signed}, indent=1).encode() + b"\n")
+
+
+def refuse_config(path: str | Path, info: MethodInfo, named: Mapping[str, Any], *, trusted: bool) -> None:
+    """Refuse a file of settings of somebody else, where it would run code or send a key; say so of one's own.
+
+    Args:
+        named: settings that the person at the keyboard gave.
+
+    Raises:
+        InputError: it would, and that was neither named nor trusted; or the file cannot be read.
+    """
+    values, _ = read_yaml(path)
+    told = unnamed(read_layers(info, path, {}).layer, read_layers(info, None, named).layer)
+    if told and (why := _not_own(Path(path), values)):
+        _refuse(f"{path} {why}", told, trusted=trusted)
+    elif told:
+        logger.info(f"{path}: {'; '.join(told)}")
+
+
+def _not_own(path: Path, values: Mapping[str, Any]) -> str:
+    """Why a file is not this user's alone; empty where it is."""
+    if isinstance(values.get("method_settings"), dict) and isinstance(values.get("settings"), dict):
+        own = path.name == RUN_FILE and is_own(path.parent, flatten(values["settings"]))
+        return "" if own else "is the record of a run that was not begun here by this user"
+    if os.name != "posix":
+        return ""
+    found = path.stat()
+    if found.st_uid != os.geteuid():
+        return "belongs to another user"
+    # A group of the user's own has the user's number, as is usual where files are open to their group.
+    others = 0o022 if found.st_gid != found.st_uid else 0o002
+    return "may be written by others" if found.st_mode & others else ""
+
+
+def _refuse(what: str, told: list[str], *, trusted: bool) -> None:
+    if not trusted:
+        raise InputError(
+            f"{what}, and has what you have not named: {'; '.join(told)}. Look at it; then give it on the command "
+            "line, or --trust-run"
+        )
+    logger.warning(f"{what}, and is trusted with: {'; '.join(told)}")
+
+
+def is_own(run: str | Path, layer: Layer) -> bool:
+    """Whether this user began a run, and what decides its result is as it was then.
+
+    Args:
+        layer: its plain settings by their dotted names.
+    """
+    content = _content(run)
+    signed, expected = content.pop(SIGNED, None), signature(content, layer, make=False)
+    return (
+        isinstance(signed, str) and bool(expected) and hmac.compare_digest(signed.encode(), expected.encode())
+    )
+
+
+def signature(sealed: Mapping[str, Any], layer: Layer, *, make: bool = True) -> str:
+    """Of what decides a run's result, and of what it may run and send; empty where the user has no secret.
+
+    Args:
+        make: make a secret where there is none.
+    """
+    secret = _secret(make=make)
+    names = (*CODE, *VARIABLES, *(variable for variable, _ in VARIABLES.values()))
+    content = {name: value for name, value in sealed.items() if name != SIGNED}
+    told = json.dumps([content, {name: layer.get(name) for name in names}], sort_keys=True)
+    return hmac.new(secret, told.encode(), hashlib.sha256).hexdigest() if secret else ""
+
+
+def _content(run: str | Path) -> dict[str, Any]:
+    """What sealed.json of a run holds; nothing where it cannot be read, which is refused where the run goes on."""
+    try:
+        content = json.loads((Path(run) / SEALED_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _secret(*, make: bool) -> bytes:
+    """The user's, which nobody else can read; empty where there is none, or none can be kept."""
+    for folder in (config_folder, cache_folder):
+        with suppress(OSError, InputError):
+            file = folder() / f"runs-of-{os.geteuid() if os.name == 'posix' else 'user'}.key"
+            if make and not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(file.with_suffix(".lock")):
+                    if not file.exists():
+                        with replaced_file(file) as opened:
+                            os.chmod(opened.name, 0o600)
+                            opened.write(secrets.token_bytes(32))
+            found = file.stat()
+            if os.name != "posix" or (found.st_uid == os.geteuid() and not found.st_mode & 0o077):
+                return file.read_bytes()
+    return b""
