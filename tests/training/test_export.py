@@ -132,7 +132,6 @@ def test_the_model_card_says_what_the_model_is(adapter: bool, tiny_model: Path, 
     front, body = front_matter((folder / "README.md").read_text())
     assert front == {
         "library_name": "peft" if adapter else "transformers",
-        "base_model": str(tiny_model),
         "pipeline_tag": "text-generation",
         "tags": ["trueup", "tr-dpo"],
     }

@@ -156,6 +156,8 @@ class Collector:
     def _sampled(self, prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Sampled]]:
         """Responses to each prompt: of several processes each writes its share, or the first asks a server."""
         sampler, count = self.sampler, size()
+        if count == 1:
+            return sampler.sample(prompts, self.responses, seed=seed)
         with sampler.weights.in_place(), unsharded(sampler.weights.model):
             if sampler.served:
                 return owned(lambda: sampler.sample(prompts, self.responses, seed=seed))
