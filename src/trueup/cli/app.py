@@ -14,6 +14,7 @@ from rich.text import Text
 
 from trueup import __version__
 from trueup.errors import InputError, Stopped, TrueupError
+from trueup.parallel import processes
 from trueup.words import did_you_mean, named, one_line, printable, reason
 
 ABOUT = "Align a causal language model with feedback: demonstrations, scores, thumbs, pairs or rankings."
@@ -87,6 +88,8 @@ def _call(name: str, arguments: Sequence[str]) -> None:
         raise InputError(f"{name} is not an option of trueup{did_you_mean(name.lstrip('-'), OPTIONS)}")
     elif name not in COMMANDS:
         raise InputError(f"{named(name)} is not a command of trueup{did_you_mean(name, COMMANDS)}")
+    elif processes.size() > 1 and name != "train":
+        raise InputError(f"{name} works in one process; start it without torchrun. Only train takes several")
     else:
         module = "train_command" if name in TRAINING else "commands"
         resolve_name(f"trueup.cli.{module}:{name}")(arguments)

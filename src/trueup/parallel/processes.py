@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from trueup.errors import LostProcess, Stopped, TrueupError
+from trueup.errors import InputError, LostProcess, Stopped, TrueupError
 
 T = TypeVar("T")
 
@@ -33,6 +33,21 @@ def size() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return int(os.environ.get("RANK", 0)) if size() > 1 else 0
+
+
+def inside(shard: int | None, replicate: int | None) -> int:
+    """How many processes one copy of the weights is sharded over.
+
+    Raises:
+        InputError: there are not as many processes as that takes.
+    """
+    found = shard or size() // (replicate or 1)
+    if found * (replicate or max(1, size() // found)) != size():
+        raise InputError(
+            f"parallel.shard {shard} and parallel.replicate {replicate} do not make {size()}, the number of processes. "
+            "Give numbers of which the product does, or leave them out; torchrun --nproc-per-node starts several"
+        )
+    return found
 
 
 def owns() -> bool:
@@ -97,14 +112,14 @@ def alike(action: Callable[[], T]) -> T:
     """What this process makes; where it fails on one, all raise that error."""
     if _store is None:
         return action()
-    failed: Exception | None = None
+    failed: tuple[type[Exception], str] | None = None
     try:
         made = action()
     except (TrueupError, Stopped) as error:
-        failed = error
+        failed = _kind(error), str(error)
     for number, other in enumerate(gather(failed)):
         if other is not None:
-            raise _shared(other, number)
+            raise _shared(*other, number)
     return made
 
 
@@ -123,10 +138,20 @@ def agreed(error: Exception) -> bool:
     return _store is None or "shared" in error.__dict__
 
 
-def _shared(error: Exception, number: int) -> Exception:
-    """An error that all processes raise: the first shows it, and says whose it is where it is another's."""
+def _kind(error: Exception) -> type[Exception]:
+    """The kind of error that its exit code belongs to; those derived from one are made of other things than a text."""
+    return next(kind for kind in type(error).__mro__ if kind.__module__ == TrueupError.__module__)
+
+
+def _said_by(kind: type[Exception], text: str, number: int) -> Exception:
+    """An error that says whose it is where it is not the first process's."""
+    return kind(f"process {number}: {text}" if number and issubclass(kind, TrueupError) else text)
+
+
+def _shared(kind: type[Exception], text: str, number: int) -> Exception:
+    """An error that all processes raise, and the first shows."""
+    error = _said_by(kind, text, number)
     if isinstance(error, TrueupError):
-        error = type(error)(f"process {number}: {error}") if number else error
         error.shown_elsewhere = not owns()
     error.__dict__["shared"] = True
     return error
@@ -134,9 +159,10 @@ def _shared(error: Exception, number: int) -> Exception:
 
 def _ended(error: Exception) -> Exception:
     """An error that ends this process, shown here unless another has shown one."""
-    if isinstance(error, TrueupError) and "shared" not in error.__dict__:
-        number = rank()
-        error = type(error)(f"process {number}: {error}") if number else error
-        with suppress(Exception):  # the store is gone with the process that kept it
-            error.shown_elsewhere = _store.add(ENDED, 1) != 1
-    return error
+    if not isinstance(error, TrueupError) or "shared" in error.__dict__:
+        return error
+    made = _said_by(_kind(error), str(error), rank())
+    assert isinstance(made, TrueupError)
+    with suppress(Exception):  # the store is gone with the process that kept it
+        made.shown_elsewhere = _store.add(ENDED, 1) != 1
+    return made

@@ -56,6 +56,18 @@ class LoraSettings(BaseModel):
     """Names of the layers that get an adapter, or all-linear for every linear layer but the head."""
 
 
+class ParallelSettings(BaseModel):
+    """How the weights lie over several processes, as `torchrun` starts them."""
+
+    model_config = STRICT
+
+    shard: Annotated[Count | None, SAME_RESULT] = None
+    """Processes that one copy of the weights is sharded over, such as those of a node. Left out: all there are, or as
+    many as make parallel.replicate copies."""
+    replicate: Annotated[Count | None, SAME_RESULT] = None
+    """Copies of the weights. Left out: 1, or as many as parallel.shard leaves room for."""
+
+
 class RunSettings(BaseModel):
     """What to train, on what, how long, how fast, and what to write."""
 
@@ -157,6 +169,7 @@ class RunSettings(BaseModel):
     """How shared prompts are computed. auto takes grouped, or padded where the architecture needs it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
+    parallel: ParallelSettings = ParallelSettings()
     trust_remote_code: Annotated[bool, SAME_RESULT] = False
     """Run Python code that lies in the model's folder."""
     eos_token: str | None = None

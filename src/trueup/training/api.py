@@ -13,7 +13,7 @@ from trueup.config.resolve import Resolved, load_run, resolve
 from trueup.config.run_checks import check_inputs, check_output
 from trueup.config.trust import refuse_run
 from trueup.errors import InputError, Stopped
-from trueup.parallel.processes import alike, joined, owned
+from trueup.parallel.processes import alike, inside, joined, owned
 from trueup.settings.run_settings import RunSettings
 from trueup.training.folder import RunFolder
 
@@ -136,6 +136,8 @@ def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
     """Everything that needs torch, imported only now that the settings are known to make sense."""
     with display.logged_to(folder.log), stop.on_signals():  # before the imports, which take seconds
         try:
+            parallel = resolved.settings.parallel
+            alike(lambda: inside(parallel.shard, parallel.replicate))
             from trueup.training.session import Session
 
             session = Session(resolved, folder)

@@ -20,7 +20,7 @@ from trueup.metrics import Metrics
 from trueup.models import lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
 from trueup.models.load import Loaded
-from trueup.parallel.processes import rank, size
+from trueup.parallel.processes import inside, rank, size
 from trueup.parallel.sharding import shard
 from trueup.references.build import build, check_first_batch
 from trueup.references.choices import Frozen
@@ -162,9 +162,10 @@ def make_run(
 
 def shard_parts(parts: Parts) -> None:
     """Shard the policy and what its reference holds over the processes, and let each draw numbers of its own."""
+    together = inside(parts.settings.parallel.shard, parts.settings.parallel.replicate)
     for model in parts.reference.models():  # a copy of the policy has to be made while that is in one piece
-        shard(model, inside=size(), frozen=True)
-    shard(parts.policy, inside=size(), frozen=False)
+        shard(model, inside=together, frozen=True)
+    shard(parts.policy, inside=together, frozen=False)
     torch.manual_seed(parts.settings.seed + rank())
 
 
