@@ -1,7 +1,7 @@
 """A method and what a run gathers for it: what does not fit is refused before anything is loaded."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from copy import copy
 from typing import Any
 
 import pytest
@@ -99,7 +99,9 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
 @pytest.fixture(autouse=True)
 def scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method named `scored` that needs scores and takes feedback gathered beforehand."""
-    monkeypatch.setitem(METHODS, "scored", replace(METHODS["sft"], name="scored", needs_scores=True))
+    info = copy(METHODS["sft"])
+    info.name, info.needs_scores = "scored", True
+    monkeypatch.setitem(METHODS, "scored", info)
 
 
 @pytest.mark.parametrize(("method", "given", "message"), REFUSED)

@@ -1,7 +1,7 @@
 """A run's settings from a method's defaults, a file and the command line; and a run's own record of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,9 @@ def test_what_is_required_is_named() -> None:
 
 
 def test_a_method_without_a_learning_rate_needs_one(settle: Settle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "bare", replace(METHODS["dpo"], name="bare", defaults={}))
+    info = copy(METHODS["dpo"])
+    info.name, info.defaults = "bare", {}
+    monkeypatch.setitem(METHODS, "bare", info)
     assert settle("bare", learning_rate=1e-6).settings.learning_rate == 1e-6
     with refused(r"^learning_rate is required, as method bare has no default for it$"):
         settle("bare")
