@@ -79,6 +79,8 @@ def test_a_window_that_only_the_librarys_mask_has_is_seen_on_short_text(kind: st
         ({"rope_parameters": LONGROPE}, 512, 56),
         ({"sliding_window": None}, 512, 0),
         ({"sliding_window": 16, "max_position_embeddings": 24}, 512, 24),
+        ({"index_topk": 16}, 512, 32),
+        ({"index_topk": 16, "compress_rates": {"compressed_attention": 4}}, 512, 104),
     ],
 )
 def test_rows_are_as_long_as_tells(changes: dict[str, Any], longest: int, expected: int) -> None:
@@ -149,13 +151,17 @@ NOISY: dict[str, dict[str, float]] = {
     "starcoder2": {"residual_dropout": 0.1, "embedding_dropout": 0.2, "attention_dropout": 0.3},
     "seed_oss": {"residual_dropout": 0.1, "attention_dropout": 0.1},
     "mixtral": {"router_jitter_noise": 0.1},
+    "phimoe": {"router_jitter_noise": 0.1},
 }
 
 
 @pytest.mark.parametrize("kind", NOISY)
 def test_whatever_is_random_in_training_is_switched_off_and_named(kind: str) -> None:
-    made = network(kind, **NOISY[kind]).train()
-    found = disable_noise(made, keep_adapters=False)
+    made = network(kind, **NOISY[kind])
+    with torch.no_grad():
+        before = naive_log_probs(CausalModel(made), build_stream(SHORT))
+        found = disable_noise(made.train(), keep_adapters=False)
+        assert torch.equal(naive_log_probs(CausalModel(made), build_stream(SHORT)), before)
     assert sorted(found.values()) == sorted(NOISY[kind].values())
     assert all(any(name in asked for asked in NOISY[kind]) for name in found)
     assert {key: getattr(made.config, key) for key in NOISY[kind]} == NOISY[

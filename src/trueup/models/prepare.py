@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 NOISE = re.compile(r"drop|jitter|noise")
 """Numbers of a module that say how much of something random there is in training."""
+DROPOUT = re.compile("drop|^p$")
+"""Those that say nothing else; a router may read how much it jitters at inference, too."""
 SMALL = 4e9
 """Weights times tokens of a step below which a second CPU thread costs more than it gives."""
 
@@ -115,19 +117,21 @@ def _trainable(
     if gradient_checkpointing:
         with tokenizer.quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    noise = disable_noise(network, keep_adapters=adapter is not None)
+    noise = disable_noise(network.train(), keep_adapters=adapter is not None)
     if noise:
         told = listed([f"{name} {value:g}" for name, value in noise.items()])
         logger.info(f"switched off, as it would make policy and reference differ: {told}")
-    return network.train(), loaded, autocast
+    return network, loaded, autocast
 
 
 def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float]:
     """Turn off dropout, router jitter and the like, which would make policy and reference differ at equal weights.
 
-    The model's configuration, which goes out with it, stays as it is.
+    The model's configuration, which goes out with it, stays as it is. A module with noise other than dropout is left in
+    evaluation mode.
 
     Args:
+        network: in training mode.
         keep_adapters: leave the dropout of the LoRA adapter, which the user asked for.
 
     Returns:
@@ -143,7 +147,10 @@ def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float
         for key, value in numbers.items():
             if isinstance(value, float) and value > 0:
                 found.setdefault(name.rsplit(".", 1)[-1] if key == "p" else key, value)
-                setattr(module, key, 0.0)
+                if DROPOUT.search(key):
+                    setattr(module, key, 0.0)
+                else:
+                    module.training = False
     return found
 
 
