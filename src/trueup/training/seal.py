@@ -11,6 +11,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ TOKENIZER = (
 """Forms of the names of a tokenizer's files."""
 TEMPLATES = ("tokenizer_config.json", "chat_template*", "additional_chat_templates/*")
 """Those that hold chat templates."""
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes")
 
 
 def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dic
         "versions": {
             "trueup": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
+            **{name: version(name) for name in PACKAGES if find_spec(name)},
         },
         **identities,
         "asked_with": None if condition is None else asdict(condition),
