@@ -120,7 +120,7 @@ def test_a_reference_that_begins_at_an_adapter(finished: Any, alpha: float | Non
 
 REFUSED = [
     ({"lora.modules_to_save": ["lm_haed"]}, "lora.modules_to_save: lm_haed is no module of LlamaForCausalLM"),
-    ({"lora.modules_to_save": ["layers"]}, "modules_to_save cannot be applied to modules of type"),
+    ({"lora.modules_to_save": ["layers"]}, "lora.modules_to_save layers: No modules were targeted"),
     ({"lora.rank_pattern": ["query=4"]}, "lora.rank_pattern: no layer with an adapter has a name that ends in 'query'"),
     ({"lora.rank_pattern": ["q_proj"]}, "lora.rank_pattern must be names with whole numbers, as in q_proj=8; got"),
     ({"lora.alpha_pattern": ["(a+)+b=4"]}, "lora.alpha_pattern: no layer"),
