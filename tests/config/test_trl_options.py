@@ -228,7 +228,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("tr-kto", {"loss_type": "kto_pair"}, "not the loss of method tr-kto: use method paired-kto$"),
         ("tr-kto", {"sync_ref_model": False}, "reference of method tr-kto always moves; use method kto$"),
         ("tr-ipo", {"sync_ref_model": False}, "the reference of method tr-ipo always moves; use method ipo"),
-        ("dpo", {"push_to_hub": True, "fsdp": "full_shard"}, "nothing is uploaded; fsdp 'full_shard' is"),
+        ("dpo", {"push_to_hub": True, "fsdp": "full_shard"}, "training runs in one process; push_to_hub True is"),
         ("ppo", {"use_vllm": True}, r"^use_vllm with vllm_mode colocate is not offered: start vllm serve, and"),
         ("ppo", {"use_vllm": True, "vllm_mode": "sever"}, r"^vllm_mode must be one of server, colocate; got"),
         ("ppo", {"reward_funcs": ["a", "b"]}, r"^reward_funcs \['a', 'b'\] is not offered: give one; a function"),
