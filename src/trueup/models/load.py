@@ -5,9 +5,7 @@ A weight that the files lack would be filled with random numbers by the library;
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -47,7 +45,7 @@ def load(
     trust_remote_code: bool = False,
     eos_token: str | None = None,
     chat_template: str | None = None,
-    quantize: Mapping[str, Any] = MappingProxyType({}),
+    quantize: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read a model, or an adapter on its base model, from a folder.
 
@@ -76,7 +74,9 @@ def load(
     )
     check_patterns(path, base)
     what = "a causal language model that can be loaded"
-    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code, **quantize)
+    network, report = read_network(
+        AutoModelForCausalLM, base, what, dtype, trust_remote_code, **(quantize or {})
+    )
     refuse_incomplete(base, network, report)
     return put_together(path, network, read, device)
 
@@ -148,7 +148,7 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
         )
     for layer in network.modules():
         if type(layer).__name__ == "Linear4bit":
-            layer.forward = partial(_forward_in_4_bits, layer)
+            layer.forward = _forward_in_4_bits.__get__(layer)
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
     return Loaded(

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -27,8 +26,8 @@ REFERENCE = "reference"
 
 def add_lora(
     network: Any, *, rank: int, alpha: float, dropout: float, targets: str | tuple[str, ...], base: str,
-    head: str | None = None, saved: Sequence[str] = (), ranks: Mapping[str, int] = MappingProxyType({}),
-    alphas: Mapping[str, int] = MappingProxyType({}), rslora: bool = False, dora: bool = False,
+    head: str | None = None, saved: Sequence[str] = (), ranks: Mapping[str, int] | None = None,
+    alphas: Mapping[str, int] | None = None, rslora: bool = False, dora: bool = False,
 ) -> Any:  # fmt: skip
     """Put a fresh adapter on a model; B is zero, so the function is unchanged.
 
@@ -53,8 +52,8 @@ def add_lora(
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
         modules_to_save=list(saved) or None,
-        rank_pattern=dict(ranks),
-        alpha_pattern=dict(alphas),
+        rank_pattern=dict(ranks or {}),
+        alpha_pattern=dict(alphas or {}),
         use_rslora=rslora,
         use_dora=dora,
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in network.modules()),
@@ -71,7 +70,7 @@ def add_lora(
             f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {', '.join(names)}"
         ) from error
     stand_on(adapted, base)
-    _refuse_unmatched(adapted, saved, {"rank_pattern": ranks, "alpha_pattern": alphas})
+    _refuse_unmatched(adapted, saved, {"rank_pattern": ranks or {}, "alpha_pattern": alphas or {}})
     refuse_special(adapted, f"lora.targets {targets!r}")
     return adapted
 

@@ -8,7 +8,6 @@ before, or a causal language model whose head is new.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -84,7 +83,7 @@ def load_reward(
     trust_remote_code: bool = False,
     eos_token: str | None = None,
     chat_template: str | None = None,
-    quantize: Mapping[str, Any] = MappingProxyType({}),
+    quantize: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read a reward model, or a causal language model that is to become one.
 
@@ -122,7 +121,7 @@ def load_reward(
         path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
     )
     check_patterns(path, base)
-    network = _network(base, trained, dtype, trust_remote_code, quantize)
+    network = _network(base, trained, dtype, trust_remote_code, quantize or {})
     if not trained:
         draw_head(network, seed or 0)
         network.config.eos_token_id = list(read.end_ids) if len(read.end_ids) > 1 else read.end_ids[0]

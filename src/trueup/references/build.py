@@ -5,7 +5,6 @@ And those that hold weights: a second model, or an adapter.
 
 import copy
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from trueup.references.table import CachedReference, LookAhead
 
 logger = logging.getLogger(__name__)
 
-ADAPTED = re.compile(r"\.(lora_|modules_to_save\.)")
+ADAPTED = (".lora_", ".modules_to_save.")
 """What the names of an adapter's weights hold."""
 ROUNDING = 1e-4
 """Nats per token allowed where reference and policy are computed in different batches."""
@@ -206,7 +205,7 @@ class AdapterCopy(Reference):
 def base_identity(policy: CausalModel) -> str:
     """Identity of the model under the adapters."""
     named = policy.network.state_dict().items()
-    return identity_of((name, tensor) for name, tensor in named if not ADAPTED.search(name))
+    return identity_of((name, tensor) for name, tensor in named if not any(part in name for part in ADAPTED))
 
 
 @torch.no_grad()

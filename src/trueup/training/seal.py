@@ -11,7 +11,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,7 @@ TOKENIZER = (
 """Forms of the names of a tokenizer's files."""
 TEMPLATES = ("tokenizer_config.json", "chat_template*", "additional_chat_templates/*")
 """Those that hold chat templates."""
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "bitsandbytes")
+PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
 
 def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def record_of(identities: Mapping[str, Any], condition: Condition | None) -> dic
         "versions": {
             "trueup": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES if find_spec(name)},
+            **{name: version(name) for name in PACKAGES},
         },
         **identities,
         "asked_with": None if condition is None else asdict(condition),

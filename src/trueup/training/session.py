@@ -14,7 +14,6 @@ from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
-from trueup.models.prepare import pick_device
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, seal
 from trueup.training.export import export, reward_report
@@ -47,7 +46,6 @@ class Session:
             )  # so that one run in a process does not decide for the next
             stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
-            pick_device(settings.device)
             data = read_data(settings, self.method)
             parts, record = load_parts(
                 self.resolved, self.method, self.folder, data.fingerprints, resume=resume
