@@ -22,7 +22,7 @@ from trueup.demo.run import sequence_kl
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.references.choices import Frozen, TrustRegion
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 
 REWARD = '''
@@ -44,7 +44,7 @@ def measured(folder: str, start: Loaded) -> dict[str, Any]:
     prompts = [loaded.tokenizer(one).input_ids for one in OPENINGS]
     with model.plain() as network:
         samples = draw(
-            network, prompts, end_ids=loaded.end_ids, settings=SamplerSettings(max_new_tokens=TOKENS),
+            Decoder(network, loaded.end_ids), prompts, settings=SamplerSettings(max_new_tokens=TOKENS),
             generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
     texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in samples]

@@ -63,6 +63,13 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
             f"{f'; did you mean {inner}?' if found else ''}"
         )
     _check_code(config, trust_remote_code)
+    if weights and (how := _read_json(config).get("quantization_config")):
+        if not is_quantized(folder):
+            raise InputError(
+                f"{config}: weights quantized by {_method_of(how)}, which are not read; give the model that they were "
+                "made of, and hold it in 4 bits by --quantize nf4 where that is wanted"
+            )
+        refuse_without_package(folder)
     if weights:
         _check_weights(path, "model")
     if not any((path / name).exists() for name in TOKENIZER_FILES):
@@ -136,6 +143,32 @@ def scores_text(folder: str) -> bool:
         return False
     names = architectures if isinstance(architectures, list) else []
     return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
+def is_quantized(folder: str) -> bool:
+    """Whether a model's weights are stored in 4 bits, as bitsandbytes holds them."""
+    try:
+        how = _read_json(Path(folder) / "config.json").get("quantization_config")
+    except InputError:
+        return False
+    return isinstance(how, dict) and _method_of(how) == "bitsandbytes" and bool(how.get("load_in_4bit"))
+
+
+def _method_of(how: Any) -> str:
+    return str(how.get("quant_method") if isinstance(how, dict) else how)
+
+
+def refuse_without_package(what: str) -> None:
+    """Refuse weights in 4 bits where nothing computes with them.
+
+    Raises:
+        InputError: bitsandbytes is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"{what} needs the package bitsandbytes, which is not installed here: pip install trueup[quantize], or "
+            "give weights that are not quantized"
+        )
 
 
 def context_length(config: Any) -> int | None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny_models import char_tokenizer
+from support.tiny_models import CONFIGS, char_tokenizer, far_from_uniform
 from support.tiny_reward_models import library_scores, save_causal, save_reward
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from trueup.annotators import local
 from trueup.errors import AnnotatorError, InputError, Stopped
@@ -79,6 +79,16 @@ def test_likelihoods_are_means_over_tokens_and_the_end(tmp_path: Path) -> None:
             expected.append(log_prob_LV.gather(-1, ids[0, 1:, None])[start - 1 :].mean().item())
     found = [score for each in scores(likelihood(folder), EXAMPLES) for score in each]
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_window_that_only_the_librarys_mask_has_is_kept(tmp_path: Path) -> None:
+    """Though the texts that a model is tried out on are shorter than it."""
+    folder = save_causal(tmp_path / "m")
+    size = AutoConfig.from_pretrained(folder).vocab_size
+    about = {**CONFIGS["llama"], "vocab_size": size, "sliding_window": 64, "num_local_experts": 4}
+    config = AutoConfig.for_model("phimoe", **about)
+    far_from_uniform(AutoModelForCausalLM.from_config(config)).save_pretrained(folder)
+    assert likelihood(folder).model.attention == "padded"
 
 
 @pytest.mark.parametrize("load", [reward, likelihood])

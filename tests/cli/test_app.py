@@ -36,7 +36,12 @@ class TestCommands:
                 text in shown for text in (info.name, info.title, info.formula, info.paper, info.feedback)
             )
         assert "beta 0.05, reference.kind trust-region, reference.alpha 0.6, reference.every 512" in shown
-        blocks = {block.split()[0]: block.splitlines() for block in shown.strip().split("\n\n")}
+        headed = shown.strip().split("\n\n")
+        assert [one.split(" \u2500")[0] for one in headed if one.startswith("of ")][:2] == [
+            "of demonstrations",
+            "of pairs",
+        ]
+        blocks = {block.split()[0]: block.splitlines() for block in headed if not block.startswith("of ")}
         assert "  reference  frozen, adapter-off, cached, trust-region" in blocks["ulma"]
         assert "  reference  trust-region" in blocks["tr-kto"]
         assert "  reference  none" in blocks["rrhf"]
@@ -54,7 +59,7 @@ class TestCommands:
         assert run(["methods", "--json"]) == 0
         listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
         assert set(listed) == set(METHODS)
-        assert [*listed][:3] == ["sft", "ca", "dpo"]
+        assert [*listed][:3] == ["sft", "dpo", "ipo"]  # by the feedback one has
         assert listed["dpo"]["settings"] == {
             "beta": 0.1,
             "label_smoothing": 0.0,
@@ -68,7 +73,7 @@ class TestCommands:
             *("oaif", "ppo", "reinforce", "rloo"),
         }
         assert listed["dpo"]["sources"] == ["offline", "online", "replay"]
-        assert listed["oaif"]["sources"] == ["online", "replay"]
+        assert listed["oaif"]["sources"] == ["online", "replay"] and "cached" not in kinds["oaif"]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -15,7 +15,7 @@ from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.records import Content, Message, Origin, Prompt
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 
 NOW = Condition(" [{reward}]", 1, "end", 1.0, highest=2.04, lowest=-2.0)
@@ -70,12 +70,10 @@ def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
         encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(512), condition=condition)
         with CausalModel(loaded.network).plain() as network:
             drawn = draw(
-                network,
+                Decoder(network, loaded.end_ids, batch_size=64),
                 [encoder.prompt_ids(prompt) for prompt in PROMPTS],
-                end_ids=loaded.end_ids,
                 settings=SamplerSettings(max_new_tokens=5),
                 generator=torch.Generator().manual_seed(3),
-                batch_size=64,
             )
         expected = tuple(loaded.tokenizer.decode(one.ids, skip_special_tokens=True) for one in drawn)
         assert responses == expected

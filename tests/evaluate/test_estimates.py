@@ -11,7 +11,7 @@ from trueup.demo.run import sequence_kl
 from trueup.estimates import mean, win_rate
 from trueup.models import lora
 from trueup.models.causal import CausalModel
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.sampling.sampler import Completion
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -65,12 +65,10 @@ def sampled(of: CausalModel, prompts: list[list[int]]) -> list[Completion]:
     generator = torch.Generator().manual_seed(0)
     with of.plain() as network:
         return draw(
-            network,
+            Decoder(network, [EOS], batch_size=10_000),
             prompts,
-            end_ids=[EOS],
             settings=SamplerSettings(max_new_tokens=LONGEST),
             generator=generator,
-            batch_size=10_000,
         )
 
 

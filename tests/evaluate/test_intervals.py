@@ -62,7 +62,7 @@ def test_the_test_is_scipys_permutation_of_pairs(size: int) -> None:
         (differences, np.zeros(size)),
         lambda one, other: np.mean(one - other),
         permutation_type="samples",
-        n_resamples=4_000,
+        n_resamples=2**12,  # of 12 pairs all
         rng=np.random.default_rng(3),
     ).pvalue
     assert sign_flip_test(list(differences)) == pytest.approx(expected, rel=1e-9 if size == 12 else 0.2)

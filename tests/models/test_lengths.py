@@ -24,7 +24,7 @@ from trueup.models.selfcheck import (
 )
 from trueup.references.table import Table
 from trueup.sampling.beam import beam_search
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 
 SHORT = [token_group(9, [8, 5], 1), token_group(14, [3, 6], 2)]
@@ -79,6 +79,8 @@ def test_a_window_that_only_the_librarys_mask_has_is_seen_on_short_text(kind: st
         ({"rope_parameters": LONGROPE}, 512, 56),
         ({"sliding_window": None}, 512, 0),
         ({"sliding_window": 16, "max_position_embeddings": 24}, 512, 24),
+        ({"index_topk": 16}, 512, 32),
+        ({"index_topk": 16, "compress_rates": {"compressed_attention": 4}}, 512, 104),
     ],
 )
 def test_rows_are_as_long_as_tells(changes: dict[str, Any], longest: int, expected: int) -> None:
@@ -149,13 +151,17 @@ NOISY: dict[str, dict[str, float]] = {
     "starcoder2": {"residual_dropout": 0.1, "embedding_dropout": 0.2, "attention_dropout": 0.3},
     "seed_oss": {"residual_dropout": 0.1, "attention_dropout": 0.1},
     "mixtral": {"router_jitter_noise": 0.1},
+    "phimoe": {"router_jitter_noise": 0.1},
 }
 
 
 @pytest.mark.parametrize("kind", NOISY)
 def test_whatever_is_random_in_training_is_switched_off_and_named(kind: str) -> None:
-    made = network(kind, **NOISY[kind]).train()
-    found = disable_noise(made, keep_adapters=False)
+    made = network(kind, **NOISY[kind])
+    with torch.no_grad():
+        before = naive_log_probs(CausalModel(made), build_stream(SHORT))
+        found = disable_noise(made.train(), keep_adapters=False)
+        assert torch.equal(naive_log_probs(CausalModel(made), build_stream(SHORT)), before)
     assert sorted(found.values()) == sorted(NOISY[kind].values())
     assert all(any(name in asked for asked in NOISY[kind]) for name in found)
     assert {key: getattr(made.config, key) for key in NOISY[kind]} == NOISY[
@@ -199,10 +205,16 @@ def test_tokens_that_the_tokenizer_has_not_are_never_written(decode: str) -> Non
     with torch.no_grad():
         made.lm_head.weight[64:] *= 8
     settings = SamplerSettings(decode=decode, max_new_tokens=12, responses=1)  # type: ignore[arg-type]
-    common: dict[str, Any] = {"end_ids": [EOS], "settings": settings}
     prompts = [list(range(3, 3 + size)) for size in (4, 9, 6)]
-    free = draw(made, prompts, generator=torch.Generator().manual_seed(0), **common)
-    held = draw(made, prompts, generator=torch.Generator().manual_seed(0), vocabulary=64, **common)
+    free, held = (
+        draw(
+            Decoder(made, [EOS], vocabulary),
+            prompts,
+            settings=settings,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for vocabulary in (None, 64)
+    )
     assert max(max(one.ids) for one in free) >= 64
     assert max(max(one.ids) for one in held) < 64
     groups = [token_group(prompt, [one.ids]) for prompt, one in zip(prompts, held, strict=True)]
@@ -216,7 +228,6 @@ def test_no_beam_holds_tokens_that_the_tokenizer_has_not() -> None:
     with torch.no_grad():
         made.lm_head.weight[64:] *= 8
     for vocabulary, expected in ((None, True), (64, False)):
-        found = beam_search(
-            made, [[3, 4, 5]], beams=4, groups=2, penalty=0.5, end_ids=[EOS], rooms=[8], vocabulary=vocabulary
-        )
+        decoder = Decoder(made, [EOS], vocabulary)
+        found = beam_search(decoder, [[3, 4, 5]], beams=4, groups=2, penalty=0.5, rooms=[8])
         assert any(token >= 64 for one in found[0] for token in one.ids) is expected

@@ -87,7 +87,7 @@ def test_an_adapter_on_the_head_is_refused() -> None:
 
 def test_an_adapter_on_the_embeddings_is_refused() -> None:
     """It has factors of another kind, which neither a copy nor a mixture of products would take along."""
-    with pytest.raises(InputError, match=r"trains .*lora_embedding_A.*plain LoRA adapter of linear layers"):
+    with pytest.raises(InputError, match=r"trains .*lora_embedding_A.*Give an adapter of linear layers"):
         adapted(targets=("q_proj", "embed_tokens"))
 
 

@@ -10,6 +10,7 @@ from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_
 
 from trueup.models.causal import CausalModel
 from trueup.sampling.beam import beam_search
+from trueup.sampling.decoding import Decoder
 from trueup.sampling.sampler import Completion
 
 ENDS = [EOS, 9, 17, 33]
@@ -17,15 +18,10 @@ ENDS = [EOS, 9, 17, 33]
 
 
 def searched(model: CausalModel, prompts: Sequence[Sequence[int]], **given: Any) -> list[list[Completion]]:
-    keywords: dict[str, Any] = {
-        "groups": 1,
-        "penalty": 0.0,
-        "end_ids": ENDS,
-        "rooms": [10] * len(prompts),
-        **given,
-    }
+    about = {name: given.pop(name) for name in ("end_ids", "batch_size") if name in given}
+    keywords: dict[str, Any] = {"groups": 1, "penalty": 0.0, "rooms": [10] * len(prompts), **given}
     with model.plain() as network, torch.no_grad():
-        return beam_search(network, prompts, **keywords)
+        return beam_search(Decoder(network, **{"end_ids": ENDS, **about}), prompts, **keywords)
 
 
 @pytest.mark.parametrize("beams", [2, 4])

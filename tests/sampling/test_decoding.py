@@ -17,7 +17,7 @@ from support.tiny_models import CONFIGS, EOS, naive_log_probs, token_group, toy_
 
 from trueup.errors import InputError
 from trueup.models.causal import CausalModel
-from trueup.sampling.decoding import draw, generate, next_tokens
+from trueup.sampling.decoding import Decoder, draw, generate, next_tokens
 from trueup.sampling.sampler import Completion, StopTexts
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -134,11 +134,14 @@ GREEDY = greedy()
 def sampled(
     model: Any, given: list[list[int]], sampling: SamplerSettings = GREEDY, **more: Any
 ) -> list[Completion]:
-    keywords = {"end_ids": [EOS], "generator": generator(), **more}
+    keywords = {"generator": generator(), **more}
+    about = {"end_ids": [EOS]} | {
+        name: keywords.pop(name) for name in ("end_ids", "batch_size") if name in keywords
+    }
     if not isinstance(model, CausalModel):
-        return draw(model, given, settings=sampling, **keywords)
+        return draw(Decoder(model, **about), given, settings=sampling, **keywords)
     with model.plain() as network:
-        return draw(network, given, settings=sampling, **keywords)
+        return draw(Decoder(network, **about), given, settings=sampling, **keywords)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -285,9 +288,8 @@ def test_copies_are_what_each_would_be_alone(name: str) -> None:
     model, given, rooms = CausalModel(toy_network(name)), random_prompts(1, 9, 4, 6), [12, 5, 12, 1]
 
     def written(places: slice, keys: list[list[bytes]]) -> list[list[Completion]]:
-        return generate(
-            network, given[places], len(keys[0]), end_ids=ENDS, settings=DRAWN, rooms=rooms[places], keys=keys
-        )
+        decoder = Decoder(network, ENDS)
+        return generate(decoder, given[places], len(keys[0]), settings=DRAWN, rooms=rooms[places], keys=keys)
 
     with model.plain() as network, torch.no_grad():
         found = written(slice(4), [keys[:COPIES] for keys in KEYS])
@@ -312,17 +314,16 @@ def test_copies_are_what_each_would_be_alone(name: str) -> None:
 )
 def test_a_prompt_is_computed_once(prompts: int, copies: int, batch_size: int, sizes: list[int]) -> None:
     model = script([3], [4])
-    generate(
-        model, [[1]] * prompts, copies, end_ids=[EOS], settings=DRAWN, rooms=[2] * prompts, keys=KEYS,
-        batch_size=batch_size,
-    )  # fmt: skip
+    decoder = Decoder(model, [EOS], batch_size=batch_size)
+    generate(decoder, [[1]] * prompts, copies, settings=DRAWN, rooms=[2] * prompts, keys=KEYS)
     assert model.sizes == sizes
 
 
 def test_a_stop_text_ends_a_response_and_it_is_not_the_model_that_did() -> None:
     stops = StopTexts(["4"], lambda ids: "".join(map(str, ids)))
     model = script([3, 4, 5], [3, 5, EOS], [5, 5, 5])
-    found = generate(model, [[1]] * 3, 1, end_ids=[EOS], settings=GREEDY, rooms=[3] * 3, keys=[], stops=stops)
+    decoder = Decoder(model, [EOS])
+    found = generate(decoder, [[1]] * 3, 1, settings=GREEDY, rooms=[3] * 3, keys=[], stops=stops)
     assert [several[0] for several in found] == [
         Completion((3, 4), False), Completion((3, 5, EOS), True), Completion((5, 5, 5), False),
     ]  # fmt: skip

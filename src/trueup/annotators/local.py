@@ -42,6 +42,8 @@ TRIED = ("2 + 2 =", ("4", "5.")), ("Name a fruit.", ("A pear.", "No"))
 """Prompts and responses that a model is tried out on."""
 LONGEST_TRIED = 256
 """Tokens of a question with which a judge is tried out."""
+LONGEST_CHECKED = 8192
+"""Tokens of a row up to which the layout of a model that judges is checked."""
 LEADS = ("", " ")
 """What a model may write before a label: it is the same answer."""
 NOT_FINITE = Unreadable("the model's log-probabilities are not finite")
@@ -283,7 +285,7 @@ def load_local_annotator(
         raise InputError(f"{choice.model}: {error}") from error
     longest = min(judge.encoder.limits.max_length - 1, LONGEST_TRIED)
     short = [replace(group, prompt=group.prompt[:longest]) for group in tried]
-    model.set_attention(selfcheck.check_attention(model, short, None).attention)
+    _choose_attention(model, short, judge.encoder)
     return ComparingAnnotator(
         judge, template, instruction=choice.instruction, max_unreadable=choice.max_unreadable
     )
@@ -351,6 +353,12 @@ def _encoder(
     return Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=limits, condition=condition, date=dated)
 
 
+def _choose_attention(model: Model, groups: Sequence[TokenGroup[Any]], encoder: Encoder) -> None:
+    """Take the fastest layout that is exact, also for rows longer than the model's windows."""
+    longest = min(encoder.limits.max_length, LONGEST_CHECKED)
+    model.set_attention(selfcheck.check_attention(model, groups, None, longest).attention)
+
+
 def _scoring(
     model: Model, read: Read, loaded: load.Loaded, name: str, day: Callable[[], str]
 ) -> ModelAnnotator:
@@ -372,7 +380,7 @@ def _scoring(
                 "are damaged or too large for their precision. Train or download it again"
             )
         try:
-            model.set_attention(selfcheck.check_attention(model, groups, None).attention)
+            _choose_attention(model, groups, encoder)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     batch_tokens = None if model.device.type == "cpu" else SCORE_TOKENS

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from trueup.display import shown
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
 from trueup.parallel.processes import alike, joined
+from trueup.references.choices import AnyReference
 from trueup.settings.schema import Role, Setting, settings_in
 from trueup.training import api
 
@@ -25,6 +26,8 @@ OF_TRAIN = {
     "resume": ("RUN", "Go on with the run in this folder."),
     "trust_run": ("", "Run the code and send the keys that a run or a file of somebody else names."),
 }
+FEEDBACK = ("demonstrations", "pairs", "rankings", "labelled responses", "responses with scores", "prompts")
+"""What one may have, as the methods' own words for what they need begin."""
 OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
 
@@ -110,12 +113,18 @@ def methods(arguments: Sequence[str]) -> None:
     if given.help:
         print_help(command, [COMMANDS["methods"]])
         return
-    described = [describe(info) for info in METHODS.values()]
+    described = sorted(map(describe, METHODS.values()), key=lambda entry: _feedback(entry["feedback"]))
     if given.on("json"):
         print(json.dumps(described, indent=2))
         return
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    before = None
     for entry in described:
+        if (place := _feedback(entry["feedback"])) != before:
+            named = [*FEEDBACK, "other feedback"][place]
+            console.rule(f"of {named}", align="left", style="dim")
+            console.print()
+            before = place
         defaults = {**entry["settings"], **entry["defaults"]}
         console.print(entry["name"], style="bold", end="  ")
         console.print(entry["title"])
@@ -131,13 +140,24 @@ def methods(arguments: Sequence[str]) -> None:
         console.print(f"  defaults   {', '.join(told)}\n")
 
 
+def _feedback(words: str) -> int:
+    """Where a method's feedback stands in `FEEDBACK`; behind it where it is of another kind."""
+    return next((at for at, kind in enumerate(FEEDBACK) if words.startswith(kind)), len(FEEDBACK))
+
+
 def describe(info: MethodInfo) -> dict[str, Any]:
     """Return a method as plain values.
 
-    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes, `none` where it
-    needs none, `sources` where its examples may come from (`source` of a run).
+    `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes from its sources,
+    `none` where it needs none, `sources` where its examples may come from (`source` of a run).
     """
     told = ("name", "title", "aliases", "formula", "paper", "feedback", "sources", "defaults")
     settings = {one.path: one.default for one in settings_in(info.settings) if not one.variants}
-    reference = info.choices("reference.kind") or ("none",)
+    kinds = {info_of.kind: info_of for info_of in get_args(get_args(AnyReference)[0])}
+    taken = [
+        kind
+        for kind in info.choices("reference.kind")
+        if "offline" in info.sources or not kinds[kind].needs_all_data
+    ]
+    reference = tuple(taken) or ("none",)
     return {name: getattr(info, name) for name in told} | {"reference": reference, "settings": settings}

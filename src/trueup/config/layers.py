@@ -20,8 +20,9 @@ Layer = dict[str, Any]
 
 EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
 """Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
-OWN_WORDS = ("columns", "values")
-"""Mappings whose keys are words of the user's data: text, be they numbers, with dots, or what YAML takes for true."""
+OWN_WORDS = ("columns", "values", "rank_pattern", "alpha_pattern")
+"""Mappings whose keys are words of the user's data, or names of a model's layers: text, be they numbers, with dots, or
+what YAML takes for true."""
 
 
 def flatten(values: Mapping[str, Any]) -> Layer:

@@ -21,7 +21,17 @@ from trueup.feedback.tables import is_saved
 from trueup.feedback.transforms.transform import fit_all
 from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.metrics import FIGURES
-from trueup.model_folder import WORLD, check_model, folder_of, scores_text
+from trueup.model_folder import (
+    WORLD,
+    base_folder,
+    check_model,
+    folder_of,
+    is_adapter,
+    is_quantized,
+    refuse_without_package,
+    scores_text,
+)
+from trueup.references.choices import TrustRegion
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
 from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
@@ -75,6 +85,7 @@ def refuse_misfit(info: MethodInfo, method_settings: BaseModel, settings: RunSet
         )
     if settings.best_by is not None:
         _refuse_metric(info, settings, settings.best_by)
+    _refuse_adapter(method_settings, settings)
     if settings.source != "offline":
         _refuse_what_needs_all(info, method_settings, settings.source)
     if settings.source == "online" or (settings.prompts and settings.source == "offline"):
@@ -111,6 +122,25 @@ def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None
         parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
         raise InputError(
             f"{what}: {metric} has to be measured while training; give held-out feedback ({parts}), and eval_every"
+        )
+
+
+def _refuse_adapter(method_settings: BaseModel, settings: RunSettings) -> None:
+    reference, lora = reference_of(method_settings), settings.lora
+    if lora and lora.dora and isinstance(reference, TrustRegion) and reference.alpha < 1:
+        raise InputError(
+            f"reference.alpha {reference.alpha:g} is refused under lora.dora, whose norms have no mean that is exact; "
+            "give reference.alpha 1, or leave lora.dora out"
+        )
+    odd = [
+        name
+        for name in ("dora", "modules_to_save", "rank_pattern", "alpha_pattern")
+        if lora and getattr(lora, name)
+    ]
+    if odd and settings.gathers and settings.sampler.engine == "server":
+        raise InputError(
+            f"lora.{odd[0]} is refused with sampler.engine server, as vLLM takes plain adapters alone; leave one "
+            "of them out"
         )
 
 
@@ -229,9 +259,20 @@ def check_inputs(settings: RunSettings) -> RunSettings:
     found: dict[str, Any] = {} if settings.source == "replay" else _check_gathering(settings)
     if settings.model != WORLD:
         found["model"] = check_model(settings.model, trust_remote_code=settings.trust_remote_code)
+        _check_4_bits(settings, folder_of(found["model"]))
     return settings.model_copy(
         update={name: one for name, one in found.items() if one != vars(settings)[name]}
     )
+
+
+def _check_4_bits(settings: RunSettings, folder: str) -> None:
+    if not settings.quantize and not is_quantized(base_folder(folder)):
+        return
+    if settings.lora is None and not is_adapter(folder):
+        raise InputError(
+            f"{settings.model}: weights in 4 bits are not trained; give lora.rank, which trains an adapter on them"
+        )
+    refuse_without_package(f"quantize {settings.quantize}" if settings.quantize else folder)
 
 
 def _check_gathering(settings: RunSettings) -> dict[str, Any]:

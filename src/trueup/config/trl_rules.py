@@ -195,12 +195,21 @@ def _precision(given: Values, method: MethodInfo) -> Translated:
     return Translated({} if bf16 is None else {"precision": "fp32"}, notes)
 
 
-@_rule("use_peft lora_r lora_alpha lora_dropout lora_target_modules")
+@_rule(f"use_peft {' '.join(NAMES['lora'])}")
 def _lora(given: Values, method: MethodInfo) -> Translated:
-    """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`; no effect without `use_peft: true`"""
+    """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`, `.modules_to_save`, `.rslora`, `.dora`; no effect
+    without `use_peft: true`"""
     if not _flag(given, "use_peft"):
         return _idle(given, "use_peft: true")
     return Translated({"lora": True} | _inside("lora", given))
+
+
+@_rule("load_in_4bit bnb_4bit_quant_type")
+def _quantized(given: Values, method: MethodInfo) -> Translated:
+    """`quantize`: nf4, or the bnb_4bit_quant_type, if load_in_4bit is true"""
+    if not _flag(given, "load_in_4bit"):
+        return _idle(given, "load_in_4bit: true")
+    return Translated({"quantize": given.get("bnb_4bit_quant_type", "nf4")})
 
 
 @_rule("temperature")

@@ -28,7 +28,7 @@ from trueup.files import replaced_file
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.references.choices import TrustRegion
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.sampling.sampler import Completion
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
@@ -183,9 +183,8 @@ class Policy:
         encoded = self.encode(prompts)
         with self.model.plain() as network:
             completions = draw(
-                network,
+                Decoder(network, self.loaded.end_ids),
                 encoded,
-                end_ids=self.loaded.end_ids,
                 settings=SamplerSettings(max_new_tokens=MAX_NEW_TOKENS),
                 generator=torch.Generator().manual_seed(seed),
             )

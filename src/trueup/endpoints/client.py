@@ -22,8 +22,7 @@ from anyio.from_thread import start_blocking_portal
 
 from trueup import stop
 from trueup.endpoints.addresses import Address, Addresses, on_this_machine
-from trueup.endpoints.key import Key
-from trueup.endpoints.key import redact as redact_any
+from trueup.endpoints.key import Key, redact
 from trueup.endpoints.reply import Refused as Refused
 from trueup.endpoints.reply import Sent, Transient, excerpt, read_json, read_probe, read_status
 from trueup.errors import AnnotatorError, Stopped
@@ -118,7 +117,7 @@ class Endpoint:
 
     def redact(self, text: str) -> str:
         """The text without the key and without whatever else looks like a secret."""
-        return self.key.redact(text) if self.key is not None else redact_any(text)
+        return self.key.redact(text) if self.key is not None else redact(text)
 
     def order(self, path: str, body: Mapping[str, Any] | None = None) -> None:
         """Send a request whose answer is its status alone; where the server fails over it, it is not sent again.

@@ -28,7 +28,7 @@ from trueup.model_folder import context_length
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.models.prepare import pick_device, set_threads
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.sampling.sampler import encode_prompt, longest_response
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.words import reason
@@ -254,13 +254,10 @@ def sweep(
     for condition, row in display.track(zip(tried, encoded, strict=True), "asking", len(tried)):
         with model.plain() as network:
             completions = draw(
-                network,
+                Decoder(network, loaded.end_ids, len(loaded.tokenizer), BATCH_SIZE),
                 [one.ids for at in fitting if (one := row[at])],
-                end_ids=loaded.end_ids,
                 settings=SamplerSettings(max_new_tokens=longest),
                 generator=torch.Generator().manual_seed(seed),
-                batch_size=BATCH_SIZE,
-                vocabulary=len(loaded.tokenizer),
             )
         texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in completions]
         scores = scorer([prompts[at].content for at in fitting], texts)

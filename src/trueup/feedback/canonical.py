@@ -11,7 +11,6 @@ import gzip
 import json
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from trueup.errors import InputError
@@ -256,4 +255,4 @@ def json_list(given: Field, of: str) -> list[Field]:
         raise given.unexpected(f"a list of {of}, or JSON text that holds one") from error
     if fault := first_fault(found, ""):
         raise given.fault(fault)
-    return replace(given, value=found).items(of)
+    return Field(found, given.origin, given.path).items(of)

@@ -10,16 +10,12 @@ from pathlib import Path
 
 from trueup.display import data_logger
 from trueup.errors import InputError
-from trueup.feedback.canonical import PROMPT_KEYS, prompt_from
+from trueup.feedback import canonical, containers, json_rows, orders, turns
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.feedback.containers import Opened, opened
 from trueup.feedback.fields import Field
-from trueup.feedback.json_rows import MOST_KEYS
 from trueup.feedback.layouts.known import LAYOUTS, recognise
 from trueup.feedback.layouts.layout import Layout
-from trueup.feedback.orders import contradicts_scores, unusable_because
 from trueup.feedback.records import Counts, Discarded, Example, Origin, Prompt, count
-from trueup.feedback.turns import content
 from trueup.words import counted, did_you_mean, listed, numbered, printable
 
 MOST_NAMED = 20
@@ -132,7 +128,7 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Tabl
     reports: list[FileReport] = []
     for path in files:
         made, report = read_source(
-            opened(path, table), skip_bad=skip_bad - sum(len(one.skipped) for one in reports)
+            containers.opened(path, table), skip_bad=skip_bad - sum(len(one.skipped) for one in reports)
         )
         examples += made
         reports.append(report)
@@ -142,7 +138,7 @@ def read_feedback(paths: Sequence[str | Path], *, skip_bad: int = 0, table: Tabl
     return Feedback(tuple(examples), tuple(reports))
 
 
-def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileReport]:
+def read_source(source: containers.Opened, *, skip_bad: int) -> tuple[list[Example], FileReport]:
     """The examples of one source, and its report.
 
     Raises:
@@ -171,12 +167,12 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
         keys.update(row.value)
         for key in layout.unused(row.value):
             unused.setdefault(key, []).append(row.number)
-        reason = made.reason if isinstance(made, Discarded) else unusable_because(made)
+        reason = made.reason if isinstance(made, Discarded) else orders.unusable_because(made)
         if reason:
             unusable.setdefault(reason, []).append(row.number)
         elif isinstance(made, Example):
             examples.append(made)
-            if contradicts_scores(made):
+            if orders.contradicts_scores(made):
                 contradicting.append(row.number)
     if len(bad) > skip_bad:
         rest = f"; {counted(len(bad), 'bad row')} in this file ({numbered(bad)})" if len(bad) > 1 else ""
@@ -202,7 +198,7 @@ def read_source(source: Opened, *, skip_bad: int) -> tuple[list[Example], FileRe
 def near_keys(unused: Iterable[str], layout: Layout | None, keys: Collection[str]) -> Mapping[str, str]:
     """For each unused key that looks like an optional key that no row has, the question whether that was meant."""
     known = [key for key in layout.optional if key not in keys] if layout else []
-    hints = {key: did_you_mean(key, known, quoted=True) for key in islice(unused, MOST_KEYS)}
+    hints = {key: did_you_mean(key, known, quoted=True) for key in islice(unused, json_rows.MOST_KEYS)}
     return {key: question for key, question in hints.items() if question}
 
 
@@ -250,7 +246,7 @@ def each_once(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
 
 def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt], list[Example], int]:
     """The prompts of a file, its examples where it holds feedback, and how many rows were skipped."""
-    source = opened(path, table)
+    source = containers.opened(path, table)
     first = next(source.rows)
     if first.error and not skip_bad:
         raise InputError(first.error)
@@ -268,7 +264,7 @@ def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt
         if row.error:
             raise InputError(row.error)
         made.append(_prompt(Field(row.value, Origin(source.name, row.number))))
-        unused |= dict.fromkeys(key for key in row.value if key not in PROMPT_KEYS)
+        unused |= dict.fromkeys(key for key in row.value if key not in canonical.PROMPT_KEYS)
     data_logger.info(f"{source.name}: prompts, {counted(len(made), 'row')}")
     if unused:
         data_logger.info(f"{source.name}: keys not used: {listed(unused, MOST_NAMED)}")
@@ -276,7 +272,7 @@ def _of_file(path: str | Path, skip_bad: int, table: Table) -> tuple[list[Prompt
 
 
 def _prompt(row: Field) -> Prompt:
-    given = content(row["prompt"])
+    given = turns.content(row["prompt"])
     if not given:
         raise row["prompt"].fault("the prompt is empty; leave the row out")
-    return prompt_from(given, row)
+    return canonical.prompt_from(given, row)

@@ -19,7 +19,7 @@ from trueup.batch.rows import LogProbs, Part, Scores
 from trueup.batch.stream import Stream
 from trueup.errors import InputError
 from trueup.models.attention import backend
-from trueup.models.head import UnsupportedHead, head_of
+from trueup.models.head import TokenHead, UnsupportedHead, head_of
 from trueup.parallel.sharding import full
 
 Read = TypeVar("Read", bound=LogProbs | Scores, covariant=True, default=LogProbs | Scores)
@@ -217,7 +217,9 @@ class CausalModel(StreamModel[LogProbs]):
 
     def set_temperature(self, temperature: float) -> None:
         """Divide logits by it before log-probabilities are taken; copies made of the model from here on do so too."""
-        head_of(self.inner).temperature = temperature
+        for module in head_of(self.inner).modules():
+            if isinstance(module, TokenHead):  # it and its trained copies, where an adapter has any
+                module.temperature = temperature
 
     def add_value_head(self) -> None:
         """Give the model a linear value head in float32, all of it 0. Draws nothing from the random state.

@@ -104,7 +104,8 @@ class TokenHead(nn.Linear):
 
 
 def head_of(network: nn.Module) -> TokenHead:
-    """The head of a transformers model, put in place of its linear layer the first time it is asked for.
+    """The head of a transformers model, put in place of its linear layer the first time it is asked for, which has to
+    be before an adapter makes copies of it to train.
 
     Logit scale and soft cap are those that the configuration names.
 
@@ -113,8 +114,9 @@ def head_of(network: nn.Module) -> TokenHead:
     """
     model: Any = network
     module: Any = model.get_output_embeddings()
-    if isinstance(module, TokenHead):
-        return module
+    wrapped: Any = getattr(module, "original_module", None)  # PEFT's, around copies of which one is trained
+    if isinstance(module, TokenHead) or isinstance(wrapped, TokenHead):
+        return module  # type: ignore[no-any-return]  # a wrapper is called as what it wraps
     if module is None:
         raise UnsupportedHead("the model has no output head")
     if hasattr(module, "lora_A") or not isinstance(module, nn.Linear):

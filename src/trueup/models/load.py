@@ -3,16 +3,18 @@
 A weight that the files lack would be filled with random numbers by the library; here it is refused.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.model_folder import base_folder, is_adapter, scores_text
+from trueup.models import lora
 from trueup.models.tokenizer import LoadedTokenizer, check_patterns, load_tokenizer, reading
 from trueup.words import listed
 
@@ -43,6 +45,7 @@ def load(
     trust_remote_code: bool = False,
     eos_token: str | None = None,
     chat_template: str | None = None,
+    quantize: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read a model, or an adapter on its base model, from a folder.
 
@@ -52,6 +55,7 @@ def load(
         dtype: what the parameters are held in; float32 for anything that will be trained.
         eos_token: end of sequence for a tokenizer that has none.
         chat_template: file with a chat template for a tokenizer that has none.
+        quantize: see `in_4_bits`.
 
     Raises:
         InputError: files are missing or incomplete, weights are missing or have no place in the model, the
@@ -70,9 +74,64 @@ def load(
     )
     check_patterns(path, base)
     what = "a causal language model that can be loaded"
-    network, report = read_network(AutoModelForCausalLM, base, what, dtype, trust_remote_code)
+    network, report = read_network(
+        AutoModelForCausalLM, base, what, dtype, trust_remote_code, **(quantize or {})
+    )
     refuse_incomplete(base, network, report)
     return put_together(path, network, read, device)
+
+
+def in_4_bits(
+    kind: str | None, device: torch.device, dtype: torch.dtype, plain: Sequence[str]
+) -> dict[str, Any]:
+    """The model library's options that hold a model's linear layers in 4 bits.
+
+    Args:
+        kind: of the numbers: nf4 or fp4; None holds them as they are.
+        dtype: that they are computed in.
+        plain: modules that stay as they are.
+    """
+    if kind is None:
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=["lm_head", *plain],
+    )
+    return {"quantization_config": how, "device_map": {"": device}}
+
+
+class _In4Bits(torch.autograd.Function):
+    """x W^T, with the weights of a layer made again in the backward pass.
+
+    The package itself takes kernels that compute other numbers where no gradient is wanted, so that a policy would not
+    be its reference.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: Any) -> Tensor:
+        ctx.layer = layer
+        return nn.functional.linear(x, _weight_of(layer, x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] @ _weight_of(ctx.layer, grads[0].dtype), None
+
+
+def _weight_of(layer: Any, dtype: torch.dtype) -> Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    weight: Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return weight.to(dtype)
+
+
+def _forward_in_4_bits(layer: Any, x: Tensor) -> Tensor:
+    dtype = layer.compute_dtype or x.dtype
+    y: Tensor = _In4Bits.apply(x.to(dtype), layer)  # type: ignore[no-untyped-call]
+    return (y if layer.bias is None else y + layer.bias.to(dtype)).to(x.dtype)
 
 
 def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.device) -> Loaded:
@@ -87,6 +146,9 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
             f"{path}: the tokenizer knows {len(read.tokenizer)} tokens but the model has embeddings for {rows}; they "
             "do not belong together. Resize the embeddings and save the model again, or give the right tokenizer"
         )
+    for layer in network.modules():
+        if type(layer).__name__ == "Linear4bit":
+            layer.forward = _forward_in_4_bits.__get__(layer)
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
     return Loaded(
@@ -178,6 +240,7 @@ def load_adapter(network: Any, path: str) -> Any:
     with reading(path, "not an adapter that can be loaded"):
         with safe_open(Path(path) / "adapter_model.safetensors", framework="pt") as stored:
             there = set(stored.keys())
+        lora.place_head(network)
         adapted = PeftModel.from_pretrained(network, path, is_trainable=True, local_files_only=True)
     wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
     refuse_missing(path, sorted(set(wanted) - there))

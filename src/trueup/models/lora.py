@@ -1,11 +1,13 @@
 """LoRA adapters: the policy's own, and the reference's beside it. Hu et al., 2021, https://arxiv.org/abs/2106.09685.
 
 The policy trains the adapter `default`. A reference that is not the bare base model is a second adapter,
-`reference`, on the same layers.
+`reference`, on the same layers. PEFT computes with all of it: rank-stabilised scales, DoRA's norms, and copies of whole
+modules that are trained and saved with an adapter.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from trueup.errors import InputError
 from trueup.model_hub import origin_of
+from trueup.models.head import UnsupportedHead, head_of
 from trueup.models.tokenizer import quiet_library
 from trueup.words import listed
 
@@ -23,7 +26,8 @@ REFERENCE = "reference"
 
 def add_lora(
     network: Any, *, rank: int, alpha: float, dropout: float, targets: str | tuple[str, ...], base: str,
-    head: str | None = None,
+    head: str | None = None, saved: Sequence[str] = (), ranks: Mapping[str, int] | None = None,
+    alphas: Mapping[str, int] | None = None, rslora: bool = False, dora: bool = False,
 ) -> Any:  # fmt: skip
     """Put a fresh adapter on a model; B is zero, so the function is unchanged.
 
@@ -31,34 +35,66 @@ def add_lora(
         targets: module names, or `all-linear` for every linear layer but the head.
         base: folder of the base model, recorded in the adapter (`stand_on`).
         head: the head of a sequence-classification model, which is trained whole and saved with the adapter.
+        saved: further modules that are.
+        ranks, alphas: of layers whose names end so.
 
     Raises:
-        InputError: no module has one of the names, or the output head is among them.
+        InputError: no module has one of the names, the output head is a target, or a module cannot be copied.
     """
     from peft import LoraConfig, get_peft_model
 
+    place_head(network)
+    saved = [*([] if head is None else [head]), *saved]
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # any number is understood
         lora_dropout=dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM" if head is None else "SEQ_CLS",
-        modules_to_save=None if head is None else [head],
+        modules_to_save=list(saved) or None,
+        rank_pattern=dict(ranks or {}),
+        alpha_pattern=dict(alphas or {}),
+        use_rslora=rslora,
+        use_dora=dora,
         fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in network.modules()),
     )
     try:
         with quiet_library():
             adapted = get_peft_model(network, config, adapter_name=POLICY)
-    except ValueError as error:
+    except (ValueError, TypeError, re.error) as error:
         names = sorted(
             {name.rsplit(".", 1)[-1] for name, m in network.named_modules() if isinstance(m, nn.Linear)}
         )
+        more = f", lora.modules_to_save {listed(saved)}" if saved else ""
         raise InputError(
-            f"lora.targets {targets!r}: {error}. This model's linear layers are: {', '.join(names)}"
+            f"lora.targets {targets!r}{more}: {error}. This model's linear layers are: {', '.join(names)}"
         ) from error
     stand_on(adapted, base)
-    refuse_special(adapted, f"lora.targets {targets!r}", head=head)
+    _refuse_unmatched(adapted, saved, {"rank_pattern": ranks or {}, "alpha_pattern": alphas or {}})
+    refuse_special(adapted, f"lora.targets {targets!r}")
     return adapted
+
+
+def place_head(network: Any) -> None:
+    """Put our head in the place of a language model's own, so that copies of it that are trained are ours too."""
+    with suppress(UnsupportedHead):  # raised again where the head is read
+        head_of(network)
+
+
+def _refuse_unmatched(network: Any, saved: Sequence[str], patterns: Mapping[str, Iterable[str]]) -> None:
+    """Refuse names that PEFT finds no module for, which it would pass over in silence."""
+    copied = list(_saved_modules(network))
+    if lost := [name for name in saved if not any(path.endswith(name) for path in copied)]:
+        raise InputError(
+            f"lora.modules_to_save: {listed(lost)} is no module of {type(network.get_base_model()).__name__}, or lies "
+            "in a layer with an adapter; give names such as lm_head and embed_tokens"
+        )
+    for setting, keys in patterns.items():
+        for key in keys:
+            if not any(re.match(rf"(.*\.)?({key})$", name) for name in layers(network)):
+                raise InputError(
+                    f"lora.{setting}: no layer with an adapter has a name that ends in {key!r}; mend it"
+                )
 
 
 def stand_on(network: Any, base: str) -> None:
@@ -72,14 +108,11 @@ def stand_on(network: Any, base: str) -> None:
     config.base_model_name_or_path, config.revision = origin_of(base) or (path, None)
 
 
-def refuse_special(network: Any, where: str, *, head: str | None = None) -> None:
-    """An adapter is factors A and B of linear layers under the head, or it could not be copied and mixed.
-
-    Args:
-        head: what may be trained whole all the same: the head of a reward model, which is not copied.
+def refuse_special(network: Any, where: str) -> None:
+    """An adapter is factors A and B of linear layers under the head, DoRA's norms, and copies of whole modules.
 
     Raises:
-        InputError: the policy's adapter is anything more.
+        InputError: the policy's adapter is anything more, which could not be copied and mixed.
     """
     if hasattr(network.get_base_model().get_output_embeddings(), "lora_A"):
         raise InputError(
@@ -87,21 +120,24 @@ def refuse_special(network: Any, where: str, *, head: str | None = None) -> None
             "Leave the head out"
         )
     plain = {id(factor) for factor in factors(network, POLICY).values()}
-    if head is not None:
-        plain |= {id(value) for value in getattr(network.get_base_model(), head).parameters()}
     more = [
         name for name, value in network.named_parameters() if value.requires_grad and id(value) not in plain
     ]
     if more:
         raise InputError(
-            f"{where}: the adapter trains {listed(more, 2)}, which are not low-rank factors of a linear layer. Give a "
-            "plain LoRA adapter of linear layers, without DoRA, biases, embeddings or modules to save"
+            f"{where}: the adapter trains {listed(more, 2)}, which are neither low-rank factors of a linear layer nor "
+            "in a module to save. Give an adapter of linear layers, without biases, embeddings or tokens"
         )
 
 
 def is_adapted(network: nn.Module) -> bool:
     """Whether the model carries adapters."""
     return hasattr(network, "peft_config")
+
+
+def has_norms(network: Any) -> bool:
+    """Whether the policy's adapter is one of DoRA."""
+    return is_adapted(network) and bool(network.peft_config[POLICY].use_dora)
 
 
 def layers(network: nn.Module) -> dict[str, Any]:
@@ -120,18 +156,37 @@ def written_weights(network: Any) -> dict[str, Tensor]:
     return dict(get_peft_model_state_dict(network, adapter_name=POLICY, save_embedding_layers=False))
 
 
+def _saved_modules(network: nn.Module) -> dict[str, Any]:
+    """What PEFT has put around modules of which an adapter has a copy of its own, by name."""
+    from peft.utils import ModulesToSaveWrapper
+
+    return {
+        name: module for name, module in network.named_modules() if isinstance(module, ModulesToSaveWrapper)
+    }
+
+
 def factors(network: nn.Module, adapter: str) -> dict[str, Tensor]:
-    """`{layer}.A` [rank, in] and `{layer}.B` [out, rank] of an adapter, by reference."""
+    """All of an adapter, by reference.
+
+    `{layer}.A` [rank, in], `{layer}.B` [out, rank], under DoRA `{layer}.norm` [out], and `{module}.{parameter}` of
+    modules of which it has a copy.
+    """
     found: dict[str, Tensor] = {}
     for name, layer in layers(network).items():
         if adapter in layer.lora_A:
             found[f"{name}.A"] = layer.lora_A[adapter].weight
             found[f"{name}.B"] = layer.lora_B[adapter].weight
+        if adapter in layer.lora_magnitude_vector:
+            found[f"{name}.norm"] = layer.lora_magnitude_vector[adapter].weight
+    for name, module in _saved_modules(network).items():
+        if adapter in module.modules_to_save:
+            copied = module.modules_to_save[adapter].named_parameters()
+            found |= {f"{name}.{key}": value for key, value in copied}
     return found
 
 
 def set_factors(network: nn.Module, adapter: str, values: dict[str, Tensor]) -> None:
-    """Give an adapter other factors, of whatever rank, frozen."""
+    """Give an adapter other values, its factors of whatever rank, frozen."""
     for name, layer in layers(network).items():
         for side, modules in (("A", layer.lora_A), ("B", layer.lora_B)):
             value = values[f"{name}.{side}"]
@@ -141,8 +196,9 @@ def set_factors(network: nn.Module, adapter: str, values: dict[str, Tensor]) -> 
                     value.shape[1], value.shape[0], bias=False, device=old.device, dtype=old.dtype
                 )
                 modules[adapter] = linear.requires_grad_(False)
-            with torch.no_grad():
-                modules[adapter].weight.copy_(value)
+    with torch.no_grad():
+        for name, weight in factors(network, adapter).items():
+            weight.copy_(values[name])
 
 
 def add_reference(network: Any) -> None:
@@ -175,14 +231,14 @@ def adapter(network: Any, name: str | None) -> Iterator[None]:
 
 @torch.no_grad()
 def mix_products(policy: dict[str, Tensor], reference: dict[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """Factors of alpha B A + (1 - alpha) B' A', exact in the product.
+    """Factors of alpha B A + (1 - alpha) B' A', exact in the product, and copies of modules in the same proportion.
 
     Averaging A and B by themselves would be another matrix. The factors are stacked instead, [B alpha,
     B' (1 - alpha)] [A; A'], and brought back to the smallest rank that represents the product to rounding.
 
     Args:
-        policy: factors A, B of the policy's adapter, by layer.
-        reference: factors A', B' of the reference's; both adapters scale alike.
+        policy: all of the policy's adapter, as `factors` gives it; with norms of DoRA only where `alpha` is 1.
+        reference: all of the reference's; both adapters scale alike.
         alpha: fraction of the way to the policy; 1 copies its factors.
     """
     if alpha == 1:
@@ -192,7 +248,8 @@ def mix_products(policy: dict[str, Tensor], reference: dict[str, Tensor], alpha:
         down = torch.cat([policy[f"{name}.A"], reference[f"{name}.A"]])
         up = torch.cat([alpha * policy[f"{name}.B"], (1 - alpha) * reference[f"{name}.B"]], 1)
         mixed[f"{name}.A"], mixed[f"{name}.B"] = _compressed(down, up)
-    return mixed
+    copies = {name: torch.lerp(reference[name], policy[name], alpha) for name in policy.keys() - mixed.keys()}
+    return mixed | copies
 
 
 def _compressed(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:

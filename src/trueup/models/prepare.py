@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from trueup.errors import InputError
 from trueup.models import lora, tokenizer
 from trueup.models.causal import CausalModel
-from trueup.models.load import Loaded, load
+from trueup.models.load import Loaded, in_4_bits, load
 from trueup.models.reward import HEAD, RewardModel, load_reward
 from trueup.settings.run_settings import LoraSettings
 from trueup.words import listed
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 NOISE = re.compile(r"drop|jitter|noise")
 """Numbers of a module that say how much of something random there is in training."""
+DROPOUT = re.compile("drop|^p$")
+"""Those that say nothing else; a router may read how much it jitters at inference, too."""
 SMALL = 4e9
 """Weights times tokens of a step below which a second CPU thread costs more than it gives."""
 
@@ -54,7 +56,8 @@ def load_policy(path: str, **options: Any) -> tuple[CausalModel, Loaded]:
     Args:
         path: folder of a model or an adapter.
         options: `device`; `precision` (see `pick_autocast`); `adapter`, a fresh one to put on it, where None trains
-            everything, or the adapter given as `path`; `gradient_checkpointing`; those of `trueup.models.load.load`.
+            everything, or the adapter given as `path`; `gradient_checkpointing`; `quantize`, the numbers in 4 bits that
+            the weights under it are held in; those of `trueup.models.load.load`.
 
     Raises:
         InputError: as `load` and `add_lora`; or an adapter is asked for on top of one.
@@ -85,6 +88,7 @@ def _trainable(
     precision: str,
     adapter: LoraSettings | None,
     gradient_checkpointing: bool = False,
+    quantize: str | None = None,
     head: str | None = None,
     **options: Any,
 ) -> tuple[Any, Loaded, torch.dtype | None]:
@@ -95,13 +99,19 @@ def _trainable(
     """
     autocast = pick_autocast(precision, device)
     if adapter is not None:
-        tokenizer.check_targets(adapter.targets, path)
-    # Weights that a fresh adapter leaves alone may be held in the precision of the products.
-    half = adapter is not None and autocast is not None and device.type == "cuda"
-    loaded = read(path, device=device, dtype=autocast if half else torch.float32, **options)
+        patterns = _numbers((*adapter.rank_pattern, *adapter.alpha_pattern))
+        tokenizer.check_targets(adapter.targets, path, patterns)
+    # Weights that a fresh adapter leaves alone may be held in the precision of the products; what DoRA's norms are
+    # taken of, and what is copied to be trained, may not: these are in float32, and would compute something else.
+    plain = adapter is not None and not adapter.dora and not adapter.modules_to_save
+    half = plain and autocast is not None and device.type == "cuda"
+    dtype = autocast if half and autocast else torch.float32
+    skipped = [*(adapter.modules_to_save if adapter else ()), *([head] if head else ())]
+    options["quantize"] = in_4_bits(quantize, device, autocast or dtype, skipped)
+    loaded = read(path, device=device, dtype=dtype, **options)
     network: Any = loaded.network
     if loaded.starts_from_adapter:
-        lora.refuse_special(network, path, head=head)
+        lora.refuse_special(network, path)
         if adapter is not None:
             raise InputError(
                 f"{path} is an adapter, and training goes on with it; a second one cannot be put on top. Leave lora "
@@ -110,24 +120,33 @@ def _trainable(
     if adapter is not None:
         network = lora.add_lora(
             network, rank=adapter.rank, alpha=adapter.alpha or 2.0 * adapter.rank, dropout=adapter.dropout,
-            targets=adapter.targets, base=loaded.base_path, head=head,
+            targets=adapter.targets, base=loaded.base_path, head=head, saved=adapter.modules_to_save,
+            ranks=_numbers(adapter.rank_pattern), alphas=_numbers(adapter.alpha_pattern),
+            rslora=adapter.rslora, dora=adapter.dora,
         ).to(device)  # fmt: skip
     if gradient_checkpointing:
         with tokenizer.quiet_library():  # newer versions of the library deprecate the name
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    noise = disable_noise(network, keep_adapters=adapter is not None)
+    noise = disable_noise(network.train(), keep_adapters=adapter is not None)
     if noise:
         told = listed([f"{name} {value:g}" for name, value in noise.items()])
         logger.info(f"switched off, as it would make policy and reference differ: {told}")
-    return network.train(), loaded, autocast
+    return network, loaded, autocast
+
+
+def _numbers(pattern: Sequence[str]) -> dict[str, int]:
+    """Of `q_proj=8`, ...: name -> number."""
+    return {name: int(number) for name, _, number in (one.rpartition("=") for one in pattern)}
 
 
 def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float]:
     """Turn off dropout, router jitter and the like, which would make policy and reference differ at equal weights.
 
-    The model's configuration, which goes out with it, stays as it is.
+    The model's configuration, which goes out with it, stays as it is. A module with noise other than dropout is left in
+    evaluation mode.
 
     Args:
+        network: in training mode.
         keep_adapters: leave the dropout of the LoRA adapter, which the user asked for.
 
     Returns:
@@ -143,7 +162,10 @@ def disable_noise(network: nn.Module, *, keep_adapters: bool) -> dict[str, float
         for key, value in numbers.items():
             if isinstance(value, float) and value > 0:
                 found.setdefault(name.rsplit(".", 1)[-1] if key == "p" else key, value)
-                setattr(module, key, 0.0)
+                if DROPOUT.search(key):
+                    setattr(module, key, 0.0)
+                else:
+                    module.training = False
     return found
 
 

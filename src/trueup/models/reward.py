@@ -6,7 +6,7 @@ before, or a causal language model whose head is new.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -83,6 +83,7 @@ def load_reward(
     trust_remote_code: bool = False,
     eos_token: str | None = None,
     chat_template: str | None = None,
+    quantize: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Read a reward model, or a causal language model that is to become one.
 
@@ -97,6 +98,7 @@ def load_reward(
         seed: what the head of a causal language model is drawn from; None refuses such a model.
         eos_token: end of sequence for a tokenizer that has none.
         chat_template: file with a chat template for a tokenizer that has none.
+        quantize: see `trueup.models.load.in_4_bits`.
 
     Raises:
         InputError: files are missing or incomplete, weights are missing or have no place in the model, its family
@@ -119,7 +121,7 @@ def load_reward(
         path, trust_remote_code=trust_remote_code, eos_token=eos_token, chat_template=chat_template
     )
     check_patterns(path, base)
-    network = _network(base, trained, dtype, trust_remote_code)
+    network = _network(base, trained, dtype, trust_remote_code, quantize or {})
     if not trained:
         draw_head(network, seed or 0)
         network.config.eos_token_id = list(read.end_ids) if len(read.end_ids) > 1 else read.end_ids[0]
@@ -162,10 +164,13 @@ def padding(network: Any, tokenizer: Any, *, trained: bool) -> None:
     tokenizer.padding_side = "right"
 
 
-def _network(path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+def _network(
+    path: str, trained: bool, dtype: torch.dtype, trust_remote_code: bool, quantize: Mapping[str, Any]
+) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     options: dict[str, Any] = {} if trained else {"num_labels": 1, "problem_type": "regression"}
+    options |= quantize
     what = "a model that can be loaded as a reward model"
     try:
         network, report = read_network(

@@ -39,8 +39,12 @@ class ChosenAttention:
     message: str
 
 
-LENGTHS = re.compile(r"window|chunk|original_max_position|local_attention")
+LENGTHS = re.compile(
+    r"window|chunk|original_max_position|local_attention|index_topk|budget|compress|block_size|extent|floor|max_distance"
+)
 """Numbers of a configuration beyond which a row may be computed otherwise than a shorter one."""
+BLOCKS = re.compile("compress|block_size")
+"""Those of them that may be tokens of one of the blocks of which a sparse attention takes the best."""
 SCORED = 64
 """Tokens compared of a response that is made up."""
 
@@ -140,17 +144,20 @@ def telling_length(config: Any, longest: int) -> int:
     """Tokens of a row that is longer than every window and every first context of a model that rows of `longest`
     tokens can be longer than, and no longer than its positions; 0 where there are none."""
     longest = min(longest, context_length(config) or longest)
-    passed = [number for number in _lengths(config.to_dict()) if 0 < number < longest]
+    found = [*_lengths(config.to_dict())]
+    blocks = [number for key, number in found if BLOCKS.search(key)]
+    taken = [number * block for key, number in found if "topk" in key for block in blocks]
+    passed = [number for number in (*taken, *(number for _, number in found)) if 0 < number < longest]
     return min(longest, max(passed) * 3 // 2 + 8) if passed else 0
 
 
-def _lengths(config: Mapping[str, Any]) -> Iterator[int]:
+def _lengths(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _lengths(value)
         elif LENGTHS.search(str(key)):
             several = value if isinstance(value, list | tuple) else [value]
-            yield from (one for one in several if isinstance(one, int) and not isinstance(one, bool))
+            yield from ((key, one) for one in several if isinstance(one, int) and not isinstance(one, bool))
 
 
 def probe(groups: Sequence[TokenGroup[Any]], length: int = 0) -> Stream:

@@ -240,14 +240,20 @@ def check_patterns(folder: str, base: str) -> None:
     patterns = [config.get(name) for name in ("target_modules", "exclude_modules")]
     for name in ("rank_pattern", "alpha_pattern"):
         keys = config.get(name)
-        patterns += [f".*\\.({key})$" for key in keys] if isinstance(keys, dict) else []
+        patterns += map(_of_layers, keys) if isinstance(keys, dict) else []
     _check(tuple(one for one in patterns if isinstance(one, str) and one != "all-linear"), base, str(adapter))
 
 
-def check_targets(targets: str | Sequence[str], base: str) -> None:
-    """The same for `lora.targets`, which may be an expression."""
+def check_targets(targets: str | Sequence[str], base: str, patterns: Iterable[str] = ()) -> None:
+    """The same for `lora.targets`, which may be an expression, and for the keys of `lora.rank_pattern` and the like."""
     if isinstance(targets, str) and targets != "all-linear":
         _check((targets,), base, f"lora.targets {targets!r}")
+    _check(tuple(map(_of_layers, patterns)), base, "lora.rank_pattern, lora.alpha_pattern")
+
+
+def _of_layers(key: str) -> str:
+    """The expression that PEFT makes of a key of `rank_pattern` or `alpha_pattern`."""
+    return rf".*\.({key})$"
 
 
 def _check(patterns: tuple[str, ...], base: str, where: str) -> None:

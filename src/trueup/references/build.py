@@ -24,6 +24,8 @@ from trueup.references.table import CachedReference, LookAhead
 
 logger = logging.getLogger(__name__)
 
+ADAPTED = (".lora_", ".modules_to_save.")
+"""What the names of an adapter's weights hold."""
 ROUNDING = 1e-4
 """Nats per token allowed where reference and policy are computed in different batches."""
 
@@ -63,6 +65,11 @@ def build(
             return CachedReference(policy, cache_folder() / "references" / "log_probs.sqlite")
         case choices.TrustRegion():
             if adapted:
+                if choice.alpha < 1 and lora.has_norms(policy.network):
+                    raise InputError(
+                        f"reference.alpha {choice.alpha:g} is refused on an adapter of DoRA, whose norms have no mean "
+                        "that is exact; give reference.alpha 1"
+                    )
                 return AdapterCopy(policy, choice)
             return LookAhead(policy, choice) if choice.alpha == 1 and offline else ModelCopy(policy, choice)
     raise TypeError(f"unknown reference choice {choice!r}")
@@ -198,7 +205,7 @@ class AdapterCopy(Reference):
 def base_identity(policy: CausalModel) -> str:
     """Identity of the model under the adapters."""
     named = policy.network.state_dict().items()
-    return identity_of((name, tensor) for name, tensor in named if ".lora_" not in name)
+    return identity_of((name, tensor) for name, tensor in named if not any(part in name for part in ADAPTED))
 
 
 @torch.no_grad()

@@ -14,13 +14,13 @@ Shape suffixes: P prompts, B beams of a group, V vocabulary, C candidates.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from trueup import stop
-from trueup.sampling.decoding import BATCH_SIZE, CachedBatch, batches
+from trueup.sampling.decoding import CachedBatch, Decoder
 from trueup.sampling.sampler import Completion
 
 
@@ -75,29 +75,22 @@ class BeamGroup:
 
 
 def beam_search(
-    network: Any,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
     beams: int,
     groups: int,
     penalty: float,
-    end_ids: Sequence[int],
     rooms: Sequence[int],
-    batch_size: int = BATCH_SIZE,
-    vocabulary: int | None = None,
 ) -> list[list[Completion]]:
     """The best responses to each prompt, in the order of the prompts.
 
     Args:
-        network: a transformers model with the library's own attention, its dropout off.
         prompts: token ids, none of them empty.
         beams: in all; a multiple of `groups`.
         groups: 1 is plain beam search.
         penalty: taken off a token's log-probability for every beam of an earlier group that took it, in nats.
-        end_ids: tokens that end a response.
         rooms: for each prompt the longest response, in tokens, at least 1.
-        batch_size: beams computed together.
-        vocabulary: see `CachedBatch`.
 
     Returns:
         `beams` responses of plain beam search, best first; of diverse beam search the best of each group.
@@ -107,9 +100,9 @@ def beam_search(
         Stopped: the user asked to stop.
     """
     assert beams % groups == 0, f"{beams} beams in {groups} groups"
-    ends, width = frozenset(end_ids), beams // groups
+    width = beams // groups
     found: list[list[Completion]] = [[] for _ in prompts]
-    for places, batch in batches(network, prompts, beams, batch_size, vocabulary):
+    for places, batch in decoder.batches(prompts, beams):
         rows = count()
         searched = [
             [
@@ -118,20 +111,21 @@ def beam_search(
             ]
             for place in places
         ]
-        _search(batch, searched, penalty, ends)
+        _search(decoder, batch, searched, penalty)
         for place, several in zip(places, searched, strict=True):
             best = several[0].kept if groups == 1 else [group.kept[0] for group in several]
-            found[place] = [Completion.of(one.ids, one.log_probs, ends) for one in best]
+            found[place] = [Completion.of(one.ids, one.log_probs, decoder.end_ids) for one in best]
     return found
 
 
 def _search(
-    batch: CachedBatch, searched: Sequence[Sequence[BeamGroup]], penalty: float, ends: frozenset[int]
+    decoder: Decoder, batch: CachedBatch, searched: Sequence[Sequence[BeamGroup]], penalty: float
 ) -> None:
     """Run the groups of all prompts to their end."""
+    ends = frozenset(decoder.end_ids)
     while True:
         stop.check()
-        log_prob_NV = batch.logits_NV.log_softmax(-1)[:, : batch.vocabulary]
+        log_prob_NV = batch.logits_NV.log_softmax(-1)[:, : decoder.vocabulary]
         for number in range(len(searched[0])):
             for several in searched:
                 several[number].taken = []

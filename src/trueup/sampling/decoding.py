@@ -6,6 +6,7 @@ Shape suffixes: N sequences, L tokens of the longest (padded on the left), V voc
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,13 @@ class CachedBatch:
     Args:
         network: a transformers model with the library's own attention (`CausalModel.plain`).
         prompts: token ids, none of them empty; they may differ in length.
-        vocabulary: tokens of the tokenizer, where the model has rows for more: those say nothing and are never written.
 
     Raises:
         InputError: the model keeps what it computed in a way that cannot be copied.
     """
 
-    def __init__(self, network: Any, prompts: Sequence[Sequence[int]], vocabulary: int | None = None) -> None:
+    def __init__(self, network: Any, prompts: Sequence[Sequence[int]]) -> None:
         self._network = network
-        self.vocabulary = vocabulary
         device = next(network.parameters()).device
         width = max(len(prompt) for prompt in prompts)
         token_NL = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts], device=device)
@@ -91,121 +90,109 @@ class CachedBatch:
         return logits_NV
 
 
-def batches(
-    network: Any,
-    prompts: Sequence[Sequence[int]],
-    copies: int,
-    batch_size: int,
-    vocabulary: int | None = None,
-) -> Iterator[tuple[list[int], CachedBatch]]:
-    """Places of prompts, those of about one length together, and the batch of so many copies of each."""
-    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
-    together = max(1, batch_size // copies)
-    for start in range(0, len(order), together):
-        places = order[start : start + together]
-        batch = CachedBatch(network, [prompts[place] for place in places], vocabulary)
-        batch.select([number for number in range(len(places)) for _ in range(copies)])
-        yield places, batch
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A model in this process that writes."""
+
+    network: Any
+    """A transformers model with the library's own attention (`CausalModel.plain`), its dropout off."""
+    end_ids: Sequence[int]
+    """Tokens that end a response."""
+    vocabulary: int | None = None
+    """Tokens of the tokenizer, where the model has rows for more: those say nothing and are never written."""
+    batch_size: int = BATCH_SIZE
+    """Responses computed together; of no influence on what is written, but for rounding."""
+
+    def batches(
+        self, prompts: Sequence[Sequence[int]], copies: int
+    ) -> Iterator[tuple[list[int], CachedBatch]]:
+        """Places of prompts, those of about one length together, and the batch of so many copies of each."""
+        order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))  # little padding
+        together = max(1, self.batch_size // copies)
+        for start in range(0, len(order), together):
+            places = order[start : start + together]
+            batch = CachedBatch(self.network, [prompts[place] for place in places])
+            batch.select([number for number in range(len(places)) for _ in range(copies)])
+            yield places, batch
 
 
 @torch.no_grad()
 def draw(
-    network: Any,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
-    end_ids: Sequence[int],
     settings: SamplerSettings,
     generator: torch.Generator,
-    batch_size: int = BATCH_SIZE,
-    vocabulary: int | None = None,
 ) -> list[Completion]:
     """One response for each prompt, in order.
 
     Args:
-        network: a transformers model with the library's own attention (`CausalModel.plain`); its dropout is off
-            while sampling.
+        decoder: its dropout is off while sampling.
         prompts: token ids, none of them empty.
-        end_ids: tokens that end a response.
         settings: of which temperature, top-k and top-p, whether to draw, and the longest response are read.
         generator: the only source of randomness, on the CPU. One number is taken from it where tokens are drawn; it and
             the place of a prompt among `prompts` decide what is drawn.
-        batch_size: prompts computed together; of no influence on what is drawn, but for rounding.
-        vocabulary: see `CachedBatch`.
 
     Raises:
         InputError: the model cannot be sampled from in this process.
     """
     random = settings.decode == "sample"
     seed = int(torch.randint(2**63 - 1, (), generator=generator)) if random else 0
-    with evaluation_mode(network):
-        written = generate(
-            network,
-            prompts,
-            1,
-            end_ids=end_ids,
-            settings=settings,
-            rooms=[longest_response(settings.max_new_tokens, None)] * len(prompts),
-            keys=[[b"%d:%d" % (seed, place)] for place in range(len(prompts))],
-            batch_size=batch_size,
-            vocabulary=vocabulary,
-        )
+    rooms = [longest_response(settings.max_new_tokens, None)] * len(prompts)
+    keys = [[b"%d:%d" % (seed, place)] for place in range(len(prompts))]
+    with evaluation_mode(decoder.network):
+        written = generate(decoder, prompts, 1, settings=settings, rooms=rooms, keys=keys)
     return [one for (one,) in written]
 
 
 def generate(
-    network: Any,
+    decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     copies: int,
     *,
-    end_ids: Sequence[int],
     settings: SamplerSettings,
     rooms: Sequence[int],
     keys: Sequence[Sequence[bytes]],
     stops: StopTexts | None = None,
-    batch_size: int = BATCH_SIZE,
-    vocabulary: int | None = None,
 ) -> list[list[Completion]]:
     """`copies` responses to each prompt, in the order of the prompts.
 
     Args:
-        network: a transformers model with the library's own attention, its dropout off.
         prompts: token ids, none of them empty.
-        end_ids: tokens that end a response.
         settings: of which temperature, top-k and top-p are read, and whether to draw; anything but `sample` takes the
             most likely token each time.
         rooms: for each prompt the longest response, in tokens, at least 1.
         keys: for each prompt and copy, of the random numbers of its response; not read where nothing is drawn.
-        stops: what ends a response beside `end_ids`, if anything does.
-        batch_size: responses computed together; of no influence on what is drawn, but for rounding.
-        vocabulary: see `CachedBatch`.
+        stops: what ends a response beside the decoder's `end_ids`, if anything does.
 
     Raises:
         InputError: the model cannot be sampled from in this process.
         Stopped: the user asked to stop.
     """
     found: list[list[Completion]] = [[] for _ in prompts]
-    for places, batch in batches(network, prompts, copies, batch_size, vocabulary):
+    for places, batch in decoder.batches(prompts, copies):
         room_N = [rooms[place] for place in places for _ in range(copies)]
         uniform_NL = None
         if settings.decode == "sample":
             uniform_NL = np.zeros((len(batch), max(room_N)))
             for row, room in enumerate(room_N):
                 uniform_NL[row, :room] = uniforms(keys[places[row // copies]][row % copies], room)
-        written = _written(batch, room_N, frozenset(end_ids), settings, uniform_NL, stops)
+        written = _written(decoder, batch, room_N, settings, uniform_NL, stops)
         for number, place in enumerate(places):
             found[place] = written[number * copies : (number + 1) * copies]
     return found
 
 
 def _written(
+    decoder: Decoder,
     batch: CachedBatch,
     room_N: Sequence[int],
-    ends: frozenset[int],
     settings: SamplerSettings,
     uniform_NL: NDArray[np.float64] | None,
     stops: StopTexts | None,
 ) -> list[Completion]:
     """One response to each sequence of a batch."""
+    ends = frozenset(decoder.end_ids)
     numbers_NL = None if uniform_NL is None else torch.from_numpy(uniform_NL)
     ids: list[list[int]] = [[] for _ in room_N]
     log_probs: list[list[float]] = [[] for _ in room_N]
@@ -215,7 +202,7 @@ def _written(
     for step in range(max(room_N)):
         stop.check()
         uniform_N = None if numbers_NL is None else numbers_NL[here, step]
-        token_N, log_prob_N = next_tokens(batch.logits_NV, settings, uniform_N, batch.vocabulary)
+        token_N, log_prob_N = next_tokens(batch.logits_NV, settings, uniform_N, decoder.vocabulary)
         for row, token, log_prob in zip(here, token_N.tolist(), log_prob_N.tolist(), strict=True):
             if row in done:
                 continue

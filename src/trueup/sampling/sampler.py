@@ -7,7 +7,7 @@ as 1, 2, 3, https://doi.org/10.1145/2063384.2063405) need nothing but a key, so 
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -111,7 +111,7 @@ class Completion:
     """log p in nats of each token under the model itself: before temperature, top-p and top-k."""
 
     @classmethod
-    def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: frozenset[int]) -> Self:
+    def of(cls, ids: Sequence[int], log_probs: Sequence[float], ends: Collection[int]) -> Self:
         """From the tokens a model wrote, of which the last may be an end."""
         return cls(tuple(ids), bool(ids) and ids[-1] in ends, tuple(log_probs))
 

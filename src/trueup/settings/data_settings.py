@@ -114,7 +114,7 @@ NAMES = (
 """What a column can be."""
 
 
-def _written(given: Any) -> Any:
+def as_pairs(given: Any) -> Any:
     """A mapping, as YAML has it, or one text, as texts with an equals sign each."""
     if isinstance(given, Mapping):
         return tuple(f"{name}={_one(value)}" for name, value in given.items())
@@ -164,7 +164,7 @@ def _refuse(why: str) -> NoReturn:
 ROLE = Role(affects="examples", pairs=True)
 Columns = Annotated[
     tuple[str, ...],
-    BeforeValidator(_written),
+    BeforeValidator(as_pairs),
     AfterValidator(_columns),
     ROLE,
     Field(
@@ -175,7 +175,7 @@ Columns = Annotated[
 """`prompt=user_message`, ...: our name, and that of the column."""
 Values = Annotated[
     tuple[str, ...],
-    BeforeValidator(_written),
+    BeforeValidator(as_pairs),
     AfterValidator(_values),
     ROLE,
     Field(description="What the values of its labels mean, as in thumbs_up=true thumbs_down=false."),

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from trueup.metrics import TRACKERS
 from trueup.settings import schema
 from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
-from trueup.settings.data_settings import Columns, HeldOut, Sources, Values
+from trueup.settings.data_settings import Columns, HeldOut, Sources, Values, as_pairs
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
@@ -41,6 +42,21 @@ NO_DATA = (
 )
 
 
+def _pattern(pairs: tuple[str, ...]) -> tuple[str, ...]:
+    for pair in pairs:
+        name, _, number = pair.rpartition("=")
+        if not (name and number.isdecimal() and int(number)):
+            raise PydanticCustomError(
+                schema.UNFIT,
+                "must be names with whole numbers, as in q_proj=8; got {pair}",
+                {"pair": repr(pair)},
+            )
+    return pairs
+
+
+Pattern = Annotated[tuple[str, ...], BeforeValidator(as_pairs), AfterValidator(_pattern), Role(pairs=True)]
+
+
 class LoraSettings(BaseModel):
     """A low-rank adapter. Hu et al., 2021, https://arxiv.org/abs/2106.09685."""
 
@@ -54,6 +70,17 @@ class LoraSettings(BaseModel):
     """Fraction of the adapter's inputs that are dropped in training."""
     targets: str | Texts = "all-linear"
     """Names of the layers that get an adapter, or all-linear for every linear layer but the head."""
+    rslora: bool = False
+    """Multiply by alpha / sqrt(rank) instead. Kalajdzievski, 2023, https://arxiv.org/abs/2312.03732."""
+    dora: bool = False
+    """Train the norm of each row of a weight beside its direction. Liu et al., 2024,
+    https://arxiv.org/abs/2402.09353."""
+    modules_to_save: Texts = ()
+    """Names of modules of which a whole copy is trained, and saved with the adapter, such as lm_head."""
+    rank_pattern: Pattern = ()
+    """Ranks of some layers, by the end of their names, as in down_proj=32 layers.0.self_attn.q_proj=4."""
+    alpha_pattern: Pattern = ()
+    """The same for alpha; a layer with a rank of its own has the alpha of all others otherwise."""
 
 
 class ParallelSettings(BaseModel):
@@ -158,6 +185,9 @@ class RunSettings(BaseModel):
 
     lora: Annotated[LoraSettings | None, BeforeValidator(_mapping_or_switch), COMMON] = None
     """Train a low-rank adapter instead of every weight."""
+    quantize: Literal["nf4", "fp4"] | None = None
+    """Hold the weights under an adapter in 4 bits, by bitsandbytes (`pip install trueup[quantize]`). Dettmers et al.,
+    2023, https://arxiv.org/abs/2305.14314."""
 
     precision: Annotated[Precision, Role("Model and machine")] = "auto"
     """Precision of the computation; weights stay in fp32. auto is bf16 where the device is faster with it."""

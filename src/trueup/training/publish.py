@@ -184,7 +184,8 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
     settings = resolved.settings
     if settings.model != model_folder.WORLD:
         model_folder.check_model(settings.model, trust_remote_code=trust_remote_code)
-    settings = settings.model_copy(update={"trust_remote_code": trust_remote_code})
+    # What is added to a model is added to its weights as they are, not to those in 4 bits.
+    settings = settings.model_copy(update={"trust_remote_code": trust_remote_code, "quantize": None})
     if step is None:
         saved = checkpoint.load_newest(folder.checkpoints)
         if saved is None:

@@ -254,6 +254,7 @@ def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loa
         "precision": settings.precision,
         "adapter": settings.lora,
         "gradient_checkpointing": settings.gradient_checkpointing,
+        "quantize": settings.quantize,
         "trust_remote_code": settings.trust_remote_code,
         "eos_token": settings.eos_token,
         "chat_template": settings.chat_template,

@@ -7,7 +7,7 @@ from random import Random
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trueup.sampling.decoding import draw
+from trueup.sampling.decoding import Decoder, draw
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.world.people import Writer
 
@@ -27,9 +27,8 @@ def answers(
             torch's own.
     """
     completions = draw(
-        model,
+        Decoder(model, [tokenizer.eos_token_id]),
         [tokenizer.encode(prompt) for prompt in prompts],
-        end_ids=[tokenizer.eos_token_id],
         settings=SamplerSettings(responses=1, max_new_tokens=max_new_tokens),
         generator=generator or torch.default_generator,
     )

@@ -1,7 +1,6 @@
 """Responses from a model in this process, reproducible by a seed."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +10,7 @@ from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling import sampler
 from trueup.sampling.beam import beam_search
-from trueup.sampling.decoding import BATCH_SIZE, generate
+from trueup.sampling.decoding import BATCH_SIZE, Decoder, generate
 from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -72,17 +71,14 @@ class InProcessSampler:
         settings = self.settings
         ids, rooms = [one.ids for one in given], [one.room for one in given]
         batch_size = min(BATCH_SIZE, max(1, BATCH_TOKENS // max(len(one.ids) + one.room for one in given)))
-        common: dict[str, Any] = {
-            "end_ids": self.encoder.end_ids, "rooms": rooms, "batch_size": batch_size,
-            "vocabulary": len(self.encoder.tokenizer),
-        }  # fmt: skip
+        decoder = Decoder(network, self.encoder.end_ids, len(self.encoder.tokenizer), batch_size)
         if settings.decode in ("beam", "diverse-beam") and responses > 1:
             groups = responses if settings.decode == "diverse-beam" else 1
             penalty = settings.diversity_penalty
-            return beam_search(network, ids, beams=responses, groups=groups, penalty=penalty, **common)
+            return beam_search(decoder, ids, beams=responses, groups=groups, penalty=penalty, rooms=rooms)
         copies = responses if settings.decode == "sample" else 1  # what is not drawn is the same each time
         keys = sampler.response_keys(seed, ids, copies)
-        written = generate(network, ids, copies, settings=settings, keys=keys, stops=self.stops, **common)
+        written = generate(decoder, ids, copies, settings=settings, rooms=rooms, keys=keys, stops=self.stops)
         return [several * (responses // copies) for several in written]
 
 
