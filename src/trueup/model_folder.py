@@ -21,6 +21,20 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "tekken.json"),
     *("vocab.json", "vocab.txt"),
 )
+COUNTS = (
+    *("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    *("num_experts", "num_local_experts", "n_routed_experts"),
+)
+WIDTHS = (
+    *("vocab_size", "hidden_size", "n_embd", "d_model", "intermediate_size", "n_inner", "ffn_dim"),
+    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim"),
+)
+POSITIONS = ("max_position_embeddings", "n_positions")
+"""Of configurations: how many layers and the like there are, how wide they are, and how much is read."""
+SPARE = 8
+"""How much more of that a configuration may name than the weights show, as some are packed or shared."""
+MOST = 100_000
+"""The same where there are no weights."""
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
 
@@ -70,8 +84,7 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
                 "made of, and hold it in 4 bits by --quantize nf4 where that is wanted"
             )
         refuse_without_package(folder)
-    if weights:
-        _check_weights(path, "model")
+    _check_sizes(config, _check_weights(path, "model") if weights else [])
     if not any((path / name).exists() for name in TOKENIZER_FILES):
         raise InputError(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)}); copy it there")
     return folder
@@ -177,8 +190,8 @@ def context_length(config: Any) -> int | None:
     return positions
 
 
-def check_safetensors(path: Path) -> None:
-    """Check that a safetensors file is as long as its header says.
+def check_safetensors(path: Path) -> dict[str, Any]:
+    """Check that a safetensors file is as long as its header says, and return that: name -> `shape` and more.
 
     Raises:
         InputError: it is cut short, too long, or not a safetensors file.
@@ -191,14 +204,41 @@ def check_safetensors(path: Path) -> None:
             raise InputError(f"{path} is cut short, or no safetensors file ({size} bytes); copy it again")
         header = file.read(length)
     try:
-        tensors = json.loads(header)
-        ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
+        tensors = {name: one for name, one in json.loads(header).items() if name != "__metadata__"}
+        expected = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        if not all(type(size) is int for tensor in tensors.values() for size in tensor["shape"]):
+            raise ValueError("a shape is made of numbers")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise InputError(f"{path} has a damaged header; copy it again") from None
     if size != expected:
         fault = "is cut short" if size < expected else "is too long"
         raise InputError(f"{path} {fault}: {size} bytes of {expected}; copy it again")
+    return tensors
+
+
+def _check_sizes(config: Path, shapes: list[list[int]]) -> None:
+    """Refuse a configuration that its weights are nowhere near, before anything is built by it.
+
+    Args:
+        shapes: of the weights; none where they are not needed.
+
+    Raises:
+        InputError: by it the model would have far more layers or wider ones than the weights have, or read nothing.
+    """
+    widest = max((size for shape in shapes for size in shape), default=MOST)
+    bounds = {**dict.fromkeys(COUNTS, SPARE * (len(shapes) + SPARE) if shapes else MOST)}
+    bounds |= dict.fromkeys(WIDTHS, SPARE * widest)
+    values = _read_json(config)
+    inner = values.get("text_config")
+    for name, value in (*values.items(), *(inner.items() if isinstance(inner, dict) else ())):
+        if name in POSITIONS and isinstance(value, int) and value < 2:
+            raise InputError(f"{config}: {name} is {value}, so that the model could read nothing. Mend it")
+        if name in bounds and isinstance(value, int | float) and value > bounds[name]:
+            beside = f"the weights beside it are {len(shapes)} tensors, no wider than {widest:,}"
+            raise InputError(
+                f"{config}: {name} is {value:,}, and {beside if shapes else 'no model is like that'}. The two do not "
+                "belong together; copy the model again"
+            )
 
 
 def _no_folder(name: str, world: bool) -> str:
@@ -213,7 +253,8 @@ def _no_folder(name: str, world: bool) -> str:
     return f"model {name} is not a folder; give a folder in Hugging Face format{also}"
 
 
-def _check_weights(folder: Path, stem: str) -> None:
+def _check_weights(folder: Path, stem: str) -> list[list[int]]:
+    """Check that the weights are there and their files are as long as they should be; the shapes of their tensors."""
     index = folder / f"{stem}.safetensors.index.json"
     if index.exists():
         shards = _read_json(index).get("weight_map")
@@ -230,8 +271,7 @@ def _check_weights(folder: Path, stem: str) -> None:
         files = [folder / f"{stem}.safetensors"]
     if not files[0].is_file():
         raise InputError(_no_weights(folder, files[0].name))
-    for file in files:
-        check_safetensors(file)
+    return [one["shape"] for file in files for one in check_safetensors(file).values()]
 
 
 def _no_weights(folder: Path, wanted: str) -> str:
@@ -246,6 +286,12 @@ def _no_weights(folder: Path, wanted: str) -> str:
 
 def _check_code(config: Path, trusted: bool) -> None:
     values = _read_json(config)
+    attention = str(values.get("_attn_implementation") or values.get("attn_implementation"))
+    if "/" in attention and not trusted:
+        raise InputError(
+            f"{config} names the attention {as_given(attention)}, which would be downloaded and run. Take it out of "
+            "the file"
+        )
     if "auto_map" not in values or _known_architecture(values.get("model_type")):
         return
     if of_hub := model_hub.origin_of(config.parent):

@@ -47,10 +47,17 @@ HEADERS = (b"not json", b"[]", b'{"a": 1}', b'{"a": {"data_offsets": "x"}}', b"\
 CODE = [
     json.dumps({"model_type": kind, "auto_map": {}}).encode() for kind in (None, "../llama", "made-up", 3)
 ]
+SIZES = [
+    json.dumps({name: 10**12}).encode()
+    for name in ("num_hidden_layers", "vocab_size", "n_embd", "num_experts")
+]
 DAMAGE: list[tuple[str, Sequence[bytes | None], str]] = [
     ("config.json", (b"", b"{", b'{"a": '), r"config.json is not whole JSON .*; copy it again"),
     ("config.json", [b"[1]"], "config.json must hold a JSON object; found"),
     ("config.json", CODE, "names Python code"),
+    ("config.json", [b'{"_attn_implementation": "org/kernel"}'], "names the attention 'org/kernel', which would be d"),
+    ("config.json", SIZES, "is 1,000,000,000,000, and the weights beside it are 1 tensors, no wider than"),
+    ("config.json", [b'{"n_positions": 1}', b'{"max_position_embeddings": -5}'], "that the model could read nothing"),
     ("model.safetensors", [None], r"has no weights: model.safetensors is missing$"),
     ("model.safetensors", [len(one).to_bytes(8, "little") + one for one in HEADERS], "has a damaged header; copy it a"),
     ("tokenizer.json", [None], r"has no tokenizer \(tokenizer.json, tokenizer.model, .*\); copy it there$"),

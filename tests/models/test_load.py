@@ -187,7 +187,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), UNREADABLE),
     "half the weights": (half_written, UNREADABLE),
-    "a weight of another shape": (with_weight("model.norm.weight", 31), UNREADABLE),
+    "a weight of another shape": (with_weight("model.norm.weight", 31), "the weights have other shapes than config.js"),
     "weights in a pickle": (only_a_pickle, UNREADABLE),
     "code of its own": (code_of_its_own, UNKNOWN),
     "no folder": (shutil.rmtree, UNKNOWN),

@@ -149,6 +149,13 @@ def put_together(path: str, network: Any, read: LoadedTokenizer, device: torch.d
     for layer in network.modules():
         if type(layer).__name__ == "Linear4bit":
             layer.forward = _forward_in_4_bits.__get__(layer)
+    with reading(path, "no tokenizer that can be used"):
+        highest = max([*read.tokenizer.get_vocab().values(), *read.tokenizer("a").input_ids])
+    if highest >= rows:
+        raise InputError(
+            f"{path}: the tokenizer writes token {highest} but the model has embeddings for {rows}; they do not belong "
+            "together. Give the right tokenizer"
+        )
     if adapted := is_adapter(path):
         network = load_adapter(network, path)
     return Loaded(
@@ -169,16 +176,24 @@ def read_network(
     Raises:
         InputError: it cannot be read.
     """
-    with reading(path, f"not {what}"):
-        network, report = AutoModel.from_pretrained(
-            path,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            **options,
-        )
+    try:
+        with reading(path, f"not {what}"):
+            network, report = AutoModel.from_pretrained(
+                path,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
+    except InputError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise InputError(
+            f"{path}: the weights have other shapes than config.json describes. The two do not belong together; "
+            "download both again, or give the folder of a complete model"
+        ) from error
     return network, report
 
 

@@ -90,6 +90,8 @@ def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: 
         )
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             raise TypeError(f"a {type(tokenizer).__name__} holds others, and is no tokenizer of one text")
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise TypeError(f"model_max_length {shortened(str(tokenizer.model_max_length))} is no number")
     # trueup cuts to the model's length itself, and counts what it cuts; the library would warn of each long text.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if chat_template is not None:
