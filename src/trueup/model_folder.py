@@ -27,7 +27,7 @@ COUNTS = (
 )
 WIDTHS = (
     *("vocab_size", "hidden_size", "n_embd", "d_model", "intermediate_size", "n_inner", "ffn_dim"),
-    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim"),
+    *("num_attention_heads", "n_head", "num_key_value_heads", "head_dim", "r"),
 )
 POSITIONS = ("max_position_embeddings", "n_positions")
 """Of configurations: how many layers and the like there are, how wide they are, and how much is read."""
@@ -63,8 +63,7 @@ def check_model(folder: str, *, trust_remote_code: bool, weights: bool = True, w
     if not path.is_dir():
         raise InputError(_no_folder(folder, world))
     if is_adapter(path):
-        if weights:
-            _check_weights(path, "adapter_model")
+        _check_sizes(path / ADAPTER, _check_weights(path, "adapter_model") if weights else [])
         base = base_folder(folder, weights=weights)
         check_model(base, trust_remote_code=trust_remote_code, weights=weights)
         return folder
@@ -229,8 +228,10 @@ def _check_sizes(config: Path, shapes: list[list[int]]) -> None:
     bounds = {**dict.fromkeys(COUNTS, SPARE * (len(shapes) + SPARE) if shapes else MOST)}
     bounds |= dict.fromkeys(WIDTHS, SPARE * widest)
     values = _read_json(config)
-    inner = values.get("text_config")
-    for name, value in (*values.items(), *(inner.items() if isinstance(inner, dict) else ())):
+    inner, ranks = (values.get(name) for name in ("text_config", "rank_pattern"))
+    told = [*values.items(), *(inner.items() if isinstance(inner, dict) else ())]
+    told += [("r", rank) for rank in ranks.values()] if isinstance(ranks, dict) else []
+    for name, value in told:
         if name in POSITIONS and isinstance(value, int) and value < 2:
             raise InputError(f"{config}: {name} is {value}, so that the model could read nothing. Mend it")
         if name in bounds and isinstance(value, int | float) and value > bounds[name]:

@@ -140,7 +140,7 @@ def _generation(base: str, config: Any) -> Any:
     """The generation configuration that a model loaded from this folder would have."""
     from transformers import GenerationConfig
 
-    with quiet_library():
+    with reading(base, "no generation_config.json that can be loaded"):
         try:
             return GenerationConfig.from_pretrained(base, local_files_only=True)
         except OSError:  # no such file, or a torn one: the library then takes the model's own
