@@ -293,7 +293,8 @@ ABSENT = "base model is '.*', which is no folder here. Set base_model_name_or_pa
 TORN = "adapter_config.json: not a PEFT adapter's configuration"
 NOWHERE = "base_model.model.model.layers.7.mlp.up_proj.lora_A.weight"
 REFUSED: list[tuple[Callable[[Path], object], str]] = [
-    *((names_base(base), ABSENT) for base in ("/no/such/folder", "some-owner/some-model", "", None)),
+    *((names_base(base), ABSENT) for base in ("/no/such/folder", "", None)),
+    (names_base("some-owner/some-model"), "base model some-owner/some-model: no such folder, and the hub is"),
     *((configured(content), TORN) for content in (b'{"r": ', b"\xff\xfe", b"[1]", b"7")),
     (lambda path: (path / "adapter_model.safetensors").unlink(), "not an adapter that can be loaded"),
     (adapter_weights(lambda all: all.pop(next(name for name in all if ".lora_B." in name))), "lack"),
