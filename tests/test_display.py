@@ -1,12 +1,14 @@
 """What the user sees: a bar with the time left on a terminal, plain lines elsewhere."""
 
 import io
+import json
 import logging
 import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.small_runs import command
 
 from trueup import display
 from trueup.display import PLAIN_SECONDS, Terminal, duration
@@ -236,3 +238,17 @@ def test_a_full_disk_costs_the_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     with display.logged_to(Path("/dev/full")):
         display.logger.warning("lost")
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_nothing_that_is_said_steers_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither names of files, nor what is in them, nor errors; in the log no more than on the screen."""
+    file = tmp_path / "n\x1b[31m\u202e.jsonl"
+    file.write_text(json.dumps({"prompt": "a\x1b[2J", "chosen": "c\x07", "rejected": "d\x9b1m"}) + "\n")
+    assert command("inspect", file) == 0
+    assert command("inspect", f"{file}\x1b]0;x\x07") == 2
+    with display.shown(), display.logged_to(tmp_path / "log"):
+        display.logger.warning("%s", "e\x1b[0m")
+    said = capsys.readouterr()
+    for text in (said.out, said.err, (tmp_path / "log").read_text()):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert r"n\x1b[31m\u202e.jsonl: TRL pairs" in said.out and r"e\x1b[0m" in said.err

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from trueup.errors import Stopped, TrueupError
 from trueup.parallel.processes import owns
-from trueup.words import one_line, reason
+from trueup.words import one_line, reason, spelled
 
 T = TypeVar("T")
 
@@ -141,6 +141,7 @@ def logged_to(path: Path) -> Iterator[None]:
 @contextmanager
 def _handled_by(handler: logging.Handler, source: logging.Logger = logger) -> Iterator[None]:
     level = logger.level
+    handler.addFilter(_spell_out)
     logger.setLevel(logging.INFO)
     source.addHandler(handler)
     try:
@@ -148,6 +149,12 @@ def _handled_by(handler: logging.Handler, source: logging.Logger = logger) -> It
     finally:
         source.removeHandler(handler)
         logger.setLevel(level)
+
+
+def _spell_out(record: logging.LogRecord) -> bool:
+    """Nothing that data, models or servers say steers the terminal, nor that of whoever reads the log."""
+    record.msg, record.args = spelled(record.getMessage()), None
+    return True
 
 
 def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
@@ -195,7 +202,7 @@ class Advance:
     """Moves one bar."""
 
     def __init__(self, label: str, total: int | None) -> None:
-        self.label, self.total = label, total
+        self.label, self.total = spelled(label), total
         self.console = _terminal.console if _terminal is not None else None
         self.progress: Progress | None = None
         self.start = self.last = time.monotonic()

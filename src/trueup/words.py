@@ -1,8 +1,12 @@
 """Words of messages: lists, counts, excerpts, the name that was meant, why something failed."""
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tabs and line ends, marks of direction, and halves of characters."""
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
@@ -35,9 +39,14 @@ def shortened(text: str, limit: int = 40) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "...")
 
 
+def spelled(text: str) -> str:
+    r"""The text with what would steer a terminal or hide in it spelled out: `\x1b[2J` for what clears the screen."""
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def one_line(said: object) -> str:
     """A text, or what an error says, on one line; the error's kind where it says nothing."""
-    words = " ".join(str(said).split())
+    words = spelled(" ".join(str(said).split()))
     return words or (type(said).__name__ if isinstance(said, BaseException) else "")
 
 

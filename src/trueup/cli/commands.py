@@ -21,7 +21,7 @@ from trueup.model_folder import check_model
 from trueup.settings import command_settings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
-from trueup.words import counted
+from trueup.words import counted, spelled
 from trueup.world.scorers import world_scorer
 
 JSON = {"json": ("", "Print one JSON object instead of text.")}
@@ -135,10 +135,10 @@ def convert(arguments: Sequence[str]) -> None:
     converted = conversion.convert(examples, _target(settings, examples))
     canonical.write_rows(settings.output, converted.rows)
     for line in converted.lines():
-        print(line, file=sys.stderr)
+        print(spelled(line), file=sys.stderr)
     place = "the standard output" if settings.output == canonical.STANDARD_OUTPUT else settings.output
     rows = counted(len(converted.rows), "row")
-    print(f"{counted(len(examples), 'example')} read, {rows} written to {place}", file=sys.stderr)
+    print(f"{counted(len(examples), 'example')} read, {rows} written to {spelled(place)}", file=sys.stderr)
 
 
 def _target(settings: command_settings.ConvertSettings, examples: Sequence[Example]) -> conversion.Target:
@@ -149,7 +149,7 @@ def _target(settings: command_settings.ConvertSettings, examples: Sequence[Examp
     if settings.kind is None:
         held = count(examples).words()
         line = f"TRL's rows of {chosen} are written for {held}; --kind changes it"
-        print(line, file=sys.stderr)
+        print(spelled(line), file=sys.stderr)
     if chosen == "points":
         return targets.trl_points_target(settings.threshold)
     if settings.threshold is not None:
@@ -192,7 +192,7 @@ def condition(arguments: Sequence[str]) -> None:
         print(json.dumps({"model": settings.model, **swept.as_json(), "kept": kept}, indent=1))
     else:
         condition_sweep.print_table(swept)
-        print(swept.verdict(settings.model, keep=keep))
+        print(spelled(swept.verdict(settings.model, keep=keep)))
 
 
 def export(arguments: Sequence[str]) -> None:

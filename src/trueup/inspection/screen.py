@@ -17,7 +17,7 @@ from rich.text import Text
 from trueup.inspection.findings import Finding, Severity
 from trueup.inspection.inspection import Inspection
 from trueup.inspection.statistics import QUANTILES
-from trueup.words import counted
+from trueup.words import counted, spelled
 
 if TYPE_CHECKING:
     from trueup.inspection.shown import Shown, TokenRun
@@ -61,10 +61,10 @@ class _Screen:
 
     def heading(self, text: str) -> None:
         self.console.print()
-        self.console.print(Text(text, style="bold"))
+        self.console.print(Text(spelled(text), style="bold"))
 
     def line(self, text: str) -> None:
-        self.console.print(Text("  " + text), soft_wrap=True)
+        self.console.print(Text("  " + spelled(text)), soft_wrap=True)
 
     def table(self, *columns: str, right: Sequence[str] = ()) -> Table:
         """An empty table: lined in a terminal, plain elsewhere."""
@@ -206,11 +206,11 @@ class _Screen:
         of = f"{problem.part} data" if both and problem.part else ""
         where = " of the ".join(one for one in (rows, of) if one)
         head = f"{severity.value}: {problem.what}" + (f" ({where})" if where else "")
-        text = Text(folded(head, self.console.width, 2))
+        text = Text(folded(spelled(head), self.console.width, 2))
         text.stylize(STYLES[severity], 2, 3 + len(severity.value))
         self.console.print(text, soft_wrap=True)
         for said in (*row_lines(problem.rows, names), f"-> {problem.remedy}"):
-            self.console.print(Text(folded(said, self.console.width, 4)), soft_wrap=True)
+            self.console.print(Text(folded(spelled(said), self.console.width, 4)), soft_wrap=True)
 
     def shown(self, examples: Sequence[Shown], *, ids: bool) -> None:
         if not examples:
@@ -241,7 +241,7 @@ class _Screen:
         line = Text(f"{indent}{run.role} ({len(run.ids)}{', ' if note else ''}{note}): ")
         for at, (token, text) in enumerate(zip(run.ids, run.texts, strict=True)):
             line.append("|" if at else "", "dim")
-            line.append(text, COLOURS[run.role])
+            line.append(spelled(text), COLOURS[run.role])
             line.append(f"<{token}>" if ids else "", "dim")
         self.console.print(line, soft_wrap=True)
 
