@@ -1,5 +1,6 @@
 """A run goes on only if everything that decides how it ends is what it began with; each change is named."""
 
+import hashlib
 import json
 import random
 import re
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from support.online_runs import online, write_reward
 from support.small_runs import break_off, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
@@ -315,3 +318,51 @@ def test_an_adapter_is_sealed_with_its_configuration(tmp_path: Path) -> None:
     of_json("first/model/adapter_config.json", lora_alpha=64)(tmp_path)
     with pytest.raises(InputError, match=r"adapter\.default\.lora_alpha \(was 4\.0, is 64\)"):
         api.resume(tmp_path / "run", quiet=True)
+
+
+def in_checkpoint(change: Change) -> Change:
+    """The same, with a manifest that vouches for what is there then."""
+
+    def changed(folder: Path) -> None:
+        change(folder)
+        for manifest in folder.glob("run/checkpoints/*/manifest.json"):
+            names = json.loads(manifest.read_text())["files"]
+            digests = {n: hashlib.sha256((manifest.parent / n).read_bytes()).hexdigest() for n in names}
+            manifest.write_text(json.dumps({"files": digests}))
+
+    return changed
+
+
+def every(file: str, content: bytes) -> Change:
+    return lambda folder: [path.write_bytes(content) for path in folder.glob(f"run/checkpoints/*/{file}")]
+
+
+def of_policy(change: Callable[[dict[str, Any]], object]) -> Change:
+    def changed(folder: Path) -> None:
+        for path in folder.glob("run/checkpoints/*/policy.safetensors"):
+            tensors = load_file(path)
+            change(tensors)
+            save_file(tensors, path)
+
+    return changed
+
+
+FOREIGN: dict[str, tuple[Change, str]] = {
+    "no JSON": (every("facts.json", b"{"), "every checkpoint is damaged"),
+    "too deep": (every("facts.json", b"[" * 100_000), "every checkpoint is damaged"),
+    "nothing told": (every("facts.json", b"{}"), "every checkpoint is damaged"),
+    "no tensors": (every("policy.safetensors", b"hello"), "every checkpoint is damaged"),
+    "a tensor less": (of_policy(dict.popitem), "is as its manifest says, but not of this run"),
+    "another shape": (
+        of_policy(lambda tensors: tensors.update({min(tensors): torch.zeros(3, 5)})),
+        "is as its manifest says, but not of this run",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_checkpoint_with_a_right_manifest_and_wrong_content(what: str, place: Path) -> None:
+    change, said = FOREIGN[what]
+    in_checkpoint(change)(place)
+    with pytest.raises(CheckpointError, match=said):
+        api.resume(place / "run", quiet=True)

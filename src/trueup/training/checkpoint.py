@@ -22,9 +22,10 @@ from torch import Tensor
 
 from trueup.errors import CheckpointError, InputError
 from trueup.files import replaced_folder
+from trueup.model_folder import check_safetensors
 from trueup.parallel.processes import gather, owned, owns
 from trueup.parallel.sharding import Shards, is_sharded, write
-from trueup.words import listed, reason
+from trueup.words import listed, one_line, reason
 
 logger = logging.getLogger(__name__)
 
@@ -139,15 +140,28 @@ def verify(path: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
     try:
         expected = _manifest(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"manifest.json cannot be read ({error})"
+    if "facts.json" not in expected:
+        return "manifest.json does not name what is to be there"
     for name, digest in expected.items():
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
         if _sha256(file) != digest:
             return f"{name} does not match its checksum"
-    version = _metadata(path)["format"]  # under a checksum: a flipped bit is not taken for a newer version
+        if name.endswith(".safetensors"):
+            try:
+                check_safetensors(file)
+            except InputError as error:
+                return str(error)
+    try:  # under a checksum: a flipped bit is not taken for a newer version
+        metadata = _metadata(path)
+        version, step = int(metadata["format"]), int(metadata["step"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"facts.json does not tell what belongs there ({one_line(error)})"
+    if f"{PREFIX}{step:08d}" != path.name:
+        return f"facts.json is of step {step}"
     if version > FORMAT:
         raise CheckpointError(
             f"{path}: written in format {version} by a newer trueup; this one reads up to {FORMAT}. Update trueup"

@@ -14,7 +14,7 @@ from trueup.batch.chat_template import today, writes_date
 from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import collate_batch
 from trueup.config.resolve import Resolved, dump
-from trueup.errors import InputError
+from trueup.errors import CheckpointError, InputError
 from trueup.methods.method import Method
 from trueup.metrics import Metrics
 from trueup.models import lora, prepare, selfcheck
@@ -36,7 +36,7 @@ from trueup.training.folder import RunFolder
 from trueup.training.lazy import read_lazily
 from trueup.training.loop import KEPT, Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
-from trueup.words import listed
+from trueup.words import listed, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def make_run(
     content = seal.sealed(resolved, record, parts.configuration)
     saved = load_newest(folder.checkpoints) if resume else None
     if resume:
-        before = saved.metadata["sealed"] if saved else None
+        before = str(saved.metadata.get("sealed")) if saved else None
         seal.refuse_changed(folder, content, settings, before)
     groups = source.first_groups()
     prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
@@ -148,7 +148,13 @@ def make_run(
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     _check_room(run)
     if saved is not None:
-        restore_run(run, saved)
+        try:
+            restore_run(run, saved)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{folder.checkpoints}: the checkpoint of step {saved.step} is as its manifest says, but not of this "
+                f"run: {one_line(error)}. Remove it to go on from an earlier one, or begin a new run"
+            ) from error
         logger.info(f"going on after step {run.step} of {run.total}")
         return run
     if resume:
