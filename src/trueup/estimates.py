@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean, stdev
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,7 @@ DRAWS = 10_000
 """Resamples of an interval, and random sign changes of a test."""
 BLOCK = 4_000_000
 """Numbers that are drawn at a time."""
-EXACT = 14
-"""Values up to which every change of signs is tried."""
+Values = Sequence[float] | NDArray[np.float64]
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -48,14 +46,6 @@ class Interval:
     low: float
     high: float
 
-    def shown(self, digits: int) -> str:
-        """`0.62 (0.55 to 0.69)`."""
-        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
-
-    def as_json(self) -> dict[str, float]:
-        """JSON-ready."""
-        return {"value": self.value, "low": self.low, "high": self.high}
-
 
 def mean(values: Sequence[float]) -> Mean:
     """Mean of independent values."""
@@ -85,7 +75,7 @@ def wilson(successes: float, count: int) -> Interval:
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def bootstrap(values: Sequence[float], *, seed: int = 0, share: bool = False) -> Interval:
+def bootstrap(values: Values, *, seed: int = 0, share: bool = False) -> Interval:
     """The mean of one value a prompt, and the percentiles of it over resamples of the prompts.
 
     A value a prompt that is a difference of two models makes it the paired bootstrap (Efron and Tibshirani, 1993).
@@ -106,23 +96,20 @@ def bootstrap(values: Sequence[float], *, seed: int = 0, share: bool = False) ->
     return Interval(float(value_N.mean()), float(low), float(high))
 
 
-def sign_flip_test(differences: Sequence[float], *, seed: int = 0) -> float:
+def sign_flip_test(differences: Values, *, seed: int = 0) -> float:
     """Two-sided p-value of a mean difference of 0, by changing the signs of the differences at random (Fisher, 1935).
 
-    It asks for no distribution but that a difference and its opposite are equally likely if nothing is the matter. Of
-    few differences every change of signs is tried; of plain wins and losses it is the sign test.
+    It asks for no distribution but that a difference and its opposite are equally likely if nothing is the matter; of
+    plain wins and losses it is the sign test.
 
     Args:
         differences: one a prompt; those that are 0 say nothing.
     """
-    value_N = np.array([one for one in differences if one], np.float64)
+    value_N = np.array(differences, np.float64)
+    value_N = value_N[value_N != 0]
     if not len(value_N):
         return 1.0
     seen = abs(value_N.sum()) * (1 - 1e-12)  # sums in another order differ in the last digits
-    if len(value_N) <= EXACT:
-        number_D = np.arange(2 ** len(value_N))[:, None]
-        sign_DN = 1 - 2 * (number_D >> np.arange(len(value_N)) & 1)
-        return float((np.abs(sign_DN @ value_N) >= seen).mean())
     generator, beyond = np.random.default_rng(seed), 0
     for draws in _draws_at_a_time(len(value_N)):
         flipped_DN = generator.integers(2, size=(draws, len(value_N)), dtype=np.int8)
@@ -144,21 +131,3 @@ def _draws_at_a_time(size: int) -> list[int]:
     """`DRAWS` in parts that fit into memory."""
     most = max(1, BLOCK // size)
     return [min(most, DRAWS - done) for done in range(0, DRAWS, most)]
-
-
-def clustered_covariance(
-    score_MP: NDArray[Any], hessian_PP: NDArray[Any], group_M: NDArray[Any]
-) -> NDArray[np.float64]:
-    """[P, P] covariance of estimates by maximum likelihood whose observations hang together in groups (Huber, White).
-
-    Args:
-        score_MP: gradient of each observation's log-likelihood at the maximum.
-        hessian_PP: of the negative log-likelihood.
-        group_M: which observations hang together: 0 to G - 1.
-    """
-    groups = int(group_M.max()) + 1
-    sum_GP = np.zeros((groups, score_MP.shape[1]))
-    np.add.at(sum_GP, group_M, score_MP)
-    inverse_PP = np.linalg.inv(hessian_PP)
-    found: NDArray[np.float64] = inverse_PP @ (sum_GP.T @ sum_GP) @ inverse_PP
-    return found * groups / max(1, groups - 1)

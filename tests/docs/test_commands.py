@@ -60,6 +60,15 @@ def of_online(tiny_model: Path) -> None:
     save_reward(Path("runs") / "rm" / "model")
 
 
+def of_evaluating(tiny_model: Path) -> None:
+    data = write_feedback(Path.cwd())
+    for method, name in (("tr-dpo", "new"), ("dpo", "old")):
+        run_here(method, settings(method, tiny_model, data, Path("runs") / name))
+    shutil.copytree(tiny_model, "M")
+    write_prompts(Path.cwd()).rename("held_out.jsonl")
+    Path("rewards.py").write_text("def brevity(prompt, response):\n    return -len(response)\n")
+
+
 def of_export(tiny_model: Path) -> None:
     data = write_feedback(Path.cwd())
     run_here("tr-dpo", settings("tr-dpo", tiny_model, data, Path("runs/tr-dpo")))
@@ -111,16 +120,17 @@ class Page:
     """Looks at what has come of them, and what was said."""
 
 
-SHORT = dict.fromkeys(("sample", "condition"), ("--max-new-tokens", "6"))
+SHORT = dict.fromkeys(("sample", "condition", "evaluate"), ("--max-new-tokens", "6"))
 SMALL_ROUNDS = ("--steps", "2", "--sampler.max_new_tokens", "6", "--batch_size", "4")
 PAGES = {
     "README.md": Page(
-        19,
+        20,
         of_readme,
         {**dict.fromkeys(("oaif", "ppo", "fa"), SMALL_ROUNDS), "train": ("--steps", "2"), **SHORT},
     ),
     "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
     "docs/gathering.md": Page(8, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
+    "docs/evaluate.md": Page(5, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
     "docs/world.md": Page(1),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trueup import estimates
-from trueup.estimates import DRAWS, bootstrap, clustered_covariance, holm, sign_flip_test, wilson
+from trueup.estimates import DRAWS, bootstrap, holm, sign_flip_test, wilson
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 1), (0, 20), (3, 7), (10, 10), (411, 805)])
@@ -48,24 +48,25 @@ def test_what_no_resample_can_change_is_not_certain() -> None:
 
 
 def test_plain_wins_and_losses_are_tested_by_signs() -> None:
-    """Of few every change of signs is tried: the exact sign test."""
-    for wins, losses in ((9, 1), (7, 7), (1, 0), (0, 12)):
+    """The sign test, as exactly as 10,000 changes of signs tell."""
+    for wins, losses in ((9, 1), (7, 7), (1, 0), (0, 12), (60, 41)):
         expected = stats.binomtest(wins, wins + losses).pvalue
-        assert sign_flip_test([0.5] * wins + [-0.5] * losses + [0.0] * 5) == pytest.approx(expected, rel=1e-9)
+        found = sign_flip_test([0.5] * wins + [-0.5] * losses + [0.0] * 5)
+        assert found == pytest.approx(expected, abs=4 * (expected / DRAWS) ** 0.5 + 2 / DRAWS)
     assert sign_flip_test([0.0, 0.0]) == sign_flip_test([]) == 1.0
 
 
-@pytest.mark.parametrize("size", [12, 200])
-def test_the_test_is_scipys_permutation_of_pairs(size: int) -> None:
+def test_the_test_is_scipys_permutation_of_pairs() -> None:
+    size = 200
     differences = np.random.default_rng(2).normal(0.15, 1.0, size=size)
     expected = stats.permutation_test(
         (differences, np.zeros(size)),
         lambda one, other: np.mean(one - other),
         permutation_type="samples",
-        n_resamples=2**12,  # of 12 pairs all
+        n_resamples=5_000,
         rng=np.random.default_rng(3),
     ).pvalue
-    assert sign_flip_test(list(differences)) == pytest.approx(expected, rel=1e-9 if size == 12 else 0.2)
+    assert sign_flip_test(list(differences)) == pytest.approx(expected, rel=0.2)
 
 
 def test_nothing_is_found_where_nothing_is_the_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +89,3 @@ def test_holm_is_the_closed_test(p_values: list[float]) -> None:
             rejected += 1
         assert sum(one <= level for one in adjusted) == rejected
     assert all(one <= other <= 1 for one, other in zip(p_values, adjusted, strict=True))
-
-
-def test_prompts_that_answer_alike_count_once() -> None:
-    """Of a mean, twice the same observations in groups leave its standard error as it was, but for G / (G - 1)."""
-    value_M = np.array([0.2, 0.9, 0.4, 0.1, 0.8])
-    doubled, groups = np.repeat(value_M - value_M.mean(), 2)[:, None], np.repeat(np.arange(5), 2)
-    found = clustered_covariance(doubled, np.array([[10.0]]), groups)
-    assert found.item() == pytest.approx(value_M.var(ddof=1) / 5, rel=1e-12)

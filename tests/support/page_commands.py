@@ -47,6 +47,8 @@ def answer(asked: ReceivedRequest) -> dict[str, Any]:
     if body.get("logprobs") and "Preferred response" in str(body.get("messages")):
         first, second = shown(asked)
         return first_with(0.9 if first < second else 0.2)
+    if body.get("logprobs") and "by one criterion" in str(body.get("messages")):
+        return first_with(0.7)
     choices = [
         {"index": at, "text": f" seven {at}", "message": {"role": "assistant", "content": f" seven {at}"},
          "finish_reason": "stop"}

@@ -6,7 +6,7 @@ difference of the scores (Bradley and Terry, 1952). Numbers only: no model, no t
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,8 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready; an error that cannot be estimated is null."""
-        return {name: _finite(value) for name, value in asdict(self).items()}
+        found: dict[str, Any] = finite(self)
+        return found
 
 
 def calibrate(
@@ -128,9 +129,12 @@ def _sigmoid(value: Array) -> Array:
     return found
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON-ready: dataclasses as mappings, None in place of a number that is none."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

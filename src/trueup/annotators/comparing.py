@@ -1,4 +1,4 @@
-"""Pairs of responses put before a judge in both orders, and what it says of them as comparisons."""
+"""Pairs of responses put before a judge in both orders, and what it says of them; and single ones, by a criterion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -6,9 +6,10 @@ from itertools import combinations
 
 from trueup.annotators.annotator import Annotated, Unusable, summed
 from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
-from trueup.annotators.template import Template, pose
+from trueup.annotators.template import LABELS, Template, answered, load_template, pose, transcript
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Discarded, Example, content_key
+from trueup.settings.annotator_settings import RATING
 
 IDENTICAL = "fewer than two different responses"
 TIE = "the annotator finds the responses equal"
@@ -16,6 +17,9 @@ UNREAD = "a verdict of the annotator cannot be read"
 
 BLOCK = 256
 """Questions asked before it is looked at how many of the answers could be read."""
+
+RATED = ("prompt", "response", "instruction", "boundary", "labels")
+"""What the template of ratings shows."""
 
 Positions = tuple[int, int]
 """Positions of two responses of an example."""
@@ -78,6 +82,39 @@ class ComparingAnnotator:
         answers, totals = self._verdicts({question for both in posed for two in both for question in two})
         found = [[PairVerdict(answers[one], answers[other]) for one, other in both] for both in posed]
         return found, summed((totals, _counted([verdict for verdicts in found for verdict in verdicts])))
+
+    def rate(
+        self, examples: Sequence[Example], criterion: str
+    ) -> tuple[list[list[float | None]], Mapping[str, float]]:
+        """How likely the judge finds that each response meets a criterion, and the totals.
+
+        It is asked with the labels for yes and no in both orders, so that a liking for one of them cancels.
+
+        Args:
+            criterion: what a response has to be, in a sentence.
+
+        Returns:
+            Of each example, of each response, the mean of both orders in [0, 1]; None where one cannot be read.
+
+        Raises:
+            AnnotatorError: as `annotate`.
+        """
+        template = load_template(RATING, setting="rate", known=(RATING,), variables=RATED, texts={})
+
+        def posed(example: Example, place: int, labels: Sequence[str]) -> Question:
+            response = answered(example.responses[place].content)
+            texts = {"prompt": transcript(example.prompt), "response": response}
+            return Question(template.render(texts, instruction=criterion, labels=labels)[0], LABELS)
+
+        rows = [
+            [
+                (posed(one, place, LABELS), posed(one, place, LABELS[::-1]))
+                for place in range(len(one.responses))
+            ]
+            for one in examples
+        ]
+        answers, totals = self._verdicts({question for row in rows for both in row for question in both})
+        return [[PairVerdict(answers[yes], answers[no]).first for yes, no in row] for row in rows], totals
 
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content

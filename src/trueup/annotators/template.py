@@ -27,12 +27,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trueup.annotators.judge import Question
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Message, Prompt
-from trueup.settings.annotator_settings import IMPROVE, TEMPLATES
+from trueup.settings.annotator_settings import IMPROVE, RATING, TEMPLATES
 from trueup.trial import try_in_child
 from trueup.words import did_you_mean, one_line, printable, reason
 
-NAMES = (*TEMPLATES, IMPROVE)
-"""Those that come with trueup: for judges, and for who writes demonstrations."""
+NAMES = (*TEMPLATES, IMPROVE, RATING)
+"""Those that come with trueup: for judges of pairs, for who writes demonstrations, and for ratings."""
 SECONDS = 10.0
 """How long a user's template may take when it is tried out."""
 INSTRUCTION = "Prefer the shorter one."

@@ -19,6 +19,7 @@ from trueup.feedback.records import Example, count
 from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
 from trueup.settings import command_settings
+from trueup.settings.evaluate_settings import NOT_HERE, EvaluateSettings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.words import counted, spelled
@@ -30,6 +31,11 @@ ANNOTATING = (
     "trueup annotate pairs.jsonl --annotator reward:runs/rm/model --output judged.jsonl",
     "trueup annotate pairs.jsonl --annotator openai --annotator.base_url http://localhost:8000/v1 "
     "--annotator.model NAME --output judged.jsonl",
+)
+EVALUATING = (
+    "trueup evaluate runs/tr-dpo runs/dpo --prompts held_out.jsonl --reward rewards.py:brevity",
+    "trueup evaluate runs/* --prompts held_out.jsonl --judge openai --judge.base_url http://localhost:8000/v1 "
+    "--judge.model NAME --rate helpfulness --rate harmlessness",
 )
 EXPORTING = "trueup export runs/tr-dpo --merge --dtype bfloat16 --output models/tr-dpo"
 SHOW_TEMPLATE = {
@@ -193,6 +199,24 @@ def condition(arguments: Sequence[str]) -> None:
     else:
         condition_sweep.print_table(swept)
         print(spelled(swept.verdict(settings.model, keep=keep)))
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Measure models side by side."""
+    more = JSON | {"dry_run": ("", "Say what it would take, and do nothing.")}
+    command = of_settings(
+        "trueup evaluate", EvaluateSettings, files="models", short="sampler", without=NOT_HERE, more=more
+    )
+    if given := _read(command, arguments, *EVALUATING):
+        settings = command.typed(EvaluateSettings, given, short="sampler")
+        from trueup.evaluate import evaluation, side_by_side
+
+        with shown():
+            results = evaluation.evaluate(settings, dry_run=given.on("dry_run"))
+        if results is not None and given.on("json"):
+            print(json.dumps(results, indent=1))
+        elif results is not None:
+            side_by_side.print_results(results)
 
 
 def export(arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from trueup.cli.app import Row, print_boxes
-from trueup.config.annotator_names import expanded
+from trueup.config.annotator_names import expanded, expanded_apart
 from trueup.config.layers import nest
 from trueup.errors import InputError
 from trueup.settings.schema import Setting, settings_in, unescaped
@@ -136,6 +136,8 @@ class Command:
         layer = self.layer(given)
         if "annotator" in model.model_fields:
             layer = expanded(layer)
+        elif "judge" in model.model_fields:
+            layer = expanded_apart(layer)
         try:
             return validate(model, nest(layer), where=self.name)
         except SettingsError as found:

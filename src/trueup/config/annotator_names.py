@@ -3,12 +3,15 @@
 A name stands for `annotator.kind` and the kind's main setting; what else the kind has is given beside it.
 """
 
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from trueup.config.layers import same
-from trueup.errors import InputError
-from trueup.settings.annotator_settings import ANNOTATORS, KINDS, REWARD_FORMS, is_function
+from trueup.errors import AnnotatorError, InputError
+from trueup.settings.annotator_settings import ANNOTATORS, JUDGES, KINDS, REWARD_FORMS, is_function
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
 from trueup.words import as_given, did_you_mean
@@ -64,6 +67,46 @@ def reward_layer(name: str) -> dict[str, Any]:
     return {"kind": "reward", "model": name}
 
 
+def judge_layer(name: str) -> dict[str, Any]:
+    """Return what `judge: NAME` stands for: an annotator that compares.
+
+    Raises:
+        InputError: the name has another form.
+    """
+    made = annotator_layer(name)
+    if KINDS[made["kind"]].gives == "scores":
+        raise InputError(
+            f"annotator {as_given(name)} is refused, as it scores responses and compares none; give {JUDGES}, or give "
+            "it as reward"
+        )
+    return made
+
+
+@contextmanager
+def called(setting: str) -> Iterator[None]:
+    """Have what is said of `annotator` within said of the setting that holds the annotator there."""
+    try:
+        yield
+    except (InputError, AnnotatorError) as error:
+        raise type(error)(re.sub(r"\bannotator(?=[. ])", setting, str(error))) from error
+
+
+def expanded_apart(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return a layer with what its `judge: NAME` and its `reward: NAME` stand for, which are two annotators.
+
+    Raises:
+        InputError: a name has another form, or a name and a setting beside it differ.
+    """
+    rest = dict(layer)
+    for setting, spelled in (("judge", judge_layer), ("reward", reward_layer)):
+        name = rest.get(setting)
+        if isinstance(name, str):
+            del rest[setting]
+            with called(setting):
+                _put(rest, setting, f"{setting} {as_given(name)}", spelled(name))
+    return rest
+
+
 def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     """Return a layer of dotted settings with what its `annotator: NAME` or `reward: NAME` stands for.
 
@@ -86,12 +129,18 @@ def expanded(layer: dict[str, Any]) -> dict[str, Any]:
     elif isinstance(rest.get("annotator"), str):
         name = f"annotator {as_given(rest['annotator'])}"
         made = annotator_layer(rest.pop("annotator"))
-    for key, value in made.items():
-        path = f"annotator.{key}"
-        if path in rest and not same(rest[path], value):
-            raise InputError(f"{name} and {path} {as_given(rest[path])} are both given and differ; give one")
-        rest[path] = value
+    if made:
+        _put(rest, "annotator", name, made)
     return rest
+
+
+def _put(layer: dict[str, Any], setting: str, name: str, made: Mapping[str, Any]) -> None:
+    """Add what a name stands for below a setting."""
+    for key, value in made.items():
+        path = f"{setting}.{key}"
+        if path in layer and not same(layer[path], value):
+            raise InputError(f"{name} and {path} {as_given(layer[path])} are both given and differ; give one")
+        layer[path] = value
 
 
 def run_settings() -> list[Setting]:

@@ -40,6 +40,9 @@ UNLIMITED = 10**9
 
 logger = logging.getLogger(__name__)
 
+Read = Callable[[torch.device], load.Loaded]
+"""Reads a model onto a device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Writer:
@@ -49,6 +52,8 @@ class Writer:
     """As it was given."""
     load: Callable[[], AbstractContextManager[Sampler]]
     """Its sampler; called only where something is left to write, and left before the next model is loaded."""
+    part: str = ""
+    """Name of its part of the work, of which its seeds are made; empty goes by its place among the writers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +286,8 @@ def _written(
             )
         return [[asdict(replace(one, log_probs=None)) for one in several] for several in made]
 
-    parts = work.in_parts(f"sample {place}", f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
+    part = writer.part or f"sample {place}"
+    parts = work.in_parts(part, f"sampling {writer.name}", prompts, CHUNK, writer.load, sample)
     return Written(writer.name, tuple(tuple(map(_sampled, several)) for part in parts for several in part))
 
 
@@ -304,7 +310,10 @@ def make_writers(settings: SampleSettings, prompts: int, day: Callable[[], str])
     if settings.sampler.served:
         name = settings.sampler.server_model or (settings.model[0] if settings.model else "server")
         return [Writer(name, partial(_server, settings, name, day))]
-    return [Writer(name, partial(_in_process, settings, name, day, prompts)) for name in settings.model]
+    return [
+        Writer(name, partial(in_process, settings, name, day, prompts, model_in(settings, name)))
+        for name in settings.model
+    ]
 
 
 def share_a_tokenizer(settings: SampleSettings) -> bool:
@@ -314,24 +323,48 @@ def share_a_tokenizer(settings: SampleSettings) -> bool:
     return len({_vocabulary(_tokenizer(settings, name).tokenizer) for name in settings.model}) == 1
 
 
+def model_in(settings: SampleSettings, name: str) -> Read:
+    """What reads a folder, or makes the built-in model."""
+    return lambda device: load.load(model_named(name), device=device, **_reading(settings))
+
+
 @contextmanager
-def _in_process(
-    settings: SampleSettings, name: str, day: Callable[[], str], prompts: int
+def in_process(
+    settings: SampleSettings, name: str, day: Callable[[], str], prompts: int, read: Read
 ) -> Iterator[Sampler]:
-    device = prepare.pick_device(settings.device)
-    loaded = load.load(model_named(name), device=device, **_reading(settings))
-    network: Any = loaded.network
-    network.eval()
-    prepare.set_threads(network, prompts)
-    encoder = _encoder(settings, loaded, context_length(network.config), day)
-    model = causal.CausalModel(network, autocast=prepare.pick_autocast(settings.precision, device))
+    """A sampler with a model of this process.
+
+    Args:
+        name: of the model, for what it writes.
+        day, prompts: as of `make_writers`.
+        read: reads it.
+    """
+    model, encoder = running(settings, day, prompts, read)
     try:
         yield make_engine(settings.sampler, model, encoder, name=name)
     finally:
-        del loaded, network, model  # before the next one is loaded
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        del model, encoder  # before the next one is loaded
+        free_memory()
+
+
+def running(
+    settings: SampleSettings, day: Callable[[], str], prompts: int, read: Read
+) -> tuple[causal.CausalModel, Encoder]:
+    """A model in this process that is not trained, and how it is asked; see `in_process`."""
+    device = prepare.pick_device(settings.device)
+    loaded = read(device)
+    network: Any = loaded.network
+    network.requires_grad_(False).eval()
+    prepare.set_threads(network, prompts)
+    encoder = _encoder(settings, loaded, context_length(network.config), day)
+    return causal.CausalModel(network, autocast=prepare.pick_autocast(settings.precision, device)), encoder
+
+
+def free_memory() -> None:
+    """Of models that nothing holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -83,12 +83,7 @@ def judge(examples: Sequence[Example], load: Load, work: Work) -> Annotated:
         Stopped: the user asked to stop.
         InputError: an example cannot be judged, none was, or what is done cannot be kept.
     """
-    parts = work.in_parts("judge", "judging", examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
-    rows = [row for part in parts for row in part["rows"]]
-    judged = Annotated(
-        tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)),
-        summed(part["facts"] for part in parts),
-    )
+    judged = judged_in_parts(examples, load, work)
     for line in summary(examples, judged):
         logger.info(line)
     if not judged.kept:
@@ -97,6 +92,27 @@ def judge(examples: Sequence[Example], load: Load, work: Work) -> Annotated:
             "examples with several different responses to an annotator that compares, or another annotator"
         )
     return judged
+
+
+def judged_in_parts(
+    examples: Sequence[Example],
+    load: Load,
+    work: Work,
+    name: str = "judge",
+    label: str = "judging",
+) -> Annotated:
+    """The same, silently, and whatever came of it.
+
+    Args:
+        name: of this part of the work.
+        label: for people.
+    """
+    parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
+    rows = [row for part in parts for row in part["rows"]]
+    return Annotated(
+        tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)),
+        summed(part["facts"] for part in parts),
+    )
 
 
 def _judged(annotator: Annotator, _: str, chunk: Sequence[Example]) -> dict[str, Any]:
@@ -134,7 +150,7 @@ def summary(before: Sequence[Example], judged: Annotated) -> list[str]:
     lines = [
         *_scores(judged.kept),
         *_comparisons(judged),
-        *_verdicts(judged.totals),
+        *verdict_lines(judged.totals),
         *usage_lines(judged.totals),
     ]
     if line := left_out(judged.dropped):
@@ -168,7 +184,7 @@ def _comparisons(judged: Annotated) -> Iterator[str]:
             yield f"of {counted(pairs, 'pair')}: {', '.join(said)}"
 
 
-def _verdicts(totals: Mapping[str, float]) -> Iterator[str]:
+def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
     """How the verdicts could be read, and what being shown first was worth."""
     verdicts, unreadable = totals.get("verdicts", 0), totals.get("unreadable", 0)
     if not verdicts:

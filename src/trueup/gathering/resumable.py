@@ -247,7 +247,7 @@ def of_sampling(
     settings: SampleSettings, prompts: Iterable[Prompt], also: Iterable[Example]
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
-    found = _settings(settings) | _files_of(settings.annotator)
+    found = deciding(settings) | files_of(settings.annotator)
     found["data"] = _digest([prompt_parts(one) for one in prompts])
     found["data with feedback"] = _digest([example_to_row(one) for one in also])
     found["files of the model"] = [
@@ -261,7 +261,7 @@ def of_sampling(
 
 def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> dict[str, object]:
     """Name -> what the work of `trueup annotate` depends on; JSON-ready."""
-    found = _settings(settings) | _files_of(settings.annotator)
+    found = deciding(settings) | files_of(settings.annotator)
     if settings.rewrite:
         found["rewrite_template"] = [settings.rewrite_template, _content(settings.rewrite_template)]
     else:
@@ -270,7 +270,7 @@ def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> di
     return found
 
 
-def _settings(settings: BaseModel) -> dict[str, object]:
+def deciding(settings: BaseModel) -> dict[str, object]:
     """The settings that change the result, a sampler's without its name in front.
 
     One address is a text and an annotator's form is left out where it is chosen by itself, as earlier versions had
@@ -286,7 +286,7 @@ def _settings(settings: BaseModel) -> dict[str, object]:
     return {name.removeprefix("sampler."): value for name, value in given.items() if name in names}
 
 
-def _files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
+def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
     """The content of the files that an annotator is made of, by the settings that name them."""
     found: dict[str, list[object]] = {}
     for name, path in judging_files(choice).items() if choice is not None else ():

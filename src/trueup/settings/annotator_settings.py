@@ -19,9 +19,11 @@ Money = Annotated[float, Field(ge=0)]
 Gives = Literal["scores", "comparisons"]
 Weights = Literal["language model", "reward model"]
 IMPROVE = "improve"
-"""The template of demonstrations; all others that come with trueup are of judges."""
+"""The template of demonstrations."""
+RATING = "rating"
+"""That of single responses; all others that come with trueup are of judges of pairs."""
 _FOUND = {file.stem for file in (Path(__file__).parents[1] / "annotators/templates").glob("*.jinja")}
-TEMPLATES = tuple(sorted(_FOUND - {IMPROVE}, key=lambda name: (name != "helpfulness", name)))
+TEMPLATES = tuple(sorted(_FOUND - {IMPROVE, RATING}, key=lambda name: (name != "helpfulness", name)))
 """Prompts of an annotator that are part of trueup, the default first."""
 
 
@@ -216,15 +218,13 @@ class WorldAnnotator:
     """Probability that a judgement is turned into its opposite."""
 
 
-AnnotatorChoice = Annotated[
-    LocalAnnotator
-    | EndpointAnnotator
-    | RewardAnnotator
-    | LikelihoodAnnotator
-    | FunctionAnnotator
-    | WorldAnnotator,
-    Field(discriminator="kind"),
-]
+Judges = LocalAnnotator | EndpointAnnotator
+Scorers = RewardAnnotator | LikelihoodAnnotator | FunctionAnnotator | WorldAnnotator
+AnnotatorChoice = Annotated[Judges | Scorers, Field(discriminator="kind")]
+JudgeChoice = Annotated[Judges, Field(discriminator="kind")]
+"""One that compares."""
+ScorerChoice = Annotated[Scorers, Field(discriminator="kind")]
+"""One that scores."""
 KINDS: dict[str, Any] = {choice.kind: choice for choice in get_args(get_args(AnnotatorChoice)[0])}
 """Value of `annotator.kind` -> the class of its settings."""
 
@@ -241,6 +241,8 @@ def _forms(*gives: Gives) -> str:
 
 ANNOTATORS = _forms("scores", "comparisons")
 """Names that stand for an annotator, for messages; `trueup.config.annotator_names` reads them."""
+JUDGES = _forms("comparisons")
+"""Those of an annotator that compares."""
 REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDER")
 """Those of an annotator that scores."""
 

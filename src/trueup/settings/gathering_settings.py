@@ -95,6 +95,7 @@ def _served(engine: str) -> bool:
 
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 class SampleSettings(BaseModel):
@@ -135,7 +136,7 @@ class SampleSettings(BaseModel):
     """Most tokens of a prompt and a response together. Left out: what the model was made for."""
     max_prompt_length: Count | None = None
     """Most tokens of a prompt; a longer one loses its beginning. Left out: a prompt without room gets no response."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """Precision of the computation. auto is bf16 where the device is faster with it."""
     device: Device = "auto"
     """Where to compute. auto is the GPU if there is one."""

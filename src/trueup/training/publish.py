@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from trueup import __version__, model_folder, model_hub
-from trueup.config.resolve import RUN_FILE, dump, load_run
+from trueup.config.resolve import RUN_FILE, Resolved, dump, load_run
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.transforms.standardized_rewards import WrittenReward
@@ -28,6 +28,7 @@ from trueup.words import listed, one_line
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 KEPT = ("README.md", "reward.json")
 """Files beside a model's weights that go with it, where they are there."""
 
@@ -135,20 +136,45 @@ def commands(folder: Path, adapter: Any) -> Sequence[str]:
 
 def _found(settings: ExportSettings) -> Found:
     """The model that the source and the step name."""
-    source = Path(settings.source)
-    run, step = source, settings.step
+    place = locate(settings.source, settings.step)
+    if place.run is not None and place.model is None:
+        return _of_checkpoint(place.run, place.step, trust_remote_code=settings.trust_remote_code)
+    return _of_folder(place.model or settings.source, settings.trust_remote_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a name stands for: the folder of a model, which may be that of a finished run, or a run's checkpoint."""
+
+    model: str | None
+    """Folder of the model; None: what a checkpoint of the run holds."""
+    run: RunFolder | None = None
+    step: int | None = None
+    """Of the checkpoint, where one was named; else the newest."""
+
+
+def locate(name: str, step: int | None = None) -> Place:
+    """Where the model is that is named by the folder of a run, of one of its checkpoints, or by its own.
+
+    Args:
+        step: of a run, the checkpoint to take.
+
+    Raises:
+        InputError: a step is given of what is no run, or of a checkpoint.
+    """
+    source = Path(name)
+    run = source
     if source.parent.name == "checkpoints" and source.name.startswith(checkpoint.PREFIX):
         if step is not None:
             raise InputError(f"{source} is a checkpoint, and --step names another. Leave one of them out")
         run, step = source.parent.parent, int(source.name.removeprefix(checkpoint.PREFIX))
-    if (run / RUN_FILE).is_file():
-        folder = RunFolder(run)
-        if step is not None or folder.read_status().get("state") != "done":
-            return _of_checkpoint(folder, step, trust_remote_code=settings.trust_remote_code)
-        source = folder.model
-    elif step is not None:
-        raise InputError(f"{source} is not the folder of a run, so it has no steps. Leave --step out")
-    return _of_folder(str(source), settings.trust_remote_code)
+    if not (run / RUN_FILE).is_file():
+        if step is not None:
+            raise InputError(f"{source} is not the folder of a run, so it has no steps. Leave --step out")
+        return Place(name)
+    folder = RunFolder(run)
+    done = step is None and folder.read_status().get("state") == "done"
+    return Place(str(folder.model) if done else None, folder, step)
 
 
 def _of_folder(path: str, trust_remote_code: bool) -> Found:
@@ -178,14 +204,26 @@ def _stored(folder: Path) -> torch.dtype:
     return {"BF16": torch.bfloat16, "F16": torch.float16}.get(common, torch.float32)
 
 
-def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bool) -> Found:
-    """The policy of a run as it was at a step; its newest whole checkpoint where none is named."""
+def restored(
+    folder: RunFolder, step: int | None, *, trust_remote_code: bool, device: torch.device = CPU
+) -> tuple[Loaded, Resolved, int]:
+    """The policy of a run as it was at a step, the run's settings, and the step.
+
+    Args:
+        step: None takes the newest whole checkpoint.
+        trust_remote_code: whether whoever asks trusts the code in the model's folder, whatever the run's settings say.
+
+    Raises:
+        InputError: there is no such checkpoint, or the model that the run began with cannot be loaded.
+        CheckpointError: it is damaged.
+    """
     resolved = load_run(folder.path)
     settings = resolved.settings
     if settings.model != model_folder.WORLD:
         model_folder.check_model(settings.model, trust_remote_code=trust_remote_code)
     # What is added to a model is added to its weights as they are, not to those in 4 bits.
-    settings = settings.model_copy(update={"trust_remote_code": trust_remote_code, "quantize": None})
+    given = {"trust_remote_code": trust_remote_code, "device": device.type, "quantize": None}
+    settings = settings.model_copy(update=given)
     if step is None:
         saved = checkpoint.load_newest(folder.checkpoints)
         if saved is None:
@@ -203,8 +241,13 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
         raise InputError(
             f"{folder.path}: what {method.name} asks its model with is known when the run is done. Go on with it first"
         )
+    return replace(loaded, network=policy.network, condition=condition), resolved, saved.step
+
+
+def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bool) -> Found:
+    loaded, resolved, step = restored(folder, step, trust_remote_code=trust_remote_code)
     card = {
-        "name": f"{folder.path.name}, step {saved.step} of {folder.read_status().get('steps')}",
+        "name": f"{folder.path.name}, step {step} of {folder.read_status().get('steps')}",
         "base": loaded.base_path,
         "version": __version__,
         "data": [],
@@ -214,10 +257,10 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
         "paper": resolved.info.paper,
         "formula": resolved.info.formula,
         "settings": yaml.safe_dump(dump(resolved), sort_keys=False),
-        "step": saved.step,
+        "step": step,
     }
-    dtype = getattr(torch, settings.save_dtype)
-    return Found(policy.network, loaded.tokenizer, loaded.base_path, dtype, condition, card, {})
+    dtype = getattr(torch, resolved.settings.save_dtype)
+    return Found(loaded.network, loaded.tokenizer, loaded.base_path, dtype, loaded.condition, card, {})
 
 
 def _compare(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:

@@ -1,0 +1,248 @@
+"""What the names given to `trueup evaluate` stand for, and the responses of all to the same prompts."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from trueup import model_folder, model_hub
+from trueup.config import resolve, run_checks
+from trueup.errors import InputError
+from trueup.feedback import canonical, records, turns
+from trueup.gathering import candidates, resumable
+from trueup.sampling.sampler import MAX_NEW_TOKENS
+from trueup.settings import evaluate_settings, gathering_settings
+from trueup.sources.by_name import examples_named, model_folders, prompts_named
+from trueup.training import checkpoint, publish
+from trueup.words import counted
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """A model that can be asked, or the responses that a file holds of one."""
+
+    name: str
+    """As it was given; of a file with several writers, a colon and the writer behind it."""
+    read: candidates.Read | None = None
+    """Reads the model; None for a file."""
+    identity: Any = None
+    """What tells the model's files from others, JSON-ready."""
+    run: resolve.Resolved | None = None
+    """Settings of the run that it is of."""
+    step: int | None = None
+    """After which it was kept, where it is not finished."""
+    written: Mapping[str, tuple[records.Prompt, list[records.Response]]] = field(default_factory=dict)
+    """Of a file, by the key of the prompt."""
+
+
+def sampling_of(settings: evaluate_settings.EvaluateSettings) -> gathering_settings.SampleSettings:
+    """How models are asked."""
+    shared = set(gathering_settings.SampleSettings.model_fields) & set(
+        evaluate_settings.EvaluateSettings.model_fields
+    )
+    given = {name: getattr(settings, name) for name in shared}
+    return gathering_settings.SampleSettings(model=(model_folder.WORLD,), data=(model_folder.WORLD,), **given)
+
+
+def entrants_of(settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
+    """What is to be looked at, in the order given; no model is loaded.
+
+    Raises:
+        InputError: a name stands for nothing, or for a reward model; or a run has no checkpoint yet.
+    """
+    found: list[Entrant] = []
+    for name in settings.models:
+        if (
+            name == model_folder.WORLD
+            or Path(name).is_dir()
+            or (model_hub.is_hub_model(name) and not Path(name).exists())
+        ):
+            found.append(model_of(name, settings))
+        else:
+            run_checks.check_feedback(name, "a run, a checkpoint, a model, or a file with responses")
+            found += _writers(name, settings)
+    return found
+
+
+def model_of(name: str, settings: evaluate_settings.EvaluateSettings) -> Entrant:
+    """The model that a name stands for.
+
+    Raises:
+        InputError: there is none, or it is a reward model.
+    """
+    place = publish.locate(name)
+    folder, step = place.run, place.step
+    run = None if folder is None else resolve.load_run(folder.path)
+    scores = run is not None and run.info.configure(run.method_settings).output == "scores"
+    if place.model is None and folder is not None and not scores:
+        if step is None:
+            kept = [
+                int(one.name.removeprefix(checkpoint.PREFIX)) for one in folder.checkpoints.glob("step-*")
+            ]
+            if not kept:
+                raise InputError(f"{name}: the run has no checkpoint yet; go on with it first")
+            step, total = max(kept), folder.read_status().get("steps")
+            logger.warning(f"{name} is not done: it is taken as it was after step {step} of {total}")
+        identity = model_folder.model_content(folder.checkpoints / f"{checkpoint.PREFIX}{step:08d}")
+
+        def read(device: Any) -> Any:
+            return publish.restored(
+                folder, step, trust_remote_code=settings.trust_remote_code, device=device
+            )[0]
+
+        return Entrant(name, read, identity, run, step)
+    path = place.model or name
+    if path != model_folder.WORLD:
+        path = model_folder.check_model(path, trust_remote_code=settings.trust_remote_code)
+        if scores or model_folder.scores_text(model_folder.folder_of(path, weights=False)):
+            raise InputError(f"{name} is a reward model, and writes nothing; give its folder as --reward")
+    content = [path == model_folder.WORLD, *map(model_folder.model_content, model_folders(path))]
+    return Entrant(name, candidates.model_in(sampling_of(settings), path), content, run)
+
+
+def reference_of(model: Entrant, settings: evaluate_settings.EvaluateSettings) -> Entrant | None:
+    """What divergence from is measured: the model given for it, or that the run began with; None without.
+
+    Raises:
+        InputError: the model given is none.
+    """
+    if settings.reference is not None:
+        return model_of(settings.reference, settings)
+    if model.run is None:
+        return None
+    try:
+        return model_of(model.run.settings.model, settings)
+    except InputError as error:
+        logger.warning(f"{model.name}: no divergence is measured: {error}; or give another --reference")
+        return None
+
+
+def _writers(name: str, settings: evaluate_settings.EvaluateSettings) -> list[Entrant]:
+    """The responses of a file, by who wrote them."""
+    found: dict[str | None, dict[str, tuple[records.Prompt, list[records.Response]]]] = {}
+    for example in examples_named([name], settings, skip_bad=settings.skip_bad, chat=settings.chat).examples:
+        for one in example.responses:
+            known = found.setdefault(one.source, {})
+            known.setdefault(example.prompt.key, (example.prompt, []))[1].append(one)
+    return [
+        Entrant(name if len(found) == 1 else f"{name}:{source}", written=known)
+        for source, known in found.items()
+    ]
+
+
+def digest_of(*parts: object) -> str:
+    """A hash of JSON-ready values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_of_examples(examples: Sequence[records.Example]) -> str:
+    """A hash of prompts and responses."""
+    return digest_of(
+        [[one.prompt.key, [canonical.response_json(said) for said in one.responses]] for one in examples]
+    )
+
+
+def prompts_of(
+    settings: evaluate_settings.EvaluateSettings, everyone: Sequence[Entrant]
+) -> Sequence[records.Prompt]:
+    """What is asked, or what files have responses to: prompts that all files have enough responses to."""
+    files, need = [one for one in everyone if one.read is None], settings.sampler.responses
+    if not settings.prompts and not files:
+        raise InputError("prompts is required, to ask the models: files with prompts, or world:prompts")
+    found: Sequence[records.Prompt] = list(
+        {key: prompt for one in files for key, (prompt, _) in one.written.items()}.values()
+    )
+    if settings.prompts:
+        found = prompts_named(
+            settings.prompts, settings, skip_bad=settings.skip_bad, chat=settings.chat
+        ).prompts
+    for one in files:
+        counts = [len(one.written[prompt.key][1]) if prompt.key in one.written else 0 for prompt in found]
+        kept = [prompt for prompt, number in zip(found, counts, strict=True) if number >= need]
+        if missing := len(found) - len(kept):
+            logger.warning(
+                f"{one.name} has no response to {missing} of {len(found)} prompts: left out of all"
+            )
+        if more := sum(number > need for number in counts):
+            logger.warning(
+                f"{one.name} has further responses to {more} prompts; --responses takes more than {need}"
+            )
+        if not kept:
+            raise InputError(
+                f"{one.name} has {counted(need, 'response')} to none of the {counted(len(found), 'prompt')} that are "
+                "asked or that the others have; give responses to the same prompts, equal to the letter"
+            )
+        found = kept
+    if not found:
+        raise InputError("there is no prompt to ask; give --prompts with some rows")
+    return found[: settings.count]
+
+
+def tell_cost(
+    settings: evaluate_settings.EvaluateSettings, everyone: Sequence[Entrant], prompts: int, pairs: int
+) -> None:
+    """What is to be done at most, before any of it is; nothing that is kept or cached is done again."""
+    each, models = prompts * settings.sampler.responses, sum(one.read is not None for one in everyone)
+    longest = settings.sampler.max_new_tokens or MAX_NEW_TOKENS
+    responses = counted(models * each, "response")
+    logger.info(f"to draw: {responses} of at most {longest} tokens to {counted(prompts, 'prompt')}")
+    if settings.judge is not None:
+        compared, rated = each * pairs, each * len(everyone) * len(settings.rate)
+        logger.info(
+            f"to judge: {counted(compared, 'pair')} and {counted(rated, 'rating')}, each in both orders: at most "
+            f"{counted(2 * (compared + rated), 'request')}"
+        )
+    if settings.reward is not None:
+        logger.info(f"to score: {counted(each * len(everyone), 'response')}")
+
+
+def answers_of(
+    settings: evaluate_settings.EvaluateSettings,
+    everyone: Sequence[Entrant],
+    prompts: Sequence[records.Prompt],
+    work: resumable.Work,
+) -> list[list[records.Example]]:
+    """[E][P] the responses of each to the prompts that all of them have responses to."""
+    given = [
+        _sampled(settings, one, prompts, work)
+        if one.read is not None
+        else [tuple(one.written[prompt.key][1][: settings.sampler.responses]) for prompt in prompts]
+        for one in everyone
+    ]
+    kept = [at for at in range(len(prompts)) if all(several[at] for several in given)]
+    if missing := len(prompts) - len(kept):
+        logger.warning(f"{counted(missing, 'prompt')} left out of all: too long for one of the models")
+    if not kept:
+        raise InputError(
+            "no prompt leaves room for a response of every model. Give a smaller --max-new-tokens, or shorter prompts"
+        )
+    return [[records.Example(prompts[at], several[at]) for at in kept] for several in given]
+
+
+def _sampled(
+    settings: evaluate_settings.EvaluateSettings,
+    model: Entrant,
+    prompts: Sequence[records.Prompt],
+    work: resumable.Work,
+) -> list[tuple[records.Response, ...]]:
+    assert model.read is not None
+    sampling, responses = sampling_of(settings), settings.sampler.responses
+    part = f"sample {digest_of(model.identity, resumable.deciding(sampling), [one.key for one in prompts])}"
+    load = partial(candidates.in_process, sampling, model.name, work.day, len(prompts), model.read)
+    writer = candidates.Writer(model.name, load, part)
+    (written,) = candidates.write_responses(prompts, [writer], work, responses=responses, seed=settings.seed)
+    return [
+        tuple(
+            records.Response(
+                one.text if isinstance(prompt.content, str) else turns.as_messages(one.text), tokens=one.ids
+            )
+            for one in several
+        )
+        for prompt, several in zip(prompts, written.responses, strict=True)
+    ]

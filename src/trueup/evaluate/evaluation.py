@@ -1,0 +1,343 @@
+"""`trueup evaluate`: models asked the same prompts, and what is measured of their responses side by side.
+
+Whatever is done is kept beside the results under a hash of all that it depends on: the model's files, the prompts, the
+responses, the judge. So work that is stopped goes on, and one more model or another judge costs what is new about it.
+
+Each of E entrants has R responses to each of P prompts: [E][P] examples of R responses.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trueup import __version__, estimates
+from trueup.annotators import annotator, calibration, comparing, template
+from trueup.config import annotator_names, run_checks
+from trueup.errors import AnnotatorError, InputError
+from trueup.evaluate import entrants, likelihoods, measures, side_by_side, strengths
+from trueup.feedback import canonical, records
+from trueup.files import replaced_file
+from trueup.gathering import judging, resumable
+from trueup.settings import annotator_settings, evaluate_settings
+from trueup.sources.by_name import examples_named
+
+logger = logging.getLogger(__name__)
+
+RESULTS, RESPONSES = "evaluation.json", "responses.jsonl"
+OWN_SAMPLES = {"decode": "sample", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": ()}
+"""Settings of the sampler with which responses are the policy's own."""
+NOT_ITS_OWN = "it takes what the policy draws by itself: temperature 1, top-p 1, top-k 0 and no stop text"
+
+
+class Judged:
+    """A judge or a scorer: what it says is kept under a hash of itself and of what it is asked about.
+
+    Args:
+        setting: which it is given by.
+    """
+
+    def __init__(
+        self,
+        setting: str,
+        choice: annotator_settings.AnnotatorChoice,
+        settings: evaluate_settings.EvaluateSettings,
+        work: resumable.Work,
+    ) -> None:
+        self.setting, self.work = setting, work
+        self.totals: dict[str, float] = {}
+        self.load = cache(judging.annotator_loader(entrants.sampling_of(settings), choice))
+        own = {
+            name: value
+            for name, value in resumable.deciding(settings).items()
+            if name.startswith(f"{setting}.")
+        }
+        self._digest = entrants.digest_of(own, resumable.files_of(choice), settings.seed)
+
+    def annotate(
+        self, examples: Sequence[records.Example], label: str
+    ) -> tuple[records.Example | records.Discarded, ...]:
+        """Examples as it judges them."""
+        name = f"{self.setting} {self._digest} {entrants.digest_of_examples(examples)}"
+        made = judging.judged_in_parts(examples, self.load, self.work, name, label)
+        self.totals = annotator.summed((self.totals, made.totals))
+        return made.examples
+
+    def rate(self, examples: Sequence[records.Example], criterion: str, label: str) -> strengths.Array:
+        """[P] how likely it finds that the responses to each prompt meet a criterion; NaN where that is not known."""
+
+        def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
+            if not isinstance(judge, comparing.ComparingAnnotator):
+                raise InputError(f"rate: judge {judge.name} compares responses and rates none")
+            rows, totals = judge.rate(chunk, evaluate_settings.CRITERIA.get(criterion, criterion))
+            return {"rows": rows, "totals": dict(totals)}
+
+        name = f"rate {self._digest} {entrants.digest_of(criterion)} {entrants.digest_of_examples(examples)}"
+        parts = self.work.in_parts(
+            name, label, examples, likelihoods.CHUNK, lambda: nullcontext(self.load(self.work.day)), rated
+        )
+        self.totals = annotator.summed((self.totals, *(part["totals"] for part in parts)))
+        rated_P: strengths.Array = np.array([row for part in parts for row in part["rows"]], np.float64).mean(
+            1
+        )
+        return rated_P
+
+
+class Evaluation:
+    """What is known of all that are looked at, while it grows.
+
+    Args:
+        answers: [E][P].
+        pairs: of entrants that are compared.
+    """
+
+    def __init__(
+        self,
+        settings: evaluate_settings.EvaluateSettings,
+        work: resumable.Work,
+        everyone: Sequence[entrants.Entrant],
+        answers: Sequence[Sequence[records.Example]],
+        pairs: Sequence[side_by_side.Pair],
+    ) -> None:
+        self.settings, self.work, self.everyone, self.answers, self.pairs = (
+            settings,
+            work,
+            everyone,
+            answers,
+            pairs,
+        )
+        self.names = [one.name for one in everyone]
+        self.texts = [
+            [[template.answered(said.content) for said in one.responses] for one in own] for own in answers
+        ]
+        self.models: list[strengths.Row] = [
+            {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=settings.seed)}
+            for one, texts in zip(everyone, self.texts, strict=True)
+        ]
+        self.results: strengths.Row = {
+            "version": __version__,
+            "prompts": len(answers[0]),
+            "models": self.models,
+            "cost": {},
+        }
+        self.score_EPR: strengths.Array | None = None
+        self.firsts: dict[side_by_side.Pair, strengths.Array] = {}
+
+    def add_likelihoods(
+        self, references: Sequence[entrants.Entrant | None], held_out: Sequence[records.Example]
+    ) -> None:
+        """Divergence from the reference, and what the implicit reward against it says of held-out feedback."""
+        own_samples = all(
+            getattr(self.settings.sampler, name) == value for name, value in OWN_SAMPLES.items()
+        )
+        for row, one, own, reference in zip(
+            self.models, self.everyone, self.answers, references, strict=True
+        ):
+            if reference is None:
+                continue
+            read = [*(own if own_samples else ()), *bare(held_out)]
+            ours, theirs = (self._read(model, read) for model in (one, reference))
+            size = len(read) - len(held_out)
+            kl = likelihoods.sequence_kl(ours[:size], theirs[:size]) if own_samples else NOT_ITS_OWN
+            row |= {"reference": reference.name, "kl": {"refused": kl} if isinstance(kl, str) else kl}
+            if held_out:
+                rewards = likelihoods.implicit_rewards(ours[size:], theirs[size:])
+                beta = getattr(one.run.method_settings, "beta", 1.0) if one.run else 1.0
+                row["implicit_reward"] = likelihoods.by_file(held_out, rewards, beta)
+
+    def add_perplexity(self, model: entrants.Entrant) -> None:
+        """Of the responses as texts, under a third model."""
+        for row, own in zip(self.models, self.answers, strict=True):
+            row["perplexity"] = likelihoods.perplexity(self._read(model, bare(own)))
+
+    def _read(self, model: entrants.Entrant, examples: Sequence[records.Example]) -> list[likelihoods.Row]:
+        return likelihoods.log_probs_of(model, examples, self.settings, self.work)
+
+    def add_rewards(self, reward: Judged, held_out: Sequence[records.Example]) -> None:
+        """Scores, the paired differences, and what the scorer says of held-out feedback."""
+        none = [np.nan] * self.settings.sampler.responses
+        self.score_EPR = np.array(
+            [
+                [_scores(one) or none for one in reward.annotate(bare(own), f"scoring {name}")]
+                for name, own in zip(self.names, self.answers, strict=True)
+            ]
+        )
+        score_EP = self.score_EPR.mean(2)
+        for row, score_P in zip(self.models, score_EP, strict=True):
+            row["reward"] = _mean(score_P)
+        self.results["rewarded"] = side_by_side.higher(
+            self.names, score_EP, self.pairs, seed=self.settings.seed
+        )
+        if held_out:
+            scores = list(map(_scores, reward.annotate(bare(held_out), "scoring held-out feedback")))
+            self.results["reward_on_held_out"] = likelihoods.by_file(held_out, scores)
+        self.results["cost"]["reward"] = reward.totals
+
+    def add_judgements(self, judge: Judged) -> None:
+        """Ratings of each response, and what the judge says of every two that stand in the same place."""
+        for row, own in zip(self.models, self.answers, strict=True):
+            for name in self.settings.rate:
+                rated_P = judge.rate(bare(own), name, f"rating {row['name']} by {name}")
+                row.setdefault("ratings", {})[name] = _mean(rated_P)
+        for pair in self.pairs:
+            one, other = (self.answers[number] for number in pair)
+            posed = [
+                records.Example(mine.prompt, (records.Response(a.content), records.Response(b.content)))
+                for mine, theirs in zip(one, other, strict=True)
+                for a, b in zip(mine.responses, theirs.responses, strict=True)
+            ]
+            label = "judging {} and {}".format(*(self.names[number] for number in pair))
+            self.firsts[pair] = np.array([_first(said) for said in judge.annotate(posed, label)], np.float64)
+        if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
+            raise AnnotatorError(
+                "judge: no comparison could be read. Look at what it answers, and choose another model or "
+                "template"
+            )
+        style_EMF = np.array(
+            [[measures.style(text) for row in texts for text in row] for texts in self.texts]
+        )
+        size, seed = self.settings.sampler.responses, self.settings.seed
+        self.results |= side_by_side.judged(self.names, self.firsts, style_EMF, size, seed=seed)
+        self.results["cost"]["judge"] = judge.totals
+
+    def merged(self) -> Iterator[records.Example]:
+        """All responses to each prompt, with their scores and how they compare."""
+        size = self.settings.sampler.responses
+        for at, example in enumerate(self.answers[0]):
+            responses = []
+            for number, name in enumerate(self.names):
+                for place, one in enumerate(self.answers[number][at].responses):
+                    score = np.nan if self.score_EPR is None else float(self.score_EPR[number, at, place])
+                    known = None if np.isnan(score) else score
+                    responses.append(
+                        records.Response(one.content, score=known, source=name, tokens=one.tokens)
+                    )
+            comparisons = []
+            for (one_of, other_of), first_M in self.firsts.items():
+                for place, first in enumerate(first_M[at * size : (at + 1) * size].tolist()):
+                    order = (one_of * size + place, other_of * size + place)
+                    if first > 0.5 or first < 0.5:
+                        sides = order if first > 0.5 else order[::-1]
+                        comparisons.append(records.Comparison(*sides, max(first, 1 - first)))
+            yield records.Example(example.prompt, tuple(responses), tuple(comparisons))
+
+
+def bare(examples: Sequence[records.Example]) -> list[records.Example]:
+    """Prompts and texts alone, so that nothing depends on who wrote them and what was said of them."""
+    return [
+        replace(
+            one, responses=tuple(records.Response(said.content) for said in one.responses), comparisons=()
+        )
+        for one in examples
+    ]
+
+
+def _scores(judged: records.Example | records.Discarded) -> list[float] | None:
+    return None if isinstance(judged, records.Discarded) else records.scores_of([judged])
+
+
+def _mean(value_P: strengths.Array) -> estimates.Mean | None:
+    known = value_P[~np.isnan(value_P)].tolist()
+    return estimates.mean(known) if known else None
+
+
+def _first(said: records.Example | records.Discarded) -> float | None:
+    """How likely the first of two responses is the better one; a tie where they are the same to the letter."""
+    if isinstance(said, records.Discarded):
+        return 0.5 if said.reason in (comparing.TIE, comparing.IDENTICAL) else None
+    (comparison,) = said.comparisons
+    return comparison.probability if comparison.better == 0 else 1 - comparison.probability
+
+
+def evaluate(settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = False) -> strengths.Row | None:
+    """Measure what settings ask for, and write it down; what an earlier call did is not done again.
+
+    Args:
+        dry_run: say what it would take, and do nothing.
+
+    Returns:
+        What evaluation.json holds; None for a dry run.
+
+    Raises:
+        InputError: something that was given cannot be used.
+        AnnotatorError: a judge fails, too many of its verdicts cannot be read, or a model writes nothing.
+        CheckpointError: a run's checkpoint is damaged.
+        Stopped: the user asked to stop.
+    """
+    folder = Path(settings.output)
+    if (folder / RESULTS).exists() and not settings.overwrite:
+        raise InputError(
+            f"{folder / RESULTS} is there already; give another --output, or --overwrite to add to it"
+        )
+    everyone = entrants.entrants_of(settings)
+    references = [entrants.reference_of(one, settings) if one.read else None for one in everyone]
+    fluency = entrants.model_of(settings.fluency, settings) if settings.fluency else None
+    checked = {name: _checked(name, everyone, settings) for name in ("judge", "reward")}
+    settings = settings.model_copy(update=checked)
+    prompts = entrants.prompts_of(settings, everyone)
+    held_out: tuple[records.Example, ...] = ()
+    if settings.held_out:
+        held_out = examples_named(
+            settings.held_out, settings, skip_bad=settings.skip_bad, chat=settings.chat
+        ).examples
+    pairs = [
+        (one, other)
+        for one, other in combinations(range(len(everyone)), 2)
+        if settings.against in (None, everyone[one].name, everyone[other].name)
+    ]
+    entrants.tell_cost(settings, everyone, len(prompts), len(pairs))
+    if dry_run:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"output {folder}: {error.strerror}. Give another --output") from error
+    with resumable.resumable(folder / RESULTS, "trueup evaluate", {}) as work:
+        found = Evaluation(
+            settings, work, everyone, entrants.answers_of(settings, everyone, prompts, work), pairs
+        )
+        found.add_likelihoods(references, held_out)
+        if fluency is not None:
+            found.add_perplexity(fluency)
+        if settings.reward is not None:
+            with annotator_names.called("reward"):
+                found.add_rewards(Judged("reward", settings.reward, settings, work), held_out)
+        if settings.judge is not None:
+            with annotator_names.called("judge"):
+                found.add_judgements(Judged("judge", settings.judge, settings, work))
+        requested = settings.model_dump(mode="json", exclude={"overwrite"})
+        results: strengths.Row = calibration.finite(found.results | {"settings": requested})
+        canonical.write_examples(folder / RESPONSES, found.merged())
+        with replaced_file(folder / RESULTS) as file:
+            file.write(json.dumps(results, indent=1).encode() + b"\n")
+    for name, totals in results["cost"].items():
+        for line in (*judging.verdict_lines(totals), *judging.usage_lines(totals)):
+            logger.info(f"{name}: {line}")
+    logger.info(f"written to {folder / RESULTS}, and the responses to {folder / RESPONSES}")
+    return results
+
+
+def _checked(
+    name: str, everyone: Sequence[entrants.Entrant], settings: evaluate_settings.EvaluateSettings
+) -> annotator_settings.AnnotatorChoice | None:
+    """The judge or the reward, found to be there; warned of where a run was trained to please it."""
+    choice: annotator_settings.AnnotatorChoice | None = getattr(settings, name)
+    if choice is None:
+        return None
+    main = getattr(choice, choice.about.main)
+    for one in everyone:
+        trained = one.run.settings.annotator if one.run else None
+        if trained and trained.kind == choice.kind and getattr(trained, trained.about.main) == main:
+            logger.warning(
+                f"{one.name} was trained by the judgements of this very {name}, {main}: what it says of that run "
+                "proves little; take another one"
+            )
+    with annotator_names.called(name):
+        return run_checks.check_annotator(choice, trust_remote_code=settings.trust_remote_code)

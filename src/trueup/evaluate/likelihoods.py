@@ -1,0 +1,182 @@
+"""What is measured of models as probabilities: divergence, perplexity, how right and how sure rewards are.
+
+A response is what a policy wrote, token by token, where that is known and the model at hand has the same tokens; else
+its text, and the end of sequence behind it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+from typing import Any
+
+from trueup.annotators import calibration, local
+from trueup.batch import encode, stream, tokens
+from trueup.estimates import Mean, mean, wilson
+from trueup.evaluate.entrants import Entrant, digest_of, digest_of_examples, sampling_of
+from trueup.feedback import orders, records, views
+from trueup.gathering import candidates, resumable
+from trueup.models import causal, selfcheck
+from trueup.settings.evaluate_settings import EvaluateSettings
+
+TOKENS = 8192
+"""Of a forward pass."""
+CHUNK = 32
+"""Examples read before what was found is kept."""
+
+LogProb = tuple[float, int]
+"""log p(y | x) in nats of a response, and its tokens."""
+Row = Sequence[LogProb] | None
+"""Of an example's responses; None where prompt and response do not fit into the model's positions."""
+
+
+def log_probs_of(
+    entrant: Entrant, examples: Sequence[records.Example], settings: EvaluateSettings, work: resumable.Work
+) -> list[Row]:
+    """log p(y | x) of the responses of each example, under a model that is asked in its own words.
+
+    Raises:
+        InputError: the model cannot be loaded, or its tokenizer or chat template cannot express an example.
+        Stopped: the user asked to stop.
+    """
+    assert entrant.read is not None
+    sampling, read = sampling_of(settings), entrant.read
+
+    @contextmanager
+    def load() -> Iterator[tuple[causal.CausalModel, encode.Encoder]]:
+        running = candidates.running(sampling, work.day, len(examples), read)
+        groups = [one for example in examples[:CHUNK] if (one := _encoded(running[1], example, 0))]
+        if groups:
+            running[0].set_attention(selfcheck.check_attention(running[0], groups[:4], None).attention)
+        yield running
+        del running
+        candidates.free_memory()
+
+    def make(
+        running: tuple[causal.CausalModel, encode.Encoder], _: str, chunk: Sequence[records.Example]
+    ) -> list[Row]:
+        model, encoder = running
+        groups = [one for at, example in enumerate(chunk) if (one := _encoded(encoder, example, at))]
+        found: list[Row] = [None] * len(chunk)
+        parts = stream.cut(groups, TOKENS)
+        for group, sums in local.read_groups(model, lambda one: model.log_probs(one).sum, parts):
+            lengths = [int(row.scored.sum()) for row in group.responses]
+            found[group.relation] = list(zip(sums, lengths, strict=True))
+        return found
+
+    own = settings.model_dump(include={"max_length", "chat_template"})
+    part = f"read {digest_of(entrant.identity, own)} {digest_of_examples(examples)}"
+    parts = work.in_parts(part, f"reading by {entrant.name}", examples, CHUNK, load, make)
+    return [row for rows in parts for row in rows]
+
+
+def _encoded(encoder: encode.Encoder, example: records.Example, place: int) -> tokens.TokenGroup[int] | None:
+    contents = tuple(one.content for one in example.responses)
+    written = tuple(one.tokens for one in example.responses)
+    encoded = encoder.encode(records.Group(example.prompt, contents, place, written if any(written) else ()))
+    return None if isinstance(encoded, records.Discarded) or encoded.responses_cut else encoded.tokens
+
+
+def sequence_kl(ours: Sequence[Row], theirs: Sequence[Row]) -> Mean | str:
+    """KL(policy || reference) in nats a response, over responses that the policy drew; or why it is not known.
+
+    The mean over prompts of log pi(y | x) - log pi_ref(y | x). Being unbiased, it may come out slightly negative.
+    Of responses that ran out of tokens it is the divergence as far as they go.
+
+    Args:
+        ours: log-probabilities under the policy, by prompt.
+        theirs: under the reference.
+    """
+    both = [(one, other) for one, other in zip(ours, theirs, strict=True) if one and other]
+    if any(a[1] != b[1] for one, other in both for a, b in zip(one, other, strict=True)):
+        return "the reference splits responses into other tokens"
+    ratios = [fmean(a[0] - b[0] for a, b in zip(one, other, strict=True)) for one, other in both]
+    return mean(ratios) if ratios else "no response fits into both models"
+
+
+def perplexity(rows: Sequence[Row]) -> float | None:
+    """exp of minus the mean log-probability of a token, over all responses; None where none is known."""
+    known = [one for row in rows for one in row or ()]
+    tokens = sum(length for _, length in known)
+    return math.exp(-math.fsum(value for value, _ in known) / tokens) if tokens else None
+
+
+def reward_measures(
+    examples: Sequence[records.Example], rewards: Sequence[Sequence[float] | None], *, scale: float = 1.0
+) -> dict[str, Any]:
+    """How right rewards are on held-out feedback, and how sure.
+
+    Pairs as training by pairs would use them; of more than two responses also how often the best is found; of labels
+    the probability sigmoid(reward) that a response is desirable.
+
+    Args:
+        rewards: of each example, of each response; None where they are not known.
+        scale: what rewards are multiplied by before they are read as log-odds: beta of an implicit reward.
+    """
+    pairs = [one for at, example in enumerate(examples) for one in _pairs(example, rewards[at], at)]
+    points = [one for at, example in enumerate(examples) for one in _points(example, rewards[at], at)]
+    several = [
+        found
+        for example, known in zip(examples, rewards, strict=True)
+        if known is not None and (found := _finds_best(example, known)) is not None
+    ]
+    measured: dict[str, Any] = {}
+    for name, rows in (("pairs", pairs), ("labels", points)):
+        if rows:
+            apart, sure, places = zip(*rows, strict=True)
+            measured[name] = calibration.calibrate([scale * one for one in apart], sure, places)
+    if several:
+        measured["best_of_n"] = wilson(sum(several), len(several))
+    return measured
+
+
+def implicit_rewards(ours: Sequence[Row], theirs: Sequence[Row]) -> list[list[float] | None]:
+    """log pi(y | x) - log pi_ref(y | x) of each response; None where one of the two is not known."""
+    return [
+        [a[0] - b[0] for a, b in zip(one, other, strict=True)] if one and other else None
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+
+
+def by_file(
+    examples: Sequence[records.Example], rewards: Sequence[Sequence[float] | None], scale: float = 1.0
+) -> dict[str, Any]:
+    """`reward_measures` of all examples, and of those of each file where there are several."""
+    places: dict[str, list[int]] = {"all": list(range(len(examples)))}
+    for place, example in enumerate(examples):
+        places.setdefault(example.origin.file if example.origin else "", []).append(place)
+    return {
+        file: reward_measures([examples[at] for at in own], [rewards[at] for at in own], scale=scale)
+        for file, own in places.items()
+        if file == "all" or len(places) > 2
+    }
+
+
+def _pairs(
+    example: records.Example, rewards: Sequence[float] | None, place: int
+) -> Iterator[tuple[float, float, int]]:
+    """By how much the chosen response has more reward, how sure the feedback is, and the example."""
+    ordered = views.ordered_pairs(example)
+    if rewards is not None and not isinstance(ordered, records.Discarded):
+        for better, worse, sure in ordered:
+            yield rewards[better] - rewards[worse], sure, place
+
+
+def _points(
+    example: records.Example, rewards: Sequence[float] | None, place: int
+) -> Iterator[tuple[float, float, int]]:
+    """The reward towards the likelier side of each label, how sure that side is, and the example."""
+    for at, label in orders.labels(example) if rewards is not None else ():
+        assert rewards is not None
+        yield (rewards[at], label, place) if label >= 0.5 else (-rewards[at], 1 - label, place)
+
+
+def _finds_best(example: records.Example, rewards: Sequence[float]) -> bool | None:
+    """Whether the response with the highest reward is one that no other beats; None where there are just two."""
+    ordered = views.ordered_pairs(example)
+    if isinstance(ordered, records.Discarded):
+        return None
+    used = {at for better, worse, _ in ordered for at in (better, worse)}
+    top = max(used, key=lambda at: rewards[at])
+    tied = sum(rewards[at] == rewards[top] for at in used) > 1
+    return None if len(used) < 3 else not tied and all(worse != top for _, worse, _ in ordered)

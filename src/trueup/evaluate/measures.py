@@ -1,0 +1,142 @@
+"""What is measured of responses as text: length, variety, style, refusals.
+
+Words are what stands between white space.
+"""
+
+import math
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from trueup.estimates import bootstrap, mean
+
+LONGEST = 4
+"""Words of the longest n-grams that BLEU compares."""
+EPSILON = 0.1
+"""Matches that count where there is none: Chen and Cherry's first smoothing (2014), as in NLTK."""
+STYLE = ("length", "lists", "headers")
+"""What a judge may like beside what a response says."""
+LIST = re.compile(r"^\s*(?:[-*+\u2022]|\d+[.)])\s", re.MULTILINE)
+HEADER = re.compile(r"^\s*#{1,6}\s|^\s*\*\*[^*\n]+\*\*:?\s*$", re.MULTILINE)
+CANNOT = r"(?:can(?:not|['\u2019]t| not)|won['\u2019]t|will not|unable|not able|not going to|must decline|refuse)\b"
+REFUSAL = re.compile(
+    rf"\s*(?:(?:i|we)\s+(?:am\s+|are\s+)?{CANNOT}|(?:i|we)['\u2019](?:m|re)\s+{CANNOT}"
+    rf"|(?:(?:i['\u2019]?m|i am|we['\u2019]?re|we are)\s+(?:\w+\s+)?(?:sorry|afraid)"
+    rf"|sorry|apologies|unfortunately|as an ai)\b[^.!?\n]{{0,60}}\b(?:{CANNOT}|do(?:n['\u2019]t| not) have))",
+    re.IGNORECASE,
+)
+"""How a response begins that declines what it is asked. A rule: it knows neither what is asked nor other languages."""
+
+
+def refuses(response: str) -> bool:
+    """Whether a response begins as one that declines."""
+    return REFUSAL.match(response) is not None
+
+
+def style(response: str) -> tuple[float, ...]:
+    """How much a response has of each of `STYLE`: words, lines of lists, headers."""
+    return (
+        float(len(response.split())), float(len(LIST.findall(response))), float(len(HEADER.findall(response)))
+    )  # fmt: skip
+
+
+def style_difference(one: str, other: str) -> tuple[float, ...]:
+    """By how much one response has more of each of `STYLE`, as a share of what both have: in [-1, 1]."""
+    both = zip(style(one), style(other), strict=True)
+    return tuple((first - second) / (first + second) if first or second else 0.0 for first, second in both)
+
+
+def text_measures(responses: Sequence[Sequence[str]], *, seed: int = 0) -> dict[str, Any]:
+    """Measures of one model's responses by name.
+
+    Args:
+        responses: those to each prompt, at least one to each of at least one prompt.
+        seed: of the resamples of prompts.
+    """
+    flat = [text for several in responses for text in several]
+    return {
+        "words": mean([fmean(len(text.split()) for text in several) for several in responses]),
+        "distinct_1": distinct(flat, 1),
+        "distinct_2": distinct(flat, 2),
+        "self_bleu": self_bleu(flat),
+        "refusals": bootstrap([fmean(map(refuses, several)) for several in responses], seed=seed, share=True),
+    }
+
+
+def distinct(responses: Sequence[str], size: int) -> float | None:
+    """Different n-grams of words as a share of all (Li et al., 2016, https://arxiv.org/abs/1510.03055).
+
+    It falls with the number of words, so that only equally many responses of similar length compare. None where no
+    response has `size` words.
+    """
+    found = [gram for text in responses for gram in _grams(text.split(), size)]
+    return len(set(found)) / len(found) if found else None
+
+
+def self_bleu(responses: Sequence[str]) -> float | None:
+    """Mean BLEU-4 of each response with all others as references (Zhu et al., 2018, https://arxiv.org/abs/1802.01886).
+
+    1 where all are the same. None for a single response.
+    """
+    if len(responses) < 2:
+        return None
+    words = [text.split() for text in responses]
+    lengths = sorted(map(len, words))
+    counts = [[Counter(_grams(one, size)) for one in words] for size in range(1, LONGEST + 1)]
+    most = [_two_highest(of_size) for of_size in counts]
+    return fmean(
+        _bleu(len(one), _nearest_other(len(one), lengths), [of_size[at] for of_size in counts], most)
+        for at, one in enumerate(words)
+    )
+
+
+def _bleu(
+    length: int, other: int, counts: Sequence[Counter[Any]], most: Sequence[dict[Any, tuple[int, int]]]
+) -> float:
+    """BLEU of a response of `length` words, whose n-grams are counted by size.
+
+    Args:
+        other: words of the reference of the nearest length.
+        most: of each n-gram the two highest counts of it in any response, this one among them.
+    """
+    if not length:
+        return 0.0
+    logs = []
+    for own, highest in zip(counts, most, strict=True):
+        # Of the others: the second highest count where the highest is this one's own.
+        matches = sum(
+            min(number, second if number == first else first)
+            for gram, number in own.items()
+            for first, second in [highest[gram]]
+        )
+        total = max(1, own.total())
+        logs.append(math.log((matches or EPSILON) / total))
+    brevity = 1.0 if length > other else math.exp(1 - other / length)
+    return brevity * math.exp(fmean(logs))
+
+
+def _two_highest(counts: Sequence[Counter[Any]]) -> dict[Any, tuple[int, int]]:
+    found: dict[Any, tuple[int, int]] = {}
+    for one in counts:
+        for gram, number in one.items():
+            first, second = found.get(gram, (0, 0))
+            found[gram] = (max(first, number), max(second, min(first, number)))
+    return found
+
+
+def _nearest_other(length: int, lengths: Sequence[int]) -> int:
+    """The length nearest to this one among the others, the shorter of two.
+
+    Args:
+        lengths: of all, sorted, this one among them.
+    """
+    at = bisect_left(lengths, length)
+    beside = [*lengths[max(0, at - 1) : at], *lengths[at + 1 : at + 2]]
+    return min(beside, key=lambda other: (abs(other - length), other))
+
+
+def _grams(words: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    return [tuple(words[at : at + size]) for at in range(len(words) - size + 1)]
