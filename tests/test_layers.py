@@ -15,7 +15,7 @@ import trueup
 LAYERS = (
     ("errors", "words"),
     ("parallel",),
-    ("display", "estimates", "files", "model_hub", "record_cache", "stop", "trial"),
+    ("display", "estimates", "files", "model_hub", "python_objects", "record_cache", "stop", "trial"),
     ("metrics",),
     ("feedback", "endpoints", "settings", "model_folder"),
     ("batch",),

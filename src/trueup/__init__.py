@@ -10,16 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trueup import methods as methods
-    from trueup.training.api import train as train
+    from trueup import methods
+    from trueup.errors import InputError, Stopped, TrueupError
+    from trueup.training.api import Result, resume, train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "methods", "train"]
+__all__ = ["InputError", "Result", "Stopped", "TrueupError", "__version__", "methods", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "methods":
         return importlib.import_module("trueup.methods")
-    if name == "train":
-        return importlib.import_module("trueup.training.api").train
+    if name in __all__:
+        module = "training.api" if name in ("Result", "resume", "train") else "errors"
+        return getattr(importlib.import_module(f"trueup.{module}"), name)
     raise AttributeError(f"module 'trueup' has no attribute {name!r}")

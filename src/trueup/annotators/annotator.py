@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
+from trueup import python_objects
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.containers import read_bytes
 from trueup.feedback.records import Content, Discarded, Example
@@ -241,7 +242,7 @@ def load_function_annotator(choice: FunctionAnnotator) -> ScoringAnnotator:
 
 
 def load_scorer(name: str) -> FunctionScorer:
-    """The scorer that a name stands for: `rewards.py:brevity`.
+    """The scorer that a name stands for: `rewards.py:brevity`, `python:brevity`.
 
     Its file is run as Python runs a script, and may import what lies beside it.
 
@@ -250,6 +251,11 @@ def load_scorer(name: str) -> FunctionScorer:
     """
     if not is_function(name):
         raise InputError(f"{name!r} names no function; give {FORM}")
+    if name.startswith(python_objects.PREFIX):
+        found = python_objects.held(name)
+        if not callable(found):
+            raise InputError(f"{name} is a {type(found).__name__}, no function; give one")
+        return FunctionScorer(name, getattr(getattr(found, "__code__", None), "co_filename", ""), found)
     file, _, function = name.rpartition(":")
     module = _run(file)
     found = getattr(module, function, None)

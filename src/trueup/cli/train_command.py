@@ -16,6 +16,7 @@ from trueup.config.trust import refuse_config, refuse_run
 from trueup.display import shown
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
+from trueup.methods.method import load_packages, package_of
 from trueup.parallel.processes import alike, joined
 from trueup.references.choices import AnyReference
 from trueup.settings.schema import Role, Setting, settings_in
@@ -33,6 +34,7 @@ OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
 def train(arguments: Sequence[str]) -> None:
     """Train by the method that is named first; `--help` lists its settings."""
+    load_packages()
     name, *options = arguments or [""]
     if name in ("-h", "--help", "--help-all"):
         rows = [(info.name, "", info.title) for info in METHODS.values()]
@@ -113,6 +115,7 @@ def methods(arguments: Sequence[str]) -> None:
     if given.help:
         print_help(command, [COMMANDS["methods"]])
         return
+    load_packages()
     described = sorted(map(describe, METHODS.values()), key=lambda entry: _feedback(entry["feedback"]))
     if given.on("json"):
         print(json.dumps(described, indent=2))
@@ -130,6 +133,8 @@ def methods(arguments: Sequence[str]) -> None:
         console.print(entry["title"])
         if entry["aliases"]:
             console.print(f"  also       {', '.join(entry['aliases'])}")
+        if entry["package"]:
+            console.print(f"  package    {entry['package']}")
         console.print(f"  loss       {entry['formula']}")
         console.print(f"  feedback   {entry['feedback']}")
         console.print(f"  reference  {', '.join(entry['reference'])}")
@@ -149,7 +154,8 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     """Return a method as plain values.
 
     `settings` are its own, `defaults` those of the run that differ, `reference` the kinds it takes from its sources,
-    `none` where it needs none, `sources` where its examples may come from (`source` of a run).
+    `none` where it needs none, `sources` where its examples may come from (`source` of a run), `package`
+    what adds it.
     """
     told = ("name", "title", "aliases", "formula", "paper", "feedback", "sources", "defaults")
     settings = {one.path: one.default for one in settings_in(info.settings) if not one.variants}
@@ -160,4 +166,5 @@ def describe(info: MethodInfo) -> dict[str, Any]:
         if "offline" in info.sources or not kinds[kind].needs_all_data
     ]
     reference = tuple(taken) or ("none",)
-    return {name: getattr(info, name) for name in told} | {"reference": reference, "settings": settings}
+    more = {"reference": reference, "settings": settings, "package": package_of(info)}
+    return {name: getattr(info, name) for name in told} | more

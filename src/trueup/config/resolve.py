@@ -13,15 +13,15 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from trueup import model_hub, python_objects
 from trueup.config.annotator_names import expanded, run_settings
 from trueup.config.layers import Layer, flatten, nest, overlay, read_yaml, same
 from trueup.config.run_checks import gives_nothing, refuse_misfit, refuse_source
 from trueup.config.trl_options import handled_names, names_of_trl, translate
 from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
-from trueup.methods.method import reference_of
+from trueup.methods.method import load_packages, package_of, reference_of
 from trueup.model_folder import is_adapter
-from trueup.model_hub import COMMIT, PREFIX
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
@@ -86,6 +86,7 @@ def resolve(
 
 def find_method(name: str) -> MethodInfo:
     """Return the method registered under a name or an alias; an underscore may stand for a hyphen."""
+    load_packages()
     known = {alias: info for info in METHODS.values() for alias in info.aliases} | METHODS
     info = known.get(name) or known.get(name.replace("_", "-"))
     if info is None:
@@ -236,6 +237,20 @@ def dump(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def of_this_process(resolved: Resolved) -> list[str]:
+    """What a run is made of that another process does not have: objects of Python, a method of a script."""
+    names = list(filter(python_objects.is_of_process, python_objects.names_in(dump(resolved))))
+    info = resolved.info
+    return names + ([f"method {info.name}"] if package_of(info) == info.build.__module__ else [])
+
+
+def going_on(resolved: Resolved, folder: Path) -> str:
+    """How one goes on with a run."""
+    if of_this_process(resolved):
+        return f"trueup.resume({str(folder)!r}) in this process"
+    return f"trueup train {resolved.info.name} --resume {folder}"
+
+
 def load_run(
     run: str | Path,
     overrides: Mapping[str, Any] | None = None,
@@ -263,7 +278,10 @@ def load_run(
         )
         began = settle(info, layer, {})
     except InputError as error:
-        raise InputError(f"{path} is damaged, or from another version of trueup: {error}") from None
+        raise InputError(
+            f"{path} is damaged, from another version of trueup, or of a method of a script or package that is not "
+            f"here: {error}"
+        ) from None
     if method_name is not None and find_method(method_name) is not info:
         raise InputError(f"{run} is a run of method {info.name}; resume it with trueup train {info.name}")
 
@@ -324,7 +342,9 @@ def _same_model(value: object, began: object) -> bool:
             one == other or _same_model(one, other) for one, other in zip(value, began, strict=True)
         )
     name, at, commit = str(began).rpartition("@")
-    return bool(at and COMMIT.fullmatch(commit)) and str(value).removeprefix(PREFIX) == name
+    return (
+        bool(at and model_hub.COMMIT.fullmatch(commit)) and str(value).removeprefix(model_hub.PREFIX) == name
+    )
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:

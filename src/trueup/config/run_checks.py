@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from trueup import python_objects
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
@@ -328,6 +329,9 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> Anno
         name = given[setting]
         if named.function and not is_function(name):
             raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
+        if name.startswith(python_objects.PREFIX):
+            python_objects.held(name)
+            continue
         if name not in named.known:
             check_file(named.path(name), named.give + did_you_mean(name, named.known))
     made: AnnotatorChoice = checked
@@ -367,7 +371,7 @@ def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:
 def check_feedback(name: str, what: str = FEEDBACK) -> None:
     """Check that a file of rows is there; the hub is asked only when it is read."""
     path = Path(name)
-    if is_hub(name) or is_saved(path):
+    if is_hub(name) or is_saved(path) or name.startswith(python_objects.PREFIX):
         refuse_unreadable(name)
     elif path.is_dir():
         raise InputError(f"{name} is a folder; name a file{inside(path)}")

@@ -6,15 +6,18 @@ Every way in which a source can fail to be found or read is one clear error.
 import gzip
 import hashlib
 import io
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from trueup import python_objects
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.words import listed, near_names, reason
+from trueup.words import listed, near_names, one_line, reason
 
 GZIP = b"\x1f\x8b"
 BOM = b"\xef\xbb\xbf"
@@ -67,13 +70,50 @@ def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
     return replace(found, rows=table.rows(found.rows, found.name)) if table != AS_IT_IS else found
 
 
+def hold_rows(what: str, rows: Any) -> str:
+    """The name under which rows in memory are read as a file of JSON lines is; it tells them from all others.
+
+    Args:
+        what: they are given as, for messages.
+        rows: dicts, or a `datasets.Dataset`.
+
+    Raises:
+        InputError: there are none, or a row holds what JSON does not have.
+    """
+    if is_dataset(rows):
+        found = list(tables.batch_rows(rows.with_format("arrow").iter(tables.BATCH), what))
+        if bad := next((row.error for row in found if row.error), None):
+            raise InputError(bad)
+        rows = [row.value for row in found]
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            lines.append(json.dumps(dict(row)))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{what}: row {number} is no dict of texts, numbers, lists and dicts ({one_line(error)})"
+            ) from None
+    if not lines:
+        raise InputError(f"{what}: there are no rows; give at least one")
+    data = "\n".join(lines).encode()
+    return python_objects.hold(f"{what}-{hashlib.sha256(data).hexdigest()[:12]}", data)
+
+
+def is_dataset(value: Any) -> bool:
+    """Whether it is a `datasets.Dataset`, told without the library."""
+    kind = type(value)
+    return kind.__name__ == "Dataset" and kind.__module__.startswith("datasets.")
+
+
 def refuse_unreadable(name: str) -> None:
     """Refuse, without reading it, what cannot be read: a hub's name or a folder that is not in order.
 
     Raises:
         InputError: see `opened`; a file is not looked at.
     """
-    if hub.is_hub(name):
+    if name.startswith(python_objects.PREFIX):
+        python_objects.held(name)
+    elif hub.is_hub(name):
         hub.hub_name(name)
         tables.need("datasets", name)
     elif tables.is_saved(Path(name)):
@@ -100,7 +140,7 @@ def load(path: str | Path) -> json_rows.LoadedFile:
         InputError: it is absent, a folder, unreadable, damaged, empty, or of another format.
     """
     name = str(path)
-    raw = read_bytes(Path(path))
+    raw = python_objects.held(name) if name.startswith(python_objects.PREFIX) else read_bytes(Path(path))
     data = _unpacked(raw, name).removeprefix(BOM)
     for start, (what, remedy) in FOREIGN.items():
         if data.startswith(start):

@@ -31,7 +31,7 @@ from trueup.model_folder import model_content
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
-from trueup.sources.by_name import judging_files, model_folders
+from trueup.sources.by_name import judging_content, model_folders
 from trueup.words import listed, reason
 
 SUFFIX = ".part"
@@ -289,8 +289,8 @@ def deciding(settings: BaseModel) -> dict[str, object]:
 def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
     """The content of the files that an annotator is made of, by the settings that name them."""
     found: dict[str, list[object]] = {}
-    for name, path in judging_files(choice).items() if choice is not None else ():
-        found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(model_content(path))
+    for name, content in judging_content(choice).items() if choice is not None else ():
+        found.setdefault(f"annotator's {name.partition(' ')[0]}", []).append(content)
     return {**found}
 
 

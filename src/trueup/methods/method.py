@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, P
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from typing_extensions import TypeVar
 
+from trueup import python_objects
 from trueup.feedback.records import Example, View
 from trueup.feedback.transforms.transform import Transform
 from trueup.references.choices import NoReference, ReferenceChoice
@@ -144,8 +145,12 @@ class MethodInfo:
         Raises (from the decorated function):
             InputError: a setting is unknown or out of range.
         """
+
+        def again(info: MethodInfo) -> bool:  # a notebook's cell is run once more
+            return (info.build.__module__, info.name) == (build.__module__, self.name)
+
         for taken in (self.name, *self.aliases):
-            if any(taken in (info.name, *info.aliases) for info in METHODS.values()):
+            if any(taken in (info.name, *info.aliases) and not again(info) for info in METHODS.values()):
                 raise ValueError(f"a method named {taken} is registered already; choose another name")
         self.settings = settings_of(build, self.name)
         if shared := set(self.settings.model_fields) & set(RunSettings.model_fields):
@@ -174,6 +179,32 @@ class MethodInfo:
 
 method = MethodInfo
 """Registers the function that it decorates."""
+
+
+@functools.cache
+def load_packages() -> None:
+    """Register the methods of installed packages: the entry points of the group `trueup.methods`.
+
+    Not when `trueup.methods` is imported, which is what their modules begin with.
+    """
+    for entry in python_objects.entries(python_objects.METHODS).values():
+        python_objects.loaded(entry)
+
+
+def package_of(info: MethodInfo) -> str:
+    """The package that a method is of, with its version; its module where that is no package's; empty of our own."""
+    module = info.build.__module__
+    if module.partition(".")[0] == "trueup":
+        return ""
+    found = [one for one in python_objects.entries(python_objects.METHODS).values() if one.module == module]
+    return python_objects.package_of(found[0]) if found else module
+
+
+def code_of(info: MethodInfo) -> dict[str, str]:
+    """Hash of the code of a method that is none of trueup's own, under a name for messages."""
+    return (
+        {f"the code of {info.name}": python_objects.identity_of(info.build)[:16]} if package_of(info) else {}
+    )
 
 
 def reference_of(settings: BaseModel) -> ReferenceChoice[Any]:

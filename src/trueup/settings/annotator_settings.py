@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from trueup import python_objects
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Urls, Variable
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -190,7 +191,7 @@ class FunctionAnnotator:
     """A function of yours: one score a response."""
 
     function: Text
-    """FILE.py:FUNCTION; function(prompt, response) returns a number."""
+    """FILE.py:FUNCTION, or python:NAME of an installed package; function(prompt, response) returns a number."""
     kind: Literal["function"] = "function"
     gives: ClassVar[Gives] = "scores"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
@@ -248,6 +249,8 @@ REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDE
 
 
 def is_function(name: str) -> bool:
-    """Whether a name has the form FILE.py:FUNCTION."""
+    """Whether a name has the form FILE.py:FUNCTION, or stands for an object of Python (`trueup.python_objects`)."""
+    if name.startswith(python_objects.PREFIX) and name != python_objects.PREFIX:
+        return True
     file, colon, function = name.rpartition(":")
     return bool(colon) and file.endswith(".py") and len(file) > len(".py") and function.isidentifier()

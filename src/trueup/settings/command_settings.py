@@ -5,7 +5,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from trueup.model_hub import ID
 from trueup.settings.data_settings import Columns, HeldOut, Values
 from trueup.settings.schema import STRICT, Amount, Count, Day, Role, Text, Texts
 
@@ -176,6 +175,4 @@ class ExportSettings(BaseModel):
     def _relations(self) -> Self:
         if self.public and self.push is None:
             raise ValueError("--public is about the hub; give --push OWNER/NAME")
-        if self.push is not None and not ("/" in self.push and ID.fullmatch(self.push)):
-            raise ValueError(f"--push {self.push!r} is no name on the hub; give OWNER/NAME")
         return self

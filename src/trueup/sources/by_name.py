@@ -16,7 +16,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trueup import model_folder, model_hub
+from trueup import model_folder, model_hub, python_objects
 from trueup.batch.chat_template import today
 from trueup.display import data_logger
 from trueup.errors import InputError
@@ -253,21 +253,25 @@ def model_named(name: str, *, weights: bool = True) -> str:
     return str(world_model_path())
 
 
-def judging_files(choice: AnnotatorChoice) -> dict[str, Path]:
+def judging_content(choice: AnnotatorChoice) -> dict[str, str]:
     """What an annotator judges by: its files, what they import from their own folder, its model and that one's base.
 
     Returns:
-        The setting that names it, and a path -> a file, or the folder of a model.
+        The setting that names it, and a path or the name of an object of Python -> hash of what it is.
     """
     about, given = choice.about, vars(choice)
     found: list[tuple[str, Path]] = []
+    objects: dict[str, str] = {}
     for setting, named in about.files.items():
-        if given[setting] not in named.known:
+        if given[setting].startswith(python_objects.PREFIX):
+            objects[f"{setting} {given[setting]}"] = python_objects.content_of(given[setting])
+        elif given[setting] not in named.known:
             path = Path(named.path(given[setting]))
             found += [(setting, one) for one in (imported(path) if named.function else [path])]
     if about.weights is not None:
         found += [(about.main, one) for one in model_folders(given[about.main])]
-    return {f"{setting} {model_hub.named(path)}": path for setting, path in found}
+    files = {f"{at} {model_hub.named(path)}": model_folder.model_content(path) for at, path in found}
+    return files | objects
 
 
 def model_folders(name: str, *, weights: bool = True) -> list[Path]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trueup import display, stop
-from trueup.config.resolve import Resolved, load_run, resolve
+from trueup import display, python_objects, stop
+from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
 from trueup.config.run_checks import check_inputs, check_output
 from trueup.config.trust import refuse_run
 from trueup.errors import InputError, Stopped
+from trueup.feedback.containers import hold_rows, is_dataset
 from trueup.parallel.processes import alike, inside, joined, owned
 from trueup.settings.run_settings import RunSettings
 from trueup.training.folder import RunFolder
+from trueup.words import as_given, listed
 
 if TYPE_CHECKING:
     from trueup.methods.method import Method
@@ -34,12 +39,23 @@ class Result:
     metrics: dict[str, float]
     """The last values of every metric."""
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, over all sittings."""
+        lines = RunFolder(self.folder).metrics.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def evaluation(self) -> dict[str, float]:
+        """The last values that were measured on held-out feedback, `eval_loss` and others; empty without it."""
+        return {name: value for name, value in self.metrics.items() if name.startswith("eval_")}
+
 
 def train(
-    method: Method,
+    method: Method | str,
     *,
     model: str | Path,
-    data: str | Path | Sequence[str | Path] | None = None,
+    data: Any = None,
     output: str | Path,
     quiet: bool = False,
     **settings: Any,
@@ -47,24 +63,77 @@ def train(
     """Align a model with feedback.
 
     Args:
-        method: for example `trueup.methods.tr_dpo(beta=0.05)`.
-        model: folder of a model or adapter in Hugging Face format, or `world`.
-        data: files with feedback, or names such as `world:pairs`; left out where feedback is gathered, as by
-            `source="online", prompts="prompts.jsonl", annotator="world:gold"`.
+        method: for example `trueup.methods.tr_dpo(beta=0.05)`; or its name.
+        model: folder of a model or adapter in Hugging Face format, `OWNER/NAME` of the hub, or `world`.
+        data: files with feedback, or names such as `world:pairs`; a list of dicts, a `datasets.Dataset`, or several of
+            all these; left out where feedback is gathered, as by `source="online", prompts="prompts.jsonl",
+            annotator="world:gold"`.
         output: folder of the run; it must not hold one already.
         quiet: show warnings only.
         settings: any setting in docs/settings.md by name; `reward` is short for an
-            annotator that scores (`trueup.config.annotator_names`).
+            annotator that scores (`trueup.config.annotator_names`). `eval_data` and `prompts` may be in memory too, and
+            `reward` and `annotator` functions.
 
     Raises:
         InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
         Stopped: SIGTERM or Ctrl-C; the run goes on with `resume`.
     """
-    given: dict[str, Any] = {"model": str(model), "output": str(output), **settings}
-    if data is not None:
-        given["data"] = [str(file) for file in ([data] if isinstance(data, str | Path) else data)]
+    if not isinstance(model, str | Path):
+        raise InputError(
+            f"model: a {type(model).__name__} in memory is not taken, as a run that can be resumed reads its files. "
+            "Save it with its tokenizer (save_pretrained), and give that folder"
+        )
+    if not isinstance(method, str) and not hasattr(method, "settings"):
+        raise InputError(
+            f"method is {as_given(method)}; give trueup.methods.dpo(beta=0.1), for example, or its name"
+        )
+    name, own = (method, {}) if isinstance(method, str) else (method.name, method.settings)
+    given = {**own, **named_objects({"data": data, **settings}), "model": str(model), "output": str(output)}
     with display.shown(quiet=quiet):
-        return run(resolve(method.name, overrides={**method.settings, **given}), quiet=quiet)
+        return run(resolve(name, overrides=given), quiet=quiet)
+
+
+def named_objects(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose objects stand under names from now on (`trueup.python_objects`).
+
+    Raises:
+        InputError: one is of a kind that cannot be taken.
+    """
+    given = dict(settings)
+    for setting in ("data", "eval_data", "prompts"):
+        if given.get(setting) is not None:
+            given[setting] = _named_rows(setting, given[setting])
+    for setting in ("reward", "annotator"):
+        value = given.get(setting)
+        if callable(value):
+            label = re.sub(r"\W", "", getattr(value, "__name__", type(value).__name__))
+            try:
+                inspect.signature(value).bind("prompt", "response")
+            except TypeError as error:
+                raise InputError(
+                    f"{setting}: {label} cannot be called with a prompt and a response, to return a score ({error})"
+                ) from None
+            given[setting] = python_objects.hold(label, value, judges=True)
+    return given
+
+
+def _named_rows(setting: str, value: Any) -> Any:
+    if isinstance(value, str | Path):
+        return str(value)
+    if isinstance(value, Mapping) and "path" in value:  # a source of a mixture
+        return {**value, "path": _named_rows(setting, value["path"])}
+    if isinstance(value, list | tuple):
+        if value and all(
+            isinstance(one, Mapping) and not {*one} <= {"path", "weight", "limit"} for one in value
+        ):
+            return hold_rows(setting, value)
+        return [_named_rows(setting, one) for one in value]
+    if is_dataset(value):
+        return hold_rows(setting, value)
+    raise InputError(
+        f"{setting}: a {type(value).__name__} is not taken. Give files, a list of dicts or a datasets.Dataset, such as "
+        "a split of a DatasetDict, or list(...) of what is read piece by piece"
+    )
 
 
 def run(resolved: Resolved, *, quiet: bool = False) -> Result:
@@ -80,6 +149,10 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         with folder.locked():
             try:
                 owned(lambda: _check_folder(resolved.settings, folder))
+                if told := of_this_process(resolved):
+                    logger.info(
+                        f"{listed(told)}: of this process; another one goes on with the run by trueup.resume, given it"
+                    )
                 return _go(resolved, folder, resume=False)
             except BaseException:
                 folder.discard_if_empty()
@@ -93,22 +166,30 @@ def _check_folder(settings: RunSettings, folder: RunFolder) -> None:
 
 
 def resume(
-    path: str | Path, overrides: dict[str, Any] | None = None, *, quiet: bool = False, trust_run: bool = False
+    path: str | Path,
+    overrides: dict[str, Any] | None = None,
+    *,
+    quiet: bool = False,
+    trust_run: bool = False,
+    **settings: Any,
 ) -> Result:
     """Go on with a run from its newest whole checkpoint, bit for bit as if it had not been interrupted.
 
     Args:
         path: the run's folder.
         overrides: settings that cannot change the result (`trueup.settings.run_settings.RESUME_MAY_CHANGE`).
+        quiet: show warnings only.
         trust_run: of a run that another user or machine began, run the code and send the keys that it names.
+        settings: further ones; in another process than began the run, the objects that it was given.
 
     Raises:
         InputError: there is no run, what it was trained on has changed, or it is not to be trusted.
         CheckpointError: every checkpoint is damaged.
         NumericsError, Stopped: as for `train`.
     """
-    resolved = load_run(path, overrides)
-    refuse_run(path, resolved.info, overrides or {}, trusted=trust_run)
+    given = {**(overrides or {}), **named_objects(settings)}
+    resolved = load_run(path, given)
+    refuse_run(path, resolved.info, given, trusted=trust_run)
     return go_on(resolved, quiet=quiet)
 
 
@@ -117,6 +198,8 @@ def go_on(resolved: Resolved, *, quiet: bool = False) -> Result:
     folder = RunFolder(Path(resolved.settings.output))
     with joined():
         status = owned(lambda: _refuse_done(folder))
+        for name in python_objects.names_in(dump(resolved)):
+            python_objects.held(name)
         with folder.locked(), display.shown(quiet=quiet), folder.sitting(status):
             return _go(resolved, folder, resume=True)
 
@@ -144,7 +227,7 @@ def _go(resolved: Resolved, folder: RunFolder, *, resume: bool) -> Result:
             return Result(folder.path, folder.model, *session.go(resume=resume))
         except Stopped as stopped:
             logger.info(
-                f"stopped by {stopped}; go on with: trueup train {resolved.info.name} --resume {folder.path}"
+                f"stopped by {stopped}; go on with: {going_on(resolved, folder.path)}"
                 if folder.settings.exists()
                 else f"stopped by {stopped} before anything was written"
             )

@@ -60,6 +60,8 @@ def publish(settings: ExportSettings) -> None:
     folder = Path(settings.output)
     if folder.exists():
         raise InputError(f"{folder}: the folder is there already; give another --output")
+    if settings.push and not ("/" in settings.push and model_hub.ID.fullmatch(settings.push)):
+        raise InputError(f"--push {settings.push!r} is no name on the hub; give OWNER/NAME")
     if settings.push and model_hub.is_offline():
         raise InputError(f"--push {settings.push}: the hub is switched off; unset HF_HUB_OFFLINE")
     found = _found(settings)

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trueup import __version__
+from trueup import __version__, model_hub
 from trueup.batch.chat_template import DATED
 from trueup.config.layers import flatten
 from trueup.config.resolve import Resolved, dump, read_record
@@ -22,10 +22,9 @@ from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
 from trueup.model_folder import base_folder, folder_of, model_content
-from trueup.model_hub import named
 from trueup.models.tokenizer import tokenizer_folder
 from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
-from trueup.sources.by_name import judging_files, model_folders
+from trueup.sources.by_name import judging_content, model_folders
 from trueup.training.folder import RunFolder
 from trueup.words import shortened
 
@@ -172,14 +171,14 @@ def other_files(settings: RunSettings, base: str) -> dict[str, str]:
     Args:
         base: folder of the full model.
     """
+    judging = judging_content(settings.annotator) if settings.annotator is not None else {}
     found: dict[str, Path] = {}
-    if settings.annotator is not None:
-        found |= {f"annotator.{name}": path for name, path in judging_files(settings.annotator).items()}
     for name in settings.sampler.models:
-        found |= {f"sampler.models {named(folder)}": folder for folder in model_folders(name)}
+        found |= {f"sampler.models {model_hub.named(folder)}": folder for folder in model_folders(name)}
     if settings.trust_remote_code:
         found |= {f"the code {file}": file for file in sorted(Path(base).glob("*.py"))}
-    return {name: model_content(path) for name, path in found.items()}
+    made = {name: model_content(path) for name, path in found.items()}
+    return {f"annotator.{name}": content for name, content in judging.items()} | made
 
 
 def others_write_date(settings: RunSettings) -> bool:

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from trueup import __version__, display, stop
-from trueup.config.resolve import Resolved, dump
+from trueup.config.resolve import Resolved, dump, going_on
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
@@ -100,8 +100,8 @@ class Session:
             return
         if recoverable:
             logger.info(
-                f"what was judged is kept; once that is mended, go on with: trueup train {self.method.name} "
-                f"--resume {self.folder.path}{' --accept-changed true' if self._may_mend() else ''}"
+                f"what was judged is kept; once that is mended, go on with: {going_on(self.resolved, self.folder.path)}"
+                f"{' --accept-changed true' if self._may_mend() else ''}"
             )
             if isinstance(error, InputError) and (examples := self.folder.path / EXAMPLES).exists():
                 logger.info(f"{examples} is feedback like any other: for other settings give it as --data")

@@ -15,7 +15,7 @@ from trueup.batch.rows import Demonstrations
 from trueup.batch.stream import collate_batch
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import CheckpointError, InputError
-from trueup.methods.method import Method
+from trueup.methods.method import Method, code_of
 from trueup.metrics import Metrics
 from trueup.models import lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
@@ -97,7 +97,7 @@ def load_parts(
         "model_identity": model_identity(policy.network),
         "tokenizer_identity": seal.tokenizer_files(settings, loaded.base_path),
         "end_ids": list(loaded.end_ids),
-        "other_files": seal.other_files(settings, loaded.base_path),
+        "other_files": seal.other_files(settings, loaded.base_path) | code_of(resolved.info),
     }
     record, configured = seal.record_of(identities, loaded.condition), configuration(policy.network)
     if resume:

@@ -1,8 +1,10 @@
 """The layouts trueup knows, and which of them a file has.
 
-To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table that it belongs to.
+To add one: a call of a shape (`trueup.feedback.layouts.shapes`) in the table that it belongs to. Those of packages,
+entry points of the group `trueup.layouts`, are tried first.
 """
 
+from trueup import python_objects
 from trueup.errors import InputError
 from trueup.feedback.columns import NEGATED, guessed
 from trueup.feedback.fields import Field
@@ -13,6 +15,7 @@ from trueup.words import listed, nearest, printable
 
 DATA_SETS: tuple[Layout, ...] = (*verdicts.DATA_SETS, *exchanges.BEAVERTAILS)
 LAYOUTS: tuple[Layout, ...] = (
+    *map(python_objects.loaded, python_objects.entries(python_objects.LAYOUTS).values()),
     *DATA_SETS,
     exchanges.ORCA,
     *trl.FIRST,

@@ -1,0 +1,115 @@
+"""What settings name and no file holds: rows and functions of this process, and entry points of installed packages.
+
+Names are `python:LABEL`, and of rows `python:LABEL-HASH`. An object of this process is found as long as it lasts; to
+another it is given again. What it does is sealed as the content of a file is.
+"""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from trueup.errors import InputError
+from trueup.words import did_you_mean, one_line
+
+PREFIX = "python:"
+METHODS, LAYOUTS, ANNOTATORS = (f"trueup.{name}" for name in ("methods", "layouts", "annotators"))
+"""Groups of entry points."""
+_held: dict[str, Any] = {}
+_identities: dict[str, str] = {}
+"""Of those that judge, as they were given."""
+
+
+def hold(label: str, value: Any, *, judges: bool = False) -> str:
+    """The name under which a value is found from now on.
+
+    Args:
+        judges: it is called, and may change itself when it is; what counts is what it is now.
+    """
+    name = f"{PREFIX}{label}"
+    if _held.get(name) is not value:
+        _held[name] = value
+        _identities[name] = identity_of(value) if judges else ""
+    return name
+
+
+def held(name: str) -> Any:
+    """The value of a name.
+
+    Raises:
+        InputError: neither this process nor a package has it, or the package cannot be loaded.
+    """
+    if name in _held:
+        return _held[name]
+    known, label = entries(ANNOTATORS), name.removeprefix(PREFIX)
+    if label not in known:
+        raise InputError(
+            f"{name} is neither of this process nor of a package{did_you_mean(label, known)}; a run that was begun "
+            "with an object of Python goes on in that process, or where it is given again: trueup.resume(RUN, "
+            "data=..., reward=...)"
+        )
+    return loaded(known[label])
+
+
+def content_of(name: str) -> str:
+    """Hash of what the object of a name does; raises as `held` does."""
+    value = held(name)
+    return (_identities.get(name) or identity_of(value))[:16]
+
+
+def is_of_process(name: str) -> bool:
+    """Whether a name stands for an object that this process was given."""
+    return name in _held
+
+
+def names_in(plain: Any) -> Iterator[str]:
+    """The names of objects among plain settings."""
+    if isinstance(plain, dict | list):
+        for one in plain.values() if isinstance(plain, dict) else plain:
+            yield from names_in(one)
+    elif isinstance(plain, str) and plain.startswith(PREFIX):
+        yield plain.partition("?")[0]
+
+
+@cache
+def entries(group: str) -> dict[str, EntryPoint]:
+    """The entry points of a group, by name."""
+    return {one.name: one for one in entry_points(group=group)}
+
+
+def package_of(entry: EntryPoint) -> str:
+    """The package of an entry point and its version: `mine 1.0`."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def loaded(entry: EntryPoint) -> Any:
+    """What an entry point stands for.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    try:
+        return entry.load()
+    except Exception as error:  # the package is somebody's and may raise anything
+        raise InputError(
+            f"{entry.name} of the package {package_of(entry)} cannot be loaded ({type(error).__name__}: "
+            f"{one_line(error)}). Mend or remove the package"
+        ) from error
+
+
+def identity_of(function: Any) -> str:
+    """Hash of what a function does: of its code, what it holds, and the files of its package, module or script."""
+    function = getattr(function, "__wrapped__", function)
+    module = sys.modules.get(str(function.__module__).partition(".")[0])
+    file = Path(getattr(module, "__file__", None) or "")
+    package = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256(b"".join(one.read_bytes() for one in package if one.is_file()))
+    code = getattr(function, "__code__", None)
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    consts = [*getattr(code, "co_consts", ()), *(getattr(function, "__defaults__", None) or ()), *cells]
+    told = [repr(one) for one in consts if one is None or isinstance(one, str | int | float | tuple)]
+    digest.update(repr([getattr(code, "co_code", b""), told]).encode())
+    return digest.hexdigest()
