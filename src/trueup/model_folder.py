@@ -105,6 +105,19 @@ def model_content(path: Path) -> str:
     return content_identity(path, model_hub.is_taken if model_hub.origin_of(path) else None)
 
 
+def at_chance(name: str, least: float) -> str:
+    """What is to be said of a reward model that orders fewer of its pairs rightly than this share, by its reward.json;
+    empty where it is better, or nothing tells how good it is."""
+    try:
+        known = json.loads((Path(folder_of(name)) / "reward.json").read_text(encoding="utf-8"))
+        right, where = float(known["accuracy"]), str(known["measured_on"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    if right >= least:
+        return ""
+    return f"reward model {name} orders {right:.0%} of its {where} pairs rightly, chance is 50%"
+
+
 def is_adapter(folder: str | Path) -> bool:
     """Whether a folder holds a PEFT adapter, and not a model of its own."""
     return (Path(folder) / ADAPTER).is_file()

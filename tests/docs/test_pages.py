@@ -109,7 +109,9 @@ def test_its_table_names_every_setting_with_its_default(name: str) -> None:
 def named(name: str) -> set[str]:
     """The metrics a page names, those of the pages it refers to among them."""
     (said,) = re.findall(r"^Metrics: (.*?)(?:\n\n|\Z)", page(name), re.MULTILINE | re.DOTALL)
-    found = {word for word in re.findall(r"`([^`]+)`", said) if "/" in word or word in {"kl", "loss"}}
+    found = {
+        word for word in re.findall(r"`([^`]+)`", said) if "/" in word or word in {"kl", "loss", "drift"}
+    }
     for other in re.findall(r"(?:those of|as) \[?([A-Z][\w-]*)", said):
         found |= named(other.lower())
     return found

@@ -44,6 +44,7 @@ THUMBS = points([1.0, 0.0, 0.25])
 RANKED = rows.Rankings(torch.tensor([1.0, 0.0, 1.0]), torch.zeros(3, dtype=torch.int64), 1)
 """Sums -3, -5 and -0.5; means -1.5, -5 and -0.5. The first is the best, the third as good."""
 PAIR = {"logps/chosen": [-3], "logps/rejected": [-5], "rewards/accuracies": [1]}
+NEAR = {**PAIR, "drift/chosen": [0.5]}
 PLAIN = {**PAIR, "rewards/chosen": [-3], "rewards/rejected": [-5], "rewards/margins": [2]}
 POINTS = {"logps/chosen": [-3], "logps/rejected": [-5, -0.5], "logps/demonstrations": []}
 ULMA = points([0.0, 0.0, 1.0], [True, False, False])
@@ -52,12 +53,12 @@ REPORTED: dict[str, tuple[Loss, list[int], dict[str, list[float]]]] = {
     "ipo": (  # log-ratios 1 and -1
         ipo(POLICY, REFERENCE, pair(), beta=0.1),
         [0],
-        {**PAIR, "rewards/chosen": [0.1], "rewards/rejected": [-0.1], "rewards/margins": [0.2]},
+        {**NEAR, "rewards/chosen": [0.1], "rewards/rejected": [-0.1], "rewards/margins": [0.2]},
     ),
     "ipo per token": (
         ipo(POLICY, REFERENCE, pair(), beta=0.1, per_token=True),
         [0],
-        {**PAIR, "rewards/chosen": [0.05], "rewards/rejected": [-0.1], "rewards/margins": [0.15]},
+        {**NEAR, "rewards/chosen": [0.05], "rewards/rejected": [-0.1], "rewards/margins": [0.15]},
     ),
     "slic-hf": (  # 2 apart, where 3 are asked for
         slic_hf(POLICY, None, rows.PairsWithTarget(pair(), torch.tensor([0])), margin=3.0),
@@ -98,7 +99,7 @@ REPORTED: dict[str, tuple[Loss, list[int], dict[str, list[float]]]] = {
         [0, 1, 2],
         {
             "logps/chosen": [-3, -0.5], "logps/rejected": [-5], "logps/demonstrations": [-3],
-            "rewards/chosen": [0.1, 0.05], "rewards/rejected": [-0.1],
+            "rewards/chosen": [0.1, 0.05], "rewards/rejected": [-0.1], "drift/chosen": [0.5, 0.5],
         },
     ),
     "bradley terry": (

@@ -71,7 +71,7 @@ def test_responses_that_are_alike_are_one_response() -> None:
     assert str(first.origin) == "p.jsonl:1"
     assert made.metrics == {
         "online/responses": 12.0, "online/ended": pytest.approx(11 / 12), "online/words": 1.0,
-        "online/tokens": 2.5, "online/identical": pytest.approx(5 / 12),
+        "online/tokens": 2.5, "online/distinct": pytest.approx(7 / 12), "online/identical": pytest.approx(5 / 12),
         "annotator/verdicts": 3.0, "online/without_judgement": pytest.approx(1 / 3),
         "online/score": pytest.approx(9 / 4),
     }  # fmt: skip

@@ -258,7 +258,7 @@ def test_means_by_hand() -> None:
     sums.add_batch(second, log_probs(-3.0), log_probs(-2.0))
     means, counts, more = sums.fetch(1, torch.tensor(0.25))
     assert more == [0.25]
-    assert counts == {"loss": 5, "a": 3, "b": 1, "c": 1, "kl": 3}
+    assert counts == {"loss": 5, "a": 3, "b": 1, "c": 1, "kl": 3, "drift": 3}
     assert means == pytest.approx(
         {
             "loss": (3 + 1 + 5) / (2 + 2 + 1),
@@ -266,6 +266,7 @@ def test_means_by_hand() -> None:
             "b": 4.0,
             "c": 2.0,
             "kl": ((-1 + 1.5) + (-2 + 4) + (-3 + 2)) / 3,  # pi over pi_ref, not the other way round
+            "drift": ((-1 + 1.5) + (-2 + 4) + (-3 + 2)) / 3,  # of one token each
         },
         rel=1e-15,
     )

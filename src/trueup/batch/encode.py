@@ -16,6 +16,7 @@ import numpy as np
 from trueup.batch.chat import OpeningError, conversation_prompt, leaves_out_tools, render, render_prompt
 from trueup.batch.chat_template import Text
 from trueup.batch.pieces import PieceEncoder, Row, spells
+from trueup.batch.spelling import contents, lost_of
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
@@ -24,6 +25,11 @@ from trueup.feedback.turns import as_messages
 
 MOST = 200
 """Rewards tried between the lowest and the highest that a condition writes."""
+UNSPELLED = (
+    "examples hold text that the tokenizer does not know, where the model sees a mark for unknown text",
+    "examples hold characters that the tokenizer drops, so that the model never sees them",
+)
+"""Notes on a group whose text its tokens do not hold; `trueup inspect` tells which texts."""
 R = TypeVar("R", covariant=True)
 Opening = Literal["inference", "conversation"]
 """How an answer begins that a template writes otherwise in a conversation than it asks for it: not, or as there."""
@@ -85,6 +91,8 @@ class Encoder:
         self.rows = rows or len(tokenizer)
         self.limits = limits
         self.condition = condition
+        self._spelled: set[str] = set()
+        """Characters that have come through."""
 
     def encode(self, group: Group[R]) -> EncodedGroup[R] | Discarded:
         """Token ids of one group, or the reason why it cannot be trained on.
@@ -97,6 +105,7 @@ class Encoder:
             group = replace(group, prompt=self.condition.applied(group.prompt))
         prompt, responses = self._rows(group, notes)
         self._note(group, notes)
+        self._note_unspelled(group, [prompt, *(ids for ids, _ in responses)], notes)
         limits = self.limits
         if not prompt:
             return Discarded(
@@ -199,6 +208,21 @@ class Encoder:
             notes.add(
                 "the chat template leaves out the tools that rows declare, so the model does not see them"
             )
+
+    def _note_unspelled(self, group: Group[Any], rows: Sequence[Sequence[int]], notes: set[str]) -> None:
+        """Whether the tokens hold the text; only characters that are new are decoded to see."""
+        unknown, begin = self.tokenizer.unk_token_id, self.tokenizer.bos_token_id
+        if unknown not in (None, begin, *self.end_ids) and any(unknown in ids for ids in rows):
+            notes.add(UNSPELLED[0])
+            return
+        texts = (group.prompt.content, *group.responses)
+        new = {one for text in texts for part in contents(text) for one in part} - self._spelled
+        if new and any(
+            lost_of(text, ids, self.tokenizer, self.end_ids) for text, ids in zip(texts, rows, strict=True)
+        ):
+            notes.add(UNSPELLED[1])
+        else:
+            self._spelled |= new
 
     def _prompt(self, prompt: Prompt, opening: Text) -> list[int]:
         content = prompt.content

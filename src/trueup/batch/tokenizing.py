@@ -8,6 +8,7 @@ not, and are never read from the cache.
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,7 +19,7 @@ import numpy as np
 
 from trueup import batch, feedback, stop
 from trueup.batch.chat_template import writes_date
-from trueup.batch.encode import EncodedGroup, Encoder
+from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.display import data_logger
 from trueup.errors import InputError
@@ -169,8 +170,8 @@ class Tokenized:
     prompts_cut: int = 0
     raw: int = 0
     """Groups of raw text, encoded without the chat template there is."""
-    notes: dict[str, None] = field(default_factory=dict)
-    """What the user should know of the groups, each once, in order."""
+    notes: Counter[str] = field(default_factory=Counter)
+    """What the user should know of the groups, in order, and of how many."""
 
 
 def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache | None = None) -> Tokenized:
@@ -198,7 +199,7 @@ def tokenize(groups: Iterable[Group[Any]], encoder: Encoder, cache: TokenCache |
         made.responses += len(group.responses)
         made.prompts_cut += encoded.prompt_cut
         made.responses_cut += encoded.responses_cut
-        made.notes.update(dict.fromkeys(sorted(encoded.notes)))
+        made.notes.update(sorted(encoded.notes))
     return made
 
 
@@ -236,8 +237,14 @@ def tokens_of(
             f"{what} data: {made.prompts_cut} of {len(made.groups)} prompts lost their beginning to max_prompt_length "
             f"{limits.max_prompt_length}"
         )
-    for line in (*lines, *(f"note: {note}" for note in made.notes)):
+    for line in (*lines, *(f"note: {note}" for note in made.notes if note not in UNSPELLED)):
         data_logger.info(line)
+    for note in UNSPELLED:
+        if number := made.notes[note]:
+            data_logger.warning(
+                f"{what} data: {number} of {len(made.groups)} {note}. See which by `trueup inspect FILE "
+                "--model MODEL`, and mend or remove them, or take another model"
+            )
     warn_of_raw(made.raw, len(made.groups), f"{what} data", "examples")
     return made.groups
 

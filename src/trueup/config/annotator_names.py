@@ -11,6 +11,7 @@ from typing import Any
 
 from trueup.config.layers import same
 from trueup.errors import AnnotatorError, InputError
+from trueup.model_folder import at_chance
 from trueup.settings.annotator_settings import ANNOTATORS, JUDGES, KINDS, REWARD_FORMS, is_function
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
@@ -150,3 +151,11 @@ def run_settings() -> list[Setting]:
     about = f"An annotator that scores, by one name: {REWARD_FORMS}."
     reward = replace(found[place], path="reward", description=about)
     return [*found[: place + 1], reward, *found[place + 1 :]]
+
+
+def weak_reward(settings: RunSettings) -> str:
+    """See `at_chance`, of the reward model that a run asks; empty where it asks none."""
+    choice = settings.annotator
+    if choice is None or choice.about.weights != "reward model" or settings.source == "replay":
+        return ""
+    return at_chance(vars(choice)[choice.about.main], settings.watch.accuracy)

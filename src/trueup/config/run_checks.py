@@ -4,6 +4,7 @@ Of files and folders only names, sizes and JSON headers are read; rows of feedba
 used.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from trueup import python_objects
+from trueup.config.annotator_names import weak_reward
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
@@ -38,6 +40,8 @@ from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings
 from trueup.words import as_given, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 INSTEAD = {
     "offline": "give source offline with data",
@@ -261,6 +265,8 @@ def check_inputs(settings: RunSettings) -> RunSettings:
     if settings.model != WORLD:
         found["model"] = check_model(settings.model, trust_remote_code=settings.trust_remote_code)
         _check_4_bits(settings, folder_of(found["model"]))
+    if weak := weak_reward(settings):
+        logger.warning(f"{weak}; what is learned from its scores will be no better. Train a better one")
     return settings.model_copy(
         update={name: one for name, one in found.items() if one != vars(settings)[name]}
     )

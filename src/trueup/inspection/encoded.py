@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from trueup.batch.chat_template import today, writes_date
-from trueup.batch.encode import EncodedGroup, Encoder, Limits
+from trueup.batch.encode import UNSPELLED, EncodedGroup, Encoder, Limits
 from trueup.batch.pieces import spells
+from trueup.batch.spelling import lost_of
 from trueup.batch.tokens import TokenRow
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Group
 from trueup.feedback.turns import Turns, as_messages
 from trueup.inspection.findings import KINDS, PARTS, Finding, problem
 from trueup.inspection.statistics import Lengths
-from trueup.inspection.unread import MessageKeys, lost_of
+from trueup.inspection.unread import MessageKeys
 from trueup.model_folder import WORLD, check_model, folder_of
 from trueup.models.tokenizer import LoadedTokenizer, load_tokenizer
 from trueup.settings.command_settings import InspectSettings
@@ -260,7 +261,7 @@ class _Tokenizing:
             self._add("lost-text", example, detail=f"{example.origin} {gone}")
         if self._spells_special(example):
             self._add("spelled-special", example)
-        for note in sorted(encoded.notes):
+        for note in sorted(encoded.notes - set(UNSPELLED)):
             self._add("encoding", example, note)
         if self.coding.encoder.bypasses_template(example.prompt):
             self._add("raw-text", example)

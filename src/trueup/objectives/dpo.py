@@ -31,7 +31,7 @@ def dpo(
     given_P = pairs.probability_P.to(margin_P.dtype)
     p_P = (1 - label_smoothing) * given_P + label_smoothing * (1 - given_P)
     loss_P = -p_P * F.logsigmoid(margin_P) - (1 - p_P) * F.logsigmoid(-margin_P)
-    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs))
+    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs, reference))
 
 
 def robust_dpo(

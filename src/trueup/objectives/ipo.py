@@ -29,4 +29,4 @@ def ipo(
     gap_P = log_ratio_N[pairs.chosen_P] - log_ratio_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(gap_P.dtype)
     loss_P = p_P * (gap_P - target) ** 2 + (1 - p_P) * (gap_P + target) ** 2
-    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, beta * log_ratio_N, pairs))
+    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, beta * log_ratio_N, pairs, reference))

@@ -42,7 +42,7 @@ def kto(
     gain_N = desirable_weight * torch.sigmoid(beta * (z0 - log_ratio_N))
     risk_N = undesirable_weight * torch.sigmoid(beta * (log_ratio_N - z0))
     loss_N = label_N * gain_N + (1 - label_N) * risk_N
-    metrics = point_metrics(policy, beta * log_ratio_N, points)
+    metrics = point_metrics(policy, beta * log_ratio_N, points, reference)
     metrics |= {"kto/z0": z0.reshape(1), "kto/z0_error": error}
     return Loss.of_rows(loss_N, metrics)
 

@@ -100,18 +100,30 @@ def reward_metrics(reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tens
     }
 
 
-def pair_metrics(policy: LogProbs, reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
-    """As `reward_metrics`, of the objective's implicit rewards, and the log-probabilities of N responses in P pairs."""
+def drift(policy: LogProbs, reference: LogProbs) -> torch.Tensor:
+    """[N] log pi(y | x) - log pi_ref(y | x) a token, in nats; detached."""
+    return (policy.sum.double() - reference.sum.double()).detach() / policy.length_N
+
+
+def pair_metrics(
+    policy: LogProbs, reward_N: torch.Tensor, pairs: Pairs, reference: LogProbs | None = None
+) -> dict[str, torch.Tensor]:
+    """As `reward_metrics`, of the objective's implicit rewards, and the log-probabilities of N responses in P pairs.
+
+    With a reference also `drift/chosen`, how far chosen responses are from it.
+    """
     log_prob_N = policy.sum.detach()
+    away = {} if reference is None else {"drift/chosen": drift(policy, reference)[pairs.chosen_P]}
     return {
         **reward_metrics(reward_N, pairs),
+        **away,
         "logps/chosen": log_prob_N[pairs.chosen_P],
         "logps/rejected": log_prob_N[pairs.rejected_P],
     }
 
 
 def point_metrics(
-    policy: LogProbs, reward_N: torch.Tensor, points: Points
+    policy: LogProbs, reward_N: torch.Tensor, points: Points, reference: LogProbs | None = None
 ) -> dict[str, torch.Tensor | Selected]:
     """Rewards and log-probabilities of responses to raise and of the others, under the names people chart.
 
@@ -119,6 +131,7 @@ def point_metrics(
         policy: N responses.
         reward_N: [N] the objective's implicit reward of each response.
         points: a label and a demonstration flag per row.
+        reference: with it there is `drift/chosen` too.
 
     Returns:
         Detached values: `chosen` are demonstrations and labels above 1/2, `rejected` the rest.
@@ -126,7 +139,9 @@ def point_metrics(
     log_prob_N = policy.sum.detach()
     good_N = points.demonstration_N | (points.label_N > 0.5)
     reward_N = reward_N.detach()
+    away = {} if reference is None else {"drift/chosen": Selected(drift(policy, reference), good_N)}
     return {
+        **away,
         "logps/chosen": Selected(log_prob_N, good_N),
         "logps/rejected": Selected(log_prob_N, ~good_N),
         "logps/demonstrations": Selected(log_prob_N, points.demonstration_N),

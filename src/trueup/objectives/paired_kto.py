@@ -38,7 +38,7 @@ def paired_kto(
     through_w, through_l = _through_means(measured_M, beta).to(chosen_P.dtype)
     # Of value 0: they carry the gradient through the means, and nothing else.
     moved_P = through_w * (chosen_P - chosen_P.detach()) + through_l * (rejected_P - rejected_P.detach())
-    metrics = pair_metrics(policy, beta * log_ratio_N, pairs)
+    metrics = pair_metrics(policy, beta * log_ratio_N, pairs, reference)
     metrics |= {"kto/z_chosen": z_w.reshape(1), "kto/z_rejected": z_l.reshape(1)}
     return Loss.of_pairs(loss_P + moved_P, pairs, metrics)
 

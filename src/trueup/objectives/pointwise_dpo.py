@@ -39,7 +39,7 @@ def pointwise_dpo(
         loss_N = (label_N - reward_N) ** 2
     else:
         loss_N = -label_N * F.logsigmoid(reward_N) - (1 - label_N) * F.logsigmoid(-reward_N)
-    return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points))
+    return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points, reference))
 
 
 def point_rewards(

@@ -24,4 +24,4 @@ def slic(policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0
     margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
     p_P = pairs.probability_P.to(margin_P.dtype)
     loss_P = p_P * torch.relu(1 - margin_P) + (1 - p_P) * torch.relu(1 + margin_P)
-    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs))
+    return Loss.of_pairs(loss_P, pairs, pair_metrics(policy, reward_N, pairs, reference))

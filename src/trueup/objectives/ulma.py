@@ -50,7 +50,7 @@ def ulma(
     else:
         judged_N = label_N * imitate_N - (1 - label_N) * F.logsigmoid(-reward_N)
     loss_N = torch.where(points.demonstration_N, imitate_N, judged_N)
-    return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points))
+    return Loss.of_rows(loss_N, point_metrics(policy, reward_N, points, reference))
 
 
 def ulma_group_means(

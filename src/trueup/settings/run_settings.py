@@ -95,6 +95,31 @@ class ParallelSettings(BaseModel):
     """Copies of the weights. Left out: 1, or as many as parallel.shard leaves room for."""
 
 
+class WatchSettings(BaseModel):
+    """From where on figures of a run mean trouble, which is warned of and told with the finished model."""
+
+    model_config = STRICT
+
+    drift: Positive = 5.0
+    """Mean log-ratio to the reference, in nats a token, either way. A model that knows nothing gives responses about 8
+    nats a token less than a good one."""
+    sampled_drift: Positive = 1.0
+    """KL divergence of sampled responses to the reference, in nats a token. Runs that gain by it stay below 0.1."""
+    margin: Positive = 100.0
+    """Mean difference of the rewards of chosen and rejected responses. From 40 on a logistic loss is 0."""
+    chosen: Positive = 1.0
+    """Nats a token that chosen responses may lose to the reference: at 1 every token is e times less likely."""
+    length: Annotated[float, Field(gt=1)] = 3.0
+    """How many times as long or as short as in the first round sampled responses may become."""
+    distinct: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the variety of the first round below which sampled responses have collapsed."""
+    moved: Positive = 0.1
+    """Change of the first responses' log-probabilities, in nats, or scores, below which nothing was learned. With beta
+    0.1 it leaves the loss of a pair at 0.69."""
+    accuracy: Annotated[float, Field(gt=0, lt=1)] = 0.55
+    """Share of pairs that a reward model has to order rightly. Chance is 0.5, and people agree in about 0.7."""
+
+
 class RunSettings(BaseModel):
     """What to train, on what, how long, how fast, and what to write."""
 
@@ -226,6 +251,8 @@ class RunSettings(BaseModel):
     """Optimizer steps between checkpoints. Left out: ten times in the run. Stopping saves too."""
     keep_checkpoints: Annotated[Count | None, RESUMES] = None
     """How many of the newest checkpoints to keep. Left out: 2 while the run goes on, 1 once it is done."""
+    watch: Annotated[WatchSettings, RESUMES] = WatchSettings()
+    """From where on figures mean trouble."""
     log_every: Annotated[Count, RESUMES] = 1
     """Optimizer steps between lines of metrics."""
     trackers: Annotated[tuple[Tracker, ...], BeforeValidator(schema.one_or_several), RESUMES] = ()

@@ -227,6 +227,11 @@ def read_log(path: str) -> ReplayedLog:
     return ReplayedLog({which: tuple(made) for which, made in rounds.items()}, count, prompts)
 
 
+def metrics_of_rounds(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of every round that a run's rounds.jsonl tells of, in their order; nothing where there is none."""
+    return [json.loads(line)["facts"] for line in _lines(Journal(folder / ROUNDS))]
+
+
 def _lines(journal: Journal) -> list[bytes]:
     try:
         return journal.read()[0]

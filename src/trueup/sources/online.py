@@ -195,6 +195,7 @@ def _of_samples(flat: Sequence[Sampled]) -> dict[str, float]:
         return {"online/responses": 0.0}
     known = [len(one.ids) for one in flat if one.ids is not None]
     metrics = {"online/responses": float(len(flat)), "online/ended": fmean(one.ended for one in flat)}
+    metrics["online/distinct"] = len({one.text for one in flat}) / len(flat)
     metrics["online/words"] = fmean(len(one.text.split()) for one in flat)
     if known:
         metrics["online/tokens"] = fmean(known)

@@ -4,7 +4,6 @@ Held-out metrics are those of the weights after a step. The score of samples is 
 those before the step that learns from them.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -54,10 +53,11 @@ class Best:
         value = values.get(self.metric)
         if value is None or step <= self.last:
             return False
-        known = self.values.get(self.metric, math.nan)
-        better = value > known if self.extreme == EXTREME[True] else value < known
+        known = self.values.get(self.metric)
+        greater = self.extreme == EXTREME[True]
+        better = value == value if known is None else value > known if greater else value < known
         self.last = step
-        if not (better or (math.isnan(known) and not math.isnan(value))):
+        if not better:
             self.stale += 1
             return False
         self.step, self.values, self.stale = step, dict(values), 0

@@ -136,7 +136,7 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     written = condition and {"words": condition.words(), "position": condition.position}
     template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
     return markdown.from_string(template).render(
-        **{"report": "", **card, "base": named(card["base"])},
+        **{"report": "", "troubles": (), **card, "base": named(card["base"])},
         condition=written,
         card_data=yaml.safe_dump(data, sort_keys=False).strip(),
     )

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -117,9 +117,15 @@ class RunFolder:
             ) from None
         return {name: value for name, value in content.items() if name != trust.SIGNED}
 
-    def write_status(self, state: str, step: int, total: int) -> None:
-        """Write status.json whole; of a run that goes on with the process that has the folder."""
+    def write_status(self, state: str, step: int, total: int, warnings: Sequence[str] = ()) -> None:
+        """Write status.json whole; of a run that goes on with the process that has the folder.
+
+        Args:
+            warnings: what is wrong with the model of a run that is done.
+        """
         content: dict[str, Any] = {"state": state, "step": step, "steps": total}
+        if warnings:
+            content["warnings"] = list(warnings)
         if state == "running":
             content |= {"pid": os.getpid(), "host": socket.gethostname(), "since": self._since}
         self._write(self.status, json.dumps(content) + "\n")

@@ -21,6 +21,7 @@ from trueup.training.best import Best
 from trueup.training.data import Parts
 from trueup.training.optimizer import Optimizer
 from trueup.training.step import evaluate, train_step
+from trueup.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class Run:
     metrics: Metrics
     seal: str
     """Hash of all that decides how the run ends."""
+    watch: Watch
+    """Sees whether its figures mean trouble."""
     step: int = 0
     """Optimizer steps done."""
     latest: dict[str, float] = field(default_factory=dict)
@@ -160,6 +163,8 @@ def _take_step(run: Run) -> None:
             "seconds": seconds,
         }
         run.latest |= values
+        for trouble in run.watch.look(number, values):
+            logger.warning(f"step {number}: {trouble}")
         if number % run.parts.settings.log_every == 0 or number == run.total:
             run.metrics.write(number, values)
 
@@ -182,6 +187,7 @@ def save_run(run: Run) -> None:
         "update_pending": run.update_pending,
         "sealed": run.seal,
         "best": run.best.state() if run.best else None,
+        "watch": run.watch.state(),
     }
     checkpoints.save(
         run.parts.folder.checkpoints,
@@ -199,6 +205,7 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
     run.step = saved.step
+    run.watch.restore(saved.metadata["watch"])
     if run.best and saved.metadata.get("best"):
         run.best.restore(saved.metadata["best"])
     if saved.metadata["update_pending"]:
@@ -216,9 +223,7 @@ def take_best(run: Run) -> bool:
     except (InputError, CheckpointError) as error:
         logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
         return False
-    with torch.no_grad():
-        for name, parameter in run.optimizer.parameters.items():
-            parameter.copy_(saved.parts["policy"][name])
+    fill(run.optimizer.parameters, saved.parts["policy"])
     logger.info(f"the finished model is that of step {best.step}: {best.told()}")
     return True
 

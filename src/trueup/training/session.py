@@ -1,6 +1,7 @@
 """One sitting of a run: read, build, train, write."""
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -10,16 +11,19 @@ import torch
 import yaml
 
 from trueup import __version__, display, stop
+from trueup.config.annotator_names import weak_reward
 from trueup.config.resolve import Resolved, dump, going_on
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, seal
-from trueup.training.export import export, reward_report
+from trueup.training.export import RewardReport, export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, take_best, train
-from trueup.training.setup import load_parts, make_run, read_data
+from trueup.training.setup import first_values, load_parts, make_run, read_data
+from trueup.training.summary import loading, summary
+from trueup.training.watch import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ class Session:
 
     def go(self, *, resume: bool) -> tuple[int, dict[str, float]]:
         """Train to the end; the number of steps and the last metrics."""
-        settings = self.settings
+        settings, started = self.settings, time.monotonic()
         threads = torch.get_num_threads()
         with ExitStack() as kept, display.collected() as told:
             kept.callback(
@@ -69,7 +73,7 @@ class Session:
                     train(run, advance=advance)
             finally:
                 run.metrics.close()
-            self._finish(run, told)
+            self._finish(run, told, list(summary(run, time.monotonic() - started, resumed=resume)))
             return run.step, run.latest
 
     @property
@@ -116,11 +120,12 @@ class Session:
             vars(choice)[name] not in named.known for name, named in choice.about.files.items()
         )
 
-    def _finish(self, run: Run, told: Sequence[str]) -> None:
-        """Write the model and its card.
+    def _finish(self, run: Run, told: Sequence[str], lines: Sequence[str]) -> None:
+        """Write the model and its card, and say what became of the run.
 
         Args:
             told: what was said of the data.
+            lines: of the summary.
         """
         info, loaded = self.resolved.info, run.parts.loaded
         try:
@@ -129,7 +134,9 @@ class Session:
             settings_text = yaml.safe_dump(dump(self.resolved), sort_keys=False)
         best = run.best if take_best(run) else None
         report = reward_report(run) if self.method.output == "scores" else None
+        troubles = [str(one) for one in self._troubles(run, report)]
         card: dict[str, Any] = {
+            "troubles": troubles,
             "name": self.name,
             "base": loaded.base_path,
             "method": info.name,
@@ -155,7 +162,30 @@ class Session:
             beside=report.files if report else {},
             same=self.folder.checkpoints / checkpoint.name_of(card["step"]) / "policy.safetensors",
         )
-        self.folder.write_status("done", run.step, run.total)
+        self.folder.write_status("done", run.step, run.total, troubles)
         if self.settings.keep_checkpoints is None:
             checkpoint.keep_only(self.folder.checkpoints, card["step"])
-        logger.info(f"the {'reward' if report else 'aligned'} model is in {self.folder.model}")
+        for line in lines:
+            logger.info(line)
+        for trouble in troubles:
+            logger.warning(trouble)
+        what = f"{'reward' if report else 'aligned'} model is in {self.folder.model}"
+        if troubles:
+            logger.warning(f"the {what}, and what is said above is wrong with it")
+        else:
+            logger.info(f"the {what}")
+        logger.info(loading(self.folder.model, scores=report is not None))
+
+    def _troubles(self, run: Run, report: RewardReport | None) -> Iterator[Trouble]:
+        """What is wrong with the finished model, by the run's figures."""
+        limits, weak = self.settings.watch, weak_reward(self.settings)
+        yield from run.watch.troubles()
+        if unmoved := run.watch.unmoved(first_values(run)):
+            yield unmoved
+        if report and (right := report.calibration.accuracy.value) < limits.accuracy:
+            where = "held-out" if report.held_out else "training"
+            yield Trouble(
+                "reward", f"the model orders {right:.0%} of its {where} pairs rightly, chance is 50%"
+            )
+        if weak:
+            yield Trouble("annotator", weak)

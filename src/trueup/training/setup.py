@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from trueup.batch.chat_template import today, writes_date
-from trueup.batch.rows import Demonstrations
-from trueup.batch.stream import collate_batch
+from trueup.batch.rows import Demonstrations, Scores
+from trueup.batch.stream import collate_batch, cut
 from trueup.config.resolve import Resolved, dump
 from trueup.errors import CheckpointError, InputError
-from trueup.methods.method import Method, code_of
+from trueup.methods.method import METHODS, Method, code_of
 from trueup.metrics import Metrics
 from trueup.models import lora, prepare, selfcheck
 from trueup.models.causal import CausalModel, StreamModel, configuration, model_identity
@@ -36,9 +36,17 @@ from trueup.training.folder import RunFolder
 from trueup.training.lazy import read_lazily
 from trueup.training.loop import KEPT, Run, restore_run
 from trueup.training.optimizer import Optimizer, learning_rate
+from trueup.training.watch import Watch
 from trueup.words import listed, one_line
 
 logger = logging.getLogger(__name__)
+
+PAPERS, SMALL = 7e9, 1e9
+"""Weights of the models that papers give learning rates for, and from where on down another is suggested."""
+ADAPTER = 10
+"""How many times the learning rate of all weights an adapter takes."""
+HIGHEST_RATE = 1e-3
+"""That is suggested."""
 
 
 def read_data(settings: RunSettings, method: Method) -> Data:
@@ -197,6 +205,7 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
         seal=sealed,
+        watch=Watch(settings.watch),
         best=Best.of(settings),
     )
 
@@ -245,6 +254,40 @@ def _start(run: Run) -> None:
     parts.reference.start(run.source)
     first, _ = passes(run.source.first_groups(), parts.settings.micro_batch_tokens)[0]
     check_first_batch(parts.policy, parts.reference, collate_batch(first, Demonstrations.collate))
+    run.watch.begun = first_values(run)
+    rate, info = parts.settings.learning_rate, METHODS.get(parts.method.name)
+    if rate is not None and info and rate == info.defaults.get("learning_rate"):
+        suggest_rate(parts.policy, rate)
+
+
+@torch.no_grad()
+def first_values(run: Run) -> list[float]:
+    """What the policy as it is says of the responses of the first micro-batch: log-probabilities, or scores."""
+    first = next(cut(run.source.first_groups(), run.parts.settings.micro_batch_tokens))
+    batch = collate_batch(first, Demonstrations.collate).to(run.parts.policy.device)
+    with run.parts.policy.without_dropout():
+        outputs = run.parts.policy.outputs(batch.stream)
+    values: list[float] = (outputs.score_N if isinstance(outputs, Scores) else outputs.sum).tolist()
+    return values
+
+
+def suggest_rate(policy: StreamModel, default: float) -> None:
+    """Say which learning rate is usual where a method's default is for another kind of policy.
+
+    An adapter takes about ten times the rate of all weights (Schulman et al., 2025, LoRA without regret); the best rate
+    of Adam falls as one over the width (Yang et al., 2022, https://arxiv.org/abs/2203.03466), which goes with the
+    square root of the number of weights.
+    """
+    size, adapted = prepare.num_parameters(policy.network), lora.is_adapted(policy.network)
+    small = size < SMALL
+    rate = default * (ADAPTER if adapted else 1) * (math.sqrt(PAPERS / size) if small else 1)
+    what = " of ".join(["an adapter"] * adapted + [f"a model of {size:,} weights"] * small)
+    if what:
+        usual = f"{min(rate, HIGHEST_RATE):.0e}"
+        logger.info(
+            f"learning_rate {default:g} is the paper's, for all weights of a model of billions; for {what} about "
+            f"{usual} is usual: --learning_rate {usual}"
+        )
 
 
 def make_policy(settings: RunSettings, method: Method) -> tuple[StreamModel, Loaded]:

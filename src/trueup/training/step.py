@@ -18,7 +18,7 @@ from trueup.batch.stream import Batch, on_device
 from trueup.errors import NumericsError
 from trueup.methods.method import Method
 from trueup.models.causal import StreamModel
-from trueup.objectives.loss import Loss, StepObjective, total_of
+from trueup.objectives.loss import Loss, StepObjective, drift, total_of
 from trueup.parallel.processes import size, together
 from trueup.parallel.sharding import concatenated
 from trueup.references.reference import Reference
@@ -57,13 +57,15 @@ class Sums:
         """Record a micro-batch: loss, the objective's metrics, and the log-ratio of every response.
 
         `kl` is the mean of log pi(y | x) - log pi_ref(y | x) over the batch's responses: an estimate of the KL
-        divergence for responses drawn from the policy, and a measure of drift for any others.
+        divergence for responses drawn from the policy, and a measure of drift for any others; `drift` is the same a
+        token.
         """
         self.add("loss", loss.per_example.detach().double().sum(), loss.weight.double().sum())
         for name, values in loss.metrics.items():
             self.add(name, *total_of(values))
         if reference is not None and isinstance(policy, LogProbs):
             self.add("kl", *total_of(policy.sum.detach().double() - reference.sum.double()))
+            self.add("drift", *total_of(drift(policy, reference)))
 
     def expect(self, values: Tensor, rows: Tensor | None, batch: Batch[Any], what: str) -> None:
         """Have `fetch` refuse values that are not finite; see `check_finite`."""

@@ -166,7 +166,8 @@ def logistic(value: float) -> float:
 LOW, HIGH = 1.0, 4 / 3
 """The range in which (desirable_weight n_D) / (undesirable_weight n_U) should lie, as KTO's authors advise
 (Ethayarajh et al., 2024, https://arxiv.org/abs/2402.01306, section 4.2)."""
-ROUNDING = 1e-9
+SLACK = 0.1
+"""Part of an end of that range by which it may be missed without a warning: labels differ by as much by chance."""
 
 
 def check_class_balance(
@@ -189,7 +190,7 @@ def check_class_balance(
         )
     data_logger.info(f"labels: {good:g} desirable, {bad:g} undesirable")
     ratio = desirable_weight * good / (undesirable_weight * bad)
-    if LOW - ROUNDING <= ratio <= HIGH + ROUNDING:
+    if LOW * (1 - SLACK) <= ratio <= HIGH * (1 + SLACK):
         return
     if ratio > HIGH:
         setting, low, high = "undesirable-weight", ratio / HIGH, ratio / LOW

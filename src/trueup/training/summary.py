@@ -1,0 +1,70 @@
+"""What a finished run says of itself: how it went, from its own files, so that every sitting counts; how to load it."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from trueup.display import duration, figure
+from trueup.metrics import label, read_lines
+from trueup.sources.log import metrics_of_rounds
+from trueup.training.loop import Run
+
+
+def summary(run: Run, seconds: float, *, resumed: bool) -> Iterator[str]:
+    """Lines for people.
+
+    Args:
+        seconds: that this sitting took.
+        resumed: whether there were others before it.
+    """
+    sitting = " in this sitting" if resumed else ""
+    yield f"{run.parts.method.name}: {run.step} of {run.total} steps, {duration(seconds)}{sitting}"
+    evaluated = [line for line in read_lines(run.parts.folder.metrics) if "eval_loss" in line]
+    if evaluated:
+        first, last = evaluated[0], evaluated[-1]
+        names = [f"eval_{name}" for name in run.parts.method.figures if f"eval_{name}" in first]
+        changes = [f"{label(name)} {_change(first[name], last.get(name, first[name]))}" for name in names]
+        yield f"held out, {_change(first['step'], last['step'])} steps: {', '.join(changes)}"
+    if run.best and run.best.values:
+        yield f"best: {run.best.told()}"
+    for name, of in (("kl", "the feedback"), ("objective/kl", "samples")):
+        if name in run.latest:
+            yield f"KL to the reference, of {of}: {figure(run.latest[name])} nats a response"
+    yield from _of_rounds(run.parts.folder.path)
+
+
+def _of_rounds(folder: Path) -> Iterator[str]:
+    """What sampling and judging took and gave."""
+    rounds = metrics_of_rounds(folder)
+    if not rounds:
+        return
+    known = {name for one_round in rounds for name, one in one_round.items() if isinstance(one, float)}
+    totals = {name: sum(one_round.get(name, 0.0) for one_round in rounds) for name in known}
+    scores = [one_round["online/score"] for one_round in rounds if "online/score" in one_round]
+    scored = f": score {_change(scores[0], scores[-1])}" if scores else ""
+    yield f"sampled: {totals.get('online/responses', 0):,.0f} responses in {len(rounds):,} rounds{scored}"
+    used = [
+        f"{totals[f'annotator/{name}']:,.{places}f} {name}"
+        for name, places in (("requests", 0), ("tokens", 0), ("cost", 4))
+        if f"annotator/{name}" in totals
+    ]
+    if verdicts := totals.get("annotator/verdicts"):
+        used.append(f"{totals.get('annotator/unreadable', 0):,.0f} of {verdicts:,.0f} verdicts unreadable")
+    if used:
+        yield f"annotator: {', '.join(used)}"
+
+
+def _change(first: float, last: float) -> str:
+    return figure(last) if first == last else f"{figure(first)} -> {figure(last)}"
+
+
+def loading(folder: Path, *, scores: bool) -> str:
+    """The command that loads a finished model."""
+    adapter = (folder / "adapter_config.json").is_file()
+    kind = "SequenceClassification" if scores else "CausalLM"
+    package, name = (
+        ("peft", f"AutoPeftModelFor{kind}") if adapter else ("transformers", f"AutoModelFor{kind}")
+    )
+    labels = ", num_labels=1" if adapter and scores else ""
+    code = f"from {package} import {name} as M; M.from_pretrained({str(folder)!r}{labels})"
+    return f"load it with: python -c {shlex.quote(code)}"
