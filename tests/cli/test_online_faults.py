@@ -16,6 +16,7 @@ from support.online_runs import reward_calls, write_reward
 from support.small_runs import metrics_of, model_bytes
 
 from trueup import stop
+from trueup.training import setup
 
 Errors = Callable[[], str]
 
@@ -86,6 +87,68 @@ def test_a_judge_that_fails_from_the_start_leaves_no_run_behind(
         assert train(method, values) == 0
 
 
+@pytest.fixture
+def closed() -> str:
+    """An address that nobody answers at."""
+    with FaultyServer(variety) as running:
+        return running.url
+
+
+TOO_EARLY: dict[str, tuple[dict[str, str], int, str]] = {
+    "judge": ({}, 6, "annotator.base_url {url}: no server answers there: Connection refused. Start it"),
+    "sampler": (
+        {"annotator": "world:gold", "sampler.engine": "server", "sampler.base_url": "{url}"},
+        6,
+        "sampler.base_url {url}: no server answers there",
+    ),
+    "unsound": ({"reward": "{file}:unsound"}, 2, "rewards.py has no function unsound; did you mean 'sound'?"),
+    "alone": (
+        {"reward": "{file}:alone"},
+        2,
+        "rewards.py:alone cannot be called with a prompt and a response: too many positional arguments. Define "
+        "alone(prompt, response)",
+    ),
+    "broken": ({"reward": "{folder}/broken.py:sound"}, 2, "broken.py cannot be run: ModuleNotFoundError"),
+}
+
+
+@pytest.mark.parametrize("fault", TOO_EARLY)
+@pytest.mark.parametrize("method", ["oaif", "dpo"])
+def test_what_cannot_judge_or_sample_is_found_before_a_model_is_loaded(
+    method: str,
+    fault: str,
+    closed: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    errors: Errors,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "rewards.py").write_text("def sound(prompt, *more): return 1\ndef alone(prompt): return 1\n")
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name\n")
+    monkeypatch.setattr(setup, "make_policy", lambda *_: pytest.fail("the model was loaded"))
+    places = {"url": closed, "file": tmp_path / "rewards.py", "folder": tmp_path}
+    given, code, words = TOO_EARLY[fault]
+    values = judged(tiny_model, tmp_path, tmp_path / "run", closed)
+    if given:
+        values = {name: value for name, value in values.items() if not name.startswith("annotator")}
+    assert train(method, {**values, **{key: value.format(**places) for key, value in given.items()}}) == code
+    assert words.format(url=closed) in errors()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_judge_that_is_gone_is_not_missed_where_its_verdicts_are_kept(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FaultyServer(variety) as running:
+        values = judged(tiny_model, tmp_path, tmp_path / "run", running.url)
+        assert train("oaif", values) == 0
+    capsys.readouterr()
+    assert train("oaif", {**values, "output": tmp_path / "again"}) == 0
+    assert "no server answers there: Connection refused" in capsys.readouterr().err
+    assert model_bytes(tmp_path / "again") == model_bytes(tmp_path / "run")
+    assert train("oaif", {**values, "output": tmp_path / "other", "annotator.model": "K"}) == 6
+
+
 @pytest.mark.parametrize("fault", LASTING)
 def test_a_judge_that_fails_in_the_middle(
     fault: str,
@@ -110,7 +173,7 @@ def test_a_judge_that_fails_in_the_middle(
     server.answers = variety
     server.asked.clear()
     assert resume("oaif", run) == 0
-    assert status(run) == {"state": "done", "step": 6, "steps": 6}
+    assert status(run).items() >= {"state": "done", "step": 6, "steps": 6}.items()
     assert model_bytes(run) == model_bytes(uninterrupted) != {}
     assert (run / "examples.jsonl").read_bytes() == (uninterrupted / "examples.jsonl").read_bytes()
     now = [text_of(one) for one in server.asked]

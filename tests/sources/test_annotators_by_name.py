@@ -44,7 +44,7 @@ def test_every_kind_has_its_maker(kind: str) -> None:
     module, _, name = choices.KINDS[kind].about.maker.partition(":")
     first, *others = signature(getattr(import_module(module), name)).parameters.values()
     assert first.annotation in (choices.KINDS[kind], choices.KINDS[kind].__name__)
-    assert {one.name for one in others} <= {"seed", "device", "trust_remote_code", "usage_file", "day"}
+    assert {one.name for one in others} <= {"seed", "device", "trust_remote_code", "usage_file", "day", "new"}
     assert all(one.kind is one.KEYWORD_ONLY for one in others)
 
 

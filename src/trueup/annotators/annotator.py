@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
@@ -247,7 +248,7 @@ def load_scorer(name: str) -> FunctionScorer:
     Its file is run as Python runs a script, and may import what lies beside it.
 
     Raises:
-        InputError: the name is of another form, the file is absent or fails, or has no such function.
+        InputError: the name is of another form, the file is absent or fails, or has no such function of two arguments.
     """
     if not is_function(name):
         raise InputError(f"{name!r} names no function; give {FORM}")
@@ -255,6 +256,7 @@ def load_scorer(name: str) -> FunctionScorer:
         found = python_objects.held(name)
         if not callable(found):
             raise InputError(f"{name} is a {type(found).__name__}, no function; give one")
+        _check_arguments(name, found)
         return FunctionScorer(name, getattr(getattr(found, "__code__", None), "co_filename", ""), found)
     file, _, function = name.rpartition(":")
     module = _run(file)
@@ -266,7 +268,21 @@ def load_scorer(name: str) -> FunctionScorer:
             or f"; it has {', '.join(map(printable, known)) or 'none'}"
         )
         raise InputError(f"{file} has no function {function}{hint}")
+    _check_arguments(name, found)
     return FunctionScorer(name, file, found)
+
+
+def _check_arguments(name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that cannot take a prompt and a response."""
+    try:
+        signature(function).bind("prompt", "response")
+    except TypeError as error:
+        raise InputError(
+            f"{name} cannot be called with a prompt and a response: {error}. Define "
+            f"{name.rpartition(':')[2]}(prompt, response)"
+        ) from error
+    except ValueError:  # one that is not written in Python need not tell
+        pass
 
 
 def _run(file: str) -> ModuleType:

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from trueup import stop
 from trueup.annotators.budget import Budget, Reservation, Usage
 from trueup.annotators.judge import SPACES
-from trueup.endpoints.addresses import on_this_machine
+from trueup.endpoints.addresses import on_this_machine, place_of, refuse_dead
 from trueup.endpoints.client import Endpoint, Refused
 from trueup.endpoints.key import Key
 from trueup.endpoints.parameters import FORMS, UNFINISHED, Parameters
@@ -102,6 +101,21 @@ class Asker:
         self._form = form
         self._known: Parameters | None = None
         self._answered = False
+        self._mark, self._marked = {"answers of": name}, cache is None
+        """Stands in the cache for that there are answers; and whether it is there."""
+
+    def refuse_dead(self) -> None:
+        """Look for the server before it is needed; that it is gone is a warning where answers of it are kept.
+
+        Raises:
+            AnnotatorError: nobody answers there.
+        """
+        try:
+            refuse_dead("annotator.base_url", self.endpoint.base_urls)
+        except AnnotatorError as error:
+            if self._from_cache(self._mark, ("", "")) is None:
+                raise
+            logger.warning(f"{error}. What it answered before serves as long as nothing else is asked")
 
     @property
     def parameters(self) -> Parameters:
@@ -126,6 +140,9 @@ class Asker:
     ) -> None:
         """Keep an answer, JSON-ready, for the next one that makes the same request."""
         self._to_cache(self.parameters.body(request), answer, labels)
+        if not self._marked:
+            self._marked = True
+            self._to_cache(self._mark, {}, ("", ""))
 
     def ask(
         self,
@@ -371,17 +388,6 @@ def judgement_key(place: str, request: Mapping[str, Any], labels: tuple[str, str
     """
     content = json.dumps([FORMAT, place, request, labels], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(content.encode("ascii")).hexdigest()
-
-
-def place_of(base_url: str) -> str:
-    """Host, port and path of an address, without what could be secret.
-
-    Raises:
-        ValueError: it is no address.
-    """
-    parts = urlsplit(base_url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
 
 
 def judgement_cache(path: Path) -> RecordCache:

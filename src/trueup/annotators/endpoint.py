@@ -196,19 +196,23 @@ def _kept(answer: Answer, redact: Callable[[str], str]) -> dict[str, Any]:
 
 
 def load_endpoint_annotator(
-    choice: EndpointAnnotator, *, usage_file: Path | None = None
+    choice: EndpointAnnotator, *, usage_file: Path | None = None, new: bool = False
 ) -> ComparingAnnotator:
     """The annotator that a choice describes; nothing is asked before there is something to judge.
 
     Args:
         usage_file: keeps what it takes over all sittings of a run; None counts those of this process alone.
+        new: see at once that there is a server.
 
     Raises:
+        AnnotatorError: there is none.
         InputError: the template, the budget, the key's environment variable or the folder of the cache cannot be used.
         CheckpointError: what was used cannot be read.
     """
     template = load_question(choice.template)
     asker = make_asker(choice, cached="judgements", usage_file=usage_file)
+    if new:
+        asker.refuse_dead()
     return ComparingAnnotator(
         EndpointJudge(asker, choice),
         template,

@@ -2,16 +2,21 @@
 
 import logging
 import math
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from trueup.endpoints.reply import Transient
 from trueup.errors import AnnotatorError
+from trueup.words import reason
 
 logger = logging.getLogger(__name__)
 
+CONNECTING = 5.0
+"""Seconds within which a server that is there takes a connection."""
 FIRST_REST, LONGEST_REST = 2.0, 300.0
 """Seconds for which one of several addresses that failed is left out; they double with every failure in a row."""
 
@@ -89,6 +94,41 @@ class Addresses:
 def _ready(address: Address, now: float) -> bool:
     """Whether an address is to be asked; one that failed, by one request at first."""
     return address.rests_until <= now and not (address.failures and address.under_way)
+
+
+def refuse_dead(setting: str, base_urls: Sequence[str]) -> None:
+    """See that one of a setting's addresses takes a connection, over which nothing is sent.
+
+    What lies behind a proxy is not looked for.
+
+    Raises:
+        AnnotatorError: none does.
+    """
+    for url in base_urls:
+        parts = urlsplit(url)
+        if getproxies() and not on_this_machine(url):
+            return
+        place = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection(place, timeout=CONNECTING).close()
+        except (OSError, UnicodeError) as error:
+            why = reason(error)
+        else:
+            return
+    raise AnnotatorError(
+        f"{setting} {', '.join(base_urls)}: no server answers there: {why}. Start it, or give its address"
+    )
+
+
+def place_of(base_url: str) -> str:
+    """Host, port and path of an address, without what could be secret.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    parts = urlsplit(base_url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or ''}{port}{parts.path.rstrip('/')}"
 
 
 def on_this_machine(base_url: str) -> bool:

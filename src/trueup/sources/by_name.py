@@ -302,6 +302,7 @@ def make_annotator(
     trust_remote_code: bool = False,
     usage_file: Path | None = None,
     day: Callable[[], str] = today,
+    new: bool = False,
 ) -> Annotator:
     """The annotator that a choice describes, ready to judge.
 
@@ -310,11 +311,13 @@ def make_annotator(
         device: where a model computes: `auto`, `cpu` or `cuda`.
         usage_file: keeps what an annotator with a budget takes, so that its limits hold over all sittings of a run;
             None counts this process alone.
+        new: whether it is for a run that begins, which a server that is not there is found before.
         day: what a model's chat template writes for today, in ISO's form; called where it does.
 
     Raises:
         InputError: a model's folder, a template, a function or an instruction cannot be used.
         CheckpointError: what was used cannot be read.
+        AnnotatorError: a model cannot be used, or there is no server.
     """
     about = choice.about
     settings: Any = choice
@@ -327,6 +330,7 @@ def make_annotator(
         "trust_remote_code": trust_remote_code,
         "usage_file": usage_file,
         "day": day,
+        "new": new,
     }
     taken = signature(maker).parameters
     made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})

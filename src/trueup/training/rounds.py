@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from trueup import display, stop
+from trueup.annotators.annotator import Annotator
 from trueup.annotators.budget import Usage, keep_at_least
 from trueup.batch.chat_template import today
 from trueup.batch.encode import Encoder
 from trueup.batch.tokenizing import tokens_of, warn_of_raw
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.config.layers import flatten
-from trueup.config.resolve import dump, load_run
 from trueup.config.run_checks import as_judged, refuse_annotator
+from trueup.endpoints.addresses import refuse_dead
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
 from trueup.feedback.read import Prompts, each_once
@@ -33,15 +33,14 @@ from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
 from trueup.settings.run_settings import RunSettings
-from trueup.settings.schema import settings_in
 from trueup.sources.by_name import check_overlap, make_annotator, prompts_named
 from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
 from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
-from trueup.training import data
+from trueup.training import data, seal
 from trueup.training.data import Data, Parts, Preprocessing
-from trueup.words import listed
+from trueup.training.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +60,7 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
             f"method {method.name} trains a model that scores and writes nothing, so that no model answers the "
             "prompts. Sample with `trueup sample`, judge with `trueup annotate`, and give that file as --data"
         )
+    annotator = _judge_first(settings)
     read, fingerprints = _read_prompts(settings)
     prompts, also = read.prompts, tuple[Example, ...]()
     if settings.data:
@@ -70,7 +70,7 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
         prompts = each_once([*prompts, *(one.prompt for one in also)])
 
     def source(parts: Parts) -> Source:
-        texts = data.view_all(settings, method, _collect(parts, prompts, also))
+        texts = data.view_all(settings, method, _collect(parts, prompts, also, annotator))
         return data.offline_source(texts, parts)
 
     return Data(fingerprints, source)
@@ -83,6 +83,7 @@ def online(settings: RunSettings, method: Method) -> Data:
         InputError: a file cannot be read, or the method cannot use what is gathered.
     """
     refuse_annotator(settings, method)
+    annotator = _judge_first(settings)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
     held_out, more = _held_out(preprocessing, read.prompts)
@@ -98,7 +99,7 @@ def online(settings: RunSettings, method: Method) -> Data:
             )
         plan = plan_of(settings, len(prompts))
         log = RoundLog(parts.folder.path)
-        collector = _collector(parts, log, asking, penalise)
+        collector = _collector(parts, log, asking, annotator, penalise)
         rounds = GatheredRounds(plan, log, prompts, collector, settings.sampler.resync)
         return _source_of_rounds(parts, plan, log, preprocessing, known, held_out, rounds)
 
@@ -123,7 +124,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
     examples = [example for number in sorted(log.rounds) for example in log.rounds[number]]
     preprocessing = Preprocessing.fit(method, settings, examples)
     held_out, more = _held_out(preprocessing, [example.prompt for example in examples])
-    warn_of_departures(Path(path), settings, method)
+    seal.warn_of_departures(Path(path), settings, method)
     if log.last < log.count - 1:
         logger.warning(
             f"{path} ends with round {log.last} of {log.count}: the run that wrote it was not finished, and the steps "
@@ -136,40 +137,6 @@ def replay(settings: RunSettings, method: Method) -> Data:
 
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Data({path: digest, **more}, source)
-
-
-def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None:
-    """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
-    try:
-        began = load_run(log.parent)
-    except InputError:
-        return
-    before = {
-        "method": began.info.name,
-        **flatten(dict(dump(began)["method_settings"])),
-        **_of_result(began.settings),
-    }
-    now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names and before["method"] != now["method"]:
-        names = ["method"]
-    if not names:
-        return
-    said = listed([f"{name} {_shown(now.get(name))} (was {_shown(before.get(name))})" for name in names])
-    logger.warning(
-        f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the same "
-        f"ones give --config {log.parent / 'run.yaml'}"
-    )
-
-
-def _of_result(settings: RunSettings) -> dict[str, Any]:
-    """The settings that change what a replay ends with."""
-    names = {setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result"}
-    return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}
-
-
-def _shown(value: object) -> str:
-    return "left out" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> Preprocessing:
@@ -269,18 +236,57 @@ def with_room(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Prompt]
     return kept, groups
 
 
-def _collector(parts: Parts, log: RoundLog, encoder: Encoder, penalise: KLPenalty | None = None) -> Collector:
+def _judge_first(settings: RunSettings) -> Annotator | None:
+    """What judges a new run, so that a function that cannot be used is found before the policy is loaded, and a server
+    that is not there too; None where it is a model, or the run goes on.
+
+    Raises:
+        InputError: as of `make_annotator`.
+        AnnotatorError: nobody answers at an address.
+    """
+    folder, choice = RunFolder(Path(settings.output)), settings.annotator
+    if choice is None or folder.settings.exists():
+        return None
+    if settings.sampler.base_url:
+        refuse_dead("sampler.base_url", settings.sampler.base_url)
+    if choice.about.weights is not None:
+        return None
+    return _annotator(settings, folder, new=True)
+
+
+def _annotator(settings: RunSettings, folder: RunFolder, *, new: bool = False) -> Annotator:
+    """What judges; raises as `make_annotator`."""
+    assert settings.annotator is not None
+    return make_annotator(
+        settings.annotator,
+        seed=settings.seed,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
+        usage_file=folder.usage,
+        day=lambda: settings.template_date or today(),
+        new=new,
+    )
+
+
+def _collector(
+    parts: Parts,
+    log: RoundLog,
+    encoder: Encoder,
+    annotator: Annotator | None,
+    penalise: KLPenalty | None = None,
+) -> Collector:
     """Load what samples and judges.
 
     Args:
         log: what it has gathered so far.
+        annotator: what judges, where that is known already.
 
     Raises:
         InputError: a model of theirs cannot be loaded, or a file is not what it should be.
         CheckpointError: what earlier sittings of the run used cannot be read.
     """
     settings, policy = parts.settings, parts.policy
-    assert settings.annotator is not None and isinstance(policy, CausalModel)
+    assert isinstance(policy, CausalModel)
     requests, tokens, estimated, cost = (
         sum(float(one.metrics.get(f"annotator/{name}", 0)) for one in log.rounds.values())
         for name in ("requests", "tokens", "estimated", "cost")
@@ -288,14 +294,7 @@ def _collector(parts: Parts, log: RoundLog, encoder: Encoder, penalise: KLPenalt
     if requests:
         known = Usage(int(requests), int(tokens), cost=cost, estimated=int(estimated))
         keep_at_least(parts.folder.usage, known)
-    annotator = make_annotator(
-        settings.annotator,
-        seed=settings.seed,
-        device=settings.device,
-        trust_remote_code=settings.trust_remote_code,
-        usage_file=parts.folder.usage,
-        day=lambda: settings.template_date or today(),
-    )
+    annotator = annotator or _annotator(settings, parts.folder)
     sampler = make_sampler(
         settings.sampler,
         policy,
@@ -344,7 +343,9 @@ def _source_of_rounds(
     )
 
 
-def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -> list[Example]:
+def _collect(
+    parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example], annotator: Annotator | None
+) -> list[Example]:
     """Have prompts answered and judged, as far as the run's log does not hold it already.
 
     Raises:
@@ -354,7 +355,7 @@ def _collect(parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example]) -
     chunks = [prompts[start : start + CHUNK] for start in range(0, len(prompts), CHUNK)]
     missing = [number for number in range(1, len(chunks) + 1) if log.known(number) is None]
     if missing:
-        collector = _collector(parts, log, data.asking_encoder(parts.loaded, parts.settings))
+        collector = _collector(parts, log, data.asking_encoder(parts.loaded, parts.settings), annotator)
         collector.sampler.weights.refresh(0)
         for number in display.track(missing, "sampling and judging"):
             stop.check()

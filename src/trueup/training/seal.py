@@ -17,16 +17,18 @@ from typing import Any
 from trueup import __version__, model_hub
 from trueup.batch.chat_template import DATED
 from trueup.config.layers import flatten
-from trueup.config.resolve import Resolved, dump, read_record
+from trueup.config.resolve import Resolved, dump, load_run, read_record
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.files import content_identity
+from trueup.methods.method import Method
 from trueup.model_folder import base_folder, folder_of, model_content
 from trueup.models.tokenizer import tokenizer_folder
 from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
+from trueup.settings.schema import settings_in
 from trueup.sources.by_name import judging_content, model_folders
 from trueup.training.folder import RunFolder
-from trueup.words import shortened
+from trueup.words import listed, shortened
 
 logger = logging.getLogger(__name__)
 
@@ -215,3 +217,37 @@ def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
             logger.warning(
                 f"the run began with {name} {was} and goes on with {versions.get(name)}: not bit for bit the same"
             )
+
+
+def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None:
+    """Say in what a replay departs from the run in whose folder the log lies; nothing where there is no such run."""
+    try:
+        began = load_run(log.parent)
+    except InputError:
+        return
+    before = {
+        "method": began.info.name,
+        **flatten(dict(dump(began)["method_settings"])),
+        **_of_result(began.settings),
+    }
+    now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names and before["method"] != now["method"]:
+        names = ["method"]
+    if not names:
+        return
+    said = listed([f"{name} {_said(now.get(name))} (was {_said(before.get(name))})" for name in names])
+    logger.warning(
+        f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the same "
+        f"ones give --config {log.parent / 'run.yaml'}"
+    )
+
+
+def _of_result(settings: RunSettings) -> dict[str, Any]:
+    """The settings that change what a replay ends with."""
+    names = {setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result"}
+    return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}
+
+
+def _said(value: object) -> str:
+    return "left out" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
