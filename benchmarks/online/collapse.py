@@ -18,7 +18,9 @@ from typing import Any
 import torch
 
 import trueup
-from trueup.demo.run import sequence_kl
+from trueup.batch.encode import Encoder, Limits
+from trueup.evaluate.likelihoods import log_probs, sequence_kl
+from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.models.load import Loaded, load
 from trueup.references.choices import Frozen, TrustRegion
@@ -49,11 +51,16 @@ def measured(folder: str, start: Loaded) -> dict[str, Any]:
         )  # fmt: skip
     texts = [str(loaded.tokenizer.decode(one.ids, skip_special_tokens=True)) for one in samples]
     words = [word for text in texts for word in text.lower().split()]
-    kl = sequence_kl(model, first, prompts, samples, end_id=loaded.end_ids[0])
+    said = [
+        Example(Prompt(prompt), (Response(text, tokens=one.written),))
+        for prompt, text, one in zip(OPENINGS, texts, samples, strict=True)
+    ]
+    encoder = Encoder(loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(512))
+    ours, theirs = (log_probs(one, encoder, said) for one in (model, first))
     return {
         "reward": fmean(text.lower().split().count("the") for text in texts),
         "different_words": len(set(words)) / max(1, len(words)),
-        "kl": kl.value,
+        "kl": sequence_kl(ours, theirs).value,
         "sample": OPENINGS[0] + " | " + texts[0],
     }
 

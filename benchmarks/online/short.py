@@ -19,6 +19,7 @@ import torch
 
 import trueup
 from trueup.demo.run import Policy
+from trueup.feedback.records import scores_of
 from trueup.world.generate import prompts
 from trueup.world.gold import aspects
 from trueup.world.model import world_model_path
@@ -31,10 +32,10 @@ def judged(policy: Policy) -> dict[str, float]:
     """Means over held-out prompts."""
     held_out = prompts(HELD_OUT, TEST_SEED)
     made = policy.judge(held_out, seed=1)
-    texts = [policy.text(one) for one in made.completions]
+    texts = [one.responses[0].content for one in made]
     seen = [aspects(prompt, text) for prompt, text in zip(held_out, texts, strict=True)]
     return {
-        "gold": made.gold.value,
+        "gold": fmean(scores_of(made)),
         "helpfulness": fmean(one.helpfulness for one in seen),
         "words": fmean(len(text.split()) for text in texts),
     }

@@ -24,6 +24,7 @@ import torch
 import trueup
 from trueup.demo.run import Policy
 from trueup.estimates import mean
+from trueup.feedback.records import scores_of
 from trueup.methods import Method
 from trueup.world.generate import prompts
 from trueup.world.model import world_model_path
@@ -89,8 +90,9 @@ def run(made: Made, rate: float, seed: int, steps: int, folder: Path) -> Outcome
     )  # fmt: skip
     start, policy = Policy(world_model_path()), Policy(result.model)
     judged = policy.judge(prompts(HELD_OUT, TEST_SEED), seed=1)
-    words = [len(one.ids) for one in judged.completions]
-    return Outcome(judged.gold.value, mean(words).value, policy.kl_from(start, judged).value)
+    ends = set(policy.loaded.end_ids)
+    words = [sum(token not in ends for token in one.responses[0].tokens or ()) for one in judged]
+    return Outcome(fmean(scores_of(judged)), fmean(words), policy.kl_from(start, judged).value)
 
 
 def main() -> None:
@@ -102,8 +104,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("world.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    start = Policy(world_model_path()).judge(prompts(HELD_OUT, TEST_SEED), seed=1)
-    found: dict[str, Any] = {"start": {"gold": start.gold.value, "standard_error": start.gold.error}}
+    start = mean(scores_of(Policy(world_model_path()).judge(prompts(HELD_OUT, TEST_SEED), seed=1)))
+    found: dict[str, Any] = {"start": {"gold": start.value, "standard_error": start.error}}
     with tempfile.TemporaryDirectory() as scratch:
         for name, (make, betas) in rows().items():
             if given.only and name not in given.only:

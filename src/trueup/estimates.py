@@ -53,16 +53,6 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(fmean(values), error, len(values))
 
 
-def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> Mean:
-    """How often ours is the better one, prompt by prompt; a tie is half a win.
-
-    Args:
-        ours: score of our response to each prompt; higher is better.
-        theirs: score of the other policy's response to the same prompts.
-    """
-    return mean([1.0 if a > b else 0.0 if a < b else 0.5 for a, b in zip(ours, theirs, strict=True)])
-
-
 def wilson(successes: float, count: int) -> Interval:
     """A share and Wilson's interval of it (1927, https://doi.org/10.1080/01621459.1927.10502953).
 

@@ -1,4 +1,4 @@
-"""Win rates and KL, by hand and against sampling."""
+"""Means and KL, by hand and against sampling."""
 
 import math
 from itertools import product
@@ -7,30 +7,13 @@ import pytest
 import torch
 from support.tiny_models import EOS, naive_log_probs, token_group, toy_network
 
-from trueup.demo.run import sequence_kl
-from trueup.estimates import mean, win_rate
+from trueup.estimates import Mean, mean
+from trueup.evaluate import likelihoods
 from trueup.models import lora
 from trueup.models.causal import CausalModel
 from trueup.sampling.decoding import Decoder, draw
 from trueup.sampling.sampler import Completion
 from trueup.settings.gathering_settings import SamplerSettings
-
-
-def test_wins_ties_and_losses() -> None:
-    """Points 1, 0.5, 0, 1: a rate of 2.5 / 4, squares of distances 2 x 0.375^2 + 0.125^2 + 0.625^2 = 0.6875."""
-    found = win_rate([2.0, 1.0, 0.0, 9.0], [1.0, 1.0, 3.0, -1.0])
-    assert (found.value, found.count) == (0.625, 4)
-    assert found.error == pytest.approx(math.sqrt(0.6875 / 3 / 4), rel=1e-15)
-
-
-def test_only_the_order_of_scores_counts() -> None:
-    assert win_rate([1e9, 0.0], [0.0, 1e-9]) == win_rate([1.0, 0.0], [0.0, 1.0])
-
-
-def test_scores_of_other_prompts_are_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        win_rate([1.0], [1.0, 2.0])
-
 
 TOKENS = 5
 """A vocabulary so small that every response of three tokens can be listed."""
@@ -72,6 +55,25 @@ def sampled(of: CausalModel, prompts: list[list[int]]) -> list[Completion]:
         )
 
 
+def sequence_kl(
+    policy: CausalModel,
+    start: CausalModel,
+    prompts: list[list[int]],
+    completions: list[Completion],
+    start_prompts: list[list[int]] | None = None,
+) -> Mean:
+    """Of the two, the start asked in other words where they are given."""
+    rows = []
+    for of, asked in ((policy, prompts), (start, start_prompts or prompts)):
+        both = enumerate(zip(asked, completions, strict=True))
+        groups = [token_group(ids, [list(one.written)], relation=at) for at, (ids, one) in both]
+        read = likelihoods.of_groups(of, groups)
+        rows.append([read[at] for at in range(len(groups))])
+    found = likelihoods.sequence_kl(*rows)
+    assert isinstance(found, Mean)
+    return found
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_estimate_equals_the_sum_over_all_responses(seed: int) -> None:
     """sum_y pi(y) log(pi(y) / pi_start(y)), within four standard errors of 2000 draws from two prompts."""
@@ -83,18 +85,18 @@ def test_the_estimate_equals_the_sum_over_all_responses(seed: int) -> None:
         assert ours.exp().sum().item() == pytest.approx(1, abs=1e-12)  # nothing is missing from the list
         exact.append((ours.exp() * (ours - theirs)).sum().item())
     prompts = both * 1000
-    found = sequence_kl(policy, start, prompts, sampled(policy, prompts), end_id=EOS)
+    found = sequence_kl(policy, start, prompts, sampled(policy, prompts))
     assert found.count == 2000
     assert 0 < found.error < 0.1 * found.value
     assert abs(found.value - sum(exact) / 2) <= 4 * found.error
-    backwards = sequence_kl(start, policy, prompts, sampled(start, prompts), end_id=EOS)
+    backwards = sequence_kl(start, policy, prompts, sampled(start, prompts))
     assert abs(backwards.value - sum(exact) / 2) > 4 * found.error  # it is not symmetric
 
 
 def test_equal_models_do_not_diverge() -> None:
     """Exactly: the same numbers are subtracted."""
     prompts = [[3, 4]] * 20
-    found = sequence_kl(model(0), model(0), prompts, sampled(model(0), prompts), end_id=EOS)
+    found = sequence_kl(model(0), model(0), prompts, sampled(model(0), prompts))
     assert (found.value, found.error, found.count) == (0.0, 0.0, 20)
 
 
@@ -106,7 +108,7 @@ def test_an_end_counts_where_the_policy_wrote_it() -> None:
     for response in ([1, 4, EOS], [1, 4, 3], [EOS]):
         ended = response[-1] == EOS
         one = Completion(tuple(response), ended)
-        found = sequence_kl(policy, start, [prompt], [one], end_id=EOS)
+        found = sequence_kl(policy, start, [prompt], [one])
         assert found.value == pytest.approx(ratio[listed.index(response)].item(), abs=1e-5)  # float32
         assert math.isnan(found.error)
 
@@ -121,14 +123,14 @@ def test_the_budget_and_dropout_take_no_part(monkeypatch: pytest.MonkeyPatch) ->
             factor.add_(0.1 * torch.randn_like(factor))
     policy, prompts = CausalModel(network.train()), [[3, 4], [4], [1, 3, 3]] * 4
     given = sampled(policy, prompts)
-    found = sequence_kl(policy, model(0), prompts, given, end_id=EOS)
+    found = sequence_kl(policy, model(0), prompts, given)
     with monkeypatch.context() as patched:
-        patched.setitem(sequence_kl.__globals__, "KL_TOKENS", 1)
-        alone = sequence_kl(policy, model(0), prompts, given, end_id=EOS)
+        patched.setattr(likelihoods, "TOKENS", 1)
+        alone = sequence_kl(policy, model(0), prompts, given)
     assert alone.value == pytest.approx(found.value, abs=1e-5)  # float32, in other batches
     assert network.training
     network.eval()
-    assert sequence_kl(policy, model(0), prompts, given, end_id=EOS) == found
+    assert sequence_kl(policy, model(0), prompts, given) == found
 
 
 def test_means_by_hand() -> None:
@@ -144,7 +146,7 @@ def test_each_model_is_asked_in_its_own_words() -> None:
     policy, start = model(1), model(2)
     asked, plain = [3, 2, 4], [3, 2]
     one = Completion((3, 4, EOS), True)
-    found = sequence_kl(policy, start, [asked], [one], end_id=EOS, start_prompts=[plain])
+    found = sequence_kl(policy, start, [asked], [one], start_prompts=[plain])
     place = responses().index([3, 4, EOS])
     expected = sequence_log_probs(policy, asked)[place] - sequence_log_probs(start, plain)[place]
     assert found.value == pytest.approx(expected.item(), abs=1e-5)

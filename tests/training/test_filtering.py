@@ -112,11 +112,12 @@ def test_its_first_name_is_taken() -> None:
 def test_the_gold_reward_rises(tmp_path: Path) -> None:
     from trueup.demo.run import Policy
     from trueup.estimates import mean
+    from trueup.feedback.records import scores_of
     from trueup.world.generate import prompts
     from trueup.world.model import world_model_path
 
     asked = prompts(256, 1_000_003)
-    before = Policy(world_model_path()).judge(asked, seed=0)
+    before = scores_of(Policy(world_model_path()).judge(asked, seed=0))
     more: dict[str, Any]
     for number, (method, more) in enumerate((("fa", {}), ("rwr", {"beta": 0.5}))):
         values = {
@@ -124,6 +125,6 @@ def test_the_gold_reward_rises(tmp_path: Path) -> None:
             "batch_size": 32, "steps": 40, "learning_rate": 1e-3, "save_every": 100,
         }  # fmt: skip
         run_here(method, values | more)
-        after = Policy(tmp_path / str(number) / "model").judge(asked, seed=0)
-        gain = mean([new - old for new, old in zip(after.rewards, before.rewards, strict=True)])
+        after = scores_of(Policy(tmp_path / str(number) / "model").judge(asked, seed=0))
+        gain = mean([new - old for new, old in zip(after, before, strict=True)])
         assert gain.value > 0.1 and gain.value > 4 * gain.error, (method, more)

@@ -9,27 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from trueup import methods
-from trueup.annotators.local import read_groups
 from trueup.batch.encode import Encoder, Limits
-from trueup.batch.stream import cut
-from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.display import duration, shown
 from trueup.errors import InputError
-from trueup.estimates import Mean, mean, win_rate
+from trueup.estimates import Mean, mean
+from trueup.evaluate.likelihoods import log_probs, log_ratios
 from trueup.feedback.canonical import write_examples
-from trueup.feedback.records import Prompt
+from trueup.feedback.records import Example, Prompt, Response, scores_of
 from trueup.files import replaced_file
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.references.choices import TrustRegion
 from trueup.sampling.decoding import Decoder, draw
-from trueup.sampling.sampler import Completion
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.training.api import train
 from trueup.world.generate import examples, prompts
@@ -48,8 +44,6 @@ DEMONSTRATIONS = 512
 NOISE = 0.05
 """Share of the annotator's judgements that are turned around."""
 MAX_NEW_TOKENS = 40
-KL_TOKENS = 8192
-"""Of a forward pass that divergence is measured by."""
 HELD_OUT = 512
 """Prompts that every policy is judged on."""
 
@@ -108,66 +102,6 @@ TEST_SEED = 1_000_003
 """Seed of the held-out prompts, far from those of the feedback."""
 
 
-def sequence_kl(
-    policy: CausalModel,
-    start: CausalModel,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Completion],
-    *,
-    end_id: int,
-    start_prompts: Sequence[Sequence[int]] | None = None,
-) -> Mean:
-    """KL(policy || start) in nats a response: the mean of log pi(y | x) - log pi_start(y | x), y sampled from pi.
-
-    Args:
-        completions: one response of `policy` for each prompt, sampled at temperature 1.
-        end_id: the end of sequence, scored where the policy wrote it.
-        start_prompts: the same prompts as `start` is asked them, where that is in other words, as it is for a
-            policy that is asked with a condition; None where it is not.
-
-    Returns:
-        The estimate with its standard error; unbiased, and so it may come out slightly negative.
-    """
-    ours = _log_probs(policy, prompts, completions, end_id)
-    theirs = _log_probs(start, prompts if start_prompts is None else start_prompts, completions, end_id)
-    return mean([one - other for one, other in zip(ours, theirs, strict=True)])
-
-
-def _log_probs(
-    model: CausalModel, prompts: Sequence[Sequence[int]], completions: Sequence[Completion], end_id: int
-) -> list[float]:
-    """log p(y | x) of each response that says anything, in their order."""
-    groups: list[TokenGroup[int]] = [
-        TokenGroup(np.array(prompt, np.int32), (_row(response, end_id),), place)
-        for place, (prompt, response) in enumerate(zip(prompts, completions, strict=True))
-        if response.ids or response.ended
-    ]
-    read = read_groups(model, lambda stream: model.log_probs(stream).sum, cut(groups, KL_TOKENS))
-    found = {group.relation: value for group, (value,) in read}
-    return [found[group.relation] for group in groups]
-
-
-def _row(response: Completion, end_id: int) -> TokenRow:
-    ids = [*response.ids, end_id] if response.ended else list(response.ids)
-    return TokenRow(np.array(ids, np.int32), np.ones(len(ids), np.bool_))
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A policy's answers to the held-out prompts."""
-
-    texts: tuple[str, ...]
-    prompts: tuple[tuple[int, ...], ...]
-    """As the policy was asked, a condition included."""
-    completions: tuple[Completion, ...]
-    rewards: tuple[float, ...]
-    """Gold reward of each answer."""
-
-    @property
-    def gold(self) -> Mean:
-        return mean(self.rewards)
-
-
 class Policy:
     """A model read from a folder."""
 
@@ -178,37 +112,26 @@ class Policy:
             loaded.tokenizer, end_ids=loaded.end_ids, limits=Limits(MAX_LENGTH), condition=loaded.condition
         )
 
-    def judge(self, prompts: Sequence[str], seed: int) -> Judged:
-        """Answers and their gold rewards."""
-        encoded = self.encode(prompts)
+    def judge(self, prompts: Sequence[str], seed: int) -> list[Example]:
+        """An answer to each prompt, with its gold reward as score."""
         with self.model.plain() as network:
             completions = draw(
                 Decoder(network, self.loaded.end_ids),
-                encoded,
+                [self.encoder.prompt_ids(Prompt(prompt)) for prompt in prompts],
                 settings=SamplerSettings(max_new_tokens=MAX_NEW_TOKENS),
                 generator=torch.Generator().manual_seed(seed),
             )
-        rewards = [gold(prompt, self.text(one)) for prompt, one in zip(prompts, completions, strict=True)]
-        return Judged(tuple(prompts), tuple(map(tuple, encoded)), tuple(completions), tuple(rewards))
+        judged = []
+        for prompt, one in zip(prompts, completions, strict=True):
+            text = self.encoder.text(one.written)
+            response = Response(text, score=gold(prompt, text), tokens=one.written)
+            judged.append(Example(Prompt(prompt), (response,)))
+        return judged
 
-    def kl_from(self, start: "Policy", judged: Judged) -> Mean:
-        """KL(this || start) in nats an answer, on the answers judged."""
-        return sequence_kl(
-            self.model,
-            start.model,
-            judged.prompts,
-            judged.completions,
-            end_id=self.loaded.end_ids[0],
-            start_prompts=start.encode(judged.texts),
-        )
-
-    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """As this policy is asked, a condition included."""
-        return [self.encoder.prompt_ids(Prompt(prompt)) for prompt in prompts]
-
-    def text(self, written: Completion) -> str:
-        """What an answer says."""
-        return str(self.loaded.tokenizer.decode(written.ids, skip_special_tokens=True))
+    def kl_from(self, start: "Policy", judged: Sequence[Example]) -> Mean:
+        """KL(this || start) in nats an answer, on this policy's own; each is asked in its own words."""
+        ours, theirs = (log_probs(one.model, one.encoder, judged) for one in (self, start))
+        return mean([ratio for row in log_ratios(ours, theirs) for ratio in row or ()])
 
 
 def write_feedback(folder: Path, start: Policy, seed: int = 1) -> dict[str, Path]:
@@ -275,9 +198,9 @@ def run(
         logger.info(f"gathering feedback on {RESPONSES} answers to each of {PROMPTS} prompts")
         feedback = write_feedback(folder / "feedback", start)
         held_out = prompts(HELD_OUT, TEST_SEED)
-        before = start.judge(held_out, seed=0)
+        before = mean(scores_of(start.judge(held_out, seed=0)))
         rows: list[MethodRow] = []
-        sft: Judged | None = None
+        sft: list[float] = []
         for number, name in enumerate(names, 1):
             logger.info(f"{name} ({number} of {len(names)})")
             entry, started = PLAN[name], time.monotonic()
@@ -291,10 +214,14 @@ def run(
             )
             seconds = time.monotonic() - started
             policy = Policy(result.model)
-            after = policy.judge(held_out, seed=1)
-            wins = None if sft is None else win_rate(after.rewards, sft.rewards)
-            rows.append(MethodRow(name, before.gold, after.gold, policy.kl_from(start, after), wins, seconds))
-            sft = sft or after
+            judged = policy.judge(held_out, seed=1)
+            golds = scores_of(judged)
+            sft = sft or golds
+            won = [
+                float(ours > theirs) + (ours == theirs) / 2 for ours, theirs in zip(golds, sft, strict=True)
+            ]
+            wins = mean(won) if rows else None
+            rows.append(MethodRow(name, before, mean(golds), policy.kl_from(start, judged), wins, seconds))
     with replaced_file(folder / "results.json") as file:
         file.write(json.dumps([_plain(row) for row in rows], indent=1).encode() + b"\n")
     console = Console(quiet=quiet, emoji=False)

@@ -148,7 +148,7 @@ class Evaluation:
             kl = likelihoods.sequence_kl(ours[:size], theirs[:size]) if own_samples else NOT_ITS_OWN
             row |= {"reference": reference.name, "kl": {"refused": kl} if isinstance(kl, str) else kl}
             if held_out:
-                rewards = likelihoods.implicit_rewards(ours[size:], theirs[size:])
+                rewards = likelihoods.log_ratios(ours[size:], theirs[size:])
                 beta = getattr(one.run.method_settings, "beta", 1.0) if one.run else 1.0
                 row["implicit_reward"] = likelihoods.by_file(held_out, rewards, beta)
 

@@ -55,19 +55,34 @@ def log_probs_of(
     def make(
         running: tuple[causal.CausalModel, encode.Encoder], _: str, chunk: Sequence[records.Example]
     ) -> list[Row]:
-        model, encoder = running
-        groups = [one for at, example in enumerate(chunk) if (one := _encoded(encoder, example, at))]
-        found: list[Row] = [None] * len(chunk)
-        parts = stream.cut(groups, TOKENS)
-        for group, sums in local.read_groups(model, lambda one: model.log_probs(one).sum, parts):
-            lengths = [int(row.scored.sum()) for row in group.responses]
-            found[group.relation] = list(zip(sums, lengths, strict=True))
-        return found
+        return log_probs(*running, chunk)
 
     own = settings.model_dump(include={"max_length", "chat_template"})
     part = f"read {digest_of(entrant.identity, own)} {digest_of_examples(examples)}"
     parts = work.in_parts(part, f"reading by {entrant.name}", examples, CHUNK, load, make)
     return [row for rows in parts for row in rows]
+
+
+def log_probs(
+    model: causal.CausalModel, encoder: encode.Encoder, examples: Sequence[records.Example]
+) -> list[Row]:
+    """The same under a model that is at hand, as its encoder asks it."""
+    groups = [one for at, example in enumerate(examples) if (one := _encoded(encoder, example, at))]
+    found = of_groups(model, groups)
+    return [found.get(at) for at in range(len(examples))]
+
+
+def of_groups(
+    model: causal.CausalModel, groups: Sequence[tokens.TokenGroup[int]]
+) -> dict[int, list[LogProb]]:
+    """The same of token ids, by the number that is each group's relation."""
+    read = local.read_groups(model, lambda one: model.log_probs(one).sum, stream.cut(groups, TOKENS))
+    return {
+        group.relation: [
+            (value, int(row.scored.sum())) for value, row in zip(sums, group.responses, strict=True)
+        ]
+        for group, sums in read
+    }
 
 
 def _encoded(encoder: encode.Encoder, example: records.Example, place: int) -> tokens.TokenGroup[int] | None:
@@ -90,7 +105,7 @@ def sequence_kl(ours: Sequence[Row], theirs: Sequence[Row]) -> Mean | str:
     both = [(one, other) for one, other in zip(ours, theirs, strict=True) if one and other]
     if any(a[1] != b[1] for one, other in both for a, b in zip(one, other, strict=True)):
         return "the reference splits responses into other tokens"
-    ratios = [fmean(a[0] - b[0] for a, b in zip(one, other, strict=True)) for one, other in both]
+    ratios = [fmean(row) for row in log_ratios(ours, theirs) if row]
     return mean(ratios) if ratios else "no response fits into both models"
 
 
@@ -130,7 +145,7 @@ def reward_measures(
     return measured
 
 
-def implicit_rewards(ours: Sequence[Row], theirs: Sequence[Row]) -> list[list[float] | None]:
+def log_ratios(ours: Sequence[Row], theirs: Sequence[Row]) -> list[list[float] | None]:
     """log pi(y | x) - log pi_ref(y | x) of each response; None where one of the two is not known."""
     return [
         [a[0] - b[0] for a, b in zip(one, other, strict=True)] if one and other else None
