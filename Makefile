@@ -10,13 +10,13 @@ READY := $(VENV)/.ready
 QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert_command.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest quick format lint types clean
+.PHONY: help setup demo test pytest test-many quick format lint types clean
 
 # Tests start many interpreters: what one of them has compiled, the others read.
 export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the virtual environment and install trueup into it
 
@@ -38,7 +38,10 @@ test: lint  ## format check, lint, types, every test
 	$(MAKE) --no-print-directory -j 2 types pytest
 
 pytest: $(READY)  ## every test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not many"
+
+test-many: $(READY)  ## the rest of the tests of several processes
+	$(BIN)/python -m pytest tests/parallel
 
 quick: lint  ## format check, lint and the fast tests, in half a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))

@@ -1,7 +1,7 @@
 """What several processes train equals what one trains, whatever is trained and measured."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,31 +37,29 @@ CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "oaif": ("oaif", ROUNDS),
     "oaif, weights kept": ("oaif", {**ROUNDS, "sampler.resync": 2}),
 }
-THREE = ("dpo, untied", "tr-dpo, soft", "kto", "oaif")
+OFTEN = {2: ("dpo, untied", "tr-dpo, soft", "tr-dpo, lora", "kto", "ppo"), 3: ("tr-dpo, soft",)}
+"""Cases by the number of processes; the others are for `make test-many`."""
+SELDOM = {2: tuple(name for name in CASES if name not in OFTEN[2]), 3: ("dpo, untied", "kto", "oaif")}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the runs of all cases, by the number of processes: 1, 2, and for some 3."""
-    folder = tmp_path_factory.mktemp("processes")
+def trained(folder: Path, count: int, names: Sequence[str]) -> None:
+    """Train the cases in one process and in several, each in a folder of its name in that of its number."""
     save_tiny_model(folder / "tied", tie_word_embeddings=True)
     save_tiny_model(folder / "untied")
     data = write_feedback(folder)
 
-    def chosen(name: str, count: int) -> tuple[str, dict[str, Any]]:
+    def chosen(name: str, number: int) -> tuple[str, dict[str, Any]]:
         method, more = CASES[name]
-        values = settings(method, folder / "tied", data, folder / str(count) / name, batch_size=5, steps=5)
+        values = settings(method, folder / "tied", data, folder / str(number) / name, batch_size=5, steps=5)
         del values["epochs"]
         values |= more
         if values["model"] == "untied":
             values["model"] = str(folder / "untied")
         return method, {key: value for key, value in values.items() if value is not None}
 
-    for name in CASES:
+    for name in names:
         run_here(*chosen(name, 1))
-    run_all(folder, 2, [chosen(name, 2) for name in CASES])
-    run_all(folder, 3, [chosen(name, 3) for name in THREE])
-    return folder
+    run_all(folder, count, [chosen(name, count) for name in names])
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -72,16 +70,24 @@ def relative(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one.double() - other.double()).norm() / one.double().norm())
 
 
-@pytest.mark.parametrize(("count", "name"), [(2, name) for name in CASES] + [(3, name) for name in THREE])
-def test_losses_norms_and_weights(trained: Path, count: int, name: str) -> None:
-    alone, several = trained / "1" / name, trained / str(count) / name
-    expected, found = lines(alone), lines(several)
-    assert [line.keys() for line in found] == [line.keys() for line in expected]
-    for one, other in zip(expected, found, strict=True):
-        for key in {"loss", "grad_norm", "eval_loss", "tokens"} & one.keys():
-            assert other[key] == pytest.approx(one[key], rel=2e-6, abs=1e-7), (one["step"], key)
-    (file,) = (alone / "model").glob("*.safetensors")
-    weights, made = load_file(file), load_file(several / "model" / file.name)
-    assert weights.keys() == made.keys()
-    flat = [torch.cat([each[key].flatten() for key in sorted(weights)]) for each in (weights, made)]
-    assert relative(*flat) < 1e-5
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [
+        *OFTEN.items(),
+        *(pytest.param(count, names, marks=pytest.mark.many) for count, names in SELDOM.items()),
+    ],
+)
+def test_losses_norms_and_weights(count: int, names: Sequence[str], tmp_path: Path) -> None:
+    trained(tmp_path, count, names)
+    for name in names:
+        alone, several = tmp_path / "1" / name, tmp_path / str(count) / name
+        expected, found = lines(alone), lines(several)
+        assert [line.keys() for line in found] == [line.keys() for line in expected], name
+        for one, other in zip(expected, found, strict=True):
+            for key in {"loss", "grad_norm", "eval_loss", "tokens"} & one.keys():
+                assert other[key] == pytest.approx(one[key], rel=2e-6, abs=1e-7), (name, one["step"], key)
+        (file,) = (alone / "model").glob("*.safetensors")
+        weights, made = load_file(file), load_file(several / "model" / file.name)
+        assert weights.keys() == made.keys(), name
+        flat = [torch.cat([each[key].flatten() for key in sorted(weights)]) for each in (weights, made)]
+        assert relative(*flat) < 1e-5, name

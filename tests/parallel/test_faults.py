@@ -76,7 +76,7 @@ def assert_goes_on_to_the_bit(folder: Path, uninterrupted: Path) -> None:
     assert all(found[name].equal(value) for name, value in expected.items())
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.many), 1])
 def test_one_that_is_killed_ends_all_and_the_run_goes_on_to_the_bit(
     rank: int, folder: Path, uninterrupted: Path
 ) -> None:
@@ -102,9 +102,9 @@ def test_one_that_is_asked_to_stop_stops_all_at_one_step(folder: Path, uninterru
 @pytest.mark.parametrize(
     ("more", "said_once"),
     [
-        (("--beta", "x"), "beta"),
+        pytest.param(("--beta", "x"), "beta", marks=pytest.mark.many),
         (("--learning_rate", "1e38", "--max_grad_norm", "0"), "is not finite"),
-        (("--model", "nowhere"), "nowhere"),
+        pytest.param(("--model", "nowhere"), "nowhere", marks=pytest.mark.many),
     ],
 )
 def test_a_fault_that_all_meet_is_said_once(more: tuple[str, ...], said_once: str, folder: Path) -> None:
