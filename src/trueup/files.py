@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from trueup.errors import InputError
+from trueup.errors import CheckpointError, InputError
+from trueup.words import reason
 
 
 def cache_folder() -> Path:
@@ -45,6 +46,21 @@ def _of_user(variable: str, name: str) -> Path:
         raise InputError(
             "there is no home folder to keep a cache in; point the environment variable TRUEUP_CACHE to a folder"
         ) from None
+
+
+@contextmanager
+def of_run(path: Path, what: str = "it") -> Iterator[None]:
+    """Around what writes a file of a run.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: {what} cannot be written: {reason(error)}. Make room, and go on with --resume"
+        ) from error
 
 
 @contextmanager
@@ -120,10 +136,14 @@ def content_identity(path: Path, taken: Callable[[str], bool] | None = None) -> 
     for file in sorted(one for one in path.iterdir() if one.is_file()) if path.is_dir() else [path]:
         left = file.name.startswith(".") or file.suffix == ".md" if taken is None else not taken(file.name)
         if file == path or not left:
-            with file.open("rb") as opened:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            told.append([file.name if path.is_dir() else "", digest])
+            told.append([file.name if path.is_dir() else "", file_hash(file)])
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 class Journal:

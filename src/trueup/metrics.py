@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trueup.errors import CheckpointError, InputError
-from trueup.files import replaced_file
+from trueup.errors import InputError
+from trueup.files import of_run, replaced_file
 from trueup.parallel.processes import owns
 from trueup.words import numbered, reason
 
@@ -166,13 +166,8 @@ class Metrics:
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if owns() and path.is_file():
-            try:
-                with replaced_file(path) as file:
-                    file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
-            except OSError as error:
-                raise CheckpointError(
-                    f"{path}: cannot be written: {reason(error)}. Make room, and go on with --resume"
-                ) from error
+            with of_run(path), replaced_file(path) as file:
+                file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""

@@ -67,8 +67,8 @@ def test_a_disk_that_is_full(
         full_at(write, patch)
         assert train("oaif", uninterrupted | {"output": run}) == 4
     assert errors() == (
-        f"{run}/examples.jsonl: what was gathered cannot be written: No space left on device. Make room and go on with "
-        "--resume"
+        f"{run}/examples.jsonl: what was gathered cannot be written: No space left on device. Make room, and go on "
+        "with --resume"
     )
     assert json.loads((run / "status.json").read_text()) == {"state": "stopped", "step": 2, "steps": 6}
     assert len(lines_of(run / "rounds.jsonl")) == 2
@@ -228,9 +228,9 @@ def test_a_replay_with_other_settings_is_told_of(
     cases: list[tuple[dict[str, Any], str]] = [
         ({}, ""),
         ({"save_every": 1, "run_name": "x"}, ""),
-        ({"batch_size": 2}, "batch_size 2 (was 4)"),
-        ({"round_passes": 2, "beta": 0.5}, "round_passes 2 (was 1), beta 0.5 (was left out)"),
-        ({"objective": "ipo"}, "objective ipo (was dpo)"),
+        ({"batch_size": 2}, "batch_size (was 4, is 2)"),
+        ({"round_passes": 2, "beta": 0.5}, "round_passes (was 1, is 2), beta (was nothing, is 0.5)"),
+        ({"objective": "ipo"}, "objective (was 'dpo', is 'ipo')"),
     ]
     for number, (more, words) in enumerate(cases):
         assert replay(uninterrupted, file, tmp_path / str(number), **more) == 0

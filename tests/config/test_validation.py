@@ -86,7 +86,10 @@ class TestValues:
             "warmup_steps 9 is longer than the run's 3 steps; give fewer, or a warmup_ratio",
         ),
         ({"eval_every": 9}, "eval_every 9 needs held-out feedback; give eval_data or eval_fraction"),
-        ({"eval_data": "e", "eval_fraction": 0.1}, "eval_data and eval_fraction are both given; give one"),
+        (
+            {"eval_data": "e", "eval_fraction": 0.1},
+            "eval_data and eval_fraction 0.1 are both given; give one",
+        ),
         (
             {"max_length": 64, "max_prompt_length": 64},
             "max_prompt_length 64 leaves no room for a response within max_length 64; give a smaller one",

@@ -89,7 +89,7 @@ def test_files_are_whole_or_absent(tmp_path: Path, full_disk: Callable[[], None]
     folder.write_status("stopped", 3, 12)
     assert folder.read_status() == {"state": "stopped", "step": 3, "steps": 12}
     full_disk()
-    with pytest.raises(CheckpointError, match=r"status\.json: cannot be written: No space left on device"):
+    with pytest.raises(CheckpointError, match=r"status\.json: it cannot be written: No space left on device"):
         folder.write_status("done", 12, 12)
     assert folder.read_status()["state"] == "stopped"
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]

@@ -95,7 +95,9 @@ def test_a_file_that_cannot_be_cut_back_is_named(tmp_path: Path, full_disk: Call
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n')
     full_disk()
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
+    with pytest.raises(
+        CheckpointError, match=r"metrics\.jsonl: it cannot be written: No space left on device"
+    ):
         metrics(path, keep_until=1)
     assert [line["step"] for line in read_lines(path)] == [1, 2]
     assert os.listdir(tmp_path) == ["metrics.jsonl"]

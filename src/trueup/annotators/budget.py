@@ -11,8 +11,7 @@ from threading import Lock
 from typing import Any
 
 from trueup.errors import AnnotatorError, CheckpointError
-from trueup.files import replaced_file
-from trueup.words import reason
+from trueup.files import of_run, replaced_file
 
 logger = logging.getLogger(__name__)
 
@@ -187,14 +186,8 @@ def keep_at_least(file: Path, known: Usage) -> None:
 
 
 def _write(file: Path, used: Usage) -> None:
-    try:
-        with replaced_file(file) as raw:
-            raw.write(json.dumps(asdict(used)).encode("ascii") + b"\n")
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: what the annotator took cannot be written: {reason(error)}. Make room and go on with "
-            "--resume"
-        ) from error
+    with of_run(file, "what the annotator took"), replaced_file(file) as raw:
+        raw.write(json.dumps(asdict(used)).encode("ascii") + b"\n")
 
 
 def _read(file: Path) -> Usage:

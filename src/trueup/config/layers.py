@@ -14,12 +14,11 @@ from typing import Any
 import yaml
 
 from trueup.errors import InputError
-from trueup.words import as_given, named, reason
+from trueup.settings.run_settings import EITHER
+from trueup.words import as_given, named, reason, shortened
 
 Layer = dict[str, Any]
 
-EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
-"""Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
 OWN_WORDS = ("columns", "values", "rank_pattern", "alpha_pattern")
 """Mappings whose keys are words of the user's data, or names of a model's layers: text, be they numbers, with dots, or
 what YAML takes for true."""
@@ -76,6 +75,19 @@ def nest(layer: Layer) -> dict[str, Any]:
 def same(one: object, other: object) -> bool:
     """Whether two plain values mean the same, text from the command line included: "1e-6" and 1e-06."""
     return one == other or _plain(one) == _plain(other)
+
+
+def differences(before: Layer, now: Layer) -> dict[str, str]:
+    """Name of what is not equal in two layers -> how a message says it: `beta (was 0.1, is 0.3)`."""
+    return {
+        name: f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
+        for name in {**before, **now}
+        if before.get(name) != now.get(name)
+    }
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else shortened(value, 60) if isinstance(value, str) else str(value)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

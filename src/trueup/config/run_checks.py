@@ -328,9 +328,10 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> Anno
     about, given = choice.about, vars(choice)
     checked: Any = choice
     if about.weights is not None:
-        check = _check_reward_model if about.weights == "reward model" else _check_language_model
-        model = check(choice.kind, given[about.main], trust_remote_code)
-        checked = replace(checked, **{about.main: model})
+        name = _check_weights(
+            about.weights, given[about.main], f"annotator.kind {choice.kind}", trust_remote_code
+        )
+        checked = replace(checked, **{about.main: name})
     for setting, named in about.files.items():
         name = given[setting]
         if named.function and not is_function(name):
@@ -344,27 +345,21 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> Anno
     return made
 
 
-def _check_language_model(kind: str, folder: str, trust_remote_code: bool) -> str:
-    named = _check_folder(f"annotator.kind {kind}", folder, trust_remote_code)
-    if scores_text(folder_of(named)):
-        raise InputError(
-            f"annotator.kind {kind} needs a causal language model, and {folder} is a reward model; give reward:{folder}"
-        )
-    return named
-
-
-def _check_reward_model(kind: str, folder: str, trust_remote_code: bool) -> str:
-    if folder == WORLD:
+def _check_weights(weights: str, folder: str, whose: str, trust_remote_code: bool) -> str:
+    scores = weights == "reward model"
+    if scores and folder == WORLD:
         raise InputError("the world has no reward model of its own; give world:gold or world:proxy")
-    if not Path(folder).exists() and "/" not in folder:
+    if scores and not Path(folder).exists() and "/" not in folder:
         raise InputError(f"reward model {folder} is not a folder; give {REWARD_FORMS}")
-    named = _check_folder(f"annotator.kind {kind}", folder, trust_remote_code)
-    if not scores_text(folder_of(named)):
-        raise InputError(
-            f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
-            f"likelihood:{folder} to score by its log-likelihood, or make one by trueup train reward-model"
-        )
-    return named
+    named = _check_folder(whose, folder, trust_remote_code)
+    if scores == scores_text(folder_of(named)):
+        return named
+    raise InputError(
+        f"{folder} is a language model, no reward model (a sequence classifier with one output); give "
+        f"likelihood:{folder} to score by its log-likelihood, or make one by trueup train reward-model"
+        if scores
+        else f"{whose} needs a causal language model, and {folder} is a reward model; give reward:{folder}"
+    )
 
 
 def _check_folder(whose: str, folder: str, trust_remote_code: bool) -> str:

@@ -80,7 +80,7 @@ def refuse_run(run: str | Path, info: MethodInfo, named: Mapping[str, Any], *, t
     if not told or is_own(run, layer):
         return
     _refuse(f"{run} was not begun here by this user", told, trusted=trusted)
-    if sealed := _content(run):
+    if sealed := sealed_content(run):
         signed = signature(sealed, layer)
         with suppress(OSError), replaced_file(Path(run) / SEALED_FILE) as file:
             file.write(json.dumps({**sealed, SIGNED: signed}, indent=1).encode() + b"\n")
@@ -133,7 +133,7 @@ def is_own(run: str | Path, layer: Layer) -> bool:
     Args:
         layer: its plain settings by their dotted names.
     """
-    content = _content(run)
+    content = sealed_content(run)
     signed, expected = content.pop(SIGNED, None), signature(content, layer, make=False)
     return (
         isinstance(signed, str) and bool(expected) and hmac.compare_digest(signed.encode(), expected.encode())
@@ -153,7 +153,7 @@ def signature(sealed: Mapping[str, Any], layer: Layer, *, make: bool = True) -> 
     return hmac.new(secret, told.encode(), hashlib.sha256).hexdigest() if secret else ""
 
 
-def _content(run: str | Path) -> dict[str, Any]:
+def sealed_content(run: str | Path) -> dict[str, Any]:
     """What sealed.json of a run holds; nothing where it cannot be read, which is refused where the run goes on."""
     try:
         content = json.loads((Path(run) / SEALED_FILE).read_text(encoding="utf-8"))

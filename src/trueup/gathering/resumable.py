@@ -26,7 +26,7 @@ from trueup.config.layers import flatten
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_row, prompt_parts
 from trueup.feedback.records import Example, Prompt
-from trueup.files import Journal
+from trueup.files import Journal, file_hash
 from trueup.model_folder import model_content
 from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
@@ -297,7 +297,7 @@ def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:
 def _content(file: str | None) -> str | None:
     """The hash of a file's bytes; None of a name that is no file."""
     path = Path(file or "")
-    return hashlib.sha256(path.read_bytes()).hexdigest() if file and path.is_file() else None
+    return file_hash(path) if file and path.is_file() else None
 
 
 def _digest(value: object) -> str:

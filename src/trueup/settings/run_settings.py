@@ -36,6 +36,8 @@ GATHERING = Role(common=True, affects="examples", gathers=True)
 OFFLINE = Role(common=True, affects="examples", sources=("offline",))
 IN_ROUNDS = Role(common=True, sources=("online", "replay"))
 HELD_OUT = Role(common=True, affects="nothing", held_out=True)
+EITHER = (("epochs", "steps"), ("warmup_steps", "warmup_ratio"), ("eval_data", "eval_fraction"))
+"""Settings that say the same thing in two ways: one of them in a layer takes the place of the other below."""
 NO_DATA = (
     "data is required: give a file with feedback, hub:OWNER/NAME or world:pairs, "
     "or prompts and an annotator to gather it"
@@ -269,21 +271,17 @@ class RunSettings(BaseModel):
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError(f"epochs {self.epochs:g} and steps {self.steps} are both given; give one")
-        if self.warmup_steps and self.warmup_ratio:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} and warmup_ratio {self.warmup_ratio:g} are both given; "
-                "give one"
-            )
+        for pair in EITHER:
+            given = {name: getattr(self, name) for name in pair}
+            if all(given.values()):
+                told = (name if isinstance(one, tuple) else f"{name} {one:g}" for name, one in given.items())
+                raise ValueError(f"{' and '.join(told)} are both given; give one")
         if self.steps is not None and self.warmup_steps > self.steps:
             raise ValueError(
                 f"warmup_steps {self.warmup_steps} is longer than the run's {self.steps} steps; "
                 "give fewer, or a warmup_ratio"
             )
         self._check_source()
-        if self.eval_data and self.eval_fraction:
-            raise ValueError("eval_data and eval_fraction are both given; give one")
         if self.eval_every is not None and not (self.eval_data or self.eval_fraction):
             parts = "eval_data or eval_fraction" if self.source == "offline" else "eval_data"
             raise ValueError(f"eval_every {self.eval_every} needs held-out feedback; give {parts}")

@@ -17,7 +17,7 @@ from typing import Any
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.canonical import example_from_row, example_to_row
 from trueup.feedback.records import Example, Origin
-from trueup.files import Journal
+from trueup.files import Journal, of_run
 from trueup.parallel.processes import owned, owns
 from trueup.words import reason
 
@@ -87,7 +87,7 @@ class RoundLog:
         return self.rounds[number]
 
     def _append(self, rows: Sequence[bytes], line: str) -> None:
-        try:
+        with of_run(self.examples, "what was gathered"):
             size = self._examples.size
             self._examples.append(*rows)
             try:
@@ -96,11 +96,6 @@ class RoundLog:
                 with suppress(OSError):  # what stays is cut off when the run goes on
                     self._examples.cut(size)
                 raise
-        except OSError as error:
-            raise CheckpointError(
-                f"{self.examples}: what was gathered cannot be written: {reason(error)}. Make room and go on "
-                "with --resume"
-            ) from error
 
     def check_has(self, last: int) -> None:
         """See that all rounds up to one are there.
@@ -240,11 +235,9 @@ def _lines(journal: Journal) -> list[bytes]:
 
 
 def _keep(journal: Journal, lines: Sequence[bytes]) -> None:
-    try:
+    with of_run(journal.path):
         if owns():
             journal.keep(lines)
-    except OSError as error:
-        raise CheckpointError(f"{journal.path}: cannot be written: {reason(error)}") from error
 
 
 def _digest(rows: Sequence[bytes], told: Mapping[str, Any]) -> str:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from trueup import display, python_objects, stop
 from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
-from trueup.config.run_checks import check_inputs, check_output
+from trueup.config.run_checks import check_inputs
 from trueup.config.trust import refuse_run
 from trueup.errors import InputError, Stopped
 from trueup.feedback.containers import hold_rows, is_dataset
 from trueup.parallel.processes import alike, inside, joined, owned
-from trueup.settings.run_settings import RunSettings
 from trueup.training.folder import RunFolder
 from trueup.words import as_given, listed
 
@@ -148,7 +147,7 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
         folder = RunFolder(Path(resolved.settings.output))
         with folder.locked():
             try:
-                owned(lambda: _check_folder(resolved.settings, folder))
+                owned(lambda: folder.check_fresh(gathers=resolved.settings.gathers))
                 if told := of_this_process(resolved):
                     logger.info(
                         f"{listed(told)}: of this process; another one goes on with the run by trueup.resume, given it"
@@ -157,12 +156,6 @@ def run(resolved: Resolved, *, quiet: bool = False) -> Result:
             except BaseException:
                 folder.discard_if_empty()
                 raise
-
-
-def _check_folder(settings: RunSettings, folder: RunFolder) -> None:
-    """Look at the run's folder again, now that no other run can begin here."""
-    check_output(settings.output)
-    folder.check_fresh(gathers=settings.gathers)
 
 
 def resume(

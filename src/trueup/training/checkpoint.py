@@ -6,7 +6,6 @@ under the final name whose manifest holds is whole. What the manifest does not n
 nothing is ever unpickled.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trueup.errors import CheckpointError, InputError
-from trueup.files import replaced_folder
+from trueup.files import file_hash, replaced_folder
 from trueup.model_folder import check_safetensors
 from trueup.parallel.processes import gather, owned, owns
 from trueup.parallel.sharding import Shards, is_sharded, write
@@ -148,7 +147,7 @@ def verify(path: Path) -> str | None:
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
-        if _sha256(file) != digest:
+        if file_hash(file) != digest:
             return f"{name} does not match its checksum"
         if name.endswith(".safetensors"):
             try:
@@ -183,19 +182,19 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         if any(map(is_sharded, tensors.values())):
             (part / name).mkdir(exist_ok=True)
             written = write(part / name, tensors)
-            digests |= {f"{name}/{file.name}": _sha256(file) for file in written}
+            digests |= {f"{name}/{file.name}": file_hash(file) for file in written}
         elif owns():
             file = part / f"{name}.safetensors"
             # With what transformers writes, so that the last policy and the finished model may be one file.
             plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(plain, file, metadata={"format": "pt"})
-            digests[file.name] = _sha256(file)
+            digests[file.name] = file_hash(file)
     digests = {name: digest for every in gather(digests) for name, digest in every.items()}
     if not owns():
         return
     metadata = {"format": FORMAT, "step": checkpoint.step, **checkpoint.metadata}
     (part / "facts.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
-    digests["facts.json"] = _sha256(part / "facts.json")
+    digests["facts.json"] = file_hash(part / "facts.json")
     (part / "manifest.json").write_text(json.dumps({"files": digests}, indent=1), encoding="utf-8")
 
 
@@ -225,11 +224,6 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f"{PREFIX}*") if path.is_dir()]
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _free(folder: Path) -> float:

@@ -16,8 +16,9 @@ from filelock import FileLock, Timeout
 
 from trueup.config import trust
 from trueup.config.layers import flatten
+from trueup.config.run_checks import check_output
 from trueup.errors import CheckpointError, InputError
-from trueup.files import replaced_file
+from trueup.files import of_run, replaced_file
 from trueup.metrics import WANDB
 from trueup.parallel.processes import owned, owns
 from trueup.settings.run_settings import RunSettings
@@ -107,14 +108,12 @@ class RunFolder:
         Raises:
             InputError: it is missing or damaged.
         """
-        try:
-            content = json.loads(self.sealed.read_text(encoding="utf-8"))
-            assert isinstance(content, dict)
-        except (OSError, ValueError, RecursionError, AssertionError):
+        content = trust.sealed_content(self.path)
+        if not content:
             raise InputError(
                 f"{self.sealed} is missing or damaged, so that nothing tells whether the run goes on as it began. Put "
                 "it back, or begin a new run"
-            ) from None
+            )
         return {name: value for name, value in content.items() if name != trust.SIGNED}
 
     def write_status(self, state: str, step: int, total: int, warnings: Sequence[str] = ()) -> None:
@@ -178,7 +177,8 @@ class RunFolder:
         return True
 
     def check_fresh(self, *, gathers: bool = False) -> None:
-        """Refuse a folder with checkpoints but no run: a new one, once stopped, would go on from them.
+        """Refuse a folder with a run, which may have begun since it was last looked at, or with checkpoints but no run:
+        a new one, once stopped, would go on from them.
 
         Args:
             gathers: feedback is gathered by the run, so that it must find none either.
@@ -186,6 +186,7 @@ class RunFolder:
         Raises:
             InputError: there are some.
         """
+        check_output(str(self.path))
         if gathers and self.gathered:
             raise InputError(
                 f"{self.path} holds what another run gathered ({EXAMPLES}, {ROUNDS} or {self.usage.name}), but no "
@@ -217,11 +218,5 @@ class RunFolder:
         """Write a file whole, where this process is the one that writes."""
         if not owns():
             return
-        try:
-            with replaced_file(file) as opened:
-                opened.write(text.encode())
-        except OSError as error:
-            raise CheckpointError(
-                f"{file}: cannot be written: {reason(error)}. Make room, and go on with --resume if the run "
-                "has begun"
-            ) from error
+        with of_run(file), replaced_file(file) as opened:
+            opened.write(text.encode())

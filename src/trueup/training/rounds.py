@@ -29,6 +29,7 @@ from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
 from trueup.feedback.read import Prompts, each_once
 from trueup.feedback.records import Example, Group, Prompt
+from trueup.files import file_hash
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
@@ -135,8 +136,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
         _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
         return _source_of_rounds(parts, _plan_of_log(settings, log), log, preprocessing, known, held_out)
 
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return Data({path: digest, **more}, source)
+    return Data({path: file_hash(Path(path)), **more}, source)
 
 
 def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> Preprocessing:

@@ -16,7 +16,7 @@ from typing import Any
 
 from trueup import __version__, model_hub
 from trueup.batch.chat_template import DATED
-from trueup.config.layers import flatten
+from trueup.config.layers import differences, flatten
 from trueup.config.resolve import Resolved, dump, load_run, read_record
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
@@ -28,7 +28,7 @@ from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import judging_content, model_folders
 from trueup.training.folder import RunFolder
-from trueup.words import listed, shortened
+from trueup.words import listed
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def seal_of(content: Mapping[str, Any]) -> str:
 
 
 def refuse_changed(
-    folder: RunFolder, now: Mapping[str, Any], settings: RunSettings, seal: str | None = None
+    folder: RunFolder, now: dict[str, Any], settings: RunSettings, seal: str | None = None
 ) -> None:
     """Refuse to go on where anything that decides the result is not what the run began with.
 
@@ -124,11 +124,7 @@ def refuse_changed(
     before, accept = folder.read_sealed(), settings.accept_changed
     # The tokens are known last, be it when a run begins or when it goes on.
     later = {KINDS["tokens_identity"]} - (before.keys() & now.keys())
-    changed = {
-        name: f"{name} (was {_shown(before.get(name))}, is {_shown(now.get(name))})"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name) and name not in later
-    }
+    changed = {name: said for name, said in differences(before, now).items() if name not in later}
     mended = bool(changed) and all(map(_is_beside, changed))
     if accept and mended:
         logger.warning(
@@ -205,10 +201,6 @@ def _by_name(record: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _shown(value: object) -> str:
-    return "nothing" if value is None else shortened(value, 60) if isinstance(value, str) else str(value)
-
-
 def warn_of_versions(folder: Path, record: Mapping[str, Any]) -> None:
     """Say which packages are others than the run began with."""
     versions = record["versions"]
@@ -231,23 +223,16 @@ def warn_of_departures(log: Path, settings: RunSettings, method: Method) -> None
         **_of_result(began.settings),
     }
     now = {"method": method.name, **flatten(dict(method.settings)), **_of_result(settings)}
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names and before["method"] != now["method"]:
-        names = ["method"]
-    if not names:
-        return
-    said = listed([f"{name} {_said(now.get(name))} (was {_said(before.get(name))})" for name in names])
-    logger.warning(
-        f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the same "
-        f"ones give --config {log.parent / 'run.yaml'}"
-    )
+    changed = differences(before, now)
+    if changed:
+        said = changed.get("method") or listed(changed.values())
+        logger.warning(
+            f"{log} was written by a run with other settings, and this one ends with other weights: {said}. For the "
+            f"same ones give --config {log.parent / 'run.yaml'}"
+        )
 
 
 def _of_result(settings: RunSettings) -> dict[str, Any]:
     """The settings that change what a replay ends with."""
     names = {setting.path for setting in settings_in(RunSettings) if setting.role.affects == "result"}
     return {name: value for name, value in flatten(settings.model_dump(mode="json")).items() if name in names}
-
-
-def _said(value: object) -> str:
-    return "left out" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
