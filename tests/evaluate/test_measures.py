@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.evaluate.measures import distinct, refuses, self_bleu, style, style_difference, text_measures
+from trueup.evaluate.measures import distinct, refuses, self_bleu, style, text_measures
 
 TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=7).map(" ".join), min_size=2, max_size=6)
 
@@ -64,13 +64,10 @@ def test_refusals_are_known_by_how_they_begin(text: str, refused: bool) -> None:
     assert refuses(text) is refused
 
 
-def test_style_is_counted_and_compared() -> None:
+def test_style_is_counted() -> None:
     plain, dressed = "one two three", "# Head\n\n- one\n- two\n3. three\n\n**Bold**\n"
     assert style(plain) == (3.0, 0.0, 0.0)
     assert style(dressed) == (9.0, 3.0, 2.0)
-    assert style_difference(dressed, plain) == (0.5, 1.0, 1.0)
-    assert style_difference(plain, dressed) == (-0.5, -1.0, -1.0)
-    assert style_difference("", "") == (0.0, 0.0, 0.0)
 
 
 def test_measures_of_a_model_are_over_prompts() -> None:

@@ -1,7 +1,5 @@
 """What the names given to `trueup evaluate` stand for, and the responses of all to the same prompts."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from typing import Any
 from trueup import model_folder, model_hub
 from trueup.config import resolve, run_checks
 from trueup.errors import InputError
-from trueup.feedback import canonical, records, turns
+from trueup.feedback import records, turns
 from trueup.gathering import candidates, resumable
 from trueup.sampling.sampler import MAX_NEW_TOKENS
 from trueup.settings import evaluate_settings, gathering_settings
@@ -136,18 +134,6 @@ def _writers(name: str, settings: evaluate_settings.EvaluateSettings) -> list[En
     ]
 
 
-def digest_of(*parts: object) -> str:
-    """A hash of JSON-ready values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def digest_of_examples(examples: Sequence[records.Example]) -> str:
-    """A hash of prompts and responses."""
-    return digest_of(
-        [[one.prompt.key, [canonical.response_json(said) for said in one.responses]] for one in examples]
-    )
-
-
 def prompts_of(
     settings: evaluate_settings.EvaluateSettings, everyone: Sequence[Entrant]
 ) -> Sequence[records.Prompt]:
@@ -233,7 +219,8 @@ def _sampled(
 ) -> list[tuple[records.Response, ...]]:
     assert model.read is not None
     sampling, responses = sampling_of(settings), settings.sampler.responses
-    part = f"sample {digest_of(model.identity, resumable.deciding(sampling), [one.key for one in prompts])}"
+    decides = [model.identity, resumable.deciding(sampling), [one.key for one in prompts]]
+    part = f"sample {resumable.digest(decides)[:16]}"
     load = partial(candidates.in_process, sampling, model.name, work.day, len(prompts), model.read)
     writer = candidates.Writer(model.name, load, part)
     (written,) = candidates.write_responses(prompts, [writer], work, responses=responses, seed=settings.seed)

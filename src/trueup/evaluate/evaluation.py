@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -59,13 +59,13 @@ class Judged:
             for name, value in resumable.deciding(settings).items()
             if name.startswith(f"{setting}.")
         }
-        self._digest = entrants.digest_of(own, resumable.files_of(choice), settings.seed)
+        self._digest = resumable.digest([own, resumable.files_of(choice), settings.seed])
 
     def annotate(
         self, examples: Sequence[records.Example], label: str
     ) -> tuple[records.Example | records.Discarded, ...]:
         """Examples as it judges them."""
-        name = f"{self.setting} {self._digest} {entrants.digest_of_examples(examples)}"
+        name = f"{self.setting} {self._digest} {resumable.digest_of_examples(examples)}"
         made = judging.judged_in_parts(examples, self.load, self.work, name, label)
         self.totals = annotator.summed((self.totals, made.totals))
         return made.examples
@@ -79,7 +79,7 @@ class Judged:
             rows, totals = judge.rate(chunk, evaluate_settings.CRITERIA.get(criterion, criterion))
             return {"rows": rows, "totals": dict(totals)}
 
-        name = f"rate {self._digest} {entrants.digest_of(criterion)} {entrants.digest_of_examples(examples)}"
+        name = f"rate {self._digest} {resumable.digest(criterion)} {resumable.digest_of_examples(examples)}"
         parts = self.work.in_parts(
             name, label, examples, likelihoods.CHUNK, lambda: nullcontext(self.load(self.work.day)), rated
         )
@@ -90,45 +90,34 @@ class Judged:
         return rated_P
 
 
+@dataclass
 class Evaluation:
-    """What is known of all that are looked at, while it grows.
+    """What is known of all that are looked at, while it grows."""
 
-    Args:
-        answers: [E][P].
-        pairs: of entrants that are compared.
-    """
+    settings: evaluate_settings.EvaluateSettings
+    work: resumable.Work
+    everyone: Sequence[entrants.Entrant]
+    answers: Sequence[Sequence[records.Example]]
+    """[E][P]."""
+    pairs: Sequence[side_by_side.Pair]
+    """Those of the entrants that are compared."""
+    score_EPR: strengths.Array | None = None
+    firsts: dict[side_by_side.Pair, strengths.Array] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        settings: evaluate_settings.EvaluateSettings,
-        work: resumable.Work,
-        everyone: Sequence[entrants.Entrant],
-        answers: Sequence[Sequence[records.Example]],
-        pairs: Sequence[side_by_side.Pair],
-    ) -> None:
-        self.settings, self.work, self.everyone, self.answers, self.pairs = (
-            settings,
-            work,
-            everyone,
-            answers,
-            pairs,
-        )
-        self.names = [one.name for one in everyone]
+    def __post_init__(self) -> None:
+        self.names = [one.name for one in self.everyone]
         self.texts = [
-            [[template.answered(said.content) for said in one.responses] for one in own] for own in answers
+            [[template.answered(said.content) for said in one.responses] for one in own]
+            for own in self.answers
         ]
         self.models: list[strengths.Row] = [
-            {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=settings.seed)}
-            for one, texts in zip(everyone, self.texts, strict=True)
+            {"name": one.name, "step": one.step, **measures.text_measures(texts, seed=self.settings.seed)}
+            for one, texts in zip(self.everyone, self.texts, strict=True)
         ]
+        size = len(self.answers[0])
         self.results: strengths.Row = {
-            "version": __version__,
-            "prompts": len(answers[0]),
-            "models": self.models,
-            "cost": {},
-        }
-        self.score_EPR: strengths.Array | None = None
-        self.firsts: dict[side_by_side.Pair, strengths.Array] = {}
+            "version": __version__, "prompts": size, "models": self.models, "cost": {}
+        }  # fmt: skip
 
     def add_likelihoods(
         self, references: Sequence[entrants.Entrant | None], held_out: Sequence[records.Example]

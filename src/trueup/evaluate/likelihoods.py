@@ -13,7 +13,7 @@ from typing import Any
 from trueup.annotators import calibration, local
 from trueup.batch import encode, stream, tokens
 from trueup.estimates import Mean, mean, wilson
-from trueup.evaluate.entrants import Entrant, digest_of, digest_of_examples, sampling_of
+from trueup.evaluate.entrants import Entrant, sampling_of
 from trueup.feedback import orders, records, views
 from trueup.gathering import candidates, resumable
 from trueup.models import causal, selfcheck
@@ -58,7 +58,7 @@ def log_probs_of(
         return log_probs(*running, chunk)
 
     own = settings.model_dump(include={"max_length", "chat_template"})
-    part = f"read {digest_of(entrant.identity, own)} {digest_of_examples(examples)}"
+    part = f"read {resumable.digest([entrant.identity, own])} {resumable.digest_of_examples(examples)}"
     parts = work.in_parts(part, f"reading by {entrant.name}", examples, CHUNK, load, make)
     return [row for rows in parts for row in rows]
 
@@ -128,20 +128,28 @@ def reward_measures(
         rewards: of each example, of each response; None where they are not known.
         scale: what rewards are multiplied by before they are read as log-odds: beta of an implicit reward.
     """
-    pairs = [one for at, example in enumerate(examples) for one in _pairs(example, rewards[at], at)]
-    points = [one for at, example in enumerate(examples) for one in _points(example, rewards[at], at)]
-    several = [
-        found
-        for example, known in zip(examples, rewards, strict=True)
-        if known is not None and (found := _finds_best(example, known)) is not None
-    ]
+    pairs, points, best = [], [], []
+    for at, (example, own) in enumerate(zip(examples, rewards, strict=True)):
+        found = views.ordered_pairs(example)
+        if own is None:
+            continue
+        for of, label in orders.labels(example):
+            points.append((own[of], label, at) if label >= 0.5 else (-own[of], 1 - label, at))
+        if isinstance(found, records.Discarded):
+            continue
+        pairs += [(own[better] - own[worse], sure, at) for better, worse, sure in found]
+        used, beaten = {of for pair in found for of in pair[:2]}, {worse for _, worse, _ in found}
+        if len(used) > 2:
+            high = max(own[of] for of in used)
+            top = [of for of in used if own[of] == high]
+            best.append(len(top) == 1 and top[0] not in beaten)
     measured: dict[str, Any] = {}
     for name, rows in (("pairs", pairs), ("labels", points)):
         if rows:
             apart, sure, places = zip(*rows, strict=True)
             measured[name] = calibration.calibrate([scale * one for one in apart], sure, places)
-    if several:
-        measured["best_of_n"] = wilson(sum(several), len(several))
+    if best:
+        measured["best_of_n"] = wilson(sum(best), len(best))
     return measured
 
 
@@ -165,33 +173,3 @@ def by_file(
         for file, own in places.items()
         if file == "all" or len(places) > 2
     }
-
-
-def _pairs(
-    example: records.Example, rewards: Sequence[float] | None, place: int
-) -> Iterator[tuple[float, float, int]]:
-    """By how much the chosen response has more reward, how sure the feedback is, and the example."""
-    ordered = views.ordered_pairs(example)
-    if rewards is not None and not isinstance(ordered, records.Discarded):
-        for better, worse, sure in ordered:
-            yield rewards[better] - rewards[worse], sure, place
-
-
-def _points(
-    example: records.Example, rewards: Sequence[float] | None, place: int
-) -> Iterator[tuple[float, float, int]]:
-    """The reward towards the likelier side of each label, how sure that side is, and the example."""
-    for at, label in orders.labels(example) if rewards is not None else ():
-        assert rewards is not None
-        yield (rewards[at], label, place) if label >= 0.5 else (-rewards[at], 1 - label, place)
-
-
-def _finds_best(example: records.Example, rewards: Sequence[float]) -> bool | None:
-    """Whether the response with the highest reward is one that no other beats; None where there are just two."""
-    ordered = views.ordered_pairs(example)
-    if isinstance(ordered, records.Discarded):
-        return None
-    used = {at for better, worse, _ in ordered for at in (better, worse)}
-    top = max(used, key=lambda at: rewards[at])
-    tied = sum(rewards[at] == rewards[top] for at in used) > 1
-    return None if len(used) < 3 else not tied and all(worse != top for _, worse, _ in ordered)

@@ -43,12 +43,6 @@ def style(response: str) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def style_difference(one: str, other: str) -> tuple[float, ...]:
-    """By how much one response has more of each of `STYLE`, as a share of what both have: in [-1, 1]."""
-    both = zip(style(one), style(other), strict=True)
-    return tuple((first - second) / (first + second) if first or second else 0.0 for first, second in both)
-
-
 def text_measures(responses: Sequence[Sequence[str]], *, seed: int = 0) -> dict[str, Any]:
     """Measures of one model's responses by name.
 

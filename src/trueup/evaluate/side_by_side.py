@@ -169,13 +169,8 @@ def cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return (
-            f"{value:.0f}"
-            if abs(value) >= 100
-            else f"{value:.2f}"
-            if abs(value) >= 0.01 or not value
-            else f"{value:.1g}"
-        )
+        digits = ".0f" if abs(value) >= 100 else ".2f" if abs(value) >= 0.01 or not value else ".1g"
+        return f"{value:{digits}}"
     if not isinstance(value, dict):
         return str(value)
     if "refused" in value:

@@ -76,7 +76,7 @@ class Work:
         self.path = output.with_name(output.name + SUFFIX)
         self.parts: dict[str, Any] = {}
         self.of = of
-        self.settings = {name: _digest(value)[:16] for name, value in settings.items()}
+        self.settings = {name: digest(value)[:16] for name, value in settings.items()}
         self._journal = Journal(self.path)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"))
         try:
@@ -190,7 +190,7 @@ class Work:
         theirs = header.get("settings") if isinstance(header, dict) else None
         if not isinstance(theirs, dict) or header.get("of") != self.of:
             raise self._foreign()
-        left_out = _digest(None)[:16]
+        left_out = digest(None)[:16]
         both = {**self.settings, **theirs}
         different = [name for name in both if self.settings.get(name, left_out) != theirs.get(name, left_out)]
         if different:
@@ -248,8 +248,8 @@ def of_sampling(
 ) -> dict[str, object]:
     """Name -> what the work of `trueup sample` depends on; JSON-ready."""
     found = deciding(settings) | files_of(settings.annotator)
-    found["data"] = _digest([prompt_parts(one) for one in prompts])
-    found["data with feedback"] = _digest([example_to_row(one) for one in also])
+    found["data"] = digest([prompt_parts(one) for one in prompts])
+    found["data with feedback"] = digest_of_examples(also)
     found["files of the model"] = [
         model_content(folder)
         for name in settings.model
@@ -266,7 +266,7 @@ def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> di
         found["rewrite_template"] = [settings.rewrite_template, _content(settings.rewrite_template)]
     else:
         found = {name: value for name, value in found.items() if not name.startswith("rewrite_")}
-    found["data"] = _digest([example_to_row(one) for one in examples])
+    found["data"] = digest_of_examples(examples)
     return found
 
 
@@ -300,7 +300,12 @@ def _content(file: str | None) -> str | None:
     return file_hash(path) if file and path.is_file() else None
 
 
-def _digest(value: object) -> str:
+def digest_of_examples(examples: Iterable[Example]) -> str:
+    """A hash of examples with all that is said of them."""
+    return digest([example_to_row(one) for one in examples])
+
+
+def digest(value: object) -> str:
     """A hash of a JSON-ready value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
