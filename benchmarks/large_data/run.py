@@ -5,6 +5,7 @@ process of its own that starts with an empty cache, or with the one that the run
 """
 
 import argparse
+import gzip
 import json
 import os
 import random
@@ -15,17 +16,31 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyarrow as pa
+from pyarrow import csv, parquet
+
 WORDS = ("red", "green", "blue", "seven", "cat", "dog", "tree", "stone")
 
 
 def write_pairs(path: Path, count: int) -> None:
-    """Pairs of about 40 tokens, each with a prompt of its own."""
+    """Pairs of about 40 tokens, each with a prompt of its own, in a file of the kind that its name says."""
     chance = random.Random(0)
-    with path.open("w") as file:
+
+    def pair(number: int) -> dict[str, str]:
+        texts = [" ".join(chance.choices(WORDS, k=length)) for length in (8, 10, 9)]
+        return {"prompt": f"{number}: {texts[0]}?", "chosen": f" {texts[1]}", "rejected": f" {texts[2]}"}
+
+    schema = pa.schema(dict.fromkeys(("prompt", "chosen", "rejected"), pa.string()))
+    if path.suffix in (".parquet", ".csv"):
+        writer = parquet.ParquetWriter if path.suffix == ".parquet" else csv.CSVWriter
+        with writer(path, schema) as table:
+            for start in range(0, count, 10_000):
+                rows = [pair(number) for number in range(start, min(count, start + 10_000))]
+                table.write_table(pa.Table.from_pylist(rows, schema))
+        return
+    with gzip.open(path, "wt") if path.suffix == ".gz" else path.open("w") as file:
         for number in range(count):
-            texts = [" ".join(chance.choices(WORDS, k=length)) for length in (8, 10, 9)]
-            row = {"prompt": f"{number}: {texts[0]}?", "chosen": f" {texts[1]}", "rejected": f" {texts[2]}"}
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(pair(number)) + "\n")
 
 
 def seconds(model: str, data: Path, folder: Path, lazy: str) -> float:
@@ -44,14 +59,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="folder of a small model")
     parser.add_argument("--pairs", type=int, default=2_000_000)
+    parser.add_argument("--kind", default="jsonl", choices=("jsonl", "jsonl.gz", "parquet", "csv"))
     parser.add_argument("--lazy", default="true", choices=("true", "false"))
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data = folder / "pairs.jsonl"
+        data = folder / f"pairs.{given.kind}"
         write_pairs(data, given.pairs)
         found = {
+            "kind": given.kind,
             "pairs": given.pairs,
             "lazy": given.lazy,
             "first_run_seconds": seconds(given.model, data, folder / "first", given.lazy),

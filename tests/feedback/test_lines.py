@@ -115,10 +115,10 @@ def test_other_reasons_not_to_be_read(tmp_path: Path) -> None:
 
 
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(path: Path) -> bytes:
+    def refused(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr("io.FileIO", refused)
     with pytest.raises(InputError, match=r"a\.jsonl': the file cannot be read: Permission denied"):
         load(tmp_path / "a.jsonl")
 

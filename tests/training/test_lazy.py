@@ -1,23 +1,30 @@
 """Rows that are read when a step needs them give what rows give that are all read first."""
 
+import csv
+import gzip
+import io
 import json
 import os
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from support.small_runs import break_off, metrics_of, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import char_tokenizer, save_tiny_model
 
 from trueup.batch import tokenizing
 from trueup.display import collected
 from trueup.errors import InputError
-from trueup.feedback.json_rows import LoadedFile, json_rows
-from trueup.feedback.lines import is_plain_lines, line_file
+from trueup.feedback import containers
+from trueup.feedback.columns import AS_IT_IS
+from trueup.feedback.lines import line_file
 from trueup.methods import METHODS
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import examples_named
@@ -32,6 +39,24 @@ def pairs_file(folder: Path, change: Callable[[list[dict[str, Any]]], object] = 
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     change(rows)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def written(rows: Sequence[Mapping[str, Any]], folder: Path, kind: str) -> Path:
+    """The rows as a file of a kind, `csv.gz`."""
+    path = folder / f"rows.{kind}"
+    text = io.StringIO()
+    if kind.startswith("csv"):
+        table = csv.DictWriter(text, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    elif kind == "parquet":
+        parquet.write_table(pa.Table.from_pylist(list(rows)), path)
+        return path
+    else:
+        text.writelines(json.dumps(row) + "\n" for row in rows)
+    raw = text.getvalue().encode()
+    path.write_bytes(gzip.compress(raw) if kind.endswith("gz") else raw)
     return path
 
 
@@ -55,6 +80,16 @@ def test_weights_and_metrics_are_those_of_rows_read_first(
     first = run(method, tiny_model, tmp_path / "first", data, lazy=False)
     assert run(method, tiny_model, tmp_path / "lazy", data, lazy=True) == first != {}
     assert metrics_of(tmp_path / "lazy") == metrics_of(tmp_path / "first")
+
+
+@pytest.mark.parametrize("kind", ["jsonl.gz", "parquet", "csv", "csv.gz"])
+def test_weights_are_the_same_from_any_file(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    pairs = pairs_file(tmp_path)
+    expected = run("dpo", tiny_model, tmp_path / "first", pairs, lazy=False)
+    data = written([json.loads(line) for line in pairs.read_text().splitlines()], tmp_path, kind)
+    for how in (True, False):
+        assert run("dpo", tiny_model, tmp_path / str(how), data, lazy=how) == expected != {}
+        assert metrics_of(tmp_path / str(how)) == metrics_of(tmp_path / "first")
 
 
 def test_a_mixture_of_tables_is_mixed_as_if_it_were_read_first(tiny_model: Path, tmp_path: Path) -> None:
@@ -166,7 +201,7 @@ def test_a_bad_row_behind_them_ends_the_run_when_it_is_read(
 
 def test_a_file_that_changes_under_a_run_ends_it(tmp_path: Path) -> None:
     data = pairs_file(tmp_path)
-    lines = line_file(str(data))
+    lines = line_file(str(data), AS_IT_IS)
     assert not lines.row(3).error
     data.write_text(data.read_text() + "\n")
     with pytest.raises(InputError, match="the file has changed while rows of it were read"):
@@ -191,15 +226,11 @@ def test_what_has_to_see_all_rows_is_told(
     assert read(data, method, **more) is None
 
 
-@pytest.mark.parametrize(
-    "content", [b"[" + json.dumps(PAIR).encode() + b"]", b"\x1f\x8bx", b"prompt,chosen\n", b""]
-)
-def test_other_files_are_read_first(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "data"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="data is no plain file of JSON lines"):
-        read(path, lazy=True)
-    assert not is_plain_lines(str(tmp_path / "absent"))
+def test_what_is_no_file_is_read_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lazy is true, but world:pairs is no file that can be read twice"):
+        read(Path("world:pairs"), lazy=True)
+    with pytest.raises(InputError, match="absent: no such file"):
+        read(tmp_path / "absent", lazy=True)
 
 
 def test_many_rows_are_read_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +267,59 @@ def test_rows_are_those_of_the_file_read_as_one(
     data = b'{"a": 0}\n' + b"\n".join(lines) + end
     path = tmp_path_factory.getbasetemp() / "lines.jsonl"
     path.write_bytes(data)
-    made = line_file(str(path))
-    rows = [made.row(index) for index in range(len(made))]
-    assert rows == list(json_rows(LoadedFile(str(path), "", len(data), data)))
+    assert_same_rows(path)
+
+
+def assert_same_rows(path: Path) -> None:
+    """Errors, too, and what is empty."""
+    made, source = line_file(str(path), AS_IT_IS), containers.opened(path)
+    assert [made.row(index) for index in range(len(made))] == list(source.rows)
+    assert made.sha256 == source.sha256()
+
+
+ROWS: Mapping[str, bytes] = {
+    "a.json": b'[{"a": 1.25, "b": {"c": ["\xc3\xa4", null]}}, 3, {"a": 10000000000000000000000}]',
+    "a.jsonl": b'\xef\xbb\xbf\n{"a": 1}\n{"a": 1, "a": 2}\n{\n',
+    "bom.jsonl": b'\xef\xbb\xbf{"a": 1}\n{"a": 1, "a": 2}\n{\n',
+    "a.csv": b'\xef\xbb\xbf\n a,b\r\n1,"x\ny"\n\n2,\n3,\xff\n4\n"a"b,c\ntrue,"{""c"": 1}"\n',
+    "a.tsv": b"\tprompt\rx\t4\ry\t[1]",
+}
+
+
+@pytest.mark.parametrize("name", [*ROWS, *(f"{name}.gz" for name in ROWS), "rows.parquet"])
+def test_rows_of_any_source_are_those_of_the_file_read_as_one(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "rows.parquet":
+        parquet.write_table(pa.table({"a": [{"b": 1, "c": None}, None], "d": [b"x", None]}), path)
+    else:
+        raw = ROWS[name.removesuffix(".gz")]
+        path.write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+    assert_same_rows(path)
+
+
+@pytest.mark.parametrize("kind", ["jsonl.gz", "csv.gz", "parquet"])
+def test_memory_does_not_grow_with_what_is_unpacked(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "IN_MEMORY", 1 << 16)
+    rows = [{"prompt": f"{number} " + "word " * 100} for number in range(20_000)]
+    path = written(rows, tmp_path, kind)
+    tracemalloc.start()
+    try:
+        with collected() as told:
+            made = line_file(str(path), AS_IT_IS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.row(19_999).value == rows[-1]
+    assert peak < 4e6 < 500 * len(rows)
+    assert any(f"{path}: unpacked to " in line for line in told)
+
+
+def test_where_nothing_can_be_unpacked_to_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "IN_MEMORY", 1)
+    monkeypatch.setenv("TRUEUP_CACHE", str(tmp_path / "rows.jsonl.gz"))
+    with pytest.raises(
+        InputError, match=r"rows.jsonl.gz: what it unpacks to cannot be kept in .*TRUEUP_CACHE"
+    ):
+        line_file(str(written([PAIR], tmp_path, "jsonl.gz")), AS_IT_IS)

@@ -9,18 +9,25 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any
 
 from trueup import python_objects
+from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
+from trueup.files import cache_folder
 from trueup.words import listed, near_names, one_line, reason
 
 GZIP = b"\x1f\x8b"
-BOM = b"\xef\xbb\xbf"
+IN_MEMORY = 2**26
+"""Bytes of what is unpacked up to which no file is made."""
+CHUNK = 2**18
+"""Bytes unpacked at a time."""
 ARROW = ("an Arrow file", "write it as Parquet, or name the folder that save_to_disk wrote")
 UTF_16 = ("UTF-16 text", "convert it, e.g. with `iconv -f UTF-16 -t UTF-8`")
 FOREIGN = {
@@ -48,6 +55,8 @@ class Opened:
     rows: Iterator[json_rows.FileRow]
     sha256: Callable[[], str]
     """Hash of the bytes of a file, or of the content of all rows; asked for when these have been read."""
+    file: json_rows.LoadedFile | None = None
+    """Where it is one."""
 
 
 def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
@@ -60,14 +69,18 @@ def opened(path: str | Path, table: Table = AS_IT_IS) -> Opened:
     Raises:
         InputError: it is absent, unreadable, of another format, or needs a package that is not installed.
     """
-    if isinstance(path, str) and hub.is_hub(path):
-        found = _without_bytes(path, hub.hub_rows(path))
-    elif tables.is_saved(Path(path)):
-        found = _without_bytes(str(path), tables.saved_rows(Path(path)))
-    else:
-        file = load(path)
-        found = Opened(file.path, rows_of(file, table), lambda: file.sha256)
+    found = as_it_stands(path, table)
     return replace(found, rows=table.rows(found.rows, found.name)) if table != AS_IT_IS else found
+
+
+def as_it_stands(path: str | Path, table: Table) -> Opened:
+    """As `opened`, with rows under the names that they have there."""
+    if isinstance(path, str) and hub.is_hub(path):
+        return _without_bytes(path, hub.hub_rows(path))
+    if tables.is_saved(Path(path)):
+        return _without_bytes(str(path), tables.saved_rows(Path(path)))
+    file = load(path)
+    return Opened(file.path, rows_of(file, table), lambda: file.sha256, file)
 
 
 def hold_rows(what: str, rows: Any) -> str:
@@ -140,14 +153,27 @@ def load(path: str | Path) -> json_rows.LoadedFile:
         InputError: it is absent, a folder, unreadable, damaged, empty, or of another format.
     """
     name = str(path)
-    raw = python_objects.held(name) if name.startswith(python_objects.PREFIX) else read_bytes(Path(path))
-    data = _unpacked(raw, name).removeprefix(BOM)
+    with _readable(Path(path)):
+        raw: io.BufferedReader | io.BytesIO
+        if name.startswith(python_objects.PREFIX):
+            raw = io.BytesIO(python_objects.held(name))
+        else:
+            raw = io.BufferedReader(io.FileIO(path))
+        if not raw.seekable():
+            with raw:
+                raw = io.BytesIO(raw.read())
+        state = () if isinstance(raw, io.BytesIO) else json_rows.state_of(raw)
+        digest = hashlib.file_digest(raw, "sha256").hexdigest()
+    file = json_rows.LoadedFile(name, digest, raw.tell(), raw, state)
+    if file.rewound().read(len(GZIP)) == GZIP:
+        file = _unpacked(file)
+    head = file.rewound().read(max(map(len, FOREIGN)))
     for start, (what, remedy) in FOREIGN.items():
-        if data.startswith(start):
+        if head.startswith(start):
             raise InputError(f"{name}: this is {what}; expected {EXPECTED}; {remedy}")
-    if not data.strip():
+    if not file.beginning():
         raise InputError(f"{name}: the file is empty; expected one JSON object on each line")
-    return json_rows.LoadedFile(name, hashlib.sha256(raw).hexdigest(), len(raw), data)
+    return file
 
 
 def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[json_rows.FileRow]:
@@ -157,13 +183,17 @@ def rows_of(file: json_rows.LoadedFile, table: Table = AS_IT_IS) -> Iterator[jso
         table: how its columns are called here.
 
     Raises:
-        InputError: the file holds no rows, or its syntax is broken so that no more can be read.
+        InputError: the file holds no rows, has changed, or its syntax is broken so that no more can be read.
     """
-    if file.data.startswith(tables.PARQUET):
-        return _some(tables.parquet_rows(file), file.path)
-    if csv_rows.is_csv(file):
-        return _some(csv_rows.csv_rows(file, table.called), file.path, " below its header")
-    return _some(json_rows.json_rows(file), file.path)
+    where = ""
+    if file.rewound().read(len(tables.PARQUET)) == tables.PARQUET:
+        found = tables.parquet_rows(file)
+    elif csv_rows.is_csv(file):
+        found, where = csv_rows.csv_rows(file, table.called), " below its header"
+    else:
+        found = json_rows.json_rows(file)
+    yield from _some(found, file.path, where)
+    file.check()
 
 
 def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Iterator[json_rows.FileRow]:
@@ -178,8 +208,14 @@ def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Ite
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file, or an error that helps to find the right one."""
-    try:
+    with _readable(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except IsADirectoryError:
         raise InputError(f"{path}: this is a folder; name a file{inside(path)}") from None
     except FileNotFoundError:
@@ -211,19 +247,45 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _unpacked(raw: bytes, name: str) -> bytes:
-    """The bytes without gzip, whatever the file is called."""
-    if not raw.startswith(GZIP):
-        return raw
-    most = json_rows.unpacked_limit(len(raw))
+def _unpacked(file: json_rows.LoadedFile) -> json_rows.LoadedFile:
+    """The file without gzip, whatever it is called."""
+    source = gzip.GzipFile(fileobj=file.rewound())
+    most = json_rows.unpacked_limit(file.size)
+    with spill(file.path) as data:
+        made = replace(file, data=data, state=())
+        try:
+            while chunk := source.read(CHUNK):
+                data.write(chunk)
+                if data.tell() > most:
+                    raise json_rows.unpacks_to_too_much(file.path, file.size)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            what = "cut short" if isinstance(error, EOFError) else "damaged"
+            raise InputError(
+                f"{file.path}: the gzip data is {what} ({error}); copy or download the file again "
+                "(`gzip -t` tells whether it is whole)"
+            ) from None
+    return made
+
+
+@contextmanager
+def spill(name: str) -> Iterator[IO[bytes]]:
+    """A file to write what a source unpacks to; it has no name and is gone with the process. A large one is told.
+
+    Raises:
+        InputError: there is no room for it.
+    """
+    folder = cache_folder()
     try:
-        unpacked = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        what = "cut short" if isinstance(error, EOFError) else "damaged"
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        data: IO[bytes] = SpooledTemporaryFile(IN_MEMORY, dir=str(folder))  # noqa: SIM115, its reader closes it
+        yield data
+        if (size := data.tell()) > IN_MEMORY:
+            data_logger.info(
+                f"{name}: unpacked to {size >> 20} MiB in {folder}, for as long as the process lives"
+            )
+    except OSError as error:
         raise InputError(
-            f"{name}: the gzip data is {what} ({error}); copy or download the file again "
-            "(`gzip -t` tells whether it is whole)"
+            f"{name}: what it unpacks to cannot be kept in {folder}: {reason(error)}. Point the environment variable "
+            "TRUEUP_CACHE to a folder with room"
         ) from None
-    if len(unpacked) > most:
-        raise json_rows.unpacks_to_too_much(name, len(raw))
-    return unpacked

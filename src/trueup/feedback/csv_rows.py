@@ -1,6 +1,6 @@
 """The rows of a file of comma- or tab-separated values (CSV, TSV), as objects keyed by the header.
 
-Such a file holds text only. What a column holds is decided once for all of it: see `kind_of`.
+Such a file holds text only. What a column holds is decided once for all of it: see `kinds_of`.
 """
 
 import csv
@@ -8,8 +8,9 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, islice, tee
 from pathlib import PurePath
 
 from trueup.errors import InputError
@@ -38,7 +39,7 @@ Kind = Callable[[str], object]
 def is_csv(file: LoadedFile) -> bool:
     """Whether a file is CSV: its name says so, and its content is not JSON."""
     name = PurePath(file.path.lower().removesuffix(".gz"))
-    return name.suffix in SUFFIXES and file.data.lstrip()[:1] not in (b"{", b"[")
+    return name.suffix in SUFFIXES and not file.beginning().startswith((b"{", b"["))
 
 
 def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
@@ -51,12 +52,12 @@ def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
         InputError: a column stands twice, a quote is never closed, or the header is not UTF-8.
     """
     found = records(file)
-    if not found:
+    if not (header := next(found, None)):
         return
-    names = column_names(found.pop(0), file.path)
-    complete = [fields for _, _, fields in found if isinstance(fields, list) and len(fields) == len(names)]
-    columns: list[Sequence[str]] = list(zip(*complete, strict=True)) or [()] * len(names)
-    kinds = [kind_of(called.get(name, name), column) for name, column in zip(names, columns, strict=True)]
+    names = column_names(header, file.path)
+    kinds = kinds_of([called.get(name, name) for name in names], (fields for _, _, fields in found))
+    found = records(file)
+    next(found)
     for record in found:
         try:
             yield as_row(record, names, kinds, file.path)
@@ -64,34 +65,43 @@ def csv_rows(file: LoadedFile, called: Mapping[str, str]) -> Iterator[FileRow]:
             yield FileRow(record[0], error=str(error))
 
 
-def records(file: LoadedFile) -> list[Record]:
+def records(file: LoadedFile) -> Iterator[Record]:
     """The records of a file, the header first; blank lines are none.
 
     Raises:
         InputError: a quote is never closed; what it has swallowed cannot be told from rows.
     """
     # Bytes that are not UTF-8 are carried along, so that one bad line does not shift the quotes of those after it.
-    lines = list(io.StringIO(file.data.decode("utf-8", "surrogateescape"), newline=""))
-    reader = csv.reader(lines, delimiter=delimiter_of(lines), strict=True)
-    found: list[Record] = []
-    before = csv.field_size_limit(LONGEST_FIELD)
+    text = io.TextIOWrapper(file.rewound(), "utf-8", "surrogateescape", newline="")
+    first: list[str] = []
     try:
+        for line in text:
+            first.append(line)
+            if line.strip():
+                break
+        lines, taken = tee(chain(first, text))
+        reader = csv.reader(lines, delimiter=delimiter_of(first), strict=True)
         while True:
             start = reader.line_num
+            before = csv.field_size_limit(LONGEST_FIELD)
             try:
                 fields: list[str] | str = next(reader)
             except StopIteration:
-                return found
+                return
             except csv.Error as error:
                 if "unexpected end" in str(error):
                     what = "a double quote that opens in this row is never closed"
                     raise InputError(f"{file.path}:{start + 1}: {what}; {QUOTES}") from None
                 after = "expected after" in str(error)
                 fields = f"text follows a closing double quote; {QUOTES}" if after else f"not CSV: {error}"
+            finally:
+                csv.field_size_limit(before)
+            record = "".join(islice(taken, reader.line_num - start))
             if len(fields) > 1 or any(field.strip() for field in fields):
-                found.append((start + 1, "".join(lines[start : reader.line_num]), fields))
+                yield start + 1, record, fields
     finally:
-        csv.field_size_limit(before)
+        if not file.data.closed:
+            text.detach()
 
 
 def delimiter_of(lines: list[str]) -> str:
@@ -149,20 +159,25 @@ def as_row(record: Record, names: list[str], kinds: list[Kind], path: str) -> Fi
     return replace(checked(value, line, path), empty=tuple(name for name in names if name not in value))
 
 
-def kind_of(name: str, column: Sequence[str]) -> Kind:
-    """What the fields of a column are, by what more than half of those that are not empty look like.
+def kinds_of(names: list[str], rows: Iterable[list[str] | str]) -> list[Kind]:
+    """What the fields of each column are, by what more than half of those that are not empty look like.
 
     Numbers as JSON writes them and true or false are that; so are lists and objects in JSON. What does not look so
     among them stays text, to be refused in its own row. A column that has the name of a text, as `prompt` or
     `chosen`, holds text, or lists of messages.
     """
-    given = [field for field in column if field]
-    kinds: tuple[Kind, ...] = (as_turns,) if name.lower() in TEXT else (as_number, as_nested)
-
-    def fits(kind: Kind) -> bool:
-        return 2 * sum(not isinstance(kind(field), str) for field in given) > len(given)
-
-    return next((kind for kind in kinds if fits(kind)), str)
+    texts: tuple[Kind, ...] = (as_turns,)
+    kinds = [texts if name.lower() in TEXT else (as_number, as_nested) for name in names]
+    given = [Counter[Kind]() for _ in names]
+    for fields in rows:
+        if isinstance(fields, list) and len(fields) == len(names):
+            for field, could_be, column in zip(fields, kinds, given, strict=True):
+                column.update([str] * bool(field))
+                column.update(kind for kind in could_be if field and not isinstance(kind(field), str))
+    return [
+        next((kind for kind in could_be if 2 * column[kind] > column[str]), str)
+        for could_be, column in zip(kinds, given, strict=True)
+    ]
 
 
 def as_number(field: str) -> object:

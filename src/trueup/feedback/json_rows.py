@@ -4,16 +4,20 @@ A row that is not sound says why, so that the reader decides whether that is fat
 after a fault of syntax; there it is raised.
 """
 
-import io
 import json
 import math
+import os
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from typing import IO
 
 from trueup.errors import InputError
 from trueup.feedback.fields import described
 from trueup.words import printable, shortened
 
+BOM = b"\xef\xbb\xbf"
 OBJECTS = "put one whole JSON object on each line"
 CSV_HINT = " (or, where it is CSV, let its name end in .csv or .tsv)"
 TOO_DEEP = "lists or objects are nested too deeply"
@@ -26,16 +30,44 @@ MOST_KEYS = 1000
 """Keys of one row, or columns of one table."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LoadedFile:
-    """A file in memory, without its gzip wrapping and byte order mark."""
+    """A file that is being read, closed when nobody holds this any more."""
 
     path: str
     sha256: str
     """Of the bytes of the file as it lies on disk."""
     size: int
     """How many bytes these are."""
-    data: bytes = field(repr=False)
+    data: IO[bytes] = field(repr=False)
+    """Without its gzip wrapping; seekable."""
+    state: tuple[int, ...] = ()
+    """What tells the file that was hashed from a changed one; empty where it is read from elsewhere."""
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.data.close)
+
+    def rewound(self) -> IO[bytes]:
+        """The data from the beginning, behind a byte order mark."""
+        self.data.seek(0)
+        self.data.seek(len(BOM) if self.data.read(len(BOM)) == BOM else 0)
+        return self.data
+
+    def beginning(self) -> bytes:
+        """The first line with more than white space, from there on; empty where there is none."""
+        return next((line.lstrip() for line in self.rewound() if line.strip()), b"")
+
+    def check(self) -> None:
+        """Make sure that it still is what was hashed.
+
+        Raises:
+            InputError: it is not.
+        """
+        if self.state and state_of(self.data) != self.state:
+            raise InputError(
+                f"{self.path}: the file has changed while rows of it were read. Put back what the run began with and "
+                "resume, or begin a new run"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +88,12 @@ class Repeated:
     """What stands in the place of a value whose key an object holds twice."""
 
     key: str
+
+
+def state_of(file: IO[bytes]) -> tuple[int, ...]:
+    """What tells an open file from a changed one."""
+    about = os.fstat(file.fileno())
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def unpacked_limit(size: int) -> int:
@@ -85,24 +123,25 @@ def json_rows(file: LoadedFile) -> Iterator[FileRow]:
     Raises:
         InputError: the file is an array whose syntax is broken, or one object that holds the rows as a list.
     """
-    if file.data.lstrip()[:1] == b"[":
+    if file.beginning().startswith(b"["):
         yield from array_rows(file)
         return
-    last = file.data.rstrip().count(b"\n") + 1
-    first = True
-    for number, line in enumerate(io.BytesIO(file.data), start=1):
-        if not line.strip():
-            continue
-        row = line_row(line, number, file.path, last=number == last)
-        if first and row.error and number < last:
-            refuse_wrapped(file)
-        yield row
-        first = False
+    if not is_lines(file):
+        refuse_wrapped(file)
+    lines = ((number, line) for number, line in enumerate(file.rewound(), start=1) if line.strip())
+    for (number, line), (after, _) in pairwise(chain(lines, [(0, b"")])):
+        yield line_row(line, number, file.path, last=not after)
+
+
+def is_lines(file: LoadedFile) -> bool:
+    """Whether a file begins with a JSON object on one line."""
+    first = file.beginning()
+    return first.startswith(b"{") and not line_row(first, 1, file.path, last=False).error
 
 
 def array_rows(file: LoadedFile) -> Iterator[FileRow]:
     """One row an item of the array."""
-    text = decoded(file.data, file.path)
+    text = decoded(file.rewound().read(), file.path)
     try:
         items = parsed(text)
     except json.JSONDecodeError as error:
@@ -136,7 +175,7 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
 def refuse_wrapped(file: LoadedFile) -> None:
     """Refuse one object over several lines that holds the rows as a list; do nothing for any other file."""
     try:
-        value = json.loads(file.data)
+        value = json.loads(file.rewound().read())
     except (ValueError, RecursionError):
         return
     for key, listed in value.items() if isinstance(value, dict) else ():

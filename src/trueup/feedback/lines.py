@@ -1,35 +1,36 @@
-"""A plain file of JSON lines whose rows are read when they are asked for; only where they begin is in memory."""
+"""A source whose rows are read when they are asked for; only where they begin is in memory.
 
-import hashlib
-import os
+Of JSON lines the bytes themselves are looked up, unpacked where they are gzipped; the rows of any other source are
+written to a file first, one after the other.
+"""
+
+import json
 from array import array
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 from trueup import stop
 from trueup.errors import InputError
-from trueup.feedback.containers import BOM
-from trueup.feedback.json_rows import FileRow, line_row
+from trueup.feedback import containers
+from trueup.feedback.columns import Table
+from trueup.feedback.json_rows import FileRow, LoadedFile, is_lines, line_row
 from trueup.words import reason
-
-LONGEST = 1 << 24
-"""Bytes of a first line up to which it is looked at."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LineFile:
-    """Such a file. It must stay as it is while it is used, which is looked at with every row."""
+    """Such a source. A file of JSON lines must stay as it is while it is used, which is looked at with every row."""
 
     path: str
     sha256: str
-    """Of its bytes."""
+    """See `Opened`."""
     numbers: "array[int]"
-    """[N] the line of each row, 1-based; blank lines are no rows."""
+    """[N] the number of each row; blank lines are no rows."""
     places: "array[int]"
     """[N] the byte at which it begins."""
-    state: tuple[int, ...]
-    """What tells the file that was looked through from a changed one."""
+    file: LoadedFile
+    """Where that is."""
+    written: int
+    """Bytes of rows that were written to it; 0 where it holds the source's own lines."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -41,60 +42,46 @@ class LineFile:
             InputError: the file has changed, or cannot be read any more.
         """
         try:
-            with Path(self.path).open("rb") as file:
-                now = _state(file)
-                file.seek(self.places[index])
-                line = file.readline()
+            self.file.check()
+            self.file.data.seek(self.places[index])
+            line = self.file.data.readline()
         except OSError as error:
             raise InputError(f"{self.path}: the file cannot be read any more: {reason(error)}") from None
-        if now != self.state:
-            raise InputError(
-                f"{self.path}: the file has changed while rows of it were read. Put back what the run began with and "
-                "resume, or begin a new run"
-            )
+        if self.written:
+            value, problem, empty = json.loads(line)
+            return FileRow(self.numbers[index], value, problem, tuple(empty))
         return line_row(line, self.numbers[index], self.path, last=index + 1 == len(self))
 
 
-def is_plain_lines(path: str) -> bool:
-    """Whether a name is that of a plain file whose first line is a JSON object; there may be no such file.
+def line_file(path: str, table: Table) -> LineFile:
+    """Look a source through: where its rows begin, and the hash of its content.
 
-    A pipe is not opened, as what is read of it is gone.
-    """
-    if not Path(path).is_file():
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            first = file.readline(LONGEST).removeprefix(BOM)
-    except (OSError, ValueError):
-        return False
-    return first.lstrip().startswith(b"{") and not line_row(first, 1, path, last=False).error
-
-
-def line_file(path: str) -> LineFile:
-    """Look a file through: where its rows begin, and the hash of its bytes.
+    Args:
+        table: how its columns are called; rows have the names that they have there.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or there is no room for its rows.
         Stopped: the user asked to stop.
     """
-    digest = hashlib.sha256()
+    source = containers.as_it_stands(path, table)
     numbers, places = array("q"), array("q")
-    place = 0
-    try:
-        with Path(path).open("rb") as file:
-            state = _state(file)
-            for number, line in enumerate(file, 1):
-                stop.check()
-                digest.update(line)
-                if line.strip():
-                    numbers.append(number)
-                    places.append(place)
-                place += len(line)
-    except OSError as error:
-        raise InputError(f"{path}: the file cannot be read: {reason(error)}") from None
-    return LineFile(path, digest.hexdigest(), numbers, places, state)
-
-
-def _state(file: BinaryIO) -> tuple[int, ...]:
-    about = os.fstat(file.fileno())
-    return about.st_ino, about.st_size, about.st_mtime_ns
+    if source.file is not None and is_lines(source.file):
+        lines = source.file.rewound()
+        place = lines.tell()
+        for number, line in enumerate(lines, 1):
+            stop.check()
+            if line.strip():
+                numbers.append(number)
+                places.append(place)
+            place += len(line)
+        source.file.check()
+        return LineFile(source.name, source.sha256(), numbers, places, source.file, 0)
+    with containers.spill(source.name) as data:
+        file, place = LoadedFile(source.name, "", 0, data), 0
+        for row in source.rows:
+            stop.check()
+            numbers.append(row.number)
+            places.append(place)
+            place += data.write(json.dumps([row.value, row.error, row.empty]).encode() + b"\n")
+        data.flush()
+    return LineFile(source.name, source.sha256(), numbers, places, file, place)

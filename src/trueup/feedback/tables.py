@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -67,12 +68,12 @@ def parquet_rows(file: json_rows.LoadedFile) -> Iterator[json_rows.FileRow]:
 
 def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]:
     """The record batches of a Parquet file."""
-    import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    if not file.data.endswith(PARQUET):
+    source = file.data
+    source.seek(-len(PARQUET), os.SEEK_END)
+    if source.read() != PARQUET:
         raise InputError(f"{file.path}: the Parquet file is cut short: copy or download it again")
-    source = pyarrow.BufferReader(file.data)
     left = json_rows.unpacked_limit(file.size)
     try:
         # A file says how large its pages are, but not how often they name a text that its dictionary holds once.
@@ -82,7 +83,7 @@ def parquet_batches(file: json_rows.LoadedFile) -> Iterator[pyarrow.RecordBatch]
         texts = [column for column in leaves(metadata) if column.logical_type.type == "STRING"]
         # Arrow cannot keep the dictionary of a text inside of lists; of these fewer are read at a time.
         flat = [column.path for column in texts if "." not in column.path]
-        opened = ParquetFile(source, page_checksum_verification=True, read_dictionary=flat)
+        opened = ParquetFile(source, page_checksum_verification=True, read_dictionary=flat, pre_buffer=False)
         number = BATCH if len(flat) == len(texts) else NESTED_BATCH
         for batch in opened.iter_batches(batch_size=number, use_threads=False):
             taken = sum(map(text_size, batch.columns))

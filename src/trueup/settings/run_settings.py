@@ -186,8 +186,8 @@ class RunSettings(BaseModel):
     columns: Columns = ()
     values: Values = ()
     lazy: Annotated[bool | None, Role(affects="examples")] = None
-    """Read rows when a step needs them, not all before the first. Left out: where data are plain JSON lines, more than
-    200,000, and nothing has to see all of them."""
+    """Read rows when a step needs them, not all before the first. Left out: where data are files of more than 8 MB
+    and 200,000 rows, and nothing has to see all of them."""
     token_cache: Annotated[bool, RESUMES] = True
     """Keep the tokens of large data in the cache's folder, so that another run need not make them again."""
 

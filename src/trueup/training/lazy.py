@@ -20,14 +20,14 @@ from trueup.errors import InputError
 from trueup.feedback.columns import Table, table_of
 from trueup.feedback.layouts.known import recognise
 from trueup.feedback.layouts.layout import Layout
-from trueup.feedback.lines import LineFile, is_plain_lines, line_file
+from trueup.feedback.lines import LineFile, line_file
 from trueup.feedback.orders import unusable_because
 from trueup.feedback.records import Discarded, Example, Group, Origin
 from trueup.feedback.turns import as_chat
 from trueup.methods.method import Method
 from trueup.settings.data_settings import Part, part_of
 from trueup.settings.run_settings import RunSettings
-from trueup.sources.by_name import check_overlap, mixed
+from trueup.sources.by_name import WORLD_PREFIX, check_overlap, mixed
 from trueup.sources.source import OfflineSource
 from trueup.training import data
 from trueup.words import counted, listed
@@ -55,9 +55,11 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
         if settings.lazy:
             raise InputError(f"lazy is true, but {why}. Leave lazy out: all rows are read first then")
         return None
-    if not settings.lazy and sum(Path(part.name).stat().st_size for part in parts) < ALL_FIRST * SHORTEST:
+    paths = [Path(part.name) for part in parts]
+    if not settings.lazy and sum(one.stat().st_size for one in paths if one.is_file()) < ALL_FIRST * SHORTEST:
         return None
-    files = [LazyFile(line_file(part.name), table_of(settings), part) for part in parts]
+    table = table_of(settings)
+    files = [LazyFile(line_file(part.name, table), table, part) for part in parts]
     if not settings.lazy and sum(map(len, files)) <= ALL_FIRST:
         return None
     preprocessing = data.Preprocessing.fit(method, settings, ())
@@ -72,13 +74,13 @@ def read_lazily(settings: RunSettings, method: Method) -> data.Data | None:
 def _why_all_first(settings: RunSettings, method: Method, parts: Sequence[Part]) -> str:
     """What has to see all examples before the first step; empty where nothing has."""
     names = [part.name for part in parts]
-    others = [name for name in names if not is_plain_lines(name)]
+    others = [name for name in names if name.startswith(WORLD_PREFIX) or Path(name).is_fifo()]
     reasons = (
         (method.transforms, "the method rewrites examples by what it finds in all of them"),
         (method.checks or method.stratum, "the method needs to know the kinds of all examples"),
         (settings.eval_fraction, "eval_fraction holds out all examples of a prompt"),
         (settings.skip_bad, "skip_bad says how many unreadable rows there may be in all"),
-        (others, f"{listed(others)} is no plain file of JSON lines"),
+        (others, f"{listed(others)} is no file that can be read twice"),
         (len({*names}) < len(names), "a file stands there twice"),
     )
     return next((why for there, why in reasons if there), "")
