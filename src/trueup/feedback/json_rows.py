@@ -174,8 +174,9 @@ def line_row(line: bytes, number: int, path: str, *, last: bool) -> FileRow:
 
 def refuse_wrapped(file: LoadedFile) -> None:
     """Refuse one object over several lines that holds the rows as a list; do nothing for any other file."""
+    data = file.rewound().read().strip()
     try:
-        value = json.loads(file.rewound().read())
+        value = json.loads(data) if b"\n" in data else None
     except (ValueError, RecursionError):
         return
     for key, listed in value.items() if isinstance(value, dict) else ():
