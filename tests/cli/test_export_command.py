@@ -107,7 +107,8 @@ def test_a_merged_adapter_is_pefts_merge(
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged), logits(adapted), atol=1e-5, rtol=1e-5)
     assert torch.equal(logits(merged), logits(adapted.merge_and_unload()))
-    assert "library_name: transformers" in (tmp_path / "merged" / "README.md").read_text()
+    card = (tmp_path / "merged" / "README.md").read_text()
+    assert "library_name: transformers" in card and "from transformers import AutoModelForCausalLM as" in card
 
 
 def test_a_merged_reward_model_scores_as_its_adapter(

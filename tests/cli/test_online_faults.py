@@ -142,6 +142,10 @@ def test_a_judge_that_is_gone_is_not_missed_where_its_verdicts_are_kept(
     with FaultyServer(variety) as running:
         values = judged(tiny_model, tmp_path, tmp_path / "run", running.url)
         assert train("oaif", values) == 0
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "- sampled: 48 responses in 6 rounds" in card and "- annotator: " in card
+    assert card.count("    prompt:   'say ") == card.count("    response: ") == 3
+    assert "  max_new_tokens: 6\n" in card and "concurrency" not in card and "eval_" not in card
     capsys.readouterr()
     assert train("oaif", {**values, "output": tmp_path / "again"}) == 0
     assert "no server answers there: Connection refused" in capsys.readouterr().err

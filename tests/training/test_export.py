@@ -1,6 +1,8 @@
 """The finished model is what the libraries of others load, and it is the policy that was trained."""
 
 import json
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +142,17 @@ def test_the_model_card_says_what_the_model_is(adapter: bool, tiny_model: Path, 
     assert "https://arxiv.org/abs/2404.09656" in body
     assert "24 pairs" in body
     quoted = body.partition("```yaml\n")[2].partition("```")[0]
-    assert yaml.safe_load(quoted) == yaml.safe_load((folder.parent / "run.yaml").read_text())
+    kept, told = yaml.safe_load((folder.parent / "run.yaml").read_text()), yaml.safe_load(quoted)
+    assert (told["method"], told["method_settings"]) == (kept["method"], kept["method_settings"])
+    assert told["settings"].items() <= {**kept["settings"], "lora": told["settings"].get("lora")}.items()
+    assert {"model", "data", "batch_size", "learning_rate", "seed"} <= set(told["settings"])
+    assert not {"sampler", "annotator", "prompts", "output", "trackers", "steps"} & set(told["settings"])
+    (code,) = re.findall(r"^```python\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT's, of transformers
+        exec(code.replace('"."', repr(str(folder))), names)
+    assert type(names["model"]).__name__ == ("PeftModelForCausalLM" if adapter else "LlamaForCausalLM")
     last = metrics_of(folder.parent)[-1]
     assert f"## Result after {last['step']} steps" in body
     assert f"- loss: {last['loss']:.6g}\n" in body

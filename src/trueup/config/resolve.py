@@ -237,6 +237,24 @@ def dump(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def told_settings(resolved: Resolved) -> dict[str, Any]:
+    """Return what a model card tells of `dump`: settings that have a value and had a part in what came of the run."""
+    settings, plain = resolved.settings, dump(resolved)
+    vain = {
+        one.path
+        for one in settings_in(RunSettings)
+        if (one.role.affects == "nothing" and not one.role.held_out)
+        or (one.role.sources and settings.source not in one.role.sources)
+        or (one.role.gathers and not settings.gathers)
+    }
+    kept = {
+        name: value
+        for name, value in flatten(plain["settings"]).items()
+        if name not in vain and value not in (None, [])
+    }
+    return {**plain, "settings": nest(kept)}
+
+
 def of_this_process(resolved: Resolved) -> list[str]:
     """What a run is made of that another process does not have: objects of Python, a method of a script."""
     names = list(filter(python_objects.is_of_process, python_objects.names_in(dump(resolved))))

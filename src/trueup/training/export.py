@@ -129,14 +129,23 @@ def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition 
     data = {
         "library_name": "peft" if adapter else "transformers",
         **({"base_model": origin[0]} if origin else {}),  # the hub refuses the path of a folder
-        "pipeline_tag": "text-classification" if card.get("report") else "text-generation",
+        "pipeline_tag": "text-classification" if card.get("scores") else "text-generation",
         "tags": ["trueup", card["method"]],
     }
     markdown = Environment(undefined=StrictUndefined, autoescape=False)
     written = condition and {"words": condition.words(), "position": condition.position}
     template = files(__package__).joinpath("model_card.jinja").read_text(encoding="utf-8")
     return markdown.from_string(template).render(
-        **{"report": "", "troubles": (), **card, "base": named(card["base"])},
+        **{
+            "report": "",
+            "scores": False,
+            "troubles": (),
+            "summary": (),
+            "samples": (),
+            **card,
+            "base": named(card["base"]),
+        },
+        adapter=adapter,
         condition=written,
         card_data=yaml.safe_dump(data, sort_keys=False).strip(),
     )

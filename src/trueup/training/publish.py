@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from trueup import __version__, model_folder, model_hub
-from trueup.config.resolve import RUN_FILE, Resolved, dump, load_run
+from trueup.config.resolve import RUN_FILE, Resolved, load_run, told_settings
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.transforms.standardized_rewards import WrittenReward
@@ -78,7 +78,9 @@ def publish(settings: ExportSettings) -> None:
         with quiet_library():
             network = network.merge_and_unload()
         beside = {
-            name: text.replace("library_name: peft", "library_name: transformers", 1)
+            name: text.replace("library_name: peft", "library_name: transformers", 1).replace(
+                "from peft import AutoPeftModel", "from transformers import AutoModel", 1
+            )
             for name, text in beside.items()
         }
     elif adapted:
@@ -254,11 +256,12 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
         "version": __version__,
         "data": [],
         "metrics": {},
+        "scores": resolved.info.configure(resolved.method_settings).output == "scores",
         "method": resolved.info.name,
         "title": resolved.info.title,
         "paper": resolved.info.paper,
         "formula": resolved.info.formula,
-        "settings": yaml.safe_dump(dump(resolved), sort_keys=False),
+        "settings": yaml.safe_dump(told_settings(resolved), sort_keys=False),
         "step": step,
     }
     dtype = getattr(torch, resolved.settings.save_dtype)

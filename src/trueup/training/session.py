@@ -12,7 +12,7 @@ import yaml
 
 from trueup import __version__, display, stop
 from trueup.config.annotator_names import weak_reward
-from trueup.config.resolve import Resolved, dump, going_on
+from trueup.config.resolve import Resolved, dump, going_on, told_settings
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
@@ -22,7 +22,7 @@ from trueup.training.export import RewardReport, export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, take_best, train
 from trueup.training.setup import first_values, load_parts, make_run, read_data
-from trueup.training.summary import loading, summary
+from trueup.training.summary import loading, samples, summary
 from trueup.training.watch import Trouble
 
 logger = logging.getLogger(__name__)
@@ -128,10 +128,6 @@ class Session:
             lines: of the summary.
         """
         info, loaded = self.resolved.info, run.parts.loaded
-        try:
-            settings_text = self.folder.settings.read_text(encoding="utf-8")
-        except OSError:  # it was removed; the finished model is worth more
-            settings_text = yaml.safe_dump(dump(self.resolved), sort_keys=False)
         best = run.best if take_best(run) else None
         report = reward_report(run) if self.method.output == "scores" else None
         troubles = [str(one) for one in self._troubles(run, report)]
@@ -144,13 +140,16 @@ class Session:
             "paper": info.paper,
             "formula": info.formula,
             "version": __version__,
-            "settings": settings_text,
+            "settings": yaml.safe_dump(told_settings(self.resolved), sort_keys=False),
             "data": list(told),
             "step": best.step if best else run.step,
             "metrics": {
                 key: f"{value:.6g}" for key, value in sorted((best.values if best else run.latest).items())
             },
             "report": report.markdown() if report else "",
+            "scores": report is not None,
+            "summary": lines[1:],
+            "samples": samples(run),
         }
         export(
             run.parts.policy.network,

@@ -5,9 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trueup.display import duration, figure
+from trueup.endpoints.key import redact
+from trueup.feedback.records import Content
 from trueup.metrics import label, read_lines
-from trueup.sources.log import metrics_of_rounds
+from trueup.sources.log import RoundLog, metrics_of_rounds
+from trueup.sources.online import OnlineSource
 from trueup.training.loop import Run
+from trueup.words import shortened
+
+SAMPLES, LONGEST = 3, 400
+"""Of what a run sampled, in its card; in characters each."""
 
 
 def summary(run: Run, seconds: float, *, resumed: bool) -> Iterator[str]:
@@ -56,6 +63,20 @@ def _of_rounds(folder: Path) -> Iterator[str]:
 
 def _change(first: float, last: float) -> str:
     return figure(last) if first == last else f"{figure(first)} -> {figure(last)}"
+
+
+def samples(run: Run) -> list[tuple[str, str]]:
+    """The last prompts that the run sampled responses to while training, each with its first one; quoted."""
+    log = run.source.log if isinstance(run.source, OnlineSource) else None
+    if not isinstance(log, RoundLog):
+        return []
+    every = [one for number in sorted(log.rounds) for one in log.rounds[number].examples]
+    return [(_quoted(one.prompt.content), _quoted(one.responses[0].content)) for one in every[-SAMPLES:]]
+
+
+def _quoted(content: Content) -> str:
+    said = content if isinstance(content, str) else content[-1].content if content else ""
+    return shortened(redact(said), LONGEST)
 
 
 def loading(folder: Path, *, scores: bool) -> str:
