@@ -1,7 +1,7 @@
 """Files and folders that are whole or absent, whatever happens while they are written; and files that only grow.
 
-A line of a `Journal` is on disk before `append` returns. A process that is killed may leave a torn last line; it is not
-read, and `keep` cuts it off before anything is written behind it.
+A line of a durable `Journal` is on disk before `append` returns. A process that is killed may leave a torn last line;
+it is not read, and `keep` cuts it off before anything is written behind it.
 """
 
 import hashlib
@@ -151,10 +151,11 @@ class Journal:
 
     Args:
         path: the file; made by the first `append`.
+        durable: see each line to the disk, so that it survives a loss of power.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        self.path, self.durable = path, durable
 
     @property
     def size(self) -> int:
@@ -195,16 +196,17 @@ class Journal:
         """
         size = self.size
         try:
-            append(self.path, b"".join(line + b"\n" for line in lines))
+            append(self.path, b"".join(line + b"\n" for line in lines), self.durable)
         except OSError:
             with suppress(OSError):  # what stays is torn, and cut off when the file is next opened
                 self.cut(size)
             raise
 
 
-def append(path: Path, content: bytes) -> None:
-    """Add bytes to a file, and see them to the disk."""
+def append(path: Path, content: bytes, durable: bool) -> None:
+    """Add bytes to a file, and see them to the disk if they are to survive a loss of power."""
     with path.open("ab") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())

@@ -9,16 +9,14 @@ import importlib
 import importlib.util
 import json
 import logging
-import os
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trueup.errors import InputError
-from trueup.files import of_run, replaced_file
+from trueup.files import Journal, of_run, replaced_file
 from trueup.parallel.processes import owns
 from trueup.words import numbered, reason
 
@@ -173,7 +171,7 @@ class Metrics:
         """Append one line; a disk that is full costs the line, not the run."""
         try:
             if owns():
-                self._append(json.dumps({"step": step, **values}) + "\n")
+                Journal(self.path, durable=False).append(json.dumps({"step": step, **values}).encode())
         except OSError as error:
             if not self._failed:
                 logger.warning(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
@@ -186,17 +184,6 @@ class Metrics:
             except Exception as error:  # whatever an outside service raises must not stop a run
                 self.trackers.remove(tracker)
                 logger.warning(f"tracker {tracker.name} failed and is left out from now on: {error}")
-
-    def _append(self, line: str) -> None:
-        """Add a whole line or, on a full disk, nothing: half of one would hide those that follow."""
-        before = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError:
-            with suppress(OSError):
-                os.truncate(self.path, before)
-            raise
 
     def close(self) -> None:
         """Let the trackers finish."""
@@ -213,11 +200,8 @@ def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]
     Args:
         lost: to which the numbers of other lines that cannot be read are added.
     """
-    if not path.is_file():
-        return []
     lines = []
-    *texts, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(Journal(path).read()[0], start=1):
         try:
             line = json.loads(text)
         except (ValueError, RecursionError):

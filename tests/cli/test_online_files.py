@@ -48,10 +48,11 @@ def full_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the disk be full in the middle of the n-th write to a log."""
     written: list[Path] = []
 
-    def limited(path: Path, content: bytes) -> None:
-        written.append(path)
-        append(path, content if len(written) < number else content[: len(content) // 2])
-        if len(written) >= number:
+    def limited(path: Path, content: bytes, durable: bool) -> None:
+        written.extend([path] * durable)  # metrics are not
+        full = durable and len(written) >= number
+        append(path, content[: len(content) // 2] if full else content, durable)
+        if full:
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("trueup.files.append", limited)

@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_nothing_of_a_round(tmp_path: Path, monkeypatch: pyte
     log.add(1, 2, 8, FIRST, {})
     size = log.examples.stat().st_size
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, durable: bool) -> None:
         with path.open("ab") as file:
             file.write(content[:5])
         raise OSError(28, "No space left on device")
