@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert_command.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest test-many quick format lint types clean
+.PHONY: help setup demo test pytest test-many quick campaign format lint types clean
 
 # Tests start many interpreters: what one of them has compiled, the others read.
 export PYTHONDONTWRITEBYTECODE :=
@@ -45,6 +45,14 @@ test-many: $(READY)  ## the rest of the tests of several processes
 
 quick: lint  ## format check, lint and the fast tests, in half a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(wildcard $(QUICK))
+
+# The counts are written in any case; a part that found a fault makes the target fail.
+SECONDS ?= 600
+SEED ?= 1
+campaign: $(READY)  ## try all that may go wrong, for SECONDS a part, and count it in docs/reliability.md
+	$(BIN)/python benchmarks/campaign/run.py --seconds $(SECONDS) --seed $(SEED) \
+		--output benchmarks/campaign/result.json; found=$$?; \
+		$(BIN)/python benchmarks/campaign/run.py --page > docs/reliability.md && exit $$found
 
 format: $(READY)  ## format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix src tests benchmarks docs

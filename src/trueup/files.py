@@ -18,6 +18,17 @@ from trueup.errors import CheckpointError, InputError
 from trueup.words import reason
 
 
+def no_device(path: str | Path) -> Path:
+    """The path of a file that somebody named and that is read as a whole: what a device holds may have no end.
+
+    Raises:
+        OSError: it is a device.
+    """
+    if Path(path).is_char_device() or Path(path).is_block_device():
+        raise OSError("this is a device; name a file")
+    return Path(path)
+
+
 def cache_folder() -> Path:
     """Where what several runs can share is kept.
 

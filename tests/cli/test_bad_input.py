@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def test_bad_settings(
     assert code == 2
     assert re.search(message, said), said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--config", "--chat-template"])
+def test_a_device_has_no_end(option: str, trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:
+    given = {"--model": tiny_model, "--data": write_feedback(tmp_path)["pairs"], "--output": tmp_path / "run"}
+    code, said = trueup("train", "dpo", *chain(*{**given, option: "/dev/zero"}.items()))
+    assert code == 2 and "/dev/zero" in said and "this is a device; name a file" in said
 
 
 def test_a_half_written_model(trueup: Trueup, tiny_model: Path, tmp_path: Path) -> None:

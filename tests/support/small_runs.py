@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -100,11 +101,12 @@ def start_child(method: str, values: Mapping[str, Any] | None, resume: Path | No
     return child
 
 
-def in_child(body: Callable[[], int | None], errors: Path | None = None) -> int:
+def in_child(body: Callable[[], int | None], errors: Path | None = None, seconds: float = 600) -> int:
     """The exit code of a function run in a child process that shares the imports of this one.
 
     Args:
         errors: file for what it writes to the standard error.
+        seconds: after them it is killed.
     """
 
     # A pipe and not the file itself: tests make files too small to be written to.
@@ -120,9 +122,12 @@ def in_child(body: Callable[[], int | None], errors: Path | None = None) -> int:
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     os.close(writes)
-    with os.fdopen(reads) as said:
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    with os.fdopen(reads, errors="replace") as said:
         text = said.read()
     process.join()
+    timer.cancel()
     if errors is not None:
         errors.write_text(text)
     assert process.exitcode is not None

@@ -114,12 +114,17 @@ CHANGES: dict[str, tuple[Change, str]] = {
 """What is changed -> how, and what is said of it."""
 
 
+def offline_run(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Write a model and data; the method and settings of a run on them."""
+    save_tiny_model(folder / "model")
+    return "dpo", settings("dpo", folder / "model", write_feedback(folder), folder / "run")
+
+
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, data, and a DPO run that was killed in step 8, saved at 3 and 6."""
     folder = tmp_path_factory.mktemp("begun")
-    save_tiny_model(folder / "model")
-    break_off("dpo", settings("dpo", folder / "model", write_feedback(folder), folder / "run"), before_step=8)
+    break_off(*offline_run(folder), before_step=8)
     return folder
 
 
@@ -248,10 +253,8 @@ GATHERED: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def gathering(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with models, a reward with a module beside it, and an online run that was killed in step 4."""
-    folder = tmp_path_factory.mktemp("gathering")
+def online_run(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Write models, prompts and a reward with a module beside it; the method and settings of a run on them."""
     save_tiny_model(folder / "model")
     save_tiny_model(folder / "base")
     data = write_feedback(folder)
@@ -266,9 +269,14 @@ def gathering(tmp_path_factory: pytest.TempPathFactory) -> Path:
     in_file("reward.py", "/ 10", "/ SCALE")(folder)
     in_file("reward.py", "^", "from scale import SCALE\n")(folder)
     models = [str(folder / "other" / "model")]
-    break_off(
-        "rrhf", online(folder / "model", folder, folder / "run", **{"sampler.models": models}), before_step=4
-    )
+    return "rrhf", online(folder / "model", folder, folder / "run", **{"sampler.models": models})
+
+
+@pytest.fixture(scope="module")
+def gathering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that, and an online run that was killed in step 4."""
+    folder = tmp_path_factory.mktemp("gathering")
+    break_off(*online_run(folder), before_step=4)
     return folder
 
 

@@ -18,7 +18,6 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.resources import files
-from pathlib import Path
 
 import jinja2
 from jinja2 import meta, nodes
@@ -27,6 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from trueup.annotators.judge import Question
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Message, Prompt
+from trueup.files import no_device
 from trueup.settings.annotator_settings import IMPROVE, RATING, TEMPLATES
 from trueup.trial import try_in_child
 from trueup.words import did_you_mean, one_line, printable, reason
@@ -135,7 +135,7 @@ def load_template(
     if name in known:
         return _read(name, template_source(name), variables)
     try:
-        source = Path(name).read_text(encoding="utf-8-sig")
+        source = no_device(name).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         hint = did_you_mean(name, known, quoted=True)
         raise InputError(

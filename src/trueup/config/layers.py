@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from trueup.errors import InputError
+from trueup.files import no_device
 from trueup.settings.run_settings import EITHER
 from trueup.words import as_given, named, reason, shortened
 
@@ -178,7 +179,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
         InputError: the file is absent, not UTF-8, not YAML, not a mapping, or has a tag or a key given twice.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = no_device(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{named(str(path))}: no such file") from None
     except UnicodeDecodeError as error:

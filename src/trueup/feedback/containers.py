@@ -20,7 +20,7 @@ from trueup.display import data_logger
 from trueup.errors import InputError
 from trueup.feedback import csv_rows, hub, json_rows, tables
 from trueup.feedback.columns import AS_IT_IS, Table
-from trueup.files import cache_folder
+from trueup.files import cache_folder, no_device
 from trueup.words import listed, near_names, one_line, reason
 
 GZIP = b"\x1f\x8b"
@@ -209,7 +209,7 @@ def _some(found: Iterator[json_rows.FileRow], name: str, where: str = "") -> Ite
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file, or an error that helps to find the right one."""
     with _readable(path):
-        return path.read_bytes()
+        return no_device(path).read_bytes()
 
 
 @contextmanager

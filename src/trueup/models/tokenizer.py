@@ -17,6 +17,7 @@ from typing import Any
 
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
+from trueup.files import no_device
 from trueup.model_folder import ADAPTER, base_folder, context_length
 from trueup.trial import try_in_child
 from trueup.words import one_line, shortened
@@ -96,7 +97,7 @@ def _tokenizer(path: str, base: str, *, trust_remote_code: bool, chat_template: 
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     if chat_template is not None:
         try:
-            tokenizer.chat_template = Path(chat_template).read_text(encoding="utf-8")
+            tokenizer.chat_template = no_device(chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeError) as error:
             raise InputError(f"--chat-template {chat_template}: not a text file in UTF-8: {error}") from error
     templates = tokenizer.chat_template
