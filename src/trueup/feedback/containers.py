@@ -158,7 +158,7 @@ def load(path: str | Path) -> json_rows.LoadedFile:
         if name.startswith(python_objects.PREFIX):
             raw = io.BytesIO(python_objects.held(name))
         else:
-            raw = io.BufferedReader(io.FileIO(path))
+            raw = io.BufferedReader(io.FileIO(no_device(path)))
         if not raw.seekable():
             with raw:
                 raw = io.BytesIO(raw.read())
