@@ -67,9 +67,9 @@ def kill(base: Path, folder: Path, chance: Random, number: int) -> tuple[str, st
             return online(base / "model", base, output, **more)
         return settings(method, base / "model", data, output, **more)
 
-    whole, output, moment = base / name, folder / "run", chance.random() < 0.5
-    if not whole.exists():
-        code, text = texts.sitting(lambda: small_runs.run_here(method, values(whole)) and None)
+    expected, output, moment = base / name, folder / "run", chance.random() < 0.5
+    if not expected.exists():
+        code, text = texts.sitting(lambda: small_runs.run_here(method, values(expected)) and None)
         assert code == 0, f"{name}: {text}"
     if moment:
 
@@ -91,10 +91,10 @@ def kill(base: Path, folder: Path, chance: Random, number: int) -> tuple[str, st
         assert code in (0, -9), f"{name}, killed at operation {at}: {text[-800:]}"
         if is_done(output):
             break
-    assert model_bytes(output) == model_bytes(whole) != {}, f"{name}: other weights"
-    assert metrics_of(output) == metrics_of(whole), f"{name}: other metrics"
+    assert model_bytes(output) == model_bytes(expected) != {}, f"{name}: other weights"
+    assert metrics_of(output) == metrics_of(expected), f"{name}: other metrics"
     for file in ("examples.jsonl", "rounds.jsonl") if is_online else ():
-        assert (output / file).read_bytes() == (whole / file).read_bytes(), f"{name}: another {file}"
+        assert (output / file).read_bytes() == (expected / file).read_bytes(), f"{name}: another {file}"
     return name, f"killed at random {'moments' if moment else 'operations'} and resumed to the same bits"
 
 
