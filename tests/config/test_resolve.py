@@ -295,7 +295,10 @@ class TestResume:
             ("method: dpo\n", r"run.yaml is damaged: it has no method_settings, settings$"),
             ("method: dpo\nmethod_settings: {}\nsettings: 3\n", r"run.yaml is damaged: it has no settings$"),
             ("method: dpo\nmethod_settings: {}\nsettings: {}\n", r"damaged.*: model is required"),
-            ("method: old\nmethod_settings: {}\nsettings: {}\n", r"from another version of trueup: old is"),
+            (
+                "method: old\nmethod_settings: {}\nsettings: {}\n",
+                r"of a method of a script or package that is not here: old is not",
+            ),
             ("method: dpo\nmethod_settings: {gone: 1}\nsettings: {}\n", r"gone is not a setting of method"),
             ("method: dpo\nmethod_se", r"run.yaml:2: not YAML"),
         ],

@@ -188,8 +188,11 @@ class TestMethods:
         assert METHODS["dpo"].configure(typed).settings["beta"] == 0.2
 
     def test_a_name_is_registered_once(self) -> None:
+        def build() -> trueup.methods.Method:  # type: ignore[type-arg]
+            raise NotImplementedError
+
         with pytest.raises(ValueError, match="a method named dpo is registered already"):
-            trueup.methods.method(name="dpo", title="", formula="", feedback="")(trueup.methods.dpo)
+            trueup.methods.method(name="dpo", title="", formula="", feedback="")(build)
 
     def test_a_setting_of_every_run_is_none_of_a_method(self) -> None:
         def build(*, seed: int = 0) -> trueup.methods.Method:  # type: ignore[type-arg]
