@@ -75,6 +75,11 @@ def of_export(tiny_model: Path) -> None:
     run_here("dpo", settings("dpo", tiny_model, data, Path("runs/lora"), **{"lora.rank": 4}))
 
 
+def of_adapters(tiny_model: Path) -> None:
+    write_feedback(Path.cwd())
+    Path("M").symlink_to(tiny_model)
+
+
 def after_gathering(said: str) -> None:
     assert [len(one.responses) for one in read_feedback(["best.jsonl"]).examples] == [1] * 4
 
@@ -131,6 +136,7 @@ PAGES = {
     "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
     "docs/gathering.md": Page(8, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
     "docs/evaluate.md": Page(5, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
+    "docs/adapters.md": Page(3, of_adapters, {"train": ("--steps", "2")}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
     "docs/world.md": Page(1),
@@ -186,7 +192,7 @@ def test_methods_named_in_pages_are_there() -> None:
         if "decisions" not in page.parts
         for name in re.findall(r"trueup train ([a-z][a-z-]+)", page.read_text())
     }
-    assert named - {"sppo"} <= set(METHODS) | aliases
+    assert named - {"sppo", "mine"} <= set(METHODS) | aliases
     assert set(METHODS) <= named
 
 
