@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from support.broken_runs import put_back
 from support.online_runs import online, write_reward
 from support.small_runs import break_off, command, model_bytes, settings, write_feedback
 from support.tiny_models import save_tiny_model
@@ -41,11 +42,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(begun: Path) -> Iterator[Path]:
     """That folder, which is put back afterwards as it was."""
-    kept = begun.with_name("begun-kept")
-    shutil.copytree(begun, kept)
-    yield begun
-    shutil.rmtree(begun)
-    kept.rename(begun)
+    yield from put_back(begun)
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@
 
 import ctypes
 import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,15 @@ from support.small_runs import command, metrics_of, model_bytes, options
 from trueup.training import api, checkpoint
 
 MORE = {"reference.kind": "trust-region", "reference.alpha": 0.6, "reference.every": 2}
+
+
+def put_back(folder: Path) -> Iterator[Path]:
+    """The folder, which is as it was again once the one who has it is done."""
+    kept = folder.with_name(f"{folder.name}-kept")
+    shutil.copytree(folder, kept)
+    yield folder
+    shutil.rmtree(folder)
+    kept.rename(folder)
 
 
 def die_at(number: int) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import random
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from support.broken_runs import put_back
 from support.online_runs import online, write_reward
 from support.small_runs import break_off, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model
@@ -131,11 +131,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(begun: Path) -> Iterator[Path]:
     """That folder, which is put back afterwards as it was."""
-    kept = begun.with_name("kept")
-    shutil.copytree(begun, kept)
-    yield begun
-    shutil.rmtree(begun)
-    kept.rename(begun)
+    yield from put_back(begun)
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -283,11 +279,7 @@ def gathering(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def there(gathering: Path) -> Iterator[Path]:
     """That folder, which is put back afterwards as it was."""
-    kept = gathering.with_name("gathering-kept")
-    shutil.copytree(gathering, kept)
-    yield gathering
-    shutil.rmtree(gathering)
-    kept.rename(gathering)
+    yield from put_back(gathering)
 
 
 @pytest.mark.parametrize("what", GATHERED)

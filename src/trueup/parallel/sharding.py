@@ -248,7 +248,7 @@ def full_state(network: nn.Module) -> dict[str, Tensor]:
     """Every parameter and persistent buffer of a network, tied ones as one tensor; all of it in the first process."""
     if size() == 1:
         return dict(network.state_dict())
-    owner = {name: value for name, value in network.named_parameters(remove_duplicate=False)}
+    owner = dict(network.named_parameters(remove_duplicate=False))
     known: dict[int, Tensor] = {}
     found: dict[str, Tensor] = {}
     for name, value in network.state_dict().items():
