@@ -21,9 +21,11 @@ from typing import Any
 import torch
 import yaml
 
+from trueup import __version__
 from trueup.annotators.calibration import Calibration, Estimate, calibrate
 from trueup.batch.rows import GradedPairs, Scores
 from trueup.batch.stream import Batch
+from trueup.config.resolve import Resolved, told_settings
 from trueup.errors import CheckpointError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_folder
@@ -119,6 +121,31 @@ def _share(folder: Path, same: Path) -> None:
             if filecmp.cmp(file, same, shallow=False):
                 os.link(same, folder / ".same")
                 os.replace(folder / ".same", file)
+
+
+def card_of(resolved: Resolved, base: str, *, name: str, step: int, **more: Any) -> dict[str, Any]:
+    """Values of the model card's template.
+
+    Args:
+        base: folder of the full model that was trained.
+        step: after which the weights are as they are written.
+        more: what is known of the run at its end.
+    """
+    info = resolved.info
+    return {
+        "name": name,
+        "base": base,
+        "method": info.name,
+        "title": info.title,
+        "paper": info.paper,
+        "formula": info.formula,
+        "version": __version__,
+        "settings": yaml.safe_dump(told_settings(resolved), sort_keys=False),
+        "step": step,
+        "data": [],
+        "metrics": {},
+        **more,
+    }
 
 
 def render_card(card: Mapping[str, Any], *, adapter: bool, condition: Condition | None = None) -> str:

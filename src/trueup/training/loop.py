@@ -212,20 +212,20 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
         run.parts.reference.update(run.step, run.source)
 
 
-def take_best(run: Run) -> bool:
-    """Put the policy back to the best step; whether that is another one than the last."""
-    best = run.best
+def take_best(run: Run) -> tuple[int, Mapping[str, float]]:
+    """Put the policy back to the best step, if that is wanted; the step whose weights it has now, and its metrics."""
+    best, last = run.best, (run.step, run.latest)
     if best is None or best.step in (None, run.step) or not run.parts.settings.keep_best:
-        return False
+        return last
     assert best.step is not None
     try:
         saved = checkpoints.load_step(run.parts.folder.checkpoints, best.step)
     except (InputError, CheckpointError) as error:
         logger.warning(f"the model is that of the last step, as the best one is lost: {error}")
-        return False
+        return last
     fill(run.optimizer.parameters, saved.parts["policy"])
     logger.info(f"the finished model is that of step {best.step}: {best.told()}")
-    return True
+    return best.step, best.values
 
 
 def _look(run: Run, values: Mapping[str, float]) -> None:

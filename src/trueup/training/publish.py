@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from trueup import __version__, model_folder, model_hub
-from trueup.config.resolve import RUN_FILE, Resolved, load_run, told_settings
+from trueup import model_folder, model_hub
+from trueup.config.resolve import RUN_FILE, Resolved, load_run
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.transforms.standardized_rewards import WrittenReward
@@ -22,7 +21,7 @@ from trueup.models.reward import load_reward
 from trueup.models.tokenizer import quiet_library
 from trueup.settings.command_settings import ExportSettings
 from trueup.training import checkpoint, setup
-from trueup.training.export import export
+from trueup.training.export import card_of, export
 from trueup.training.folder import RunFolder
 from trueup.words import listed, one_line
 
@@ -250,20 +249,9 @@ def restored(
 
 def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bool) -> Found:
     loaded, resolved, step = restored(folder, step, trust_remote_code=trust_remote_code)
-    card = {
-        "name": f"{folder.path.name}, step {step} of {folder.read_status().get('steps')}",
-        "base": loaded.base_path,
-        "version": __version__,
-        "data": [],
-        "metrics": {},
-        "scores": resolved.info.configure(resolved.method_settings).output == "scores",
-        "method": resolved.info.name,
-        "title": resolved.info.title,
-        "paper": resolved.info.paper,
-        "formula": resolved.info.formula,
-        "settings": yaml.safe_dump(told_settings(resolved), sort_keys=False),
-        "step": step,
-    }
+    name = f"{folder.path.name}, step {step} of {folder.read_status().get('steps')}"
+    scores = resolved.info.configure(resolved.method_settings).output == "scores"
+    card = card_of(resolved, loaded.base_path, name=name, step=step, scores=scores)
     dtype = getattr(torch, resolved.settings.save_dtype)
     return Found(loaded.network, loaded.tokenizer, loaded.base_path, dtype, loaded.condition, card, {})
 

@@ -5,20 +5,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any
 
 import torch
-import yaml
 
-from trueup import __version__, display, stop
+from trueup import display, stop
 from trueup.config.annotator_names import weak_reward
-from trueup.config.resolve import Resolved, dump, going_on, told_settings
+from trueup.config.resolve import Resolved, dump, going_on
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, seal
-from trueup.training.export import RewardReport, export, reward_report
+from trueup.training.export import RewardReport, card_of, export, reward_report
 from trueup.training.folder import RunFolder
 from trueup.training.loop import Run, take_best, train
 from trueup.training.setup import first_values, load_parts, make_run, read_data
@@ -127,30 +125,23 @@ class Session:
             told: what was said of the data.
             lines: of the summary.
         """
-        info, loaded = self.resolved.info, run.parts.loaded
-        best = run.best if take_best(run) else None
+        loaded = run.parts.loaded
+        step, values = take_best(run)
         report = reward_report(run) if self.method.output == "scores" else None
         troubles = [str(one) for one in self._troubles(run, report)]
-        card: dict[str, Any] = {
-            "troubles": troubles,
-            "name": self.name,
-            "base": loaded.base_path,
-            "method": info.name,
-            "title": info.title,
-            "paper": info.paper,
-            "formula": info.formula,
-            "version": __version__,
-            "settings": yaml.safe_dump(told_settings(self.resolved), sort_keys=False),
-            "data": list(told),
-            "step": best.step if best else run.step,
-            "metrics": {
-                key: f"{value:.6g}" for key, value in sorted((best.values if best else run.latest).items())
-            },
-            "report": report.markdown() if report else "",
-            "scores": report is not None,
-            "summary": lines[1:],
-            "samples": samples(run),
-        }
+        card = card_of(
+            self.resolved,
+            loaded.base_path,
+            name=self.name,
+            step=step,
+            data=list(told),
+            metrics={key: f"{value:.6g}" for key, value in sorted(values.items())},
+            troubles=troubles,
+            report=report.markdown() if report else "",
+            scores=report is not None,
+            summary=lines[1:],
+            samples=samples(run),
+        )
         export(
             run.parts.policy.network,
             loaded.tokenizer,
@@ -159,11 +150,11 @@ class Session:
             card=card,
             condition=run.source.condition or loaded.condition,
             beside=report.files if report else {},
-            same=self.folder.checkpoints / checkpoint.name_of(card["step"]) / "policy.safetensors",
+            same=self.folder.checkpoints / checkpoint.name_of(step) / "policy.safetensors",
         )
         self.folder.write_status("done", run.step, run.total, troubles)
         if self.settings.keep_checkpoints is None:
-            checkpoint.keep_only(self.folder.checkpoints, card["step"])
+            checkpoint.keep_only(self.folder.checkpoints, step)
         for line in lines:
             logger.info(line)
         for trouble in troubles:
