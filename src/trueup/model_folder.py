@@ -12,7 +12,7 @@ from typing import Any
 from trueup import model_hub
 from trueup.errors import InputError
 from trueup.files import content_identity
-from trueup.words import as_given
+from trueup.words import as_given, printable
 
 WORLD = "world"
 """Stands for the built-in model where a folder is asked for."""
@@ -110,12 +110,14 @@ def at_chance(name: str, least: float) -> str:
     empty where it is better, or nothing tells how good it is."""
     try:
         known = json.loads((Path(folder_of(name)) / "reward.json").read_text(encoding="utf-8"))
-        right, where = float(known["accuracy"]), str(known["measured_on"])
-    except (OSError, ValueError, KeyError, TypeError):
+        right, where = float(known["accuracy"]), known["measured_on"]
+    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, RecursionError):
         return ""
-    if right >= least:
+    if not 0 <= right < least:
         return ""
-    return f"reward model {name} orders {right:.0%} of its {where} pairs rightly, chance is 50%"
+    return (
+        f"reward model {name} orders {right:.0%} of its {printable(str(where))} pairs rightly, chance is 50%"
+    )
 
 
 def is_adapter(folder: str | Path) -> bool:

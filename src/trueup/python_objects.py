@@ -7,9 +7,10 @@ another it is given again. What it does is sealed as the content of a file is.
 import hashlib
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from trueup.errors import InputError
@@ -103,13 +104,37 @@ def loaded(entry: EntryPoint) -> Any:
 def identity_of(function: Any) -> str:
     """Hash of what a function does: of its code, what it holds, and the files of its package, module or script."""
     function = getattr(function, "__wrapped__", function)
-    module = sys.modules.get(str(function.__module__).partition(".")[0])
+    inner = function.func if isinstance(function, partial) else function
+    module = sys.modules.get(str(inner.__module__).partition(".")[0])
     file = Path(getattr(module, "__file__", None) or "")
     package = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     digest = hashlib.sha256(b"".join(one.read_bytes() for one in package if one.is_file()))
-    code = getattr(function, "__code__", None)
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    consts = [*getattr(code, "co_consts", ()), *(getattr(function, "__defaults__", None) or ()), *cells]
-    told = [repr(one) for one in consts if one is None or isinstance(one, str | int | float | tuple)]
-    digest.update(repr([getattr(code, "co_code", b""), told]).encode())
+    digest.update(repr(_told(function, [])).encode())
     return digest.hexdigest()
+
+
+def _told(value: Any, within: list[Any]) -> Any:
+    """What decides what a value does, without where in memory it lies."""
+    if value is None or isinstance(value, str | bytes | int | float):
+        return value
+    if any(value is one for one in within):
+        return len(within)
+    parts: list[Any] = [type(value).__qualname__]
+    if isinstance(value, CodeType):
+        parts += [value.co_code, value.co_names, *value.co_consts]
+    elif isinstance(value, FunctionType):
+        parts += [value.__code__, value.__defaults__, value.__kwdefaults__]
+        parts += [cell.cell_contents for cell in value.__closure__ or ()]
+    elif isinstance(value, partial):
+        parts += [value.func, value.args, value.keywords]
+    elif isinstance(value, MethodType):
+        parts += [value.__func__, value.__self__]
+    elif isinstance(value, list | tuple):
+        parts += value
+    elif isinstance(value, dict):
+        parts += value.items()
+    elif isinstance(value, set | frozenset):
+        parts += sorted(map(repr, value))
+    elif len(within) < 2 and not isinstance(value, type | ModuleType):  # further in, there may be anything
+        parts += [vars(type(value)).get("__call__"), getattr(value, "__dict__", None)]
+    return [parts[0], *(_told(one, [*within, value]) for one in parts[1:])]

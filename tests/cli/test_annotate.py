@@ -9,6 +9,7 @@ from support.faulty_feedback import pair, write
 from support.faulty_server import FaultyServer, ReceivedRequest, Reply, chat
 from support.judge_answers import first_with, said, shown
 from support.small_runs import command, in_child
+from support.tiny_reward_models import save_reward
 
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
@@ -25,6 +26,12 @@ def words(prompt, response):
 
 def nan(prompt, response):
     return float("nan")
+
+def shorter(prompt, first, second):
+    return 0.5 if len(first) == len(second) else 0.9 if len(first) < len(second) else 0.3
+
+def much(prompt, first, second):
+    return 2
 """
 
 
@@ -69,6 +76,37 @@ def test_a_function_scores_every_response(folder: Path, capsys: Captured) -> Non
         "3 examples written to out.jsonl",
     ]
     assert sorted(path.name for path in folder.glob("*out*")) == ["out.jsonl"]
+
+
+def test_a_function_compares_in_both_orders(folder: Path, capsys: Captured) -> None:
+    assert judge(by="comparing:rewards.py:shorter") == 0
+    found = [[(one.better, one.worse, one.probability) for one in made.comparisons] for made in read()]
+    assert [one[:2] for made in found for one in made] == [(1, 0), (0, 1)]
+    assert [one[2] for made in found for one in made] == pytest.approx([0.8, 0.8])
+    assert "1 for fewer than two different responses (pairs.jsonl:3)" in capsys.readouterr().err
+    for by, message in {
+        "comparing:rewards.py:much": "'p1': the function returned 2; it must return a number from 0 to 1",
+        "comparing:rewards.py:words": "a prompt and two responses: too many positional arguments. Define "
+        "words(prompt, first, second), or give it as rewards.py:words",
+        "rewards.py:shorter": "missing a required argument: 'second'. Define shorter(prompt, response), or give it as "
+        "comparing:rewards.py:shorter",
+    }.items():
+        assert judge(by=by, output="other.jsonl") == 2
+        assert capsys.readouterr().err.splitlines()[-1].endswith(message)
+
+
+def test_a_reward_model_that_is_no_better_than_chance(folder: Path, capsys: Captured) -> None:
+    """Is warned of by whatever uses it; what is damaged of its record says nothing."""
+    reward = save_reward(folder / "reward")
+    seen = f"warning: reward model {reward} orders 17% of its held-out pairs rightly, chance is 50%; what is made"
+    known = {"accuracy": 0.17, "measured_on": "held-out"}
+    good: dict[str, object] = {"accuracy": 0.8, "accuracy ": 0.1}
+    damaged = ("", "[]", "[" * 9999, '{"accuracy": NaN, "measured_on": 1}', f'{{"accuracy": 1{"0" * 400}}}')
+    for record in (json.dumps(known), json.dumps(known | good), *damaged, json.dumps(known)[:-9]):
+        (reward / "reward.json").write_text(record)
+        assert judge("--overwrite", by=f"reward:{reward}") == 0
+        warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert len(warned) == (record == json.dumps(known)) and all(line.startswith(seen) for line in warned)
 
 
 def longer(asked: ReceivedRequest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.small_runs import KIND, at_step, command, model_bytes, write_feedba
 
 import trueup
 from trueup.errors import Stopped
+from trueup.python_objects import identity_of
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"batch_size": 4, "learning_rate": 3e-3, "seed": 1, "quiet": True}
@@ -117,6 +119,55 @@ def test_a_function_judges_and_is_sealed(tiny_model: Path, tmp_path: Path) -> No
     trueup.resume(tmp_path / "run", reward=lambda _, response: len(response), accept_changed=True, quiet=True)
 
 
+def shorter(prompt: str, first: str, second: str) -> float:
+    return (1 + (len(first) < len(second)) - (len(first) > len(second))) / 2
+
+
+class Scale:
+    """Judges as `brevity` does, by something that it holds."""
+
+    def __init__(self, by: int) -> None:
+        self.by = by
+
+    def __call__(self, prompt: str, response: str) -> float:
+        return -len(response) / self.by
+
+    def longer(self, prompt: str, response: str) -> float:
+        return -self(prompt, response)
+
+
+def test_a_function_of_two_responses_compares(tiny_model: Path, tmp_path: Path) -> None:
+    """Called in both orders; a run learns from it as from scores that say the same, and goes on with it."""
+    given: dict[str, Any] = {"method": "dpo", "model": tiny_model, "source": "online"}
+    given |= {"prompts": rows_of(write_prompts(tmp_path)), "sampler": {"responses": 2, "max_new_tokens": 4}}
+    trueup.train(output=tmp_path / "scored", steps=6, save_every=2, **SHORT, **given, annotator=brevity)
+    interrupted(tmp_path / "run", **given, annotator=shorter)
+    trueup.resume(tmp_path / "run", quiet=True)
+    assert model_bytes(tmp_path / "run") == model_bytes(tmp_path / "scored")
+    interrupted(tmp_path / "other", **given, annotator=shorter)
+    with pytest.raises(trueup.InputError, match=r"annotator.function python:shorter \(was '\w+', is '\w+'\)"):
+        trueup.python_objects.hold("shorter", brevity, judges=True)  # type: ignore[attr-defined]
+        trueup.resume(tmp_path / "other", quiet=True)
+
+
+CHANGED: dict[str, tuple[Any, Any]] = {
+    "what it holds": (Scale(1), Scale(2)),
+    "the object of a method": (Scale(1).longer, Scale(2).longer),
+    "a method": (Scale(1).longer, Scale(1).__call__),
+    "what is filled in": (partial(min, 1), partial(min, 2)),
+    "what it calls": (lambda prompt, response: len(response), lambda prompt, response: sum(response)),
+    "a function within": (lambda prompt, _: [1 for _ in prompt], lambda prompt, _: [2 for _ in prompt]),
+    "a default": (eval("lambda p, r, *, by=1: by"), eval("lambda p, r, *, by=2: by")),
+    "a list around it": tuple((lambda words: lambda _, r: r in words)([word]) for word in "ab"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_no_change_of_a_function_goes_unseen(what: str) -> None:
+    one, other = (identity_of(function) for function in CHANGED[what])
+    assert one != other and one == identity_of(CHANGED[what][0])
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a model object": (
         {"model": object()},
@@ -142,6 +193,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong function": (
         {"reward": lambda prompt: 1},
         "reward: lambda cannot be called with a prompt and a response",
+    ),
+    "a function of four": (
+        {"annotator": lambda a, b, c, d: 1},
+        "to return a score (missing a required argument: 'c'); nor with two, to compare them",
+    ),
+    "a reward that compares": (
+        {"reward": shorter},
+        "reward: shorter cannot be called with a prompt and a response",
     ),
     "an unknown setting": ({"bta": 1}, "bta is not a setting of method dpo or of a run; did you mean beta?"),
 }

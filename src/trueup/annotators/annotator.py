@@ -24,6 +24,8 @@ from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20
 """Answers below which a share of them says nothing."""
+ARGUMENTS, COMPARED = ("prompt", "response"), ("prompt", "first", "second")
+"""What a function is called with that scores, and one that compares."""
 FORM = "FILE.py:FUNCTION, e.g. rewards.py:brevity"
 NO_TEXT = "a response of several turns is no one text to score"
 
@@ -198,7 +200,7 @@ def single_text(response: Content) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class FunctionScorer:
-    """Scores each response by a call of `function(prompt, response)`.
+    """Scores each response by a call of `function(prompt, response)`; `called` asks any function of texts for a number.
 
     A prompt that is a conversation is handed over as a list of `{"role": ..., "content": ...}`.
     """
@@ -210,25 +212,31 @@ class FunctionScorer:
 
     def __call__(self, prompts: Sequence[Content], responses: Sequence[str]) -> list[float]:
         return [
-            self._score(number, prompt, response)
+            self.called(prompt, response, where=f"prompt {number}, ")
             for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=1)
         ]
 
-    def _score(self, number: int, prompt: Content, response: str) -> float:
+    def called(self, prompt: Content, *responses: str, where: str = "", share: bool = False) -> float:
+        """What the function says of a prompt and responses: a finite number, or a share.
+
+        Raises:
+            InputError: it fails, or returns something else.
+        """
         said = prompt if isinstance(prompt, str) else prompt[-1].content if prompt else ""
-        where = f"{self.name}: prompt {number}, {shortened(said)}"
+        where = f"{self.name}: {where}{shortened(said)}"
         given = prompt if isinstance(prompt, str) else [message_json(message) for message in prompt]
         try:
-            found = self.function(given, response)
+            found = self.function(given, *responses)
         except Exception as error:  # the function is the user's and may raise anything
             raise InputError(f"{where}: the function failed: {_what(error, self.file)}. Mend it") from error
         try:
             value = math.nan if isinstance(found, str) else float(found)
         except (TypeError, ValueError, OverflowError, RuntimeError):
             value = math.nan
-        if not math.isfinite(value):
+        if not math.isfinite(value) or (share and not 0 <= value <= 1):
+            what = "number from 0 to 1" if share else "finite number"
             raise InputError(
-                f"{where}: the function returned {shortened(repr(found))[1:-1]}; it must return a finite number"
+                f"{where}: the function returned {shortened(repr(found))[1:-1]}; it must return a {what}"
             )
         return value
 
@@ -242,13 +250,16 @@ def load_function_annotator(choice: FunctionAnnotator) -> ScoringAnnotator:
     return ScoringAnnotator(load_scorer(choice.function), choice.function)
 
 
-def load_scorer(name: str) -> FunctionScorer:
+def load_scorer(name: str, arguments: Sequence[str] = ARGUMENTS) -> FunctionScorer:
     """The scorer that a name stands for: `rewards.py:brevity`, `python:brevity`.
 
     Its file is run as Python runs a script, and may import what lies beside it.
 
+    Args:
+        arguments: `ARGUMENTS`, or `COMPARED` of a function that compares.
+
     Raises:
-        InputError: the name is of another form, the file is absent or fails, or has no such function of two arguments.
+        InputError: the name is of another form, the file is absent or fails, or has no function of such arguments.
     """
     if not is_function(name):
         raise InputError(f"{name!r} names no function; give {FORM}")
@@ -256,7 +267,7 @@ def load_scorer(name: str) -> FunctionScorer:
         found = python_objects.held(name)
         if not callable(found):
             raise InputError(f"{name} is a {type(found).__name__}, no function; give one")
-        _check_arguments(name, found)
+        _check_arguments(name, found, arguments)
         return FunctionScorer(name, getattr(getattr(found, "__code__", None), "co_filename", ""), found)
     file, _, function = name.rpartition(":")
     module = _run(file)
@@ -268,21 +279,33 @@ def load_scorer(name: str) -> FunctionScorer:
             or f"; it has {', '.join(map(printable, known)) or 'none'}"
         )
         raise InputError(f"{file} has no function {function}{hint}")
-    _check_arguments(name, found)
+    _check_arguments(name, found, arguments)
     return FunctionScorer(name, file, found)
 
 
-def _check_arguments(name: str, function: Callable[..., Any]) -> None:
-    """Refuse a function that cannot take a prompt and a response."""
+def unfit(function: Callable[..., Any], arguments: Sequence[str]) -> str:
+    """Why a function cannot be called with such arguments; empty where it can, or does not tell."""
     try:
-        signature(function).bind("prompt", "response")
+        signature(function).bind(*arguments)
     except TypeError as error:
-        raise InputError(
-            f"{name} cannot be called with a prompt and a response: {error}. Define "
-            f"{name.rpartition(':')[2]}(prompt, response)"
-        ) from error
+        return str(error)
     except ValueError:  # one that is not written in Python need not tell
         pass
+    return ""
+
+
+def _check_arguments(name: str, function: Callable[..., Any], arguments: Sequence[str]) -> None:
+    if not (why := unfit(function, arguments)):
+        return
+    both = {ARGUMENTS: "a prompt and a response", COMPARED: "a prompt and two responses"}
+    other = COMPARED if arguments == ARGUMENTS else ARGUMENTS
+    instead = (
+        f", or give it as {'comparing:' * (other == COMPARED)}{name}" if not unfit(function, other) else ""
+    )
+    raise InputError(
+        f"{name} cannot be called with {both[tuple(arguments)]}: {why}. Define "
+        f"{name.rpartition(':')[2]}({', '.join(arguments)}){instead}"
+    )
 
 
 def _run(file: str) -> ModuleType:

@@ -1,15 +1,25 @@
 """Pairs of responses put before a judge in both orders, and what it says of them; and single ones, by a criterion."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import ClassVar
 
-from trueup.annotators.annotator import Annotated, Unusable, summed
+from trueup.annotators.annotator import (
+    COMPARED,
+    NO_TEXT,
+    Annotated,
+    FunctionScorer,
+    Unusable,
+    load_scorer,
+    single_text,
+    summed,
+)
 from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Verdict
 from trueup.annotators.template import LABELS, Template, answered, load_template, pose, transcript
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Discarded, Example, content_key
-from trueup.settings.annotator_settings import RATING
+from trueup.settings.annotator_settings import RATING, ComparingFunction
 
 IDENTICAL = "fewer than two different responses"
 TIE = "the annotator finds the responses equal"
@@ -143,6 +153,49 @@ class ComparingAnnotator:
                 self.name, [one.reason if isinstance(one, Unreadable) else None for one in verdicts]
             )
         return answers, summed(totals)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionComparisons:
+    """Compares every two different responses by a user's function, in both orders as a judge is asked."""
+
+    function: FunctionScorer
+    name: str
+    gives: ClassVar[str] = "comparisons"
+
+    def annotate(self, examples: Sequence[Example]) -> Annotated:
+        """See `trueup.annotators.annotator.Annotator`."""
+        made = [self._compared(example) for example in examples]
+        return Annotated(
+            tuple(one for one, _ in made), _counted([verdict for _, verdicts in made for verdict in verdicts])
+        )
+
+    def _compared(self, example: Example) -> tuple[Example | Discarded, list[PairVerdict]]:
+        texts = [single_text(one.content) for one in example.responses]
+        known = [text for text in texts if text is not None]
+        if len(known) < len(texts):
+            return Discarded(NO_TEXT, example.origin), []
+
+        def first(one: int, other: int) -> Verdict:
+            where = f"{example.origin}: " if example.origin else ""
+            return Verdict(
+                self.function.called(
+                    example.prompt.content, known[one], known[other], where=where, share=True
+                )
+            )
+
+        pairs = list(combinations(_distinct(example), 2))
+        verdicts = [PairVerdict(first(one, other), first(other, one)) for one, other in pairs]
+        return _judged(example, pairs, verdicts), verdicts
+
+
+def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
+    """The annotator that a choice describes.
+
+    Raises:
+        InputError: as of `load_scorer`.
+    """
+    return FunctionComparisons(load_scorer(choice.function, COMPARED), choice.function)
 
 
 def _distinct(example: Example) -> list[int]:

@@ -40,7 +40,7 @@ def annotator_layer(name: str) -> dict[str, Any]:
         )
     if kind in KINDS and not colon:
         return {"kind": kind}
-    if kind in KINDS and rest and (kind != "function" or is_function(rest)):
+    if kind in KINDS and rest and (KINDS[kind].about.main != "function" or is_function(rest)):
         return {"kind": kind, KINDS[kind].about.main: rest}
     if kind not in KINDS and is_function(name):
         return {"kind": "function", "function": name}

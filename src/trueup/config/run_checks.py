@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from trueup import python_objects
-from trueup.config.annotator_names import weak_reward
 from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
@@ -26,6 +25,7 @@ from trueup.methods.method import Method, MethodInfo, reference_of
 from trueup.metrics import FIGURES
 from trueup.model_folder import (
     WORLD,
+    at_chance,
     base_folder,
     check_model,
     folder_of,
@@ -38,7 +38,7 @@ from trueup.references.choices import TrustRegion
 from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
 from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
-from trueup.settings.run_settings import RunSettings
+from trueup.settings.run_settings import RunSettings, WatchSettings
 from trueup.words import as_given, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -265,8 +265,6 @@ def check_inputs(settings: RunSettings) -> RunSettings:
     if settings.model != WORLD:
         found["model"] = check_model(settings.model, trust_remote_code=settings.trust_remote_code)
         _check_4_bits(settings, folder_of(found["model"]))
-    if weak := weak_reward(settings):
-        logger.warning(f"{weak}; what is learned from its scores will be no better. Train a better one")
     return settings.model_copy(
         update={name: one for name, one in found.items() if one != vars(settings)[name]}
     )
@@ -294,7 +292,9 @@ def _check_gathering(settings: RunSettings) -> dict[str, Any]:
             raise InputError(f"sampler.models: {folder} is a reward model, and writes nothing; leave it out")
     found: dict[str, Any] = {"sampler": settings.sampler.model_copy(update={"models": models})}
     if settings.annotator is not None:
-        found["annotator"] = check_annotator(settings.annotator, trust_remote_code=trust_remote_code)
+        found["annotator"] = check_annotator(
+            settings.annotator, trust_remote_code=trust_remote_code, least=settings.watch.accuracy
+        )
     return found
 
 
@@ -316,8 +316,13 @@ def check_output(folder: str) -> None:
         raise InputError(f"output {folder}: {existing} cannot be written by this user")
 
 
-def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> AnnotatorChoice:
-    """Check the folders and files that an annotator is made of.
+def check_annotator(
+    choice: AnnotatorChoice, *, trust_remote_code: bool, least: float = WatchSettings().accuracy
+) -> AnnotatorChoice:
+    """Check the folders and files that an annotator is made of, and warn of a reward model that is no good.
+
+    Args:
+        least: share of its pairs that a reward model has to order rightly.
 
     Returns:
         The choice, a model of the hub with its commit.
@@ -332,6 +337,8 @@ def check_annotator(choice: AnnotatorChoice, *, trust_remote_code: bool) -> Anno
             about.weights, given[about.main], f"annotator.kind {choice.kind}", trust_remote_code
         )
         checked = replace(checked, **{about.main: name})
+        if about.weights == "reward model" and (weak := at_chance(name, least)):
+            logger.warning(f"{weak}; what is made of its scores will be no better. Train a better one")
     for setting, named in about.files.items():
         name = given[setting]
         if named.function and not is_function(name):

@@ -203,6 +203,23 @@ class FunctionAnnotator:
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)
+class ComparingFunction:
+    """A function of yours that compares two responses."""
+
+    function: Text
+    """FILE.py:FUNCTION, or python:NAME; function(prompt, first, second) returns how likely the first is the better one,
+    from 0 to 1."""
+    kind: Literal["comparing"] = "comparing"
+    gives: ClassVar[Gives] = "comparisons"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.comparing:load_comparing_function",
+        "function",
+        ("comparing:FILE.py:FUNCTION",),
+        files={"function": FUNCTION},
+    )
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
 class WorldAnnotator:
     """A reward of the built-in world."""
 
@@ -219,7 +236,7 @@ class WorldAnnotator:
     """Probability that a judgement is turned into its opposite."""
 
 
-Judges = LocalAnnotator | EndpointAnnotator
+Judges = LocalAnnotator | EndpointAnnotator | ComparingFunction
 Scorers = RewardAnnotator | LikelihoodAnnotator | FunctionAnnotator | WorldAnnotator
 AnnotatorChoice = Annotated[Judges | Scorers, Field(discriminator="kind")]
 JudgeChoice = Annotated[Judges, Field(discriminator="kind")]
@@ -231,11 +248,9 @@ KINDS: dict[str, Any] = {choice.kind: choice for choice in get_args(get_args(Ann
 
 
 def _forms(*gives: Gives) -> str:
-    """The names of all kinds that give this: kinds alone first, then `KIND:REST`, then those that name no kind."""
+    """The names of all kinds that give this: kinds alone first, then `KIND:REST`, then functions."""
     found = [(kind, form) for kind, one in KINDS.items() if one.gives in gives for form in one.about.forms]
-    found.sort(
-        key=lambda named: 0 if named[0] == named[1] else 1 if named[1].startswith(f"{named[0]}:") else 2
-    )
+    found.sort(key=lambda named: 0 if named[0] == named[1] else 1 + ("FILE.py" in named[1]))
     *most, last = (form for _, form in found)
     return f"{', '.join(most)} or {last}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trueup import display, python_objects, stop
+from trueup.annotators.annotator import ARGUMENTS, COMPARED, unfit
 from trueup.config.resolve import Resolved, dump, going_on, load_run, of_this_process, resolve
 from trueup.config.run_checks import check_inputs
 from trueup.config.trust import refuse_run
@@ -71,7 +71,7 @@ def train(
         quiet: show warnings only.
         settings: any setting in docs/settings.md by name; `reward` is short for an
             annotator that scores (`trueup.config.annotator_names`). `eval_data` and `prompts` may be in memory too, and
-            `reward` and `annotator` functions.
+            `reward` and `annotator` functions of a prompt and a response; `annotator` also of a prompt and two.
 
     Raises:
         InputError, CheckpointError, NumericsError: see `trueup.errors`; the message is one line for the user.
@@ -106,13 +106,15 @@ def named_objects(settings: Mapping[str, Any]) -> dict[str, Any]:
         value = given.get(setting)
         if callable(value):
             label = re.sub(r"\W", "", getattr(value, "__name__", type(value).__name__))
-            try:
-                inspect.signature(value).bind("prompt", "response")
-            except TypeError as error:
+            why = unfit(value, ARGUMENTS)
+            compares = bool(why) and setting == "annotator" and not unfit(value, COMPARED)
+            if why and not compares:
                 raise InputError(
-                    f"{setting}: {label} cannot be called with a prompt and a response, to return a score ({error})"
-                ) from None
-            given[setting] = python_objects.hold(label, value, judges=True)
+                    f"{setting}: {label} cannot be called with a prompt and a response, to return a score ({why})"
+                    f"{'; nor with two, to compare them' * (setting == 'annotator')}"
+                )
+            held = python_objects.hold(label, value, judges=True)
+            given[setting] = f"comparing:{held}" if compares else held
     return given
 
 
