@@ -1,7 +1,9 @@
 """A key opens doors and appears nowhere."""
 
 import copy
+import json
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.faulty_server import FaultyServer, ReceivedRequest, Reply
+from support.key_spellings import SECRET, SPELLED, shown_of_the_key
 from support.virtual_time import VirtualTime, post
 
 from trueup.endpoints.client import Endpoint, Refused
@@ -141,30 +144,24 @@ def test_the_key_is_hidden_however_it_is_written() -> None:
     assert key.redact(" | ".join(spelled)) == "*** | *** | *** | ***"
 
 
-SECRET = "Zx9+Secret/Key=42&pony<ok>"
-SPELLED = {
-    "as it is": SECRET,
-    "percent": "Zx9%2BSecret%2FKey%3D42%26pony%3Cok%3E",
-    "percent, lower": "Zx9%2bSecret%2fKey%3d42%26pony%3cok%3e",
-    "percent, path": "Zx9%2BSecret/Key%3D42%26pony%3Cok%3E",
-    "HTML": "Zx9+Secret/Key=42&amp;pony&lt;ok&gt;",
-    "JSON with slashes": "Zx9+Secret\\/Key=42&pony<ok>",
-    "base64": "Wng5K1NlY3JldC9LZXk9NDImcG9ueTxvaz4=",
-    "its beginning": "Zx9+Secret/Key...",
-    "its end": "...Key=42&pony<ok>",
-}
-
-
 @pytest.mark.parametrize("how", SPELLED)
 def test_a_key_that_an_answer_repeats_is_hidden(how: str) -> None:
     """In whatever is kept of an answer: texts, keys, lists."""
     told = f"you sent {SPELLED[how]}, did you?"
     hidden = Key(SECRET).hidden_in_json({"choices": [{"text": told, told: 1}], "usage": {"tokens": 3}})
-    assert "Secret" not in repr(hidden) and "pony" not in repr(hidden) and "Wng5" not in repr(hidden)
+    assert not shown_of_the_key(json.dumps(hidden))
     (choice,) = hidden["choices"]
     assert choice["text"].startswith("you sent ") and choice["text"].endswith(", did you?")
     assert "***" in choice["text"] and set(choice.values()) == {choice["text"], 1}
     assert hidden["usage"] == {"tokens": 3}
+
+
+@pytest.mark.parametrize("key", ["0000-0000-0000-0000", "sk-" + "aB3_" * 60, "eyJ" + "x9" * 600])
+def test_a_key_of_any_length_is_found_at_once(key: str) -> None:
+    said = "0" * 20_000 + f" {key} " + "x9" * 9000
+    began = time.monotonic()
+    assert key not in Key(key).hidden_in(said) and "***" in Key(key).hidden_in(said)
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("key", ["EMPTY", "none", "", "token-abc", "averylongwordindeed"])

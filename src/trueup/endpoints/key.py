@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import os
 import re
+from functools import cache
 from typing import Any, NoReturn
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 from trueup.errors import InputError
 
 HIDDEN = "***"
 SECRET = 12
 """Characters from which on a key is taken for a secret that no model says by chance."""
+APART = ",\"'`|<>(){}"
+"""What a key cut off ends at, beside white space."""
 SECRETS = (
     (re.compile(r"(?<=://)[^/\s@\"']*@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)\b(authorization|x-api-key|api-key|apikey)(\W{0,4}[:=]\W{0,4})(?:(?:bearer|basic)\s+)?[^\s,;\"']+"),
@@ -70,34 +72,29 @@ class Key:
     def redact(self, text: str) -> str:
         """The text without the key and without whatever else looks like a secret."""
         text = self.hidden_in(text)
-        for shown in self._spellings():
-            text = text.replace(shown, HIDDEN)
+        for way in _spellings(self._value) if self else ():
+            text = re.sub("".join(way), HIDDEN, text)
         return redact(text)
 
     def hidden_in(self, text: str) -> str:
-        """The text without the key, in every usual spelling, and without either half of it where it is cut off.
+        """The text without the key, in every usual spelling, and without either half of it where it is cut off, nor
+        what hangs on to that half without a space.
 
         What is no secret by its looks (`EMPTY`, `none`) stays: a model may say it.
         """
         if len(self._value) < SECRET or self._value.isalpha():
             return text
-        for shown in self._spellings():
-            text = text.replace(shown, HIDDEN)
-        for shown in self._spellings():
-            half = -(-len(shown) // 2)
-            for part, forwards in ((shown[:half], True), (shown[-half:], False)):
-                at = text.find(part)
-                while at >= 0:
-                    start, stop = at, at + half
-                    while (
-                        forwards and stop < len(text) and text[start : stop + 1] == shown[: stop + 1 - start]
-                    ):
-                        stop += 1
-                    while not forwards and start > 0 and text[start - 1 : stop] == shown[start - 1 - stop :]:
-                        start -= 1
-                    text = text[:start] + HIDDEN + text[stop:]
-                    at = text.find(part, start + len(HIDDEN))
-        return text
+        hidden: set[int] = set()
+        for way in _spellings(self._value):
+            half = -(-len(way) // 2)
+            for found in re.finditer("".join(way[:half]), text):
+                hidden.update(range(found.start(), _end(text, found.end(), 1)))
+            for found in re.finditer("".join(way[-half:]), text):
+                hidden.update(range(_end(text, found.start() - 1, -1) + 1, found.end()))
+        shown = (
+            (HIDDEN if at - 1 not in hidden else "") if at in hidden else one for at, one in enumerate(text)
+        )
+        return "".join(shown) if hidden else text
 
     def hidden_in_json(self, value: Any) -> Any:
         """A JSON value without the key in any of its texts."""
@@ -107,19 +104,30 @@ class Key:
             return {self.hidden_in(key): self.hidden_in_json(one) for key, one in value.items()}
         return [self.hidden_in_json(one) for one in value] if isinstance(value, list) else value
 
-    def _spellings(self) -> list[str]:
-        """The key as it may stand in a text, the longest first."""
-        value = self._value
-        escaped = json.dumps(value)[1:-1]
-        encoded = [base64.b64encode(value.encode()), base64.urlsafe_b64encode(value.encode())]
-        percent = re.compile("%[0-9A-F]{2}")
-        found = {
-            *(value, html.escape(value), escaped, escaped.replace("/", "\\/")),
-            *(one.decode().rstrip("=") for one in encoded),
-            *(written for way in (quote(value, safe=""), quote(value), quote_plus(value))
-              for written in (way, percent.sub(lambda one: one[0].lower(), way))),
-        }  # fmt: skip
-        return sorted(found - {""}, key=len, reverse=True)
+
+@cache
+def _spellings(key: str) -> list[list[str]]:
+    """Patterns of a key's characters, one behind the other: however a URL, JSON or HTML writes each of them; and in
+    base64, at each of the three places where it may begin in what is encoded with it."""
+    ways = [[_written(one) for one in key]]
+    for before in range(3):
+        encoded = base64.b64encode(b"0" * before + key.encode()).decode()
+        whole = encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6]
+        ways.append(["[+-]" if one == "+" else "[/_]" if one == "/" else one for one in whole])
+    return ways
+
+
+def _written(one: str) -> str:
+    names = "|".join(map(re.escape, {one, html.escape(one), quote_plus(one)}))
+    code = f"0*(?i:{ord(one):x})"
+    return rf"(?:\\*(?:{names}|u{code})|%(?:25)*{code}|&#(?:0*{ord(one)}|[xX]{code});)"
+
+
+def _end(text: str, at: int, by: int) -> int:
+    """Where what hangs together at a place of a text ends, forwards or backwards."""
+    while 0 <= at < len(text) and not (text[at].isspace() or text[at] in APART):
+        at += by
+    return at
 
 
 def redact(text: str) -> str:
