@@ -72,8 +72,8 @@ class Key:
     def redact(self, text: str) -> str:
         """The text without the key and without whatever else looks like a secret."""
         text = self.hidden_in(text)
-        for way in _spellings(self._value) if self else ():
-            text = re.sub("".join(way), HIDDEN, text)
+        for pattern in _spellings(self._value) if self else ():
+            text = re.sub("".join(pattern), HIDDEN, text)
         return redact(text)
 
     def hidden_in(self, text: str) -> str:
@@ -85,11 +85,11 @@ class Key:
         if len(self._value) < SECRET or self._value.isalpha():
             return text
         hidden: set[int] = set()
-        for way in _spellings(self._value):
-            half = -(-len(way) // 2)
-            for found in re.finditer("".join(way[:half]), text):
+        for pattern in _spellings(self._value):
+            half = -(-len(pattern) // 2)
+            for found in re.finditer("".join(pattern[:half]), text):
                 hidden.update(range(found.start(), _end(text, found.end(), 1)))
-            for found in re.finditer("".join(way[-half:]), text):
+            for found in re.finditer("".join(pattern[-half:]), text):
                 hidden.update(range(_end(text, found.start() - 1, -1) + 1, found.end()))
         shown = (
             (HIDDEN if at - 1 not in hidden else "") if at in hidden else one for at, one in enumerate(text)
@@ -109,12 +109,12 @@ class Key:
 def _spellings(key: str) -> list[list[str]]:
     """Patterns of a key's characters, one behind the other: however a URL, JSON or HTML writes each of them; and in
     base64, at each of the three places where it may begin in what is encoded with it."""
-    ways = [[_written(one) for one in key]]
+    patterns = [[_written(one) for one in key]]
     for before in range(3):
         encoded = base64.b64encode(b"0" * before + key.encode()).decode()
-        whole = encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6]
-        ways.append(["[+-]" if one == "+" else "[/_]" if one == "/" else one for one in whole])
-    return ways
+        certain = encoded[-(-before * 8 // 6) : (before + len(key)) * 8 // 6]
+        patterns.append(["[+-]" if one == "+" else "[/_]" if one == "/" else one for one in certain])
+    return patterns
 
 
 def _written(one: str) -> str:
