@@ -104,8 +104,11 @@ def test_what_the_data_hold_is_kept_or_not(folder: Path, capsys: Captured) -> No
     ]  # fmt: skip
     assert [len(one.responses) for one in merged] == [4, 4]
     assert all(len(one.comparisons) == 1 for one in merged)
-    assert "4 responses of the data kept beside them (--no-merge leaves them out)" in capsys.readouterr().err
-    for option in (["--no-merge"], ["--merge", "false"]):
+    assert (
+        "4 responses of the data kept beside them (--no-keep-responses leaves them out)"
+        in capsys.readouterr().err
+    )
+    for option in (["--no-keep-responses"], ["--keep-responses", "false"]):
         assert ask("--overwrite", *option, data="pairs.jsonl") == 0
         assert [[one.source for one in example.responses] for example in read()] == [["A", "A"]] * 2
     new = [[one.content for one in example.responses[2:]] for example in merged]

@@ -187,7 +187,7 @@ def test_what_the_data_hold_comes_first_with_all_that_is_said_of_it(told: list[s
         (Comparison(0, 1, 0.75),),
     )
     assert made[1].responses == (Response("only"),)
-    assert told[0] == "4 responses of the data kept beside them (--no-merge leaves them out)"
+    assert told[0] == "4 responses of the data kept beside them (--no-keep-responses leaves them out)"
     assert told[1] == "responses left out: 1 that another response to the prompt repeats"
 
 

@@ -245,7 +245,7 @@ def differing(one: dict[str, object], other: dict[str, object]) -> set[str]:
     ("given", "names"),
     [
         ({"seed": 1}, {"seed"}),
-        ({"merge": False}, {"merge"}),
+        ({"keep_responses": False}, {"keep_responses"}),
         ({"model": ["M", "N"]}, {"model", "files of the model"}),
         ({"sampler__temperature": 0.5}, {"temperature"}),
         ({"sampler__stop": ["x"]}, {"stop"}),

@@ -46,6 +46,26 @@ SHOW_TEMPLATE = {
 }
 
 
+MERGE = {"merge": ("", "Put the files that all shards wrote together: --merge PART... --output FILE.")}
+
+
+def _merged(given: Arguments, of: str) -> bool:
+    """Whether the files of shards were to be put together, which is then done."""
+    if not given.on("merge"):
+        return False
+    if more := given.settings.keys() - {"data", "output", "overwrite"}:
+        raise InputError(
+            f"--{min(more)}: what the shards were made with stands in their files; leave it out with --merge"
+        )
+    if not (output := given.settings.get("output")):
+        raise InputError("--merge needs --output, the file to write")
+    from trueup.gathering import shards
+
+    with shown():
+        shards.merge(given.settings.get("data", ()), output[-1], of, overwrite=given.on("overwrite"))
+    return True
+
+
 def _read(command: Command, arguments: Sequence[str], *examples: str) -> Arguments | None:
     """What was given; None where help was asked for, which is printed."""
     given = command.read(arguments)
@@ -63,8 +83,8 @@ def _read(command: Command, arguments: Sequence[str], *examples: str) -> Argumen
 def sample(arguments: Sequence[str]) -> None:
     """Sample responses to prompts."""
     without = ("sampler.models", "sampler.resync")
-    command = of_settings("trueup sample", SampleSettings, short="sampler", without=without)
-    if given := _read(command, arguments, SAMPLING):
+    command = of_settings("trueup sample", SampleSettings, short="sampler", without=without, more=MERGE)
+    if (given := _read(command, arguments, SAMPLING)) and not _merged(given, command.name):
         settings = command.typed(SampleSettings, given, short="sampler")
         from trueup.gathering import candidates
 
@@ -74,11 +94,11 @@ def sample(arguments: Sequence[str]) -> None:
 
 def annotate(arguments: Sequence[str]) -> None:
     """Have responses judged, or print a template."""
-    command = of_settings("trueup annotate", AnnotateSettings, more=SHOW_TEMPLATE)
+    command = of_settings("trueup annotate", AnnotateSettings, more=MERGE | SHOW_TEMPLATE)
     given = _read(command, arguments, *ANNOTATING)
     if given and (name := given.more.get("show_template")):
         print(template_source(name), end="")
-    elif given:
+    elif given and not _merged(given, command.name):
         settings = command.typed(AnnotateSettings, given)
         from trueup.gathering import annotating
 

@@ -44,8 +44,8 @@ class Arguments:
     """`--help` or `--help-all` where that was given."""
 
     def on(self, name: str) -> bool:
-        """Whether a switch that is no setting was given, and not as false."""
-        return name in self.more and convert(bool, name, self.more[name])
+        """Whether a switch was given, and not as false."""
+        return convert(bool, name, self.more.get(name, self.settings.get(name, ["false"])[-1]))
 
 
 @dataclass(frozen=True, slots=True)

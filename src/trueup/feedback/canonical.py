@@ -175,17 +175,24 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
         InputError: the file cannot be written (no such folder, no space), or a text cannot be encoded.
     """
 
-    def rows() -> Iterator[Mapping[str, object]]:
-        for number, example in enumerate(examples, start=1):
-            row = example_to_row(example)
-            try:
-                json_line(row)
-            except UnicodeEncodeError as error:
-                where = f" (from {example.origin})" if example.origin else ""
-                raise InputError(f"{path}: example {number}{where} cannot be written: {error}") from None
-            yield row
+    return write_lines(path, lines_of(path, examples))
 
-    return write_rows(path, rows())
+
+def lines_of(path: str | Path, examples: Iterable[Example]) -> Iterator[bytes]:
+    """Examples as they are written.
+
+    Args:
+        path: of the file, for messages.
+
+    Raises:
+        InputError: a text cannot be encoded.
+    """
+    for number, example in enumerate(examples, start=1):
+        try:
+            yield json_line(example_to_row(example))
+        except UnicodeEncodeError as error:
+            where = f" (from {example.origin})" if example.origin else ""
+            raise InputError(f"{path}: example {number}{where} cannot be written: {error}") from None
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
@@ -194,19 +201,24 @@ def write_rows(path: str | Path, rows: Iterable[Mapping[str, object]]) -> int:
     Raises:
         InputError: the file cannot be written (no such folder, no space).
     """
+    return write_lines(path, map(json_line, rows))
+
+
+def write_lines(path: str | Path, lines: Iterable[bytes]) -> int:
+    """Write lines that have their ends; as `write_rows`."""
     if path == STANDARD_OUTPUT:
         sys.stdout.flush()
-        number = sum(1 for row in rows if sys.stdout.buffer.write(json_line(row)))
+        number = sum(1 for line in lines if sys.stdout.buffer.write(line))
         sys.stdout.buffer.flush()
         return number
     target = Path(path)
     try:
         with replaced_file(target) as raw:
             if target.suffix != ".gz":
-                return sum(1 for row in rows if raw.write(json_line(row)))
+                return sum(1 for line in lines if raw.write(line))
             # Without a name and a time in its header, the same examples give the same bytes.
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
-                return sum(1 for row in rows if packed.write(json_line(row)))
+                return sum(1 for line in lines if packed.write(line))
     except OSError as error:
         raise InputError(f"{path}: the file cannot be written: {reason(error)}") from None
 

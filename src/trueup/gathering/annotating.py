@@ -22,9 +22,10 @@ from trueup.annotators.template import answered, load_template, transcript
 from trueup.config.run_checks import check_annotator
 from trueup.endpoints.client import Refused
 from trueup.errors import InputError
-from trueup.feedback import canonical, turns, views
+from trueup.feedback import turns, views
 from trueup.feedback.layouts.trl import ASSISTANT, HUMAN
 from trueup.feedback.records import Content, Discarded, Example, Message, Response, content_key
+from trueup.gathering import shards
 from trueup.gathering.judging import annotator_loader, judge, left_out, usage_lines
 from trueup.gathering.resumable import Work, check_place, of_annotating, resumable
 from trueup.settings.annotator_settings import IMPROVE
@@ -68,11 +69,13 @@ def annotate(settings: AnnotateSettings) -> Path:
         load = annotator_loader(settings, choice)
     output = Path(settings.output)
     given = examples_named(settings.data, settings, skip_bad=settings.skip_bad).examples
-    with resumable(output, "trueup annotate", of_annotating(settings, given)) as work:
-        examples = rewrite(given, demonstrator, work) if demonstrator else given
+    rows = shards.rows_of(settings.shard, len(given))
+    with resumable(output, "trueup annotate", of_annotating(settings, given), rows.start) as work:
+        own = given[rows.start : rows.stop]
+        examples = rewrite(own, demonstrator, work) if demonstrator else own
         if load is not None:
             examples = judge(examples, load, work).kept
-        number = canonical.write_examples(output, examples)
+        number = shards.write(output, examples, work, settings.shard, rows, len(given))
         work.finish()
     logger.info(f"{counted(number, 'example')} written to {output}")
     return output
@@ -292,7 +295,7 @@ def rewrite(examples: Sequence[Example], demonstrator: Demonstrator, work: Work)
             dropped.append(Discarded(row["dropped"], pair.example.origin))
     for line in (*_lines(done, dropped, model), *usage_lines(summed(part["facts"] for part in parts))):
         logger.info(line)
-    if not done:
+    if not done and work.alone:
         raise InputError(
             f"none of {counted(len(examples), 'example')} was rewritten, for the reasons above; nothing was written. "
             "Give pairs: examples in which one response is preferred to another"

@@ -21,9 +21,10 @@ from trueup.batch.chat_template import writes_date
 from trueup.batch.encode import Encoder, Limits
 from trueup.config.run_checks import check_annotator, check_file
 from trueup.errors import AnnotatorError, InputError
-from trueup.feedback import canonical, orders, read, turns, views
+from trueup.feedback import orders, read, turns, views
 from trueup.feedback.records import Content, Discarded, Example, Prompt, Response, content_key
 from trueup.feedback.transforms.merge_prompts import merged
+from trueup.gathering import shards
 from trueup.gathering.judging import annotator_loader, judge
 from trueup.gathering.resumable import Work, check_place, of_sampling, resumable
 from trueup.model_folder import WORLD, check_model, context_length, folder_of, scores_text
@@ -91,13 +92,17 @@ def sample(settings: SampleSettings) -> Path:
     load = annotator_loader(settings, settings.annotator) if settings.annotator is not None else None
     output = Path(settings.output)
     given = _given(settings)
-    with resumable(output, "trueup sample", of_sampling(settings, given.prompts, given.examples)) as work:
-        examples = _candidates(settings, given, work)
+    rows = shards.rows_of(settings.shard, total := len(given.prompts))
+    own = read.Prompts(given.prompts[rows.start : rows.stop], given.examples)
+    decides = of_sampling(settings, given.prompts, given.examples)
+    with resumable(output, "trueup sample", decides, rows.start) as work:
+        examples = _candidates(settings, own, work, total)
         if load is not None:
-            examples = judge(examples, load, work).kept
+            by_prompt = {id(one.prompt): one for one in examples}
+            examples = judge([by_prompt.get(id(one)) for one in own.prompts], load, work).kept
         if settings.best:
             examples = best_of_each(examples)
-        number = canonical.write_examples(output, examples)
+        number = shards.write(output, examples, work, settings.shard, rows, total)
         work.finish()
     responses = sum(len(one.responses) for one in examples)
     logger.info(f"{counted(responses, 'response')} to {counted(number, 'prompt')} written to {output}")
@@ -132,22 +137,20 @@ def _given(settings: SampleSettings) -> read.Prompts:
     found = prompts_named(settings.data, settings, skip_bad=settings.skip_bad, chat=settings.chat)
     prompts = found.prompts[: settings.count]
     keys = {one.key for one in prompts}
-    also = [one for one in found.examples if settings.merge and one.prompt.key in keys]
+    also = [one for one in found.examples if settings.keep_responses and one.prompt.key in keys]
     return read.Prompts(prompts, tuple(also))
 
 
-def _candidates(settings: SampleSettings, given: read.Prompts, work: Work) -> tuple[Example, ...]:
+def _candidates(settings: SampleSettings, given: read.Prompts, work: Work, total: int) -> tuple[Example, ...]:
     if WORLD in settings.model:
         model_named(WORLD)  # made before the bar over what is asked of it
-    writers = make_writers(settings, len(given.prompts), work.day)
-    with_tokens = share_a_tokenizer(settings)
-    if not with_tokens:
+    writers = make_writers(settings, total, work.day)
+    if not (with_tokens := share_a_tokenizer(settings)):
         logger.info("the models have different tokenizers, so that no token ids are stored")
-    written = write_responses(
-        given.prompts, writers, work, responses=settings.sampler.responses, seed=settings.seed
-    )
+    responses = settings.sampler.responses
+    written = write_responses(given.prompts, writers, work, responses=responses, seed=settings.seed)
     examples = put_together(given.prompts, written, given.examples, with_tokens=with_tokens)
-    if not examples:
+    if not examples and work.alone:
         raise InputError(
             f"no prompt of {len(given.prompts)} got a response: none leaves room for one. Give a smaller "
             "--max-new-tokens, or --max-prompt-length so that long prompts lose their beginning"
@@ -186,14 +189,13 @@ def put_together(
                 twice += 1
             else:
                 seen.add(content_key(content))
-                responses.append(
-                    Response(content, source=one.source, tokens=one.ids if with_tokens else None)
-                )
-        if not responses:
+                ids = one.ids if with_tokens else None
+                responses.append(Response(content, source=one.source, tokens=ids))
+        if responses:
+            comparisons = () if before is None else before.comparisons
+            examples.append(Example(prompt, tuple(responses), comparisons))
+        else:
             without.append(prompt)
-            continue
-        comparisons = () if before is None else before.comparisons
-        examples.append(Example(prompt, tuple(responses), comparisons))
     _say_what_became_of_them(kept_before, twice, empty, without)
     return tuple(examples)
 
@@ -201,12 +203,11 @@ def put_together(
 def _say_what_became_of_them(kept_before: int, twice: int, empty: int, without: Sequence[Prompt]) -> None:
     if kept_before:
         logger.info(
-            f"{counted(kept_before, 'response')} of the data kept beside them (--no-merge leaves them out)"
+            f"{counted(kept_before, 'response')} of the data kept beside them (--no-keep-responses leaves them out)"
         )
-    left_out = [f"{twice} that another response to the prompt repeats"] if twice else []
-    left_out += [f"{empty} empty"] if empty else []
-    if left_out:
-        logger.info(f"responses left out: {', '.join(left_out)}")
+    repeated = f"{twice} that another response to the prompt repeats" if twice else ""
+    if left_out := ", ".join(filter(None, [repeated, f"{empty} empty" if empty else ""])):
+        logger.info(f"responses left out: {left_out}")
     if without:
         files: dict[str, list[int]] = {}
         for prompt in without:

@@ -70,12 +70,13 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
     return lambda _: ready
 
 
-def judge(examples: Sequence[Example], load: Load, work: Work) -> Annotated:
+def judge(examples: Sequence[Example | None], load: Load, work: Work) -> Annotated:
     """Have every example judged, and say what came of it; what is kept already is not asked for again.
 
     What it took counts what earlier processes asked for, too.
 
     Args:
+        examples: None keeps the place of one that there is none of.
         load: the annotator; called only where something is left to judge.
 
     Raises:
@@ -84,9 +85,9 @@ def judge(examples: Sequence[Example], load: Load, work: Work) -> Annotated:
         InputError: an example cannot be judged, none was, or what is done cannot be kept.
     """
     judged = judged_in_parts(examples, load, work)
-    for line in summary(examples, judged):
+    for line in summary([one for one in examples if one], judged):
         logger.info(line)
-    if not judged.kept:
+    if not judged.kept and work.alone:
         raise InputError(
             f"none of {counted(len(examples), 'example')} was judged, for the reasons above; nothing was written. Give "
             "examples with several different responses to an annotator that compares, or another annotator"
@@ -95,7 +96,7 @@ def judge(examples: Sequence[Example], load: Load, work: Work) -> Annotated:
 
 
 def judged_in_parts(
-    examples: Sequence[Example],
+    examples: Sequence[Example | None],
     load: Load,
     work: Work,
     name: str = "judge",
@@ -110,13 +111,13 @@ def judged_in_parts(
     parts = work.in_parts(name, label, examples, CHUNK, lambda: nullcontext(load(work.day)), _judged)
     rows = [row for part in parts for row in part["rows"]]
     return Annotated(
-        tuple(_read(row, example) for row, example in zip(rows, examples, strict=True)),
+        tuple(_read(row, one) for row, one in zip(rows, filter(None, examples), strict=True)),
         summed(part["facts"] for part in parts),
     )
 
 
-def _judged(annotator: Annotator, _: str, chunk: Sequence[Example]) -> dict[str, Any]:
-    annotated = annotator.annotate(chunk)
+def _judged(annotator: Annotator, _: str, chunk: Sequence[Example | None]) -> dict[str, Any]:
+    annotated = annotator.annotate([one for one in chunk if one])
     rows = [
         {"dropped": one.reason} if isinstance(one, Discarded) else canonical.example_to_row(one)
         for one in annotated.examples

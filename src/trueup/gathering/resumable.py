@@ -67,15 +67,18 @@ class Work:
         output: the file that the command writes in the end; this one is beside it, with `.part` after its name.
         of: the command.
         settings: name -> whatever the work depends on, JSON-ready.
+        first: items that come before its own and are the work of other processes; see `trueup.gathering.shards`.
 
     Raises:
         InputError: another process is at it, the file is of other settings, or it cannot be written.
     """
 
-    def __init__(self, output: Path, of: str, settings: Mapping[str, object]) -> None:
+    def __init__(self, output: Path, of: str, settings: Mapping[str, object], first: int = 0) -> None:
         self.path = output.with_name(output.name + SUFFIX)
         self.parts: dict[str, Any] = {}
-        self.of = of
+        self.of, self.first = of, first
+        self.alone = "shard" not in settings
+        """Whether all of the work is this process's, so that it is a fault if nothing comes of it."""
         self.settings = {name: digest(value)[:16] for name, value in settings.items()}
         self._journal = Journal(self.path)
         self._lock = FileLock(output.with_name(f".{output.name}.lock"))
@@ -116,7 +119,9 @@ class Work:
             Stopped: the user asked to stop.
             InputError: what is done cannot be kept.
         """
-        parts = {f"{name} {at // size}": items[at : at + size] for at in range(0, len(items), size)}
+        parts = {
+            f"{name} {(self.first + at) // size}": items[at : at + size] for at in range(0, len(items), size)
+        }
         missing = [(number, part) for number, part in enumerate(parts, start=1) if part not in self.parts]
         if missing:
             with load() as loaded, display.bar(label, len(items)) as advance:
@@ -190,10 +195,7 @@ class Work:
         theirs = header.get("settings") if isinstance(header, dict) else None
         if not isinstance(theirs, dict) or header.get("of") != self.of:
             raise self._foreign()
-        left_out = digest(None)[:16]
-        both = {**self.settings, **theirs}
-        different = [name for name in both if self.settings.get(name, left_out) != theirs.get(name, left_out)]
-        if different:
+        if different := differing(self.settings, theirs):
             raise InputError(
                 f"{self.path} was begun with other settings ({listed(different)}). Give those again to go on with it, "
                 "delete it to start over, or give another output"
@@ -218,7 +220,7 @@ class Work:
 
 
 @contextmanager
-def resumable(output: Path, of: str, settings: Mapping[str, object]) -> Iterator[Work]:
+def resumable(output: Path, of: str, settings: Mapping[str, object], first: int = 0) -> Iterator[Work]:
     """What a command does its work in; a stop, and a fault of an annotator, say that nothing done is lost.
 
     Args: as of `Work`.
@@ -227,7 +229,7 @@ def resumable(output: Path, of: str, settings: Mapping[str, object]) -> Iterator
         InputError: as `Work` does.
         Stopped: a signal came.
     """
-    with closing(Work(output, of, settings)) as work:
+    with closing(Work(output, of, settings, first)) as work:
         try:
             with stop.on_signals():
                 yield work
@@ -256,7 +258,7 @@ def of_sampling(
         for folder in model_folders(name, weights=not settings.sampler.served)
     ]
     found["chat_template"] = _content(settings.chat_template)
-    return found
+    return found | ({"shard": settings.shard} if settings.shard else {})
 
 
 def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> dict[str, object]:
@@ -267,7 +269,13 @@ def of_annotating(settings: AnnotateSettings, examples: Iterable[Example]) -> di
     else:
         found = {name: value for name, value in found.items() if not name.startswith("rewrite_")}
     found["data"] = digest_of_examples(examples)
-    return found
+    return found | ({"shard": settings.shard} if settings.shard else {})
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The settings that two pieces of work do not share, of their hashes; one that is left out is None."""
+    left_out = digest(None)[:16]
+    return [name for name in {**one, **other} if one.get(name, left_out) != other.get(name, left_out)]
 
 
 def deciding(settings: BaseModel) -> dict[str, object]:

@@ -111,7 +111,7 @@ class SampleSettings(BaseModel):
     """A .jsonl or .jsonl.gz file for the candidates."""
     count: Annotated[Count | None, FIRST] = None
     """Ask the first prompts only, this many."""
-    merge: bool = True
+    keep_responses: bool = True
     """Keep the responses the data have already, with what is said of them, beside the new ones."""
     seed: Annotated[Amount, COMMON] = 0
     """Seed of all that is drawn."""
@@ -123,6 +123,8 @@ class SampleSettings(BaseModel):
     """Make of raw prompts a turn of the user, as `trueup train` does."""
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
+    shard: Annotated[schema.Shard | None, SAME_RESULT] = None
+    """Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."""
 
     sampler: Annotated[SamplerSettings, Role("How responses are drawn")] = SamplerSettings()
     """How responses are sampled."""
@@ -186,6 +188,8 @@ class AnnotateSettings(BaseModel):
     values: Values = ()
     overwrite: Annotated[bool, OUTPUT] = False
     """Replace the output if it is there."""
+    shard: Annotated[schema.Shard | None, SAME_RESULT] = None
+    """Do one of several shares of the work, as in 3/16; --merge puts together what all of them write."""
     annotator: Annotated[AnnotatorChoice, Role("Who judges", common=True, forms=ANNOTATORS)]
     """Who judges the responses."""
     seed: Amount = 0

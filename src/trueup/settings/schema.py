@@ -140,9 +140,18 @@ def _variable(name: str) -> str:
     return name
 
 
+def _shard(text: str) -> str:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 0 < int(number) <= int(of)):
+        raise PydanticCustomError(UNFIT, "must be which share of how many, as in 3/16: from 1/16 to 16/16")
+    return f"{int(number)}/{int(of)}"
+
+
 Url = Annotated[str, AfterValidator(_plain_url)]
 """Of a server; it holds no secret."""
 Urls = Annotated[tuple[Url, ...], BeforeValidator(one_or_several), Field(min_length=1)]
+Shard = Annotated[str, AfterValidator(_shard)]
+"""Which share of the work, and of how many: `3/16`."""
 Variable = Annotated[str, AfterValidator(_variable)]
 """Name of an environment variable."""
 

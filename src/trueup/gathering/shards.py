@@ -1,0 +1,172 @@
+"""A command's work dealt to several processes, and what they wrote put together as one would have written it.
+
+    {"of": "trueup annotate", "shard": "3/16", "rows": [1280, 1920, 10000], "settings": {"seed": "5feceb66ffc86f38",
+     ...}, "day": null, "examples": 611, "sha256": "..."}
+    {"prompt": ..., "responses": [...]}
+
+A shard is a run of whole pieces of the work, so that each is done with the same seeds and in the same company as in one
+process. Its file has a line on what it is before its examples.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from gzip import open as unpacked
+from pathlib import Path
+
+from trueup.errors import InputError
+from trueup.feedback import canonical
+from trueup.feedback.records import Example
+from trueup.gathering.resumable import DAY, SUFFIX, Work, check_place, differing
+from trueup.words import counted, listed, reason
+
+UNIT = 64
+"""Rows that are never apart; a multiple of the pieces that sampling and judging are done in."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first line of a shard's file says."""
+
+    of: str
+    shard: str
+    rows: tuple[int, int, int]
+    """Of the input: the first, the one behind the last, and how many there are."""
+    settings: dict[str, str]
+    """What the result depends on, as hashes, with that of the whole input."""
+    day: str | None
+    """What chat templates wrote for today."""
+    examples: int
+    sha256: str
+    """Of the lines behind this one."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        number, of = map(int, self.shard.split("/"))
+        return number, of
+
+
+def rows_of(shard: str | None, total: int) -> range:
+    """Which rows of an input are a shard's, from 0; all where there is none."""
+    number, of = map(int, (shard or "1/1").split("/"))
+    units = -(-total // UNIT)
+    first, last = (min(units * one // of * UNIT, total) for one in (number - 1, number))
+    if shard is not None:
+        own = f"rows {first + 1:,} to {last:,}" if first < last else "none"
+        logger.info(f"shard {shard}: {own} of {counted(total, 'row')}")
+    return range(first, last)
+
+
+def write(
+    output: Path, examples: Sequence[Example], work: Work, shard: str | None, rows: range, total: int
+) -> int:
+    """Write what came of the work, with a shard's head where it is one; says how many examples.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if shard is None:
+        return canonical.write_examples(output, examples)
+    lines = list(canonical.lines_of(output, examples))
+    settings = {name: value for name, value in work.settings.items() if name != "shard"}
+    sha256 = hashlib.sha256(b"".join(lines)).hexdigest()
+    head = Head(
+        work.of, shard, (rows.start, rows.stop, total), settings, work.parts.get(DAY), len(lines), sha256
+    )
+    canonical.write_lines(output, [canonical.json_line(asdict(head)), *lines])
+    return len(lines)
+
+
+def merge(files: Sequence[str], output: str, of: str, *, overwrite: bool) -> None:
+    """Put the files of all shards together, in the order of the input, and say so.
+
+    Args:
+        of: the command that is to have written them.
+
+    Raises:
+        InputError: a shard is missing, there twice, unfinished, damaged, or of other work; or nothing came of any.
+    """
+    check_place(output, overwrite=overwrite)
+    if not files:
+        raise InputError(f"--merge needs the files of all shards: {of} --merge PART... --output FILE")
+    heads = sorted(((_head(Path(one), of), Path(one)) for one in files), key=lambda found: found[0].place)
+    _check(heads)
+    if not any(head.examples for head, _ in heads):
+        raise InputError("no shard has an example, for the reasons that each gave; nothing was written")
+    number = canonical.write_lines(output, (line for head, path in heads for line in _lines(head, path)))
+    logger.info(f"{counted(number, 'example')} of {counted(len(heads), 'shard')} written to {output}")
+
+
+def _check(heads: Sequence[tuple[Head, Path]]) -> None:
+    """Refuse files that are not all shards of one piece of work, each once."""
+    (first, path), count = heads[0], heads[0][0].place[1]
+    before: tuple[Head, Path] | None = None
+    for head, other in heads:
+        if head.place[1] != count:
+            raise InputError(
+                f"{path} is shard {first.shard} and {other} is {head.shard}: they overlap. Give shards of one number"
+            )
+        if different := differing(first.settings, head.settings):
+            what = "another input" if "data" in different else f"other settings ({listed(different)})"
+            raise InputError(
+                f"{path} and {other} were made with {what}. Do the shards again that differ from what is wanted"
+            )
+        if before and before[0].shard == head.shard:
+            raise InputError(f"{before[1]} and {other} are both shard {head.shard}. Give each shard once")
+        before = head, other
+    if missing := sorted({*range(1, count + 1)} - {head.place[0] for head, _ in heads}):
+        told = listed([f"{one}/{count}" for one in missing])
+        raise InputError(f"{told} of the {count} shards {'is' if len(missing) == 1 else 'are'} not given")
+    if len({head.day for head, _ in heads} - {None}) > 1:
+        days = listed([f"{head.shard} of {head.day}" for head, _ in heads if head.day])
+        raise InputError(
+            f"the chat template writes the date, and the shards are of several days ({days}), as one process's work "
+            "never is. Do those again that were begun on another day, all on one"
+        )
+    ends = [0, *(head.rows[1] for head, _ in heads)]
+    if [head.rows[0] for head, _ in heads] != ends[:-1] or ends[-1] != first.rows[2]:
+        raise InputError(
+            "the shards do not hold each row once: they are of different versions. Do them again"
+        )
+
+
+def _head(path: Path, of: str) -> Head:
+    line = b""
+    try:
+        if not path.exists() and path.with_name(path.name + SUFFIX).exists():
+            raise InputError(f"{path} is not finished; the command that began it goes on with it")
+        with (unpacked if path.suffix == ".gz" else open)(path, "rb") as opened:
+            line = opened.readline()
+        found = json.loads(line)
+        head = Head(**{**found, "rows": tuple(found["rows"])})
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
+    except (ValueError, TypeError, KeyError, EOFError):
+        unfinished = path.suffix == SUFFIX
+        why = "the work of a command that is not finished" if unfinished else f"not a file of {of} --shard"
+        raise InputError(f"{path} is {why}. Give the files that the shards wrote") from None
+    if head.of != of:
+        raise InputError(f"{path} is a shard of {head.of}; put its shards together by {head.of} --merge")
+    return head
+
+
+def _lines(head: Head, path: Path) -> Iterator[bytes]:
+    told, count = hashlib.sha256(), 0
+    try:
+        with (unpacked if path.suffix == ".gz" else open)(path, "rb") as opened:
+            lines: Iterable[bytes] = opened
+            for place, line in enumerate(lines):
+                if place:
+                    told.update(line)
+                    count += 1
+                    yield line
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if (told.hexdigest(), count) != (head.sha256, head.examples):
+        raise InputError(
+            f"{path} is damaged: it is not as shard {head.shard} was written. Do that shard again"
+        )
