@@ -29,6 +29,7 @@ LAYERS = (
     ("inspection",),
     ("gathering",),
     ("evaluate",),
+    ("labelling",),
     ("demo",),
     ("cli",),
     ("__main__",),

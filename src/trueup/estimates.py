@@ -4,8 +4,10 @@ What is resampled or flipped are prompts: responses to one prompt hang together,
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from operator import eq
 from statistics import NormalDist, fmean, stdev
 
 import numpy as np
@@ -115,6 +117,51 @@ def holm(p_values: Sequence[float]) -> list[float]:
         most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
         adjusted[at] = most
     return adjusted
+
+
+def cohen_kappa(one: Sequence[Hashable], other: Sequence[Hashable]) -> float:
+    """How far two raters agree beyond chance, 1 at most (Cohen, 1960, https://doi.org/10.1177/001316446002000104).
+
+    Args:
+        one, other: their categories of the same items. Without an item, or with one category only, it is nan.
+    """
+    count = len(one)
+    seen = sum(map(eq, one, other))
+    first, second = Counter(one), Counter(other)
+    chance = sum(number * second[category] for category, number in first.items())
+    return (seen * count - chance) / (count * count - chance) if count * count > chance else math.nan
+
+
+def fleiss_kappa(rated: Sequence[Sequence[Hashable]]) -> float:
+    """The same of several raters (Fleiss, 1971, https://doi.org/10.1037/h0031619).
+
+    Args:
+        rated: the categories of each item, equally many of each, two at least; who gave one does not matter.
+    """
+    counts = [Counter(one) for one in rated]
+    total = sum(counts, Counter())
+    number = total.total()
+    if not number:
+        return math.nan
+    each = number / len(rated)
+    seen = sum(n * (n - 1) for one in counts for n in one.values()) / (number * (each - 1))
+    chance = sum((n / number) ** 2 for n in total.values())
+    return (seen - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def krippendorff_alpha(rated: Sequence[Sequence[Hashable]]) -> float:
+    """The same of any number of raters an item, of categories without an order (Krippendorff, 2011, Computing
+    Krippendorff's alpha-reliability, https://repository.upenn.edu/asc_papers/43).
+
+    Args:
+        rated: the categories of each item; items with fewer than two say nothing.
+    """
+    counts = [Counter(one) for one in rated if len(one) > 1]
+    total = sum(counts, Counter())
+    number = total.total()
+    apart = sum((one.total() ** 2 - sum(n * n for n in one.values())) / (one.total() - 1) for one in counts)
+    chance = number**2 - sum(n * n for n in total.values())
+    return 1 - (number - 1) * apart / chance if chance else math.nan
 
 
 def _draws_at_a_time(size: int) -> list[int]:

@@ -8,7 +8,12 @@ import pytest
 from trueup.cli.app import COMMANDS, run
 from trueup.config.annotator_names import run_settings
 from trueup.methods import METHODS
-from trueup.settings.command_settings import ConditionSettings, ConvertSettings, InspectSettings
+from trueup.settings.command_settings import (
+    ConditionSettings,
+    ConvertSettings,
+    InspectSettings,
+    LabelSettings,
+)
 from trueup.settings.evaluate_settings import NOT_HERE, EvaluateSettings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
@@ -83,6 +88,7 @@ def test_every_command_s_help_fits_two_screens(command: str, helped: Help) -> No
         ("evaluate", EvaluateSettings, "models prompts output judge rate reward reference held_out json", "sampler."),
         ("inspect", InspectSettings, None, ""),
         ("convert", ConvertSettings, None, ""),
+        ("label", LabelSettings, None, ""),
         ("condition", ConditionSettings, None, ""),
     ],
 )  # fmt: skip

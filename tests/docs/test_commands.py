@@ -17,8 +17,12 @@ from support.tiny_models import save_tiny_model
 from support.tiny_reward_models import save_reward
 
 from trueup.cli.app import run
+from trueup.feedback.canonical import write_examples
 from trueup.feedback.read import read_feedback
+from trueup.feedback.records import Example, Prompt, Response
+from trueup.labelling.serving import opened
 from trueup.methods import METHODS
+from trueup.settings.command_settings import LabelSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,6 +71,16 @@ def of_evaluating(tiny_model: Path) -> None:
     shutil.copytree(tiny_model, "M")
     write_prompts(Path.cwd()).rename("held_out.jsonl")
     Path("rewards.py").write_text("def brevity(prompt, response):\n    return -len(response)\n")
+
+
+def of_label(tiny_model: Path) -> None:
+    Path("MODEL").symlink_to(tiny_model)
+    examples = [Example(Prompt(f"say {at}:"), (Response(" a"), Response(" b"))) for at in range(4)]
+    write_examples("candidates.jsonl", examples)
+    settings = LabelSettings(data=("candidates.jsonl",), output="people.jsonl")
+    clicks = opened(settings)
+    assert clicks.add("ann", 0, "first")
+    clicks.close()
 
 
 def of_export(tiny_model: Path) -> None:
@@ -136,6 +150,7 @@ PAGES = {
     "docs/feedback.md": Page(3, lambda tiny_model: write_feedback(Path.cwd()), after=after_converting),
     "docs/gathering.md": Page(11, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
     "docs/evaluate.md": Page(5, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
+    "docs/label.md": Page(3, of_label, {"label": ("--export",), "train": ("--steps", "2")}),
     "docs/adapters.md": Page(3, of_adapters, {"train": ("--steps", "2")}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),

@@ -1,5 +1,6 @@
 """Intervals, tests and their correction, against scipy and against known truths."""
 
+import krippendorff
 import numpy as np
 import pytest
 from hypothesis import given
@@ -89,3 +90,41 @@ def test_holm_is_the_closed_test(p_values: list[float]) -> None:
             rejected += 1
         assert sum(one <= level for one in adjusted) == rejected
     assert all(one <= other <= 1 for one, other in zip(p_values, adjusted, strict=True))
+
+
+KRIPPENDORFF = (
+    ".. .. .. .. .. 3 4 1 2 1 1 3 3 .. 3",
+    "1 .. 2 1 3 3 4 3 .. .. .. .. .. .. ..",
+    ".. .. 2 1 3 4 4 .. 2 1 1 3 3 .. 4",
+)
+"""Krippendorff (2011): three raters, fifteen items."""
+FLEISS = (
+    "0 0 0 0 14", "0 2 6 4 2", "0 0 3 5 6", "0 3 9 2 0", "2 2 8 1 1",
+    "7 7 0 0 0", "3 2 6 3 0", "2 5 3 2 2", "6 5 2 1 0", "0 2 2 3 7",
+)  # fmt: skip
+"""How many of fourteen raters chose each of five categories, of ten items: a worked example with kappa 0.210."""
+
+
+def test_agreement_is_as_published() -> None:
+    columns = zip(*(row.split() for row in KRIPPENDORFF), strict=True)
+    assert estimates.krippendorff_alpha([[x for x in one if x != ".."] for one in columns]) == pytest.approx(
+        0.691, abs=5e-4
+    )
+    rated = [[at for at, n in enumerate(row.split()) for _ in range(int(n))] for row in FLEISS]
+    assert estimates.fleiss_kappa(rated) == pytest.approx(0.210, abs=5e-4)
+    both = [("yes", "yes")] * 20 + [("yes", "no")] * 5 + [("no", "yes")] * 10 + [("no", "no")] * 15
+    one, other = zip(*both, strict=True)
+    assert estimates.cohen_kappa(one, other) == pytest.approx(0.4)
+    for same in ([["a", "a"]] * 3, []):
+        assert np.isnan([estimates.fleiss_kappa(same), estimates.krippendorff_alpha(same)]).all()
+        assert np.isnan(estimates.cohen_kappa([one[0] for one in same], [one[1] for one in same]))
+
+
+@given(st.lists(st.lists(st.sampled_from([0, 1, 2, None]), min_size=4, max_size=4), min_size=2, max_size=12))
+def test_alpha_is_that_of_another_implementation(rows: list[list[int | None]]) -> None:
+    rated = [[one for one in row if one is not None] for row in rows]
+    found = estimates.krippendorff_alpha(rated)
+    if np.isnan(found):
+        return
+    table = np.array([[np.nan if one is None else float(one) for one in row] for row in rows]).T
+    assert found == pytest.approx(krippendorff.alpha(table, level_of_measurement="nominal"), abs=1e-9)

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Content, Example, Message, Origin, Prompt, Response, Vote
 
 
 def as_messages(text: str) -> Content:
@@ -38,7 +38,8 @@ def examples(draw: st.DrawFn, *, distinct: bool = False) -> Example:
     compared = draw(st.lists(ends, max_size=4)) if len(texts) > 1 else []
     tools = draw(st.sampled_from([(), ({"type": "function", "function": {"name": "f"}},)])) if chat else ()
     comparisons = tuple(Comparison(*one) for one in compared)
-    return Example(Prompt(prompt, tools=tools, origin=Origin("in.jsonl", 1)), responses, comparisons)
+    votes = tuple(Vote(*one[:2], draw(st.sampled_from(["second", "tie"])), "ann") for one in compared[:2])
+    return Example(Prompt(prompt, tools=tools, origin=Origin("in.jsonl", 1)), responses, comparisons, votes)
 
 
 def many(*, distinct: bool = False) -> st.SearchStrategy[list[Example]]:

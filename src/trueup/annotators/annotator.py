@@ -187,7 +187,7 @@ def with_scores(example: Example, scores: Sequence[float], name: str) -> Example
         replace(one, score=float(score), label=None)
         for one, score in zip(example.responses, scores, strict=True)
     )
-    return replace(example, responses=responses, comparisons=())
+    return replace(example, responses=responses, comparisons=(), votes=())
 
 
 def single_text(response: Content) -> str | None:

@@ -224,7 +224,7 @@ def _judged(
             comparisons.append(Comparison(*ordered, max(first, 1 - first)))
     if comparisons:
         bare = tuple(replace(response, score=None, label=None) for response in example.responses)
-        return replace(example, responses=bare, comparisons=tuple(comparisons))
+        return replace(example, responses=bare, comparisons=tuple(comparisons), votes=())
     unread = any(both.first is None for both in pair_verdicts)
     return Discarded(UNREAD if unread else TIE if pairs else IDENTICAL, example.origin)
 

@@ -37,6 +37,7 @@ EVALUATING = (
     "trueup evaluate runs/* --prompts held_out.jsonl --judge openai --judge.base_url http://localhost:8000/v1 "
     "--judge.model NAME --rate helpfulness --rate harmlessness",
 )
+LABELLING = "trueup label candidates.jsonl --output people.jsonl"
 EXPORTING = "trueup export runs/tr-dpo --merge --dtype bfloat16 --output models/tr-dpo"
 SHOW_TEMPLATE = {
     "show_template": (
@@ -237,6 +238,21 @@ def evaluate(arguments: Sequence[str]) -> None:
             print(json.dumps(results, indent=1))
         elif results is not None:
             side_by_side.print_results(results)
+
+
+def label(arguments: Sequence[str]) -> None:
+    """Have people compare responses."""
+    command = of_settings("trueup label", command_settings.LabelSettings)
+    if given := _read(command, arguments, LABELLING):
+        settings = command.typed(command_settings.LabelSettings, given)
+        try:
+            from trueup.labelling import serving
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"the page needs {error.name}, which is not installed: pip install 'trueup[labelling]'"
+            ) from error
+        with shown():
+            serving.label(settings)
 
 
 def export(arguments: Sequence[str]) -> None:

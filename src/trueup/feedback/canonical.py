@@ -16,19 +16,20 @@ from pathlib import Path
 from trueup.errors import InputError
 from trueup.feedback.fields import Field
 from trueup.feedback.json_rows import first_fault, parsed, what_is_wrong
-from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools
+from trueup.feedback.records import Comparison, Content, Example, Origin, Prompt, Response, Tools, Vote
 from trueup.feedback.turns import content, message_json
 from trueup.files import replaced_file
 from trueup.words import reason, shortened
 
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
+VOTE_KEYS = ("first", "second", "preferred", "annotator")
 PROMPT_KEYS = ("prompt", "tools")
 """Those that say what is asked."""
 SCHEMAS = "JSON schemas of tools"
 SUFFIXES = (".jsonl", ".jsonl.gz")
 STANDARD_OUTPUT = "-"
-OPTIONAL = ("comparisons", *PROMPT_KEYS[1:])
+OPTIONAL = ("comparisons", "votes", *PROMPT_KEYS[1:])
 
 
 def example_to_row(example: Example) -> dict[str, object]:
@@ -45,6 +46,8 @@ def example_to_row(example: Example) -> dict[str, object]:
             | ({} if one.probability == 1 else {"probability": one.probability})
             for one in example.comparisons
         ]
+    if example.votes:
+        row["votes"] = [{key: getattr(one, key) for key in VOTE_KEYS} for one in example.votes]
     return row | prompt
 
 
@@ -81,7 +84,7 @@ def response_json(response: Response) -> dict[str, object]:
 
 
 def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
-    """The example that a JSON object holds; keys beside prompt, responses, comparisons and tools are not read.
+    """The example that a JSON object holds; keys beside prompt, responses, comparisons, votes and tools are not read.
 
     Raises:
         InputError: a field is missing, of the wrong type or out of range.
@@ -95,7 +98,14 @@ def example_from_row(value: Mapping[str, object], origin: Origin) -> Example:
     compared = row.get("comparisons")
     listed = compared.items('objects {"better": ..., "worse": ...}') if compared else []
     comparisons = tuple(comparison_from(one, len(responses)) for one in listed)
-    return Example(prompt_from(prompt, row), responses, comparisons)
+    voted = row.get("votes")
+    votes = voted.items('objects {"first": ..., "second": ...}') if voted else []
+    return Example(
+        prompt_from(prompt, row),
+        responses,
+        comparisons,
+        tuple(_vote_from(one, len(responses)) for one in votes),
+    )
 
 
 def prompt_from(prompt: Content, row: Field, keys: Collection[str] = PROMPT_KEYS) -> Prompt:
@@ -138,6 +148,15 @@ def comparison_from(one: Field, count: int) -> Comparison:
     probability = one.optional("probability", Field.number)
     try:
         return Comparison(better, worse, 1.0 if probability is None else probability)
+    except ValueError as error:
+        raise one.fault(str(error)) from None
+
+
+def _vote_from(one: Field, count: int) -> Vote:
+    one.object(VOTE_KEYS)
+    ends = one["first"].position(count), one["second"].position(count)
+    try:
+        return Vote(*ends, one["preferred"].text(), one["annotator"].text())
     except ValueError as error:
         raise one.fault(str(error)) from None
 

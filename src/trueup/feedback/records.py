@@ -99,6 +99,28 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """What one person or judge said of two responses that were shown in this order: `Vote(1, 0, "first", "ann")`."""
+
+    first: int
+    second: int
+    """Positions in the example."""
+    preferred: str
+    """One of `VERDICTS`; `neither` where both are bad."""
+    annotator: str
+
+    def __post_init__(self) -> None:
+        if self.first == self.second or self.preferred not in VERDICTS:
+            raise ValueError(
+                f"a vote is on two responses and prefers one of {', '.join(VERDICTS)}; got positions {self.first} and "
+                f"{self.second}, and {self.preferred!r}"
+            )
+
+
+VERDICTS = ("first", "second", "tie", "neither")
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A prompt, K >= 1 responses, and everything observed about them.
 
@@ -108,15 +130,18 @@ class Example:
     prompt: Prompt
     responses: tuple[Response, ...]
     comparisons: tuple[Comparison, ...] = ()
+    votes: tuple[Vote, ...] = ()
+    """Of whom the comparisons are, in the order given; views do not look at them."""
 
     def __post_init__(self) -> None:
         if not self.responses:
             raise ValueError("an example needs at least one response; got none")
-        for comparison in self.comparisons:
-            for position in (comparison.better, comparison.worse):
+        ends = [("comparison", (one.better, one.worse)) for one in self.comparisons]
+        for noun, positions in [*ends, *(("vote", (one.first, one.second)) for one in self.votes)]:
+            for position in positions:
                 if not 0 <= position < len(self.responses):
                     raise ValueError(
-                        f"a comparison names response {position}, but the example has "
+                        f"a {noun} names response {position}, but the example has "
                         f"{len(self.responses)} (positions count from 0)"
                     )
 

@@ -107,7 +107,7 @@ class ChosenAndRejected:
         content: Content = f"{lead}{text.strip()}" if plain else (Message("assistant", text.strip()),)
         points = [replace(one, score=None, label=0.0, demonstration=False) for one in self.rejected]
         responses = (Response(content, demonstration=True, source=source), *points)
-        return replace(self.example, responses=responses, comparisons=())
+        return replace(self.example, responses=responses, comparisons=(), votes=())
 
 
 def pair_of(example: Example) -> ChosenAndRejected | Discarded:

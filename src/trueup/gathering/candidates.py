@@ -241,7 +241,7 @@ def best_of(example: Example) -> Example | Discarded:
     if not found:
         return Discarded("nothing says which response is best", example.origin)
     at, score = max(found, key=lambda value: value[1])
-    return replace(example, responses=(replace(example.responses[at], score=score),), comparisons=())
+    return Example(example.prompt, (replace(example.responses[at], score=score),))
 
 
 def _preferred(example: Example) -> list[orders.Value]:

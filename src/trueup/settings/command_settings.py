@@ -1,4 +1,4 @@
-"""What `trueup inspect`, `convert` and `condition` are told: plain values, nothing reads a file."""
+"""What commands that need few settings are told: plain values, nothing reads a file."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -176,3 +176,38 @@ class ExportSettings(BaseModel):
         if self.public and self.push is None:
             raise ValueError("--public is about the hub; give --push OWNER/NAME")
         return self
+
+
+class LabelSettings(BaseModel):
+    """Which responses people compare, and how."""
+
+    model_config = STRICT
+
+    data: Annotated[Texts, Field(min_length=1), Role("Comparing")]
+    """Files of feedback or samples with two responses to a prompt or more."""
+    output: Text
+    """A .jsonl or .jsonl.gz file for the feedback; what people say is kept at once in OUTPUT.db beside it."""
+    criterion: Text = "helpfulness"
+    """What is asked: helpfulness, harmlessness, coherence, correctness, detail, or a sentence of yours."""
+    gold: Texts = ()
+    """Files of pairs with known answers, which are mixed in and tell how often each person is right."""
+    gold_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of gold pairs among those shown."""
+    repeat_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of pairs that a person has seen before, and that tell how often they say the same again."""
+    people: Count | None = None
+    """Ask no more people about a pair once so many have compared it. Left out: everybody about every pair."""
+    pairs: Count | None = None
+    """Most pairs of a prompt. Left out: as many as it has responses, each of which then stands in two."""
+    undecided: bool = False
+    """Ask only the pairs that no comparison in the files decides, such as those that a jury left open."""
+    seed: int = 0
+    """Of the order of pairs and of sides."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port of the page on this machine. 0 takes a free one."""
+    export: bool = False
+    """Write the output from what is kept, and show no page."""
+    skip_bad: Amount = 0
+    """How many malformed rows to leave out, over all files."""
+    columns: Columns = ()
+    values: Values = ()

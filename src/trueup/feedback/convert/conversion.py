@@ -28,6 +28,7 @@ NOUNS = {
     "list of token ids": "lists of token ids",
     "comparison": "comparisons",
     "probability": "probabilities",
+    "vote": "votes",
 }
 """Kinds of parts, and several of each. A probability is one that is not 1: a comparison that is not sure."""
 ALONG = "with their "
@@ -132,13 +133,15 @@ def parts(pieces: RowContents) -> dict[Observation, object]:
             stated["comparison", (ends, seen[ends])] = True
             if one.probability != 1:
                 stated["probability", (ends, seen[ends])] = one.probability
+        for number, vote in enumerate(piece.example.votes):
+            stated["vote", number] = vote
     return stated
 
 
 def why(kind: str, at: Any, example: Example, written: Mapping[Observation, object], target: Target) -> str:
     """Why the output has not this part of an example of which it has something, as a clause."""
     holder = "comparison" if kind == "probability" else "response"
-    if kind not in ("response", "comparison") and (holder, at) not in written:
+    if kind not in ("response", "comparison", "vote") and (holder, at) not in written:
         return ALONG + holder
     unit = "row" if target.name.startswith("TRL") else "file"
     reason = target.dropped.get(kind) or f"a {unit} of {target.name} holds no {NOUNS[kind]}"

@@ -84,7 +84,7 @@ def piece(
     comparisons: tuple[Comparison, ...] = (),
 ) -> RowContent:
     """The example with these responses and comparisons, and all else as it is."""
-    return RowContent(replace(example, responses=tuple(responses), comparisons=comparisons), positions)
+    return RowContent(Example(example.prompt, tuple(responses), comparisons), positions)
 
 
 def no_pair(example: Example, position: int) -> str:

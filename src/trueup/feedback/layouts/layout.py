@@ -101,7 +101,7 @@ class Layout:
         with_keys = prompt_from(prompt, self._with_tools(row), self.optional)
         if ends_with_assistant(prompt) and not self.further:
             return Discarded(PROMPT_ANSWERED)
-        return Example(with_keys, responses, draft.comparisons)
+        return Example(with_keys, responses, draft.comparisons, draft.votes)
 
     def _with_tools(self, row: Field) -> Field:
         """What holds `tools`: the row, or the object under the key `inside`."""

@@ -65,14 +65,18 @@ def merge(examples: Sequence[Example]) -> Example:
     found = by_content(examples)
     place = {key: at for at, key in enumerate(found)}
     comparisons: dict[tuple[int, int], Comparison] = {}
+    votes = []
     for example in examples:
         moved = [place[content_key(response.content)] for response in example.responses]
         for one in example.comparisons:
             better, worse = moved[one.better], moved[one.worse]
             if better != worse:
                 comparisons.setdefault((better, worse), replace(one, better=better, worse=worse))
+        for vote in example.votes:
+            if (first := moved[vote.first]) != (second := moved[vote.second]):
+                votes.append(replace(vote, first=first, second=second))
     responses = tuple(alike(same) for same in found.values())
-    return replace(examples[0], responses=responses, comparisons=tuple(comparisons.values()))
+    return Example(examples[0].prompt, responses, tuple(comparisons.values()), tuple(votes))
 
 
 def alike(same: Sequence[Response]) -> Response:

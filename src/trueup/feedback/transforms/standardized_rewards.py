@@ -225,6 +225,7 @@ def conditioned(example: Example, condition: Condition) -> list[Example]:
             prompt=condition.applied(example.prompt, score),
             responses=(replace(example.responses[at], demonstration=True),),
             comparisons=(),
+            votes=(),
         )
         for at, score in scores(example)
     ]
