@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 QUICK ?= tests/config tests/feedback tests/batch tests/objectives tests/cli/test_convert_command.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest test-many quick campaign format lint types clean
+.PHONY: help setup demo test pytest test-many quick campaign docs format lint types clean
 
 # Tests start many interpreters: what one of them has compiled, the others read.
 export PYTHONDONTWRITEBYTECODE :=
@@ -54,6 +54,9 @@ campaign: $(READY)  ## try all that may go wrong, for SECONDS a part, and count 
 		--output benchmarks/campaign/result.json; found=$$?; \
 		$(BIN)/python benchmarks/campaign/run.py --page > docs/reliability.md && exit $$found
 
+docs: $(READY)  ## build the site of docs/ into site/, which opens from disk, and check its links
+	$(BIN)/zensical build --clean --strict
+
 format: $(READY)  ## format the code, and mend what the linter can mend
 	$(BIN)/ruff check --fix src tests benchmarks docs
 	$(BIN)/ruff format src tests benchmarks docs
@@ -67,5 +70,5 @@ types: $(READY)  ## check types
 
 clean:  ## remove the virtual environment and every cache
 	test ! -f $(VENV)/pyvenv.cfg || rm -rf $(VENV)
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site .cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
