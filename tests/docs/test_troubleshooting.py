@@ -17,8 +17,12 @@ def warnings() -> list[str]:
     found = []
     for path in sorted((ROOT / "src").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "warning":
-                (said,) = node.args
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "warning"
+            ):
+                said = node.args[0]
                 parts = said.values if isinstance(said, ast.JoinedStr) else [said]
                 fixed = [str(part.value) for part in parts if isinstance(part, ast.Constant)]
                 pieces = [piece.strip() for text in fixed for piece in re.split(r"[;:,.`]| \(|\)", text)]
