@@ -36,7 +36,7 @@ from trueup.feedback.records import Discarded, Example, Group, Prompt, Response
 from trueup.models.causal import CausalModel
 from trueup.models.load import load
 from trueup.models.tokenizer import quiet_library
-from trueup.settings.annotator_settings import LocalAnnotator
+from trueup.settings.annotator_kinds import LocalAnnotator
 
 DRAWS = 10_000
 

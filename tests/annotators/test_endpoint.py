@@ -17,7 +17,7 @@ from trueup.endpoints.client import Refused
 from trueup.endpoints.parameters import schema_of
 from trueup.errors import AnnotatorError, Stopped
 from trueup.record_cache import RecordCache
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 
 PLAIN = {"model": "J", "messages": [{"role": "user", "content": "Question 0"}], "temperature": 0}
 

@@ -23,7 +23,7 @@ from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.record_cache import RecordCache
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 
 PAIRS = 10
 QUESTIONS = 2 * PAIRS
@@ -204,7 +204,7 @@ def test_stopping_does_not_wait_for_an_answer(server: FaultyServer, monkeypatch:
 RUN = """
 import sys
 from trueup.annotators.endpoint import load_endpoint_annotator
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 from trueup.feedback.records import Example, Prompt, Response
 examples = [
     Example(Prompt(f"Prompt {n}"), (Response(f"Short {n}"), Response(f"A longer response {n}")))

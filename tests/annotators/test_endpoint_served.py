@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from trueup.annotators.endpoint import load_endpoint_annotator
 from trueup.errors import AnnotatorError
 from trueup.feedback.records import Discarded, Example, Prompt, Response
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 
 EXAMPLES = [
     Example(Prompt(f"Prompt {number}"), (Response("Short"), Response("A longer response")))

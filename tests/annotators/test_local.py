@@ -26,7 +26,7 @@ from trueup.batch.pieces import PieceEncoder
 from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.models.causal import CausalModel
-from trueup.settings.annotator_settings import LocalAnnotator
+from trueup.settings.annotator_kinds import LocalAnnotator
 
 SHORT = "{{ instruction or 'Which?' }}\n{{ prompt }}\n1 {{ first }}\n2 {{ second }}\nAnswer="
 QUESTIONS = [Question(text) for text in ("Which is it?=", "Another, which is longer.\nYes or no=", "x")]

@@ -17,7 +17,7 @@ from trueup.errors import AnnotatorError, InputError, Stopped
 from trueup.feedback.condition import Condition
 from trueup.feedback.records import Discarded, Example, Message, Origin, Prompt, Response
 from trueup.models.reward import load_reward
-from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
+from trueup.settings.annotator_kinds import LikelihoodAnnotator, RewardAnnotator
 
 TEXTS = {"say red 3:": (" red", " blue blue", "", " no"), "2 + 2 =": (" 4",), "a": (" b", " c")}
 

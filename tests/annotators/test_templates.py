@@ -17,7 +17,7 @@ from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.template import boundary_of, load_question, pose, revealed, template_source
 from trueup.errors import InputError
 from trueup.feedback.records import Discarded, Example, Message, Prompt, Response
-from trueup.settings.annotator_settings import TEMPLATES
+from trueup.settings.annotator_kinds import TEMPLATES
 
 SMALL = "Which is better?\n{{ prompt }}\n1:\n{{ first }}\n2:\n{{ second }}\nAnswer="
 

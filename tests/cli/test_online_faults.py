@@ -208,6 +208,44 @@ def test_a_budget_counts_over_all_sittings(
     assert json.loads((run / "spent.json").read_text())["requests"] == count
 
 
+def test_a_jury_has_a_budget_each_and_goes_on_as_if_nothing_had_been(
+    tiny_model: Path, tmp_path: Path, server: FaultyServer, errors: Errors
+) -> None:
+    (tmp_path / "own.py").write_text("def third(prompt, response):\n    return len(response) % 3\n")
+    reward = f"{tmp_path / 'own.py'}:third"
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text('{"prompt": "p", "chosen": "abc", "rejected": "a"}\n')
+
+    def options(run: str, limit: str = "") -> dict[str, Any]:
+        first, second = (f"openai?base_url={server.url}&model={name}" for name in "AB")
+        more = {
+            "annotator": "jury", "annotator.of": [f"{first}{limit}", second, reward], "annotator.gold": gold,
+            "annotator.agreement": 0.8,
+        }  # fmt: skip
+        values = judged(tiny_model, tmp_path, tmp_path / run, server.url, epochs=1, save_every=1)
+        return {name: one for name, one in values.items() if not name.startswith("annotator")} | more
+
+    assert train("oaif", options("whole")) == 0
+    facts = [json.loads(line)["facts"] for line in (tmp_path / "whole/rounds.jsonl").read_text().splitlines()]
+    assert sum(one["annotator/undecided"] for one in facts) > 0 and all(
+        one["annotator/gold"] == 1 for one in facts
+    )
+    kept = [json.loads(line) for line in (tmp_path / "whole/examples.jsonl").read_text().splitlines()]
+    assert sum("comparisons" not in one for one in kept) == sum(one["annotator/undecided"] for one in facts)
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    assert train("oaif", options("run", "&max_requests=13")) == 6
+    assert "annotator.max_requests 13 does not allow" in errors()
+    run = tmp_path / "run"
+    spent = [json.loads((run / f"spent-{number}.json").read_text())["requests"] for number in (1, 2)]
+    assert spent[0] == 13 <= spent[1]
+    again = options("run", "&max_requests=999")["annotator.of"]
+    assert resume("oaif", run, *(part for one in again for part in ("--annotator.of", one))) == 0
+    assert model_bytes(run) == model_bytes(tmp_path / "whole")
+    assert (run / "rounds.jsonl").read_bytes() != b"" and (run / "examples.jsonl").read_bytes() == (
+        tmp_path / "whole/examples.jsonl"
+    ).read_bytes()
+
+
 def terminate_after(requests: int, server: FaultyServer, patch: pytest.MonkeyPatch) -> None:
     """Send this process SIGTERM once a server was asked so often, at a moment when the run listens."""
     original = stop.check

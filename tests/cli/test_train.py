@@ -13,12 +13,7 @@ from trueup.config.resolve import Resolved, dump
 from trueup.errors import AnnotatorError, CheckpointError, InputError, NumericsError, Stopped, TrueupError
 from trueup.methods import METHODS
 from trueup.references.choices import TrustRegion
-from trueup.settings.annotator_settings import (
-    FunctionAnnotator,
-    LocalAnnotator,
-    RewardAnnotator,
-    WorldAnnotator,
-)
+from trueup.settings.annotator_kinds import FunctionAnnotator, LocalAnnotator, RewardAnnotator, WorldAnnotator
 from trueup.settings.run_settings import NO_DATA, LoraSettings
 from trueup.training import api
 

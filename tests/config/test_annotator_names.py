@@ -44,7 +44,7 @@ def test_a_name_stands_for_settings(name: str, layer: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("opneai", r"^annotator 'opneai' is not known; give openai, local:FOLDER, .*; did you mean"),
+        ("opneai", r"^annotator 'opneai' is not known; give openai, jury, local:FOLDER, .*; did you mean"),
         ("rewrad:runs/rm", r"did you mean reward\?$"),
         ("runs/rm/model", r"FILE\.py:FUNCTION; did you mean reward:runs/rm/model\?$"),
         ("world:silver", r"^annotator 'world:silver' is not known; the world has gold and proxy$"),

@@ -11,7 +11,7 @@ from support.refusals import refused
 
 from trueup.config.resolve import Resolved, dump, load_run, resolve
 from trueup.errors import InputError
-from trueup.settings.annotator_settings import (
+from trueup.settings.annotator_kinds import (
     EndpointAnnotator,
     FunctionAnnotator,
     LocalAnnotator,
@@ -112,7 +112,7 @@ class TestSources:
             ("dpo", {"prompts": "p"}, r"^prompts are given but no annotator to judge the responses; give an annotator"),
             ("dpo", {"reward": "rm"}, r"^an annotator is given but nothing to judge; give prompts to sample responses"),
             ("oaif", {"prompts": None}, r"^prompts are required when source is online: give a file with prompts"),
-            ("oaif", {"annotator": None}, r"^an annotator is required when source is online, .*: give openai, local:"),
+            ("oaif", {"annotator": None}, r"^an annotator is required when source is online, .*: give openai, jury, "),
             ("oaif", {"data": "d"}, r"^data is given, but source is online, which gathers its own; leave data out, or"),
             ("oaif", {"eval_fraction": 0.1}, r"^eval_fraction holds out a part of data known beforehand, and source i"),
             ("oaif", {"eval_every": 3}, r"^eval_every 3 needs held-out feedback; give eval_data$"),

@@ -12,8 +12,7 @@ from support.refusals import refused
 
 from trueup.config.run_checks import check_inputs
 from trueup.model_folder import check_model
-from trueup.settings.annotator_settings import (
-    AnnotatorChoice,
+from trueup.settings.annotator_kinds import (
     EndpointAnnotator,
     FunctionAnnotator,
     LikelihoodAnnotator,
@@ -21,6 +20,7 @@ from trueup.settings.annotator_settings import (
     RewardAnnotator,
     WorldAnnotator,
 )
+from trueup.settings.annotator_settings import AnnotatorChoice
 from trueup.settings.run_settings import RunSettings
 
 

@@ -10,7 +10,7 @@ from support.refusals import refused
 from trueup.config.resolve import Resolved, resolve
 from trueup.display import collected, logger
 from trueup.references.choices import Cached, Frozen, TrustRegion
-from trueup.settings.annotator_settings import WorldAnnotator
+from trueup.settings.annotator_kinds import WorldAnnotator
 from trueup.settings.run_settings import LoraSettings
 
 Settle = Callable[..., Resolved]

@@ -138,6 +138,44 @@ def test_three_models_are_put_on_one_scale_and_all_of_it_is_kept(capsys: Capture
     assert wins == sum(row["won"] for row in found["judged"] if row["one"] == "good.jsonl")
 
 
+def test_a_jury_behind_a_server_and_a_function_of_ones_own(capsys: Captured) -> None:
+    """Two models on one server, of which one likes the first place, and brevity, who is contrary; four undecided."""
+    write("gold.jsonl", [])
+    rows = [
+        {"prompt": f"g{at}", "chosen": "good: quality 5", "rejected": "poor: quality -5 x"}
+        for at in range(30)
+    ]
+    Path("gold.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jury = ["--judge", "jury", "--judge.of", "rewards.py:brevity", "--judge.gold", "gold.jsonl"]
+
+    def of(server: FaultyServer) -> list[object]:
+        members = [f"openai?base_url={server.url}&model={name}&concurrency=4" for name in ("fond", "fair")]
+        return ["good.jsonl", "poor.jsonl", *jury, *(part for one in members for part in ("--judge.of", one))]
+
+    def judge(asked: ReceivedRequest) -> Answer:
+        return biased(3.0 if asked.body["model"] == "fond" else 0.0)(asked)
+
+    with FaultyServer(judge) as server:
+        assert command("evaluate", *of(server), "--output", "out") == 0
+        told, asked = capsys.readouterr().err, len(server.asked)
+        # a gold pair for each ten of 64 and of 56 pairs; one question finds out what an endpoint gives
+        assert asked == 2 * 2 * (PROMPTS + 7 + 6) + 2
+        first = Path("out/evaluation.json").read_bytes()
+        assert command("evaluate", *of(server), "--output", "out", "--overwrite") == 0
+        assert len(server.asked) == asked and Path("out/evaluation.json").read_bytes() == first
+    found = json.loads(first)
+    (row,), judges = found["judged"], found["jury"]["judges"]
+    assert row["won"] + row["tied"] + row["lost"] + row["undecided"] == PROMPTS and row["unreadable"] == 0
+    undecided = read_feedback(["out/undecided.jsonl"]).examples
+    assert len(undecided) == row["undecided"] > 10 and not any(one.comparisons for one in undecided)
+    assert judges["fond"]["first"]["low"] > 0.75 and judges["fond"]["flipped"]["low"] > 0.3
+    assert judges["fair"]["first"]["low"] <= 0.5 <= judges["fair"]["first"]["high"]
+    assert judges["rewards.py:brevity"]["first"] is None
+    assert judges["rewards.py:brevity"]["gold"]["value"] == judges["fair"]["gold"]["value"] == 1
+    assert found["cost"]["judge"]["fair/requests"] + found["cost"]["judge"]["fond/requests"] == asked
+    assert "each in both orders by 3 judges" in told and "judge: fond: sides with the jury on " in told
+
+
 def test_single_responses_are_rated_by_criteria() -> None:
     """A judge that finds a response good as far as its number says, whichever label stands for that."""
 
@@ -219,6 +257,32 @@ REFUSED = {
     "a judge that is not there": (
         ("dpo", "--judge", "local:gone"),
         "judge.kind local: model gone is not a folder",
+    ),
+    "a jury of one": (
+        ("dpo", "--judge", "jury", "--judge.of", "rewards.py:brevity"),
+        "a jury has two judges or more, and of names one",
+    ),
+    "a judge twice": (
+        ("dpo", "--judge", "jury", "--judge.of", "world:gold", "--judge.of", "world:gold"),
+        "of names 'gold' twice with the same settings",
+    ),
+    "a setting of a judge": (
+        ("dpo", "--judge", "jury", "--judge.of", "world:gold?loud", "--judge.of", "world:proxy"),
+        "'loud' is no setting; write NAME?setting=value",
+    ),
+    "gold that is not there": (
+        (
+            "dpo",
+            "--judge",
+            "jury",
+            "--judge.of",
+            "world:gold",
+            "--judge.of",
+            "world:proxy",
+            "--judge.gold",
+            "x",
+        ),
+        "x: no such file",
     ),
     "rated by none": (("dpo", "--rate", "coherence"), "rate needs a judge"),
     "against another": (

@@ -18,7 +18,7 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.records import Comparison, Discarded, Example, Message, Origin, Prompt, Response
 from trueup.feedback.views import points_with_demonstrations
 from trueup.gathering import annotating
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 from trueup.settings.gathering_settings import AnnotateSettings
 
 

@@ -9,7 +9,7 @@ from trueup.annotators.endpoint import EndpointJudge
 from trueup.annotators.judge import Question
 from trueup.endpoints.client import Refused
 from trueup.record_cache import RecordCache
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 
 QUESTIONS = tuple(Question(f"Question {number}") for number in range(4))
 Reply = dict[str, Any] | Refused

@@ -18,7 +18,7 @@ from trueup.errors import InputError, NumericsError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Example
 from trueup.models.tokenizer import quiet_library
-from trueup.settings.annotator_settings import LikelihoodAnnotator, RewardAnnotator
+from trueup.settings.annotator_kinds import LikelihoodAnnotator, RewardAnnotator
 
 MORE = {"batch_size": 4, "epochs": 4, "eval_fraction": 0.25}
 

@@ -9,7 +9,7 @@ from support.small_runs import metrics_of, run_here
 
 from trueup.annotators.local import load_reward_annotator
 from trueup.feedback.records import Example
-from trueup.settings.annotator_settings import RewardAnnotator
+from trueup.settings.annotator_kinds import RewardAnnotator
 from trueup.world.generate import from_name
 from trueup.world.gold import gold
 

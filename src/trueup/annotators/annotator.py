@@ -19,7 +19,8 @@ from trueup.errors import AnnotatorError, InputError
 from trueup.feedback.containers import read_bytes
 from trueup.feedback.records import Content, Discarded, Example
 from trueup.feedback.turns import message_json
-from trueup.settings.annotator_settings import FunctionAnnotator, is_function
+from trueup.settings.annotator_kinds import FunctionAnnotator
+from trueup.settings.annotator_settings import is_function
 from trueup.words import did_you_mean, one_line, printable, shortened
 
 FEWEST = 20

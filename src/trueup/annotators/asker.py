@@ -22,7 +22,7 @@ from trueup.endpoints.parameters import FORMS, UNFINISHED, Parameters
 from trueup.errors import AnnotatorError, InputError
 from trueup.files import cache_folder
 from trueup.record_cache import RecordCache
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 
 logger = logging.getLogger(__name__)
 

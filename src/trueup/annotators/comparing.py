@@ -19,11 +19,12 @@ from trueup.annotators.judge import Judge, PairVerdict, Question, Unreadable, Ve
 from trueup.annotators.template import LABELS, Template, answered, load_template, pose, transcript
 from trueup.errors import InputError
 from trueup.feedback.records import Comparison, Discarded, Example, content_key
-from trueup.settings.annotator_settings import RATING, ComparingFunction
+from trueup.settings.annotator_kinds import RATING, ComparingFunction
 
 IDENTICAL = "fewer than two different responses"
 TIE = "the annotator finds the responses equal"
 UNREAD = "a verdict of the annotator cannot be read"
+UNDECIDED = "the judges do not agree"
 
 BLOCK = 256
 """Questions asked before it is looked at how many of the answers could be read."""
@@ -73,9 +74,10 @@ class ComparingAnnotator:
 
     def annotate(self, examples: Sequence[Example]) -> Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
-        pairs = [list(combinations(_distinct(example), 2)) for example in examples]
+        pairs = [list(combinations(distinct(example), 2)) for example in examples]
         pair_verdicts, totals = self.pair_verdicts(examples, pairs)
-        return Annotated(tuple(map(_judged, examples, pairs, pair_verdicts)), totals)
+        firsts = [[both.first for both in several] for several in pair_verdicts]
+        return Annotated(tuple(map(compared, examples, pairs, firsts)), totals)
 
     def pair_verdicts(
         self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
@@ -165,28 +167,28 @@ class FunctionComparisons:
 
     def annotate(self, examples: Sequence[Example]) -> Annotated:
         """See `trueup.annotators.annotator.Annotator`."""
-        made = [self._compared(example) for example in examples]
-        return Annotated(
-            tuple(one for one, _ in made), _counted([verdict for _, verdicts in made for verdict in verdicts])
-        )
+        pairs = [list(combinations(distinct(example), 2)) for example in examples]
+        verdicts, totals = self.pair_verdicts(examples, pairs)
+        firsts = [[both.first for both in several] for several in verdicts]
+        reasons = [NO_TEXT] * len(examples)
+        return Annotated(tuple(map(compared, examples, pairs, firsts, reasons)), totals)
 
-    def _compared(self, example: Example) -> tuple[Example | Discarded, list[PairVerdict]]:
-        texts = [single_text(one.content) for one in example.responses]
-        known = [text for text in texts if text is not None]
-        if len(known) < len(texts):
-            return Discarded(NO_TEXT, example.origin), []
+    def pair_verdicts(
+        self, examples: Sequence[Example], pairs: Sequence[Sequence[Positions]]
+    ) -> tuple[list[list[PairVerdict]], Mapping[str, float]]:
+        """See `ComparingAnnotator.pair_verdicts`; what is no one text cannot be read."""
+        found = [
+            [PairVerdict(self._first(example, *both), self._first(example, *both[::-1])) for both in own]
+            for example, own in zip(examples, pairs, strict=True)
+        ]
+        return found, _counted([one for several in found for one in several if one.first is not None])
 
-        def first(one: int, other: int) -> Verdict:
-            where = f"{example.origin}: " if example.origin else ""
-            return Verdict(
-                self.function.called(
-                    example.prompt.content, known[one], known[other], where=where, share=True
-                )
-            )
-
-        pairs = list(combinations(_distinct(example), 2))
-        verdicts = [PairVerdict(first(one, other), first(other, one)) for one, other in pairs]
-        return _judged(example, pairs, verdicts), verdicts
+    def _first(self, example: Example, one: int, other: int) -> Verdict | Unreadable:
+        first, second = (single_text(example.responses[place].content) for place in (one, other))
+        if first is None or second is None:
+            return Unreadable(NO_TEXT)
+        where = f"{example.origin}: " if example.origin else ""
+        return Verdict(self.function.called(example.prompt.content, first, second, where=where, share=True))
 
 
 def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
@@ -198,7 +200,7 @@ def load_comparing_function(choice: ComparingFunction) -> FunctionComparisons:
     return FunctionComparisons(load_scorer(choice.function, COMPARED), choice.function)
 
 
-def _distinct(example: Example) -> list[int]:
+def distinct(example: Example) -> list[int]:
     """Positions of the responses, each that says the same as an earlier one left out."""
     firsts: dict[object, int] = {}
     for position, response in enumerate(example.responses):
@@ -212,21 +214,24 @@ def _sound(verdict: Verdict | Unreadable) -> Verdict | Unreadable:
     return verdict
 
 
-def _judged(
-    example: Example, pairs: Sequence[Positions], pair_verdicts: Sequence[PairVerdict]
+def compared(
+    example: Example, pairs: Sequence[Positions], firsts: Sequence[float | None], why: str = UNREAD
 ) -> Example | Discarded:
-    """The example with comparisons in place of all that was said of it before."""
+    """The example with comparisons in place of all that was said of it before.
+
+    Args:
+        firsts: of each pair, how likely its first response is the better one; None where that is not known.
+        why: it is not known of any.
+    """
     comparisons: list[Comparison] = []
-    for (one, other), both in zip(pairs, pair_verdicts, strict=True):
-        first = both.first
+    for (one, other), first in zip(pairs, firsts, strict=True):
         if first is not None and first != 0.5:
             ordered = (one, other) if first > 0.5 else (other, one)
             comparisons.append(Comparison(*ordered, max(first, 1 - first)))
     if comparisons:
         bare = tuple(replace(response, score=None, label=None) for response in example.responses)
         return replace(example, responses=bare, comparisons=tuple(comparisons), votes=())
-    unread = any(both.first is None for both in pair_verdicts)
-    return Discarded(UNREAD if unread else TIE if pairs else IDENTICAL, example.origin)
+    return Discarded(why if None in firsts else TIE if pairs else IDENTICAL, example.origin)
 
 
 def _counted(pair_verdicts: Sequence[PairVerdict]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from trueup.annotators.template import load_question
 from trueup.endpoints.client import Refused
 from trueup.endpoints.parameters import schema_of
 from trueup.errors import AnnotatorError
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 
 logger = logging.getLogger(__name__)
 

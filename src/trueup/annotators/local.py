@@ -32,7 +32,7 @@ from trueup.feedback.records import DemonstrationRelation, Discarded, Example, G
 from trueup.model_folder import context_length
 from trueup.models import causal, load, prepare, reward, selfcheck
 from trueup.models.tokenizer import quiet_library
-from trueup.settings.annotator_settings import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
+from trueup.settings.annotator_kinds import LikelihoodAnnotator, LocalAnnotator, RewardAnnotator
 
 JUDGE_TOKENS = 8192
 """Tokens of questions computed at a time."""

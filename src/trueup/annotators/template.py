@@ -27,7 +27,7 @@ from trueup.annotators.judge import Question
 from trueup.errors import InputError
 from trueup.feedback.records import Content, Message, Prompt
 from trueup.files import no_device
-from trueup.settings.annotator_settings import IMPROVE, RATING, TEMPLATES
+from trueup.settings.annotator_kinds import IMPROVE, RATING, TEMPLATES
 from trueup.trial import try_in_child
 from trueup.words import did_you_mean, one_line, printable, reason
 

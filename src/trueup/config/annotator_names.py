@@ -12,41 +12,11 @@ from typing import Any
 from trueup.config.layers import same
 from trueup.errors import AnnotatorError, InputError
 from trueup.model_folder import at_chance
-from trueup.settings.annotator_settings import ANNOTATORS, JUDGES, KINDS, REWARD_FORMS, is_function
+from trueup.settings import annotator_settings
+from trueup.settings.annotator_settings import JUDGES, KINDS, REWARD_FORMS, annotator_layer, annotators_in
 from trueup.settings.run_settings import RunSettings
 from trueup.settings.schema import Setting, settings_in
-from trueup.words import as_given, did_you_mean
-
-REWARDS = ("gold", "proxy")
-"""Of the world."""
-
-
-def annotator_layer(name: str) -> dict[str, Any]:
-    """Return what a name stands for, as settings of `annotator`.
-
-    Examples: `reward:runs/rm/model` is `{"kind": "reward", "model": "runs/rm/model"}`, `openai` is
-    `{"kind": "openai"}`, `rewards.py:brevity` is `{"kind": "function", "function": "rewards.py:brevity"}`.
-
-    Raises:
-        InputError: the name has another form; the message lists the forms.
-    """
-    if "://" in name:  # which may hold a secret, and is not shown
-        raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
-    kind, colon, rest = name.partition(":")
-    if kind == "world" and colon and rest not in REWARDS:
-        close = did_you_mean(rest, REWARDS)
-        raise InputError(
-            f"annotator {as_given(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
-        )
-    if kind in KINDS and not colon:
-        return {"kind": kind}
-    if kind in KINDS and rest and (KINDS[kind].about.main != "function" or is_function(rest)):
-        return {"kind": kind, KINDS[kind].about.main: rest}
-    if kind not in KINDS and is_function(name):
-        return {"kind": "function", "function": name}
-    folder = "/" in name and not colon
-    close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, KINDS)
-    raise InputError(f"annotator {as_given(name)} is not known; give {ANNOTATORS}{close}")
+from trueup.words import as_given
 
 
 def reward_layer(name: str) -> dict[str, Any]:
@@ -61,7 +31,7 @@ def reward_layer(name: str) -> dict[str, Any]:
             f"reward {as_given(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
             "give it as annotator"
         )
-    if (kind in KINDS and colon) or is_function(name):
+    if (kind in KINDS and colon) or annotator_settings.is_function(name):
         return annotator_layer(name)
     if kind in KINDS or not name.strip() or name.endswith(".py") or ".py:" in name:
         raise InputError(f"reward {as_given(name)} is not known; give {REWARD_FORMS}")
@@ -155,7 +125,8 @@ def run_settings() -> list[Setting]:
 
 def weak_reward(settings: RunSettings) -> str:
     """See `at_chance`, of the reward model that a run asks; empty where it asks none."""
-    choice = settings.annotator
-    if choice is None or choice.about.weights != "reward model" or settings.source == "replay":
+    if settings.annotator is None or settings.source == "replay":
         return ""
-    return at_chance(vars(choice)[choice.about.main], settings.watch.accuracy)
+    every = annotators_in(settings.annotator).values()
+    folders = [vars(one)[one.about.main] for one in every if one.about.weights == "reward model"]
+    return next(filter(None, (at_chance(one, settings.watch.accuracy) for one in folders)), "")

@@ -22,6 +22,7 @@ from trueup.errors import InputError
 from trueup.methods import METHODS, MethodInfo
 from trueup.methods.method import load_packages, package_of, reference_of
 from trueup.model_folder import is_adapter
+from trueup.settings.annotator_settings import decisive
 from trueup.settings.run_settings import NO_DATA, RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.settings.validation import Model, SettingProblem, SettingsError, validate
@@ -373,6 +374,6 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = 
         inner = isinstance(one, dict) and isinstance(other, dict) and one.get("kind") == other.get("kind")
         if inner:
             names += _changed(one, other, f"{prefix}{name}.")
-        elif one != other:
+        elif decisive(one) != decisive(other):
             names.append(f"{prefix}{name}")
     return names

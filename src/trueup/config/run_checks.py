@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -35,7 +35,7 @@ from trueup.model_folder import (
     scores_text,
 )
 from trueup.references.choices import TrustRegion
-from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, is_function
+from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, JuryAnnotator, is_function
 from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings, WatchSettings
@@ -324,14 +324,15 @@ def check_annotator(
     Args:
         least: share of its pairs that a reward model has to order rightly.
 
-    Returns:
-        The choice, a model of the hub with its commit.
+    Returns: the choice, a model of the hub with its commit.
 
     Raises:
         InputError: one is absent or incomplete, or its model is of another kind.
     """
-    about, given = choice.about, vars(choice)
-    checked: Any = choice
+    about, given, checked = choice.about, vars(choice), cast("Any", choice)
+    if isinstance(choice, JuryAnnotator):
+        every = (check_annotator(one, trust_remote_code=trust_remote_code, least=least) for one in choice.of)
+        checked = replace(checked, of=tuple(every))
     if about.weights is not None:
         name = _check_weights(
             about.weights, given[about.main], f"annotator.kind {choice.kind}", trust_remote_code
@@ -340,7 +341,8 @@ def check_annotator(
         if about.weights == "reward model" and (weak := at_chance(name, least)):
             logger.warning(f"{weak}; what is made of its scores will be no better. Train a better one")
     for setting, named in about.files.items():
-        name = given[setting]
+        if (name := given[setting]) is None:
+            continue
         if named.function and not is_function(name):
             raise InputError(f"annotator.{setting} {as_given(name)} names no function; give {named.give}")
         if name.startswith(python_objects.PREFIX):

@@ -22,7 +22,7 @@ from trueup.config.resolve import RUN_FILE, read_layers
 from trueup.errors import InputError
 from trueup.files import cache_folder, config_folder, replaced_file
 from trueup.methods import MethodInfo
-from trueup.settings.annotator_settings import EndpointAnnotator
+from trueup.settings.annotator_kinds import EndpointAnnotator
 from trueup.settings.gathering_settings import SamplerSettings
 
 logger = logging.getLogger(__name__)

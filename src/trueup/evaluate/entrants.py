@@ -13,7 +13,7 @@ from trueup.errors import InputError
 from trueup.feedback import records, turns
 from trueup.gathering import candidates, resumable
 from trueup.sampling.sampler import MAX_NEW_TOKENS
-from trueup.settings import evaluate_settings, gathering_settings
+from trueup.settings import annotator_settings, evaluate_settings, gathering_settings
 from trueup.sources.by_name import examples_named, model_folders, prompts_named
 from trueup.training import checkpoint, publish
 from trueup.words import counted
@@ -179,10 +179,14 @@ def tell_cost(
     responses = counted(models * each, "response")
     logger.info(f"to draw: {responses} of at most {longest} tokens to {counted(prompts, 'prompt')}")
     if settings.judge is not None:
-        compared, rated = each * pairs, each * len(everyone) * len(settings.rate)
+        compared, rated, judges = each * pairs, each * len(everyone) * len(settings.rate), 1
+        if isinstance(settings.judge, annotator_settings.JuryAnnotator):
+            judges, share = len(settings.judge.of), settings.judge.gold_share if settings.judge.gold else 0
+            compared += round(share * compared)
         logger.info(
-            f"to judge: {counted(compared, 'pair')} and {counted(rated, 'rating')}, each in both orders: at most "
-            f"{counted(2 * (compared + rated), 'request')}"
+            f"to judge: {counted(compared, 'pair')} and {counted(rated, 'rating')}, each in both orders"
+            f"{f' by {judges} judges' if judges > 1 else ''}: at most "
+            f"{counted(2 * judges * (compared + rated), 'request')}"
         )
     if settings.reward is not None:
         logger.info(f"to score: {counted(each * len(everyone), 'response')}")

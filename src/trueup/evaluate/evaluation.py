@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from trueup import __version__, estimates
-from trueup.annotators import annotator, calibration, comparing, template
+from trueup.annotators import annotator, calibration, comparing, jury, template
 from trueup.config import annotator_names, run_checks
 from trueup.errors import AnnotatorError, InputError
 from trueup.evaluate import entrants, likelihoods, measures, side_by_side, strengths
@@ -31,7 +31,7 @@ from trueup.sources.by_name import examples_named
 
 logger = logging.getLogger(__name__)
 
-RESULTS, RESPONSES = "evaluation.json", "responses.jsonl"
+RESULTS, RESPONSES, UNDECIDED = "evaluation.json", "responses.jsonl", "undecided.jsonl"
 OWN_SAMPLES = {"decode": "sample", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "stop": ()}
 """Settings of the sampler with which responses are the policy's own."""
 NOT_ITS_OWN = "it takes what the policy draws by itself: temperature 1, top-p 1, top-k 0 and no stop text"
@@ -74,7 +74,7 @@ class Judged:
         """[P] how likely it finds that the responses to each prompt meet a criterion; NaN where that is not known."""
 
         def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
-            if not isinstance(judge, comparing.ComparingAnnotator):
+            if not isinstance(judge, comparing.ComparingAnnotator | jury.Jury):
                 raise InputError(f"rate: judge {judge.name} compares responses and rates none")
             rows, totals = judge.rate(chunk, evaluate_settings.CRITERIA.get(criterion, criterion))
             return {"rows": rows, "totals": dict(totals)}
@@ -103,6 +103,8 @@ class Evaluation:
     """Those of the entrants that are compared."""
     score_EPR: strengths.Array | None = None
     firsts: dict[side_by_side.Pair, strengths.Array] = field(default_factory=dict)
+    undecided: list[records.Example] = field(default_factory=list)
+    """Pairs that a jury does not agree on."""
 
     def __post_init__(self) -> None:
         self.names = [one.name for one in self.everyone]
@@ -175,6 +177,7 @@ class Evaluation:
             for name in self.settings.rate:
                 rated_P = judge.rate(bare(own), name, f"rating {row['name']} by {name}")
                 row.setdefault("ratings", {})[name] = _mean(rated_P)
+        undecided: dict[side_by_side.Pair, int] = {}
         for pair in self.pairs:
             one, other = (self.answers[number] for number in pair)
             posed = [
@@ -183,18 +186,29 @@ class Evaluation:
                 for a, b in zip(mine.responses, theirs.responses, strict=True)
             ]
             label = "judging {} and {}".format(*(self.names[number] for number in pair))
-            self.firsts[pair] = np.array([_first(said) for said in judge.annotate(posed, label)], np.float64)
+            judged = judge.annotate(posed, label)
+            self.firsts[pair] = np.array([_first(said) for said in judged], np.float64)
+            contested = [
+                isinstance(said, records.Discarded) and said.reason == comparing.UNDECIDED for said in judged
+            ]
+            self.undecided += [one for one, so in zip(posed, contested, strict=True) if so]
+            undecided[pair] = sum(contested)
         if self.firsts and all(np.isnan(first_M).all() for first_M in self.firsts.values()):
             raise AnnotatorError(
-                "judge: no comparison could be read. Look at what it answers, and choose another model or "
-                "template"
+                "judge: no comparison could be read, or judges agree on none. Look at what it answers, and choose "
+                "another model, template or agreement"
             )
         style_EMF = np.array(
             [[measures.style(text) for row in texts for text in row] for texts in self.texts]
         )
         size, seed = self.settings.sampler.responses, self.settings.seed
         self.results |= side_by_side.judged(self.names, self.firsts, style_EMF, size, seed=seed)
+        if isinstance(self.settings.judge, annotator_settings.JuryAnnotator):
+            for row, number in zip(self.results["judged"], undecided.values(), strict=True):
+                row["unreadable"] -= number
+                row["undecided"] = number
         self.results["cost"]["judge"] = judge.totals
+        self.results |= {"jury": found} if (found := jury.quality(judge.totals)) else {}
 
     def merged(self) -> Iterator[records.Example]:
         """All responses to each prompt, with their scores and how they compare."""
@@ -304,6 +318,8 @@ def evaluate(settings: evaluate_settings.EvaluateSettings, *, dry_run: bool = Fa
         requested = settings.model_dump(mode="json", exclude={"overwrite"})
         results: strengths.Row = calibration.finite(found.results | {"settings": requested})
         canonical.write_examples(folder / RESPONSES, found.merged())
+        if found.undecided:
+            canonical.write_examples(folder / UNDECIDED, found.undecided)
         with replaced_file(folder / RESULTS) as file:
             file.write(json.dumps(results, indent=1).encode() + b"\n")
     for name, totals in results["cost"].items():
@@ -320,13 +336,20 @@ def _checked(
     choice: annotator_settings.AnnotatorChoice | None = getattr(settings, name)
     if choice is None:
         return None
-    main = getattr(choice, choice.about.main)
     for one in everyone:
         trained = one.run.settings.annotator if one.run else None
-        if trained and trained.kind == choice.kind and getattr(trained, trained.about.main) == main:
-            logger.warning(
-                f"{one.name} was trained by the judgements of this very {name}, {main}: what it says of that run "
-                "proves little; take another one"
-            )
+        theirs = (
+            [_who(each) for each in annotator_settings.annotators_in(trained).values()] if trained else []
+        )
+        for each in annotator_settings.annotators_in(choice).values():
+            if _who(each) in theirs:
+                logger.warning(
+                    f"{one.name} was trained by the judgements of this very {name}, {_who(each)[1]}: what it says of "
+                    "that run proves little; take another one"
+                )
     with annotator_names.called(name):
         return run_checks.check_annotator(choice, trust_remote_code=settings.trust_remote_code)
+
+
+def _who(choice: annotator_settings.AnnotatorChoice) -> tuple[str, Any]:
+    return choice.kind, getattr(choice, choice.about.main)

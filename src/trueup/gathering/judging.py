@@ -4,10 +4,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
+from trueup.annotators import comparing, jury
 from trueup.annotators.annotator import Annotated, Annotator, summed
 from trueup.batch.chat_template import today
 from trueup.errors import InputError
@@ -15,7 +18,7 @@ from trueup.estimates import mean
 from trueup.feedback import canonical, views
 from trueup.feedback.records import Discarded, Example, Origin, content_key, scores_of
 from trueup.gathering.resumable import Work
-from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.annotator_settings import AnnotatorChoice, annotators_in
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import make_annotator
 from trueup.words import counted
@@ -32,9 +35,24 @@ WORDS = {
 PAIRS = {
     "ties": "found equal",
     "dropped": "dropped, as a verdict could not be read",
+    "undecided": "undecided, as the judges do not agree",
     "flipped": "preferred the other way round in the other order",
 }
-READ = frozenset({"verdicts", "unreadable", "first", "pairs", "scores", *PAIRS, *USAGE})
+READ = frozenset(
+    {
+        "verdicts",
+        "unreadable",
+        "first",
+        "pairs",
+        "scores",
+        "alike",
+        "shared",
+        "gold",
+        "gold_right",
+        *PAIRS,
+        *USAGE,
+    }
+)
 """Totals that are said in words."""
 
 Day = Callable[[], str]
@@ -64,7 +82,7 @@ def annotator_loader(settings: SampleSettings | AnnotateSettings, choice: Annota
             day=day,
         )
 
-    if choice.about.weights is not None:
+    if any(one.about.weights is not None for one in annotators_in(choice).values()):
         return make
     ready = make(today)
     return lambda _: ready
@@ -93,6 +111,19 @@ def judge(examples: Sequence[Example | None], load: Load, work: Work) -> Annotat
             "examples with several different responses to an annotator that compares, or another annotator"
         )
     return judged
+
+
+def keep_undecided(path: Path, given: Sequence[Example], judged: Annotated) -> None:
+    """Write examples that a jury left undecided, as they were given, for people to decide; no file without any."""
+    undecided = [
+        replace(one, comparisons=())
+        for one, said in zip(given, judged.examples, strict=True)
+        if isinstance(said, Discarded) and said.reason == comparing.UNDECIDED
+    ]
+    path.unlink(missing_ok=True)
+    if undecided:
+        number = canonical.write_examples(path, undecided)
+        logger.info(f"{counted(number, 'example')} that the judges do not agree on written to {path}")
 
 
 def judged_in_parts(
@@ -186,7 +217,8 @@ def _comparisons(judged: Annotated) -> Iterator[str]:
 
 
 def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
-    """How the verdicts could be read, and what being shown first was worth."""
+    """How the verdicts could be read, what being shown first was worth, and how several judges did."""
+    yield from jury.jury_lines(totals)
     verdicts, unreadable = totals.get("verdicts", 0), totals.get("unreadable", 0)
     if not verdicts:
         return
@@ -205,7 +237,9 @@ def usage_lines(totals: Mapping[str, float]) -> Iterator[str]:
             if totals.get(name) or name == "requests"
         ]
         yield f"endpoint: {', '.join(said)}"
-    if more := {name: value for name, value in sorted(totals.items()) if name not in READ}:
+    if more := {
+        name: value for name, value in sorted(totals.items()) if name not in READ and "/" not in name
+    }:
         yield f"annotator: {', '.join(f'{name} {_number(value)}' for name, value in more.items())}"
 
 

@@ -28,7 +28,7 @@ from trueup.feedback.canonical import STANDARD_OUTPUT, check_output, example_to_
 from trueup.feedback.records import Example, Prompt
 from trueup.files import Journal, file_hash
 from trueup.model_folder import model_content
-from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.annotator_settings import AnnotatorChoice, decisive
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import judging_content, model_folders
@@ -291,7 +291,7 @@ def deciding(settings: BaseModel) -> dict[str, object]:
             (given[name],) = given[name]
     if given.get("annotator.form") == "auto":
         given["annotator.form"] = None
-    return {name.removeprefix("sampler."): value for name, value in given.items() if name in names}
+    return {name.removeprefix("sampler."): decisive(value) for name, value in given.items() if name in names}
 
 
 def files_of(choice: AnnotatorChoice | None) -> dict[str, object]:

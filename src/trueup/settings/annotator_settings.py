@@ -1,243 +1,79 @@
-"""Who judges responses: plain values, nothing here loads a model or opens a connection.
+"""Who judges, by name: one annotator, several that decide together, and what a name on the command line stands for."""
 
-A kind of annotator is one class here, in `AnnotatorChoice`, that says in its `about` what the rest of trueup has to
-know of it. `trueup.sources.by_name.make_annotator` turns a choice into a running annotator.
-"""
-
-import dataclasses
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from trueup import python_objects
-from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Urls, Variable
+from trueup.errors import InputError
+from trueup.settings import schema
+from trueup.settings.annotator_kinds import GOLD, AnnotatorKind, Comparing, Gives, Instructed, Scoring, Share
+from trueup.settings.schema import STRICT_DATACLASS, Text
+from trueup.words import as_given, did_you_mean
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Money = Annotated[float, Field(ge=0)]
-Gives = Literal["scores", "comparisons"]
-Weights = Literal["language model", "reward model"]
-IMPROVE = "improve"
-"""The template of demonstrations."""
-RATING = "rating"
-"""That of single responses; all others that come with trueup are of judges of pairs."""
-_FOUND = {file.stem for file in (Path(__file__).parents[1] / "annotators/templates").glob("*.jinja")}
-TEMPLATES = tuple(sorted(_FOUND - {IMPROVE, RATING}, key=lambda name: (name != "helpfulness", name)))
-"""Prompts of an annotator that are part of trueup, the default first."""
+REWARDS = ("gold", "proxy")
+"""Of the world."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class NamedFile:
-    """How a setting names a file by which an annotator judges."""
-
-    give: str
-    """What to give, for messages."""
-    known: tuple[str, ...] = ()
-    """Names that stand for files of trueup's own."""
-    function: bool = False
-    """Whether it names a function in the file, as FILE:FUNCTION."""
-
-    def path(self, name: str) -> str:
-        """The file's, out of what the setting holds."""
-        return name.rpartition(":")[0] if self.function else name
+def _spelled(given: Any) -> Any:
+    """An annotator given as one text, `openai?base_url=http://localhost:8000/v1&model=J`, as its settings."""
+    if not isinstance(given, str):
+        return given
+    name, _, rest = given.partition("?")
+    more = [part.partition("=") for part in rest.split("&")] if rest else []
+    if odd := [key for key, equals, _ in more if not equals]:
+        raise InputError(
+            f"annotator {as_given(name)}: {as_given(odd[0])} is no setting; write NAME?setting=value&setting=value, or "
+            "give settings in a file, as in of: [{kind: openai, base_url: ..., model: ...}]"
+        )
+    return annotator_layer(name) | {key: value for key, _, value in more}
 
 
-TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
-FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AnnotatorKind:
-    """What is to be known of a kind of annotator beside its settings."""
-
-    maker: str
-    """`MODULE:FUNCTION`, imported only where the kind is chosen. It takes the settings and, of `make_annotator`'s other
-    arguments, those that it names."""
-    main: str
-    """The setting that a name gives: `local:FOLDER` stands for `kind: local` and `model: FOLDER`."""
-    forms: tuple[str, ...]
-    """Of such names, for messages."""
-    weights: Weights | None = None
-    """What the folder under `main` holds; None where it is no folder."""
-    files: Mapping[str, NamedFile] = dataclasses.field(default_factory=dict)
-    """Settings that name a file by which it judges."""
-    asker: str | None = None
-    """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
-    judges."""
+Member = Annotated[Comparing | Scoring, Field(discriminator="kind"), BeforeValidator(_spelled)]
 
 
 @dataclass(frozen=True, config=STRICT_DATACLASS)
-class LocalAnnotator:
-    """A language model in this process, read by the logits of its two answer tokens."""
+class JuryAnnotator:
+    """Several annotators that judge every pair, each by itself, and decide together."""
 
-    model: Text
-    """Folder of a causal language model."""
-    kind: Literal["local"] = "local"
+    of: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several)]
+    """Who: names of annotators, with settings behind a question mark, as in
+    openai?base_url=http://localhost:8000/v1&model=J; in a file also mappings of settings."""
+    kind: Literal["jury"] = "jury"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_local_annotator",
-        "model",
-        ("local:FOLDER",),
-        "language model",
-        files={"template": TEMPLATE},
+        "trueup.annotators.jury:load_jury", "of", ("jury",), files={"gold": GOLD}
     )
+    agreement: Share = 0.6
+    """Share of the judges that have to prefer the same response; else the pair is undecided."""
     instruction: str | None = None
-    """What to prefer, in words. Left out: the template's own."""
-    template: Text = "helpfulness"
-    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
-    max_unreadable: Annotated[Share, RESUMES] = 0.1
-    """Share of verdicts that may be unreadable before the run stops."""
-
-
-@dataclass(frozen=True, config=STRICT_DATACLASS)
-class EndpointAnnotator:
-    """A language model behind an OpenAI-compatible endpoint."""
-
-    base_url: Urls
-    """Address of the endpoint, as in http://localhost:8000/v1. Of several with the same model the least busy is
-    asked."""
-    model: Text
-    """The name the endpoint knows the model by."""
-    kind: Literal["openai"] = "openai"
-    gives: ClassVar[Gives] = "comparisons"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.endpoint:load_endpoint_annotator",
-        "model",
-        ("openai",),
-        files={"template": TEMPLATE},
-        asker="trueup.annotators.asker:make_asker",
-    )
-    instruction: str | None = None
-    """What to prefer, in words. Left out: the template's own."""
-    template: Text = "helpfulness"
-    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
-    read: Literal["auto", "log-probs", "answer"] = "auto"
-    """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
-    endpoint gives them."""
-    form: Literal["auto", "choice", "free"] = "auto"
-    """What an answer that is read itself is constrained to, where the endpoint offers it: a JSON schema, and where that
-    is refused a choice of labels; a choice of labels (vLLM); nothing."""
-    max_answer_tokens: Count | None = None
-    """Longest answer in tokens, thoughts included. Left out: 1 or 32, by `read`, and 4096 for a judge that turns out to
-    think first."""
-    key_variable: Annotated[Variable, RESUMES] = "OPENAI_API_KEY"
-    """Environment variable that holds the key, if the endpoint wants one."""
-    concurrency: Annotated[Count, RESUMES] = 16
-    """Requests at a time, to all addresses together."""
-    timeout: Annotated[float, Field(gt=0), RESUMES] = 60.0
-    """Seconds to wait for an answer."""
-    deadline: Annotated[float, Field(gt=0), RESUMES] = 600.0
-    """Seconds over which a request that fails is tried again."""
-    asks: Annotated[Count, SAME_RESULT] = 2
-    """How often a question is asked before its verdict counts as unreadable."""
-    max_unreadable: Annotated[Share, RESUMES] = 0.1
-    """Share of verdicts that may be unreadable before the run stops."""
-    max_requests: Annotated[Amount | None, RESUMES] = None
-    """Requests after which the run stops, before the one that would exceed it."""
-    max_tokens: Annotated[Amount | None, RESUMES] = None
-    """Tokens, of questions and answers together, after which it stops."""
-    max_cost: Annotated[Money | None, RESUMES] = None
-    """Cost after which it stops, in the currency of the prices."""
-    input_price: Annotated[Money | None, RESUMES] = None
-    """Price of a million tokens of questions."""
-    output_price: Annotated[Money | None, RESUMES] = None
-    """Price of a million tokens of answers."""
-    cache: Annotated[bool, RESUMES] = True
-    """Keep judgements on disk, by content, so that none is paid for twice."""
+    """What to prefer, in words, for those that are told nothing of their own."""
+    gold: Text | None = None
+    """A file of feedback with pairs of known answers, which are mixed in and say how often each judge is right."""
+    gold_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Gold pairs mixed in for each example that is judged."""
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
-        if self.max_cost is not None and None in (self.input_price, self.output_price):
+        if len(self.of) < 2:
             raise ValueError(
-                f"annotator.max_cost {self.max_cost:g} needs annotator.input_price and annotator.output_price, what a "
-                "million tokens of questions and of answers cost"
+                "a jury has two judges or more, and of names one; give another one, or this one alone, without a jury"
             )
+        if self.instruction is not None and not any(isinstance(one, Instructed) for one in self.of):
+            raise ValueError("instruction is given, and none of the judges takes one; leave it out")
+        for place, one in enumerate(self.of):
+            if one in self.of[:place]:
+                name = as_given(str(vars(one)[one.about.main]))
+                raise ValueError(
+                    f"of names {name} twice with the same settings, which counts as two who agree; name each judge "
+                    "once"
+                )
         return self
 
 
-@dataclass(frozen=True, config=STRICT_DATACLASS)
-class RewardAnnotator:
-    """A reward model: one score a response."""
-
-    model: Text
-    """Folder of a sequence-classification model with one output, such as RUN/model of `trueup train reward-model`."""
-    kind: Literal["reward"] = "reward"
-    gives: ClassVar[Gives] = "scores"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
-    )
-
-
-@dataclass(frozen=True, config=STRICT_DATACLASS)
-class LikelihoodAnnotator:
-    """A language model that scores a response by its own log-likelihood per token, as RRHF's policy does."""
-
-    model: Text
-    """Folder of a causal language model."""
-    kind: Literal["likelihood"] = "likelihood"
-    gives: ClassVar[Gives] = "scores"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.local:load_likelihood_annotator",
-        "model",
-        ("likelihood:FOLDER",),
-        "language model",
-    )
-
-
-@dataclass(frozen=True, config=STRICT_DATACLASS)
-class FunctionAnnotator:
-    """A function of yours: one score a response."""
-
-    function: Text
-    """FILE.py:FUNCTION, or python:NAME of an installed package; function(prompt, response) returns a number."""
-    kind: Literal["function"] = "function"
-    gives: ClassVar[Gives] = "scores"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.annotator:load_function_annotator",
-        "function",
-        ("FILE.py:FUNCTION",),
-        files={"function": FUNCTION},
-    )
-
-
-@dataclass(frozen=True, config=STRICT_DATACLASS)
-class ComparingFunction:
-    """A function of yours that compares two responses."""
-
-    function: Text
-    """FILE.py:FUNCTION, or python:NAME; function(prompt, first, second) returns how likely the first is the better one,
-    from 0 to 1."""
-    kind: Literal["comparing"] = "comparing"
-    gives: ClassVar[Gives] = "comparisons"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.comparing:load_comparing_function",
-        "function",
-        ("comparing:FILE.py:FUNCTION",),
-        files={"function": FUNCTION},
-    )
-
-
-@dataclass(frozen=True, config=STRICT_DATACLASS)
-class WorldAnnotator:
-    """A reward of the built-in world."""
-
-    reward: Literal["gold", "proxy"] = "gold"
-    """Which one."""
-    kind: Literal["world"] = "world"
-    gives: ClassVar[Gives] = "scores"
-    about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.world.scorers:load_world_annotator", "reward", ("world:gold", "world:proxy")
-    )
-    instruction: str | None = None
-    """What it cares about, in words of which it knows helpful, short, very short and harmless."""
-    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability that a judgement is turned into its opposite."""
-
-
-Judges = LocalAnnotator | EndpointAnnotator | ComparingFunction
-Scorers = RewardAnnotator | LikelihoodAnnotator | FunctionAnnotator | WorldAnnotator
+Judges = Comparing | JuryAnnotator
+Scorers = Scoring
 AnnotatorChoice = Annotated[Judges | Scorers, Field(discriminator="kind")]
 JudgeChoice = Annotated[Judges, Field(discriminator="kind")]
 """One that compares."""
@@ -263,9 +99,64 @@ REWARD_FORMS = _forms("scores").replace("reward:FOLDER", "a reward model's FOLDE
 """Those of an annotator that scores."""
 
 
+def decisive(value: Any) -> Any:
+    """A plain value of a setting; of annotators among a jury without what cannot change how they judge."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        return value
+    fields = {name: field for kind in KINDS.values() for name, field in kind.__pydantic_fields__.items()}
+    free = {
+        name
+        for name, field in fields.items()
+        if any(isinstance(mark, schema.Role) and mark.affects == "nothing" for mark in field.metadata)
+    }
+    return [{name: inner for name, inner in one.items() if name not in free} for one in value]
+
+
+def annotators_in(choice: AnnotatorChoice) -> dict[str, AnnotatorChoice]:
+    """The annotators that a choice is made of, by a name each for messages and metrics; one alone has none."""
+    if not isinstance(choice, JuryAnnotator):
+        return {"": choice}
+    found: dict[str, AnnotatorChoice] = {}
+    for one in choice.of:
+        name, number = (
+            str(vars(one)[one.about.main]),
+            sum(known.partition(" #")[0] == str(vars(one)[one.about.main]) for known in found),
+        )
+        found[f"{name} #{number + 1}" if number else name] = one
+    return found
+
+
 def is_function(name: str) -> bool:
     """Whether a name has the form FILE.py:FUNCTION, or stands for an object of Python (`trueup.python_objects`)."""
     if name.startswith(python_objects.PREFIX) and name != python_objects.PREFIX:
         return True
     file, colon, function = name.rpartition(":")
     return bool(colon) and file.endswith(".py") and len(file) > len(".py") and function.isidentifier()
+
+
+def annotator_layer(name: str) -> dict[str, Any]:
+    """Return what a name stands for, as settings of `annotator`.
+
+    Examples: `reward:runs/rm/model` is `{"kind": "reward", "model": "runs/rm/model"}`, `openai` is
+    `{"kind": "openai"}`, `rewards.py:brevity` is `{"kind": "function", "function": "rewards.py:brevity"}`.
+
+    Raises:
+        InputError: the name has another form; the message lists the forms.
+    """
+    if "://" in name:  # which may hold a secret, and is not shown
+        raise InputError("annotator must be a name, not a URL; give openai with annotator.base_url")
+    kind, colon, rest = name.partition(":")
+    if kind == "world" and colon and rest not in REWARDS:
+        close = did_you_mean(rest, REWARDS)
+        raise InputError(
+            f"annotator {as_given(name)} is not known; the world has {' and '.join(REWARDS)}{close}"
+        )
+    if kind in KINDS and not colon:
+        return {"kind": kind}
+    if kind in KINDS and rest and (KINDS[kind].about.main != "function" or is_function(rest)):
+        return {"kind": kind, KINDS[kind].about.main: rest}
+    if kind not in KINDS and is_function(name):
+        return {"kind": "function", "function": name}
+    folder = "/" in name and not colon
+    close = f"; did you mean reward:{name}?" if folder else did_you_mean(kind, KINDS)
+    raise InputError(f"annotator {as_given(name)} is not known; give {ANNOTATORS}{close}")

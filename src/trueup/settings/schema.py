@@ -294,7 +294,7 @@ def _leaf(outer: Setting, field: FieldInfo, default: Any) -> Setting:
         constraints += metadata
         if get_origin(member) is tuple:
             several = True
-            ((member, _),) = _members(get_args(member)[0])
+            ((member, _), *_) = _members(get_args(member)[0])
         if get_origin(member) is Literal:
             choices += get_args(member)
         elif (word := WORDS.get(member, "text")) not in words:

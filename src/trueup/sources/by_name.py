@@ -25,7 +25,7 @@ from trueup.feedback.columns import Described, table_of
 from trueup.feedback.read import Prompts, each_once, read_feedback, read_prompts
 from trueup.feedback.records import Example, Prompt
 from trueup.feedback.turns import as_chat, prompt_as_chat
-from trueup.settings.annotator_settings import AnnotatorChoice
+from trueup.settings.annotator_settings import AnnotatorChoice, annotators_in
 from trueup.settings.data_settings import Part, part_of
 from trueup.words import counted, listed
 
@@ -259,17 +259,19 @@ def judging_content(choice: AnnotatorChoice) -> dict[str, str]:
     Returns:
         The setting that names it, and a path or the name of an object of Python -> hash of what it is.
     """
-    about, given = choice.about, vars(choice)
     found: list[tuple[str, Path]] = []
     objects: dict[str, str] = {}
-    for setting, named in about.files.items():
-        if given[setting].startswith(python_objects.PREFIX):
-            objects[f"{setting} {given[setting]}"] = python_objects.content_of(given[setting])
-        elif given[setting] not in named.known:
-            path = Path(named.path(given[setting]))
-            found += [(setting, one) for one in (imported(path) if named.function else [path])]
-    if about.weights is not None:
-        found += [(about.main, one) for one in model_folders(given[about.main])]
+    for whose, one in {"": choice, **annotators_in(choice)}.items():
+        about, given, at = one.about, vars(one), f"{whose}'s " if whose else ""
+        for setting, named in about.files.items():
+            name = given[setting] or ""
+            if name.startswith(python_objects.PREFIX):
+                objects[f"{at}{setting} {name}"] = python_objects.content_of(name)
+            elif name and name not in named.known:
+                path = Path(named.path(name))
+                found += [(f"{at}{setting}", one) for one in (imported(path) if named.function else [path])]
+        if about.weights is not None:
+            found += [(f"{at}{about.main}", one) for one in model_folders(given[about.main])]
     files = {f"{at} {model_hub.named(path)}": model_folder.model_content(path) for at, path in found}
     return files | objects
 
@@ -331,6 +333,15 @@ def make_annotator(
         "usage_file": usage_file,
         "day": day,
         "new": new,
+        "make": lambda one, file: make_annotator(
+            one,
+            seed=seed,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            usage_file=file,
+            day=day,
+            new=new,
+        ),
     }
     taken = signature(maker).parameters
     made: Annotator = maker(settings, **{name: value for name, value in given.items() if name in taken})

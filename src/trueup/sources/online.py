@@ -9,10 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from trueup.annotators.annotator import Annotator
+from trueup.annotators.comparing import UNDECIDED
 from trueup.batch.tokens import TokenGroup, tokens_identity
 from trueup.errors import AnnotatorError, NumericsError
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Example, Prompt, Response, content_key, scores_of
+from trueup.feedback.records import Discarded, Example, Prompt, Response, content_key, scores_of
 from trueup.parallel.processes import owned, rank, size, together
 from trueup.parallel.sharding import unsharded
 from trueup.references.reference import State
@@ -143,6 +144,11 @@ class Collector:
         judged = owned(lambda: self.annotator.annotate(compared))
         metrics |= {f"annotator/{name}": float(value) for name, value in judged.totals.items()}
         made: Sequence[Example] = judged.kept
+        undecided = [
+            one
+            for one, said in zip(compared, judged.examples, strict=True)
+            if isinstance(said, Discarded) and said.reason == UNDECIDED
+        ]
         metrics["online/without_judgement"] = (len(prompts) - len(made)) / max(len(prompts), 1)
         if alone:
             metrics["online/one_response"] = len(alone) / len(prompts)
@@ -151,7 +157,7 @@ class Collector:
         if self.penalise is not None and made:
             made, more = self.penalise(made)
             metrics |= more
-        return GatheredRound(tuple(made), metrics)
+        return GatheredRound((*made, *undecided), metrics)
 
     def _sampled(self, prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Sampled]]:
         """Responses to each prompt: of several processes each writes its share, or the first asks a server."""

@@ -6,7 +6,7 @@ the prompts goes with the model. The view makes groups of text, which no model i
 tokens of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Example, Group, Prompt
+from trueup.feedback.records import Example, Group, Prompt, scores_of
 from trueup.feedback.transforms.transform import Fitted, fit_all
 from trueup.feedback.turns import turns_in_loss
 from trueup.feedback.views import apply, look
@@ -124,6 +124,7 @@ def encode_round(
     method: Method, settings: RunSettings, encoder: Encoder, examples: Sequence[Example]
 ) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
     """Make of a round's examples what the method trains on; transforms see this round alone."""
+    examples = judged(examples)
     if not examples:
         return [], {}
     viewed = look(method.view, Preprocessing.fit(method, settings, examples).rewrite(examples))
@@ -136,9 +137,15 @@ def encode_round(
     return made.groups, {name: float(count) for name, count in lost.items() if count}
 
 
+def judged(examples: Iterable[Example]) -> list[Example]:
+    """Those of a round that something was said of; a log has those that a jury left undecided, too."""
+    return [one for one in examples if one.comparisons or scores_of([one])]
+
+
 def written_for(method: Method, settings: RunSettings, examples: Sequence[Example]) -> Condition | None:
     """What is written into the prompts of a run that learns from these examples."""
-    return Preprocessing.fit(method, settings, examples).fitted.condition if examples else None
+    known = judged(examples)
+    return Preprocessing.fit(method, settings, known).fitted.condition if known else None
 
 
 def refuse_hidden(condition: Condition | None, settings: RunSettings) -> None:

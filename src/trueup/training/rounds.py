@@ -33,6 +33,7 @@ from trueup.files import file_hash
 from trueup.methods.method import Method
 from trueup.models.causal import CausalModel
 from trueup.sampling.engines import make_sampler
+from trueup.settings.annotator_settings import annotators_in
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import check_overlap, make_annotator, prompts_named
 from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
@@ -249,7 +250,7 @@ def _judge_first(settings: RunSettings) -> Annotator | None:
         return None
     if settings.sampler.base_url:
         refuse_dead("sampler.base_url", settings.sampler.base_url)
-    if choice.about.weights is not None:
+    if any(one.about.weights is not None for one in annotators_in(choice).values()):
         return None
     return _annotator(settings, folder, new=True)
 
@@ -287,13 +288,17 @@ def _collector(
     """
     settings, policy = parts.settings, parts.policy
     assert isinstance(policy, CausalModel)
-    requests, tokens, estimated, cost = (
-        sum(float(one.metrics.get(f"annotator/{name}", 0)) for one in log.rounds.values())
-        for name in ("requests", "tokens", "estimated", "cost")
-    )
-    if requests:
-        known = Usage(int(requests), int(tokens), cost=cost, estimated=int(estimated))
-        keep_at_least(parts.folder.usage, known)
+    assert settings.annotator is not None
+    for number, whose in enumerate(annotators_in(settings.annotator), start=1):
+        prefix = f"annotator/{whose}/" if whose else "annotator/"
+        requests, tokens, estimated, cost = (
+            sum(float(one.metrics.get(f"{prefix}{name}", 0)) for one in log.rounds.values())
+            for name in ("requests", "tokens", "estimated", "cost")
+        )
+        if requests:
+            known = Usage(int(requests), int(tokens), cost=cost, estimated=int(estimated))
+            file = parts.folder.usage
+            keep_at_least(file.with_stem(f"{file.stem}-{number}") if whose else file, known)
     annotator = annotator or _annotator(settings, parts.folder)
     sampler = make_sampler(
         settings.sampler,
@@ -362,7 +367,7 @@ def _collect(
             chunk = chunks[number - 1]
             made = collector.collect(number, chunk, also)
             log.add(number, len(chunks), len(chunk), made.examples, made.metrics)
-    examples = [one for number in sorted(log.rounds) for one in log.rounds[number].examples]
+    examples = data.judged(one for number in sorted(log.rounds) for one in log.rounds[number].examples)
     if not examples:
         raise InputError(
             f"nothing came of {len(prompts)} prompts: none left room for a response, or no judgement could be read. "

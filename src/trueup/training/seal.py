@@ -24,6 +24,7 @@ from trueup.files import content_identity
 from trueup.methods.method import Method
 from trueup.model_folder import base_folder, folder_of, model_content
 from trueup.models.tokenizer import tokenizer_folder
+from trueup.settings.annotator_settings import annotators_in, decisive
 from trueup.settings.run_settings import RESUME_MAY_CHANGE, RunSettings
 from trueup.settings.schema import settings_in
 from trueup.sources.by_name import judging_content, model_folders
@@ -89,7 +90,7 @@ def sealed(resolved: Resolved, record: Mapping[str, Any], configured: Mapping[st
     plain = dump(resolved)
     settings = flatten(plain["method_settings"]) | flatten(plain["settings"])
     free = {*RESUME_MAY_CHANGE, "output"} - ({"eval_every"} if resolved.settings.best_by else set())
-    kept = {name: value for name, value in settings.items() if name not in free}
+    kept = {name: decisive(value) for name, value in settings.items() if name not in free}
     known = {name: value for name, value in record.items() if name not in ("versions", "reference")}
     made: dict[str, Any] = json.loads(
         json.dumps(
@@ -182,8 +183,8 @@ def other_files(settings: RunSettings, base: str) -> dict[str, str]:
 def others_write_date(settings: RunSettings) -> bool:
     """Whether the chat template of a model that judges or samples beside the policy may write today's date."""
     names = list(settings.sampler.models)
-    if settings.annotator is not None and settings.annotator.about.weights is not None:
-        names.append(vars(settings.annotator)[settings.annotator.about.main])
+    every = annotators_in(settings.annotator).values() if settings.annotator is not None else ()
+    names += [vars(one)[one.about.main] for one in every if one.about.weights is not None]
     return any(
         DATED.encode() in file.read_bytes()
         for folder in map(folder_of, names)

@@ -14,6 +14,7 @@ from trueup.config.resolve import Resolved, dump, going_on
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
+from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, seal
 from trueup.training.export import RewardReport, card_of, export, reward_report
@@ -115,7 +116,9 @@ class Session:
         """Whether the run is judged by a file of the user's, which a fault may lie in."""
         choice = self.settings.annotator
         return choice is not None and any(
-            vars(choice)[name] not in named.known for name, named in choice.about.files.items()
+            vars(one)[name] not in (None, *named.known)
+            for one in (choice, *annotators_in(choice).values())
+            for name, named in one.about.files.items()
         )
 
     def _finish(self, run: Run, told: Sequence[str], lines: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from trueup.annotators.jury import jury_lines
 from trueup.display import duration, figure
 from trueup.endpoints.key import redact
 from trueup.feedback.records import Content
@@ -59,6 +60,10 @@ def _of_rounds(folder: Path) -> Iterator[str]:
         used.append(f"{totals.get('annotator/unreadable', 0):,.0f} of {verdicts:,.0f} verdicts unreadable")
     if used:
         yield f"annotator: {', '.join(used)}"
+    prefix = "annotator/"
+    yield from jury_lines(
+        {name.removeprefix(prefix): value for name, value in totals.items() if name.startswith(prefix)}
+    )
 
 
 def _change(first: float, last: float) -> str:

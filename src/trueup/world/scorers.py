@@ -13,7 +13,7 @@ from random import Random
 from trueup.annotators.annotator import ScoringAnnotator
 from trueup.errors import InputError
 from trueup.feedback.records import Content
-from trueup.settings.annotator_settings import WorldAnnotator
+from trueup.settings.annotator_kinds import WorldAnnotator
 from trueup.words import did_you_mean, shortened
 from trueup.world.gold import DEFAULT_WEIGHTS, Weights, gold, proxy
 from trueup.world.people import Rater, Reward

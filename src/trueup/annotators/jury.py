@@ -1,0 +1,330 @@
+"""Several annotators as one: each judges every pair by itself, and they decide together or leave it undecided.
+
+A panel of different judges has less of any one's bias than a single larger one (Verga et al., 2024,
+https://arxiv.org/abs/2404.18796). How far to trust it is measured along the way: how often judges agree, what the first
+place is worth to each, and how often they are right about gold pairs, whose answers are known.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+from trueup.annotators import comparing
+from trueup.annotators.annotator import Annotated, Annotator, summed
+from trueup.annotators.judge import PairVerdict, Unreadable, Verdict
+from trueup.errors import InputError
+from trueup.estimates import wilson
+from trueup.feedback import read, records, views
+from trueup.settings import annotator_kinds, annotator_settings
+
+Heard = Sequence[Sequence[PairVerdict]]
+"""Of each example, of each of its pairs, what one judge says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """One of several."""
+
+    name: str
+    annotator: Annotator
+    waits: bool
+    """Whether it waits for a server, beside which others can be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jury:
+    """Puts every pair before all judges and takes the mean of their probabilities; see `decide`.
+
+    Its totals: those of all judges together, and of each under its name and a slash; `pairs` that were not gold, and of
+    these the `ties`, those `dropped`, as nobody's verdict could be read, and those `undecided`; `alike`, the share of
+    every two judges who say the same of a pair, summed over the `shared` pairs that two or more said something of;
+    `gold` pairs and how many of them were `gold_right`, an undecided one or a tie by half. Of each judge also the pairs
+    `judged` that the jury decided, and those `agreed` on, a tie by half; and its `gold` and `gold_right`.
+
+    Args:
+        agreement: share of the judges that have to prefer the same response.
+        gold: examples with two responses, of which the first is the better one.
+        gold_share: gold pairs for each example that is judged, drawn by a hash of these examples alone.
+    """
+
+    judges: tuple[Judge, ...]
+    agreement: float = 0.6
+    gold: tuple[records.Example, ...] = ()
+    gold_share: float = 0.1
+    gives: ClassVar[str] = "comparisons"
+
+    @property
+    def name(self) -> str:
+        return f"jury of {', '.join(one.name for one in self.judges)}"
+
+    def annotate(self, examples: Sequence[records.Example]) -> Annotated:
+        """See `trueup.annotators.annotator.Annotator`; a pair that is undecided is left out as `UNDECIDED`."""
+        every = [*examples, *self._gold_beside(examples)]
+        pairs = [list(combinations(comparing.distinct(one), 2)) for one in every]
+        heard, totals = self._ask(every, pairs)
+        counts: dict[str, float] = dict.fromkeys(
+            ("pairs", "dropped", "ties", "undecided", "alike", "shared"), 0.0
+        )
+        made: list[records.Example | records.Discarded] = []
+        for place, (example, own) in enumerate(zip(every, pairs, strict=True)):
+            firsts, reasons = [], []
+            for number in range(len(own)):
+                votes = [verdicts[place][number].first for verdicts in heard]
+                first, reason = decide(votes, self.agreement)
+                firsts.append(first)
+                reasons.append(reason)
+                self._count(counts, votes, first, reason, gold=place >= len(examples))
+            if place < len(examples):
+                made.append(
+                    comparing.compared(
+                        example,
+                        own,
+                        firsts,
+                        comparing.UNDECIDED if comparing.UNDECIDED in reasons else comparing.UNREAD,
+                    )
+                )
+        return Annotated(tuple(made), {**totals, **counts})
+
+    def rate(
+        self, examples: Sequence[records.Example], criterion: str
+    ) -> tuple[list[list[float | None]], Mapping[str, float]]:
+        """See `ComparingAnnotator.rate`; the mean over the judges that can rate and whose answers can be read."""
+        able = [one for one in self.judges if isinstance(one.annotator, comparing.ComparingAnnotator)]
+        if not able:
+            raise InputError(
+                f"annotator {self.name}: none of them rates single responses; add a local or openai one"
+            )
+        rated = self._each(able, lambda one: one.annotator.rate(examples, criterion))  # type: ignore[attr-defined]
+        means = [
+            [_mean([rows[place][number] for rows, _ in rated]) for number in range(len(one.responses))]
+            for place, one in enumerate(examples)
+        ]
+        return means, self._totals(able, [totals for _, totals in rated])
+
+    def _gold_beside(self, examples: Sequence[records.Example]) -> list[records.Example]:
+        number = min(len(self.gold), math.ceil(self.gold_share * len(examples)))
+        told = repr([(one.prompt.key, [said.content for said in one.responses]) for one in examples])
+        chance = random.Random(told.encode("utf-8", "surrogatepass"))
+        return chance.sample(self.gold, number)
+
+    def _ask(
+        self, examples: Sequence[records.Example], pairs: Sequence[Sequence[comparing.Positions]]
+    ) -> tuple[list[Heard], dict[str, float]]:
+        heard = self._each(self.judges, lambda one: _verdicts(one.annotator, examples, pairs))
+        totals = self._totals(self.judges, [totals for _, totals in heard])
+        return [verdicts for verdicts, _ in heard], totals
+
+    def _each(self, judges: Sequence[Judge], ask: Callable[[Judge], Any]) -> list[Any]:
+        """What is asked of each judge: of those that wait for servers at the same time, of the others one by one."""
+        with ThreadPoolExecutor(len(judges)) as pool:
+            waiting = {one.name: pool.submit(ask, one) for one in judges if one.waits}
+            here = {one.name: ask(one) for one in judges if not one.waits}
+            return [here[one.name] if one.name in here else waiting[one.name].result() for one in judges]
+
+    def _totals(self, judges: Sequence[Judge], totals: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        own = [
+            {f"{one.name}/{name}": value for name, value in told.items()}
+            for one, told in zip(judges, totals, strict=True)
+        ]
+        together = summed(totals)
+        together.pop("flipped", None)  # which is of one judge's pairs
+        return together | summed(own)
+
+    def _count(
+        self,
+        counts: dict[str, float],
+        votes: Sequence[float | None],
+        first: float | None,
+        reason: str,
+        *,
+        gold: bool,
+    ) -> None:
+        """Add up what the judges said of a pair, of which the first response is the better one where it is gold."""
+        sides = {
+            one.name: _side(vote) for one, vote in zip(self.judges, votes, strict=True) if vote is not None
+        }
+        if gold:
+            told = {"": 0.5 if first is None else _side(first), **sides}
+            for name, side in told.items():
+                prefix = f"{name}/" if name else ""
+                _add(counts, f"{prefix}gold", 1)
+                _add(counts, f"{prefix}gold_right", side)
+            return
+        counts["pairs"] += 1
+        counts["dropped"] += reason == comparing.UNREAD
+        counts["undecided"] += reason == comparing.UNDECIDED
+        counts["ties"] += reason == comparing.TIE
+        if len(sides) > 1:
+            counts["shared"] += 1
+            same = [one == other for one, other in combinations(sides.values(), 2)]
+            counts["alike"] += sum(same) / len(same)
+        if first is not None and not reason:
+            for name, side in sides.items():
+                _add(counts, f"{name}/judged", 1)
+                _add(counts, f"{name}/agreed", 1 - abs(side - _side(first)))
+
+
+def decide(votes: Sequence[float | None], agreement: float) -> tuple[float | None, str]:
+    """What several judges make of two responses.
+
+    The probability that the first is better is the mean of theirs. It holds where enough of all judges prefer the
+    response that it prefers; one that finds a tie, or cannot be read, counts for either by half.
+
+    Args:
+        votes: the probability that each gives; None where it cannot be read.
+        agreement: share of the judges that is enough.
+
+    Returns:
+        The probability, and why there is no comparison: `TIE`, with 0.5; `UNDECIDED` or `UNREAD`, with None; else "".
+        Exchanging the two responses gives exactly 1 minus it.
+    """
+    known = [vote - 0.5 for vote in votes if vote is not None]
+    if not known:
+        return None, comparing.UNREAD
+    mean = math.fsum(known) / len(known)
+    if not any(known):
+        return 0.5, comparing.TIE
+    with_it = sum(0.5 if not apart else apart * mean > 0 for apart in known) + (len(votes) - len(known)) / 2
+    if not mean or with_it < agreement * len(votes):
+        return None, comparing.UNDECIDED
+    return (0.5 + mean, "") if mean > 0 else (1 - (0.5 - mean), "")
+
+
+def _side(first: float) -> float:
+    return (float(first > 0.5) + float(first >= 0.5)) / 2
+
+
+def _add(counts: dict[str, float], name: str, value: float) -> None:
+    counts[name] = counts.get(name, 0.0) + value
+
+
+def _mean(rated: Sequence[float | None]) -> float | None:
+    known = [one for one in rated if one is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _verdicts(
+    annotator: Annotator, examples: Sequence[records.Example], pairs: Sequence[Sequence[comparing.Positions]]
+) -> tuple[Heard, Mapping[str, float]]:
+    """What one annotator says of pairs; one that scores is sure of the higher score, and knows no order."""
+    if isinstance(annotator, comparing.ComparingAnnotator | comparing.FunctionComparisons):
+        return annotator.pair_verdicts(examples, pairs)
+    annotated = annotator.annotate(examples)
+    return [
+        [_by_scores(one, *both) for both in own] for one, own in zip(annotated.examples, pairs, strict=True)
+    ], annotated.totals
+
+
+def _by_scores(scored: records.Example | records.Discarded, one: int, other: int) -> PairVerdict:
+    if isinstance(scored, records.Discarded):
+        return PairVerdict(Unreadable(scored.reason), Unreadable(scored.reason))
+    first, second = (scored.responses[place].score or 0.0 for place in (one, other))
+    side = _side(0.5 + (first > second) / 2 - (first < second) / 2)
+    return PairVerdict(Verdict(side), Verdict(1 - side))
+
+
+def quality(totals: Mapping[str, float]) -> dict[str, Any]:
+    """What the totals of a jury say of it, JSON-ready; empty where they are of a single annotator.
+
+    `agreement` of two judges on a pair, `undecided` pairs, and how often it is right about `gold`; of each of the
+    `judges` how often it `sides` with the jury, the probability of the response shown `first` (1/2 is fair) and how
+    many pairs `flipped` in the other order. Shares with Wilson's intervals.
+    """
+    names = list(dict.fromkeys(name.rpartition("/")[0] for name in totals if "/" in name))
+    if not names:
+        return {}
+
+    def share(name: str, of: float | None, prefix: str = "") -> Any:
+        return wilson(totals.get(f"{prefix}{name}", 0.0), round(of)) if of and of >= 0.5 else None
+
+    made: dict[str, Any] = {
+        "agreement": share("alike", totals.get("shared")),
+        "undecided": share("undecided", totals.get("pairs")),
+        "gold": share("gold_right", totals.get("gold")),
+        "judges": {},
+    }
+    for name in names:
+        own = {key.rpartition("/")[2]: value for key, value in totals.items() if key.startswith(f"{name}/")}
+        readable = own.get("verdicts", 0.0) - own.get("unreadable", 0.0)
+        made["judges"][name] = {
+            "sides": share("agreed", own.get("judged"), f"{name}/"),
+            "first": share("first", readable, f"{name}/"),
+            "flipped": share("flipped", own.get("pairs"), f"{name}/"),
+            "gold": share("gold_right", own.get("gold"), f"{name}/"),
+        }
+    return made
+
+
+def jury_lines(totals: Mapping[str, float]) -> Iterator[str]:
+    """For people: what `quality` says, a line for the jury and one for each judge."""
+    found = quality(totals)
+    words = {
+        "agreement": "two judges agree on {} of pairs",
+        "undecided": "{} undecided",
+        "sides": "sides with the jury on {}",
+        "first": "gives the first place {}",
+        "flipped": "contradicts itself in the other order on {}",
+        "gold": "right about {} of gold pairs",
+    }
+    for name, told in (("jury", found), *found.get("judges", {}).items()):
+        said = [
+            text.format(f"{one.value:.0%} ({one.low:.0%} to {one.high:.0%})")
+            for key, text in words.items()
+            if (one := told.get(key)) is not None
+        ]
+        if said:
+            yield f"{name}: {', '.join(said)}"
+
+
+def gold_pairs(file: str) -> tuple[records.Example, ...]:
+    """Pairs of a file of feedback, the better response first.
+
+    Raises:
+        InputError: it cannot be read, or says of no two responses which is better.
+    """
+    found = [
+        records.Example(
+            one.prompt, (one.responses[better], one.responses[worse]), (records.Comparison(0, 1),)
+        )
+        for one in read.read_feedback([file]).examples
+        for better, worse in views.judged_pairs(one)
+    ]
+    if not found:
+        raise InputError(
+            f"annotator.gold {file}: no pair in it has a better response; give one with known answers"
+        )
+    return tuple(found)
+
+
+def load_jury(
+    choice: annotator_settings.JuryAnnotator,
+    *,
+    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
+    usage_file: Path | None = None,
+) -> Jury:
+    """The annotator that a choice describes.
+
+    Args:
+        make: makes one of the judges, which keeps what it takes in the file given.
+        usage_file: beside which each judge has such a file of its own.
+
+    Raises:
+        InputError: a judge or the gold pairs cannot be used.
+    """
+    gold = gold_pairs(choice.gold) if choice.gold else ()
+    told = {
+        name: replace(one, instruction=choice.instruction)
+        if isinstance(one, annotator_kinds.Instructed) and one.instruction is None
+        else one
+        for name, one in annotator_settings.annotators_in(choice).items()
+    }
+    judges = []
+    for number, (name, one) in enumerate(told.items(), start=1):
+        file = usage_file and usage_file.with_stem(f"{usage_file.stem}-{number}")
+        judges.append(Judge(name, make(one, file), one.about.asker is not None))
+    return Jury(tuple(judges), choice.agreement, gold, choice.gold_share)

@@ -1,0 +1,242 @@
+"""Who judges responses: plain values, nothing here loads a model or opens a connection.
+
+A kind of annotator is one class here, in `AnnotatorChoice`, that says in its `about` what the rest of trueup has to
+know of it. `trueup.sources.by_name.make_annotator` turns a choice into a running annotator.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT_DATACLASS, Amount, Count, Text, Urls, Variable
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Money = Annotated[float, Field(ge=0)]
+Gives = Literal["scores", "comparisons"]
+Weights = Literal["language model", "reward model"]
+IMPROVE = "improve"
+"""The template of demonstrations."""
+RATING = "rating"
+"""That of single responses; all others that come with trueup are of judges of pairs."""
+_FOUND = {file.stem for file in (Path(__file__).parents[1] / "annotators/templates").glob("*.jinja")}
+TEMPLATES = tuple(sorted(_FOUND - {IMPROVE, RATING}, key=lambda name: (name != "helpfulness", name)))
+"""Prompts of an annotator that are part of trueup, the default first."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NamedFile:
+    """How a setting names a file by which an annotator judges."""
+
+    give: str
+    """What to give, for messages."""
+    known: tuple[str, ...] = ()
+    """Names that stand for files of trueup's own."""
+    function: bool = False
+    """Whether it names a function in the file, as FILE:FUNCTION."""
+
+    def path(self, name: str) -> str:
+        """The file's, out of what the setting holds."""
+        return name.rpartition(":")[0] if self.function else name
+
+
+TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
+FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
+GOLD = NamedFile("a file of feedback with pairs of which the better one is known")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnnotatorKind:
+    """What is to be known of a kind of annotator beside its settings."""
+
+    maker: str
+    """`MODULE:FUNCTION`, imported only where the kind is chosen. It takes the settings and, of `make_annotator`'s other
+    arguments, those that it names."""
+    main: str
+    """The setting that a name gives: `local:FOLDER` stands for `kind: local` and `model: FOLDER`."""
+    forms: tuple[str, ...]
+    """Of such names, for messages."""
+    weights: Weights | None = None
+    """What the folder under `main` holds; None where it is no folder."""
+    files: Mapping[str, NamedFile] = dataclasses.field(default_factory=dict)
+    """Settings that name a file by which it judges."""
+    asker: str | None = None
+    """`MODULE:FUNCTION` that makes what its model can be asked freely by, as for demonstrations; None where it only
+    judges."""
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class LocalAnnotator:
+    """A language model in this process, read by the logits of its two answer tokens."""
+
+    model: Text
+    """Folder of a causal language model."""
+    kind: Literal["local"] = "local"
+    gives: ClassVar[Gives] = "comparisons"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.local:load_local_annotator",
+        "model",
+        ("local:FOLDER",),
+        "language model",
+        files={"template": TEMPLATE},
+    )
+    instruction: str | None = None
+    """What to prefer, in words. Left out: the template's own."""
+    template: Text = "helpfulness"
+    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
+    max_unreadable: Annotated[Share, RESUMES] = 0.1
+    """Share of verdicts that may be unreadable before the run stops."""
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class EndpointAnnotator:
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    base_url: Urls
+    """Address of the endpoint, as in http://localhost:8000/v1. Of several with the same model the least busy is
+    asked."""
+    model: Text
+    """The name the endpoint knows the model by."""
+    kind: Literal["openai"] = "openai"
+    gives: ClassVar[Gives] = "comparisons"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.endpoint:load_endpoint_annotator",
+        "model",
+        ("openai",),
+        files={"template": TEMPLATE},
+        asker="trueup.annotators.asker:make_asker",
+    )
+    instruction: str | None = None
+    """What to prefer, in words. Left out: the template's own."""
+    template: Text = "helpfulness"
+    """Prompt of the annotator: helpfulness, harmlessness, summary, or a file with a Jinja template."""
+    read: Literal["auto", "log-probs", "answer"] = "auto"
+    """How a verdict is read: by the log-probabilities of the answer, by the answer itself, or by the first where the
+    endpoint gives them."""
+    form: Literal["auto", "choice", "free"] = "auto"
+    """What an answer that is read itself is constrained to, where the endpoint offers it: a JSON schema, and where that
+    is refused a choice of labels; a choice of labels (vLLM); nothing."""
+    max_answer_tokens: Count | None = None
+    """Longest answer in tokens, thoughts included. Left out: 1 or 32, by `read`, and 4096 for a judge that turns out to
+    think first."""
+    key_variable: Annotated[Variable, RESUMES] = "OPENAI_API_KEY"
+    """Environment variable that holds the key, if the endpoint wants one."""
+    concurrency: Annotated[Count, RESUMES] = 16
+    """Requests at a time, to all addresses together."""
+    timeout: Annotated[float, Field(gt=0), RESUMES] = 60.0
+    """Seconds to wait for an answer."""
+    deadline: Annotated[float, Field(gt=0), RESUMES] = 600.0
+    """Seconds over which a request that fails is tried again."""
+    asks: Annotated[Count, SAME_RESULT] = 2
+    """How often a question is asked before its verdict counts as unreadable."""
+    max_unreadable: Annotated[Share, RESUMES] = 0.1
+    """Share of verdicts that may be unreadable before the run stops."""
+    max_requests: Annotated[Amount | None, RESUMES] = None
+    """Requests after which the run stops, before the one that would exceed it."""
+    max_tokens: Annotated[Amount | None, RESUMES] = None
+    """Tokens, of questions and answers together, after which it stops."""
+    max_cost: Annotated[Money | None, RESUMES] = None
+    """Cost after which it stops, in the currency of the prices."""
+    input_price: Annotated[Money | None, RESUMES] = None
+    """Price of a million tokens of questions."""
+    output_price: Annotated[Money | None, RESUMES] = None
+    """Price of a million tokens of answers."""
+    cache: Annotated[bool, RESUMES] = True
+    """Keep judgements on disk, by content, so that none is paid for twice."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.max_cost is not None and None in (self.input_price, self.output_price):
+            raise ValueError(
+                f"annotator.max_cost {self.max_cost:g} needs annotator.input_price and annotator.output_price, what a "
+                "million tokens of questions and of answers cost"
+            )
+        return self
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class RewardAnnotator:
+    """A reward model: one score a response."""
+
+    model: Text
+    """Folder of a sequence-classification model with one output, such as RUN/model of `trueup train reward-model`."""
+    kind: Literal["reward"] = "reward"
+    gives: ClassVar[Gives] = "scores"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.local:load_reward_annotator", "model", ("reward:FOLDER",), "reward model"
+    )
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class LikelihoodAnnotator:
+    """A language model that scores a response by its own log-likelihood per token, as RRHF's policy does."""
+
+    model: Text
+    """Folder of a causal language model."""
+    kind: Literal["likelihood"] = "likelihood"
+    gives: ClassVar[Gives] = "scores"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.local:load_likelihood_annotator",
+        "model",
+        ("likelihood:FOLDER",),
+        "language model",
+    )
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class FunctionAnnotator:
+    """A function of yours: one score a response."""
+
+    function: Text
+    """FILE.py:FUNCTION, or python:NAME of an installed package; function(prompt, response) returns a number."""
+    kind: Literal["function"] = "function"
+    gives: ClassVar[Gives] = "scores"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.annotator:load_function_annotator",
+        "function",
+        ("FILE.py:FUNCTION",),
+        files={"function": FUNCTION},
+    )
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class ComparingFunction:
+    """A function of yours that compares two responses."""
+
+    function: Text
+    """FILE.py:FUNCTION, or python:NAME; function(prompt, first, second) returns how likely the first is the better one,
+    from 0 to 1."""
+    kind: Literal["comparing"] = "comparing"
+    gives: ClassVar[Gives] = "comparisons"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.comparing:load_comparing_function",
+        "function",
+        ("comparing:FILE.py:FUNCTION",),
+        files={"function": FUNCTION},
+    )
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class WorldAnnotator:
+    """A reward of the built-in world."""
+
+    reward: Literal["gold", "proxy"] = "gold"
+    """Which one."""
+    kind: Literal["world"] = "world"
+    gives: ClassVar[Gives] = "scores"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.world.scorers:load_world_annotator", "reward", ("world:gold", "world:proxy")
+    )
+    instruction: str | None = None
+    """What it cares about, in words of which it knows helpful, short, very short and harmless."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability that a judgement is turned into its opposite."""
+
+
+Comparing = LocalAnnotator | EndpointAnnotator | ComparingFunction
+Scoring = RewardAnnotator | LikelihoodAnnotator | FunctionAnnotator | WorldAnnotator
+Instructed = LocalAnnotator | EndpointAnnotator | WorldAnnotator
+"""Those that can be told in words what to prefer."""
