@@ -25,6 +25,7 @@ LAYERS = (
     ("sources",),
     ("methods",),
     ("config",),
+    ("report",),
     ("training",),
     ("inspection",),
     ("gathering",),

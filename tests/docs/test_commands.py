@@ -12,6 +12,7 @@ import yaml
 from support.faulty_server import FaultyServer
 from support.online_runs import online, write_prompts, write_reward
 from support.page_commands import answer, at, commands
+from support.run_folders import dpo_lines, make_run
 from support.small_runs import metrics_of, model_bytes, run_here, settings, write_feedback
 from support.tiny_models import save_tiny_model
 from support.tiny_reward_models import save_reward
@@ -83,6 +84,11 @@ def of_label(tiny_model: Path) -> None:
     clicks.close()
 
 
+def of_reports(tiny_model: Path) -> None:
+    for name in ("dpo", "tr-dpo"):
+        make_run(Path("runs") / name, dpo_lines(3))
+
+
 def of_export(tiny_model: Path) -> None:
     data = write_feedback(Path.cwd())
     run_here("tr-dpo", settings("tr-dpo", tiny_model, data, Path("runs/tr-dpo")))
@@ -151,7 +157,7 @@ SHORT = dict.fromkeys(("sample", "condition", "evaluate"), ("--max-new-tokens", 
 SMALL_ROUNDS = ("--steps", "2", "--sampler.max_new_tokens", "6", "--batch_size", "4")
 PAGES = {
     "README.md": Page(
-        20,
+        21,
         of_readme,
         {**dict.fromkeys(("oaif", "ppo", "fa"), SMALL_ROUNDS), "train": ("--steps", "2"), **SHORT},
     ),
@@ -159,6 +165,7 @@ PAGES = {
     "docs/gathering.md": Page(11, of_gathering, {"train": ("--epochs", "1"), **SHORT}, after_gathering),
     "docs/evaluate.md": Page(5, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
     "docs/label.md": Page(3, of_label, {"label": ("--export",), "train": ("--steps", "2")}),
+    "docs/report.md": Page(2, of_reports),
     "docs/adapters.md": Page(3, of_adapters, {"train": ("--steps", "2")}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),

@@ -27,6 +27,8 @@ COMMANDS = {
     "annotate": "Have the responses of feedback or samples judged; or replace chosen responses by demonstrations.",
     "evaluate": "Ask models the same prompts, or take their responses, and measure side by side which is better.",
     "label": "Have people compare responses on a page of this machine, and write what they say as feedback.",
+    "report": "Write the page of a run: what was trained on what, how it went, what came of it. Every run writes one.",
+    "compare": "Write a page about several runs: what they came to, at what price, and what differs between them.",
     "condition": "Ask a model of conditional alignment for several rewards, score its answers, and keep the best.",
     "convert": "Write feedback in another form; whatever that form does not keep is named with its rows.",
     "inspect": "Say what feedback was taken for, what is wrong with it, and what training will see of it.",

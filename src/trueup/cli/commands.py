@@ -18,10 +18,12 @@ from trueup.feedback.convert import conversion, targets
 from trueup.feedback.records import Example, count
 from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
+from trueup.report import comparison, run_data, run_page
 from trueup.settings import command_settings
 from trueup.settings.evaluate_settings import NOT_HERE, EvaluateSettings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
+from trueup.training.folder import RunFolder
 from trueup.words import counted, spelled
 from trueup.world.scorers import world_scorer
 
@@ -253,6 +255,26 @@ def label(arguments: Sequence[str]) -> None:
             ) from error
         with shown():
             serving.label(settings)
+
+
+def report(arguments: Sequence[str]) -> None:
+    """Write the page of a run."""
+    command = of_settings("trueup report", command_settings.ReportSettings, files="run")
+    if given := _read(command, arguments, "trueup report runs/tr-dpo"):
+        settings = command.typed(command_settings.ReportSettings, given)
+        output = Path(settings.output) if settings.output else None
+        folder = RunFolder(Path(settings.run))
+        print(spelled(str(run_page.write_report(folder.path, folder.read_status(), output))))
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Write a page about several runs."""
+    command = of_settings("trueup compare", command_settings.CompareSettings, files="runs")
+    if given := _read(command, arguments, "trueup compare runs/tr-dpo runs/dpo --output comparison.html"):
+        settings = command.typed(command_settings.CompareSettings, given)
+        folders = [RunFolder(Path(one)) for one in settings.runs]
+        runs = [run_data.RunData(folder.path, folder.read_status()) for folder in folders]
+        print(spelled(str(comparison.write_comparison(runs, settings.evaluation, Path(settings.output)))))
 
 
 def export(arguments: Sequence[str]) -> None:

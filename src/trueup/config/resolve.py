@@ -288,7 +288,7 @@ def load_run(
     Raises:
         InputError: there is no run, its run.yaml is damaged, or a setting would change the result.
     """
-    values = _read(run)
+    values = read_run(run)
     path = Path(run) / RUN_FILE
     try:
         info = find_method(values["method"])
@@ -334,10 +334,11 @@ def read_record(run: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is no run, or its run.yaml is damaged.
     """
-    return {key: value for key, value in _read(run).items() if key not in KEYS}
+    return {key: value for key, value in read_run(run).items() if key not in KEYS}
 
 
-def _read(run: str | Path) -> dict[str, Any]:
+def read_run(run: str | Path) -> dict[str, Any]:
+    """Return all that run.yaml holds; raises as `read_record`."""
     path = Path(run) / RUN_FILE
     if not path.is_file():
         raise InputError(

@@ -14,16 +14,12 @@ from rich.table import Table
 
 from trueup.estimates import bootstrap, holm, sign_flip_test
 from trueup.evaluate import measures, strengths
+from trueup.report import evaluation_tables as tables
 
 logger = logging.getLogger(__name__)
 
 APART = 0.1
 """How far a win rate may lie from the length-controlled one before it is said."""
-CAPTION = (
-    "+- standard error, (to) 95 % interval, both over prompts; kl in nats a response; p corrected for all comparisons; "
-    "100 points win 64 of 100"
-)
-HIDDEN = ("name", "one", "other", "step", "p", "length", "probability", "unreadable")
 WIDE = 160
 """Characters of a line where no terminal says how many fit."""
 Pair = tuple[int, int]
@@ -124,27 +120,12 @@ def print_results(results: strengths.Row) -> None:
     console = Console(highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = WIDE
-    models = list(map(_shown, results["models"]))
-    measures = list(dict.fromkeys(name for row in models for name in row))
-    table = _table(f"{results['prompts']} prompts", [row["name"] for row in results["models"]])
-    for name in measures:
-        table.add_row(name, *(cell(row.get(name)) for row in models))
-    console.print(table)
-    for who in ("judged", "rewarded"):
-        if rows := results.get(who):
-            table = _table(who, list(_shown(rows[0])))
-            for row in rows:
-                table.add_row(f"{row['one']} against {row['other']}", *map(cell, _shown(row).values()))
-            console.print(table)
-    if scale := results.get("scale"):
-        table = _table("all together", ["points"])
-        style = {f"({name})": one for name, one in scale.get("style", {}).items()}
-        for name, points in (
-            {scale.get("refused"): scale} if "refused" in scale else scale["points"] | style
-        ).items():
-            table.add_row(name, cell(points))
-        console.print(table)
-    console.print(CAPTION)
+    for table in tables.tables_of(results):
+        printed = _table(table.title, table.headings)
+        for name, values in table.rows:
+            printed.add_row(name, *map(tables.cell, values))
+        console.print(printed)
+    console.print(tables.CAPTION)
 
 
 def _table(first: str, headings: Sequence[str]) -> Table:
@@ -153,28 +134,3 @@ def _table(first: str, headings: Sequence[str]) -> Table:
     for name in headings:
         table.add_column(name, justify="right", overflow="fold")
     return table
-
-
-def _shown(row: strengths.Row) -> strengths.Row:
-    """What a table shows of a row, by heading."""
-    shown = {name.replace("_", " "): value for name, value in row.items() if name not in HIDDEN}
-    shown |= shown.pop("ratings", {})
-    if implicit := shown.pop("implicit reward", None):
-        shown["implicit accuracy"] = implicit["all"].get("pairs", {}).get("accuracy")
-    return shown
-
-
-def cell(value: Any) -> str:
-    """A number with what is known of it, as tables show it."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        digits = ".0f" if abs(value) >= 100 else ".2f" if abs(value) >= 0.01 or not value else ".1g"
-        return f"{value:{digits}}"
-    if not isinstance(value, dict):
-        return str(value)
-    if "refused" in value:
-        return "refused"
-    if "low" in value:
-        return f"{cell(value['value'])} ({cell(value['low'])} to {cell(value['high'])})"
-    return cell(value["value"]) + (f" +- {cell(value['error'])}" if value["error"] is not None else "")

@@ -211,3 +211,27 @@ class LabelSettings(BaseModel):
     """How many malformed rows to leave out, over all files."""
     columns: Columns = ()
     values: Values = ()
+
+
+class ReportSettings(BaseModel):
+    """Which run to write a page of."""
+
+    model_config = STRICT
+
+    run: Annotated[Text, Role("Report")]
+    """Folder of a run, finished or not."""
+    output: Text | None = None
+    """The page. Left out: report.html in the run's folder."""
+
+
+class CompareSettings(BaseModel):
+    """Which runs to write a page about."""
+
+    model_config = STRICT
+
+    runs: Annotated[Texts, Field(min_length=1), Role("Comparing")]
+    """Folders of runs, finished or not."""
+    evaluation: Texts = ()
+    """An evaluation.json of `trueup evaluate`, or its folder, beside those in the folders of the runs."""
+    output: Text = "comparison.html"
+    """The page."""

@@ -14,6 +14,8 @@ from trueup.config.resolve import Resolved, dump, going_on
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped, TrueupError
 from trueup.methods.method import Method
 from trueup.metrics import check_installed, open_trackers
+from trueup.parallel.processes import owned
+from trueup.report.run_page import report_at_end
 from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
 from trueup.training import checkpoint, seal
@@ -162,6 +164,7 @@ class Session:
             logger.info(line)
         for trouble in troubles:
             logger.warning(trouble)
+        owned(lambda: report_at_end(self.folder.path, self.folder.read_status()))
         what = f"{'reward' if report else 'aligned'} model is in {self.folder.model}"
         if troubles:
             logger.warning(f"the {what}, and what is said above is wrong with it")

@@ -1,0 +1,1 @@
+"""Pages about runs: self-contained HTML that asks nothing of any network."""

@@ -1,0 +1,192 @@
+"""Charts as SVG in a page: the same figures give the same bytes, and a title and a description say them in words."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from trueup.display import figure
+
+WIDTH, HEIGHT = 340, 190
+LEFT, RIGHT, TOP, BOTTOM = 50, 10, 12, 34
+MOST_POINTS = 240
+"""Of a curve. A longer one is drawn as means of neighbours, with their least and greatest as a band behind."""
+COLOURS = 8
+TICKS = 4
+Point = tuple[float, float]
+Spread = tuple[float, float, float, float]
+"""Least and greatest x, least and greatest y."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A curve, or points with what is known of them: `Series("loss", [(0, 0.69), (1, 0.68)])`."""
+
+    name: str
+    points: Sequence[Point]
+    dots: bool = False
+    """Mark each point, as of what is measured seldom."""
+    spread: Sequence[Spread] = ()
+    """Intervals of the points."""
+    start: bool = False
+    """Draw a dashed line at the first value."""
+
+    def words(self, x: str) -> str:
+        """First and last, least and greatest."""
+        (first, start), (last, end) = self.points[0], self.points[-1]
+        ys = [point[1] for point in self.points]
+        if len(ys) == 1:
+            return f"{self.name}: {figure(start)} at {x} {_number(first)}."
+        return (
+            f"{self.name}: {figure(start)} at {x} {_number(first)}, {figure(end)} at {x} {_number(last)}, "
+            f"least {figure(min(ys))}, greatest {figure(max(ys))}."
+        )
+
+
+def plot(
+    title: str, series: Sequence[Series], *, x: str = "step", y: str = "", named: bool = False, note: str = ""
+) -> Markup:
+    """A figure with its legend.
+
+    Args:
+        series: those without points are left out.
+        x, y: what the axes are.
+        named: write names beside last points.
+        note: a sentence below the title.
+    """
+    shown = [one for one in series if one.points]
+    if not shown:
+        return Markup("")
+    xs = [point[0] for one in shown for point in one.points] + [
+        e for o in shown for s in o.spread for e in s[:2]
+    ]
+    ys = [point[1] for one in shown for point in one.points] + [
+        e for o in shown for s in o.spread for e in s[2:]
+    ]
+    across, down = _Axis(xs, LEFT, WIDTH - RIGHT), _Axis(ys, HEIGHT - BOTTOM, TOP)
+    parts = [
+        *(_line("grid", LEFT, down(tick), WIDTH - RIGHT, down(tick)) for tick in down.ticks),
+        *(_text(LEFT - 6, down(tick) + 4, "end", down.label(tick)) for tick in down.ticks),
+        *(_text(across(tick), HEIGHT - BOTTOM + 15, "middle", across.label(tick)) for tick in across.ticks),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 2, "middle", x),
+        _text(LEFT, TOP - 1, "start", y) if y else Markup(""),
+    ]
+    for place, one in enumerate(shown):
+        if one.start and len(one.points) > 1:
+            at = down(one.points[0][1])
+            parts.append(_line(f"start l{place % COLOURS}", LEFT, at, WIDTH - RIGHT, at))
+    parts += [part for at, one in enumerate(shown) for part in _shapes(one, at, across, down)]
+    if named:
+        parts += [_name(one, across, down) for one in shown]
+    told = " ".join(one.words(x) for one in shown)
+    keys = Markup("").join(
+        Markup('<li><i class="c{}"></i><span dir="auto">{}</span> <b>{}</b></li>').format(
+            place % COLOURS, one.name, _change(one)
+        )
+        for place, one in enumerate(shown)
+    )
+    return Markup(
+        "<figure><figcaption>{}</figcaption>{}"
+        '<svg viewBox="0 0 {} {}" role="img"><title>{}</title><desc>{}</desc>{}</svg>'
+        '<ul class="legend">{}</ul></figure>'
+    ).format(
+        title,
+        Markup("<p>{}</p>").format(note) if note else "",
+        WIDTH, HEIGHT, title, told, Markup("").join(parts), keys,
+    )  # fmt: skip
+
+
+def interval(value: float, low: float, high: float, middle: float, most: float) -> Markup:
+    """A small bar for a table: where a number lies, at most so far from a middle that is marked."""
+    at = [round(60 + 56 * (one - middle) / (most or 1.0), 1) for one in (low, high, value)]
+    words = f"{figure(value)}, between {figure(low)} and {figure(high)}"
+    return Markup(
+        '<svg class="bar" viewBox="0 0 120 16" role="img"><title>{}</title>{}<path class="l0" d="M{} 8H{}"/>'
+        '<circle class="c0" cx="{}" cy="8" r="3.5"/></svg>'
+    ).format(words, _line("grid", 60, 1, 60, 15), *at)
+
+
+class _Axis:
+    """From values to places, with ticks at round numbers."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        low, high = min(values), max(values)
+        if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
+            low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
+        self.low, self.high, self.start, self.end = low, high, start, end
+        raw = high / TICKS - low / TICKS
+        power = 10.0 ** math.floor(math.log10(raw))
+        self.step = next(step * power for step in (1, 2, 5, 10) if step * power >= raw * 0.999)
+        first, last = math.ceil(low / self.step - 1e-9), math.floor(high / self.step + 1e-9)
+        self.ticks = [number * self.step for number in range(first, last + 1)]
+
+    def __call__(self, value: float) -> float:
+        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def label(self, tick: float) -> str:
+        return f"{tick:,.0f}" if self.step >= 1 and abs(tick) < 1e6 else figure(round(tick, 12) + 0.0)
+
+
+def _shapes(one: Series, place: int, across: _Axis, down: _Axis) -> list[Markup]:
+    colour, parts = place % COLOURS, []
+    means, low, high = thinned(one.points)
+    line = [f"{across(x)},{down(y)}" for x, y in means]
+    if len(means) < len(one.points):
+        band = [f"{across(x)},{down(y)}" for x, y in (*low, *reversed(high))]
+        parts.append(Markup('<polygon class="b{}" points="{}"/>').format(colour, " ".join(band)))
+    for left, right, bottom, top in one.spread:
+        middle = across(left / 2 + right / 2), down(bottom / 2 + top / 2)
+        parts.append(_line(f"l{colour} thin", across(left), middle[1], across(right), middle[1]))
+        parts.append(_line(f"l{colour} thin", middle[0], down(bottom), middle[0], down(top)))
+    if len(means) > 1:
+        dash = " dash" if place >= COLOURS else ""
+        parts.append(Markup('<polyline class="l{}{}" points="{}"/>').format(colour, dash, " ".join(line)))
+    if one.dots or len(means) == 1:
+        parts += [
+            Markup('<circle class="c{}" cx="{}" cy="{}" r="3"/>').format(colour, *point.split(","))
+            for point in line
+        ]
+    return parts
+
+
+def thinned(points: Sequence[Point]) -> tuple[list[Point], list[Point], list[Point]]:
+    """At most `MOST_POINTS` means of neighbours, their least and their greatest values."""
+    size = max(1, math.ceil(len(points) / MOST_POINTS))
+    means, low, high = [], [], []
+    for start in range(0, len(points), size):
+        xs, ys = zip(*points[start : start + size], strict=True)
+        x = sum(xs) / len(xs)
+        means.append((x, sum(ys) / len(ys)))
+        low.append((x, min(ys)))
+        high.append((x, max(ys)))
+    return means, low, high
+
+
+def _name(one: Series, across: _Axis, down: _Axis) -> Markup:
+    x, y = one.points[-1]
+    right = across(x) > (LEFT + WIDTH) / 2
+    said = one.name if len(one.name) <= 28 else f"{one.name[:12]}...{one.name[-13:]}"
+    return _text(across(x) + (-7 if right else 7), down(y) - 6, "end" if right else "start", said)
+
+
+def _line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(
+        name, *(round(one, 1) for one in (x1, y1, x2, y2))
+    )
+
+
+def _text(x: float, y: float, anchor: str, said: str) -> Markup:
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        round(x, 1), round(y, 1), anchor, said
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else figure(value)
+
+
+def _change(one: Series) -> str:
+    first, last = figure(one.points[0][1]), figure(one.points[-1][1])
+    return first if len(one.points) == 1 else f"{first} \N{RIGHTWARDS ARROW} {last}"

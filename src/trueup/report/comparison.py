@@ -1,0 +1,191 @@
+"""One page about several runs: what they came to, at what price, and what differs between them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from trueup.config.layers import flatten
+from trueup.display import duration, figure
+from trueup.errors import InputError
+from trueup.report import charts, evaluation_tables, page, run_page
+from trueup.report.run_data import EVALUATION, HELD_OUT, RunData
+from trueup.words import listed, reason
+
+OVERLAID = (
+    "loss", "rewards/accuracies", "rewards/margins", "drift/chosen", "kl", "objective/kl", "online/score",
+    "online/words", "online/distinct",
+)  # fmt: skip
+"""Metrics whose curves are drawn over each other."""
+SAME = {
+    "data_fingerprints": "trained on different feedback or prompts",
+    "model_identity": "begun with different models",
+}
+"""What of a record may differ, so that runs are not of the same thing."""
+UNLIKE = ("output", "run_name")
+"""Settings that differ between any two runs."""
+
+
+def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output: Path) -> Path:
+    """Write the page.
+
+    Args:
+        evaluations: evaluation.json or its folder, beside those in the runs' folders.
+
+    Raises:
+        InputError: an evaluation cannot be read, or the page not written.
+    """
+    names = _names(runs)
+    found = dict(_evaluations(runs, evaluations))
+    values = {
+        "name": "Comparison: " + listed(names, 4),
+        "names": names,
+        "notes": list(_notes(runs, names, found)),
+        "overview": list(_overview(runs)),
+        "figures": list(_figures(runs)),
+        "evaluations": [
+            (name, list(evaluation_tables.tables_of(one)), list(page.frontier(one)), _matrix(one))
+            for name, one in found.items()
+        ],
+        "charts": list(_charts(runs, names)),
+        "differing": list(_differing(runs)),
+    }
+    page.write_page(output, "comparison.html.jinja", values)
+    return output
+
+
+def _names(runs: Sequence[RunData]) -> list[str]:
+    """Names of the runs, their folders where two have one name."""
+    plain = [run.name for run in runs]
+    return [
+        name if plain.count(name) == 1 else str(run.folder) for run, name in zip(runs, plain, strict=True)
+    ]
+
+
+def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All evaluations by the name of their file, each once."""
+    known: list[Any] = []
+    every = {str(path): one for run in runs for path, one in run.evaluations.items()}
+    for name in given:
+        path = Path(name) / EVALUATION if Path(name).is_dir() else Path(name)
+        try:
+            every[str(path)] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"evaluation {path} cannot be read: {reason(error)}; give what trueup evaluate wrote"
+            ) from None
+    for path_name, one in every.items():
+        try:
+            list(evaluation_tables.tables_of(one))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise InputError(
+                f"evaluation {path_name} is not as trueup evaluate writes it; give another"
+            ) from None
+        if one not in known:
+            known.append(one)
+            yield path_name, one
+
+
+def _notes(
+    runs: Sequence[RunData], names: Sequence[str], found: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """What keeps the runs from being compared."""
+    for run, name in zip(runs, names, strict=True):
+        if not run.done:
+            state = run.status.get("state", "no status")
+            yield f"{name} is not done ({state}): its figures go up to step {run.last}."
+        for one in (*map(str, run.status.get("warnings") or ()), *run.problems):
+            yield f"{name}: {one}"
+    for key, words in SAME.items():
+        if len({json.dumps(run.record.get(key), sort_keys=True) for run in runs}) > 1:
+            yield f"The runs were {words}."
+    held = [
+        [run.settings.get("eval_data"), run.settings.get("eval_fraction")] for run in runs if _evaluated(run)
+    ]
+    if any(one != held[0] for one in held):
+        yield "The runs have different held-out feedback: their eval_ figures cannot be compared."
+    if (
+        len(
+            {
+                json.dumps([one["settings"]["prompts"], one["prompts"]])
+                for one in found.values()
+                if "settings" in one
+            }
+        )
+        > 1
+    ):
+        yield "The evaluations are on different prompts: numbers of one cannot be compared with those of another."
+
+
+def _evaluated(run: RunData) -> bool:
+    return any(name.startswith(HELD_OUT) for name in run.names)
+
+
+def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
+    yield "method", [run.method for run in runs]
+    yield "model", [str(run.settings.get("model")) for run in runs]
+    yield "state", [str(run.status.get("state", "unknown")) for run in runs]
+    yield "steps", [f"{run.last:,}" for run in runs]
+    yield "time in steps", [duration(run.total("seconds")) for run in runs]
+    yield "tokens", [f"{run.total('tokens'):,.0f}" for run in runs]
+    yield "FLOPs, about", ["-" if run.flops is None else figure(run.flops) for run in runs]
+    costs = [run.summed("annotator/") for run in runs]
+    for name in ("requests", "cost"):
+        if any(name in one for one in costs):
+            yield f"annotator, {name}", [f"{one[name]:,.10g}" if name in one else "-" for one in costs]
+
+
+def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
+    """The last value of every metric that two runs have, of held-out feedback first."""
+    every = [name for run in runs for name in run.names]
+    wanted = [name for name in dict.fromkeys(every) if name.startswith(HELD_OUT) or name in run_page.MEANINGS]
+    for name in sorted(wanted, key=lambda one: not one.startswith(HELD_OUT)):
+        points = [run.points(name) for run in runs]
+        if any(points):
+            yield name, [figure(one[-1][1]) if one else "-" for one in points]
+
+
+def _matrix(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How often the model of a row wins against that of a column; None where nothing was compared."""
+    rates: dict[tuple[str, str], float] = {}
+    who = next((who for who in ("judged", "rewarded") if results.get(who)), None)
+    for row in results.get(who or "", ()):
+        if (value := (row.get("wins") or {}).get("value")) is not None:
+            rates |= {(row["one"], row["other"]): value, (row["other"], row["one"]): 1 - value}
+    names = [model["name"] for model in results["models"]]
+    rows = [(name, [rates.get((name, other)) for other in names]) for name in names]
+    return {"who": who, "names": names, "rows": rows} if rates else None
+
+
+def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:
+    same_loss = len({run.method for run in runs}) == 1
+    for metric in OVERLAID:
+        if metric == "loss" and not same_loss:
+            continue  # losses of different methods have nothing in common
+        for name in (metric, f"{HELD_OUT}{metric}"):
+            if sum(name in run.names for run in runs) > 1:
+                yield charts.plot(
+                    name, [charts.Series(one, run.points(name)) for run, one in zip(runs, names, strict=True)]
+                )
+    paths: dict[str, list[charts.Series]] = {}
+    for run, one in zip(runs, names, strict=True):
+        for title, points in run_page.reward_and_kl(run):
+            paths.setdefault(title, []).append(charts.Series(one, points, dots=True))
+    for title, series in paths.items():
+        note = "From the model as it was given to the end; up is better, right is further from the reference."
+        yield charts.plot(title, series, x="KL", named=True, note=note)
+
+
+def _differing(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
+    """Settings that are not the same in all runs."""
+    flat: list[dict[str, Any]] = [{"method": run.method} for run in runs]
+    for one, run in zip(flat, runs, strict=True):
+        one |= flatten(
+            {**run.settings, **run.record["method_settings"], "versions": run.record.get("versions", {})}
+        )
+    for key in dict.fromkeys(name for one in flat for name in one):
+        values = [one.get(key) for one in flat]
+        if key not in UNLIKE and any(one != values[0] for one in values):
+            yield key, ["-" if one in (None, [], "") else run_page.plain(one) for one in values]

@@ -1,0 +1,110 @@
+"""What pages share: how they are put together and written, and the tables of an evaluation in them."""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from trueup import __version__
+from trueup.display import figure
+from trueup.errors import InputError
+from trueup.files import replaced_file
+from trueup.report import charts, evaluation_tables, run_data
+from trueup.words import reason, spelled
+
+GENERATOR = '<meta name="generator" content="trueup '
+"""By which a page is known for one of ours, that may be replaced."""
+Z = 1.96
+"""Standard errors on each side of an interval of 95 %."""
+HEAD = 600
+"""Characters of a page within which that stands."""
+
+
+def _part(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    made = Environment(
+        autoescape=True,
+        loader=FunctionLoader(_part),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = _part("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    made.globals |= {
+        "style": Markup(_part("page.css")), "script": Markup(script), "digest": digest, "version": __version__,
+        "figure": figure, "cell": evaluation_tables.cell, "bar": _bar, "caption": evaluation_tables.CAPTION,
+    }  # fmt: skip
+    return made
+
+
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Write a page whole, over one of ours if there is one.
+
+    Raises:
+        InputError: something else is there, or it cannot be written.
+    """
+    try:
+        if path.exists() and GENERATOR not in path.read_text("utf-8", "replace")[:HEAD]:
+            raise InputError(f"output {path} is there already and no page of trueup; give another --output")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = spelled(_environment().get_template(template).render(values))
+        with replaced_file(path) as file:
+            file.write(text.encode("utf-8", "replace"))
+    except OSError as error:
+        raise InputError(f"output {path}: {reason(error)}; give another --output") from error
+
+
+def evaluations_of(
+    run: run_data.RunData,
+) -> Iterator[tuple[Path, list[evaluation_tables.Table], list[Markup]]]:
+    """The evaluations in a run's folder that can be shown, each with its tables and charts."""
+    for path, results in run.evaluations.items():
+        with suppress(KeyError, TypeError, AttributeError, ValueError):
+            yield (
+                path.relative_to(run.folder),
+                list(evaluation_tables.tables_of(results)),
+                list(frontier(results)),
+            )
+            continue
+        run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
+
+
+def _bar(value: Any, column: Sequence[Any]) -> Markup:
+    """A bar beside a number that has an interval; those of a column have one scale."""
+    known = [one for one in column if isinstance(one, Mapping) and "low" in one]
+    if value not in known:
+        return Markup("")
+    middle = 0.5 if all(one["low"] >= 0 and one["high"] <= 1 for one in known) else 0.0
+    most = max(abs(one[end] - middle) for one in known for end in ("low", "high"))
+    return charts.interval(value["value"], value["low"], value["high"], middle, 0.5 if middle else most)
+
+
+def frontier(results: Mapping[str, Any]) -> Iterator[Markup]:
+    """Reward against divergence, of the models of an evaluation in which both are known."""
+    series = []
+    for model in results["models"]:
+        kl, reward = model.get("kl"), model.get("reward")
+        if reward is None or (kl is not None and "refused" in kl):
+            continue
+        x, wide = (kl["value"], Z * (kl["error"] or 0)) if kl else (0.0, 0.0)
+        y, high = reward["value"], Z * (reward["error"] or 0)
+        series.append(
+            charts.Series(model["name"], [(x, y)], True, [(x - wide, x + wide, y - high, y + high)])
+        )
+    note = (
+        "With 95 % intervals. A model whose divergence was not measured stands at 0, as the reference does."
+    )
+    if len(series) > 1 and any(one.points[0][0] for one in series):
+        yield charts.plot(
+            "Reward against KL", series, x="KL from the reference, nats a response", named=True, note=note
+        )

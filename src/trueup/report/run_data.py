@@ -1,0 +1,232 @@
+"""What a run's folder tells, however far the run came: whatever cannot be read is left out, and said."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from trueup.annotators.template import answered
+from trueup.config.resolve import read_run
+from trueup.endpoints.key import redact
+from trueup.errors import TrueupError
+from trueup.feedback import canonical, records
+from trueup.metrics import read_lines
+from trueup.report.charts import Point
+from trueup.sources.log import EXAMPLES, ROUNDS, metrics_of_rounds
+from trueup.words import counted, numbered, one_line, spelled
+
+EVALUATION, RESPONSES, METRICS = "evaluation.json", "responses.jsonl", "metrics.jsonl"
+HELD_OUT = "eval_"
+HUGE = 1e200
+"""What is not below it is no figure: infinities, and what is not a number."""
+MOST_BYTES = 32 * 2**20
+"""Of a file of samples: of a larger one the end is read."""
+MOST_ROWS = 300
+"""Of a file of samples: the first ones and the last."""
+FIRST_ROWS = 60
+LONGEST_TEXT = 2000
+"""Characters of a prompt or a response."""
+WEIGHTS = re.compile(r"([\d,]+) of ([\d,]+) weights trained")
+FEEDBACK = re.compile(r"\d+ examples (gave|of)\b|: .*\b(discarded|left out|too long)\b")
+"""Lines of run.log that tell what feedback was taken for."""
+LIVE = ("frozen", "adapter-off", "trust-region")
+"""References that are computed beside the policy in every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A response, as a page shows it."""
+
+    where: str
+    order: int
+    """Number by which it is sorted."""
+    prompt: str
+    response: str
+    source: str
+    score: float | None
+    preferred: float | None
+    """How often it was preferred, of the times that it was compared."""
+    words: int
+    evaluated: bool = False
+    """Whether an evaluation has it, which asked several models."""
+
+
+class RunData:
+    """Of one run.
+
+    Args:
+        folder: of the run.
+        status: what status.json says.
+
+    Raises:
+        InputError: it is no run, or its run.yaml is damaged.
+    """
+
+    def __init__(self, folder: Path, status: Mapping[str, Any]) -> None:
+        self.folder, self.status, self.record = folder, status, read_run(folder)
+        self.settings: dict[str, Any] = self.record["settings"]
+        self.method, self.name = (
+            str(self.record["method"]),
+            self.settings.get("run_name") or folder.resolve().name,
+        )
+        self.problems: list[str] = []
+        lost: list[int] = []
+        self.lines: list[dict[str, Any]] = (
+            self._try(METRICS, lambda: read_lines(folder / METRICS, lost)) or []
+        )
+        if lost:
+            self.problems.append(f"{METRICS}: what cannot be read is left out: {numbered(lost, 'line')}")
+        self.rounds: list[dict[str, Any]] = self._try(ROUNDS, lambda: metrics_of_rounds(folder)) or []
+        self.calibration = self._json(folder / "calibration.json")
+        places = [folder / EVALUATION, *sorted(folder.glob(f"*/{EVALUATION}"))]
+        self.evaluations = {path: found for path in places if (found := self._json(path))}
+        said = self._try("run.log", lambda: (folder / "run.log").read_text("utf-8", "replace")) or ""
+        self.log: list[str] = said.splitlines()
+
+    @property
+    def done(self) -> bool:
+        return self.status.get("state") == "done"
+
+    @cached_property
+    def _columns(self) -> dict[str, list[Point]]:
+        found: dict[str, list[Point]] = {}
+        for line in self.lines:
+            for name, value in line.items():
+                if isinstance(value, int | float) and -HUGE < value < HUGE and name != "step":
+                    before = 0 if name.startswith(HELD_OUT) else 1
+                    found.setdefault(name, []).append((max(line["step"] - before, 0), float(value)))
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """All metrics that have a value, in the order in which they appear."""
+        return list(self._columns)
+
+    @property
+    def last(self) -> int:
+        """The last step that has figures; 0 without."""
+        return max((line["step"] for line in self.lines), default=0)
+
+    def points(self, name: str) -> list[Point]:
+        """What was measured, by the step whose weights it is of: a step's figures are of those before it."""
+        return self._columns.get(name, [])
+
+    def total(self, name: str) -> float:
+        """Sum over all steps of what is logged every so many of them."""
+        values = [value for _, value in self.points(name)]
+        return sum(values) * self.last / len(values) if values else 0.0
+
+    def summed(self, prefix: str) -> dict[str, float]:
+        """Totals over the rounds of what was counted in each, by their names behind the prefix."""
+        found: dict[str, float] = {}
+        for one_round in self.rounds:
+            for name, value in one_round.items():
+                if name.startswith(prefix) and isinstance(value, int | float):
+                    found[name[len(prefix) :]] = found.get(name[len(prefix) :], 0.0) + value
+        return found
+
+    @cached_property
+    def flops(self) -> float | None:
+        """Of training and sampling, by weights and tokens: 2 N forward, 2 N backward, 2 a trained weight and token."""
+        found = [match for line in self.log if (match := WEIGHTS.search(line))]
+        if not found or not self.total("tokens"):
+            return None
+        trained, size = (int(one.replace(",", "")) for one in found[0].groups())
+        kind = (self.record["method_settings"].get("reference") or {}).get("kind")
+        sampled = sum(one.get("online/responses", 0) * one.get("online/tokens", 0) for one in self.rounds)
+        step = 4 * size + 2 * trained + (2 * size if kind in LIVE else 0)
+        return float(step * self.total("tokens") + 2 * size * sampled)
+
+    @property
+    def feedback(self) -> list[str]:
+        """What the run said of its feedback, once."""
+        told = [line.partition(" INFO ")[2] for line in self.log]
+        return list(dict.fromkeys(spelled(line) for line in told if FEEDBACK.search(line)))
+
+    def examples(self, path: Path) -> list[tuple[Mapping[str, Any], records.Example]]:
+        """Rows of a file of samples, the first and the last ones, those that can be read."""
+        rows = self._try(path.name, lambda: _rows(path)) or []
+        kept, bad = [*rows[:FIRST_ROWS], *rows[FIRST_ROWS:][FIRST_ROWS - MOST_ROWS :]], 0
+        found = []
+        for number, text in enumerate(kept, start=1):
+            try:
+                row = json.loads(text)
+                found.append((row, canonical.example_from_row(row, records.Origin(str(path), number))))
+            except (ValueError, TypeError, AttributeError, RecursionError, TrueupError):
+                bad += 1
+        if bad:
+            self.problems.append(f"{path.name}: {counted(bad, 'row')} cannot be read and are left out")
+        return found
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Responses of all files of samples in the folder; those of evaluations first."""
+        beside = [path.with_name(RESPONSES) for path in self.evaluations]
+        files = [path for path in beside if path.is_file()]
+        files += [
+            path
+            for path in sorted(self.folder.glob("*.jsonl"))
+            if path.name not in (METRICS, ROUNDS, RESPONSES)
+        ]
+        return [
+            one
+            for path in files
+            for row, example in self.examples(path)
+            for one in samples_of(path, row, example)
+        ]
+
+    def _json(self, path: Path) -> dict[str, Any] | None:
+        found = self._try(path.name, lambda: json.loads(path.read_text(encoding="utf-8")))
+        return found if isinstance(found, dict) else None
+
+    def _try(self, name: str, read: Any) -> Any:
+        """What is read, None where it is not there; where it cannot be read that is noted."""
+        try:
+            return read()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, TrueupError) as error:
+            self.problems.append(f"{name} cannot be read and is left out: {one_line(error)}")
+            return None
+
+
+def _rows(path: Path) -> list[bytes]:
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        file.seek(max(0, size - MOST_BYTES))
+        lines = file.read().split(b"\n")
+    return [line for line in lines[size > MOST_BYTES :] if line.strip()]
+
+
+def samples_of(path: Path, row: Mapping[str, Any], example: records.Example) -> Iterator[Sample]:
+    """The responses of an example, with where they were drawn."""
+    place = row.get("round")
+    number = place.get("number") if isinstance(place, Mapping) else row.get("step")
+    kind = "round" if path.name == EXAMPLES else "step"
+    order = number if isinstance(number, int) else 0
+    where = (
+        f"{kind} {number}"
+        if isinstance(number, int)
+        else path.stem
+        if path.name != RESPONSES
+        else "evaluation"
+    )
+    prompt = text_of(example.prompt.content)
+    for at, said in enumerate(example.responses):
+        wins = [one.probability for one in example.comparisons if one.better == at]
+        wins += [1 - one.probability for one in example.comparisons if one.worse == at]
+        text = text_of(said.content)
+        yield Sample(
+            where, order, prompt, text, said.source or "", said.score,
+            sum(wins) / len(wins) if wins else None, len(text.split()), path.name == RESPONSES,
+        )  # fmt: skip
+
+
+def text_of(content: records.Content) -> str:
+    """A prompt or a response as a page shows it: nothing that steers or hides, no secret, cut where it is long."""
+    text = spelled(redact(answered(content)))
+    more = len(text) - LONGEST_TEXT
+    return text if more <= 0 else f"{text[:LONGEST_TEXT]} ... ({more:,} more characters)"

@@ -1,0 +1,332 @@
+"""The report of a run: one file that says what was trained on what, how it went, and what came of it."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from trueup.config.resolve import find_method
+from trueup.display import duration, figure
+from trueup.endpoints.key import redact
+from trueup.errors import InputError
+from trueup.report import charts, page
+from trueup.report.run_data import HELD_OUT, RunData, Sample
+from trueup.words import listed, reason
+
+logger = logging.getLogger(__name__)
+
+REPORT = "report.html"
+MEANINGS = {
+    "loss": "what is made small",
+    "rewards/accuracies": "share of pairs whose chosen response has the higher reward; equal ones count as wrong",
+    "rewards/margins": "reward of chosen responses above that of rejected ones",
+    "rewards/chosen": "reward of chosen responses; where it is beta times the log-ratio, 0 is the reference",
+    "rewards/rejected": "the same of rejected ones",
+    "logps/chosen": "log-probability of chosen responses, nats a response",
+    "logps/rejected": "the same of rejected ones",
+    "logps/demonstrations": "log-probability of demonstrations, nats a response",
+    "kl": "log-ratio to the reference, nats a response; of samples an estimate of the KL divergence",
+    "objective/kl": "KL divergence of samples to the reference, nats a response",
+    "online/score": "mean score of sampled responses",
+    "online/words": "words of a sampled response",
+    "online/distinct": "share of different texts among sampled responses",
+}
+"""Metrics that the table of before and after has, and what they are."""
+Chart = tuple[str, tuple[str, ...], str]
+"""Title, metrics (their held-out namesakes stand beside them), a sentence."""
+SECTIONS: dict[str, tuple[Chart, ...]] = {
+    "Learning": (
+        ("Loss", ("loss", "loss/policy", "loss/value", "loss/rank", "loss/sft"), ""),
+        ("Accuracy", ("rewards/accuracies",), ""),
+        ("Margin", ("rewards/margins",), "Reward of chosen responses less that of rejected ones."),
+        ("Both rewards", ("rewards/chosen", "rewards/rejected"), ""),
+        ("Both log-probabilities", ("logps/chosen", "logps/rejected"), "Nats a response, under the policy."),
+        ("Log-probability of demonstrations", ("logps/demonstrations",), "Nats a response."),
+        ("Chosen against the reference", ("drift/chosen",), "Log-ratio in nats a token; 0 is the reference."),
+    ),
+    "Reward and divergence": (
+        ("Score of samples", ("online/score", "online/reward"), ""),
+        ("Divergence of samples", ("objective/kl",), "KL to the reference, nats a response."),
+        ("Log-ratio to the reference", ("kl",), "Nats a response; of the policy's own samples it estimates the KL."),
+    ),
+    "Length and variety": (
+        ("Words of a response", ("online/words",), ""),
+        ("Tokens of a response", ("online/tokens",), ""),
+        ("Variety", ("online/distinct", "online/ended"), "Shares of different texts, and of those that ended."),
+    ),
+}  # fmt: skip
+MOST_CHARTS = 80
+"""Of what no section has."""
+MOST_SAMPLES, MOST_TEXT = 400, 600_000
+"""Responses in the table, and their bytes as they stand in the page."""
+PANELS = 3
+STATES = {"running": "is still running", "stopped": "was stopped", "killed": "was killed", "failed": "failed"}
+JUDGE_WORDS = {
+    "unreadable": "verdicts that could not be read", "pairs": "pairs judged", "ties": "pairs found equal",
+    "flipped": "pairs preferred the other way round in the other order",
+    "dropped": "pairs dropped, as a verdict could not be read", "cached": "answers from the cache",
+}  # fmt: skip
+BELOW = (
+    "Chosen responses have become less likely than under the reference: {} nats a token at the end, first below it at "
+    "step {:.0f}. A margin can grow while both fall, and probability then goes to responses that nobody chose. People "
+    "lower the learning rate, train for fewer steps, raise beta, or add a supervised term (slic-hf, ulma)."
+)
+
+
+def write_report(folder: Path, status: Mapping[str, Any], output: Path | None = None) -> Path:
+    """Write the page of a run, finished or not.
+
+    Args:
+        folder: of the run.
+        status: how it stands.
+        output: the page; None puts it into the folder.
+
+    Raises:
+        InputError: the folder holds no run, or the page cannot be written there.
+    """
+    path = output or folder / REPORT
+    page.write_page(path, "run_page.html.jinja", _values(RunData(folder, status)))
+    return path
+
+
+def report_at_end(folder: Path, status: Mapping[str, Any]) -> None:
+    """Write the page of a run that is done; that it could not be written is said, and costs nothing else."""
+    try:
+        logger.info(f"how it went: {write_report(folder, status)}")
+    except Exception as error:  # whatever it is, the model is there
+        logger.warning(f"the report was not written: {reason(error)}. Try again with: trueup report {folder}")
+
+
+def _values(run: RunData) -> dict[str, Any]:
+    used: set[str] = set()
+    sections = {title: list(_charts(run, chosen, used)) for title, chosen in SECTIONS.items()}
+    note = "Up is better, right is further from the reference, in nats a response. The last point is the end."
+    for title, points in reward_and_kl(run):
+        path = charts.plot(title, [charts.Series("on the way", points, True, start=True)], x="KL", note=note)
+        sections["Reward and divergence"].append(path)
+    samples, left = _fitting(run.samples)
+    evaluations = list(page.evaluations_of(run))
+    try:
+        title = find_method(run.method).title
+    except InputError:  # of a package that is not here
+        title = run.method
+    return {
+        "name": run.name,
+        "run": run,
+        "title": title,
+        "state": STATES.get(str(run.status.get("state")), "has no status"),
+        "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
+        "happened": list(_happened(run)),
+        "about": list(_about(run)),
+        "changes": list(_changes(run)),
+        "held_out": any(name.startswith(HELD_OUT) for name in run.names),
+        "sections": sections,
+        "rest": list(_rest(run, used)),
+        "panels": list(_panels(run)),
+        "samples": samples,
+        "samples_left": left,
+        "judge": list(_judge(run)),
+        "reliability": _reliability(run.calibration),
+        "evaluations": evaluations,
+        "config": redact(yaml.safe_dump(_known(run.record), sort_keys=False, allow_unicode=True)),
+        "log": redact("\n".join(run.log[-400:])),
+    }
+
+
+def _about(run: RunData) -> Iterator[tuple[str, str]]:
+    settings = run.settings
+    yield "method", run.method
+    for name in ("model", "data", "prompts", "eval_data", "annotator"):
+        if settings.get(name):
+            yield name.replace("_", " "), plain(settings[name])
+    yield from (("", line) for line in run.feedback[:8])
+    if reference := run.record["method_settings"].get("reference"):
+        yield "reference", f"{plain(reference)} {run.record.get('reference') or ''}".strip()
+    what = "an adapter" if settings.get("lora") else "every weight"
+    yield (
+        "trained",
+        f"{what}, learning rate {settings.get('learning_rate')}, batches of {settings.get('batch_size')}",
+    )
+    flops = "" if run.flops is None else f", about {figure(run.flops)} FLOPs"
+    yield "cost", f"{duration(run.total('seconds'))} in steps, {run.total('tokens'):,.0f} tokens{flops}"
+
+
+def plain(value: Any) -> str:
+    """A setting on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(one)}" for key, one in _known(value).items())
+    return listed(map(plain, value), 8) if isinstance(value, list) else str(value)
+
+
+def _known(value: Any) -> Any:
+    """Settings without those that have no value."""
+    if isinstance(value, Mapping):
+        return {key: _known(one) for key, one in value.items() if one not in (None, [], {}, "")}
+    return value
+
+
+def _changes(run: RunData) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, meaning, and values at the first and the last measurement, of training and of held-out feedback."""
+    for bare, meaning in MEANINGS.items():
+        both = [run.points(name) for name in (bare, f"{HELD_OUT}{bare}")]
+        if any(both):
+            values = [[figure(one[0][1]), figure(_end(one))] if one else ["", ""] for one in both]
+            yield bare, meaning, [*values[0], *values[1]]
+
+
+def _end(points: Sequence[charts.Point]) -> float:
+    """The mean of the last tenth, at most 50 points: a batch is noisy."""
+    last = [value for _, value in points[-min(50, max(1, len(points) // 10)) :]]
+    return sum(last) / len(last)
+
+
+def _charts(run: RunData, chosen: Sequence[Chart], used: set[str]) -> Iterator[Markup]:
+    for title, names, note in chosen:
+        every = [name for bare in names for name in (bare, f"{HELD_OUT}{bare}") if name in run.names]
+        used |= set(every)
+        if chart := charts.plot(title, [_series(run, name) for name in every], note=note):
+            yield chart
+
+
+def _series(run: RunData, name: str) -> charts.Series:
+    points, held_out = run.points(name), name.startswith(HELD_OUT)
+    return charts.Series(name, points, dots=held_out and len(points) <= 40, start=not held_out)
+
+
+def _rest(run: RunData, used: set[str]) -> Iterator[Markup]:
+    bare = dict.fromkeys(name.removeprefix(HELD_OUT) for name in run.names if name not in used)
+    for name in list(bare)[:MOST_CHARTS]:
+        series = [_series(run, one) for one in (name, f"{HELD_OUT}{name}") if one not in used]
+        if any(value for one in series for _, value in one.points):
+            yield charts.plot(name, series)
+
+
+def reward_and_kl(run: RunData) -> Iterator[tuple[str, list[charts.Point]]]:
+    """Of every score of samples, a title and points (divergence, score): means of neighbours where there are many."""
+    for name in run.names:
+        stem = name.removesuffix("score").removesuffix("win_rate")
+        held_out = name.startswith(HELD_OUT)
+        others = (f"{stem}kl", *(() if held_out else ("objective/kl", "kl")))
+        other = next((one for one in others if one in run.names), None)
+        if stem == name or other is None:
+            continue
+        kl = dict(run.points(other))
+        both = [(kl[step], score) for step, score in run.points(name) if step in kl]
+        size = max(1, len(both) // 8)
+        groups = [both[at : at + size] for at in range(0, len(both), size)]
+        points = [(sum(x for x, _ in one) / len(one), sum(y for _, y in one) / len(one)) for one in groups]
+        if len(points) > 1:
+            yield f"{name} against {other}", points
+
+
+def _happened(run: RunData) -> Iterator[str]:
+    """Plain sentences about what the figures mean."""
+
+    def first_of(name: str) -> list[charts.Point]:
+        return run.points(f"{HELD_OUT}{name}") or run.points(name)
+
+    chosen, away = first_of("rewards/chosen"), first_of("drift/chosen")
+    if len(chosen) > 1 and away:  # without a reference a reward is a score, whose level means nothing
+        if _end(chosen) < 0:
+            yield BELOW.format(figure(-_end(away)), next(step for step, value in chosen if value < 0))
+        else:
+            yield "Chosen responses are at least as likely as under the reference, on average."
+    for name in run.names:
+        points, unit = run.points(name), name.rpartition("/")[2]
+        if unit in ("words", f"{HELD_OUT}length") and len(points) > 1 and points[0][1] > 0:
+            times = _end(points) / points[0][1]
+            alone = " See whether what they gained in score is length alone." if times > 1.3 else ""
+            yield (
+                f"Responses are {figure(times)} times as long as at first ({name}: {figure(points[0][1])}, then "
+                f"{figure(_end(points))}).{alone}"
+            )
+    if len(score := run.points("online/score")) > 1:
+        yield f"The mean score of samples went from {figure(score[0][1])} to {figure(_end(score))}."
+    if held := run.points(f"{HELD_OUT}rewards/accuracies"):
+        yield f"Of held-out pairs {held[-1][1]:.0%} are ordered rightly."
+
+
+def _judge(run: RunData) -> Iterator[tuple[str, str]]:
+    """What is known of who judged, by the rounds of the run and by the evaluations in its folder."""
+    every = {"": run.summed("annotator/")}
+    for path, results in run.evaluations.items():
+        cost = results.get("cost")
+        for who, totals in cost.items() if isinstance(cost, dict) else ():
+            every[f"{path.parent.name}, {who}: "] = totals if isinstance(totals, dict) else {}
+    for where, totals in every.items():
+        known = {name: one for name, one in totals.items() if isinstance(one, int | float)}
+        for name, value in known.items():
+            if name != "first":
+                yield f"{where}{JUDGE_WORDS.get(name, name.replace('_', ' '))}", f"{value:,.10g}"
+        read = known.get("verdicts", 0) - known.get("unreadable", 0)
+        if read > 0 and "first" in known:
+            said = "position bias: how likely the response shown first is preferred, where 0.5 is fair"
+            yield f"{where}{said}", f"{known['first'] / read:.3f}"
+
+
+def _reliability(found: Mapping[str, Any] | None) -> Markup:
+    """How sure the scores of a reward model are, and how often they are right."""
+    try:
+        bins = [
+            (float(one["said"]), float(one["seen"]), float(one["error"] or 0))
+            for one in (found or {})["bins"]
+        ]
+        right = (found or {})["accuracy"]["value"]
+    except (KeyError, TypeError, ValueError):
+        return Markup("")
+    seen = charts.Series(
+        "seen", [(x, y) for x, y, _ in bins], True, [(x, x, y - e, y + e) for x, y, e in bins]
+    )
+    even = charts.Series("as sure as it should be", [(0.5, 0.5), (1.0, 1.0)])
+    note = f"Accuracy on held-out pairs {figure(right)}. How sure an order is said to be, and how often it is right."
+    return charts.plot("Calibration of the scores", [seen, even], x="said", note=note)
+
+
+def _fitting(samples: Sequence[Sample]) -> tuple[list[Sample], int]:
+    """As many as there is room for, last and first ones in turn, in their order; and how many are left out."""
+    room, kept = MOST_TEXT, set[int]()
+    for number in range(min(len(samples), MOST_SAMPLES)):
+        at = number // 2 if number % 2 else len(samples) - 1 - number // 2
+        room -= len(Markup.escape(samples[at].prompt + samples[at].response).encode()) + 200
+        if room < 0:
+            break
+        kept.add(at)
+    return [samples[at] for at in sorted(kept)], len(samples) - len(kept)
+
+
+Side = tuple[str, Sample]
+
+
+def _panels(run: RunData) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
+    """Best and worst examples: a heading, and rows of two responses side by side."""
+    by_prompt: dict[str, list[Sample]] = {}
+    for one in run.samples:
+        if one.evaluated:
+            by_prompt.setdefault(one.prompt, []).append(one)
+    compared: list[tuple[float, Side, Side]] = []
+    for group in by_prompt.values():
+        own = next((one for one in group if Path(one.source).name == run.folder.resolve().name), None)
+        other = next((one for one in reversed(group) if own and one.source != own.source), None)
+        if own and other and (worth := _worth(own, other)) is not None:
+            compared.append((worth, (own.source, own), (other.source, other)))
+    compared.sort(key=lambda one: -one[0])
+    if compared:
+        half = min(PANELS, (len(compared) + 1) // 2)
+        yield "Where it gained most", [(a, b) for _, a, b in compared[:half]]
+        yield "Where it lost most", [(a, b) for _, a, b in compared[::-1][:half]]
+        return
+    last = max((one.order for one in run.samples), default=0)
+    recent = {one for one in run.samples if one.order >= 0.8 * last and one.score is not None}
+    ranked = sorted(recent, key=lambda one: (-(one.score or 0), one.order, one.prompt, one.response))
+    if size := min(PANELS, len(ranked) // 2):
+        pairs = zip(ranked[:size], ranked[::-1][:size], strict=True)
+        yield "Best and worst of the last samples", [(("best", a), ("worst", b)) for a, b in pairs]
+
+
+def _worth(own: Sample, other: Sample) -> float | None:
+    if own.score is not None and other.score is not None:
+        return own.score - other.score
+    return None if own.preferred is None else own.preferred - 0.5
