@@ -15,6 +15,7 @@ from support import broken_runs, small_runs
 from support.faulty_server import FaultyServer, Reply
 from support.judge_answers import Until, first_with, said, variety
 from support.judged_runs import judged
+from support.malformed_rows import with_accidents
 from support.online_runs import online, write_reward
 from support.small_runs import command, is_done, metrics_of, model_bytes, options, settings
 from support.tiny_models import save_tiny_model
@@ -236,9 +237,9 @@ FAULTS: dict[str, Callable[[Random], Reply]] = {
     "cut": lambda chance: Reply(body=SOUND, cut=chance.randrange(len(SOUND))),
     "bytes": lambda chance: Reply(body=chance.randbytes(chance.randrange(200))),
     "status": lambda chance: Reply(
-        chance.choice(STATUS), texts.spoiled(said("1"), chance), {"Retry-After": chance.choice(AFTER)}
+        chance.choice(STATUS), with_accidents(said("1"), chance), {"Retry-After": chance.choice(AFTER)}
     ),
-    "JSON": lambda chance: Reply(body=texts.spoiled(chance.choice((said("1"), first_with(0.7))), chance)),
+    "JSON": lambda chance: Reply(body=with_accidents(chance.choice((said("1"), first_with(0.7))), chance)),
 }
 
 

@@ -1,6 +1,5 @@
 """What is read: models, names, settings, feedback, templates, with random values and random bytes in it."""
 
-import copy
 import gzip
 import json
 import os
@@ -20,7 +19,7 @@ import pyarrow.parquet
 from support import small_runs
 from support.judged_runs import one_line
 from support.layout_rows import SOUND
-from support.malformed_rows import JUNK, KEYS, at, places
+from support.malformed_rows import with_accidents
 from support.online_runs import REWARD, write_reward
 from support.small_runs import command, options, settings
 from support.tiny_models import CHATML, save_tiny_model
@@ -57,29 +56,6 @@ def ended(code: int, text: str, what: str) -> str:
     return "refused in one line"
 
 
-def spoiled(value: Any, chance: Random) -> Any:
-    """The value after one to three accidents at any depth."""
-    made = copy.deepcopy(value)
-    for _ in range(chance.randint(1, 3)):
-        known = list(places(made))
-        if not known:
-            return made
-        path = chance.choice(known)
-        parent, step = at(made, path[:-1]), path[-1]
-        match chance.choice(("drop", "junk", "junk", "wrap", "swap", "add")):
-            case "drop":
-                del parent[step]
-            case "junk":
-                parent[step] = copy.deepcopy(chance.choice(JUNK))
-            case "wrap":
-                parent[step] = [parent[step]]
-            case "swap":
-                parent[step] = copy.deepcopy(at(made, chance.choice(known)))
-            case _ if isinstance(parent, dict):
-                parent[chance.choice(KEYS)] = copy.deepcopy(chance.choice(JUNK))
-    return made
-
-
 def _bit(file: Path, chance: Random) -> None:
     content = bytearray(file.read_bytes())
     if content:
@@ -95,9 +71,22 @@ def _bytes(file: Path, chance: Random) -> None:
     )
 
 
+def _values(file: Path, chance: Random) -> None:
+    """Other values in a line of JSON, or in all of it; in any other file some bytes."""
+    try:
+        text = file.read_text(encoding="utf-8").rstrip("\n")
+        lines = text.split("\n") if file.suffix == ".jsonl" else [text]
+        place = chance.randrange(len(lines))
+        lines[place] = json.dumps(with_accidents(json.loads(lines[place]), chance))
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except ValueError:
+        _bytes(file, chance)
+
+
 DAMAGE: dict[str, Callable[[Path, Random], object]] = {
     "a bit": _bit,
     "some bytes": _bytes,
+    "values": _values,
     "cut": lambda file, chance: os.truncate(file, chance.randrange(file.stat().st_size + 1)),
     "emptied": lambda file, _: os.truncate(file, 0),
     "removed": lambda file, _: file.unlink(),
@@ -110,10 +99,10 @@ def _spoil_file(file: Path, chance: Random) -> None:
     if chance.random() < 0.3:
         DAMAGE[chance.choice(sorted(DAMAGE))](file, chance)
     elif file.suffix == ".json":
-        file.write_text(json.dumps(spoiled(json.loads(content), chance)))
+        file.write_text(json.dumps(with_accidents(json.loads(content), chance)))
     elif file.suffix == ".safetensors":
         size = int.from_bytes(content[:8], "little")
-        header = json.dumps(spoiled(json.loads(content[8 : 8 + size]), chance)).encode()
+        header = json.dumps(with_accidents(json.loads(content[8 : 8 + size]), chance)).encode()
         file.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
     else:
         _bytes(file, chance)
@@ -235,7 +224,7 @@ def read(base: Path, folder: Path, chance: Random, number: int) -> tuple[str, st
     content, file = "", folder / "file"
     if number % 3:
         file, row = folder / f"rows{form}", chance.choice(SOUND)
-        rows = [spoiled(row, chance) if chance.random() < 0.5 else row for _ in range(4)]
+        rows = [with_accidents(row, chance) if chance.random() < 0.5 else row for _ in range(4)]
         try:
             _feedback(rows, form, file)
         except (pyarrow.ArrowException, UnicodeEncodeError):  # such text is in no file of that form
@@ -250,7 +239,7 @@ def read(base: Path, folder: Path, chance: Random, number: int) -> tuple[str, st
         kind, damaged = chance.choice(("settings", "chat template", "judge's template", "function")), True
         if kind == "settings":
             settings = {name: str(value) for name, value in given.items()} | {"reference": {"kind": "frozen"}}
-            content = json.dumps(spoiled({**settings, "lora": {"rank": 2}, "steps": 1}, chance))
+            content = json.dumps(with_accidents({**settings, "lora": {"rank": 2}, "steps": 1}, chance))
             arguments, damaged = ("train", "dpo", "--config", file), chance.random() < 0.4
         elif kind == "chat template":
             content = CHATML

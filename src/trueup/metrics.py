@@ -18,7 +18,7 @@ from typing import Any
 from trueup.errors import InputError
 from trueup.files import Journal, of_run, replaced_file
 from trueup.parallel.processes import owns
-from trueup.words import numbered, reason
+from trueup.words import counted, numbered, reason
 
 logger = logging.getLogger(__name__)
 
@@ -155,28 +155,41 @@ class Metrics:
         self.trackers: list[Tracker] = []
         self.latest: dict[str, float] = {}
         self._failed = False
-        lost: list[int] = []
-        kept = [line for line in read_lines(path, lost) if line["step"] <= keep_until]
-        if lost or (keep_until and not kept):
-            which = f"cannot be read, and are left out: {numbered(lost, 'line')}" if lost else "are gone"
-            logger.warning(f"{path}: metrics of earlier steps {which}; the run goes on as it would have")
-        self.evaluated = {line["step"] for line in kept if any(key.startswith("eval_") for key in line)}
+        self.lost: list[int] = []
+        known = [line for line in read_lines(path, self.lost) if line["step"] <= keep_until]
+        kept = [
+            line for _, line in sorted({(line["step"], _evaluates(line)): line for line in known}.items())
+        ]
+        self.lines = len(kept)
+        """That the file has."""
+        if self.lost:
+            self._warn(f"cannot be read, and are left out: {numbered(self.lost, 'line')}")
+        self.evaluated = {line["step"] for line in kept if _evaluates(line)}
         for line in kept:
             self.latest |= {key: value for key, value in line.items() if isinstance(value, float)}
         if owns() and path.is_file():
             with of_run(path), replaced_file(path) as file:
                 file.write("".join(json.dumps(line) + "\n" for line in kept).encode())
 
+    def expect(self, lines: int) -> None:
+        """Warn where lines are gone that a checkpoint knows of, and nothing was said of them."""
+        if (gone := lines - self.lines - len(self.lost)) > 0:
+            self._warn(f"are gone: {counted(gone, 'line')}")
+
+    def _warn(self, what: str) -> None:
+        logger.warning(f"{self.path}: metrics of earlier steps {what}; the run goes on as it would have")
+
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line; a disk that is full costs the line, not the run."""
         try:
             if owns():
                 Journal(self.path, durable=False).append(json.dumps({"step": step, **values}).encode())
+                self.lines += 1
         except OSError as error:
             if not self._failed:
                 logger.warning(f"{self.path}: metrics are not written: {reason(error)}; training goes on")
             self._failed = True
-        if any(key.startswith("eval_") for key in values):
+        if _evaluates(values):
             self.evaluated.add(step)
         for tracker in list(self.trackers):
             try:
@@ -194,6 +207,10 @@ class Metrics:
                 logger.warning(f"tracker {tracker.name} failed while closing: {error}")
 
 
+def _evaluates(values: Mapping[str, float]) -> bool:
+    return any(name.startswith("eval_") for name in values)
+
+
 def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]]:
     """The lines of a metrics file; a torn last line, from a run that was killed, is left out.
 
@@ -206,7 +223,8 @@ def read_lines(path: Path, lost: list[int] | None = None) -> list[dict[str, Any]
             line = json.loads(text)
         except (ValueError, RecursionError):
             line = None
-        if isinstance(line, dict) and type(line.get("step")) is int:
+        sound = isinstance(line, dict) and all(type(value) in (int, float) for value in line.values())
+        if sound and type(line.get("step")) is int:
             lines.append(line)
         elif lost is not None:
             lost.append(number)

@@ -149,7 +149,7 @@ STATE = {"requests": 1, "question_tokens": 2, "answer_tokens": 3, "cost": 0.5, "
             ("requests", -1), ("requests", 1.5), ("requests", True), ("cost", float("nan")), ("cost", "1"),
         )),
         *((text, "is not a list of amounts") for text in ("{}", "[]", "1")),
-        *((text, "cannot be read") for text in ("", '{"requests": 1')),
+        *((text, "cannot be read") for text in ("", '{"requests": 1', "[" * 9999)),
     ],
 )  # fmt: skip
 def test_a_file_that_is_damaged_is_refused(content: str, said: str, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
+from support.malformed_rows import with_accidents
 
 from trueup.errors import CheckpointError, InputError
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Example, Message, Prompt, Response
 from trueup.sources.log import RoundLog, read_log
+
+DEEP = "[" * 9999
 
 FIRST = (
     Example(Prompt("a\u2028b"), (Response("x", score=0.1 + 0.2, tokens=(3, 1)), Response("y", score=1e-17))),
@@ -91,6 +95,29 @@ def test_examples_that_are_lost_or_damaged_are_named(tmp_path: Path) -> None:
         file.write_text("\n".join(content), encoding="utf-8")
         with pytest.raises(CheckpointError, match=message):
             RoundLog(tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_value_of_either_file_is_another_is_named(seed: int, tmp_path: Path) -> None:
+    """Or is without effect, as a key that nothing reads; nothing is believed that was not written."""
+    chance = random.Random(seed)
+    log = RoundLog(tmp_path)
+    for number, examples in ((1, FIRST), (2, SECOND)):
+        log.add(number, 2, 8, examples, {"x": 1.0, "y": 2.0})
+    file = chance.choice((log.examples, log.index))
+    lines = file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    place = chance.randrange(len(lines))
+    row = json.loads(lines[place])
+    lines[place] = chance.choice((DEEP, json.dumps(with_accidents(row, chance))))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        assert RoundLog(tmp_path).rounds == log.rounds
+    except CheckpointError as error:
+        assert log.examples.name in str(error) or log.index.name in str(error)
+    for content in (DEEP, '{"round": {"number": 1e999, "of": 2, "prompts": 1}}'):
+        file.write_text(content + "\n")
+        with pytest.raises(InputError, match="no round stands there"):
+            read_log(str(file))
 
 
 def test_other_files_are_no_logs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -93,4 +94,27 @@ def spoiled(draw: st.DrawFn, row: Row) -> Row:
             parent[step] = copy.deepcopy(at(made, draw(st.sampled_from(known))))
         elif what == "rename" and isinstance(parent, dict):
             parent[draw(st.sampled_from(KEYS))] = parent.pop(step)
+    return made
+
+
+def with_accidents(value: Any, chance: Random) -> Any:
+    """The value after one to three accidents at any depth."""
+    made = copy.deepcopy(value)
+    for _ in range(chance.randint(1, 3)):
+        known = list(places(made))
+        if not known:
+            return made
+        path = chance.choice(known)
+        parent, step = at(made, path[:-1]), path[-1]
+        match chance.choice(("drop", "junk", "junk", "wrap", "swap", "add")):
+            case "drop":
+                del parent[step]
+            case "junk":
+                parent[step] = copy.deepcopy(chance.choice(JUNK))
+            case "wrap":
+                parent[step] = [parent[step]]
+            case "swap":
+                parent[step] = copy.deepcopy(at(made, chance.choice(known)))
+            case _ if isinstance(parent, dict):
+                parent[chance.choice(KEYS)] = copy.deepcopy(chance.choice(JUNK))
     return made

@@ -108,7 +108,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     assert uninterrupted.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{torn", "[1]", "\x00"])
+@pytest.mark.parametrize("content", ["", "{torn", "[1]", "\x00", "[" * 9999])
 def test_a_status_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "status.json").write_text(content)
     assert RunFolder(tmp_path).read_status() == {}

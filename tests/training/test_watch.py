@@ -78,6 +78,26 @@ def status_of(output: Path) -> dict[str, Any]:
     return made
 
 
+MORE = {"drift": 1e6, "sampled_drift": 1e6, "margin": 1e6, "chosen": 1e6, "length": 1e6, "distinct": 1e-6}
+"""Of each threshold, what no figure reaches."""
+
+
+def no_more_told(output: Path, kind: str) -> bool:
+    """Whether the figures of a run are trouble of a kind by the thresholds as they are, and none by a laxer one."""
+    folder = max((output / "checkpoints").iterdir())
+    state = json.loads((folder / "facts.json").read_text())["watch"]
+    name = {"alike": "distinct", "sampled-drift": "sampled_drift"}.get(kind, kind)
+    if name not in MORE:  # what is measured at the end alone
+        return True
+    strict, lax = Watch(WatchSettings()), Watch(WatchSettings(**{name: MORE[name]}))
+    for watch in (strict, lax):
+        watch.restore(state)
+    strictly, laxly = ([one.kind for one in watch.troubles()] for watch in (strict, lax))
+    return strictly == [one for one in strictly if one == kind or one in laxly] and kind in {*strictly} - {
+        *laxly
+    }
+
+
 @pytest.fixture
 def warned() -> Iterator[list[str]]:
     with collected(logger) as lines:
@@ -95,6 +115,7 @@ def test_a_ruined_run_says_what_is_wrong(
     kind = name.partition(" ")[0]
     (found,) = (line for line in status["warnings"] if seen in line)
     assert found.endswith(REMEDIES[kind]) and status["state"] == "done"
+    assert no_more_told(tmp_path / "run", kind)
     (named,) = (line for line in warned if " model is in " in line)
     assert named.endswith("/run/model, and what is said above is wrong with it")
     assert warned.index(found) < warned.index(named)
@@ -125,6 +146,10 @@ def test_thresholds_are_settings(tiny_model: Path, folder: Path, tmp_path: Path)
         "dpo", values_of("dpo", tiny_model, folder, tmp_path / "strict", **{"watch.moved": 1e6})
     )
     assert len(status_of(tmp_path / "strict")["warnings"]) == 1
+    more = {"watch.moved": 1e-9, "watch.accuracy": 0.01, "learning_rate": 1e-6}
+    for method in ("kto", "reward-model"):
+        small_runs.run_here(method, values_of(method, tiny_model, folder, tmp_path / method, **more))
+        assert "warnings" not in status_of(tmp_path / method)
 
 
 def test_a_run_that_was_killed_says_the_same(
@@ -198,3 +223,13 @@ def test_a_single_step_is_no_trouble() -> None:
         for number, tokens in enumerate((100.0, *[1.0] * 9), 1):
             told += watch.look(number, {"online/responses": responses, "online/tokens": tokens})
         assert len(told) == expected
+
+
+@pytest.mark.parametrize(("last", "told"), [(290.0, False), (310.0, True), (34.0, False), (32.0, True)])
+def test_responses_may_run_away_in_length_either_way(last: float, told: bool) -> None:
+    """Three times as long or as short as at first; where a server says no tokens, by words."""
+    for name in ("online/tokens", "online/words"):
+        watch = Watch(WatchSettings())
+        rounds = [{"online/responses": 8.0, name: value} for value in (100.0, *[last] * 40)]
+        found = [one for number, values in enumerate(rounds, 1) for one in watch.look(number, values)]
+        assert [one.kind for one in found] == ["length"] * told

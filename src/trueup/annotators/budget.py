@@ -193,7 +193,7 @@ def _write(file: Path, used: Usage) -> None:
 def _read(file: Path) -> Usage:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file}: what the annotator has taken so far cannot be read: {error}. Restore the file from a backup; "
             "without it the limits of the annotator count from what the rounds tell of"

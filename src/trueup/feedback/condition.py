@@ -18,6 +18,8 @@ FILE = "condition.json"
 """Where a model's folder keeps it."""
 PLACEHOLDER = "{reward}"
 POSITIONS = ("start", "end")
+DECIMALS = 15
+"""At most; a number has no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Condition:
             raise ValueError(f"the text of a condition holds {PLACEHOLDER} once; got {self.text!r}")
         if self.position not in POSITIONS:
             raise ValueError(f"a condition stands at the {' or '.join(POSITIONS)}; got {self.position!r}")
-        if self.decimals < 0:
+        if not 0 <= self.decimals <= DECIMALS:
             raise ValueError(f"a number cannot have {self.decimals} decimals")
         if not all(
             math.isfinite(value) for value in (self.reward, self.mean, self.std, self.highest, self.lowest)
@@ -105,7 +107,7 @@ def read_condition(folder: Path) -> Condition | None:
         return None
     try:
         return _condition(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             f"{path}: the condition this model was trained with cannot be read: {error}. Restore the file; without it "
             "the model would be asked in other words than it learned"
@@ -119,7 +121,7 @@ def _condition(found: object) -> Condition:
     if unknown := sorted(set(found) - set(known)):
         raise ValueError(f"unknown key {unknown[0]!r}")
     for name, value in found.items():
-        kind = str if name in ("text", "position") else (int, float)
+        kind = str if name in ("text", "position") else int if name == "decimals" else (int, float)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{name} is {value!r:.80}")
     return Condition(**found)

@@ -321,5 +321,5 @@ def digest(value: object) -> str:
 def _read(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

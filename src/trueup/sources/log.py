@@ -139,7 +139,7 @@ class RoundLog:
             if type(number) is type(count) is int and isinstance(metrics, dict) and number not in self.rounds:
                 return number, count, metrics, str(digest)
             raise ValueError("it tells of no round, or of one twice")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(f"{self.index}:{place} is damaged: {_said(error)}. {RESTORE}") from error
 
     def _check_rest(self, rows: Sequence[bytes], done: int) -> None:
@@ -157,7 +157,7 @@ class RoundLog:
             self._rows += 1
             try:
                 made.append(example_from_row(json.loads(row.decode()), Origin(EXAMPLES, self._rows)))
-            except (ValueError, TypeError, InputError) as error:
+            except (ValueError, TypeError, RecursionError, InputError) as error:
                 raise CheckpointError(
                     f"{self.examples}:{self._rows} is damaged: {_said(error)}. {RESTORE}"
                 ) from error
@@ -210,7 +210,7 @@ def read_log(path: str) -> ReplayedLog:
             which, count, size = (int(place[key]) for key in ("number", "of", "prompts"))
             if not (1 <= which <= count and size >= 1):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             raise InputError(
                 f"{path}:{number}: no round stands there, so it is not the log of an online run. Give its {EXAMPLES}, "
                 "or train on the file with --source offline"
@@ -248,7 +248,7 @@ def _number_of(row: bytes) -> int | None:
     """The round that a row says it belongs to; None where that cannot be read."""
     try:
         return int(json.loads(row.decode())[KEY]["number"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from trueup.config.run_checks import check_inputs
 from trueup.config.trust import refuse_run
 from trueup.errors import InputError, Stopped
 from trueup.feedback.containers import hold_rows, is_dataset
+from trueup.metrics import read_lines
 from trueup.parallel.processes import alike, inside, joined, owned
 from trueup.training.folder import RunFolder
 from trueup.words import as_given, listed
@@ -41,8 +41,7 @@ class Result:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, over all sittings."""
-        lines = RunFolder(self.folder).metrics.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return read_lines(RunFolder(self.folder).metrics)
 
     @property
     def evaluation(self) -> dict[str, float]:

@@ -159,7 +159,7 @@ class RunFolder:
         of a run that was killed: its state is `killed`."""
         try:
             content = json.loads(self.status.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(content, dict):
             return {}

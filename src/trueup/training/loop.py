@@ -188,6 +188,7 @@ def save_run(run: Run) -> None:
         "sealed": run.seal,
         "best": run.best.state() if run.best else None,
         "watch": run.watch.state(),
+        "metrics": run.metrics.lines,
     }
     checkpoints.save(
         run.parts.folder.checkpoints,
@@ -206,6 +207,7 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     _restore_random_state(saved.parts["random"])
     run.step = saved.step
     run.watch.restore(saved.metadata["watch"])
+    run.metrics.expect(saved.metadata.get("metrics", 0))
     if run.best and saved.metadata.get("best"):
         run.best.restore(saved.metadata["best"])
     if saved.metadata["update_pending"]:
