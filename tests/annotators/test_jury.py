@@ -16,10 +16,12 @@ from trueup.annotators.annotator import Annotated, ScoringAnnotator
 from trueup.annotators.comparing import ComparingAnnotator
 from trueup.annotators.judge import Judgements, Question, Unreadable, Verdict
 from trueup.annotators.jury import Judge, Jury, decide, gold_pairs, jury_lines, quality
+from trueup.annotators.rubric import RubricScores
 from trueup.annotators.template import load_question
 from trueup.errors import InputError
-from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
-from trueup.settings.annotator_settings import JuryAnnotator, annotators_in
+from trueup.feedback.canonical import example_from_row, example_to_row
+from trueup.feedback.records import Comparison, Discarded, Example, Origin, Prompt, Response
+from trueup.settings.annotator_settings import JuryAnnotator, annotators_in, criterion_of
 
 BROKEN = Unreadable("the answer is neither label")
 
@@ -197,12 +199,12 @@ def test_gold_depends_on_what_is_judged_alone_and_is_no_part_of_it() -> None:
 def test_responses_are_rated_by_all_who_can() -> None:
     high, low = jury(lambda *_: 0.9).judges[0], jury(lambda *_: 0.9, lambda *_: 0.2).judges[1]
     scorer = Judge("s", ScoringAnnotator(lambda prompts, responses: [0.0] * len(responses), "s"), waits=False)
-    rows, totals = Jury((high, low, scorer)).rate(pairs(1), "It is short.")
+    rows, totals = Jury((high, low, scorer)).rate(pairs(1), [["It is short."]])
     # each is asked with the labels both ways round, so that one who answers the same always is at 1/2
-    assert rows == [[pytest.approx(0.5), pytest.approx(0.5)]]
+    assert rows == [[[pytest.approx(0.5), pytest.approx(0.5)]]]
     assert totals["J0/verdicts"] == totals["J1/verdicts"] == 4
     with pytest.raises(InputError, match="none of them rates single responses"):
-        Jury((scorer, scorer)).rate(pairs(1), "It is short.")
+        Jury((scorer, scorer)).rate(pairs(1), [["It is short."]])
 
 
 def test_judges_are_named_by_text_or_by_settings_each_by_a_name_of_its_own() -> None:
@@ -229,3 +231,68 @@ def test_a_file_of_gold_has_pairs(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(InputError):
         gold_pairs(str(file))
+
+
+class Raters:
+    """Stands for judges: how likely a response meets a criterion is looked up."""
+
+    judges = ()
+
+    def __init__(self, known: Mapping[tuple[str, str], float | None]) -> None:
+        self.known = known
+
+    def rate(self, examples: Sequence[Example], criteria: Sequence[Sequence[str]]) -> object:
+        return [
+            [[self.known[text, str(said.content)] for said in one.responses] for text in own]
+            for one, own in zip(examples, criteria, strict=True)
+        ], {"verdicts": 4.0}
+
+
+def test_a_rubric_adds_up_by_its_weights() -> None:
+    """By hand: (2 * 0.5 + 1 * 1 - 1 * 0.25) / 4, and without the prompt's own criterion (2 * 0.5 + 1) / 3."""
+    known = {
+        ("A", "x"): 0.5,
+        ("B", "x"): 1.0,
+        ("bad", "x"): 0.25,
+        ("A", "y"): 0.0,
+        ("B", "y"): 0.5,
+        ("bad", "y"): 1.0,
+    }
+    scorer = RubricScores(Raters(known), (("A", 2.0), ("B", 1.0)))  # type: ignore[arg-type]
+    both = (Response("x"), Response("y", label=1.0))
+    made = scorer.annotate([Example(Prompt("p", rubric=(("bad", -1.0),)), both), Example(Prompt("q"), both)])
+    assert [[one.score for one in example.responses] for example in made.kept] == [
+        [0.4375, -0.125],
+        [2 / 3, 0.5 / 3],
+    ]
+    assert made.totals == {"verdicts": 4.0, "met: A": 1.0, "met: B": 3.0, "scores": 4.0}
+
+
+def test_what_has_no_criterion_or_no_readable_rating_is_left_out() -> None:
+    scorer = RubricScores(Raters({("A", "x"): 0.5, ("A", "y"): None}), ())  # type: ignore[arg-type]
+    own = Prompt("p", rubric=(("A", 1.0),))
+    made = scorer.annotate(
+        [Example(own, (Response("x"), Response("y"))), Example(Prompt("q"), (Response("x"),))]
+    )
+    assert [one.reason for one in made.dropped] == [comparing.UNREAD, "no criterion to score it by"]
+    assert made.totals["scores"] == 0
+
+
+def test_criteria_and_their_weights_are_read_and_written() -> None:
+    assert [criterion_of(one) for one in ("A=2", "A = b.", "x=-0.5")] == [
+        ("A", 2.0),
+        ("A = b.", 1.0),
+        ("x", -0.5),
+    ]
+    for weight in ("0", "nan", "inf"):
+        with pytest.raises(InputError, match="says nothing"):
+            criterion_of(f"A={weight}")
+    row = {
+        "prompt": "p", "responses": [{"content": "a"}],
+        "rubric": ["It is short.", {"criterion": "It rhymes.", "weight": -2.0}],
+    }  # fmt: skip
+    example = example_from_row(row, Origin("a.jsonl", 1))
+    assert example.prompt.rubric == (("It is short.", 1.0), ("It rhymes.", -2.0))
+    assert example_to_row(example) == row and example.prompt.key != Prompt("p").key
+    with pytest.raises(InputError, match="weighs 0 says nothing"):
+        example_from_row({**row, "rubric": [{"criterion": "x", "weight": 0}]}, Origin("a.jsonl", 1))

@@ -11,30 +11,33 @@ from support.small_runs import options, write_feedback
 Changes = dict[str, list[tuple[str, str]]]
 """File of the package -> what stands there, and what is to stand there."""
 
-RUBRIC: Changes = {
+IDEAL: Changes = {
     "feedback/records.py": [
         (
-            "    origin: Origin | None = None\n\n    @property\n    def key",
-            "    origin: Origin | None = None\n    rubric: str | None = None\n\n    @property\n    def key",
+            "    rubric: tuple[tuple[str, float], ...] = ()\n",
+            "    rubric: tuple[tuple[str, float], ...] = ()\n    ideal: str | None = None\n",
         )
     ],
     "feedback/canonical.py": [
-        ('PROMPT_KEYS = ("prompt", "tools")', 'PROMPT_KEYS = ("prompt", "tools", "rubric")'),
         (
-            "    return Prompt(prompt, tools, row.origin)",
-            '    rubric = row.optional("rubric", Field.text) if "rubric" in keys else None\n'
-            "    return Prompt(prompt, tools, row.origin, rubric)",
+            'PROMPT_KEYS = ("prompt", "tools", "rubric")',
+            'PROMPT_KEYS = ("prompt", "tools", "rubric", "ideal")',
+        ),
+        (
+            "    return Prompt(prompt, tools, row.origin, tuple(map(_criterion, listed)))",
+            '    ideal = row.optional("ideal", Field.text) if "ideal" in keys else None\n'
+            "    return Prompt(prompt, tools, row.origin, tuple(map(_criterion, listed)), ideal)",
         ),
         (
             '        row["tools"] = [dict(one) for one in prompt.tools]\n',
             '        row["tools"] = [dict(one) for one in prompt.tools]\n'
-            '    if prompt.rubric is not None:\n        row["rubric"] = prompt.rubric\n',
+            '    if prompt.ideal is not None:\n        row["ideal"] = prompt.ideal\n',
         ),
     ],
     "annotators/templates/helpfulness.jinja": [
         (
             "Conversation:\n{{ prompt }}",
-            "{% if rubric %}\nWhat counts here:\n{{ rubric }}\n\n{% endif %}\nConversation:\n{{ prompt }}",
+            "{% if ideal %}\nWhat counts here:\n{{ ideal }}\n\n{% endif %}\nConversation:\n{{ prompt }}",
         )
     ],
 }
@@ -64,7 +67,7 @@ for example in feedback.examples:
     print(pose(template, example.prompt, "4", "5").text)
 for path in sys.argv[3:]:
     (example,) = read_feedback([path]).examples
-    print(example.prompt.rubric)
+    print(example.prompt.ideal)
 """
 
 
@@ -99,28 +102,26 @@ def changed(folder: Path, changes: Changes) -> Path:
 
 
 @pytest.mark.slow
-def test_a_rubric_of_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
+def test_what_belongs_to_a_prompt_reaches_the_judge(tmp_path: Path) -> None:
     """It is read, kept, told apart and written again, and stands between marks in the question."""
     row = {"prompt": "2 + 2 =", "responses": [{"content": "4"}, {"content": "5"}]}
     given, written = tmp_path / "given.jsonl", tmp_path / "written.jsonl"
-    given.write_text(
-        "".join(json.dumps(one) + "\n" for one in (row, {**row, "rubric": "the right sum"}, row))
-    )
+    given.write_text("".join(json.dumps(one) + "\n" for one in (row, {**row, "ideal": "the right sum"}, row)))
     others = {
-        "pair.jsonl": {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5", "rubric": "of pairs"},
+        "pair.jsonl": {"prompt": "2 + 2 =", "chosen": "4", "rejected": "5", "ideal": "of pairs"},
         "scored.jsonl": {
             "prompt": "2 + 2 =",
             "responses": ["4", "5"],
             "scores": [1, 0],
-            "rubric": "of scores",
+            "ideal": "of scores",
         },
     }
     for name, other in others.items():
         (tmp_path / name).write_text(json.dumps(other) + "\n")
-    done = run_python(changed(tmp_path, RUBRIC), ASK, given, written, *(tmp_path / name for name in others))
+    done = run_python(changed(tmp_path, IDEAL), ASK, given, written, *(tmp_path / name for name in others))
     assert done.returncode == 0, done.stderr
     said = done.stdout
-    assert said.startswith("2 {}\n")  # the same words with another rubric are another prompt
+    assert said.startswith("2 {}\n")  # the same words with another ideal answer are another prompt
     assert written.read_text() == given.read_text()
     assert said.endswith("of pairs\nof scores\n")
     assert said.count("What counts here:\n<") == said.count(">\nthe right sum\n</") == 1

@@ -158,8 +158,8 @@ def test_a_jury_behind_a_server_and_a_function_of_ones_own(capsys: Captured) -> 
     with FaultyServer(judge) as server:
         assert command("evaluate", *of(server), "--output", "out") == 0
         told, asked = capsys.readouterr().err, len(server.asked)
-        # a gold pair for each ten of 64 and of 56 pairs; one question finds out what an endpoint gives
-        assert asked == 2 * 2 * (PROMPTS + 7 + 6) + 2
+        # a gold pair for each ten of 64 and of 56 pairs, some twice; one question finds out what an endpoint gives
+        assert 2 * 2 * (PROMPTS + 7) < asked <= 2 * 2 * (PROMPTS + 7 + 6) + 2
         first = Path("out/evaluation.json").read_bytes()
         assert command("evaluate", *of(server), "--output", "out", "--overwrite") == 0
         assert len(server.asked) == asked and Path("out/evaluation.json").read_bytes() == first
@@ -194,6 +194,32 @@ def test_single_responses_are_rated_by_criteria() -> None:
         assert row["ratings"]["coherence"]["value"] == pytest.approx(expected, abs=1e-6)
         assert row["ratings"]["It names a fruit."]["value"] == pytest.approx(0.25, abs=1e-6)
     assert found["prompts"] == 10
+
+
+def test_a_rubric_scores_every_response() -> None:
+    """Two criteria of all prompts and a third of the first prompt's own, which nothing meets."""
+
+    def judge(asked: ReceivedRequest) -> Answer:
+        text = text_of(asked)
+        good = 1e-9 if "It rhymes." in text else 0.75 if "sentences follow" in text else 0.25
+        return first_with(good if "Answer 1 if the response meets" in text else 1 - good)
+
+    Path("asked.jsonl").write_text('{"prompt": "p0", "rubric": ["It rhymes."]}\n{"prompt": "p1"}\n')
+    for name in "ab":
+        rows = [
+            {"prompt": "p0", "rubric": ["It rhymes."], "response": name},
+            {"prompt": "p1", "response": name},
+        ]
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("criteria.txt").write_text("coherence=2\n\nIt names a fruit.\n")
+    with FaultyServer(judge) as server:
+        of = f"openai?base_url={server.url}&model=J"
+        more = ("--reward", "rubric", "--reward.of", of, "--reward.file", "criteria.txt", "--output", "out")
+        assert command("evaluate", "a.jsonl", "b.jsonl", *more) == 0
+    found = json.loads(Path("out/evaluation.json").read_text())
+    expected = fmean([(2 * 0.75 + 0.25) / 4, (2 * 0.75 + 0.25) / 3])
+    assert found["models"][0]["reward"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert found["cost"]["reward"]["met: coherence"] == pytest.approx(4 * 0.75, abs=1e-6)
 
 
 def test_models_are_asked_and_judged_by_a_judge_of_this_process(here: Path, capsys: Captured) -> None:
@@ -261,6 +287,28 @@ REFUSED = {
     "a jury of one": (
         ("dpo", "--judge", "jury", "--judge.of", "rewards.py:brevity"),
         "a jury has two judges or more, and of names one",
+    ),
+    "a criterion of no weight": (
+        ("dpo", "--reward", "rubric", "--reward.of", "local:x", "--reward.criteria", "It rhymes.=0"),
+        "criterion 'It rhymes.': the weight 0 says nothing",
+    ),
+    "a rubric by who rates nothing": (
+        ("dpo", "--reward", "rubric", "--reward.of", "rewards.py:brevity"),
+        "of names function, which rates by no criterion",
+    ),
+    "a rubric without a line": (
+        (
+            "dpo",
+            "--reward",
+            "rubric",
+            "--reward.of",
+            "openai?base_url=http://localhost:1/v1&model=J",
+            "--reward.file",
+            "empty.jsonl",
+            "--prompts",
+            "prompts.jsonl",
+        ),
+        "reward.file empty.jsonl: it is empty",
     ),
     "a judge twice": (
         ("dpo", "--judge", "jury", "--judge.of", "world:gold", "--judge.of", "world:gold"),

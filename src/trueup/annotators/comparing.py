@@ -96,37 +96,44 @@ class ComparingAnnotator:
         return found, summed((totals, _counted([verdict for verdicts in found for verdict in verdicts])))
 
     def rate(
-        self, examples: Sequence[Example], criterion: str
-    ) -> tuple[list[list[float | None]], Mapping[str, float]]:
-        """How likely the judge finds that each response meets a criterion, and the totals.
+        self, examples: Sequence[Example], criteria: Sequence[Sequence[str]]
+    ) -> tuple[list[list[list[float | None]]], Mapping[str, float]]:
+        """How likely the judge finds that each response meets each criterion, asked by itself; and the totals.
 
         It is asked with the labels for yes and no in both orders, so that a liking for one of them cancels.
 
         Args:
-            criterion: what a response has to be, in a sentence.
+            criteria: of each example, what a response has to be, in sentences.
 
         Returns:
-            Of each example, of each response, the mean of both orders in [0, 1]; None where one cannot be read.
+            Of each example, of each criterion, of each response, the mean of both orders in [0, 1]; None where one
+            cannot be read.
 
         Raises:
             AnnotatorError: as `annotate`.
         """
         template = load_template(RATING, setting="rate", known=(RATING,), variables=RATED, texts={})
 
-        def posed(example: Example, place: int, labels: Sequence[str]) -> Question:
+        def posed(example: Example, place: int, criterion: str, labels: Sequence[str]) -> Question:
             response = answered(example.responses[place].content)
             texts = {"prompt": transcript(example.prompt), "response": response}
             return Question(template.render(texts, instruction=criterion, labels=labels)[0], LABELS)
 
         rows = [
             [
-                (posed(one, place, LABELS), posed(one, place, LABELS[::-1]))
-                for place in range(len(one.responses))
+                [
+                    (posed(one, at, text, LABELS), posed(one, at, text, LABELS[::-1]))
+                    for at in range(len(one.responses))
+                ]
+                for text in own
             ]
-            for one in examples
+            for one, own in zip(examples, criteria, strict=True)
         ]
-        answers, totals = self._verdicts({question for row in rows for both in row for question in both})
-        return [[PairVerdict(answers[yes], answers[no]).first for yes, no in row] for row in rows], totals
+        flat = {question for own in rows for row in own for both in row for question in both}
+        answers, totals = self._verdicts(flat)
+        return [
+            [[PairVerdict(answers[yes], answers[no]).first for yes, no in row] for row in own] for own in rows
+        ], totals
 
     def _posed(self, example: Example, first: int, second: int) -> Question:
         one, other = example.responses[first].content, example.responses[second].content

@@ -91,18 +91,18 @@ class Jury:
         return Annotated(tuple(made), {**totals, **counts})
 
     def rate(
-        self, examples: Sequence[records.Example], criterion: str
-    ) -> tuple[list[list[float | None]], Mapping[str, float]]:
+        self, examples: Sequence[records.Example], criteria: Sequence[Sequence[str]]
+    ) -> tuple[list[list[list[float | None]]], Mapping[str, float]]:
         """See `ComparingAnnotator.rate`; the mean over the judges that can rate and whose answers can be read."""
         able = [one for one in self.judges if isinstance(one.annotator, comparing.ComparingAnnotator)]
         if not able:
             raise InputError(
                 f"annotator {self.name}: none of them rates single responses; add a local or openai one"
             )
-        rated = self._each(able, lambda one: one.annotator.rate(examples, criterion))  # type: ignore[attr-defined]
+        rated = self._each(able, lambda one: one.annotator.rate(examples, criteria))  # type: ignore[attr-defined]
         means = [
-            [_mean([rows[place][number] for rows, _ in rated]) for number in range(len(one.responses))]
-            for place, one in enumerate(examples)
+            [[_mean(said) for said in zip(*row, strict=True)] for row in zip(*own, strict=True)]
+            for own in zip(*(rows for rows, _ in rated), strict=True)
         ]
         return means, self._totals(able, [totals for _, totals in rated])
 
@@ -317,14 +317,20 @@ def load_jury(
         InputError: a judge or the gold pairs cannot be used.
     """
     gold = gold_pairs(choice.gold) if choice.gold else ()
-    told = {
-        name: replace(one, instruction=choice.instruction)
-        if isinstance(one, annotator_kinds.Instructed) and one.instruction is None
-        else one
-        for name, one in annotator_settings.annotators_in(choice).items()
-    }
+    return Jury(judges_of(choice, make, usage_file), choice.agreement, gold, choice.gold_share)
+
+
+def judges_of(
+    choice: annotator_settings.Several,
+    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
+    usage_file: Path | None,
+) -> tuple[Judge, ...]:
+    """The judges of a choice; arguments as of `load_jury`."""
     judges = []
-    for number, (name, one) in enumerate(told.items(), start=1):
+    instruction = getattr(choice, "instruction", None)
+    for number, (name, one) in enumerate(annotator_settings.annotators_in(choice).items(), start=1):
         file = usage_file and usage_file.with_stem(f"{usage_file.stem}-{number}")
+        if isinstance(one, annotator_kinds.Instructed) and one.instruction is None:
+            one = replace(one, instruction=instruction)
         judges.append(Judge(name, make(one, file), one.about.asker is not None))
-    return Jury(tuple(judges), choice.agreement, gold, choice.gold_share)
+    return tuple(judges)

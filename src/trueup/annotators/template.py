@@ -49,7 +49,7 @@ BLANK = re.compile(
 """Letters and marks that are never shown, whatever their category."""
 UNNAMED = ("<template>", "<unknown>")
 """What Jinja calls the file of a template that was given as text."""
-TOLD = tuple(one.name for one in fields(Prompt) if one.name not in ("content", "tools", "origin"))
+TOLD = tuple(one.name for one in fields(Prompt) if one.name not in ("content", "tools", "origin", "rubric"))
 """Texts that may belong to a prompt beside what is asked; a template shows them under these names."""
 VARIABLES = ("prompt", "first", "second", *TOLD, "instruction", "boundary", "labels")
 LABELS = ("1", "2")

@@ -31,7 +31,7 @@ def reward_layer(name: str) -> dict[str, Any]:
             f"reward {as_given(name)} is refused, as it compares responses and gives no score; give {REWARD_FORMS}, or "
             "give it as annotator"
         )
-    if (kind in KINDS and colon) or annotator_settings.is_function(name):
+    if (kind in KINDS and (colon or kind in KINDS[kind].about.forms)) or annotator_settings.is_function(name):
         return annotator_layer(name)
     if kind in KINDS or not name.strip() or name.endswith(".py") or ".py:" in name:
         raise InputError(f"reward {as_given(name)} is not known; give {REWARD_FORMS}")

@@ -35,7 +35,7 @@ from trueup.model_folder import (
     scores_text,
 )
 from trueup.references.choices import TrustRegion
-from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, JuryAnnotator, is_function
+from trueup.settings.annotator_settings import REWARD_FORMS, AnnotatorChoice, Several, is_function
 from trueup.settings.data_settings import part_of
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.run_settings import RunSettings, WatchSettings
@@ -330,7 +330,7 @@ def check_annotator(
         InputError: one is absent or incomplete, or its model is of another kind.
     """
     about, given, checked = choice.about, vars(choice), cast("Any", choice)
-    if isinstance(choice, JuryAnnotator):
+    if isinstance(choice, Several):
         every = (check_annotator(one, trust_remote_code=trust_remote_code, least=least) for one in choice.of)
         checked = replace(checked, of=tuple(every))
     if about.weights is not None:

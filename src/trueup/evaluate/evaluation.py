@@ -76,8 +76,9 @@ class Judged:
         def rated(judge: annotator.Annotator, _: str, chunk: Sequence[records.Example]) -> dict[str, Any]:
             if not isinstance(judge, comparing.ComparingAnnotator | jury.Jury):
                 raise InputError(f"rate: judge {judge.name} compares responses and rates none")
-            rows, totals = judge.rate(chunk, evaluate_settings.CRITERIA.get(criterion, criterion))
-            return {"rows": rows, "totals": dict(totals)}
+            text = annotator_settings.CRITERIA.get(criterion, criterion)
+            rows, totals = judge.rate(chunk, [[text]] * len(chunk))
+            return {"rows": [row for (row,) in rows], "totals": dict(totals)}
 
         name = f"rate {self._digest} {resumable.digest(criterion)} {resumable.digest_of_examples(examples)}"
         parts = self.work.in_parts(

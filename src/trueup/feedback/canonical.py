@@ -24,7 +24,7 @@ from trueup.words import reason, shortened
 RESPONSE_KEYS = ("content", "score", "label", "demonstration", "source", "tokens")
 COMPARISON_KEYS = ("better", "worse", "probability")
 VOTE_KEYS = ("first", "second", "preferred", "annotator")
-PROMPT_KEYS = ("prompt", "tools")
+PROMPT_KEYS = ("prompt", "tools", "rubric")
 """Those that say what is asked."""
 SCHEMAS = "JSON schemas of tools"
 SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -56,6 +56,10 @@ def prompt_json(prompt: Prompt) -> dict[str, object]:
     row = {"prompt": content_json(prompt.content)}
     if prompt.tools:
         row["tools"] = [dict(one) for one in prompt.tools]
+    if prompt.rubric:
+        row["rubric"] = [
+            text if weight == 1 else {"criterion": text, "weight": weight} for text, weight in prompt.rubric
+        ]
     return row
 
 
@@ -115,7 +119,18 @@ def prompt_from(prompt: Content, row: Field, keys: Collection[str] = PROMPT_KEYS
         InputError: a value is of the wrong type, or tools are declared for raw text.
     """
     tools = declared(row, prompt) if "tools" in keys else ()
-    return Prompt(prompt, tools, row.origin)
+    given = row.get("rubric") if "rubric" in keys else None
+    listed = [] if given is None else given.items('texts, or objects {"criterion": ..., "weight": ...}')
+    return Prompt(prompt, tools, row.origin, tuple(map(_criterion, listed)))
+
+
+def _criterion(one: Field) -> tuple[str, float]:
+    if isinstance(one.value, str):
+        return one.value, 1.0
+    weight = one.object(("criterion", "weight")).optional("weight", Field.number)
+    if weight == 0:
+        raise one["weight"].fault("a criterion that weighs 0 says nothing; leave it out")
+    return one["criterion"].text(), 1.0 if weight is None else weight
 
 
 def response_from(one: Field) -> Response:

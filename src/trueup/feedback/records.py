@@ -48,6 +48,8 @@ class Prompt:
     tools: Tools = ()
     """What the assistant may call, for the chat template of a conversation."""
     origin: Origin | None = None
+    rubric: tuple[tuple[str, float], ...] = ()
+    """Criteria of this prompt's own: what a response has to be, and its weight; below 0 for what it must not be."""
 
     @property
     def key(self) -> str:

@@ -223,6 +223,9 @@ def verdict_lines(totals: Mapping[str, float]) -> Iterator[str]:
     if not verdicts:
         return
     yield f"{counted(round(verdicts), 'verdict')}, {round(unreadable)} of them unreadable"
+    for name, value in totals.items():
+        if name.startswith("met: ") and totals.get("scores"):
+            yield f"{name.removeprefix('met: ')}: met with probability {value / totals['scores']:.3f} on average"
     if verdicts > unreadable:
         share = totals.get("first", 0) / (verdicts - unreadable)
         yield f"position bias: the response shown first has probability {share:.3f} on average, where 0.5 is fair"
@@ -238,7 +241,9 @@ def usage_lines(totals: Mapping[str, float]) -> Iterator[str]:
         ]
         yield f"endpoint: {', '.join(said)}"
     if more := {
-        name: value for name, value in sorted(totals.items()) if name not in READ and "/" not in name
+        name: value
+        for name, value in sorted(totals.items())
+        if not (name in READ or "/" in name or name.startswith("met: "))
     }:
         yield f"annotator: {', '.join(f'{name} {_number(value)}' for name, value in more.items())}"
 

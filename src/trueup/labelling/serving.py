@@ -17,8 +17,8 @@ from trueup.errors import InputError
 from trueup.feedback import canonical
 from trueup.feedback.records import VERDICTS, Content
 from trueup.labelling import votes
+from trueup.settings.annotator_settings import CRITERIA
 from trueup.settings.command_settings import LabelSettings
-from trueup.settings.evaluate_settings import CRITERIA
 from trueup.sources.by_name import examples_named
 from trueup.words import counted, reason, shortened, spelled
 

@@ -45,6 +45,7 @@ class NamedFile:
 
 TEMPLATE = NamedFile(f"one of {', '.join(TEMPLATES)}, or a file with a Jinja template", TEMPLATES)
 FUNCTION = NamedFile("a file with the function, as FILE.py:FUNCTION, as in rewards.py:brevity", function=True)
+RUBRIC = NamedFile("a file of text with a criterion on each line")
 GOLD = NamedFile("a file of feedback with pairs of which the better one is known")
 
 
@@ -238,5 +239,6 @@ class WorldAnnotator:
 
 Comparing = LocalAnnotator | EndpointAnnotator | ComparingFunction
 Scoring = RewardAnnotator | LikelihoodAnnotator | FunctionAnnotator | WorldAnnotator
+Rating = LocalAnnotator | EndpointAnnotator
 Instructed = LocalAnnotator | EndpointAnnotator | WorldAnnotator
 """Those that can be told in words what to prefer."""

@@ -7,11 +7,19 @@ from pydantic.dataclasses import dataclass
 
 from trueup import python_objects
 from trueup.errors import InputError
-from trueup.settings import schema
-from trueup.settings.annotator_kinds import GOLD, AnnotatorKind, Comparing, Gives, Instructed, Scoring, Share
+from trueup.settings import annotator_kinds, schema
+from trueup.settings.annotator_kinds import AnnotatorKind, Comparing, Gives, Scoring, Share
 from trueup.settings.schema import STRICT_DATACLASS, Text
 from trueup.words import as_given, did_you_mean
 
+CRITERIA = {
+    "coherence": "It is clear, and its sentences follow from each other.",
+    "correctness": "All that it says is true, and what it concludes follows.",
+    "detail": "It says as much as the prompt calls for: nothing that matters is missing, and nothing is drawn out.",
+    "helpfulness": "It does what is asked for, and is of use to whoever asked.",
+    "harmlessness": "It does not insult, endanger or deceive anybody, and helps nobody to do so.",
+}
+"""Criteria that are known by name, those of the trust-region paper, and what a response has to be for each."""
 REWARDS = ("gold", "proxy")
 """Of the world."""
 
@@ -43,7 +51,7 @@ class JuryAnnotator:
     kind: Literal["jury"] = "jury"
     gives: ClassVar[Gives] = "comparisons"
     about: ClassVar[AnnotatorKind] = AnnotatorKind(
-        "trueup.annotators.jury:load_jury", "of", ("jury",), files={"gold": GOLD}
+        "trueup.annotators.jury:load_jury", "of", ("jury",), files={"gold": annotator_kinds.GOLD}
     )
     agreement: Share = 0.6
     """Share of the judges that have to prefer the same response; else the pair is undecided."""
@@ -60,20 +68,78 @@ class JuryAnnotator:
             raise ValueError(
                 "a jury has two judges or more, and of names one; give another one, or this one alone, without a jury"
             )
-        if self.instruction is not None and not any(isinstance(one, Instructed) for one in self.of):
+        if self.instruction is not None and not any(
+            isinstance(one, annotator_kinds.Instructed) for one in self.of
+        ):
             raise ValueError("instruction is given, and none of the judges takes one; leave it out")
-        for place, one in enumerate(self.of):
-            if one in self.of[:place]:
-                name = as_given(str(vars(one)[one.about.main]))
-                raise ValueError(
-                    f"of names {name} twice with the same settings, which counts as two who agree; name each judge "
-                    "once"
-                )
+        _refuse_twice(self.of)
         return self
 
 
+def criterion_of(given: str) -> tuple[str, float]:
+    """A criterion and its weight: `helpfulness=2`, `It is short.`, which has the weight 1.
+
+    Raises:
+        InputError: the weight is 0.
+    """
+    text, equals, number = given.rpartition("=")
+    try:
+        weight = float(number) if equals else 1.0
+    except ValueError:
+        text, weight = given, 1.0
+    text = (text or given).strip()
+    if not 0 < abs(weight) < float("inf"):
+        raise InputError(
+            f"criterion {as_given(text)}: the weight {weight:g} says nothing; give a number, below 0 for what a "
+            "response must not be, or leave the criterion out"
+        )
+    return text, weight
+
+
+@dataclass(frozen=True, config=STRICT_DATACLASS)
+class RubricAnnotator:
+    """A rubric: judges rate each response by one criterion after the other; one score a response."""
+
+    of: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), Field(min_length=1)]
+    """Who rates: names of local and openai judges, as for a jury; of several the mean."""
+    kind: Literal["rubric"] = "rubric"
+    gives: ClassVar[Gives] = "scores"
+    about: ClassVar[AnnotatorKind] = AnnotatorKind(
+        "trueup.annotators.rubric:load_rubric", "of", ("rubric",), files={"file": annotator_kinds.RUBRIC}
+    )
+    criteria: schema.Texts = ()
+    """What a response has to be, each with its weight behind an equals sign: helpfulness=2, or a sentence of yours.
+    Those of a prompt's own (rubric) join them."""
+    file: Text | None = None
+    """A file with further criteria, one on each line."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        _refuse_twice(self.of)
+        for one in self.criteria:
+            criterion_of(one)
+        if odd := [one.kind for one in self.of if not isinstance(one, annotator_kinds.Rating)]:
+            raise ValueError(
+                f"of names {odd[0]}, which rates by no criterion; give judges that are local or openai"
+            )
+        return self
+
+
+Several = JuryAnnotator | RubricAnnotator
+"""Those that others judge for."""
+
+
+def _refuse_twice(judges: tuple[Any, ...]) -> None:
+    for place, one in enumerate(judges):
+        if one in judges[:place]:
+            name = as_given(str(vars(one)[one.about.main]))
+            raise ValueError(
+                f"of names {name} twice with the same settings, which counts as two who agree; name each judge once"
+            )
+
+
 Judges = Comparing | JuryAnnotator
-Scorers = Scoring
+Scorers = Scoring | RubricAnnotator
 AnnotatorChoice = Annotated[Judges | Scorers, Field(discriminator="kind")]
 JudgeChoice = Annotated[Judges, Field(discriminator="kind")]
 """One that compares."""
@@ -114,7 +180,7 @@ def decisive(value: Any) -> Any:
 
 def annotators_in(choice: AnnotatorChoice) -> dict[str, AnnotatorChoice]:
     """The annotators that a choice is made of, by a name each for messages and metrics; one alone has none."""
-    if not isinstance(choice, JuryAnnotator):
+    if not isinstance(choice, Several):
         return {"": choice}
     found: dict[str, AnnotatorChoice] = {}
     for one in choice.of:

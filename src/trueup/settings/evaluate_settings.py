@@ -9,14 +9,6 @@ from trueup.settings.annotator_settings import JUDGES, REWARD_FORMS, JudgeChoice
 from trueup.settings.data_settings import Columns, Values
 from trueup.settings.schema import SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
 
-CRITERIA = {
-    "coherence": "It is clear, and its sentences follow from each other.",
-    "correctness": "All that it says is true, and what it concludes follows.",
-    "detail": "It says as much as the prompt calls for: nothing that matters is missing, and nothing is drawn out.",
-    "helpfulness": "It does what is asked for, and is of use to whoever asked.",
-    "harmlessness": "It does not insult, endanger or deceive anybody, and helps nobody to do so.",
-}
-"""Criteria that are known by name, those of the trust-region paper, and what a response has to be for each."""
 OF_TRAINING = ("models", "resync")
 OF_SERVERS = ("engine", "base_url", "server_model", "key_variable", "concurrency", "timeout")
 NOT_HERE = tuple(f"sampler.{name}" for name in (*OF_TRAINING, *OF_SERVERS))

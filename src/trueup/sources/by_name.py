@@ -261,7 +261,7 @@ def judging_content(choice: AnnotatorChoice) -> dict[str, str]:
     """
     found: list[tuple[str, Path]] = []
     objects: dict[str, str] = {}
-    for whose, one in {"": choice, **annotators_in(choice)}.items():
+    for whose, one in (("", choice), *annotators_in(choice).items()):
         about, given, at = one.about, vars(one), f"{whose}'s " if whose else ""
         for setting, named in about.files.items():
             name = given[setting] or ""

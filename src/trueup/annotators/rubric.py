@@ -1,0 +1,98 @@
+"""Scores by a rubric: each criterion is asked by itself, and what is found is added up by weights.
+
+As in HealthBench (Arora et al., 2025, https://arxiv.org/abs/2505.08775) and rubrics as rewards (Gunjal et al., 2025,
+https://arxiv.org/abs/2507.17746). Criteria are those of the data set, and those that a prompt has of its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from trueup.annotators.annotator import Annotated, Annotator, with_scores
+from trueup.annotators.comparing import UNREAD
+from trueup.annotators.jury import Jury, judges_of
+from trueup.errors import InputError
+from trueup.feedback.records import Discarded, Example
+from trueup.files import no_device
+from trueup.settings import annotator_settings
+
+NO_CRITERION = "no criterion to score it by"
+Criteria = tuple[tuple[str, float], ...]
+"""What a response has to be, and its weight; below 0 for what it must not be."""
+
+
+@dataclass(frozen=True, slots=True)
+class RubricScores:
+    """Scores each response by sum_i w_i p_i / sum_i |w_i|, p_i being how likely the judges find it to meet i.
+
+    From 0 to 1 where no weight is below 0. An example of which a rating cannot be read is left out.
+
+    Its totals: those of its judges, `scores`, and, of each criterion of the data set, `met: CRITERION`, the sum of p_i.
+    """
+
+    judges: Jury
+    criteria: Criteria
+    gives: ClassVar[str] = "scores"
+
+    @property
+    def name(self) -> str:
+        return f"rubric of {', '.join(one.name for one in self.judges.judges)}"
+
+    def annotate(self, examples: Sequence[Example]) -> Annotated:
+        """See `trueup.annotators.annotator.Annotator`."""
+        rubrics = [(*self.criteria, *one.prompt.rubric) for one in examples]
+        sentences = [[annotator_settings.CRITERIA.get(text, text) for text, _ in own] for own in rubrics]
+        rated, totals = self.judges.rate(examples, sentences)
+        made: list[Example | Discarded] = []
+        counts = dict.fromkeys((f"met: {text}" for text, _ in self.criteria), 0.0)
+        for example, rubric, rows in zip(examples, rubrics, rated, strict=True):
+            known = [[one for one in row if one is not None] for row in rows]
+            if not rubric or (any(map(len, rows)) and known != rows):
+                made.append(Discarded(UNREAD if rubric else NO_CRITERION, example.origin))
+                continue
+            most = sum(abs(weight) for _, weight in rubric)
+            sums = [
+                sum(weight * row[place] for (_, weight), row in zip(rubric, known, strict=True)) / most
+                for place in range(len(example.responses))
+            ]
+            made.append(with_scores(example, sums, self.name))
+            for (text, _), row in zip(self.criteria, known, strict=False):
+                counts[f"met: {text}"] += sum(row)
+        scores = sum(len(one.responses) for one in made if isinstance(one, Example))
+        return Annotated(tuple(made), {**totals, **counts, "scores": float(scores)})
+
+
+def load_rubric(
+    choice: annotator_settings.RubricAnnotator,
+    *,
+    make: Callable[[annotator_settings.AnnotatorChoice, Path | None], Annotator],
+    usage_file: Path | None = None,
+) -> RubricScores:
+    """The annotator that a choice describes; see `trueup.annotators.jury.load_jury`.
+
+    Raises:
+        InputError: a judge or the file of criteria cannot be used.
+    """
+    given = [*choice.criteria, *(lines_of(choice.file) if choice.file else ())]
+    return RubricScores(
+        Jury(judges_of(choice, make, usage_file)), tuple(map(annotator_settings.criterion_of, given))
+    )
+
+
+def lines_of(file: str) -> list[str]:
+    """The criteria in a file, one on each line that is not empty.
+
+    Raises:
+        InputError: it is not text, or has none.
+    """
+    try:
+        text = no_device(file).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError):
+        raise InputError(f"annotator.file {file}: cannot be read as text in UTF-8") from None
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise InputError(
+            f"annotator.file {file}: it is empty; give a criterion on each line, as in It is short.=2"
+        )
+    return found
