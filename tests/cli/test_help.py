@@ -14,7 +14,7 @@ from trueup.settings.command_settings import (
     InspectSettings,
     LabelSettings,
 )
-from trueup.settings.evaluate_settings import NOT_HERE, EvaluateSettings
+from trueup.settings.evaluate_settings import NOT_HERE, ChatSettings, EvaluateSettings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.settings.schema import settings_in
 
@@ -89,6 +89,7 @@ def test_every_command_s_help_fits_two_screens(command: str, helped: Help) -> No
         ("inspect", InspectSettings, None, ""),
         ("convert", ConvertSettings, None, ""),
         ("label", LabelSettings, None, ""),
+        ("chat", ChatSettings, "model against keep temperature max_new_tokens", "sampler."),
         ("condition", ConditionSettings, None, ""),
     ],
 )  # fmt: skip
@@ -97,7 +98,9 @@ def test_what_a_command_shows_at_once_and_what_on_demand(
 ) -> None:
     """Where all fits, there is nothing to leave for later."""
     every, brief = helped(command, "--help-all", columns=160), helped(command, "-h")
-    unseen = NOT_HERE if model is EvaluateSettings else ("sampler.models", "sampler.resync")
+    unseen = ("sampler.models", "sampler.resync")
+    if model in (EvaluateSettings, ChatSettings):
+        unseen = (*NOT_HERE, *(["sampler.responses"] if model is ChatSettings else []))
     paths = {one.path.removeprefix(short) for one in settings_in(model) if one.path not in unseen}
     assert paths <= named(every)
     if common is None:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ def of_export(tiny_model: Path) -> None:
     run_here("dpo", settings("dpo", tiny_model, data, Path("runs/lora"), **{"lora.rank": 4}))
 
 
+def of_chat(tiny_model: Path) -> None:
+    data = write_feedback(Path.cwd())
+    for method in ("tr-dpo", "dpo"):
+        run_here(method, settings(method, tiny_model, data, Path("runs") / method, steps=2, epochs=None))
+    Path("MODEL").symlink_to(tiny_model)
+
+
 def of_adapters(tiny_model: Path) -> None:
     write_feedback(Path.cwd())
     Path("M").symlink_to(tiny_model)
@@ -153,7 +161,7 @@ class Page:
     """Looks at what has come of them, and what was said."""
 
 
-SHORT = dict.fromkeys(("sample", "condition", "evaluate"), ("--max-new-tokens", "6"))
+SHORT = dict.fromkeys(("sample", "condition", "evaluate", "chat"), ("--max-new-tokens", "6"))
 SMALL_ROUNDS = ("--steps", "2", "--sampler.max_new_tokens", "6", "--batch_size", "4")
 PAGES = {
     "README.md": Page(
@@ -166,6 +174,7 @@ PAGES = {
     "docs/evaluate.md": Page(5, of_evaluating, {"train": ("--steps", "2"), **SHORT}),
     "docs/label.md": Page(3, of_label, {"label": ("--export",), "train": ("--steps", "2")}),
     "docs/report.md": Page(2, of_reports),
+    "docs/chat.md": Page(3, of_chat, {"train": ("--steps", "2"), **SHORT}),
     "docs/adapters.md": Page(3, of_adapters, {"train": ("--steps", "2")}),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
@@ -190,6 +199,8 @@ def test_the_commands_of_a_page_one_after_the_other(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     page.files(tiny_model)
+    typed = cycle(["hello", "1", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
     capsys.readouterr()
     said = ""
     with FaultyServer(answer) as server:

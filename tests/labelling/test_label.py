@@ -257,8 +257,8 @@ def click(on: Clicks, person: str, verdict: str = "first") -> tuple[str, bool]:
 
 
 def test_gold_and_repeated_pairs_are_mixed_in_and_sides_are_random(tmp_path: Path) -> None:
-    known = [pair(1000 + at, comparisons=(Comparison(0, 1),)) for at in range(100)]
-    with clicks(tmp_path, [pair(at) for at in range(300)], known, gold_share=0.2, repeat_share=0.1) as on:
+    known = [pair(1000 + at, comparisons=(Comparison(0, 1),)) for at in range(50)]
+    with clicks(tmp_path, [pair(at) for at in range(150)], known, gold_share=0.2, repeat_share=0.1) as on:
         seen = []
         while on.next("ann"):
             seen.append(click(on, "ann"))
@@ -277,13 +277,13 @@ def test_gold_and_repeated_pairs_are_mixed_in_and_sides_are_random(tmp_path: Pat
         same = sum(seen[places[key][0]][1] == seen[places[key][1]][1] for key in again)
         assert ann == {
             "name": "ann",
-            "judged": 300,
+            "judged": 150,
             "again": len(again),
             "same": same,
             "gold": gold,
             "right": right,
         }
-        assert sum(len(one.votes) for one in on.examples()) == 300 + len(again)  # none of gold
+        assert sum(len(one.votes) for one in on.examples()) == 150 + len(again)  # none of gold
 
 
 def test_what_is_contested_or_in_doubt_comes_first_and_enough_people_are_enough(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "label": "Have people compare responses on a page of this machine, and write what they say as feedback.",
     "report": "Write the page of a run: what was trained on what, how it went, what came of it. Every run writes one.",
     "compare": "Write a page about several runs: what they came to, at what price, and what differs between them.",
+    "chat": "Talk to a model in the terminal, or to two of them blind side by side, and keep what you prefer.",
     "condition": "Ask a model of conditional alignment for several rewards, score its answers, and keep the best.",
     "convert": "Write feedback in another form; whatever that form does not keep is named with its rows.",
     "inspect": "Say what feedback was taken for, what is wrong with it, and what training will see of it.",

@@ -20,7 +20,7 @@ from trueup.inspection import findings, inspection, screen
 from trueup.model_folder import check_model
 from trueup.report import comparison, run_data, run_page
 from trueup.settings import command_settings
-from trueup.settings.evaluate_settings import NOT_HERE, EvaluateSettings
+from trueup.settings.evaluate_settings import NOT_HERE, ChatSettings, EvaluateSettings
 from trueup.settings.gathering_settings import AnnotateSettings, SampleSettings
 from trueup.sources.by_name import WORLD_PREFIX, examples_named, prompts_named
 from trueup.training.folder import RunFolder
@@ -40,6 +40,7 @@ EVALUATING = (
     "--judge.model NAME --rate helpfulness --rate harmlessness",
 )
 LABELLING = "trueup label candidates.jsonl --output people.jsonl"
+CHATTING = "trueup chat runs/tr-dpo --against runs/dpo --keep preferences.jsonl"
 EXPORTING = "trueup export runs/tr-dpo --merge --dtype bfloat16 --output models/tr-dpo"
 SHOW_TEMPLATE = {
     "show_template": (
@@ -275,6 +276,18 @@ def compare(arguments: Sequence[str]) -> None:
         folders = [RunFolder(Path(one)) for one in settings.runs]
         runs = [run_data.RunData(folder.path, folder.read_status()) for folder in folders]
         print(spelled(str(comparison.write_comparison(runs, settings.evaluation, Path(settings.output)))))
+
+
+def chat(arguments: Sequence[str]) -> None:
+    """Talk to a model, or to two."""
+    without = (*NOT_HERE, "sampler.responses")
+    command = of_settings("trueup chat", ChatSettings, files="model", short="sampler", without=without)
+    if given := _read(command, arguments, CHATTING):
+        settings = command.typed(ChatSettings, given, short="sampler")
+        from trueup.labelling import conversation
+
+        with shown():
+            conversation.chat(settings)
 
 
 def export(arguments: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ Prompts are computed once and their cache is copied for each response; responses
 Shape suffixes: N sequences, L tokens of the longest (padded on the left), V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ BATCH_SIZE = 256
 LEAVING = 8
 """Sequences leave the batch when at least one in so many of it is done: copying the cache costs about as much as one
 step."""
+Watch = Callable[[Sequence[int]], None]
 _SLACK = 1e-6
 """Rounding of float32 probabilities, by which a sum that reaches top-p exactly may miss it."""
 
@@ -154,6 +155,7 @@ def generate(
     rooms: Sequence[int],
     keys: Sequence[Sequence[bytes]],
     stops: StopTexts | None = None,
+    watch: Watch | None = None,
 ) -> list[list[Completion]]:
     """`copies` responses to each prompt, in the order of the prompts.
 
@@ -164,6 +166,7 @@ def generate(
         rooms: for each prompt the longest response, in tokens, at least 1.
         keys: for each prompt and copy, of the random numbers of its response; not read where nothing is drawn.
         stops: what ends a response beside the decoder's `end_ids`, if anything does.
+        watch: called with the token ids of the first response of a batch whenever it has one more.
 
     Raises:
         InputError: the model cannot be sampled from in this process.
@@ -177,7 +180,7 @@ def generate(
             uniform_NL = np.zeros((len(batch), max(room_N)))
             for row, room in enumerate(room_N):
                 uniform_NL[row, :room] = uniforms(keys[places[row // copies]][row % copies], room)
-        written = _written(decoder, batch, room_N, settings, uniform_NL, stops)
+        written = _written(decoder, batch, room_N, settings, uniform_NL, stops, watch)
         for number, place in enumerate(places):
             found[place] = written[number * copies : (number + 1) * copies]
     return found
@@ -190,6 +193,7 @@ def _written(
     settings: SamplerSettings,
     uniform_NL: NDArray[np.float64] | None,
     stops: StopTexts | None,
+    watch: Watch | None,
 ) -> list[Completion]:
     """One response to each sequence of a batch."""
     ends = frozenset(decoder.end_ids)
@@ -211,6 +215,8 @@ def _written(
             ended = token in ends or len(ids[row]) == room_N[row]
             if ended or (stops is not None and stops.complete(ids[row])):
                 done.add(row)
+        if watch is not None and 0 in here:
+            watch(ids[0])
         alive = [place for place, row in enumerate(here) if row not in done]
         if not alive:
             break

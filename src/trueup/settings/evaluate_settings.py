@@ -1,6 +1,6 @@
 """What `trueup evaluate` is told: plain values, nothing loads a model."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -56,8 +56,8 @@ class EvaluateSettings(BaseModel):
     held_out: Annotated[Texts, gathering.COMMON] = ()
     """Files of feedback on which implicit rewards and the reward are measured, each by itself and all together."""
 
-    sampler: Annotated[gathering.SamplerSettings, Role("How responses are drawn")] = (
-        gathering.SamplerSettings(responses=1)
+    sampler: Annotated[gathering.OneResponse, Role("How responses are drawn")] = gathering.SamplerSettings(
+        responses=1
     )
     """How responses are sampled."""
     max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
@@ -69,13 +69,6 @@ class EvaluateSettings(BaseModel):
     chat_template: str | None = None
     """File with a Jinja chat template. Left out: the tokenizer's."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_response(cls, values: Any) -> Any:
-        """One response to a prompt, unless more are asked for, whatever else is said of sampling."""
-        sampler = values.get("sampler") if isinstance(values, dict) else None
-        return values | {"sampler": {"responses": 1} | sampler} if isinstance(sampler, dict) else values
-
     @model_validator(mode="after")
     def _relations(self) -> Self:
         if not self.models:
@@ -86,4 +79,52 @@ class EvaluateSettings(BaseModel):
             raise ValueError(f"rate needs a judge who rates: give judge {JUDGES}")
         if self.against is not None and self.against not in self.models:
             raise ValueError(f"against {self.against}: it is none of the models given; give it there, too")
+        return self
+
+
+class ChatSettings(BaseModel):
+    """Which model to talk to, or which two, and what is kept."""
+
+    model_config = STRICT
+
+    model: Annotated[Text, Role("Chat", common=True)]
+    """A run, a checkpoint, a model or adapter, or world."""
+    against: Annotated[Text | None, gathering.COMMON] = None
+    """Another one: both answer, blind and in random order, and you say which is better."""
+    keep: Annotated[Text | None, gathering.COMMON] = None
+    """A .jsonl file to which each preference is added as feedback."""
+    person: Text = "person"
+    """Who says which is better; stands with each preference."""
+    system: Text | None = None
+    """The system's message."""
+    chat: bool | None = None
+    """Whether to talk in messages. Left out: where all models have a chat template."""
+    turn: Annotated[Text, Role(escaped=True)] = "{text}"
+    r"""Without messages, what is put behind the text so far, with your line as {text}; such as
+    "\n\nHuman: {text}\n\nAssistant:"."""
+    seed: Amount = 0
+    """Of answers and of sides."""
+    sampler: Annotated[gathering.OneResponse, Role("How answers are drawn")] = gathering.SamplerSettings(
+        responses=1
+    )
+    """How answers are drawn."""
+    max_length: Annotated[Annotated[int, Field(ge=2)] | None, Role("Model and machine")] = None
+    """Most tokens of a conversation. Left out: what the model was made for."""
+    device: gathering.Device = "auto"
+    """Where a model computes. auto is the GPU if there is one."""
+    trust_remote_code: Annotated[bool, SAME_RESULT] = False
+    """Run Python code that lies in the model's folder."""
+    chat_template: str | None = None
+    """File with a Jinja chat template. Left out: the tokenizer's."""
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.keep is not None and self.against is None:
+            raise ValueError("keep is for preferences between two models; give --against, too")
+        if self.keep is not None and not self.keep.endswith(".jsonl"):
+            raise ValueError(
+                f"keep {self.keep}: only JSON lines are added to; give a name that ends in .jsonl"
+            )
+        if self.turn.count("{text}") != 1:
+            raise ValueError("turn has to hold {text} once, which stands for the line you write")
         return self

@@ -94,6 +94,12 @@ def _served(engine: str) -> bool:
     return "\nSERVED = True\n" in file.read_text(encoding="utf-8")
 
 
+def _one_response(value: Any) -> Any:
+    return {"responses": 1} | value if isinstance(value, dict) else value
+
+
+OneResponse = Annotated[SamplerSettings, BeforeValidator(_one_response)]
+"""The same, of one response unless more are asked for, whatever else is said of sampling."""
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 

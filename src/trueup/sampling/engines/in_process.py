@@ -10,7 +10,7 @@ from trueup.feedback.records import Prompt
 from trueup.models.causal import CausalModel
 from trueup.sampling import sampler
 from trueup.sampling.beam import beam_search
-from trueup.sampling.decoding import BATCH_SIZE, Decoder, generate
+from trueup.sampling.decoding import BATCH_SIZE, Decoder, Watch, generate
 from trueup.sampling.sampler import Completion, EncodedPrompt, Sampled
 from trueup.settings.gathering_settings import SamplerSettings
 
@@ -35,6 +35,8 @@ class InProcessSampler:
         self.model, self.encoder, self.settings, self.name = model, encoder, settings, name
         self.stops = sampler.StopTexts(settings.stop, encoder.text) if settings.stop else None
         self.served = False
+        self.watch: Watch | None = None
+        """See `trueup.sampling.decoding.generate`."""
         self.weights = sampler.SamplingWeights(model, keeps=settings.resync > 1)
 
     def sample(self, prompts: Sequence[Prompt], responses: int, *, seed: int) -> list[tuple[Sampled, ...]]:
@@ -78,7 +80,16 @@ class InProcessSampler:
             return beam_search(decoder, ids, beams=responses, groups=groups, penalty=penalty, rooms=rooms)
         copies = responses if settings.decode == "sample" else 1  # what is not drawn is the same each time
         keys = sampler.response_keys(seed, ids, copies)
-        written = generate(decoder, ids, copies, settings=settings, rooms=rooms, keys=keys, stops=self.stops)
+        written = generate(
+            decoder,
+            ids,
+            copies,
+            settings=settings,
+            rooms=rooms,
+            keys=keys,
+            stops=self.stops,
+            watch=self.watch,
+        )
         return [several * (responses // copies) for several in written]
 
 

@@ -1,0 +1,274 @@
+"""`trueup chat`: a conversation in the terminal with one model, or with two whose answers are compared blind."""
+
+import hashlib
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from trueup.batch.chat_template import today
+from trueup.errors import InputError
+from trueup.evaluate import entrants
+from trueup.feedback import canonical, read, records, turns
+from trueup.files import Journal
+from trueup.gathering import candidates
+from trueup.sampling import sampler
+from trueup.sampling.engines.in_process import InProcessSampler
+from trueup.settings.evaluate_settings import ChatSettings, EvaluateSettings
+from trueup.words import reason, spelled
+
+logger = logging.getLogger(__name__)
+
+HELP = "/new begins another conversation, /undo takes back the last turn, /quit ends; // begins a line with a slash"
+CHOICES = {
+    "1": "first",
+    "2": "second",
+    "t": "tie",
+    "tie": "tie",
+    "0": "tie",
+    "n": "neither",
+    "neither": "neither",
+}
+NARROW = 70
+"""Columns of a terminal with less than which two answers stand one below the other."""
+
+
+def chat(settings: ChatSettings) -> None:
+    """Talk until the user ends it.
+
+    Raises:
+        InputError: a model cannot be loaded, or what is to be kept cannot be added to the file.
+    """
+    names = [settings.model, *([] if settings.against is None else [settings.against])]
+    kept = None if settings.keep is None else _kept(Path(settings.keep))
+    shared = settings.model_dump(include=set(EvaluateSettings.model_fields) - {"against"})
+    asking = EvaluateSettings(models=tuple(dict.fromkeys(names)), **shared)
+    sampling = entrants.sampling_of(asking)
+    models = []
+    for model in [entrants.model_of(name, asking) for name in names]:
+        assert model.read is not None
+        loaded, encoder = candidates.running(sampling, today, 1, model.read)
+        models.append(InProcessSampler(settings.sampler, loaded, encoder, name=model.name))
+    talk = Conversation(settings, models, kept)
+    logger.info(HELP)
+    try:
+        while talk.line(_typed("> ")):
+            pass
+    except (EOFError, KeyboardInterrupt):
+        print()
+    talk.tell()
+
+
+def _typed(prompt: str) -> str:
+    """A line of the user; its prompt is shown in a terminal alone."""
+    line = input(prompt if sys.stdin.isatty() else "")
+    return line.encode("utf-8", "replace").decode("utf-8")
+
+
+def _kept(path: Path) -> Journal:
+    """The file, of which a torn last line is cut off, if all that it holds is in canonical form."""
+    journal = Journal(path)
+    try:
+        lines, torn = journal.read()
+        if torn:
+            try:
+                json.loads(torn)
+                journal.append(b"")  # an end of the line is all that is missing
+            except ValueError:
+                journal.keep(lines)
+        if journal.size and any(one.layout != "canonical" for one in read.read_feedback([path]).files):
+            raise InputError(
+                f"{path}: holds feedback of another layout; give another --keep, or convert it first"
+            )
+        journal.append()
+    except OSError as error:
+        raise InputError(f"{path}: preferences cannot be kept there: {reason(error)}") from error
+    return journal
+
+
+class Conversation:
+    """What was said so far, and who says what comes next.
+
+    Args:
+        models: one, or two whose answers are shown in random order.
+        kept: where preferences are added.
+    """
+
+    def __init__(
+        self, settings: ChatSettings, models: Sequence[InProcessSampler], kept: Journal | None
+    ) -> None:
+        self.settings, self.models, self.kept = settings, models, kept
+        self.console = Console(highlight=False, markup=False, emoji=False)
+        templates = [one.encoder.tokenizer.chat_template is not None for one in models]
+        self.messages = all(templates) if settings.chat is None else settings.chat
+        if self.messages and not all(templates):
+            raise InputError(
+                "a model has no chat template to talk in messages with; give --chat-template or --chat false"
+            )
+        vocabularies = [one.encoder.tokenizer.get_vocab() for one in models]
+        self.with_tokens = all(one == vocabularies[0] for one in vocabularies)
+        self.history: list[records.Content] = [self._beginning()]
+        self.count = 0
+        self.tally: Counter[str] = Counter()
+
+    def _beginning(self) -> records.Content:
+        system = self.settings.system
+        if self.messages:
+            return () if system is None else (records.Message("system", system),)
+        return system or ""
+
+    def line(self, said: str) -> bool:
+        """Do what a line asks; False where it ends the conversation."""
+        command = said.strip()
+        if command == "/quit":
+            return False
+        if command == "/new":
+            self.history = [self._beginning()]
+        elif command == "/undo":
+            self.history = self.history[:-1] or self.history
+        elif command.startswith("/") and not command.startswith("//"):
+            self.console.print(HELP, soft_wrap=True)
+        elif command:
+            try:
+                self._answer(said.removeprefix("/") if command.startswith("//") else said)
+            except InputError as error:
+                self.console.print(Text(spelled(str(error)), style="red"))
+        return True
+
+    def _answer(self, said: str) -> None:
+        before = self.history[-1]
+        if isinstance(before, str):
+            prompt = records.Prompt(before + self.settings.turn.replace("{text}", said))
+        else:
+            prompt = records.Prompt((*before, records.Message("user", said)))
+        order = list(range(len(self.models)))
+        if (
+            len(order) == 2
+            and hashlib.sha256(f"{self.settings.seed} {self.count} {prompt.key}".encode()).digest()[0] % 2
+        ):
+            order.reverse()
+        answers = self._sampled(prompt, order)
+        if not all(answers):
+            raise InputError("the conversation leaves no room for an answer; /new begins another one")
+        contents = [
+            one[0].text if isinstance(before, str) else turns.as_messages(one[0].text) for one in answers
+        ]
+        preferred = 0
+        if len(order) == 2:
+            verdict = self._verdict(contents)
+            self.tally[
+                verdict if verdict in ("tie", "neither") else self.models[order[verdict == "second"]].name
+            ] += 1
+            self._keep(prompt, order, [one[0] for one in answers], contents, verdict)
+            if verdict == "neither":
+                return
+            preferred = int(verdict == "second")
+        chosen, content = contents[preferred], prompt.content
+        if isinstance(content, str) or isinstance(chosen, str):
+            self.history.append(f"{content}{chosen}")
+        else:
+            self.history.append((*content, *chosen))
+
+    def _sampled(self, prompt: records.Prompt, order: Sequence[int]) -> list[tuple[sampler.Sampled, ...]]:
+        """The answers in the order in which they are shown, while they are written."""
+        texts, answers = [""] * len(order), []
+        side_by_side = len(order) == 2 and self.console.is_terminal and self.console.width >= NARROW
+        live = Live(console=self.console, transient=True, auto_refresh=False)
+        for place, at in enumerate(order):
+            if len(order) == 2 and not side_by_side:
+                self.console.print(f"[{place + 1}]")
+
+            def show(text: str, place: int = place) -> None:
+                if side_by_side:
+                    texts[place] = text
+                    live.update(_columns(texts), refresh=True)
+                else:
+                    self.console.print(Text(text[len(texts[place]) :]), end="", soft_wrap=True)
+                    texts[place] = text
+
+            self.models[at].watch = self._watch(self.models[at], show)
+            seed = sampler.another_seed(self.settings.seed, len(self.models) * self.count + at)
+            if side_by_side:
+                live.start()
+            try:
+                (found,) = self.models[at].sample([prompt], 1, seed=seed)
+            finally:
+                live.stop()
+            answers.append(found)
+            if found:
+                show(spelled(found[0].text))
+            if not side_by_side:
+                self.console.print()
+        if side_by_side:
+            self.console.print(_columns(texts))
+        self.count += 1
+        return answers
+
+    def _watch(self, model: InProcessSampler, show: Callable[[str], None]) -> Callable[[Sequence[int]], None]:
+        """Shows what a model has written so far, but for half a character and what may begin a stop text."""
+        longest = max(map(len, self.settings.sampler.stop), default=1) - 1
+
+        def watch(ids: Sequence[int]) -> None:
+            text = model.encoder.text(ids)
+            if not text.endswith("\ufffd"):
+                show(spelled(text[: len(text) - longest]))
+
+        return watch
+
+    def _verdict(self, contents: Sequence[records.Content]) -> str:
+        if contents[0] == contents[1]:
+            self.console.print("(both say the same)")
+            return "tie"
+        while (said := _typed("which is better: 1, 2, t(ie) or n(either)? ").strip().lower()) not in CHOICES:
+            self.console.print("1, 2, t for a tie, or n for neither, which takes your line back")
+        return CHOICES[said]
+
+    def _keep(
+        self,
+        prompt: records.Prompt,
+        order: Sequence[int],
+        answers: Sequence[sampler.Sampled],
+        contents: Sequence[records.Content],
+        verdict: str,
+    ) -> None:
+        """Add a preference to the file; answers that are equal or empty say nothing."""
+        if self.kept is None or contents[0] == contents[1] or any(map(turns.says_nothing, contents)):
+            return
+        responses = tuple(
+            records.Response(content, source=one.source, tokens=one.ids if self.with_tokens else None)
+            for one, content in zip(answers, contents, strict=True)
+        )
+        better = {"first": 0, "second": 1}.get(verdict)
+        comparisons = () if better is None else (records.Comparison(better, 1 - better),)
+        vote = records.Vote(0, 1, verdict, self.settings.person)
+        row = canonical.example_to_row(records.Example(prompt, responses, comparisons, (vote,)))
+        try:
+            self.kept.append(canonical.json_line(row).rstrip(b"\n"))
+        except OSError as error:
+            raise InputError(f"{self.kept.path}: the preference cannot be kept: {reason(error)}") from error
+
+    def tell(self) -> None:
+        """Say at the end how often which model was preferred."""
+        if self.tally:
+            logger.info("; ".join(f"{name}: {number}" for name, number in self.tally.most_common()))
+        if self.kept is not None and self.kept.size:
+            logger.info(f"preferences are in {self.kept.path}")
+
+
+def _columns(texts: Sequence[str]) -> Any:
+    table = Table.grid(expand=True, padding=(0, 1))
+    for _ in texts:
+        table.add_column(ratio=1)
+    table.add_row(
+        *(Panel(Text(text), title=str(place), border_style="dim") for place, text in enumerate(texts, 1))
+    )
+    return table
