@@ -3,11 +3,9 @@
 import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pexpect
 import pytest
 from support.small_runs import metrics_of
 from support.tiny_models import char_tokenizer, save_tiny_model
@@ -17,6 +15,7 @@ from trueup.cli.app import run
 from trueup.feedback.condition import Condition
 from trueup.feedback.read import read_feedback
 from trueup.feedback.records import Comparison, Message
+from trueup.words import spelled
 
 Chat = Callable[..., tuple[int, str, str]]
 SHORT = ("--max-new-tokens", "5")
@@ -150,28 +149,35 @@ def test_what_is_refused(more: tuple[str, ...], said: str, chat: Chat) -> None:
     assert code == 2 and said in err and out == ""
 
 
-def test_in_a_terminal_answers_stand_side_by_side(
-    tiny_model: Path, other_model: Path, tmp_path: Path
+def test_in_a_terminal_answers_stand_side_by_side_and_are_shown_as_they_are_written(
+    tiny_model: Path,
+    other_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Until Ctrl-C, which costs the answer that is not judged yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "90")
+    typed = iter(["hello", "2", "again"])
+
+    def line(prompt: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr("builtins.input", line)
     names = [str(tiny_model), "--against", str(other_model), "--keep", "kept.jsonl"]
-    shell = pexpect.spawn(
-        f"{sys.executable} -m trueup chat {' '.join(names + list(SHORT))}",
-        cwd=str(tmp_path), dimensions=(30, 90), timeout=60, encoding="utf-8",
-    )  # fmt: skip
-    shell.expect("/quit ends")
-    shell.expect("> ")
-    shell.sendline("hello")
-    shell.expect("which is better")
-    seen = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", str(shell.before))
-    assert "\u2500 1 \u2500" in seen and "\u2500 2 \u2500" in seen
-    shell.sendline("2")
-    shell.expect("\n> ")
-    shell.sendline("again")
-    shell.expect("which is better")
-    shell.sendintr()
-    shell.expect("preferences are in kept.jsonl")
-    shell.expect(pexpect.EOF)
-    shell.close()
-    assert shell.exitstatus == 0
+    assert run(["chat", *names, *SHORT]) == 0
+    out, err = capsys.readouterr()
+    seen = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", out)
+    assert re.search("\u2500 1 \u2500.*\u2500 2 \u2500", seen)
+    assert "preferences are in kept.jsonl" in err
     (example,) = read_feedback([tmp_path / "kept.jsonl"]).examples
     assert example.comparisons == (Comparison(1, 0),)
+    said = example.responses[0].content
+    text = said if isinstance(said, str) else said[0].content
+    beginnings = [spelled(text[:count]).split("\n")[0].rstrip() for count in range(1, len(text) + 1)]
+    assert len(text) > 1 and all(f"\u2502 {beginning}" in seen for beginning in beginnings)

@@ -357,3 +357,13 @@ def test_what_is_refused_before_a_page_is_shown(
         given = [one.replace("PORT", str(taken.getsockname()[1])) for one in more]
         assert run(["label", "candidates.jsonl", "--output", "x.jsonl", *given]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_without_its_extra_the_page_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "trueup.labelling.serving", raising=False)
+    monkeypatch.delattr("trueup.labelling.serving", raising=False)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    assert run(["label", "x.jsonl", "--output", "y.jsonl"]) == 2
+    assert "starlette, which is not installed: pip install 'trueup[labelling]'" in capsys.readouterr().err

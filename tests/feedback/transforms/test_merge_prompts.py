@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response
+from trueup.feedback.records import Comparison, Example, Message, Origin, Prompt, Response, Vote
 from trueup.feedback.transforms.merge_prompts import MergedPrompts, merged
 
 
@@ -18,12 +18,14 @@ def test_by_hand() -> None:
         Prompt("p", origin=Origin("a.jsonl", 1)),
         (Response("a", score=1.0, source="beam"), Response("b", score=0.0)),
         (Comparison(0, 1, 0.8),),
+        (Vote(1, 0, "second", "ann"),),
     )
     other = example("q", Response("a"))
     again = example(
         "p", Response("c"), Response("b", score=2.0, label=0.5, demonstration=True), Response("a", source="ann"),
         comparisons=(Comparison(0, 1), Comparison(2, 1, 0.6)),
     )  # fmt: skip
+    again = replace(again, votes=(Vote(2, 1, "tie", "bob"),))
     fitted = MergedPrompts().fit([one, other, again])
     assert fitted.rewrite([one, other, again]) == [
         Example(
@@ -34,6 +36,7 @@ def test_by_hand() -> None:
                 Response("c"),
             ),
             (Comparison(0, 1, 0.8), Comparison(2, 1)),
+            (Vote(1, 0, "second", "ann"), Vote(0, 1, "tie", "bob")),
         ),
         other,
     ]
