@@ -103,6 +103,11 @@ def of_chat(tiny_model: Path) -> None:
     Path("MODEL").symlink_to(tiny_model)
 
 
+def of_before(tiny_model: Path) -> None:
+    values = {"method": "dpo", **settings("dpo", tiny_model, write_feedback(Path.cwd()), Path("runs/dpo"))}
+    Path("run.yaml").write_text(yaml.safe_dump(values))
+
+
 def of_adapters(tiny_model: Path) -> None:
     write_feedback(Path.cwd())
     Path("M").symlink_to(tiny_model)
@@ -176,6 +181,7 @@ PAGES = {
     "docs/report.md": Page(2, of_reports),
     "docs/chat.md": Page(3, of_chat, {"train": ("--steps", "2"), **SHORT}),
     "docs/adapters.md": Page(3, of_adapters, {"train": ("--steps", "2")}),
+    "docs/before_a_run.md": Page(1, of_before),
     "docs/export.md": Page(3, of_export, {"export": ("--step", "9")}),
     "docs/online.md": Page(5, of_online, {"train": SMALL_ROUNDS}, after_online),
     "docs/start.md": Page(4, of_start, {"train": ("--steps", "2"), **SHORT}),

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trueup.errors import CheckpointError
 from trueup.models import lora
 from trueup.models.tokenizer import quiet_library
-from trueup.training import session
+from trueup.training import export as exporting
 from trueup.training.checkpoint import verify
 from trueup.training.export import export
 
@@ -34,7 +34,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(network)
         export(network, *arguments, **more)
 
-    monkeypatch.setattr(session, "export", watched)
+    monkeypatch.setattr(exporting, "export", watched)
     return seen
 
 

@@ -31,7 +31,8 @@ from trueup.methods import METHODS
 from trueup.models.tokenizer import quiet_library
 from trueup.references.build import AdapterCopy
 from trueup.references.choices import NoReference
-from trueup.training import api, session, setup
+from trueup.training import api, setup
+from trueup.training import export as exporting
 
 LORA = {"lora.rank": 4}
 OFFLINE = [name for name, info in METHODS.items() if "offline" in info.sources]
@@ -305,7 +306,7 @@ def test_a_model_that_could_not_be_written_is_written_on_resuming_without_anothe
         raise CheckpointError("no room")
 
     with monkeypatch.context() as patched:
-        patched.setattr(session, "export", fails)
+        patched.setattr(exporting, "export", fails)
         with pytest.raises(CheckpointError, match="no room"):
             run_here("dpo", {**uninterrupted[0], "output": str(output)})
     before = (output / "metrics.jsonl").read_bytes()

@@ -21,6 +21,7 @@ ABOUT = "Align a causal language model with feedback: demonstrations, scores, th
 OPTIONS = {"version": "Print the version and exit.", "help": "Show this message and exit."}
 COMMANDS = {
     "train": "Align a model with feedback; `trueup train METHOD --help` lists a method's settings.",
+    "selfcheck": "Try a configuration in about a minute: figures that have to be 0, resuming, sampling, the export.",
     "methods": "List every method: formula, paper, the feedback and reference it takes, where examples come from, "
     "defaults.",
     "sample": "Sample responses to prompts from one or several models, and put them together as feedback.",
@@ -37,7 +38,7 @@ COMMANDS = {
     "demo": "Make a small language model in the built-in world, align it by nine of the methods, and print a table.",
 }
 """Command -> what it does. The function of its name is in `trueup.cli.train_command` or `trueup.cli.commands`."""
-TRAINING = ("train", "methods")
+TRAINING = ("train", "methods", "selfcheck")
 
 EXITS = (
     "Exit codes: 0 done; 2 what was given; 4 checkpoints and full disks; 5 numerics; 6 annotators and budgets;",

@@ -1,8 +1,10 @@
-"""What `trueup train` and `methods` do. This file is imported when one of them is called."""
+"""What `trueup train`, `selfcheck` and `methods` do. This file is imported when one of them is called."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, get_args
 
 from rich.console import Console
@@ -10,17 +12,19 @@ from rich.console import Console
 from trueup.cli.app import COMMANDS, print_boxes
 from trueup.cli.options import Arguments, Command, in_words, print_help
 from trueup.config.annotator_names import run_settings
+from trueup.config.layers import read_yaml
 from trueup.config.resolve import Resolved, find_method, load_run, resolve, unknown
 from trueup.config.trl_options import names_of_trl
 from trueup.config.trust import refuse_config, refuse_run
-from trueup.display import shown
-from trueup.errors import InputError
+from trueup.display import duration, shown
+from trueup.errors import InputError, NumericsError
 from trueup.methods import METHODS, MethodInfo
 from trueup.methods.method import load_packages, package_of
 from trueup.parallel.processes import alike, joined
 from trueup.references.choices import AnyReference
 from trueup.settings.schema import Role, Setting, settings_in
 from trueup.training import api
+from trueup.words import counted, spelled
 
 OF_TRAIN = {
     "config": ("FILE", "YAML file with settings; options go over it."),
@@ -34,28 +38,62 @@ OF_METHODS = {"json": ("", "Print JSON instead of text.")}
 
 def train(arguments: Sequence[str]) -> None:
     """Train by the method that is named first; `--help` lists its settings."""
+    if not (request := _request("train", arguments)):
+        return
+    given, read = request
+    run = given.more.get("resume")
+    with joined(), shown():
+        resolved = alike(read)
+        (api.run if run is None else api.go_on)(resolved)
+
+
+def selfcheck(arguments: Sequence[str]) -> None:
+    """Try a configuration; what is found is printed as it is found."""
+    if not (request := _request("selfcheck", arguments)):
+        return
+    started, failed = time.monotonic(), []
+    with joined(), shown(quiet=True):
+        resolved = request[1]()
+        from trueup.training import invariants
+
+        for found in invariants.run_selfcheck(resolved):
+            print(spelled(str(found)), flush=True)
+            failed += [found.check] * (found.right is False)
+    print(f"{duration(time.monotonic() - started)}, and nothing is left behind")
+    if failed:
+        raise NumericsError(
+            f"selfcheck: {counted(len(failed), 'check')} failed: {', '.join(failed)}; each says what to do"
+        )
+
+
+def _request(verb: str, arguments: Sequence[str]) -> tuple[Arguments, Callable[[], Resolved]] | None:
+    """What a command of a method was given, and what settles it: by one process alone, before torch is imported.
+
+    None where help was asked for, which is printed. The method may stand in the file of settings alone.
+    """
     load_packages()
     name, *options = arguments or [""]
     if name in ("-h", "--help", "--help-all"):
         rows = [(info.name, "", info.title) for info in METHODS.values()]
-        notes = ("What each needs: trueup methods. Its settings: trueup train METHOD --help",)
-        print_boxes("trueup train METHOD [OPTIONS]", [COMMANDS["train"]], {"Methods": rows}, notes)
-        return
+        notes = (f"What each needs: trueup methods. Its settings: trueup {verb} METHOD --help",)
+        print_boxes(f"trueup {verb} METHOD [OPTIONS]", [COMMANDS[verb]], {"Methods": rows}, notes)
+        return None
     if not name or name.startswith("-"):
+        name, options = _method_in_file(arguments), list(arguments)
+    if not name:
         raise InputError(
-            f"a method is missing: trueup train METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
+            f"a method is missing: trueup {verb} METHOD, where METHOD is one of {', '.join(sorted(METHODS))}"
         )
     info = find_method(name)
-    command = command_of(info)
+    command = command_of(info, verb)
     given = command.read(options)
     if given.help:
         _print_help(command, info, given)
-        return
+        return None
     layer, config, run = command.layer(given), given.more.get("config"), given.more.get("resume")
     trusted = given.on("trust_run")
 
     def read() -> Resolved:
-        """Whatever cannot be is refused; by one process alone, before torch is imported."""
         if config is not None:
             refuse_config(config, info, layer, trusted=trusted)
         if run is None:
@@ -64,20 +102,27 @@ def train(arguments: Sequence[str]) -> None:
         refuse_run(run, info, layer, trusted=trusted)
         return resolved
 
-    with joined(), shown():
-        resolved = alike(read)
-        (api.run if run is None else api.go_on)(resolved)
+    return given, read
 
 
-def command_of(info: MethodInfo) -> Command:
-    """The options of the command that trains by one method."""
+def _method_in_file(arguments: Sequence[str]) -> str:
+    """The `method` of the file after `--config`; empty where there is none."""
+    words = [word for one in arguments for word in one.split("=", 1)]
+    files = [after for word, after in pairwise(words) if word == "--config"]
+    method = read_yaml(files[-1])[0].get("method") if files else ""
+    return method if isinstance(method, str) else ""
+
+
+def command_of(info: MethodInfo, verb: str = "train") -> Command:
+    """The options of the command that trains by one method, or looks at what that would be."""
     role = Role(f"Method {info.name}", common=True)
     own = [replace(one, role=role) for one in settings_in(info.settings)]
     of_run = [replace(one, default=info.defaults.get(one.path, one.default)) for one in run_settings()]
     settings = {one.path: one for one in (*own, *of_run)}
+    more = {name: told for name, told in OF_TRAIN.items() if verb == "train" or name != "resume"}
     unseen = frozenset(names_of_trl()) - settings.keys()
     return Command(
-        f"trueup train {info.name}", settings, "data", OF_TRAIN, unseen, lambda name: unknown(name, info)
+        f"trueup {verb} {info.name}", settings, "data", more, unseen, lambda name: unknown(name, info)
     )
 
 

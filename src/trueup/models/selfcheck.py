@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from trueup.batch.stream import Stream, build_stream
+from trueup.batch.rows import Demonstrations
+from trueup.batch.stream import Stream, build_stream, collate_batch
 from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import InputError
 from trueup.model_folder import context_length
@@ -197,13 +198,83 @@ def naive_log_probs(model: CausalModel, stream: Stream) -> torch.Tensor:
     return log_prob_SV.gather(-1, stream.target_S[:, None])[:, 0]
 
 
+def rounding(model: StreamModel) -> float:
+    """What two ways to compute a log-probability may differ by at the precision of a model's weights."""
+    dtype = next(model.network.parameters()).dtype
+    return 1e-3 if dtype == torch.float32 else 32 * torch.finfo(dtype).eps
+
+
+class RowGap(NamedTuple):
+    """How far a stream is from its rows by themselves."""
+
+    rows: int
+    values: float
+    """Largest difference of a log-probability or score."""
+    gradients: float
+    """Norm of the difference of the gradients, as a part of their norm."""
+
+
+def compare_rows(model: StreamModel, groups: Sequence[TokenGroup[Any]]) -> RowGap:
+    """Compare what is read of a stream, and its gradient, with the library's own forward pass of each row by itself.
+
+    The rows are made of the token groups; nothing that lays out a stream has a part in them. Both are computed at the
+    precision of the weights and without dropout, and differentiated along one direction.
+
+    Args:
+        model: on its device, its attention chosen; its gradients are taken away.
+    """
+    trained, before, (read, _, _) = [*model.trainable().values()], model.autocast, _numbers(model)
+    if next(model.network.parameters()).dtype == torch.float32:
+        model.autocast = None
+
+    def gradients() -> list[torch.Tensor]:
+        found = [torch.zeros_like(one) if one.grad is None else one.grad for one in trained]
+        for one in trained:
+            one.grad = None
+        return found
+
+    gradients()
+    try:
+        with model.without_dropout():
+            got = read(collate_batch(groups, Demonstrations.collate).to(model.device).stream)
+            direction = torch.randn(len(got), generator=torch.Generator().manual_seed(0)).to(got)
+            (got * direction).sum().backward()
+            of_stream, values, rows = gradients(), [torch.zeros(0).to(got)], 0
+            with model.plain() as network:
+                for prompt, row in ((group.prompt, row) for group in groups for row in group.responses):
+                    found, rows = _row(model, network, prompt, row), rows + 1
+                    done = sum(map(len, values))
+                    (found * direction[done : done + len(found)]).sum().backward()
+                    values.append(found.detach())
+    finally:
+        model.autocast = before
+    of_rows, expected = gradients(), torch.cat(values)
+    assert len(expected) == len(got)
+    apart, norm = (
+        float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in several])))
+        for several in ([a - b for a, b in zip(of_stream, of_rows, strict=True)], of_rows)
+    )
+    return RowGap(rows, float((got.detach() - expected).abs().max()), apart / max(norm, 1e-30))
+
+
+def _row(model: StreamModel, network: Any, prompt: np.ndarray, row: TokenRow) -> torch.Tensor:
+    """[R] log-probabilities of a row's scored tokens, or [1] its score."""
+    ids = torch.from_numpy(np.concatenate([prompt, row.ids]).astype(np.int64)).to(model.device)
+    if isinstance(model, RewardModel):
+        scores: torch.Tensor = network(input_ids=ids[None], use_cache=False).logits[0].float()
+        return scores
+    assert isinstance(model, CausalModel)
+    place = torch.from_numpy(row.scored.nonzero()[0]).to(model.device) + len(prompt)
+    logits: torch.Tensor = network(input_ids=ids[None], use_cache=False).logits[0, place - 1].float()
+    return (logits / model.temperature).log_softmax(-1).gather(-1, ids[place][:, None])[:, 0]
+
+
 def _difference(
     model: StreamModel, stream: Stream, tried: Backend, read: Numbers, expected: torch.Tensor, what: str
 ) -> str | None:
     """Why a backend is not exact, or None."""
     before, autocast = model.attention, model.autocast
-    parameter = next(model.network.parameters())
-    tolerance = 1e-3 if parameter.dtype == torch.float32 else 32 * torch.finfo(parameter.dtype).eps
+    parameter, tolerance = next(model.network.parameters()), rounding(model)
     try:
         model.set_attention(tried.name)
         model.autocast = None if parameter.dtype == torch.float32 else autocast

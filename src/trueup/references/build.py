@@ -209,6 +209,25 @@ def base_identity(policy: CausalModel) -> str:
 
 
 @torch.no_grad()
+def first_gap(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> tuple[float, float] | None:
+    """Largest difference of policy and reference, and what is allowed before anything has moved; in nats a token.
+
+    Returns:
+        None where there is no reference.
+    """
+    batch = batch.to(policy.device)
+    expected = reference.log_probs(batch)
+    if expected is None:
+        return None
+    with policy.without_dropout():
+        found = policy.outputs(batch.stream)
+    assert isinstance(found, LogProbs)
+    allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
+    if policy.autocast is not None and not reference.exact:
+        allowed = 0.1
+    return (found.token_S - expected.token_S).abs().max().item(), allowed
+
+
 def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[Any]) -> None:
     """Compare policy and reference before anything has moved.
 
@@ -218,18 +237,9 @@ def check_first_batch(policy: StreamModel, reference: Reference, batch: Batch[An
     Raises:
         NumericsError: they differ.
     """
-    batch = batch.to(policy.device)
-    expected = reference.log_probs(batch)
-    if expected is None:
+    if (found := first_gap(policy, reference, batch)) is None:
         return
-    with policy.without_dropout():
-        found = policy.outputs(batch.stream)
-    assert isinstance(found, LogProbs)
-    gap_S = (found.token_S - expected.token_S).abs()
-    gap = gap_S.max().item()
-    allowed = 0.0 if reference.exact and policy.device.type == "cpu" else ROUNDING
-    if policy.autocast is not None and not reference.exact:
-        allowed = 0.1
+    gap, allowed = found
     if not gap <= allowed:  # NaN agrees with nothing
         stale = "" if reference.exact else ", and remove a stale cache"
         raise NumericsError(

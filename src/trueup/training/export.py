@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import safe_open
 
 from trueup import __version__
 from trueup.annotators.calibration import Calibration, Estimate, calibrate
@@ -30,13 +31,11 @@ from trueup.errors import CheckpointError
 from trueup.feedback.condition import Condition
 from trueup.files import replaced_folder
 from trueup.model_hub import named, origin_of
-from trueup.models import lora
-from trueup.models.causal import StreamModel
+from trueup.models import causal, lora
 from trueup.models.tokenizer import quiet_library
-from trueup.parallel.processes import gather, owns
-from trueup.parallel.sharding import full_state
+from trueup.parallel import processes, sharding
 from trueup.training.loop import Run
-from trueup.words import reason
+from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +68,8 @@ def export(
     Raises:
         CheckpointError: it could not be written.
     """
-    weights = {} if lora.is_adapted(network) else full_state(network)
-    if not owns():
+    weights = {} if lora.is_adapted(network) else sharding.full_state(network)
+    if not processes.owns():
         return
     try:
         with replaced_folder(folder) as part:
@@ -113,6 +112,29 @@ def _save_model(network: Any, weights: Mapping[str, torch.Tensor], folder: Path,
         network.config.save_pretrained(str(folder))
     finally:
         network.config.dtype = before
+
+
+def refuse_other_weights(folder: Path, expected: Mapping[str, torch.Tensor]) -> None:
+    """See that the files of a folder hold the weights that were to be written, one tensor at a time.
+
+    Args:
+        expected: by the names in the files; written in another precision perhaps.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    wrong, names = [], set[str]()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                value, right = opened.get_tensor(name), expected.get(name)
+                names.add(name)
+                if right is None or not torch.equal(value, right.detach().cpu().to(value.dtype)):
+                    wrong.append(name)
+    if wrong or not names:
+        raise CheckpointError(
+            f"{folder}: what was written is not what was to be written: {listed(wrong)}. Export it again"
+        )
 
 
 def _share(folder: Path, same: Path) -> None:
@@ -251,7 +273,7 @@ def reward_report(run: Run) -> RewardReport:
 
 
 @torch.no_grad()
-def measure(policy: StreamModel, batches: Iterable[Batch[Any]], *, held_out: bool) -> RewardReport:
+def measure(policy: causal.StreamModel, batches: Iterable[Batch[Any]], *, held_out: bool) -> RewardReport:
     """Score batches of pairs."""
     scores: list[float] = []
     apart: list[float] = []
@@ -270,7 +292,7 @@ def measure(policy: StreamModel, batches: Iterable[Batch[Any]], *, held_out: boo
             probabilities += pairs.probability_P.tolist()
             prompt_N = [group.prompt.tobytes() for group in batch.groups for _ in group.responses]
             prompts += [prompt_N[row] for row in pairs.chosen_P.tolist()]
-    every = gather((scores, apart, probabilities, prompts))
+    every = processes.gather((scores, apart, probabilities, prompts))
     scores, apart, probabilities, prompts = (
         [one for part in parts for one in part] for parts in zip(*every, strict=True)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from trueup import stop
-from trueup.display import Advance, figure
+from trueup.display import figure
 from trueup.errors import AnnotatorError, CheckpointError, InputError, Stopped
 from trueup.metrics import Metrics, label
 from trueup.parallel.processes import agreed, gather, rank
@@ -80,7 +80,7 @@ class Run:
         return {label(name): self.latest[name] for name in names if name in self.latest}
 
 
-def train(run: Run, *, advance: Advance) -> dict[str, float]:
+def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> dict[str, float]:
     """Take the run from where it is to its end.
 
     Args:

@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from trueup import model_folder, model_hub
 from trueup.config.resolve import RUN_FILE, Resolved, load_run
-from trueup.errors import CheckpointError, InputError
+from trueup.errors import InputError
 from trueup.feedback.condition import Condition, read_condition
 from trueup.feedback.transforms.standardized_rewards import WrittenReward
-from trueup.models import lora
-from trueup.models.load import Loaded, load
-from trueup.models.reward import load_reward
+from trueup.models import load, lora, reward
 from trueup.models.tokenizer import quiet_library
 from trueup.settings.command_settings import ExportSettings
 from trueup.training import checkpoint, setup
-from trueup.training.export import card_of, export
+from trueup.training.export import card_of, export, refuse_other_weights
 from trueup.training.folder import RunFolder
-from trueup.words import listed, one_line
+from trueup.words import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +103,7 @@ def publish(settings: ExportSettings) -> None:
         condition=found.condition,
         beside=beside,
     )
-    _compare(folder, network, dtype)
+    refuse_other_weights(folder, lora.written_weights(network))
     what = "an adapter" if adapted and not settings.merge else f"a full model in {str(dtype)[6:]}"
     logger.info(f"{folder}: {what}, read again and found to be what was to be written")
     stands = network.peft_config[lora.POLICY] if adapted and not settings.merge else None
@@ -185,9 +182,11 @@ def _of_folder(path: str, trust_remote_code: bool) -> Found:
         model_folder.check_model(path, trust_remote_code=trust_remote_code, world=False)
     )
     base = model_folder.base_folder(path)
-    read = load_reward if model_folder.scores_text(path) or model_folder.scores_text(base) else load
+    read = (
+        reward.load_reward if model_folder.scores_text(path) or model_folder.scores_text(base) else load.load
+    )
     options: dict[str, Any] = {"device": torch.device("cpu"), "trust_remote_code": trust_remote_code}
-    loaded: Loaded = read(path, **options)
+    loaded: load.Loaded = read(path, **options)
     beside = {name: (Path(path) / name).read_text("utf-8") for name in KEPT if (Path(path) / name).is_file()}
     dtype = _stored(Path(base))
     return Found(loaded.network, loaded.tokenizer, loaded.base_path, dtype, loaded.condition, None, beside)
@@ -209,7 +208,7 @@ def _stored(folder: Path) -> torch.dtype:
 
 def restored(
     folder: RunFolder, step: int | None, *, trust_remote_code: bool, device: torch.device = CPU
-) -> tuple[Loaded, Resolved, int]:
+) -> tuple[load.Loaded, Resolved, int]:
     """The policy of a run as it was at a step, the run's settings, and the step.
 
     Args:
@@ -254,29 +253,6 @@ def _of_checkpoint(folder: RunFolder, step: int | None, *, trust_remote_code: bo
     card = card_of(resolved, loaded.base_path, name=name, step=step, scores=scores)
     dtype = getattr(torch, resolved.settings.save_dtype)
     return Found(loaded.network, loaded.tokenizer, loaded.base_path, dtype, loaded.condition, card, {})
-
-
-def _compare(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
-    """See that the files hold the weights that were to be written.
-
-    Raises:
-        CheckpointError: they do not.
-    """
-    from safetensors.torch import load_file
-
-    written = {
-        name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()
-    }
-    expected = lora.written_weights(network)
-    wrong = [
-        name
-        for name, value in written.items()
-        if name not in expected or not torch.equal(value, expected[name].detach().cpu().to(value.dtype))
-    ]
-    if wrong or not written:
-        raise CheckpointError(
-            f"{folder}: what was written is not what was to be written: {listed(wrong)}. Export it again"
-        )
 
 
 def _push(folder: Path, name: str, *, private: bool) -> None:

@@ -41,7 +41,6 @@ from trueup.sources.online import Collector, GatheredRounds, OnlineSource, Round
 from trueup.sources.rollouts import Advantages, KLPenalty
 from trueup.sources.source import Source
 from trueup.training import data, seal
-from trueup.training.data import Data, Parts, Preprocessing
 from trueup.training.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ CHUNK = 64
 """Prompts sampled and judged before they are written: what a run that is killed may have to do again."""
 
 
-def sampled_first(settings: RunSettings, method: Method) -> Data:
+def sampled_first(settings: RunSettings, method: Method) -> data.Data:
     """Prompts whose responses are sampled and judged before training, with the feedback whose responses join them.
 
     Raises:
@@ -71,14 +70,14 @@ def sampled_first(settings: RunSettings, method: Method) -> Data:
         display.data_logger.info("their responses join those sampled, and are judged with them")
         prompts = each_once([*prompts, *(one.prompt for one in also)])
 
-    def source(parts: Parts) -> Source:
+    def source(parts: data.Parts) -> Source:
         texts = data.view_all(settings, method, _collect(parts, prompts, also, annotator))
         return data.offline_source(texts, parts)
 
-    return Data(fingerprints, source)
+    return data.Data(fingerprints, source)
 
 
-def online(settings: RunSettings, method: Method) -> Data:
+def online(settings: RunSettings, method: Method) -> data.Data:
     """Prompts whose responses are sampled and judged round by round, while training.
 
     Raises:
@@ -90,7 +89,7 @@ def online(settings: RunSettings, method: Method) -> Data:
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
     held_out, more = _held_out(preprocessing, read.prompts)
 
-    def source(parts: Parts) -> Source:
+    def source(parts: data.Parts) -> Source:
         asking = data.asking_encoder(parts.loaded, settings)
         prompts, known = with_room(read.prompts, asking)
         warn_of_raw(sum(map(asking.bypasses_template, prompts)), len(prompts), "sampling", "prompts")
@@ -105,10 +104,10 @@ def online(settings: RunSettings, method: Method) -> Data:
         rounds = GatheredRounds(plan, log, prompts, collector, settings.sampler.resync)
         return _source_of_rounds(parts, plan, log, preprocessing, known, held_out, rounds)
 
-    return Data({**fingerprints, **more}, source)
+    return data.Data({**fingerprints, **more}, source)
 
 
-def replay(settings: RunSettings, method: Method) -> Data:
+def replay(settings: RunSettings, method: Method) -> data.Data:
     """The log of an online run: the same rounds in the same order, nothing sampled and nothing judged.
 
     Raises:
@@ -124,7 +123,7 @@ def replay(settings: RunSettings, method: Method) -> Data:
         f"{path}: {sum(map(len, log.rounds.values()))} examples in {len(log.rounds)} of {log.count} rounds"
     )
     examples = [example for number in sorted(log.rounds) for example in log.rounds[number]]
-    preprocessing = Preprocessing.fit(method, settings, examples)
+    preprocessing = data.Preprocessing.fit(method, settings, examples)
     held_out, more = _held_out(preprocessing, [example.prompt for example in examples])
     seal.warn_of_departures(Path(path), settings, method)
     if log.last < log.count - 1:
@@ -133,14 +132,14 @@ def replay(settings: RunSettings, method: Method) -> Data:
             "of the rounds that are missing learn nothing"
         )
 
-    def source(parts: Parts) -> Source:
+    def source(parts: data.Parts) -> Source:
         _, known = with_room([one.prompt for one in examples], data.asking_encoder(parts.loaded, settings))
         return _source_of_rounds(parts, _plan_of_log(settings, log), log, preprocessing, known, held_out)
 
-    return Data({path: file_hash(Path(path)), **more}, source)
+    return data.Data({path: file_hash(Path(path)), **more}, source)
 
 
-def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> Preprocessing:
+def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt]) -> data.Preprocessing:
     """Fitted to an example as the run's annotator would judge it, before there are any.
 
     A method that measures something over all examples takes no rounds, so that there is nothing to find but what kind
@@ -153,7 +152,7 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
     problem: InputError | None = None
     for example in as_judged(settings.annotator.gives):
         try:
-            return replace(Preprocessing.fit(method, settings, [example]), prompts=prompts)
+            return replace(data.Preprocessing.fit(method, settings, [example]), prompts=prompts)
         except InputError as error:
             problem = error
     assert problem is not None
@@ -161,7 +160,7 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
 
 
 def _held_out(
-    preprocessing: Preprocessing, prompts: Sequence[Prompt]
+    preprocessing: data.Preprocessing, prompts: Sequence[Prompt]
 ) -> tuple[Sequence[Group[Any]], Mapping[str, str]]:
     """The groups to evaluate on, and fingerprints of their files; nothing where none are asked for.
 
@@ -270,7 +269,7 @@ def _annotator(settings: RunSettings, folder: RunFolder, *, new: bool = False) -
 
 
 def _collector(
-    parts: Parts,
+    parts: data.Parts,
     log: RoundLog,
     encoder: Encoder,
     annotator: Annotator | None,
@@ -318,10 +317,10 @@ def _collector(
 
 
 def _source_of_rounds(
-    parts: Parts,
+    parts: data.Parts,
     plan: RoundPlan,
     log: Log,
-    preprocessing: Preprocessing,
+    preprocessing: data.Preprocessing,
     known: Sequence[TokenGroup[Any]],
     held_out: Sequence[Group[Any]],
     gathered: GatheredRounds | None = None,
@@ -349,7 +348,7 @@ def _source_of_rounds(
 
 
 def _collect(
-    parts: Parts, prompts: Sequence[Prompt], also: Sequence[Example], annotator: Annotator | None
+    parts: data.Parts, prompts: Sequence[Prompt], also: Sequence[Example], annotator: Annotator | None
 ) -> list[Example]:
     """Have prompts answered and judged, as far as the run's log does not hold it already.
 

@@ -18,13 +18,8 @@ from trueup.parallel.processes import owned
 from trueup.report.run_page import report_at_end
 from trueup.settings.annotator_settings import annotators_in
 from trueup.sources.log import EXAMPLES
-from trueup.training import checkpoint, seal
-from trueup.training.export import RewardReport, card_of, export, reward_report
+from trueup.training import checkpoint, export, loop, reloaded, seal, setup, summary, watch
 from trueup.training.folder import RunFolder
-from trueup.training.loop import Run, take_best, train
-from trueup.training.setup import first_values, load_parts, make_run, read_data
-from trueup.training.summary import loading, samples, summary
-from trueup.training.watch import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +46,8 @@ class Session:
             )  # so that one run in a process does not decide for the next
             stop.check()  # the imports have taken seconds
             check_installed(settings.trackers)
-            data = read_data(settings, self.method)
-            parts, record = load_parts(
+            data = setup.read_data(settings, self.method)
+            parts, record = setup.load_parts(
                 self.resolved, self.method, self.folder, data.fingerprints, resume=resume
             )
             self.resolved = replace(self.resolved, settings=parts.settings)
@@ -64,17 +59,17 @@ class Session:
                     self.folder.write_settings(dump(self.resolved) | record)
                     self.folder.write_status("running", 0, 0)
                 source = data.source(parts)
-            run = make_run(self.resolved, parts, source, record, resume=resume)
+            run = setup.make_run(self.resolved, parts, source, record, resume=resume)
             # Opened once the run has begun, so that one that cannot begin leaves nothing there.
             run.metrics.trackers = open_trackers(
                 settings.trackers, self.folder.path, self.name, dump(self.resolved), run.step
             )
             try:
                 with self._stating(run, resume), display.bar(self.resolved.info.name, run.total) as advance:
-                    train(run, advance=advance)
+                    loop.train(run, advance=advance)
             finally:
                 run.metrics.close()
-            self._finish(run, told, list(summary(run, time.monotonic() - started, resumed=resume)))
+            self._finish(run, told, list(summary.summary(run, time.monotonic() - started, resumed=resume)))
             return run.step, run.latest
 
     @property
@@ -83,7 +78,7 @@ class Session:
         return self.settings.run_name or self.folder.path.name
 
     @contextmanager
-    def _stating(self, run: Run | None, resume: bool) -> Iterator[None]:
+    def _stating(self, run: loop.Run | None, resume: bool) -> Iterator[None]:
         """Around what may break off: status.json then tells how the run stands, and the user how it can go on.
 
         Nothing is left of a run that is new and has gathered nothing to go on from.
@@ -123,7 +118,7 @@ class Session:
             for name, named in one.about.files.items()
         )
 
-    def _finish(self, run: Run, told: Sequence[str], lines: Sequence[str]) -> None:
+    def _finish(self, run: loop.Run, told: Sequence[str], lines: Sequence[str]) -> None:
         """Write the model and its card, and say what became of the run.
 
         Args:
@@ -131,10 +126,10 @@ class Session:
             lines: of the summary.
         """
         loaded = run.parts.loaded
-        step, values = take_best(run)
-        report = reward_report(run) if self.method.output == "scores" else None
+        step, values = loop.take_best(run)
+        report = export.reward_report(run) if self.method.output == "scores" else None
         troubles = [str(one) for one in self._troubles(run, report)]
-        card = card_of(
+        card = export.card_of(
             self.resolved,
             loaded.base_path,
             name=self.name,
@@ -145,9 +140,9 @@ class Session:
             report=report.markdown() if report else "",
             scores=report is not None,
             summary=lines[1:],
-            samples=samples(run),
+            samples=summary.samples(run),
         )
-        export(
+        export.export(
             run.parts.policy.network,
             loaded.tokenizer,
             self.folder.model,
@@ -157,6 +152,8 @@ class Session:
             beside=report.files if report else {},
             same=self.folder.checkpoints / checkpoint.name_of(step) / "policy.safetensors",
         )
+        found = reloaded.verify(run, self.folder.model)
+        logger.info(f"{self.folder.model}: read again, and found to be the policy: {found}")
         self.folder.write_status("done", run.step, run.total, troubles)
         if self.settings.keep_checkpoints is None:
             checkpoint.keep_only(self.folder.checkpoints, step)
@@ -170,18 +167,18 @@ class Session:
             logger.warning(f"the {what}, and what is said above is wrong with it")
         else:
             logger.info(f"the {what}")
-        logger.info(loading(self.folder.model, scores=report is not None))
+        logger.info(summary.loading(self.folder.model, scores=report is not None))
 
-    def _troubles(self, run: Run, report: RewardReport | None) -> Iterator[Trouble]:
+    def _troubles(self, run: loop.Run, report: export.RewardReport | None) -> Iterator[watch.Trouble]:
         """What is wrong with the finished model, by the run's figures."""
         limits, weak = self.settings.watch, weak_reward(self.settings)
         yield from run.watch.troubles()
-        if unmoved := run.watch.unmoved(first_values(run)):
+        if unmoved := run.watch.unmoved(setup.first_values(run)):
             yield unmoved
         if report and (right := report.calibration.accuracy.value) < limits.accuracy:
             where = "held-out" if report.held_out else "training"
-            yield Trouble(
+            yield watch.Trouble(
                 "reward", f"the model orders {right:.0%} of its {where} pairs rightly, chance is 50%"
             )
         if weak:
-            yield Trouble("annotator", weak)
+            yield watch.Trouble("annotator", weak)

@@ -28,15 +28,9 @@ from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source, passes
-from trueup.training import rounds, seal
-from trueup.training.best import Best
-from trueup.training.checkpoint import load_newest
+from trueup.training import best, checkpoint, lazy, loop, optimizer, rounds, seal, watch
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
-from trueup.training.lazy import read_lazily
-from trueup.training.loop import KEPT, Run, restore_run
-from trueup.training.optimizer import Optimizer, learning_rate
-from trueup.training.watch import Watch
 from trueup.words import listed, one_line
 
 logger = logging.getLogger(__name__)
@@ -60,7 +54,7 @@ def read_data(settings: RunSettings, method: Method) -> Data:
             f"turns is all, but source {settings.source} learns from the responses sampled alone. Leave turns at last"
         )
     if settings.source == "offline" and not settings.prompts:
-        if lazily := read_lazily(settings, method):
+        if lazily := lazy.read_lazily(settings, method):
             return lazily
         examples = examples_of(settings, settings.data)
         viewed = view_all(settings, method, examples.examples, examples.weights)
@@ -120,7 +114,7 @@ def load_parts(
 
 def make_run(
     resolved: Resolved, parts: Parts, source: Source, record: dict[str, Any], *, resume: bool
-) -> Run:
+) -> loop.Run:
     """A run at its beginning, or where its newest whole checkpoint left it.
 
     Args:
@@ -131,33 +125,21 @@ def make_run(
         CheckpointError: every checkpoint is damaged, or nothing can be written.
         NumericsError: the policy is not its reference before the first step.
     """
-    settings, policy, folder = parts.settings, parts.policy, parts.folder
+    settings, folder = parts.settings, parts.folder
     record["tokens_identity"] = source.identity()
     content = seal.sealed(resolved, record, parts.configuration)
-    saved = load_newest(folder.checkpoints) if resume else None
+    saved = checkpoint.load_newest(folder.checkpoints) if resume else None
     if resume:
         before = str(saved.metadata.get("sealed")) if saved else None
         seal.refuse_changed(folder, content, settings, before)
-    groups = source.first_groups()
-    prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
-    # The fastest backend that is exact for this model, unless one was asked for.
-    wanted = None if settings.attention == "auto" else settings.attention
-    check = selfcheck.check_attention(policy, groups, wanted, settings.max_length)
-    policy.set_attention(check.attention)
-    if check.message:
-        logger.warning(check.message)
-    if kept := selfcheck.keep_as_at_inference(policy, groups):
-        logger.warning(
-            f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
-            "inference"
-        )
+    choose_attention(parts, source)
     if size() > 1:
         shard_parts(parts)
     run = _assemble(parts, source, saved.step if saved else 0, seal.seal_of(content))
     _check_room(run)
     if saved is not None:
         try:
-            restore_run(run, saved)
+            loop.restore_run(run, saved)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{folder.checkpoints}: the checkpoint of step {saved.step} is as its manifest says, but not of this "
@@ -174,6 +156,26 @@ def make_run(
     return run
 
 
+def choose_attention(parts: Parts, source: Source) -> None:
+    """Take the fastest attention backend that is exact for the policy, unless one was asked for; set the threads.
+
+    Raises:
+        InputError: none is exact.
+    """
+    settings, policy, groups = parts.settings, parts.policy, source.first_groups()
+    prepare.set_threads(policy.network, sum(group.num_tokens for group in groups), settings.threads)
+    wanted = None if settings.attention == "auto" else settings.attention
+    check = selfcheck.check_attention(policy, groups, wanted, settings.max_length)
+    policy.set_attention(check.attention)
+    if check.message:
+        logger.warning(check.message)
+    if kept := selfcheck.keep_as_at_inference(policy, groups):
+        logger.warning(
+            f"{listed(kept)} of this model compute something else in training than at inference; they are kept as at "
+            "inference"
+        )
+
+
 def shard_parts(parts: Parts) -> None:
     """Shard the policy and what its reference holds over the processes, and let each draw numbers of its own."""
     together = inside(parts.settings.parallel.shard, parts.settings.parallel.replicate)
@@ -183,10 +185,10 @@ def shard_parts(parts: Parts) -> None:
     torch.manual_seed(parts.settings.seed + rank())
 
 
-def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
+def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> loop.Run:
     """The run after `step` steps, nothing restored."""
     settings, total = parts.settings, source.num_steps
-    optimizer = Optimizer(
+    moved = optimizer.Optimizer(
         parts.policy.trainable(),
         betas=(settings.adam_beta1, settings.adam_beta2),
         epsilon=settings.adam_epsilon,
@@ -196,21 +198,21 @@ def _assemble(parts: Parts, source: Source, step: int, sealed: str) -> Run:
     peak = settings.learning_rate
     assert peak is not None
     warmup = settings.warmup_steps or math.ceil(settings.warmup_ratio * total)
-    return Run(
+    return loop.Run(
         parts=parts,
         source=source,
-        optimizer=optimizer,
+        optimizer=moved,
         learning_rate=partial(
-            learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
+            optimizer.learning_rate, peak=peak, schedule=settings.schedule, warmup=warmup, total=total
         ),
         metrics=Metrics(parts.folder.metrics, keep_until=step),
         seal=sealed,
-        watch=Watch(settings.watch),
-        best=Best.of(settings),
+        watch=watch.Watch(settings.watch),
+        best=best.Best.of(settings),
     )
 
 
-def _check_room(run: Run) -> None:
+def _check_room(run: loop.Run) -> None:
     """Say what the run needs on disk at most: checkpoints, one more while it is written, and the model.
 
     Raises:
@@ -227,9 +229,9 @@ def _check_room(run: Run) -> None:
     if not lora.is_adapted(parts.policy.network):
         size = getattr(torch, parts.settings.save_dtype).itemsize
         model = prepare.num_parameters(parts.policy.network) * size
-    best = bool(parts.settings.keep_best)  # which may be saved after any step, and stays beside the newest
-    saves = run.total if best else math.ceil(run.total / run.save_every)
-    kept = (parts.settings.keep_checkpoints or KEPT) + best
+    chosen = bool(parts.settings.keep_best)  # which may be saved after any step, and stays beside the newest
+    saves = run.total if chosen else math.ceil(run.total / run.save_every)
+    kept = (parts.settings.keep_checkpoints or loop.KEPT) + chosen
     one = trained * copies
     needed = max(min(saves, kept + 1) * one, min(saves, kept) * one + model)
     there = sum(file.stat().st_size for file in folder.checkpoints.rglob("*.safetensors"))
@@ -243,7 +245,7 @@ def _check_room(run: Run) -> None:
         )
 
 
-def _start(run: Run) -> None:
+def _start(run: loop.Run) -> None:
     """Take the policy as it is for the reference, and see that both agree."""
     parts, every = run.parts, run.parts.method.reference.period
     if every is not None and every >= run.total:
@@ -261,7 +263,7 @@ def _start(run: Run) -> None:
 
 
 @torch.no_grad()
-def first_values(run: Run) -> list[float]:
+def first_values(run: loop.Run) -> list[float]:
     """What the policy as it is says of the responses of the first micro-batch: log-probabilities, or scores."""
     first = next(cut(run.source.first_groups(), run.parts.settings.micro_batch_tokens))
     batch = collate_batch(first, Demonstrations.collate).to(run.parts.policy.device)
@@ -271,19 +273,24 @@ def first_values(run: Run) -> list[float]:
     return values
 
 
-def suggest_rate(policy: StreamModel, default: float) -> None:
-    """Say which learning rate is usual where a method's default is for another kind of policy.
+def usual_rate(policy: StreamModel, default: float) -> float:
+    """The learning rate that is usual for a policy where a paper takes `default` for all weights of a large model.
 
     An adapter takes about ten times the rate of all weights (Schulman et al., 2025, LoRA without regret); the best rate
     of Adam falls as one over the width (Yang et al., 2022, https://arxiv.org/abs/2203.03466), which goes with the
     square root of the number of weights.
     """
     size, adapted = prepare.num_parameters(policy.network), lora.is_adapted(policy.network)
-    small = size < SMALL
-    rate = default * (ADAPTER if adapted else 1) * (math.sqrt(PAPERS / size) if small else 1)
-    what = " of ".join(["an adapter"] * adapted + [f"a model of {size:,} weights"] * small)
+    rate = default * (ADAPTER if adapted else 1) * (math.sqrt(PAPERS / size) if size < SMALL else 1)
+    return min(rate, HIGHEST_RATE)
+
+
+def suggest_rate(policy: StreamModel, default: float) -> None:
+    """Say which learning rate is usual where a method's default is for another kind of policy."""
+    size, adapted = prepare.num_parameters(policy.network), lora.is_adapted(policy.network)
+    what = " of ".join(["an adapter"] * adapted + [f"a model of {size:,} weights"] * (size < SMALL))
     if what:
-        usual = f"{min(rate, HIGHEST_RATE):.0e}"
+        usual = f"{usual_rate(policy, default):.0e}"
         logger.info(
             f"learning_rate {default:g} is the paper's, for all weights of a model of billions; for {what} about "
             f"{usual} is usual: --learning_rate {usual}"

@@ -46,7 +46,7 @@ class InProcessSampler:
             sampler.encode_prompt(prompt, self.encoder, positions=positions, max_new_tokens=longest)
             for prompt in prompts
         ]
-        written = iter(self._written([one for one in encoded if one is not None], responses, seed))
+        written = iter(self.written([one for one in encoded if one is not None], responses, seed))
         source, version = self.name, self.weights.version
         found = [() if prompt is None else next(written) for prompt in encoded]
         return [
@@ -54,7 +54,8 @@ class InProcessSampler:
             for several in found
         ]
 
-    def _written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> list[list[Completion]]:
+    def written(self, given: Sequence[EncodedPrompt], responses: int, seed: int) -> list[list[Completion]]:
+        """As `sample`, of and as token ids."""
         if not given:
             return []
         device, dtype = self.model.device, self.model.autocast
