@@ -42,6 +42,8 @@ Trueup = Callable[..., tuple[int, str]]
         (("dpo", "--model", "absent"), r"absent"),
         (("dpo", "--lora.rank", "4", "--lora.targets", "nowhere"), r"nowhere.*q_proj"),
         (("dpo", "--eval-fraction", "0.001"), r"eval_fraction"),
+        (("dpo", "--steps", "9" * 30), r"steps must be at most"),
+        (("dpo", "--epochs", "1e30"), r"epochs must be at most"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -52,6 +52,14 @@ def test_the_best_has_the_highest_mean_and_stands_first_among_equals() -> None:
     assert level.best is level.trials[0] and level.gain.value == 0
 
 
+def test_the_table_shows_a_condition_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a model's folder says is no markup and does not steer the terminal."""
+    shown = replace(trial(1.0, 0.5, 0.7), condition=Condition("[/b]\x1b[2J {reward}", 1, "end", 1.0))
+    condition_sweep.print_table(condition_sweep.Sweep((shown, shown), 0))
+    said = capsys.readouterr().out
+    assert r"'[/b]\x1b[2J 1.0'" in said and "\x1b" not in said
+
+
 def test_every_condition_is_asked_with_the_same_seed(loaded: Loaded) -> None:
     """The answers are those of one draw for each condition, from a generator of the seed, 64 prompts at a time."""
     tried = condition_sweep.conditions(NOW, (2.0, 0.0))

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
+from support.small_runs import command, write_feedback
 from support.tiny_models import CHATML, char_tokenizer, save_tiny_model, toy_network
 from transformers.utils import chat_template_utils
 
@@ -252,6 +253,20 @@ def test_a_tokenizer_of_another_kind_is_refused(tiny_model: Path, tmp_path: Path
     path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "RagTokenizer"}))
     with pytest.raises(InputError, match="no tokenizer that can be loaded: "):
         load_tokenizer(str(tmp_path / "model"))
+
+
+def test_what_a_file_spells_does_not_steer_the_terminal(
+    tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library's Rust prints the names of options that it does not know."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    file = folder / "tokenizer_config.json"
+    token = {"content": "<pad>", "special": True, "\x1b[2J": True}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"added_tokens_decoder": {"0": token}}))
+    write_feedback(tmp_path)
+    assert command("inspect", tmp_path / "pairs.jsonl", "--model", folder) == 0
+    said = "".join(capfd.readouterr())
+    assert "<eos>" in said and "\x1b" not in said
 
 
 def test_a_panic_of_the_library_is_one_line(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

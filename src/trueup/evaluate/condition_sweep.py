@@ -146,7 +146,7 @@ def print_table(swept: Sweep) -> None:
             ", ".join(marks),
             style="bold" if trial == swept.best else None,
         )
-    Console(highlight=False, emoji=False).print(table)
+    Console(highlight=False, emoji=False, markup=False).print(table)
 
 
 def usual_rewards(condition: Condition) -> tuple[float, ...]:

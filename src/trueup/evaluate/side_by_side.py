@@ -15,6 +15,7 @@ from rich.table import Table
 from trueup.estimates import bootstrap, holm, sign_flip_test
 from trueup.evaluate import measures, strengths
 from trueup.report import evaluation_tables as tables
+from trueup.words import spelled
 
 logger = logging.getLogger(__name__)
 
@@ -121,14 +122,14 @@ def print_results(results: strengths.Row) -> None:
     if not console.is_terminal:
         console.width = WIDE
     for table in tables.tables_of(results):
-        printed = _table(table.title, table.headings)
+        printed = _table(*map(spelled, (table.title, *table.headings)))
         for name, values in table.rows:
-            printed.add_row(name, *map(tables.cell, values))
+            printed.add_row(spelled(name), *map(tables.cell, values))
         console.print(printed)
     console.print(tables.CAPTION)
 
 
-def _table(first: str, headings: Sequence[str]) -> Table:
+def _table(first: str, *headings: str) -> Table:
     table = Table(box=MARKDOWN)
     table.add_column(first, overflow="fold")
     for name in headings:

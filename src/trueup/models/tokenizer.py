@@ -6,10 +6,11 @@ nothing that takes long, for that process.
 """
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -150,17 +151,27 @@ def _generation(base: str, config: Any) -> Any:
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Keep the model library's notices and progress bars off the user's screen while it loads."""
+    """Keep the model library's notices and progress bars off the user's screen while it loads, and what its Rust prints
+    of a file as it stands there: control characters too."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    output = None
+    with suppress(OSError):  # closed, as by `>&-`
+        output = os.dup(1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        if output is not None:
+            os.dup2(output, 1)
+            os.close(output)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

@@ -97,6 +97,11 @@ class ParallelSettings(BaseModel):
     """Copies of the weights. Left out: 1, or as many as parallel.shard leaves room for."""
 
 
+Passes = Annotated[float, Field(gt=0, le=1e9)]
+Steps = Annotated[int, Field(ge=1, le=10**12)]
+"""More would never end."""
+
+
 class WatchSettings(BaseModel):
     """From where on figures of a run mean trouble, which is warned of and told with the finished model."""
 
@@ -161,9 +166,9 @@ class RunSettings(BaseModel):
     reward_kl: Annotated[float, Field(ge=0), Role(affects="examples", gathers=True)] = 0.0
     """beta of the KL penalty in the reward, online: beta log(pi / pi_ref)(y | x) is taken off every score."""
 
-    epochs: Annotated[Positive | None, Role("Length and batches", common=True, affects="examples")] = None
+    epochs: Annotated[Passes | None, Role("Length and batches", common=True, affects="examples")] = None
     """Passes over the data. Left out: 1, unless steps is given."""
-    steps: Annotated[Count | None, COMMON] = None
+    steps: Annotated[Steps | None, COMMON] = None
     """Optimizer steps, instead of epochs."""
     batch_size: Annotated[Count, COMMON] = 32
     """Examples per optimizer step."""
