@@ -35,7 +35,10 @@ class TestCommands:
             assert all(
                 text in shown for text in (info.name, info.title, info.formula, info.paper, info.feedback)
             )
-        assert "beta 0.05, reference.kind trust-region, reference.alpha 0.6, reference.every 512" in shown
+        assert (
+            "beta 0.05, sft_weight 0.0, reference.kind trust-region, reference.alpha 0.6, reference.every 512"
+            in shown
+        )
         headed = shown.strip().split("\n\n")
         assert [one.split(" \u2500")[0] for one in headed if one.startswith("of ")][:2] == [
             "of demonstrations",
@@ -59,10 +62,12 @@ class TestCommands:
         assert run(["methods", "--json"]) == 0
         listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
         assert set(listed) == set(METHODS)
-        assert [*listed][:3] == ["sft", "dpo", "ipo"]  # by the feedback one has
+        assert [*listed][:2] == ["sft", "apo-down"]  # by the feedback one has
         assert listed["dpo"]["settings"] == {
             "beta": 0.1,
             "label_smoothing": 0.0,
+            "per_token": False,
+            "sft_weight": 0.0,
             "reference.kind": "frozen",
         }
         assert listed["dpo"]["defaults"] == {"learning_rate": 1e-6}
@@ -70,7 +75,8 @@ class TestCommands:
         assert kinds["tr-dpo"] == ["trust-region"] and kinds["sft"] == ["none"]
         assert {name for name, offered in kinds.items() if {"frozen", "trust-region"} <= set(offered)} == {
             *("dpo", "robust-dpo", "ipo", "slic", "kto", "paired-kto", "pointwise-dpo", "ulma"),
-            *("oaif", "ppo", "reinforce", "rloo"),
+            *("dpo-positive", "ld-dpo", "f-dpo", "wpo", "exo", "apo-zero", "apo-down", "nca", "sppo", "bco"),
+            *("oaif", "ppo", "reinforce", "rloo", "grpo"),
         }
         assert listed["dpo"]["sources"] == ["offline", "online", "replay"]
         assert listed["oaif"]["sources"] == ["online", "replay"] and "cached" not in kinds["oaif"]

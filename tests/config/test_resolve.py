@@ -35,7 +35,8 @@ class TestPrecedence:
         text = "learning_rate: 5e-7\nbeta: 0.3\nreference:\n  alpha: 0.5\n  every: 8\n"
         resolved = settle("tr-dpo", text, beta="0.2", reference__every="64")
         assert resolved.settings.learning_rate == 5e-7
-        assert dict(resolved.method_settings) == {"beta": 0.2, "reference": TrustRegion(alpha=0.5, every=64)}
+        region = TrustRegion(alpha=0.5, every=64)
+        assert dict(resolved.method_settings) == {"beta": 0.2, "sft_weight": 0.0, "reference": region}
 
     def test_dotted_and_nested_names_mean_the_same(self, settle: Settle) -> None:
         dotted = settle("dpo", "lora.rank: 4\nreference.kind: trust-region\nreference.alpha: 1\n")

@@ -86,6 +86,8 @@ def test_a_recipe_by_value(settle: Settle, yaml: Callable[[str], Path]) -> None:
     assert dict(resolved.method_settings) == {
         "beta": 0.01,
         "label_smoothing": 0.0,
+        "per_token": False,
+        "sft_weight": 0.0,
         "reference": TrustRegion(alpha=0.9, every=64),
     }
     assert sorted(note.partition(" ")[0].rstrip(":") for note in said) == [

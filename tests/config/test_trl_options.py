@@ -113,7 +113,7 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of linear, .*; got"),
         ("dpo", {"loss_type": "nll"}, "loss_type nll is not the loss of method dpo: use method sft"),
         ("rrhf", {"loss_type": "sigmoid"}, "not the loss of method rrhf: use method dpo or tr-dpo"),
-        ("dpo", {"loss_type": "exo_pair"}, "not the loss of method dpo: `trueup methods` lists what there"),
+        ("dpo", {"loss_type": "discopop"}, "not the loss of method dpo: `trueup methods` lists what there"),
         ("dpo", {"loss_type": ["sigmoid", "nll"]}, "is not offered: a method has one loss"),
         ("tr-dpo", {"sync_ref_model": False}, "the reference of method tr-dpo always moves; use method dpo"),
         ("sft", {"sync_ref_model": True}, "sync_ref_model is true, but method sft needs no reference"),

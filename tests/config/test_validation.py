@@ -170,13 +170,15 @@ class TestMethods:
         assert built.name == "tr-dpo"
         assert built.settings == {
             "beta": 0.2,
+            "sft_weight": 0.0,
             "reference": {"kind": "trust-region", "alpha": 1.0, "every": 4},
         }
         assert trueup.methods.dpo().reference == Frozen()
 
     def test_the_paper_s_trust_region_is_the_default(self) -> None:
         settings = trueup.methods.tr_dpo().settings
-        assert settings == {"beta": 0.05, "reference": {"kind": "trust-region", "alpha": 0.6, "every": 512}}
+        region = {"kind": "trust-region", "alpha": 0.6, "every": 512}
+        assert settings == {"beta": 0.05, "sft_weight": 0.0, "reference": region}
 
     def test_settings_are_keywords(self) -> None:
         with pytest.raises(TypeError, match="positional"):

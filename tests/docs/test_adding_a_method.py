@@ -2,6 +2,7 @@
 
 import json
 import re
+from math import log
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from support.small_runs import write_feedback
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "adding_a_method.md"
 STUB = re.compile(r"`(src/[\w./]+\.pyi)`\.\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCK = re.compile(r"^`((?:src|docs)/[\w./]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^`((?:src|docs)/[\w./-]+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +35,20 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_type_checkers_know_it_and_it_compares_two_responses(copy: Path) -> None:
     stub = (copy / "trueup/methods/__init__.pyi").read_text().splitlines()
-    assert [line for line in stub if line.endswith(" as sppo")] == stub[-1:]
-    code = "from trueup.methods import METHODS; print(METHODS['sppo'].least_responses, METHODS['dpo'].least_responses)"
-    assert run_python(copy, code).stdout.split() == ["2", "2"]
+    assert [line for line in stub if line.endswith(" as cal_dpo")] == stub[-1:]
+    code = "from trueup.methods import METHODS; print(METHODS['cal-dpo'].least_responses)"
+    assert run_python(copy, code).stdout.split() == ["2"]
 
 
 def test_it_is_listed(copy: Path) -> None:
     listed = json.loads(run_commands(copy, ["methods", "--json"]).stdout)
-    (row,) = [entry for entry in listed if entry["name"] == "sppo"]
-    assert row["title"] == "Self-play preference optimization, hard form"
+    (row,) = [entry for entry in listed if entry["name"] == "cal-dpo"]
+    assert row["title"] == "Calibrated direct preference optimization"
 
 
 def test_its_settings_are_checked(copy: Path) -> None:
     refused = run_commands(
-        copy, ["train", "sppo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o"]
+        copy, ["train", "cal-dpo", "--beta", "-1", "--model", "m", "--data", "d", "--output", "o"]
     )
     assert refused.returncode == 2
     assert "beta must be greater than 0" in refused.stderr
@@ -55,13 +56,13 @@ def test_its_settings_are_checked(copy: Path) -> None:
 
 def test_it_trains_with_a_frozen_and_a_moving_reference(copy: Path, tiny_model: Path, tmp_path: Path) -> None:
     pairs = write_feedback(tmp_path)["pairs"]
-    common = ["train", "sppo", "--model", tiny_model, "--data", pairs, "--learning-rate", "3e-3"]
+    common = ["train", "cal-dpo", "--model", tiny_model, "--data", pairs, "--learning-rate", "3e-3"]
     common += ["--epochs", "4", "--batch-size", "8", "--output"]
     moving = ["--reference.kind", "trust-region", "--reference.alpha", "0.6", "--reference.every", "4"]
     done = run_commands(copy, [*common, tmp_path / "frozen"], [*common, tmp_path / "moving", *moving])
     assert done.returncode == 0, done.stderr
     for name in ("frozen", "moving"):
         lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        assert lines[0]["loss"] == pytest.approx(50.0)  # 2 (1 / (2 beta))^2 at beta 0.1
-        assert lines[-1]["loss"] < 49.0 if name == "frozen" else lines[-1]["loss"] < 50.0
+        assert lines[0]["loss"] == pytest.approx(50 + log(2))  # ln 2 + 2 (1 / (2 beta))^2 at beta 0.1
+        assert lines[-1]["loss"] < 49.7 if name == "frozen" else lines[-1]["loss"] < 50.7
         assert any(line["reference/moved"] for line in lines) == (name == "moving")

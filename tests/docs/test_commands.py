@@ -240,7 +240,7 @@ def test_methods_named_in_pages_are_there() -> None:
         if "decisions" not in page.parts
         for name in re.findall(r"trueup train ([a-z][a-z-]+)", page.read_text())
     }
-    assert named - {"sppo", "mine"} <= set(METHODS) | aliases
+    assert named - {"cal-dpo", "mine"} <= set(METHODS) | aliases
     assert set(METHODS) <= named
 
 

@@ -43,7 +43,7 @@ IDEAL: Changes = {
 }
 CLIPPED: Changes = {
     "methods/dpo.py": [
-        ('    trl_loss="sigmoid",', '    trl_loss="sigmoid",\n    figures=("loss", "clipped"),'),
+        ("    least_responses=2,", '    least_responses=2,\n    figures=("loss", "clipped"),'),
     ],
     "training/step.py": [
         (

@@ -6,9 +6,15 @@ import pytest
 
 from trueup.errors import InputError
 from trueup.methods import METHODS
-from trueup.objectives.rollout import GeneralisedAdvantages, KLControl, LeaveOneOut, ValueBaseline
+from trueup.objectives.rollout import (
+    GeneralisedAdvantages,
+    GroupAdvantages,
+    KLControl,
+    LeaveOneOut,
+    ValueBaseline,
+)
 
-NAMES = ("ppo", "reinforce", "rloo")
+NAMES = ("grpo", "ppo", "reinforce", "rloo")
 EVERY_PPO: dict[str, Any] = {
     "kl_coef": 0.3, "kl_target": 2.0, "kl_horizon": 50.0, "gamma": 0.9, "gae_lambda": 0.8, "scale_scores": False,
     "clip_reward": 3.0, "missing_end_penalty": 0.7, "whiten_rewards": True, "whiten_advantages": False,
@@ -41,6 +47,8 @@ EVERY_PPO: dict[str, Any] = {
             ValueBaseline(0.3, 0.9, 0.7),
         ),
         ("rloo", {}, LeaveOneOut(0.03, 0.0)),
+        ("grpo", {}, GroupAdvantages("group", 0.0)),
+        ("grpo", {"advantage_scale": "none", "missing_end_penalty": 0.7}, GroupAdvantages("none", 0.7)),
         ("rloo", {"kl_coef": 0.3, "missing_end_penalty": 0.7}, LeaveOneOut(0.3, 0.7)),
     ],
 )
@@ -54,8 +62,9 @@ def test_they_learn_from_scores_of_their_own_responses(name: str) -> None:
     assert info.sources == ("online", "replay") and info.needs_scores
     assert info.defaults["source"] == "online"
     made = info.build()
-    assert not made.reference_in_loss
-    assert made.parts == (() if name == "rloo" else ("values",))
+    assert made.reference_in_loss == (name == "grpo")
+    assert made.parts == (("values",) if name in ("ppo", "reinforce") else ())
+    assert not METHODS["grpo"].build(kl_coef=0.0).reference_in_loss
 
 
 def test_entropies_are_read_where_there_is_a_bonus_for_them() -> None:

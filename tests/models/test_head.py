@@ -29,8 +29,8 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIAN
 
 
 def token_log_probs(hidden_SH: Tensor, head: Head, target_S: Tensor, **more: Any) -> Tensor:
-    token_S, entropy_S = token_outputs(hidden_SH, head, target_S, **more)
-    assert entropy_S is None
+    token_S, *others = token_outputs(hidden_SH, head, target_S, **more)
+    assert others == [None, None]
     return token_S
 
 
@@ -245,8 +245,12 @@ def test_entropies_and_their_gradient_are_those_of_all_logits(
 ) -> None:
     """Beside log-probabilities that stay what they were, and pulled together with them."""
     hidden_SH, head, target_S = made(**variant, frozen=frozen)
-    token_S, entropy_S = token_outputs(hidden_SH, head, target_S, entropy=True, budget=rows * V)
-    assert entropy_S is not None
+    token_S, entropy_S, collision_S = token_outputs(
+        hidden_SH, head, target_S, entropy=True, collision=True, budget=rows * V
+    )
+    assert entropy_S is not None and collision_S is not None and not collision_S.requires_grad
+    squares_S = all_logits(hidden_SH, head).softmax(-1).square().sum(-1)
+    torch.testing.assert_close(collision_S, squares_S.log().detach())
     assert torch.equal(token_S, token_log_probs(hidden_SH, head, target_S, budget=rows * V))
     expected_S = torch.distributions.Categorical(logits=all_logits(hidden_SH, head)).entropy()
     parts = leaves(hidden_SH, head)
@@ -259,7 +263,7 @@ def test_an_entropy_is_bounded_by_that_of_a_coin_of_all_tokens() -> None:
     """At the ends: all tokens alike, and one that has all of the probability."""
     hidden_SH = torch.tensor([[0.0], [1e3]], dtype=torch.float64, requires_grad=True)
     head = Head(torch.linspace(0, 1, V, dtype=torch.float64)[:, None].requires_grad_())
-    _, entropy_S = token_outputs(hidden_SH, head, torch.tensor([3, 3]), entropy=True)
+    _, entropy_S, _ = token_outputs(hidden_SH, head, torch.tensor([3, 3]), entropy=True)
     assert entropy_S is not None
     assert entropy_S.tolist() == pytest.approx([math.log(V), 0.0], abs=1e-12)
     entropy_S.sum().backward()
@@ -273,7 +277,7 @@ def test_no_more_logits_are_held_for_entropies_than_a_few_chunks() -> None:
     target_S = torch.zeros(scored, dtype=torch.int64)
 
     def compute() -> Tensor:
-        token_S, entropy_S = token_outputs(hidden_SH, head, target_S, entropy=True, budget=4 * vocabulary)
+        token_S, entropy_S, _ = token_outputs(hidden_SH, head, target_S, entropy=True, budget=4 * vocabulary)
         assert entropy_S is not None
         return token_S + entropy_S
 

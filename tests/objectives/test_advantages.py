@@ -213,6 +213,36 @@ def test_leave_one_out_of_several() -> None:
     assert rollout.over_the_others(reward_N, group_N).tolist() == pytest.approx([-3, -10, -1.5, 10, 4.5])
 
 
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        ("none", [-1, -1, 1]),
+        ("group", [-1 / (math.sqrt(2) + 1e-4), -1 / (math.sqrt(2) + 1e-4), 1 / (math.sqrt(2) + 1e-4)]),
+        ("round", [-1 / (math.sqrt(2) + 1e-4), -1 / (math.sqrt(2) + 1e-4), 1 / (math.sqrt(2) + 1e-4)]),
+    ],
+)
+def test_advantages_of_a_group(scale: Any, expected: list[float]) -> None:
+    """Scores 1 and 3 of one prompt, mean 2, standard deviation sqrt 2; the log-ratios have no part in it."""
+    made = rollout.GroupAdvantages(scale)(given_round(), {})
+    assert made.advantage_S.tolist() == pytest.approx(expected)
+    assert made.metrics["objective/kl"] == pytest.approx(-0.25) and made.metrics["objective/kl_coef"] == 0
+    missing = rollout.GroupAdvantages(scale, missing_end_penalty=2.0)(given_round(ended=(True, False)), {})
+    assert missing.advantage_S.tolist() == [0, 0, 0]  # alike, so that nothing is learned
+
+
+def test_groups_are_scaled_each_by_its_own() -> None:
+    """0 and 2 of one prompt, 0 and 20 of the other: deviations of sqrt 2 and 10 sqrt 2, of all four together 9.71."""
+    length_N, score_N = torch.ones(4, dtype=torch.int64), vector(0, 2, 0, 20)
+    log_probs = LogProbs(torch.zeros(4), length_N)
+    given = rollout.ScoredRound(
+        log_probs, log_probs, score_N, torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.bool)
+    )
+    own = rollout.GroupAdvantages()(given, {}).advantage_S.tolist()
+    assert own == pytest.approx([-0.7071, 0.7071, -0.7071, 0.7071], abs=1e-3)
+    every = rollout.GroupAdvantages("round")(given, {}).advantage_S.tolist()
+    assert every == pytest.approx([value / (score_N.std().item() + 1e-4) for value in (-1, 1, -10, 10)])
+
+
 def test_leave_one_out_does_not_see_the_level_of_a_prompt() -> None:
     reward_N, group_N = vector(1, 10, 2, 20, 6), torch.tensor([0, 1, 0, 1, 0])
     raised = reward_N + 100 * group_N

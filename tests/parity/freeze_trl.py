@@ -47,6 +47,18 @@ DPO_CASES: tuple[dict[str, Any], ...] = (
     {"loss_type": "ipo"},
     {"loss_type": "hinge"},
     {"loss_type": "sft"},
+    {"loss_type": "sigmoid_norm"},
+    {"loss_type": "sigmoid", "f_divergence_type": "forward_kl"},
+    {"loss_type": "sigmoid", "f_divergence_type": "js_divergence"},
+    {"loss_type": "sigmoid", "f_divergence_type": "alpha_divergence", "f_alpha_divergence_coef": 0.7},
+    {"loss_type": "sigmoid", "ld_alpha": 0.4},
+    {"loss_type": "sigmoid", "use_weighting": True},
+    {"loss_type": "exo_pair", "label_smoothing": 0.001},
+    {"loss_type": "nca_pair"},
+    {"loss_type": "bco_pair"},
+    {"loss_type": "sppo_hard"},
+    {"loss_type": "apo_zero"},
+    {"loss_type": "apo_down"},
 )
 KTO_CASES: tuple[dict[str, Any], ...] = ({}, {"desirable_weight": 1.5, "undesirable_weight": 0.75})
 LABELS = (True, False, False, True, False) + BATCH * (True,)

@@ -6,7 +6,8 @@ The derivative of a formula's step loss in every token's log-probability is take
 import copy
 import random
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -27,15 +28,19 @@ from trueup.batch.rows import (
 )
 from trueup.feedback.records import Example, Prompt, Response
 from trueup.feedback.transforms.standardized_rewards import ExponentialWeights
+from trueup.objectives.anchored import apo_down, apo_zero, nca, sppo
+from trueup.objectives.bco import SEEN, bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
+from trueup.objectives.dpo_variants import dpo_positive, exo, f_dpo, ld_dpo, wpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
 from trueup.objectives.pointwise_dpo import pointwise_dpo
+from trueup.objectives.reference_free import cpo, orpo, simpo
 from trueup.objectives.rrhf import rrhf, rrhf_padded
-from trueup.objectives.sft import sft, weighted_sft, weights
+from trueup.objectives.sft import beside_sft, sft, weighted_sft, weights
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
 from trueup.objectives.ulma import labels, ulma, ulma_group_means
@@ -63,7 +68,10 @@ def pairs(chance: random.Random) -> Batch:
     for _ in range(chance.randint(1, 4)):
         chosen, rejected = chance.sample(range(len(made)), 2)
         pairs.append([chosen, rejected, chance.choice([1.0, 1.0, round(chance.uniform(0.51, 0.99), 2)])])
-    return {"rows": made, "pairs": pairs, "targets": [chance.randrange(len(made)) for _ in pairs]}
+    targets = [chance.randrange(len(made)) for _ in pairs]
+    others = random.Random(str(made))  # of numbers of its own: those above stay what they were
+    weights = [round(others.uniform(0.2, 1.6), 2) for _ in made]
+    return {"rows": made, "pairs": pairs, "targets": targets, "weights": weights}
 
 
 def points(chance: random.Random) -> Batch:
@@ -118,6 +126,22 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
             (formulas.bradley_terry, {"margin": 1.0, "centring": 0.01}),
             (formulas.paired_kto, {"beta": 0.1}),
             (formulas.paired_kto, {"beta": 1.0}),
+            (formulas.rpo, {"beta": 0.5, "sft_weight": 0.7}),
+            (formulas.simpo, {"beta": 2.0, "margin": 1.0}),
+            (formulas.cpo, {"beta": 0.5, "sft_weight": 1.0}),
+            (formulas.orpo, {"beta": 0.3, "sft_weight": 1.0}),
+            (formulas.normalised_dpo, {"beta": 0.5}),
+            (formulas.f_dpo, {"beta": 0.5, "divergence": "forward-kl", "alpha": 0.5}),
+            (formulas.f_dpo, {"beta": 0.5, "divergence": "js", "alpha": 0.5}),
+            (formulas.f_dpo, {"beta": 0.5, "divergence": "alpha", "alpha": 0.3}),
+            (formulas.ld_dpo, {"beta": 0.5, "alpha": 0.4}),
+            (formulas.dpo_positive, {"beta": 0.3, "penalty": 5.0}),
+            (formulas.wpo, {"beta": 0.5}),
+            (formulas.exo, {"beta": 0.5, "label_smoothing": 0.01}),
+            (formulas.apo_zero, {"beta": 0.5}),
+            (formulas.apo_down, {"beta": 0.5}),
+            (formulas.nca, {"beta": 0.5}),
+            (formulas.sppo, {"beta": 0.5}),
         ),
     ),
     "points": (
@@ -127,6 +151,7 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
             *((formulas.ulma, settings) for settings in BOTH),
             (formulas.ulma_of_authors, {"beta": 0.1, "continuous": False, "log_z": 0.0}),
             (formulas.ulma_of_authors, {"beta": 1.0, "continuous": True, "log_z": 0.3}),
+            (formulas.bco, {"beta": 0.5}),
             (formulas.kto, {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0}),
             (formulas.kto, {"beta": 1.0, "desirable_weight": 1.33, "undesirable_weight": 0.5}),
             (formulas.unlikelihood, {"weight": 1.0}),
@@ -245,6 +270,13 @@ def pointwise_kto(policy: LogProbs, reference: LogProbs, batch: Batch, **setting
     return kto(policy, reference, points_of(batch), mismatched_M, **settings)
 
 
+def shifted_bco(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: float) -> Loss:
+    mismatched_M = log_ratios(*(log_probs(batch, column, "mismatched") for column in ("policy", "reference")))
+    assert SEEN.remembers is not None
+    seen_2 = SEEN.remembers(mismatched_M[1:], SEEN.remembers(mismatched_M[:1], None))
+    return bco(policy, reference, points_of(batch), seen_2, **settings)
+
+
 def one_is_shown(batch: Batch, *, graded: bool) -> Points:
     """As ULMA's authors read labels: what is labelled 1 is a demonstration, and in their binary form all else is 0."""
     label_N = double(batch["labels"])
@@ -282,6 +314,20 @@ def reward_weighted(
     return weighted_sft(policy, None, index, weights(index), per_token=per_token)
 
 
+def imitating(objective: Ours) -> Ours:
+    """An objective of pairs, its chosen responses imitated."""
+    return lambda policy, reference, batch, *, sft_weight, **settings: beside_sft(
+        partial(objective, **settings), sft_weight, policy, reference, pairs_of(batch)
+    )
+
+
+def weighed(policy: LogProbs, reference: LogProbs, batch: Batch, *, beta: float) -> Loss:
+    """With distributions that give each response its weight."""
+    weight_S = double(batch["weights"]).repeat_interleave(policy.length_N)
+    collision_S = policy.token_S.detach() - weight_S.log()
+    return wpo(replace(policy, collision_S=collision_S), reference, pairs_of(batch), beta=beta)
+
+
 def of_scores(policy: LogProbs, reference: LogProbs, batch: Batch, **settings: float) -> Loss:
     """The numbers of a row summed stand for a reward model's score."""
     pairs = pairs_of(batch)
@@ -294,6 +340,20 @@ OURS: dict[str, Ours] = {
     "dpo": plain(dpo, pairs_of),
     "robust_dpo": plain(robust_dpo, pairs_of),
     "ipo": plain(ipo, pairs_of),
+    "rpo": imitating(dpo),
+    "simpo": plain(simpo, pairs_of),
+    "cpo": imitating(cpo),
+    "orpo": imitating(orpo),
+    "normalised_dpo": plain(partial(dpo, per_token=True), pairs_of),
+    "f_dpo": plain(f_dpo, pairs_of),
+    "ld_dpo": plain(ld_dpo, pairs_of),
+    "dpo_positive": plain(dpo_positive, pairs_of),
+    "wpo": weighed,
+    "exo": plain(exo, pairs_of),
+    "apo_zero": plain(apo_zero, pairs_of),
+    "apo_down": plain(apo_down, pairs_of),
+    "nca": plain(nca, pairs_of),
+    "sppo": plain(sppo, pairs_of),
     "slic": plain(slic, pairs_of),
     "slic_hf": plain(slic_hf, targets_of),
     "paired_kto": paired,
@@ -301,6 +361,7 @@ OURS: dict[str, Ours] = {
     "ulma": plain(ulma, points_of),
     "ulma_of_authors": group_means,
     "kto": pointwise_kto,
+    "bco": shifted_bco,
     "unlikelihood": plain(unlikelihood, points_of),
     "unlikelihood_ascent": plain(unlikelihood_ascent, points_of),
     "unlikelihood_of_authors": class_means,

@@ -7,6 +7,7 @@ import runpy
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -25,8 +26,11 @@ from trueup.batch.stream import Batch, collate_batch
 from trueup.feedback.records import DemonstrationRelation, GradedPairRelation, PairRelation, PointRelation
 from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
+from trueup.objectives.anchored import apo_down, apo_zero, nca, sppo
+from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
+from trueup.objectives.dpo_variants import exo, f_dpo, ld_dpo, wpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss
@@ -47,28 +51,48 @@ def sft_of_chosen(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> Loss:
     return sft(chosen, None, Demonstrations())
 
 
-OF_PAIRS: dict[tuple[str, float], Callable[[LogProbs, LogProbs, Pairs], Loss]] = {
-    ("sigmoid", 0.0): partial(dpo, beta=0.1),
+def bco_of_pairs(policy: LogProbs, reference: LogProbs, pairs: Pairs) -> Loss:
+    """TRL's `bco_pair`, which has no shift: the sum over a pair, where ours is a mean over responses."""
+    label_N = torch.zeros_like(policy.sum).index_fill(0, pairs.chosen_P, 1.0)
+    loss = bco(policy, reference, Points(label_N, torch.zeros_like(label_N, dtype=torch.bool)), beta=0.1)
+    return replace(loss, per_example=2 * loss.per_example)
+
+
+OF_PAIRS: dict[tuple[Any, ...], Callable[[LogProbs, LogProbs, Pairs], Loss]] = {
+    ("sigmoid",): partial(dpo, beta=0.1),
     # TRL's sigmoid does nothing with its label_smoothing.
     ("sigmoid", 0.1): partial(dpo, beta=0.1),
     ("robust", 0.1): partial(robust_dpo, beta=0.1, label_smoothing=0.1),
-    ("ipo", 0.0): partial(ipo, beta=0.1, per_token=True),
-    ("hinge", 0.0): partial(slic, beta=0.1),
-    ("sft", 0.0): sft_of_chosen,
+    ("ipo",): partial(ipo, beta=0.1, per_token=True),
+    ("hinge",): partial(slic, beta=0.1),
+    ("sft",): sft_of_chosen,
+    ("sigmoid_norm",): partial(dpo, beta=0.1, per_token=True),
+    ("sigmoid", "forward_kl"): partial(f_dpo, beta=0.1, divergence="forward-kl"),
+    ("sigmoid", "js_divergence"): partial(f_dpo, beta=0.1, divergence="js"),
+    ("sigmoid", "alpha_divergence", 0.7): partial(f_dpo, beta=0.1, divergence="alpha", alpha=1 - 0.7),
+    ("sigmoid", 0.4): partial(ld_dpo, beta=0.1, alpha=0.4),
+    ("sigmoid", True): partial(wpo, beta=0.1),
+    ("exo_pair", 0.001): partial(exo, beta=0.1, label_smoothing=0.001),
+    ("nca_pair",): partial(nca, beta=0.1),
+    ("bco_pair",): bco_of_pairs,
+    ("sppo_hard",): partial(sppo, beta=0.1),
+    ("apo_zero",): partial(apo_zero, beta=0.1),
+    ("apo_down",): partial(apo_down, beta=0.1),
 }
-"""TRL's loss_type and label_smoothing -> ours."""
+"""TRL's loss_type and the other settings of a case -> ours."""
 
 
 def of_pairs(settings: dict[str, Any]) -> Callable[[LogProbs, LogProbs, Pairs], Loss]:
-    return OF_PAIRS[settings["loss_type"], settings.get("label_smoothing", 0.0)]
+    return OF_PAIRS[tuple(value for name, value in settings.items() if name != "beta")]
 
 
-def cases(trainer: str) -> list[Any]:
-    """(batch, case) of a trainer, named by batch and settings."""
+def cases(trainer: str, without: str = "") -> list[Any]:
+    """(batch, case) of a trainer, named by batch and settings, less those that have a certain setting."""
     return [
         pytest.param(batch, case, id="-".join(map(str, [number, *case["settings"].values()])))
         for number, batch in enumerate(FROZEN[trainer])
         for case in batch["cases"]
+        if without not in case["settings"]
     ]
 
 
@@ -113,17 +137,21 @@ def check_from_log_probs(loss: Loss, policy: LogProbs, case: dict[str, Any]) -> 
     )
 
 
-OWN_METRICS = {"ipo": ("rewards/",), "sft": ("rewards/", "logps/")}
+OWN_METRICS = {
+    **dict.fromkeys(("ipo", "sigmoid_norm", "f_divergence_type"), ("rewards/",)),
+    **dict.fromkeys(("sft", "ld_alpha"), ("rewards/", "logps/")),
+}
 """Where our metrics are not TRL's, which shows those of DPO beside every loss: our IPO's rewards are per token as its
-loss is, and SFT has none."""
+loss is, as are those of other divergences; LD-DPO's are of whole responses, and SFT has none."""
 
 
-@pytest.mark.parametrize(("batch", "case"), cases("DPO"))
+@pytest.mark.parametrize(("batch", "case"), cases("DPO", without="use_weighting"))
 def test_pairs(batch: dict[str, Any], case: dict[str, Any]) -> None:
     policy, reference = (log_probs(batch["rows"], column) for column in ("policy", "reference"))
     policy.token_S.requires_grad_()
     loss = of_pairs(case["settings"])(policy, reference, pairs_of(batch["rows"]))
-    own = OWN_METRICS.get(case["settings"]["loss_type"], ())
+    named = (case["settings"]["loss_type"], *case["settings"])
+    own = tuple(prefix for name in named for prefix in OWN_METRICS.get(name, ()))
     metrics = {name: value for name, value in case["metrics"].items() if not name.startswith(own)}
     check_from_log_probs(loss, policy, {**case, "metrics": metrics})
 
@@ -254,7 +282,7 @@ def check_from_token_ids(
     model: CausalModel, batch: Batch[Any], loss: Callable[[LogProbs], Loss], case: Any
 ) -> None:
     """The step's loss, and of each parameter's gradient the length and the product with the parameter."""
-    step = reduced(loss(model.log_probs(batch.stream)))
+    step = reduced(loss(model.outputs(batch.stream, ("collision",))))
     assert step.item() == pytest.approx(case["loss"], rel=3e-5)
     step.backward()
     found = {

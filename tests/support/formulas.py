@@ -57,6 +57,155 @@ def over_orders(
     return averaged(losses)
 
 
+def each_order(batch: Batch, loss: Callable[[dict[str, Any], dict[str, Any]], float]) -> Answer:
+    """E loss(better, worse) of each pair."""
+    losses = []
+    for chosen, rejected, probability in batch["pairs"]:
+        first, second = batch["rows"][chosen], batch["rows"][rejected]
+        losses.append(probability * loss(first, second) + (1 - probability) * loss(second, first))
+    return averaged(losses)
+
+
+def imitated(batch: Batch, weight: float, answer: Answer) -> Answer:
+    """Pang et al.: beside each pair, the likelihood of its chosen response per token."""
+    assert answer[0] is not None
+    return averaged(
+        [
+            loss - weight * total(batch["rows"][chosen]["policy"], per_token=True)
+            for loss, (chosen, *_) in zip(answer[0], batch["pairs"], strict=True)
+        ]
+    )
+
+
+def rpo(batch: Batch, *, beta: float, sft_weight: float) -> Answer:
+    """Pang et al., Eq. 1."""
+    return imitated(batch, sft_weight, dpo(batch, beta=beta, label_smoothing=0.0))
+
+
+def simpo(batch: Batch, *, beta: float, margin: float) -> Answer:
+    """Meng et al., Eq. 6."""
+
+    def reward(row: dict[str, Any]) -> float:
+        return beta * total(row["policy"], per_token=True)
+
+    return over_orders(batch, reward, lambda gap: -log_sigmoid(gap - margin))
+
+
+def cpo(batch: Batch, *, beta: float, sft_weight: float) -> Answer:
+    """Xu et al., Eq. 5."""
+    preference = over_orders(batch, lambda row: total(row["policy"]), lambda gap: -log_sigmoid(beta * gap))
+    return imitated(batch, sft_weight, preference)
+
+
+def orpo(batch: Batch, *, beta: float, sft_weight: float) -> Answer:
+    """Hong et al., Eqs. 3 to 7."""
+
+    def log_odds(row: dict[str, Any]) -> float:
+        likelihood = math.exp(total(row["policy"], per_token=True))
+        return math.log(likelihood / (1 - likelihood))
+
+    return imitated(batch, sft_weight, over_orders(batch, log_odds, lambda gap: -beta * log_sigmoid(gap)))
+
+
+def normalised_dpo(batch: Batch, *, beta: float) -> Answer:
+    """DPO on log-ratios per token."""
+    return over_orders(batch, lambda row: log_ratio(row, True), lambda gap: -log_sigmoid(beta * gap))
+
+
+def f_dpo(batch: Batch, *, beta: float, divergence: str, alpha: float) -> Answer:
+    """Wang et al., Table 1: f' of each divergence at the ratio of the probabilities."""
+
+    def slope(row: dict[str, Any]) -> float:
+        u = math.exp(log_ratio(row))
+        slopes = {"forward-kl": -1 / u, "js": math.log(2 * u / (1 + u)), "alpha": (1 - u**-alpha) / alpha}
+        return slopes[divergence]
+
+    return over_orders(batch, slope, lambda gap: -log_sigmoid(beta * gap))
+
+
+def ld_dpo(batch: Batch, *, beta: float, alpha: float) -> Answer:
+    """Liu et al., Eqs. 9 and 10: what is longer than the other response counts alpha times, under both models."""
+
+    def log_prob(row: dict[str, Any], column: str, common: int) -> float:
+        return total(row[column][:common]) + alpha * total(row[column][common:])
+
+    def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
+        common = min(len(better["policy"]), len(worse["policy"]))
+        sides = [
+            log_prob(row, "policy", common) - log_prob(row, "reference", common) for row in (better, worse)
+        ]
+        return -log_sigmoid(beta * (sides[0] - sides[1]))
+
+    return each_order(batch, loss)
+
+
+def dpo_positive(batch: Batch, *, beta: float, penalty: float) -> Answer:
+    """Pal et al., Eq. 3."""
+
+    def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
+        lost = max(0.0, total(better["reference"]) - total(better["policy"]))
+        return -log_sigmoid(beta * (log_ratio(better) - log_ratio(worse) - penalty * lost))
+
+    return each_order(batch, loss)
+
+
+def wpo(batch: Batch, *, beta: float) -> Answer:
+    """Zhou et al., Eq. 2, the weights of responses being given, bounded by 1 together as in the authors' code."""
+    plain, _ = dpo(batch, beta=beta, label_smoothing=0.0)
+    assert plain is not None
+    weights = [min(1.0, batch["weights"][one] * batch["weights"][other]) for one, other, _ in batch["pairs"]]
+    return averaged([weight * loss for weight, loss in zip(weights, plain, strict=True)])
+
+
+def exo(batch: Batch, *, beta: float, label_smoothing: float) -> Answer:
+    """Ji et al., Eq. 16 for two responses: the divergence of two distributions over which is better."""
+    losses = []
+    for chosen, rejected, probability in batch["pairs"]:
+        weights = [math.exp(beta * log_ratio(batch["rows"][row])) for row in (chosen, rejected)]
+        shares = [weight / sum(weights) for weight in weights]
+        right = (1 - label_smoothing) * probability + label_smoothing * (1 - probability)
+        losses.append(sum(q * math.log(q / p) for q, p in zip(shares, (right, 1 - right), strict=True)))
+    return averaged(losses)
+
+
+def apo_zero(batch: Batch, *, beta: float) -> Answer:
+    """D'Oosterlinck et al., Eq. 7."""
+
+    def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
+        return 1 - sigmoid(beta * log_ratio(better)) + sigmoid(beta * log_ratio(worse))
+
+    return each_order(batch, loss)
+
+
+def apo_down(batch: Batch, *, beta: float) -> Answer:
+    """D'Oosterlinck et al., Eq. 8."""
+
+    def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
+        first, second = beta * log_ratio(better), beta * log_ratio(worse)
+        return sigmoid(first) + 1 - sigmoid(first - second)
+
+    return each_order(batch, loss)
+
+
+def nca(batch: Batch, *, beta: float) -> Answer:
+    """Chen et al., for preferences over two responses."""
+
+    def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
+        first, second = beta * log_ratio(better), beta * log_ratio(worse)
+        return -log_sigmoid(first) - 0.5 * log_sigmoid(-first) - 0.5 * log_sigmoid(-second)
+
+    return each_order(batch, loss)
+
+
+def sppo(batch: Batch, *, beta: float) -> Answer:
+    """Wu et al., Eq. 4.7: probabilities of 1 and 0, eta = 1 / beta."""
+
+    def loss(better: dict[str, Any], worse: dict[str, Any]) -> float:
+        return (log_ratio(better) - 0.5 / beta) ** 2 + (log_ratio(worse) + 0.5 / beta) ** 2
+
+    return each_order(batch, loss)
+
+
 def dpo(batch: Batch, *, beta: float, label_smoothing: float) -> Answer:
     """DPO, Eq. 7, with orders that were turned in a share of all pairs: conservative DPO."""
 
@@ -178,6 +327,16 @@ def kto(batch: Batch, *, beta: float, desirable_weight: float, undesirable_weigh
         desirable = desirable_weight * (1 - sigmoid(beta * (log_ratio(row) - divergence)))
         undesirable = undesirable_weight * (1 - sigmoid(beta * (divergence - log_ratio(row))))
         losses.append(label * desirable + (1 - label) * undesirable)
+    return averaged(losses)
+
+
+def bco(batch: Batch, *, beta: float) -> Answer:
+    """Jung et al., the shift being the mean reward of all responses so far, here of the mismatched rows."""
+    shift = beta * mean([log_ratio(row) for row in batch["mismatched"]])
+    losses = []
+    for row, label in zip(batch["rows"], batch["labels"], strict=True):
+        reward = beta * log_ratio(row)
+        losses.append(-label * log_sigmoid(reward - shift) - (1 - label) * log_sigmoid(-(reward - shift)))
     return averaged(losses)
 
 

@@ -36,18 +36,23 @@ from trueup.feedback.records import (
     RankRelation,
     WeightRelation,
 )
+from trueup.objectives.anchored import apo_down, apo_zero, nca, sppo
+from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
+from trueup.objectives.dpo_variants import dpo_positive, exo, f_dpo, ld_dpo, wpo
+from trueup.objectives.grpo import grpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto
 from trueup.objectives.loss import Loss, Selected
 from trueup.objectives.paired_kto import paired_kto
 from trueup.objectives.pointwise_dpo import pointwise_dpo
 from trueup.objectives.ppo import ppo
+from trueup.objectives.reference_free import cpo, orpo, simpo
 from trueup.objectives.reinforce import reinforce
 from trueup.objectives.rloo import rloo
 from trueup.objectives.rrhf import rrhf, rrhf_padded
-from trueup.objectives.sft import sft, weighted_sft
+from trueup.objectives.sft import beside_sft, sft, weighted_sft
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
 from trueup.objectives.ulma import ulma, ulma_group_means
@@ -86,6 +91,12 @@ def as_explored(log_probs: LogProbs) -> LogProbs:
     valued = as_valued(log_probs)
     assert valued.value_S is not None
     return replace(valued, entropy_S=1.5 - 2 * valued.value_S)
+
+
+def as_concentrated(log_probs: LogProbs) -> LogProbs:
+    """With distributions that make every weight the same: no gradient flows through one."""
+    token_S = log_probs.token_S.to(torch.promote_types(log_probs.token_S.dtype, torch.float32))
+    return replace(log_probs, collision_S=token_S + 0.2)
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,8 @@ UNSURE = (
     Group((1, 4, 2), PairRelation(((2, 0, 0.6), (0, 1, 0.9))), (2,), (1,)),
     Group((2, 3), PairRelation(())),
 )
+LOWERED = (*(replace(group, good=()) for group in (*PAIRS[:3], *PAIRS[:3])), PAIRS[3])
+"""For a loss that moves chosen responses neither way at first."""
 DEMONSTRATED = (
     Group((3, 2, 2), DemonstratedPairRelation(PairRelation(((0, 1, 1.0),)), 2), (0, 2), (1,)),
     Group((1, 4), DemonstratedPairRelation(PairRelation(((1, 0, 0.8),)), 1), (1,), (0,)),
@@ -245,6 +258,22 @@ CASES = [
     Case("dpo unsure", partial(dpo, beta=0.5), Pairs.collate, UNSURE),
     Case("dpo smoothed", partial(dpo, label_smoothing=0.2), Pairs.collate, PAIRS),
     Case("robust dpo", partial(robust_dpo, label_smoothing=0.2), Pairs.collate, UNSURE),
+    Case("dpo per token", partial(dpo, per_token=True), Pairs.collate, PAIRS),
+    Case("dpo beside sft", partial(beside_sft, dpo, 0.5), Pairs.collate, UNSURE),
+    Case("simpo", simpo, Pairs.collate, UNSURE, needs_reference=False),
+    Case("cpo", cpo, Pairs.collate, UNSURE, needs_reference=False),
+    Case("orpo", orpo, Pairs.collate, UNSURE, needs_reference=False),
+    Case("f-dpo", f_dpo, Pairs.collate, UNSURE),
+    Case("f-dpo forward", partial(f_dpo, divergence="forward-kl"), Pairs.collate, PAIRS),
+    Case("f-dpo alpha", partial(f_dpo, divergence="alpha", alpha=0.3), Pairs.collate, PAIRS),
+    Case("ld-dpo", ld_dpo, Pairs.collate, UNSURE),
+    Case("dpo-positive", dpo_positive, Pairs.collate, PAIRS),
+    Case("wpo", wpo, Pairs.collate, UNSURE, reads=as_concentrated),
+    Case("exo", exo, Pairs.collate, UNSURE),
+    Case("apo-zero", apo_zero, Pairs.collate, UNSURE),
+    Case("apo-down", apo_down, Pairs.collate, LOWERED),
+    Case("nca", nca, Pairs.collate, UNSURE),
+    Case("sppo", sppo, Pairs.collate, UNSURE),
     Case("ipo", ipo, Pairs.collate, PAIRS),
     Case("ipo per token unsure", partial(ipo, beta=0.5, per_token=True), Pairs.collate, UNSURE),
     Case("slic", slic, Pairs.collate, PAIRS),
@@ -277,6 +306,8 @@ CASES = [
     Case(
         "pointwise dpo per token", partial(pointwise_dpo, per_token=True, log_z=-0.2), Points.collate, BINARY
     ),
+    Case("bco", partial(bco, seen_2=FAR[:2, 0]), Points.collate, BINARY),
+    Case("bco without a shift", partial(bco, beta=0.5), Points.collate, BINARY),
     Case("kto", partial(kto, mismatched_M=FAR), Points.collate, BINARY),
     Case(
         "kto weighted below its reference",
@@ -294,6 +325,15 @@ CASES = [
         False,
         as_valued,
     ),
+    Case("grpo", grpo, Rollouts.collate, ROLLOUTS),
+    Case(
+        "grpo of sequences",
+        partial(grpo, kl_coef=0.0, clip_high=0.3, sequence_ratio=True, average_over="tokens"),
+        Rollouts.collate,
+        ROLLOUTS,
+        needs_reference=False,
+    ),
+    Case("grpo by a constant", partial(grpo, average_over="constant"), Rollouts.collate, ROLLOUTS),
     Case("reinforce", reinforce, Rollouts.collate, ROLLOUTS, False, as_valued),
     Case("rloo", rloo, Rollouts.collate, ROLLOUTS, needs_reference=False),
     # With means below 0, which are clamped: what flows through them has a test of its own.

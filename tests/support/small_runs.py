@@ -51,6 +51,8 @@ def write_feedback(folder: Path, count: int = 24, seed: int = 0, *, easy: bool =
 
 
 KIND = {
+    **dict.fromkeys(("simpo", "cpo", "orpo", "dpo-positive", "ld-dpo", "f-dpo", "wpo", "exo"), "pairs"),
+    **dict.fromkeys(("apo-zero", "apo-down", "nca", "sppo"), "pairs"), "bco": "points", "grpo": "rankings",
     "ca": "points", "dpo": "pairs", "fa": "rankings", "ipo": "pairs", "kto": "points", "oaif": "pairs",
     "paired-kto": "pairs", "pointwise-dpo": "points", "ppo": "rankings", "reinforce": "rankings",
     "reward-model": "pairs", "rloo": "rankings", "robust-dpo": "pairs", "rrhf": "rankings", "rwr": "points",
@@ -58,6 +60,28 @@ KIND = {
     "tr-kto": "points", "ulma": "mixed", "unlikelihood": "points",
 }  # fmt: skip
 """The feedback file that suits each method."""
+
+
+def first_of_each_kind() -> list[str]:
+    """A method of each kind: all of one are the same but for the loss of a micro-batch."""
+    from trueup.methods import METHODS
+    from trueup.objectives.loss import StepObjective
+
+    found: dict[Any, str] = {}
+    for name in ("dpo", *METHODS):
+        made = METHODS[name].build()
+        measured = made.objective.measurement if isinstance(made.objective, StepObjective) else None
+        read = (
+            made.view,
+            made.collate,
+            made.reference,
+            made.transforms,
+            made.stratum,
+            made.output,
+            made.parts,
+        )
+        found.setdefault(str((*read, len(made.checks), made.rollout, measured)), name)
+    return list(found.values())
 
 
 def settings(method: str, model: Path, data: Mapping[str, Path], output: Path, **more: Any) -> dict[str, Any]:

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo-lora-soft": ("ppo", {"sampler.responses": 2, **LORA, **SOFT}),
     "reinforce": ("reinforce", {"sampler.responses": 1}),
     "rloo": ("rloo", {}),
+    "grpo": ("grpo", {"round_prompts": 8, "round_passes": 2}),
 }
 """By name, a method and its settings: every method with a source of its own, every kind of reference, lagging
 samplers, several passes, and penalties."""

@@ -364,4 +364,4 @@ def test_how_many_forward_passes_a_step_takes_is_known_before(name: str, tmp_pat
     for _ in range(2):
         called.clear()
         take_step(policy, reference_of(method, policy), method, batches, mismatched=others)
-        assert len(called) == 3 + (3 if name == "paired-kto" else 0) + len(others)
+        assert len(called) == 3 + (3 if name in ("bco", "paired-kto") else 0) + len(others)

@@ -20,8 +20,8 @@ from torch import Tensor
 from trueup.feedback import records
 
 Floats = npt.NDArray[np.float32]
-Part = Literal["values", "entropy"]
-"""What may be asked of a language model beside log-probabilities; see `LogProbs.value_S` and `LogProbs.entropy_S`."""
+Part = Literal["values", "entropy", "collision"]
+"""What may be asked of a language model beside log-probabilities; see `LogProbs.value_S` and those below it."""
 
 
 def row_sums(values_S: Tensor, length_N: Tensor) -> Tensor:
@@ -50,6 +50,8 @@ class LogProbs:
     """[S] what a value head expects of the rest of the response, before each scored token; None if not asked for."""
     entropy_S: Tensor | None = None
     """[S] entropy of the distribution of what each scored token could have been, in nats; None if not asked for."""
+    collision_S: Tensor | None = None
+    """[S] log sum_v p(v)^2 over what each scored token could have been, without a gradient; None if not asked for."""
 
     @cached_property
     def sum(self) -> Tensor:

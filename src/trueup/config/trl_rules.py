@@ -229,11 +229,13 @@ def _loss_type(given: Values, method: MethodInfo) -> Translated:
     """refused unless it is the method's own loss; as in TRL, ipo also gives `per_token: true`, and where these are
     left out hinge gives `beta: 0.1` and robust `label_smoothing: 0.0`"""
     loss = convert(str, "loss_type", _sole("loss_type", given, "a method has one loss"))
-    objectives = {METHODS[name].trl_loss: name for name in method.choices("objective")}
+    objectives = {
+        loss: name for name in method.choices("objective") for loss in METHODS[name].trl_loss.split()[:1]
+    }
     if loss in objectives:
         return Translated({"objective": objectives[loss]})
-    fitting = [info.name for info in METHODS.values() if loss in (info.trl_loss, info.name)]
-    if method.name not in fitting:
+    fitting = [info.name for info in METHODS.values() if loss in (*info.trl_loss.split(), info.name)]
+    if method.name not in (*fitting, *NAMES["loss_with_options"].get(loss, ())):
         instead = f"use method {' or '.join(fitting)}" if fitting else "`trueup methods` lists what there is"
         raise InputError(f"loss_type {loss} is not the loss of method {method.name}: {instead}")
     implied, defaults = NAMES["loss_implies"].get(loss, {}), NAMES["loss_defaults"].get(loss, {})
@@ -245,6 +247,54 @@ def _loss_type(given: Values, method: MethodInfo) -> Translated:
     return Translated(implied, tuple(notes[name] for name in implied), unless_given)
 
 
+@_rule("f_divergence_type f_alpha_divergence_coef")
+def _divergence(given: Values, method: MethodInfo) -> Translated:
+    """`divergence` of methods that have it, `alpha` is 1 less the coefficient (0.5 where left out); of others refused
+    unless `reverse_kl`"""
+    kind = given.get("f_divergence_type", "reverse_kl")
+    if "divergence" not in method.settings.model_fields:
+        if kind != "reverse_kl":
+            raise InputError(
+                f"f_divergence_type {as_given(kind)} is not that of method {method.name}: use method f-dpo"
+            )
+        return Translated()
+    if kind not in NAMES["divergences"]:
+        raise InputError(f"f_divergence_type must be {one_of(tuple(NAMES['divergences']), kind)}")
+    chosen = {"divergence": NAMES["divergences"][kind]}
+    if chosen["divergence"] != "alpha":
+        return Translated(chosen)
+    coefficient = "f_alpha_divergence_coef"
+    return Translated({**chosen, "alpha": 1 - convert(float, coefficient, given.get(coefficient, 0.5))})
+
+
+@_rule("importance_sampling_level")
+def _ratio(given: Values, method: MethodInfo) -> Translated:
+    """`sequence_ratio` of methods that have it: true for sequence, false for token"""
+    level = given["importance_sampling_level"]
+    if level not in ("token", "sequence"):
+        raise InputError(f"importance_sampling_level must be {one_of(('token', 'sequence'), level)}")
+    return _term("sequence_ratio", {"importance_sampling_level": level == "sequence"}, method)
+
+
+@_rule("scale_rewards")
+def _scaled(given: Values, method: MethodInfo) -> Translated:
+    """`advantage_scale` of methods that have it: group (or true), none (or false), and round for batch"""
+    value = str(given["scale_rewards"]).lower()
+    ours = {"true": "group", "false": "none", "batch": "round"}.get(value, value)
+    has = "advantage_scale" in method.settings.model_fields
+    return _term("advantage_scale", {"scale_rewards": ours if has or ours != "none" else False}, method)
+
+
+@_rule("use_weighting", becomes=False)
+def _weighting(given: Values, method: MethodInfo) -> Translated:
+    """no effect of the method that weighs its pairs, of others refused if true"""
+    if _flag(given, "use_weighting") and method.name not in (weighs := NAMES["weighting"]):
+        raise InputError(
+            f"use_weighting is true, but method {method.name} does not weigh its pairs: use method {weighs[0]}"
+        )
+    return Translated()
+
+
 @_rule("sync_ref_model ref_model_mixup_alpha ref_model_sync_steps")
 def _moving_reference(given: Values, method: MethodInfo) -> Translated:
     """`reference.kind: trust-region` with `reference.alpha` and `reference.every`"""
@@ -253,7 +303,9 @@ def _moving_reference(given: Values, method: MethodInfo) -> Translated:
     sync = _flag(given, "sync_ref_model")
     if sync is False and always:
         still = [info.name for info in METHODS.values() if "frozen" in info.choices("reference.kind")]
-        fitting = [name for name in still if METHODS[name].trl_loss == method.trl_loss] or still
+        fitting = [
+            name for name in still if METHODS[name].trl_loss.split()[:1] == method.trl_loss.split()[:1]
+        ] or still
         raise InputError(
             f"sync_ref_model is false, but the reference of method {method.name} always moves; "
             f"use method {' or '.join(fitting)}"

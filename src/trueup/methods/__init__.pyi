@@ -1,16 +1,27 @@
 """What type checkers know of the methods, one line each; at run time every file of this folder is found."""
 
+from trueup.methods.apo_down import apo_down as apo_down
+from trueup.methods.apo_zero import apo_zero as apo_zero
+from trueup.methods.bco import bco as bco
 from trueup.methods.ca import ca as ca
+from trueup.methods.cpo import cpo as cpo
 from trueup.methods.dpo import dpo as dpo
+from trueup.methods.dpo_positive import dpo_positive as dpo_positive
+from trueup.methods.exo import exo as exo
+from trueup.methods.f_dpo import f_dpo as f_dpo
 from trueup.methods.fa import fa as fa
+from trueup.methods.grpo import grpo as grpo
 from trueup.methods.ipo import ipo as ipo
 from trueup.methods.kinds import Beta as Beta
 from trueup.methods.kto import kto as kto
+from trueup.methods.ld_dpo import ld_dpo as ld_dpo
 from trueup.methods.method import METHODS as METHODS
 from trueup.methods.method import Method as Method
 from trueup.methods.method import MethodInfo as MethodInfo
 from trueup.methods.method import method as method
+from trueup.methods.nca import nca as nca
 from trueup.methods.oaif import oaif as oaif
+from trueup.methods.orpo import orpo as orpo
 from trueup.methods.paired_kto import paired_kto as paired_kto
 from trueup.methods.pointwise_dpo import pointwise_dpo as pointwise_dpo
 from trueup.methods.ppo import ppo as ppo
@@ -21,10 +32,13 @@ from trueup.methods.robust_dpo import robust_dpo as robust_dpo
 from trueup.methods.rrhf import rrhf as rrhf
 from trueup.methods.rwr import rwr as rwr
 from trueup.methods.sft import sft as sft
+from trueup.methods.simpo import simpo as simpo
 from trueup.methods.slic import slic as slic
 from trueup.methods.slic_hf import slic_hf as slic_hf
+from trueup.methods.sppo import sppo as sppo
 from trueup.methods.tr_dpo import tr_dpo as tr_dpo
 from trueup.methods.tr_ipo import tr_ipo as tr_ipo
 from trueup.methods.tr_kto import tr_kto as tr_kto
 from trueup.methods.ulma import ulma as ulma
 from trueup.methods.unlikelihood import unlikelihood as unlikelihood
+from trueup.methods.wpo import wpo as wpo

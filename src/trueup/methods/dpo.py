@@ -10,13 +10,15 @@ from trueup.methods import kinds
     paper="Rafailov et al., 2023, https://arxiv.org/abs/2305.18290",
     feedback=kinds.PAIRS,
     defaults={"learning_rate": 1e-6},
-    trl_loss="sigmoid",
+    trl_loss="sigmoid sigmoid_norm",
     least_responses=2,
 )
 def dpo(
     *,
     beta: kinds.Beta = 0.1,
     label_smoothing: kinds.WrongShare = 0.0,
+    per_token: kinds.PerTokenGap = False,
+    sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Raise the likelihood of chosen responses over rejected ones, relative to a reference.
@@ -26,6 +28,5 @@ def dpo(
     """
     from trueup.objectives import dpo as objective
 
-    return kinds.pairwise(
-        kinds.with_settings(objective.dpo, beta=beta, label_smoothing=label_smoothing), reference
-    )
+    loss = kinds.with_settings(objective.dpo, beta=beta, label_smoothing=label_smoothing, per_token=per_token)
+    return kinds.pairwise(loss, reference, sft_weight)

@@ -17,9 +17,11 @@ def ipo(
     *,
     beta: kinds.Beta = 0.1,
     per_token: kinds.PerTokenGap = False,
+    sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Pull the log-ratios of each pair 1 / (2 beta) apart, and no further."""
     from trueup.objectives import ipo as objective
 
-    return kinds.pairwise(kinds.with_settings(objective.ipo, beta=beta, per_token=per_token), reference)
+    loss = kinds.with_settings(objective.ipo, beta=beta, per_token=per_token)
+    return kinds.pairwise(loss, reference, sft_weight)

@@ -9,6 +9,7 @@ is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Literal
 
@@ -23,7 +24,8 @@ from trueup.methods.method import Method as Method
 from trueup.methods.method import method as method
 from trueup.references.choices import AnyReference as AnyReference
 from trueup.references.choices import Frozen as Frozen
-from trueup.references.choices import NoReference, ReferenceChoice
+from trueup.references.choices import NoReference as NoReference
+from trueup.references.choices import ReferenceChoice
 from trueup.references.choices import TrustRegion as TrustRegion
 
 if TYPE_CHECKING:
@@ -84,6 +86,14 @@ PerTokenGap = Annotated[
         description="Divide each log-ratio by the tokens of its response, as TRL does; false sums over them."
     ),
 ]
+SFTWeight = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="Weight of imitating chosen responses beside the loss of each pair, per token of the response.",
+    ),
+]
+
 DesirableWeight = Annotated[float, Field(gt=0, description="Weight of desirable responses.")]
 UndesirableWeight = Annotated[float, Field(gt=0, description="Weight of undesirable responses.")]
 DesirableFrom = Annotated[
@@ -165,11 +175,25 @@ def over_step(
     return StepObjective(measurement, partial(objective, *none, **settings))
 
 
-def pairwise(loss: Objective[rows.LogProbs, rows.Pairs], reference: ReferenceChoice[rows.LogProbs]) -> Method:
-    """Learn which of two responses to a prompt is better, relative to a reference."""
+def pairwise(
+    loss: Objective[Ref, rows.Pairs],
+    reference: ReferenceChoice[Ref],
+    sft_weight: float = 0.0,
+    *,
+    parts: tuple[rows.Part, ...] = (),
+) -> Method:
+    """Learn which of two responses to a prompt is better, relative to a reference where there is one."""
     from trueup.batch.rows import Pairs
+    from trueup.objectives.loss import StepObjective
+    from trueup.objectives.sft import beside_sft
 
-    return Method(views.pairs, Pairs.collate, loss, reference)
+    if isinstance(loss, StepObjective):
+        loss = (
+            replace(loss, objective=partial(beside_sft, loss.objective, sft_weight)) if sft_weight else loss
+        )
+    elif sft_weight:
+        loss = partial(beside_sft, loss, sft_weight)
+    return Method(views.pairs, Pairs.collate, loss, reference, parts=parts)
 
 
 def pointwise(
@@ -197,8 +221,9 @@ def policy_gradient(
     least_responses: int = 1,
     parts: tuple[rows.Part, ...] = (),
     temperature: float = 1.0,
+    reference_in_loss: bool = False,
 ) -> Method:
-    """Learn from the rewards of what the policy has just written; the reference goes into these."""
+    """Learn from the rewards of what the policy has just written; the reference goes into these, or into the loss."""
     from trueup.batch.rows import Rollouts
 
     view = partial(views.scored, least=least_responses)
@@ -209,7 +234,7 @@ def policy_gradient(
         loss,
         reference,
         parts=parts,
-        reference_in_loss=False,
+        reference_in_loss=reference_in_loss,
         temperature=temperature,
         rollout=rollout,
     )

@@ -75,7 +75,7 @@ class Method(Generic[R, Index, Ref]):
     output: Literal["log-probs", "scores"] = "log-probs"
     """What the objective reads of the policy: `LogProbs`, or the `Scores` of a reward model."""
     parts: tuple[Part, ...] = ()
-    """What the objective reads beside log-probabilities: values, by a head of their own, or entropies."""
+    """What the objective reads beside log-probabilities: values, by a head of their own, entropies or collisions."""
     reference_in_loss: bool = True
     """Whether the objective is given the reference's log-probabilities; False where they went into the rewards."""
     temperature: float = 1.0
@@ -112,7 +112,7 @@ class MethodInfo:
     defaults: Mapping[str, object] = field(default_factory=dict)
     """Defaults of run settings (`trueup.settings.run_settings`) that differ for this method, from its paper."""
     trl_loss: str = ""
-    """TRL's `loss_type` for the same objective; empty where there is none."""
+    """TRL's `loss_type` for the same objective, several with spaces between; empty where there is none."""
     build: Callable[..., Method] = field(init=False)
     """The decorated function: settings by keyword, which are validated -> Method."""
     configure: Callable[[Any], Method] = field(init=False)

@@ -33,6 +33,7 @@ def oaif(
     *,
     objective: Literal["dpo", "ipo", "slic"] = "dpo",
     beta: kinds.Positive | None = None,
+    sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Sample two responses with the policy as it is, ask which is better, and learn from the answer at once.
@@ -42,6 +43,5 @@ def oaif(
         beta: Strength of the KL constraint. Left out: 0.1 for dpo, 1 for ipo, 0.002 for slic.
     """
     strength = BETA[objective] if beta is None else beta
-    if objective == "ipo":
-        return ipo(beta=strength, per_token=False, reference=reference)
-    return {"dpo": dpo, "slic": slic}[objective](beta=strength, reference=reference)
+    chosen = {"dpo": dpo, "ipo": ipo, "slic": slic}[objective]
+    return chosen(beta=strength, sft_weight=sft_weight, reference=reference)

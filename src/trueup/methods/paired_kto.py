@@ -13,9 +13,14 @@ from trueup.methods import kinds
     trl_loss="kto_pair",
     least_responses=2,
 )
-def paired_kto(*, beta: kinds.Beta = 0.1, reference: kinds.AnyReference = kinds.Frozen()) -> kinds.Method:
+def paired_kto(
+    *,
+    beta: kinds.Beta = 0.1,
+    sft_weight: kinds.SFTWeight = 0.0,
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
     """Measure each side of a pair against how far the other side has moved on average."""
     from trueup.objectives import paired_kto as objective
 
     loss = kinds.over_step(objective.LOG_RATIOS, objective.paired_kto, beta=beta)
-    return kinds.pairwise(loss, reference)
+    return kinds.pairwise(loss, reference, sft_weight)

@@ -17,6 +17,7 @@ def robust_dpo(
     *,
     beta: kinds.Beta = 0.1,
     label_smoothing: kinds.WrongShare = 0.1,
+    sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """DPO for pairs of which a known share is in the wrong order.
@@ -26,6 +27,5 @@ def robust_dpo(
     """
     from trueup.objectives import dpo as objective
 
-    return kinds.pairwise(
-        kinds.with_settings(objective.robust_dpo, beta=beta, label_smoothing=label_smoothing), reference
-    )
+    loss = kinds.with_settings(objective.robust_dpo, beta=beta, label_smoothing=label_smoothing)
+    return kinds.pairwise(loss, reference, sft_weight)

@@ -13,8 +13,13 @@ from trueup.methods import kinds
     trl_loss="hinge",
     least_responses=2,
 )
-def slic(*, beta: kinds.Beta = 0.05, reference: kinds.AnyReference = kinds.Frozen()) -> kinds.Method:
+def slic(
+    *,
+    beta: kinds.Beta = 0.05,
+    sft_weight: kinds.SFTWeight = 0.0,
+    reference: kinds.AnyReference = kinds.Frozen(),
+) -> kinds.Method:
     """Raise chosen responses over rejected ones, relative to a reference, until they are 1 / beta apart."""
     from trueup.objectives import slic as objective
 
-    return kinds.pairwise(kinds.with_settings(objective.slic, beta=beta), reference)
+    return kinds.pairwise(kinds.with_settings(objective.slic, beta=beta), reference, sft_weight)

@@ -185,11 +185,12 @@ class CausalModel(StreamModel[LogProbs]):
     def forward(self, stream: Stream, parts: Collection[Part] = ()) -> LogProbs:
         """Log-probabilities of the stream's scored tokens, and the parts asked for."""
         hidden_SH = self.hidden(stream)
-        token_S, entropy_S = head_of(self.inner)(
-            hidden_SH, stream.target_S, dtype=self.autocast, entropy="entropy" in parts
+        wanted = {"entropy": "entropy" in parts, "collision": "collision" in parts}
+        token_S, entropy_S, collision_S = head_of(self.inner)(
+            hidden_SH, stream.target_S, dtype=self.autocast, **wanted
         )
         value_S = self._values(hidden_SH) if "values" in parts else None
-        return LogProbs(token_S, stream.length_N, stream.prompt_N, value_S, entropy_S)
+        return LogProbs(token_S, stream.length_N, stream.prompt_N, value_S, entropy_S, collision_S)
 
     def _values(self, hidden_SH: Tensor) -> Tensor:
         assert self.value_head is not None

@@ -94,13 +94,16 @@ class TokenHead(nn.Linear):
         *,
         dtype: torch.dtype | None = None,
         entropy: bool = False,
+        collision: bool = False,
         budget: int = LOGITS_BUDGET,
     ) -> Any:
         """As `token_outputs`; the [..., V] products of the layer where no tokens are given."""
         if target_S is None:
             return super().forward(hidden)
         head = Head(self.weight, self.bias, self.scale, self.softcap, self.temperature)
-        return token_outputs(hidden, head, target_S, dtype=dtype, entropy=entropy, budget=budget)
+        return token_outputs(
+            hidden, head, target_S, dtype=dtype, entropy=entropy, collision=collision, budget=budget
+        )
 
 
 def head_of(network: nn.Module) -> TokenHead:
@@ -138,8 +141,9 @@ def token_outputs(
     *,
     dtype: torch.dtype | None = None,
     entropy: bool = False,
+    collision: bool = False,
     budget: int = LOGITS_BUDGET,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """log softmax(z_s)[target_s] for every scored token, exact in value and gradient, and what else is asked for.
 
     Args:
@@ -149,13 +153,14 @@ def token_outputs(
         dtype: what the products are computed in; the hidden states' own where None. Sums over the vocabulary
             are taken in float32 at least.
         entropy: give -sum_v softmax(z_s)[v] log softmax(z_s)[v] as well.
+        collision: give log sum_v softmax(z_s)[v]^2 as well.
         budget: logits held at a time.
 
     Returns:
-        [S] log-probabilities and [S] entropies (None unless asked for), in nats, float32 (float64 for float64 input),
-        differentiable in the hidden states, weight and bias.
+        [S] log-probabilities, [S] entropies and [S] collisions (None unless asked for), in nats, float32 (float64 for
+        float64 input), all but the last differentiable in the hidden states, weight and bias.
     """
-    result: tuple[Tensor, Tensor | None] = _TokenOutputs.apply(
+    result: tuple[Tensor, Tensor | None, Tensor | None] = _TokenOutputs.apply(
         hidden_SH,
         head.weight_VH,
         head.bias_V,
@@ -165,6 +170,7 @@ def token_outputs(
         head.temperature,
         dtype or hidden_SH.dtype,
         entropy,
+        collision,
         budget,
     )  # type: ignore[no-untyped-call]
     return result
@@ -183,8 +189,9 @@ class _TokenOutputs(torch.autograd.Function):
         temperature: float,
         dtype: torch.dtype,
         wants_entropy: bool,
+        wants_collision: bool,
         budget: int,
-    ) -> tuple[Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         frozen_head = needs_hidden and not needs_weight and not needs_bias
         with torch.autocast(hidden.device.type, enabled=False):
@@ -194,12 +201,15 @@ class _TokenOutputs(torch.autograd.Function):
             log_prob = torch.empty(len(target), dtype=high, device=hidden.device)
             normaliser = torch.empty_like(log_prob)
             entropy = torch.empty_like(log_prob) if wants_entropy else None
+            collision = torch.empty_like(log_prob) if wants_collision else None
             direction = torch.empty_like(hidden_) if frozen_head else None
             direction_of_entropy = torch.empty_like(hidden_) if frozen_head and wants_entropy else None
             for chunk in _chunks(len(target), weight.shape[0], budget):
                 logits = head.logits(hidden_[chunk])
                 normaliser[chunk] = logits.logsumexp(-1)
                 log_prob[chunk] = logits.gather(-1, target[chunk, None])[:, 0] - normaliser[chunk]
+                if collision is not None:
+                    collision[chunk] = (2 * logits).logsumexp(-1) - 2 * normaliser[chunk]
                 if entropy is not None:
                     log_p = logits - normaliser[chunk, None]
                     entropy[chunk] = -(log_p.exp() * log_p).sum(-1)
@@ -214,13 +224,15 @@ class _TokenOutputs(torch.autograd.Function):
             ctx.save_for_backward(direction, direction_of_entropy)
         else:
             ctx.save_for_backward(hidden, weight, bias, target, normaliser, entropy)
-        return log_prob, entropy
+        if collision is not None:
+            ctx.mark_non_differentiable(collision)
+        return log_prob, entropy, collision
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        grad, grad_of_entropy = grads
+        grad, grad_of_entropy, _ = grads
         scale, softcap, temperature, dtype, budget, frozen_head, hidden_dtype = ctx.settings
-        unused = (None,) * 7
+        unused = (None,) * 8
         if frozen_head:
             direction, direction_of_entropy = ctx.saved_tensors
             total = grad[:, None] * direction

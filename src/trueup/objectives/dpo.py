@@ -9,7 +9,13 @@ from trueup.objectives.loss import Loss, pair_metrics
 
 
 def dpo(
-    policy: LogProbs, reference: LogProbs, pairs: Pairs, *, beta: float = 0.1, label_smoothing: float = 0.0
+    policy: LogProbs,
+    reference: LogProbs,
+    pairs: Pairs,
+    *,
+    beta: float = 0.1,
+    label_smoothing: float = 0.0,
+    per_token: bool = False,
 ) -> Loss:
     """-p log sigmoid(m) - (1 - p) log sigmoid(-m), m = r(chosen) - r(rejected), r(y) = beta log(pi / pi_ref); Eq. 7.
 
@@ -22,11 +28,12 @@ def dpo(
         pairs: P pairs among the N rows.
         beta: strength of the KL constraint, in reward per nat; larger stays closer to the reference.
         label_smoothing: share of pairs whose order is taken to be wrong, in [0, 0.5).
+        per_token: divide each log-ratio by the tokens of its response.
 
     Returns:
         Loss over [P] pairs; ln 2 each when policy and reference agree.
     """
-    reward_N = beta * (policy.sum - reference.sum)
+    reward_N = beta * (policy.mean - reference.mean if per_token else policy.sum - reference.sum)
     margin_P = reward_N[pairs.chosen_P] - reward_N[pairs.rejected_P]
     given_P = pairs.probability_P.to(margin_P.dtype)
     p_P = (1 - label_smoothing) * given_P + label_smoothing * (1 - given_P)

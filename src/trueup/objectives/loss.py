@@ -10,7 +10,7 @@ Shape suffixes: N rows (responses), P pairs, S scored tokens of all rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,6 +22,8 @@ Ref = TypeVar("Ref")
 Index = TypeVar("Index")
 LIMIT = 20.0
 """Nats a token beyond which a ratio is not computed: it has long been clipped, and its exponential would overflow."""
+REMEMBERED = "measured"
+"""Name of what a measurement remembers between steps, in a checkpoint too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,20 @@ class Loss:
     ) -> Loss:
         """One example a pair, each of weight 1 and named by its chosen response."""
         return cls(loss_P, torch.ones_like(loss_P), pairs.chosen_P, metrics)
+
+
+def over_orders(
+    pairs: Pairs, value_N: torch.Tensor, loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """[P] p loss(v_w, v_l) + (1 - p) loss(v_l, v_w): the expectation over the order, p that of its being right.
+
+    Args:
+        value_N: [N] what the loss reads of each response.
+        loss: of the better and of the worse response, each [P].
+    """
+    chosen_P, rejected_P = value_N[pairs.chosen_P], value_N[pairs.rejected_P]
+    p_P = pairs.probability_P.to(value_N.dtype)
+    return p_P * loss(chosen_P, rejected_P) + (1 - p_P) * loss(rejected_P, chosen_P)
 
 
 def reward_metrics(reward_N: torch.Tensor, pairs: Pairs) -> dict[str, torch.Tensor]:
@@ -171,6 +187,14 @@ def approximate_kl(log_ratio_S: torch.Tensor) -> torch.Tensor:
 class StepRows(Protocol):
     """The rows of all micro-batches of a step, without gradients and without dropout."""
 
+    @property
+    def memory(self) -> MutableMapping[str, torch.Tensor]:
+        """What the run remembers of the steps before."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is a step of the run: of held-out feedback nothing is remembered."""
+
     def indexes(self) -> Iterable[Any]:
         """The index of each micro-batch; nothing is computed."""
 
@@ -196,10 +220,24 @@ class Measurement:
     """[m, k] of each micro-batch: one line for each thing measured."""
     needs_mismatched: bool = False
     """Whether the source has to pair prompts with responses to other prompts."""
+    remembers: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor] | None = None
+    """What a run knows after a step, of what was measured and what it knew before; the objective is given that."""
 
     def take(self, rows: StepRows) -> torch.Tensor:
-        """[M, k] float64, in the order of the micro-batches; of several processes, one after the other."""
-        return rows.joined([values.double() for values in self.values(rows)])
+        """[M, k] float64, in the order of the micro-batches; of several processes, one after the other.
+
+        Where something is remembered, that; held-out feedback adds nothing to it.
+        """
+        known = rows.memory.get(REMEMBERED) if self.remembers else None
+        if known is not None and not rows.learns:
+            return known
+        measured = rows.joined([values.double() for values in self.values(rows)])
+        if self.remembers is None:
+            return measured
+        rows.memory[REMEMBERED] = self.remembers(
+            measured, None if known is None else known.to(measured.device)
+        )
+        return rows.memory[REMEMBERED]
 
 
 @dataclass(frozen=True, slots=True)

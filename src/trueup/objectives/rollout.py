@@ -14,7 +14,7 @@ Shape suffixes: N rows (responses), S scored tokens of all rows, every row with 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from trueup.batch.rows import LogProbs, row_sums
 
 EPSILON = 1e-8
 """Added to the variance: values that are all the same have none."""
+GROUP_EPSILON = 1e-4
+"""Added to the standard deviation of a group's scores."""
 STEP = 0.2
 """Relative error of the KL divergence beyond which its controller moves no faster."""
 
@@ -279,6 +281,35 @@ class LeaveOneOut:
         """As `Rollout`; nothing is remembered, and every prompt has two responses or more."""
         earned = penalised(given, with_ends(given, self.missing_end_penalty), self.kl_coef)
         advantage_N = over_the_others(earned.reward_N, given.group_N)
+        advantage_S = advantage_N.repeat_interleave(earned.length_N).float()
+        shown = {**metrics(given, earned), "objective/advantage_size": advantage_N.abs().mean().item()}
+        return Learnable(advantage_S, torch.zeros_like(advantage_S), shown)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAdvantages:
+    """(R_i - mean R) / (std R + 1e-4), R the scores; the reference has no part in it.
+
+    Shao et al., 2024, https://arxiv.org/abs/2402.03300, section 4.1.2; the standard deviation with K - 1, and 1e-4,
+    are TRL's.
+    """
+
+    scale: Literal["group", "round", "none"] = "group"
+    """Whose standard deviation: of the responses to a prompt, of the whole round, or 1."""
+    missing_end_penalty: float = 0.0
+    """Taken off the score of a response that ran out of tokens."""
+
+    def __call__(self, given: ScoredRound, memory: Mapping[str, float]) -> Learnable:
+        """As `Rollout`; nothing is remembered, and every prompt has two responses or more."""
+        score_N = with_ends(given, self.missing_end_penalty)
+        earned = penalised(given, score_N, 0.0)
+        count_N = given.group_N.bincount()[given.group_N]
+        advantage_N = over_the_others(score_N, given.group_N) * (count_N - 1) / count_N  # R - mean R
+        if self.scale == "group":
+            squares_N = torch.zeros_like(score_N).index_add(0, given.group_N, advantage_N**2)[given.group_N]
+            advantage_N = advantage_N / ((squares_N / (count_N - 1)).sqrt() + GROUP_EPSILON)
+        elif self.scale == "round":
+            advantage_N = advantage_N / (score_N.std() + GROUP_EPSILON)
         advantage_S = advantage_N.repeat_interleave(earned.length_N).float()
         shown = {**metrics(given, earned), "objective/advantage_size": advantage_N.abs().mean().item()}
         return Learnable(advantage_S, torch.zeros_like(advantage_S), shown)

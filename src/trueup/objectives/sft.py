@@ -1,8 +1,11 @@
 """Maximum likelihood on demonstrations, all alike or each with a weight."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 
-from trueup.batch.rows import Demonstrations, LogProbs, Weighted
+from trueup.batch.rows import Demonstrations, LogProbs, Pairs, Weighted
 from trueup.objectives.loss import Loss, Measurement
 
 
@@ -22,6 +25,29 @@ def sft(policy: LogProbs, reference: None, demonstrations: Demonstrations, *, pe
     nll_N = -policy.sum
     weight_N = (policy.length_N if per_token else torch.ones_like(policy.length_N)).to(nll_N.dtype)
     return Loss.of_rows(nll_N, {"logps/demonstrations": policy.sum.detach()}, weight_N=weight_N)
+
+
+def beside_sft(
+    objective: Callable[..., Loss],
+    weight: float,
+    policy: LogProbs,
+    reference: LogProbs | None,
+    pairs: Pairs,
+    *measured: torch.Tensor,
+) -> Loss:
+    """A pair's loss - weight log pi(chosen) / |chosen|. Pang et al., 2024, https://arxiv.org/abs/2404.19733, Eq. 1.
+
+    Args:
+        objective: the loss of pairs, which is given all that follows it.
+        weight: alpha in the paper; of a chosen response's mean over its tokens.
+
+    Returns:
+        Loss over [P] pairs, each weighing what it did.
+    """
+    loss = objective(policy, reference, pairs, *measured)
+    nll_P = -policy.mean[pairs.chosen_P]
+    metrics = {**loss.metrics, "loss/sft": nll_P.detach()}
+    return replace(loss, per_example=loss.per_example + weight * nll_P, metrics=metrics)
 
 
 def weighted_sft(

@@ -50,6 +50,8 @@ class Run:
     """Of the generators as they were when the last step ended, its reference told of it or not."""
     update_pending: bool = False
     """Whether the reference has still to be told of the last step."""
+    memory: dict[str, torch.Tensor] = field(default_factory=dict)
+    """What the method remembers of the steps before."""
     best: Best | None = None
     """Where a metric says which step is best."""
 
@@ -144,6 +146,7 @@ def _take_step(run: Run) -> None:
             run.optimizer,
             step=number,
             learning_rate=rate,
+            memory=run.memory,
         )
     run.step, run.random_state, run.update_pending = number, random_state(), True
     values |= gathered
@@ -181,6 +184,8 @@ def save_run(run: Run) -> None:
     gathered = run.source.state()
     if gathered.tensors:
         parts["source"] = gathered.tensors
+    if run.memory:
+        parts["memory"] = run.memory
     metadata = {
         "reference": dict(state.metadata),
         "source": dict(gathered.metadata),
@@ -205,6 +210,7 @@ def restore_run(run: Run, saved: checkpoints.Checkpoint) -> None:
     run.optimizer.restore(saved.parts["optimizer"])
     run.source.restore(State(saved.parts.get("source", {}), saved.metadata.get("source", {})))
     _restore_random_state(saved.parts["random"])
+    run.memory |= saved.parts.get("memory", {})
     run.step = saved.step
     run.watch.restore(saved.metadata["watch"])
     run.metrics.expect(saved.metadata.get("metrics", 0))
@@ -249,7 +255,12 @@ def _evaluate(run: Run) -> None:
     """Held-out metrics under the policy as it is, without dropout."""
     with run.parts.policy.without_dropout():
         values = evaluate(
-            run.parts.policy, run.loss_reference, run.parts.method, run.source.held_out(), step=run.step
+            run.parts.policy,
+            run.loss_reference,
+            run.parts.method,
+            run.source.held_out(),
+            step=run.step,
+            memory=run.memory,
         )
     if run.step not in run.metrics.evaluated:
         run.metrics.write(run.step, values)

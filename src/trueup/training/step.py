@@ -5,7 +5,7 @@ whether all of it is finite are added up where they are computed, and brought ov
 forward passes a step takes is known before it begins: one for each micro-batch, and those of what is measured first.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -149,6 +149,8 @@ class Rows:
     reference: Reference
     data: Step
     sums: Sums
+    memory: MutableMapping[str, Tensor] = field(default_factory=dict)
+    learns: bool = True
 
     def indexes(self) -> Iterator[Any]:
         for batch in self.data.batches:
@@ -230,6 +232,7 @@ def train_step(
     *,
     step: int,
     learning_rate: float,
+    memory: MutableMapping[str, Tensor] | None = None,
 ) -> dict[str, float]:
     """Sum the micro-batches' gradients, divide once by the whole batch's weight, clip, and step.
 
@@ -237,6 +240,7 @@ def train_step(
         data: the step's micro-batches; the result does not depend on how the batch was cut.
         step: number of this step, for messages.
         learning_rate: of this step.
+        memory: what the run remembers of the steps before, which this one adds to.
 
     Returns:
         Means of the metrics over the whole batch, and `grad_norm` before clipping.
@@ -245,7 +249,7 @@ def train_step(
         NumericsError: something is not finite, or there is nothing to learn; the parameters have not moved.
     """
     sums = Sums()
-    objective = objective_of(method, Rows(policy, reference, data, sums))
+    objective = objective_of(method, Rows(policy, reference, data, sums, {} if memory is None else memory))
     optimizer.zero_grad()
     for batch in data.batches:
         loss = forward(policy, reference, objective, batch, sums, method.parts)
@@ -281,18 +285,20 @@ def evaluate(
     data: Step,
     *,
     step: int,
+    memory: Mapping[str, Tensor] | None = None,
 ) -> dict[str, float]:
     """Means of loss and metrics over held-out feedback, all of it taken as one batch, under `eval_` names.
 
     Args:
         step: number of the step after which it is taken, for messages.
+        memory: what the run remembers; nothing is added to it.
 
     Raises:
         NumericsError: something is not finite.
         Stopped: the user asked to stop.
     """
     sums = Sums()
-    objective = objective_of(method, Rows(policy, reference, data, sums))
+    objective = objective_of(method, Rows(policy, reference, data, sums, dict(memory or {}), learns=False))
     for batch in data.batches:
         stop.check_together()
         forward(policy, reference, objective, batch, sums, method.parts)
