@@ -9,7 +9,8 @@ from support.refusals import refused
 
 from trueup.config.resolve import Resolved
 from trueup.config.trl_options import handled_names, translate
-from trueup.config.trl_rules import TABLE, Translated
+from trueup.config.trl_rows import Translated
+from trueup.config.trl_rules import TABLE
 from trueup.display import collected, logger
 from trueup.methods import METHODS
 from trueup.settings.run_settings import RunSettings
@@ -128,12 +129,12 @@ def test_translated(method: str, values: dict[str, Any], settings: dict[str, Any
         ("dpo", {"lr_scheduler_type": "polynomial"}, "lr_scheduler_type must be one of linear, .*; got"),
         ("dpo", {"loss_type": "nll"}, "loss_type nll is not the loss of method dpo: use method sft"),
         ("rrhf", {"loss_type": "sigmoid"}, "not the loss of method rrhf: use method dpo or tr-dpo"),
-        ("dpo", {"f_divergence_type": "js_divergence"}, "'js_divergence' is not that of method dpo: use method f-dpo"),
+        ("dpo", {"f_divergence_type": "js_divergence"}, "'js_divergence' is not offered: use method f-dpo"),
         ("f-dpo", {"f_divergence_type": "tv"}, "f_divergence_type must be one of forward_kl, js_divergence, alpha"),
         ("dpo", {"use_weighting": True}, "method dpo does not weigh its pairs: use method wpo"),
         ("dpo", {"ld_alpha": 0.4}, "ld_alpha is refused: method dpo has no such term; leave it out"),
         ("simpo", {"loss_type": "sigmoid"}, "not the loss of method simpo: use method dpo or tr-dpo$"),
-        ("rloo", {"scale_rewards": True}, "scale_rewards is refused: method rloo has no such term"),
+        ("rloo", {"scale_rewards": True}, "True is not offered: the method does not scale its advantages"),
         ("grpo", {"importance_sampling_level": "word"}, "importance_sampling_level must be one of token, sequence"),
         ("dpo", {"loss_type": "discopop"}, "not the loss of method dpo: `trueup methods` lists what there"),
         ("dpo", {"loss_type": ["sigmoid", "nll"]}, "is not offered: a method has one loss"),

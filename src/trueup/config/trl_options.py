@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from trueup.config.layers import same
-from trueup.config.trl_rules import NAMES, TABLE, Row, Translated
+from trueup.config.trl_rows import NAMES, Row, Translated
+from trueup.config.trl_rules import TABLE
 from trueup.errors import InputError
 from trueup.methods.method import MethodInfo
 from trueup.settings.run_settings import RunSettings

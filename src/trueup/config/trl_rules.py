@@ -5,14 +5,10 @@ instead. What a file leaves out takes our defaults, not TRL's, unless it names t
 loss has another default there. `trl_names.toml` holds the names that need no rule of their own.
 """
 
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, get_args
 
-from trueup.config.layers import same
+from trueup.config.trl_rows import NAMES, Row, Rule, Translated, Values, flag, plain_rows, term
 from trueup.errors import InputError
 from trueup.methods.method import METHODS, MethodInfo
 from trueup.metrics import FIGURES, GREATER, TRACKERS
@@ -20,94 +16,7 @@ from trueup.settings.run_settings import Schedule
 from trueup.settings.validation import convert
 from trueup.words import as_given, one_of
 
-NAMES = tomllib.loads(Path(__file__).with_name("trl_names.toml").read_text(encoding="utf-8"))
 SCHEDULES = (*get_args(Schedule), "constant_with_warmup")
-
-Values = dict[str, Any]
-"""Values under the names of one row, none of them None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """What became of names: `Translated({"epochs": 1}, (), {}, {"epochs": ("num_train_epochs",)})`."""
-
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Dotted setting -> value."""
-    notes: tuple[str, ...] = ()
-    unless_given: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    """Dotted setting -> a default of TRL's that differs from ours, and the note to make where it is taken."""
-    made_from: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dotted setting -> the names it was made from; filled in for all names together."""
-
-
-Rule = Callable[[Values, MethodInfo], Translated]
-"""Raises InputError to refuse."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Names that are translated together, as they depend on each other."""
-
-    names: tuple[str, ...]
-    says: str
-    """What becomes of them, for the documentation."""
-    rule: Rule
-    becomes: bool = True
-    """Whether a setting of ours can come of it."""
-
-
-def _term(ours: str, given: Values, method: MethodInfo) -> Translated:
-    ((name, value),) = given.items()
-    if ours in method.settings.model_fields:
-        return Translated({ours: value})
-    if same(value, False) or same(value, 0):
-        return Translated()
-    raise InputError(f"{name} is refused: method {method.name} has no such term; leave it out")
-
-
-def _unless(harmless: list[object], instead: str, given: Values, method: MethodInfo) -> Translated:
-    ((name, value),) = given.items()
-    if any(same(value, one) for one in harmless):
-        return Translated()
-    raise InputError(f"{name} {as_given(value)} is not offered: {instead}")
-
-
-def _renamed(ours: str, given: Values, method: MethodInfo) -> Translated:
-    (value,) = given.values()
-    return Translated({ours: value})
-
-
-def _no_effect(reason: str, given: Values, method: MethodInfo) -> Translated:
-    return Translated(notes=(f"{next(iter(given))} has no effect: {reason}",))
-
-
-def _switched(ours: Mapping[str, object], given: Values, method: MethodInfo) -> Translated:
-    return Translated(dict(ours) if any(_flag(given, name) for name in given) else {})
-
-
-def _plain_rows() -> Iterator[Row]:
-    """The rows of `trl_names.toml`."""
-    simple: dict[str, tuple[str, Callable[[str, Values, MethodInfo], Translated]]] = {
-        "renamed": ("`{}`", _renamed),
-        "of_method": ("`{}` of methods that have it", _term),
-        "no_effect": ("no effect: {}", _no_effect),
-    }
-    for kind, (says, rule) in simple.items():
-        for key, names in NAMES[kind].items():
-            for name in names.split():
-                yield Row((name,), says.format(key), partial(rule, key), kind != "no_effect")
-    for names, instead, *rest in NAMES["refused"]:
-        harmless = rest[0] if rest else []
-        allowed = ", ".join(f"`{as_given(value).lower()}`" for value in harmless)
-        says = f"refused{f' unless {allowed}' if allowed else ''}: {instead}"
-        for name in names.split():
-            yield Row((name,), says, partial(_unless, harmless, instead), becomes=False)
-    for names, values in NAMES["switches"].items():
-        ((ours, value),) = values.items()
-        yield Row(tuple(names.split()), f"`{ours}`: {value} if true", partial(_switched, values))
-    for ours, names in NAMES["cadences"].items():
-        yield Row(tuple(names.split()), f"`{ours}`, if in steps", partial(_cadence, ours, names.split()[-1]))
-
 
 RULES: list[Row] = []
 
@@ -180,9 +89,9 @@ def _optimizer(given: Values, method: MethodInfo) -> Translated:
 @_rule("bf16 fp16 dtype torch_dtype")
 def _precision(given: Values, method: MethodInfo) -> Translated:
     """`precision`: bf16 or fp32, weights are held in fp32; fp16 is refused"""
-    bf16 = _flag(given, "bf16")
+    bf16 = flag(given, "bf16")
     dtypes = {name: given[name] for name in ("dtype", "torch_dtype") if name in given}
-    if _flag(given, "fp16") or "float16" in dtypes.values():
+    if flag(given, "fp16") or "float16" in dtypes.values():
         raise InputError(
             "fp16 is not offered, as its range needs loss scaling: use bf16, or neither for fp32"
         )
@@ -199,7 +108,7 @@ def _precision(given: Values, method: MethodInfo) -> Translated:
 def _lora(given: Values, method: MethodInfo) -> Translated:
     """`lora`, and `lora.rank`, `.alpha`, `.dropout`, `.targets`, `.modules_to_save`, `.rslora`, `.dora`; no effect
     without `use_peft: true`"""
-    if not _flag(given, "use_peft"):
+    if not flag(given, "use_peft"):
         return _idle(given, "use_peft: true")
     return Translated({"lora": True} | _inside("lora", given))
 
@@ -207,7 +116,7 @@ def _lora(given: Values, method: MethodInfo) -> Translated:
 @_rule("load_in_4bit bnb_4bit_quant_type")
 def _quantized(given: Values, method: MethodInfo) -> Translated:
     """`quantize`: nf4, or the bnb_4bit_quant_type, if load_in_4bit is true"""
-    if not _flag(given, "load_in_4bit"):
+    if not flag(given, "load_in_4bit"):
         return _idle(given, "load_in_4bit: true")
     return Translated({"quantize": given.get("bnb_4bit_quant_type", "nf4")})
 
@@ -247,48 +156,19 @@ def _loss_type(given: Values, method: MethodInfo) -> Translated:
     return Translated(implied, tuple(notes[name] for name in implied), unless_given)
 
 
-@_rule("f_divergence_type f_alpha_divergence_coef")
-def _divergence(given: Values, method: MethodInfo) -> Translated:
-    """`divergence` of methods that have it, `alpha` is 1 less the coefficient (0.5 where left out); of others refused
-    unless `reverse_kl`"""
-    kind = given.get("f_divergence_type", "reverse_kl")
+@_rule("f_alpha_divergence_coef")
+def _alpha(given: Values, method: MethodInfo) -> Translated:
+    """`alpha` of the method with a divergence is 1 less it; no effect of others"""
+    name = "f_alpha_divergence_coef"
     if "divergence" not in method.settings.model_fields:
-        if kind != "reverse_kl":
-            raise InputError(
-                f"f_divergence_type {as_given(kind)} is not that of method {method.name}: use method f-dpo"
-            )
-        return Translated()
-    if kind not in NAMES["divergences"]:
-        raise InputError(f"f_divergence_type must be {one_of(tuple(NAMES['divergences']), kind)}")
-    chosen = {"divergence": NAMES["divergences"][kind]}
-    if chosen["divergence"] != "alpha":
-        return Translated(chosen)
-    coefficient = "f_alpha_divergence_coef"
-    return Translated({**chosen, "alpha": 1 - convert(float, coefficient, given.get(coefficient, 0.5))})
-
-
-@_rule("importance_sampling_level")
-def _ratio(given: Values, method: MethodInfo) -> Translated:
-    """`sequence_ratio` of methods that have it: true for sequence, false for token"""
-    level = given["importance_sampling_level"]
-    if level not in ("token", "sequence"):
-        raise InputError(f"importance_sampling_level must be {one_of(('token', 'sequence'), level)}")
-    return _term("sequence_ratio", {"importance_sampling_level": level == "sequence"}, method)
-
-
-@_rule("scale_rewards")
-def _scaled(given: Values, method: MethodInfo) -> Translated:
-    """`advantage_scale` of methods that have it: group (or true), none (or false), and round for batch"""
-    value = str(given["scale_rewards"]).lower()
-    ours = {"true": "group", "false": "none", "batch": "round"}.get(value, value)
-    has = "advantage_scale" in method.settings.model_fields
-    return _term("advantage_scale", {"scale_rewards": ours if has or ours != "none" else False}, method)
+        return Translated(notes=(f"{name} has no effect: the loss has the reverse KL",))
+    return Translated({"alpha": 1 - convert(float, name, given[name])})
 
 
 @_rule("use_weighting", becomes=False)
 def _weighting(given: Values, method: MethodInfo) -> Translated:
     """no effect of the method that weighs its pairs, of others refused if true"""
-    if _flag(given, "use_weighting") and method.name not in (weighs := NAMES["weighting"]):
+    if flag(given, "use_weighting") and method.name not in (weighs := NAMES["weighting"]):
         raise InputError(
             f"use_weighting is true, but method {method.name} does not weigh its pairs: use method {weighs[0]}"
         )
@@ -300,7 +180,7 @@ def _moving_reference(given: Values, method: MethodInfo) -> Translated:
     """`reference.kind: trust-region` with `reference.alpha` and `reference.every`"""
     kinds = method.choices("reference.kind")
     always = kinds == ("trust-region",)
-    sync = _flag(given, "sync_ref_model")
+    sync = flag(given, "sync_ref_model")
     if sync is False and always:
         still = [info.name for info in METHODS.values() if "frozen" in info.choices("reference.kind")]
         fitting = [
@@ -321,7 +201,7 @@ def _moving_reference(given: Values, method: MethodInfo) -> Translated:
 @_rule("precompute_ref_log_probs")
 def _cached_reference(given: Values, method: MethodInfo) -> Translated:
     """`reference.kind`: cached if true"""
-    if not _flag(given, "precompute_ref_log_probs"):
+    if not flag(given, "precompute_ref_log_probs"):
         return Translated()
     kinds = method.choices("reference.kind")
     if "cached" not in kinds:
@@ -348,7 +228,7 @@ def _best(given: Values, method: MethodInfo) -> Translated:
     name = convert(str, "metric_for_best_model", given.get("metric_for_best_model", "loss"))
     metric = name if name.startswith(("eval_", "online/")) else f"eval_{name}"
     better = FIGURES.get(metric.removeprefix("eval_"), ("", ""))[1]
-    greater = _flag(given, "greater_is_better")
+    greater = flag(given, "greater_is_better")
     if better and greater not in (None, better == GREATER):
         which = "greater" if better == GREATER else "lesser"
         raise InputError(
@@ -356,7 +236,7 @@ def _best(given: Values, method: MethodInfo) -> Translated:
         )
     patience = "early_stopping_patience"
     inner = {"early_stopping": given[patience]} if patience in given else {}
-    if _flag(given, "load_best_model_at_end"):
+    if flag(given, "load_best_model_at_end"):
         return Translated({"keep_best": metric} | inner)
     if inner and metric != "eval_loss":
         raise InputError(
@@ -384,13 +264,13 @@ def _clipped_reward(given: Values, method: MethodInfo) -> Translated:
         raise InputError(
             f"reward_clip_range {low:g} to {high:g} is not offered: rewards are clipped to -c and c alike"
         )
-    return _term("clip_reward", {"reward_clip_range": high}, method)
+    return term("clip_reward", {"reward_clip_range": high}, method)
 
 
 @_rule("use_vllm vllm_mode vllm_server_base_url vllm_server_host vllm_server_port")
 def _vllm(given: Values, method: MethodInfo) -> Translated:
     """`sampler.engine: server` and `sampler.base_url`, if vllm_mode is server, else refused"""
-    if not _flag(given, "use_vllm"):
+    if not flag(given, "use_vllm"):
         return _idle(given, "use_vllm: true")
     mode = given.get("vllm_mode", "colocate")
     if mode not in ("server", "colocate"):
@@ -426,20 +306,4 @@ def _idle(given: Values, switch: str) -> Translated:
     return Translated(notes=tuple(f"{name} has no effect without {switch}" for name in inner))
 
 
-def _cadence(ours: str, steps: str, given: Values, method: MethodInfo) -> Translated:
-    """`no`, `epoch` or `steps`, and the number of steps."""
-    what = steps.removesuffix("_steps")
-    strategy = next((value for name, value in given.items() if name != steps), "steps")
-    if strategy not in ("no", "steps", "epoch"):
-        raise InputError(f"{what}_strategy must be {one_of(('no', 'steps', 'epoch'), strategy)}")
-    if strategy == "steps":
-        return Translated({ours: given[steps]} if steps in given else {})
-    note = f"{what}_strategy {strategy} has no effect: give {ours}, a number of steps"
-    return Translated(notes=(note,) if strategy == "epoch" or what == "logging" else ())
-
-
-def _flag(given: Values, name: str) -> bool | None:
-    return convert(bool, name, given[name]) if name in given else None
-
-
-TABLE = tuple(sorted([*_plain_rows(), *RULES], key=lambda row: row.names))
+TABLE = tuple(sorted([*plain_rows(), *RULES], key=lambda row: row.names))
