@@ -14,11 +14,20 @@ from support.objective_cases import counted, vector
 
 from trueup.batch import rows
 from trueup.feedback.records import GradedPairRelation, PairRelation
-from trueup.objectives.anchored import apo_down, apo_zero, nca, sppo
 from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo
-from trueup.objectives.dpo_variants import dpo_positive, exo, f_dpo, ld_dpo, wpo
+from trueup.objectives.dpo_variants import (
+    apo_down,
+    apo_zero,
+    dpo_positive,
+    exo,
+    f_dpo,
+    ld_dpo,
+    nca,
+    sppo,
+    wpo,
+)
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
 from trueup.objectives.reference_free import cpo, orpo, simpo

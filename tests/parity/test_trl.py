@@ -26,11 +26,10 @@ from trueup.batch.stream import Batch, collate_batch
 from trueup.feedback.records import DemonstrationRelation, GradedPairRelation, PairRelation, PointRelation
 from trueup.models.causal import CausalModel
 from trueup.models.reward import RewardModel
-from trueup.objectives.anchored import apo_down, apo_zero, nca, sppo
 from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
-from trueup.objectives.dpo_variants import exo, f_dpo, ld_dpo, wpo
+from trueup.objectives.dpo_variants import apo_down, apo_zero, exo, f_dpo, ld_dpo, nca, sppo, wpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto, log_ratios
 from trueup.objectives.loss import Loss

@@ -36,11 +36,20 @@ from trueup.feedback.records import (
     RankRelation,
     WeightRelation,
 )
-from trueup.objectives.anchored import apo_down, apo_zero, nca, sppo
 from trueup.objectives.bco import bco
 from trueup.objectives.bradley_terry import bradley_terry
 from trueup.objectives.dpo import dpo, robust_dpo
-from trueup.objectives.dpo_variants import dpo_positive, exo, f_dpo, ld_dpo, wpo
+from trueup.objectives.dpo_variants import (
+    apo_down,
+    apo_zero,
+    dpo_positive,
+    exo,
+    f_dpo,
+    ld_dpo,
+    nca,
+    sppo,
+    wpo,
+)
 from trueup.objectives.grpo import grpo
 from trueup.objectives.ipo import ipo
 from trueup.objectives.kto import kto

@@ -20,7 +20,7 @@ def apo_down(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Lower chosen responses, and rejected ones more; for chosen responses worse than what the policy writes."""
-    from trueup.objectives import anchored as objective
+    from trueup.objectives import dpo_variants as objective
 
     loss = kinds.with_settings(objective.apo_down, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)

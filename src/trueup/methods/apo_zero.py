@@ -20,7 +20,7 @@ def apo_zero(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Raise chosen responses and lower rejected ones; for chosen responses better than what the policy writes."""
-    from trueup.objectives import anchored as objective
+    from trueup.objectives import dpo_variants as objective
 
     loss = kinds.with_settings(objective.apo_zero, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)

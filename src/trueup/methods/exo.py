@@ -1,9 +1,5 @@
 """Efficient exact optimization. Ji et al., 2024, https://arxiv.org/abs/2402.00856."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from trueup.methods import kinds
 
 
@@ -20,7 +16,7 @@ from trueup.methods import kinds
 def exo(
     *,
     beta: kinds.Beta = 0.1,
-    label_smoothing: Annotated[float, Field(gt=0, lt=0.5)] = 1e-3,
+    label_smoothing: kinds.SomeShare = 1e-3,
     sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:

@@ -1,7 +1,5 @@
 """DPO with an f-divergence. Wang et al., 2023, https://arxiv.org/abs/2309.16240."""
 
-from typing import Literal
-
 from trueup.methods import kinds
 
 
@@ -17,7 +15,7 @@ from trueup.methods import kinds
 def f_dpo(
     *,
     beta: kinds.Beta = 0.1,
-    divergence: Literal["forward-kl", "js", "alpha"] = "js",
+    divergence: kinds.Divergence = "js",
     alpha: kinds.ClipRange = 0.5,
     sft_weight: kinds.SFTWeight = 0.0,
     reference: kinds.AnyReference = kinds.Frozen(),

@@ -1,7 +1,5 @@
 """Group relative policy optimization. Shao et al., 2024, https://arxiv.org/abs/2402.03300."""
 
-from typing import Literal
-
 from trueup.methods import kinds
 
 
@@ -30,9 +28,9 @@ def grpo(
     kl_coef: kinds.NonNegative = 0.04,
     clip: kinds.ClipRange = 0.2,
     clip_high: kinds.Positive | None = None,
-    advantage_scale: Literal["group", "round", "none"] = "group",
+    advantage_scale: kinds.AdvantageScale = "group",
     sequence_ratio: bool = False,
-    average_over: Literal["responses", "tokens", "constant"] = "responses",
+    average_over: kinds.AverageOver = "responses",
     loss_length: kinds.Positive = 1024.0,
     missing_end_penalty: kinds.MissingEndPenalty = 0.0,
     logit_temperature: kinds.LogitTemperature = 1.0,

@@ -69,6 +69,10 @@ UnitInterval = Annotated[float, Field(ge=0, le=1)]
 ClipRange = Annotated[float, Field(gt=0, lt=1)]
 WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
 """Of pairs in the wrong order."""
+SomeShare = Annotated[float, Field(gt=0, lt=0.5)]
+Divergence = Literal["forward-kl", "js", "alpha"]
+AdvantageScale = Literal["group", "round", "none"]
+AverageOver = Literal["responses", "tokens", "constant"]
 Decimals = Annotated[int, Field(ge=0, le=6)]
 
 Beta = Annotated[

@@ -20,7 +20,7 @@ def nca(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Raise chosen responses themselves, not only over rejected ones."""
-    from trueup.objectives import anchored as objective
+    from trueup.objectives import dpo_variants as objective
 
     loss = kinds.with_settings(objective.nca, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)

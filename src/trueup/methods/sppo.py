@@ -20,7 +20,7 @@ def sppo(
     reference: kinds.AnyReference = kinds.Frozen(),
 ) -> kinds.Method:
     """Pull the two log-ratios to plus and minus 1 / (2 beta)."""
-    from trueup.objectives import anchored as objective
+    from trueup.objectives import dpo_variants as objective
 
     loss = kinds.with_settings(objective.sppo, beta=beta)
     return kinds.pairwise(loss, reference, sft_weight)
