@@ -1,5 +1,5 @@
-"""DPO with another reward, margin or weight (f-DPO, LD-DPO, DPO-Positive, WPO, EXO), and losses in which the own reward of
-each response counts, not only the difference (APO, NCA, SPPO).
+"""DPO with another reward, margin or weight (f-DPO, LD-DPO, DPO-Positive, WPO, EXO), and losses in which the reward
+of each response counts, not only the difference (APO, NCA, SPPO).
 
 Each takes the log-probabilities of N responses under policy and reference, and P pairs among the rows; it gives a loss
 over [P] pairs. beta is the strength of the KL constraint, in reward per nat. rho(y) = log(pi / pi_ref)(y | x), and
