@@ -57,7 +57,7 @@ def test_ten_thousand_steps_and_samples_are_less_than_two_megabytes_and_the_same
     tmp_path: Path,
 ) -> None:
     lines = [
-        line | {f"more/{at}": float(line["step"] % 7 + at) for at in range(12)} for line in dpo_lines(10_000)
+        line | {f"more/{at}": float(line["step"] % 7 + at) for at in range(4)} for line in dpo_lines(10_000)
     ]
     rows = [
         sampled(at, "prompt " + "<&>" * 300, ("answer " + "<&>" * 300, 0.5), ("no", 0.1))
@@ -130,6 +130,18 @@ def test_judges_are_told_of_by_their_totals(tmp_path: Path) -> None:
         }
     ] * 2
     folder = make_run(tmp_path / "run", dpo_lines(2), rounds=rounds)
+    jury = {
+        "annotator/shared": 10.0,
+        "annotator/alike": 8.0,
+        "annotator/a/judged": 10.0,
+        "annotator/a/agreed": 9.0,
+    }
+    several = words(page(make_run(tmp_path / "jury", dpo_lines(2), rounds=[jury])))
+    assert (
+        "two judges agree on 80%" in several
+        and "sides with the jury on 90%" in several
+        and "a/judged" not in several
+    )
     calibration = {"accuracy": {"value": 0.7}, "bins": [{"said": 0.6, "seen": 0.5, "error": None}]}
     (folder / "calibration.json").write_text(json.dumps(calibration))
     told = words(page(folder))
@@ -152,7 +164,7 @@ def test_an_evaluation_in_the_folder_is_shown_with_what_was_gained_and_lost(tmp_
     gained, lost = text.partition("Where it gained most")[2].split("Where it lost most")
     assert gained.index("new 4") < gained.index("old 4") < gained.index("new 3")
     assert lost.index("new 0") < lost.index("old 0") < lost.index("new 1")
-    assert "0.75 (0.65 to 0.85)" in text and "Reward against KL" in text
+    assert "0.75 (0.65 to 0.85)" in text and "M: 1 at KL from the reference, nats a response 0." in text
     assert "responses.jsonl: 1 row cannot be read" in text
     (folder / "evaluation/evaluation.json").write_text('{"models": 3}')
     assert "is not as trueup evaluate writes it" in page(folder)

@@ -72,10 +72,11 @@ def sampled(number: int, prompt: str, *answers: tuple[str, float]) -> dict[str, 
 def evaluation(*names: str, wins: float = 0.75, prompts: Sequence[str] = ("p.jsonl",)) -> dict[str, Any]:
     """What evaluation.json holds of models with rewards 0, 1, ..., the last of which is the reference."""
     models = [
-        {"name": name, "step": None, "kl": None if name == names[-1] else {"value": 2.0 + at, "error": 0.1, "count": 4},
+        {"name": name, "step": None, "reference": names[-1], "kl": {"value": 2.0 + at, "error": 0.1, "count": 4},
          "reward": {"value": float(at), "error": 0.2, "count": 4}}
         for at, name in enumerate(names)
     ]  # fmt: skip
+    models[-1] |= {"reference": None, "kl": None}
     interval = {"value": wins, "low": wins - 0.1, "high": wins + 0.1}
     rewarded = [
         {"one": names[0], "other": other, "prompts": 4, "wins": interval, "p": 0.1, "p_corrected": 0.2}

@@ -45,32 +45,28 @@ class Series:
 
 
 def plot(
-    title: str, series: Sequence[Series], *, x: str = "step", y: str = "", named: bool = False, note: str = ""
+    title: str, series: Sequence[Series], *, x: str = "step", named: bool = False, note: str = ""
 ) -> Markup:
     """A figure with its legend.
 
     Args:
         series: those without points are left out.
-        x, y: what the axes are.
+        x: what is from left to right.
         named: write names beside last points.
         note: a sentence below the title.
     """
     shown = [one for one in series if one.points]
     if not shown:
         return Markup("")
-    xs = [point[0] for one in shown for point in one.points] + [
-        e for o in shown for s in o.spread for e in s[:2]
-    ]
-    ys = [point[1] for one in shown for point in one.points] + [
-        e for o in shown for s in o.spread for e in s[2:]
-    ]
+    wide = [one for several in shown for one in several.spread]
+    xs = [x for one in shown for x, _ in one.points] + [end for one in wide for end in one[:2]]
+    ys = [y for one in shown for _, y in one.points] + [end for one in wide for end in one[2:]]
     across, down = _Axis(xs, LEFT, WIDTH - RIGHT), _Axis(ys, HEIGHT - BOTTOM, TOP)
     parts = [
         *(_line("grid", LEFT, down(tick), WIDTH - RIGHT, down(tick)) for tick in down.ticks),
         *(_text(LEFT - 6, down(tick) + 4, "end", down.label(tick)) for tick in down.ticks),
         *(_text(across(tick), HEIGHT - BOTTOM + 15, "middle", across.label(tick)) for tick in across.ticks),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 2, "middle", x),
-        _text(LEFT, TOP - 1, "start", y) if y else Markup(""),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, "middle", x),
     ]
     for place, one in enumerate(shown):
         if one.start and len(one.points) > 1:
@@ -126,7 +122,7 @@ class _Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
     def label(self, tick: float) -> str:
-        return f"{tick:,.0f}" if self.step >= 1 and abs(tick) < 1e6 else figure(round(tick, 12) + 0.0)
+        return f"{tick:,.0f}" if self.step >= 1 and abs(tick) < 1e6 else figure(tick + 0.0)
 
 
 def _shapes(one: Series, place: int, across: _Axis, down: _Axis) -> list[Markup]:
@@ -172,15 +168,13 @@ def _name(one: Series, across: _Axis, down: _Axis) -> Markup:
 
 
 def _line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
-    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(
-        name, *(round(one, 1) for one in (x1, y1, x2, y2))
-    )
+    ends = (round(one, 1) for one in (x1, y1, x2, y2))
+    return Markup('<path class="{}" d="M{} {}L{} {}"/>').format(name, *ends)
 
 
 def _text(x: float, y: float, anchor: str, said: str) -> Markup:
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        round(x, 1), round(y, 1), anchor, said
-    )
+    place = round(x, 1), round(y, 1)
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(*place, anchor, said)
 
 
 def _number(value: float) -> str:

@@ -59,9 +59,7 @@ def write_comparison(runs: Sequence[RunData], evaluations: Sequence[str], output
 def _names(runs: Sequence[RunData]) -> list[str]:
     """Names of the runs, their folders where two have one name."""
     plain = [run.name for run in runs]
-    return [
-        name if plain.count(name) == 1 else str(run.folder) for run, name in zip(runs, plain, strict=True)
-    ]
+    return [run.name if plain.count(run.name) == 1 else str(run.folder) for run in runs]
 
 
 def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -80,9 +78,7 @@ def _evaluations(runs: Sequence[RunData], given: Sequence[str]) -> Iterator[tupl
         try:
             list(evaluation_tables.tables_of(one))
         except (KeyError, TypeError, AttributeError, ValueError):
-            raise InputError(
-                f"evaluation {path_name} is not as trueup evaluate writes it; give another"
-            ) from None
+            raise InputError(f"evaluation {path_name} is not as trueup evaluate writes it") from None
         if one not in known:
             known.append(one)
             yield path_name, one
@@ -101,26 +97,13 @@ def _notes(
     for key, words in SAME.items():
         if len({json.dumps(run.record.get(key), sort_keys=True) for run in runs}) > 1:
             yield f"The runs were {words}."
-    held = [
-        [run.settings.get("eval_data"), run.settings.get("eval_fraction")] for run in runs if _evaluated(run)
-    ]
+    evaluated = [run.settings for run in runs if any(name.startswith(HELD_OUT) for name in run.names)]
+    held = [[one.get(name) for name in ("eval_data", "eval_fraction")] for one in evaluated]
     if any(one != held[0] for one in held):
         yield "The runs have different held-out feedback: their eval_ figures cannot be compared."
-    if (
-        len(
-            {
-                json.dumps([one["settings"]["prompts"], one["prompts"]])
-                for one in found.values()
-                if "settings" in one
-            }
-        )
-        > 1
-    ):
+    asked = [[one["prompts"], one.get("settings", {}).get("prompts")] for one in found.values()]
+    if any(one != asked[0] for one in asked):
         yield "The evaluations are on different prompts: numbers of one cannot be compared with those of another."
-
-
-def _evaluated(run: RunData) -> bool:
-    return any(name.startswith(HELD_OUT) for name in run.names)
 
 
 def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
@@ -138,7 +121,7 @@ def _overview(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _figures(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
-    """The last value of every metric that two runs have, of held-out feedback first."""
+    """The last values of the main metrics, of held-out feedback first."""
     every = [name for run in runs for name in run.names]
     wanted = [name for name in dict.fromkeys(every) if name.startswith(HELD_OUT) or name in run_page.MEANINGS]
     for name in sorted(wanted, key=lambda one: not one.startswith(HELD_OUT)):
@@ -166,9 +149,8 @@ def _charts(runs: Sequence[RunData], names: Sequence[str]) -> Iterator[Markup]:
             continue  # losses of different methods have nothing in common
         for name in (metric, f"{HELD_OUT}{metric}"):
             if sum(name in run.names for run in runs) > 1:
-                yield charts.plot(
-                    name, [charts.Series(one, run.points(name)) for run, one in zip(runs, names, strict=True)]
-                )
+                both = zip(runs, names, strict=True)
+                yield charts.plot(name, [charts.Series(one, run.points(name)) for run, one in both])
     paths: dict[str, list[charts.Series]] = {}
     for run, one in zip(runs, names, strict=True):
         for title, points in run_page.reward_and_kl(run):
@@ -182,9 +164,8 @@ def _differing(runs: Sequence[RunData]) -> Iterator[tuple[str, list[str]]]:
     """Settings that are not the same in all runs."""
     flat: list[dict[str, Any]] = [{"method": run.method} for run in runs]
     for one, run in zip(flat, runs, strict=True):
-        one |= flatten(
-            {**run.settings, **run.record["method_settings"], "versions": run.record.get("versions", {})}
-        )
+        versions = {"versions": run.record.get("versions", {})}
+        one |= flatten({**run.settings, **run.record["method_settings"], **versions})
     for key in dict.fromkeys(name for one in flat for name in one):
         values = [one.get(key) for one in flat]
         if key not in UNLIKE and any(one != values[0] for one in values):

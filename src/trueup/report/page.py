@@ -31,13 +31,8 @@ def _part(name: str) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
-        autoescape=True,
-        loader=FunctionLoader(_part),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = Environment(autoescape=True, loader=FunctionLoader(_part), undefined=StrictUndefined)
+    made.trim_blocks = made.lstrip_blocks = True
     script = _part("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     made.globals |= {
@@ -70,11 +65,8 @@ def evaluations_of(
     """The evaluations in a run's folder that can be shown, each with its tables and charts."""
     for path, results in run.evaluations.items():
         with suppress(KeyError, TypeError, AttributeError, ValueError):
-            yield (
-                path.relative_to(run.folder),
-                list(evaluation_tables.tables_of(results)),
-                list(frontier(results)),
-            )
+            tables, drawn = list(evaluation_tables.tables_of(results)), list(frontier(results))
+            yield path.relative_to(run.folder), tables, drawn
             continue
         run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
 
@@ -91,20 +83,15 @@ def _bar(value: Any, column: Sequence[Any]) -> Markup:
 
 def frontier(results: Mapping[str, Any]) -> Iterator[Markup]:
     """Reward against divergence, of the models of an evaluation in which both are known."""
-    series = []
+    series, references = [], {model.get("reference") for model in results["models"]}
     for model in results["models"]:
         kl, reward = model.get("kl"), model.get("reward")
-        if reward is None or (kl is not None and "refused" in kl):
+        if reward is None or ("refused" in kl if kl else model["name"] not in references):
             continue
         x, wide = (kl["value"], Z * (kl["error"] or 0)) if kl else (0.0, 0.0)
         y, high = reward["value"], Z * (reward["error"] or 0)
-        series.append(
-            charts.Series(model["name"], [(x, y)], True, [(x - wide, x + wide, y - high, y + high)])
-        )
-    note = (
-        "With 95 % intervals. A model whose divergence was not measured stands at 0, as the reference does."
-    )
+        spread = [(x - wide, x + wide, y - high, y + high)]
+        series.append(charts.Series(model["name"], [(x, y)], True, spread))
+    note, x_axis = "With 95 % intervals. The reference is at 0.", "KL from the reference, nats a response"
     if len(series) > 1 and any(one.points[0][0] for one in series):
-        yield charts.plot(
-            "Reward against KL", series, x="KL from the reference, nats a response", named=True, note=note
-        )
+        yield charts.plot("Reward against KL", series, x=x_axis, named=True, note=note)

@@ -68,15 +68,12 @@ class RunData:
     def __init__(self, folder: Path, status: Mapping[str, Any]) -> None:
         self.folder, self.status, self.record = folder, status, read_run(folder)
         self.settings: dict[str, Any] = self.record["settings"]
-        self.method, self.name = (
-            str(self.record["method"]),
-            self.settings.get("run_name") or folder.resolve().name,
-        )
+        self.method = str(self.record["method"])
+        self.name = str(self.settings.get("run_name") or folder.resolve().name)
         self.problems: list[str] = []
         lost: list[int] = []
-        self.lines: list[dict[str, Any]] = (
-            self._try(METRICS, lambda: read_lines(folder / METRICS, lost)) or []
-        )
+        metrics = folder / METRICS
+        self.lines: list[dict[str, Any]] = self._try(METRICS, lambda: read_lines(metrics, lost)) or []
         if lost:
             self.problems.append(f"{METRICS}: what cannot be read is left out: {numbered(lost, 'line')}")
         self.rounds: list[dict[str, Any]] = self._try(ROUNDS, lambda: metrics_of_rounds(folder)) or []
@@ -97,7 +94,7 @@ class RunData:
             for name, value in line.items():
                 if isinstance(value, int | float) and -HUGE < value < HUGE and name != "step":
                     before = 0 if name.startswith(HELD_OUT) else 1
-                    found.setdefault(name, []).append((max(line["step"] - before, 0), float(value)))
+                    found.setdefault(name, []).append((max(line["step"] - before, 0), float(value) + 0.0))
         return found
 
     @property
@@ -166,17 +163,11 @@ class RunData:
         """Responses of all files of samples in the folder; those of evaluations first."""
         beside = [path.with_name(RESPONSES) for path in self.evaluations]
         files = [path for path in beside if path.is_file()]
-        files += [
-            path
-            for path in sorted(self.folder.glob("*.jsonl"))
-            if path.name not in (METRICS, ROUNDS, RESPONSES)
-        ]
-        return [
-            one
-            for path in files
-            for row, example in self.examples(path)
-            for one in samples_of(path, row, example)
-        ]
+        files += sorted(
+            {*self.folder.glob("*.jsonl")} - {self.folder / one for one in (METRICS, ROUNDS, RESPONSES)}
+        )
+        every = ((path, *one) for path in files for one in self.examples(path))
+        return [one for told in every for one in samples_of(*told)]
 
     def _json(self, path: Path) -> dict[str, Any] | None:
         found = self._try(path.name, lambda: json.loads(path.read_text(encoding="utf-8")))
@@ -203,17 +194,11 @@ def _rows(path: Path) -> list[bytes]:
 
 def samples_of(path: Path, row: Mapping[str, Any], example: records.Example) -> Iterator[Sample]:
     """The responses of an example, with where they were drawn."""
-    place = row.get("round")
+    place, where = row.get("round"), "evaluation" if path.name == RESPONSES else path.stem
     number = place.get("number") if isinstance(place, Mapping) else row.get("step")
-    kind = "round" if path.name == EXAMPLES else "step"
     order = number if isinstance(number, int) else 0
-    where = (
-        f"{kind} {number}"
-        if isinstance(number, int)
-        else path.stem
-        if path.name != RESPONSES
-        else "evaluation"
-    )
+    if isinstance(number, int):
+        where = f"{'round' if path.name == EXAMPLES else 'step'} {number}"
     prompt = text_of(example.prompt.content)
     for at, said in enumerate(example.responses):
         wins = [one.probability for one in example.comparisons if one.better == at]

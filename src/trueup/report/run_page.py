@@ -69,6 +69,8 @@ JUDGE_WORDS = {
     "flipped": "pairs preferred the other way round in the other order",
     "dropped": "pairs dropped, as a verdict could not be read", "cached": "answers from the cache",
 }  # fmt: skip
+UNSAID = ("first", "alike", "shared", "gold_right")
+"""Totals that shares are made of."""
 BELOW = (
     "Chosen responses have become less likely than under the reference: {} nats a token at the end, first below it at "
     "step {:.0f}. A margin can grow while both fall, and probability then goes to responses that nobody chose. People "
@@ -108,7 +110,7 @@ def _values(run: RunData) -> dict[str, Any]:
         path = charts.plot(title, [charts.Series("on the way", points, True, start=True)], x="KL", note=note)
         sections["Reward and divergence"].append(path)
     samples, left = _fitting(run.samples)
-    evaluations = list(page.evaluations_of(run))
+    evaluations = list(page.evaluations_of(run))  # which may add to what is wrong
     try:
         title = find_method(run.method).title
     except InputError:  # of a package that is not here
@@ -145,11 +147,8 @@ def _about(run: RunData) -> Iterator[tuple[str, str]]:
     yield from (("", line) for line in run.feedback[:8])
     if reference := run.record["method_settings"].get("reference"):
         yield "reference", f"{plain(reference)} {run.record.get('reference') or ''}".strip()
-    what = "an adapter" if settings.get("lora") else "every weight"
-    yield (
-        "trained",
-        f"{what}, learning rate {settings.get('learning_rate')}, batches of {settings.get('batch_size')}",
-    )
+    what, rate, size = settings.get("lora"), settings.get("learning_rate"), settings.get("batch_size")
+    yield "trained", f"{'an adapter' if what else 'every weight'}, learning rate {rate}, batches of {size}"
     flops = "" if run.flops is None else f", about {figure(run.flops)} FLOPs"
     yield "cost", f"{duration(run.total('seconds'))} in steps, {run.total('tokens'):,.0f} tokens{flops}"
 
@@ -259,27 +258,36 @@ def _judge(run: RunData) -> Iterator[tuple[str, str]]:
     for where, totals in every.items():
         known = {name: one for name, one in totals.items() if isinstance(one, int | float)}
         for name, value in known.items():
-            if name != "first":
+            if "/" not in name and name not in UNSAID:
                 yield f"{where}{JUDGE_WORDS.get(name, name.replace('_', ' '))}", f"{value:,.10g}"
+        yield from ((f"{where}{line.partition(': ')[0]}", line.partition(": ")[2]) for line in _jury(known))
         read = known.get("verdicts", 0) - known.get("unreadable", 0)
         if read > 0 and "first" in known:
             said = "position bias: how likely the response shown first is preferred, where 0.5 is fair"
             yield f"{where}{said}", f"{known['first'] / read:.3f}"
 
 
+def _jury(totals: Mapping[str, float]) -> list[str]:
+    if not any("/" in name for name in totals):
+        return []
+    from trueup.annotators.jury import jury_lines  # which loads numpy
+
+    try:
+        return list(jury_lines(totals))
+    except (ValueError, ArithmeticError):  # totals that no jury has
+        return []
+
+
 def _reliability(found: Mapping[str, Any] | None) -> Markup:
     """How sure the scores of a reward model are, and how often they are right."""
     try:
-        bins = [
-            (float(one["said"]), float(one["seen"]), float(one["error"] or 0))
-            for one in (found or {})["bins"]
-        ]
-        right = (found or {})["accuracy"]["value"]
+        known = found or {"bins": None}
+        bins = [[float(one[name] or 0) for name in ("said", "seen", "error")] for one in known["bins"]]
+        right = float(known["accuracy"]["value"])
     except (KeyError, TypeError, ValueError):
         return Markup("")
-    seen = charts.Series(
-        "seen", [(x, y) for x, y, _ in bins], True, [(x, x, y - e, y + e) for x, y, e in bins]
-    )
+    spread = [(x, x, y - error, y + error) for x, y, error in bins]
+    seen = charts.Series("seen", [(x, y) for x, y, _ in bins], True, spread)
     even = charts.Series("as sure as it should be", [(0.5, 0.5), (1.0, 1.0)])
     note = f"Accuracy on held-out pairs {figure(right)}. How sure an order is said to be, and how often it is right."
     return charts.plot("Calibration of the scores", [seen, even], x="said", note=note)
