@@ -109,6 +109,7 @@ def test_the_summary_of_a_run_with_evaluations(screens: dict[str, list[str]], fo
     assert re.match(rf"best: the least eval_loss is {NUMBER}, after step 9$", said[2])
     assert re.match(rf"KL to the reference, of the feedback: {NUMBER} nats a response$", said[3])
     assert said[4:] == [
+        f"how it went: {folder / 'dpo' / 'report.html'}",
         f"the aligned model is in {folder / 'dpo' / 'model'}",
         said_of("transformers", "AutoModelForCausalLM", folder / "dpo" / "model"),
     ]

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,11 +63,12 @@ def evaluations_of(
 ) -> Iterator[tuple[Path, list[evaluation_tables.Table], list[Markup]]]:
     """The evaluations in a run's folder that can be shown, each with its tables and charts."""
     for path, results in run.evaluations.items():
-        with suppress(KeyError, TypeError, AttributeError, ValueError):
+        try:
             tables, drawn = list(evaluation_tables.tables_of(results)), list(frontier(results))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
+        else:
             yield path.relative_to(run.folder), tables, drawn
-            continue
-        run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
 
 
 def _bar(value: Any, column: Sequence[Any]) -> Markup:

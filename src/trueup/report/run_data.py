@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +81,16 @@ class RunData:
         self.evaluations = {path: found for path in places if (found := self._json(path))}
         said = self._try("run.log", lambda: (folder / "run.log").read_text("utf-8", "replace")) or ""
         self.log: list[str] = said.splitlines()
+        self._columns: dict[str, list[Point]] = {}
+        for line in self.lines:
+            for name, value in line.items():
+                if isinstance(value, int | float) and -HUGE < value < HUGE and name != "step":
+                    at = max(line["step"] - (not name.startswith(HELD_OUT)), 0)
+                    self._columns.setdefault(name, []).append((at, float(value) + 0.0))
 
     @property
     def done(self) -> bool:
         return self.status.get("state") == "done"
-
-    @cached_property
-    def _columns(self) -> dict[str, list[Point]]:
-        found: dict[str, list[Point]] = {}
-        for line in self.lines:
-            for name, value in line.items():
-                if isinstance(value, int | float) and -HUGE < value < HUGE and name != "step":
-                    before = 0 if name.startswith(HELD_OUT) else 1
-                    found.setdefault(name, []).append((max(line["step"] - before, 0), float(value) + 0.0))
-        return found
 
     @property
     def names(self) -> list[str]:
@@ -125,7 +120,7 @@ class RunData:
                     found[name[len(prefix) :]] = found.get(name[len(prefix) :], 0.0) + value
         return found
 
-    @cached_property
+    @property
     def flops(self) -> float | None:
         """Of training and sampling, by weights and tokens: 2 N forward, 2 N backward, 2 a trained weight and token."""
         found = [match for line in self.log if (match := WEIGHTS.search(line))]
@@ -158,7 +153,6 @@ class RunData:
             self.problems.append(f"{path.name}: {counted(bad, 'row')} cannot be read and are left out")
         return found
 
-    @cached_property
     def samples(self) -> list[Sample]:
         """Responses of all files of samples in the folder; those of evaluations first."""
         beside = [path.with_name(RESPONSES) for path in self.evaluations]

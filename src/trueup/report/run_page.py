@@ -8,10 +8,9 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from trueup.config.resolve import find_method
 from trueup.display import duration, figure
 from trueup.endpoints.key import redact
-from trueup.errors import InputError
+from trueup.methods import METHODS
 from trueup.report import charts, page
 from trueup.report.run_data import HELD_OUT, RunData, Sample
 from trueup.words import listed, reason
@@ -109,16 +108,13 @@ def _values(run: RunData) -> dict[str, Any]:
     for title, points in reward_and_kl(run):
         path = charts.plot(title, [charts.Series("on the way", points, True, start=True)], x="KL", note=note)
         sections["Reward and divergence"].append(path)
-    samples, left = _fitting(run.samples)
+    every = run.samples()
+    samples, left = _fitting(every)
     evaluations = list(page.evaluations_of(run))  # which may add to what is wrong
-    try:
-        title = find_method(run.method).title
-    except InputError:  # of a package that is not here
-        title = run.method
     return {
         "name": run.name,
         "run": run,
-        "title": title,
+        "title": METHODS[run.method].title if run.method in METHODS else run.method,
         "state": STATES.get(str(run.status.get("state")), "has no status"),
         "warnings": [*map(str, run.status.get("warnings") or ()), *run.problems],
         "happened": list(_happened(run)),
@@ -127,7 +123,7 @@ def _values(run: RunData) -> dict[str, Any]:
         "held_out": any(name.startswith(HELD_OUT) for name in run.names),
         "sections": sections,
         "rest": list(_rest(run, used)),
-        "panels": list(_panels(run)),
+        "panels": list(_panels(run, every)),
         "samples": samples,
         "samples_left": left,
         "judge": list(_judge(run)),
@@ -308,10 +304,10 @@ def _fitting(samples: Sequence[Sample]) -> tuple[list[Sample], int]:
 Side = tuple[str, Sample]
 
 
-def _panels(run: RunData) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
+def _panels(run: RunData, every: Sequence[Sample]) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
     """Best and worst examples: a heading, and rows of two responses side by side."""
     by_prompt: dict[str, list[Sample]] = {}
-    for one in run.samples:
+    for one in every:
         if one.evaluated:
             by_prompt.setdefault(one.prompt, []).append(one)
     compared: list[tuple[float, Side, Side]] = []
@@ -326,8 +322,8 @@ def _panels(run: RunData) -> Iterator[tuple[str, list[tuple[Side, Side]]]]:
         yield "Where it gained most", [(a, b) for _, a, b in compared[:half]]
         yield "Where it lost most", [(a, b) for _, a, b in compared[::-1][:half]]
         return
-    last = max((one.order for one in run.samples), default=0)
-    recent = {one for one in run.samples if one.order >= 0.8 * last and one.score is not None}
+    last = max((one.order for one in every), default=0)
+    recent = {one for one in every if one.order >= 0.8 * last and one.score is not None}
     ranked = sorted(recent, key=lambda one: (-(one.score or 0), one.order, one.prompt, one.response))
     if size := min(PANELS, len(ranked) // 2):
         pairs = zip(ranked[:size], ranked[::-1][:size], strict=True)

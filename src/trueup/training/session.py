@@ -159,9 +159,9 @@ class Session:
             checkpoint.keep_only(self.folder.checkpoints, step)
         for line in lines:
             logger.info(line)
+        owned(lambda: report_at_end(self.folder.path, self.folder.read_status()))
         for trouble in troubles:
             logger.warning(trouble)
-        owned(lambda: report_at_end(self.folder.path, self.folder.read_status()))
         what = f"{'reward' if report else 'aligned'} model is in {self.folder.model}"
         if troubles:
             logger.warning(f"the {what}, and what is said above is wrong with it")
