@@ -101,8 +101,8 @@ def _notes(
     held = [[one.get(name) for name in ("eval_data", "eval_fraction")] for one in evaluated]
     if any(one != held[0] for one in held):
         yield "The runs have different held-out feedback: their eval_ figures cannot be compared."
-    asked = [[one["prompts"], one.get("settings", {}).get("prompts")] for one in found.values()]
-    if any(one != asked[0] for one in asked):
+    on_prompts = [[one["prompts"], one.get("settings", {}).get("prompts")] for one in found.values()]
+    if any(one != on_prompts[0] for one in on_prompts):
         yield "The evaluations are on different prompts: numbers of one cannot be compared with those of another."
 
 

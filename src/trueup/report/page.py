@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ HEAD = 600
 
 
 def _part(name: str) -> str:
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
 
 
 def _environment() -> Environment:
@@ -64,11 +63,11 @@ def evaluations_of(
     """The evaluations in a run's folder that can be shown, each with its tables and charts."""
     for path, results in run.evaluations.items():
         try:
-            tables, drawn = list(evaluation_tables.tables_of(results)), list(frontier(results))
+            tables, plots = list(evaluation_tables.tables_of(results)), list(frontier(results))
         except (KeyError, TypeError, AttributeError, ValueError):
             run.problems.append(f"{path.name} is not as trueup evaluate writes it, and is left out")
         else:
-            yield path.relative_to(run.folder), tables, drawn
+            yield path.relative_to(run.folder), tables, plots
 
 
 def _bar(value: Any, column: Sequence[Any]) -> Markup:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from trueup.annotators.template import answered
 from trueup.config.resolve import read_run
 from trueup.endpoints.key import redact
@@ -80,7 +82,7 @@ class RunData:
         places = [folder / EVALUATION, *sorted(folder.glob(f"*/{EVALUATION}"))]
         self.evaluations = {path: found for path in places if (found := self._json(path))}
         said = self._try("run.log", lambda: (folder / "run.log").read_text("utf-8", "replace")) or ""
-        self.log: list[str] = said.splitlines()
+        self.log: list[str] = redact(said).splitlines()
         self._columns: dict[str, list[Point]] = {}
         for line in self.lines:
             for name, value in line.items():
@@ -138,6 +140,10 @@ class RunData:
         told = [line.partition(" INFO ")[2] for line in self.log]
         return list(dict.fromkeys(spelled(line) for line in told if FEEDBACK.search(line)))
 
+    def config(self) -> str:
+        """The settings that have a value, versions and fingerprints, as YAML."""
+        return redact(yaml.safe_dump(known(self.record), sort_keys=False, allow_unicode=True))
+
     def examples(self, path: Path) -> list[tuple[Mapping[str, Any], records.Example]]:
         """Rows of a file of samples, the first and the last ones, those that can be read."""
         rows = self._try(path.name, lambda: _rows(path)) or []
@@ -176,6 +182,13 @@ class RunData:
         except (OSError, ValueError, KeyError, TypeError, RecursionError, TrueupError) as error:
             self.problems.append(f"{name} cannot be read and is left out: {one_line(error)}")
             return None
+
+
+def known(value: Any) -> Any:
+    """Settings without those that have no value."""
+    if isinstance(value, Mapping):
+        return {key: known(one) for key, one in value.items() if one not in (None, [], {}, "")}
+    return value
 
 
 def _rows(path: Path) -> list[bytes]:

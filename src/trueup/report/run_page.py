@@ -5,14 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from trueup.display import duration, figure
-from trueup.endpoints.key import redact
 from trueup.methods import METHODS
 from trueup.report import charts, page
-from trueup.report.run_data import HELD_OUT, RunData, Sample
+from trueup.report.run_data import HELD_OUT, RunData, Sample, known
 from trueup.words import listed, reason
 
 logger = logging.getLogger(__name__)
@@ -129,8 +127,8 @@ def _values(run: RunData) -> dict[str, Any]:
         "judge": list(_judge(run)),
         "reliability": _reliability(run.calibration),
         "evaluations": evaluations,
-        "config": redact(yaml.safe_dump(_known(run.record), sort_keys=False, allow_unicode=True)),
-        "log": redact("\n".join(run.log[-400:])),
+        "config": run.config(),
+        "log": "\n".join(run.log[-400:]),
     }
 
 
@@ -152,15 +150,8 @@ def _about(run: RunData) -> Iterator[tuple[str, str]]:
 def plain(value: Any) -> str:
     """A setting on one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(one)}" for key, one in _known(value).items())
+        return ", ".join(f"{key} {plain(one)}" for key, one in known(value).items())
     return listed(map(plain, value), 8) if isinstance(value, list) else str(value)
-
-
-def _known(value: Any) -> Any:
-    """Settings without those that have no value."""
-    if isinstance(value, Mapping):
-        return {key: _known(one) for key, one in value.items() if one not in (None, [], {}, "")}
-    return value
 
 
 def _changes(run: RunData) -> Iterator[tuple[str, str, list[str]]]:
@@ -252,15 +243,15 @@ def _judge(run: RunData) -> Iterator[tuple[str, str]]:
         for who, totals in cost.items() if isinstance(cost, dict) else ():
             every[f"{path.parent.name}, {who}: "] = totals if isinstance(totals, dict) else {}
     for where, totals in every.items():
-        known = {name: one for name, one in totals.items() if isinstance(one, int | float)}
-        for name, value in known.items():
+        numbers = {name: one for name, one in totals.items() if isinstance(one, int | float)}
+        for name, value in numbers.items():
             if "/" not in name and name not in UNSAID:
                 yield f"{where}{JUDGE_WORDS.get(name, name.replace('_', ' '))}", f"{value:,.10g}"
-        yield from ((f"{where}{line.partition(': ')[0]}", line.partition(": ")[2]) for line in _jury(known))
-        read = known.get("verdicts", 0) - known.get("unreadable", 0)
-        if read > 0 and "first" in known:
+        yield from ((f"{where}{line.partition(': ')[0]}", line.partition(": ")[2]) for line in _jury(numbers))
+        read = numbers.get("verdicts", 0) - numbers.get("unreadable", 0)
+        if read > 0 and "first" in numbers:
             said = "position bias: how likely the response shown first is preferred, where 0.5 is fair"
-            yield f"{where}{said}", f"{known['first'] / read:.3f}"
+            yield f"{where}{said}", f"{numbers['first'] / read:.3f}"
 
 
 def _jury(totals: Mapping[str, float]) -> list[str]:
@@ -277,9 +268,9 @@ def _jury(totals: Mapping[str, float]) -> list[str]:
 def _reliability(found: Mapping[str, Any] | None) -> Markup:
     """How sure the scores of a reward model are, and how often they are right."""
     try:
-        known = found or {"bins": None}
-        bins = [[float(one[name] or 0) for name in ("said", "seen", "error")] for one in known["bins"]]
-        right = float(known["accuracy"]["value"])
+        told = found or {"bins": None}
+        bins = [[float(one[name] or 0) for name in ("said", "seen", "error")] for one in told["bins"]]
+        right = float(told["accuracy"]["value"])
     except (KeyError, TypeError, ValueError):
         return Markup("")
     spread = [(x, x, y - error, y + error) for x, y, error in bins]
