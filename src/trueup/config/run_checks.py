@@ -6,7 +6,7 @@ used.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,10 +18,8 @@ from trueup.config.layers import flatten, nest
 from trueup.errors import InputError
 from trueup.feedback.containers import absent_hint, inside, refuse_unreadable
 from trueup.feedback.hub import is_hub
-from trueup.feedback.records import Comparison, Discarded, Example, Prompt, Response
 from trueup.feedback.tables import is_saved
-from trueup.feedback.transforms.transform import fit_all
-from trueup.methods.method import Method, MethodInfo, reference_of
+from trueup.methods.method import MethodInfo, reference_of
 from trueup.metrics import FIGURES
 from trueup.model_folder import (
     WORLD,
@@ -48,8 +46,6 @@ INSTEAD = {
     "online": "give source online with prompts and an annotator or a reward",
     "replay": "source replay with the examples.jsonl of an online run as data",
 }
-SCORES = ((1.0, 0.0), (0.5, 0.25), (1e6, -1e6))
-"""Two responses may be scored on whatever scale; one that is read at all is enough."""
 FEEDBACK = "a file with feedback, hub:OWNER/NAME, or world:pairs, world:rankings, ..."
 PROMPTS = "a file with prompts or feedback, hub:OWNER/NAME, or world:prompts"
 
@@ -106,7 +102,12 @@ def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None
         for figures in (info.figures if info.evaluates else (), ("online/score",))
     ]
     scored = settings.annotator is not None and settings.annotator.gives == "scores"
-    allowed = [*(f"eval_{name}" for name in held_out), *(scores if "online" in info.sources else ())]
+    sampled = settings.sampled_metrics
+    allowed = [
+        *sampled,
+        *(f"eval_{name}" for name in held_out),
+        *(scores if "online" in info.sources else ()),
+    ]
     what = "keep_best" if settings.keep_best else "early_stopping"
     if metric not in allowed:
         raise InputError(
@@ -123,7 +124,9 @@ def _refuse_metric(info: MethodInfo, settings: RunSettings, metric: str) -> None
                 f"{what}: online/score tells of the weights that samples were written with, which lag behind with "
                 f"sampler.resync {settings.sampler.resync}; give resync 1, or a metric of held-out feedback"
             )
-    elif not (settings.eval_data or settings.eval_fraction) or settings.eval_every is None:
+    elif (
+        not (settings.eval_data or settings.eval_fraction or metric in sampled) or settings.eval_every is None
+    ):
         parts = "eval_data or eval_fraction" if settings.source == "offline" else "eval_data"
         raise InputError(
             f"{what}: {metric} has to be measured while training; give held-out feedback ({parts}), and eval_every"
@@ -195,48 +198,13 @@ def _refuse_unused(info: MethodInfo, settings: RunSettings) -> None:
         f"sampler.{name}"
         for name in SamplerSettings.model_fields
         if getattr(settings.sampler, name) != getattr(default, name)
+        and not (settings.eval_prompts and name == "max_new_tokens")
     ]
     if changed:
         raise InputError(
             f"{', '.join(changed)}: nothing is sampled, as data is all that is given; give prompts and an annotator, "
             "or leave it out"
         )
-
-
-def refuse_annotator(settings: RunSettings, method: Method) -> None:
-    """Refuse an annotator of whose judgements the method can use none, tried out on an example.
-
-    Raises:
-        InputError: it would leave out every example of the kind.
-    """
-    if settings.annotator is None:
-        return
-    reasons = [_reason(example, method) for example in as_judged(settings.annotator.gives)]
-    if all(reasons):
-        raise InputError(
-            f"annotator {settings.annotator.kind} gives {settings.annotator.gives}, and method {method.name} as it is "
-            f"set can use none of them: {reasons[0]}"
-        )
-
-
-def as_judged(gives: str) -> Iterator[Example]:
-    """Examples as an annotator that gives scores or comparisons would judge them, on several scales."""
-    if gives == "comparisons":
-        yield Example(Prompt("a"), (Response("b"), Response("c")), (Comparison(0, 1, 0.9),))
-        return
-    for better, worse in SCORES:
-        yield Example(Prompt("a"), (Response("b", score=better), Response("c", score=worse)))
-
-
-def _reason(example: Example, method: Method) -> str | None:
-    """Why the example is left out; None where it is used, or that depends on what other examples say."""
-    try:
-        rewritten = fit_all(method.transforms, [example]).rewrite([example])
-    except InputError:
-        return None
-    viewed = [method.view(one) for one in rewritten]
-    reasons = [one.reason for one in viewed if isinstance(one, Discarded)]
-    return reasons[0] if reasons and len(reasons) == len(viewed) else None
 
 
 def check_inputs(settings: RunSettings) -> RunSettings:

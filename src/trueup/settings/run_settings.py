@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from trueup.metrics import TRACKERS
 from trueup.settings import schema
-from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice
+from trueup.settings.annotator_settings import ANNOTATORS, AnnotatorChoice, JuryAnnotator, Member
 from trueup.settings.data_settings import Columns, HeldOut, Sources, Values, as_pairs
 from trueup.settings.gathering_settings import SamplerSettings
 from trueup.settings.schema import RESUMES, SAME_RESULT, STRICT, Amount, Count, Role, Text, Texts
@@ -120,6 +120,8 @@ class WatchSettings(BaseModel):
     """How many times as long or as short as in the first round sampled responses may become."""
     distinct: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of the variety of the first round below which sampled responses have collapsed."""
+    gap: Positive = 0.05
+    """Mean difference of log-probabilities, sampler's and trainer's, in nats a token. Rounding alone stays below."""
     moved: Positive = 0.1
     """Change of the first responses' log-probabilities, in nats, or scores, below which nothing was learned. With beta
     0.1 it leaves the loss of a pair at 0.69."""
@@ -147,6 +149,10 @@ class RunSettings(BaseModel):
     """Fraction of the data that is held out for evaluation, all examples of a prompt together."""
     allow_overlap: Annotated[bool, SAME_RESULT] = False
     """Evaluate although prompts of eval_data are also trained on, with a warning."""
+    eval_prompts: Annotated[Texts, HELD_OUT] = ()
+    """Files with held-out prompts, or world:prompts: what is written to them is measured every eval_every steps."""
+    eval_by: Annotated[tuple[Member, ...], BeforeValidator(schema.one_or_several), HELD_OUT] = ()
+    """Who judges that against what the start model wrote; several are a jury. Left out: the run's own annotator."""
     run_name: Annotated[str | None, SAME_RESULT] = None
     """Name shown by trackers and in the model card. Left out: the output folder's name."""
     source: Annotated[Source, Role("Gathering feedback", common=True, affects="examples")] = "offline"
@@ -287,7 +293,11 @@ class RunSettings(BaseModel):
                 "give fewer, or a warmup_ratio"
             )
         self._check_source()
-        if self.eval_every is not None and not (self.eval_data or self.eval_fraction):
+        if self.eval_by and not self.eval_prompts:
+            raise ValueError("eval_by judges what is written to eval_prompts; give those")
+        if any(one in self.eval_by[:place] for place, one in enumerate(self.eval_by)):
+            raise ValueError("eval_by names one annotator twice; name each once")
+        if self.eval_every is not None and not (self.eval_data or self.eval_fraction or self.eval_prompts):
             parts = "eval_data or eval_fraction" if self.source == "offline" else "eval_data"
             raise ValueError(f"eval_every {self.eval_every} needs held-out feedback; give {parts}")
         if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
@@ -296,6 +306,19 @@ class RunSettings(BaseModel):
                 f"max_length {self.max_length}; give a smaller one"
             )
         return self
+
+    @property
+    def eval_choice(self) -> AnnotatorChoice | None:
+        """Who judges what is written to eval_prompts."""
+        if len(self.eval_by) > 1:
+            return JuryAnnotator(of=self.eval_by)
+        return self.eval_by[0] if self.eval_by else self.annotator
+
+    @property
+    def sampled_metrics(self) -> tuple[str, ...]:
+        """Metrics of eval_prompts that a step can be best by."""
+        choice = self.eval_choice if self.eval_prompts else None
+        return () if choice is None else ("eval_wins", "eval_score")[: 1 + (choice.gives == "scores")]
 
     @property
     def best_by(self) -> str | None:

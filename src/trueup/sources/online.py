@@ -19,7 +19,7 @@ from trueup.parallel.sharding import unsharded
 from trueup.references.reference import State
 from trueup.sampling.sampler import Sampled, Sampler
 from trueup.sources.log import GatheredRound, Log, RoundLog
-from trueup.sources.rollouts import Advantages, from_tensors, to_tensors
+from trueup.sources.rollouts import Advantages, LogProbGap, from_tensors, to_tensors
 from trueup.sources.source import Batching, Source, Step, order
 
 Penalise = Callable[[Sequence[Example]], tuple[Sequence[Example], Mapping[str, float]]]
@@ -108,6 +108,7 @@ class Collector:
         seed: of the run; a round's own seed is made of it and the round.
         distinct: leave out responses that are the same to the letter; False where each is a draw of an expectation.
         penalise: what is done to the scores, such as a KL penalty.
+        gap: compares what the sampler tells of its tokens with what training computes.
     """
 
     sampler: Sampler
@@ -116,6 +117,7 @@ class Collector:
     seed: int
     distinct: bool = True
     penalise: Penalise | None = None
+    gap: LogProbGap | None = None
 
     def collect(self, number: int, prompts: Sequence[Prompt], also: Sequence[Example] = ()) -> GatheredRound:
         """The examples of a round.
@@ -128,7 +130,7 @@ class Collector:
         Raises:
             AnnotatorError: every response is empty; or as sampler and annotator raise it.
         """
-        sampled = self._sampled(prompts, self.seed * 1_000_003 + number)
+        sampled = self.sampled(prompts, self.seed * 1_000_003 + number)
         flat = [one for several in sampled for one in several]
         if flat and not any(one.text.strip() for one in flat):
             raise AnnotatorError(
@@ -136,6 +138,8 @@ class Collector:
                 "`trueup sample`, and at sampler.stop and the chat template"
             )
         metrics = _of_samples(flat)
+        if self.gap is not None:
+            metrics |= self.gap(prompts, sampled, self.sampler.weights)
         examples, left_out = self._examples(prompts, sampled, also)
         metrics["online/identical"] = left_out / max(len(flat), 1)
         compares = self.annotator.gives == "comparisons"
@@ -159,7 +163,7 @@ class Collector:
             metrics |= more
         return GatheredRound((*made, *undecided), metrics)
 
-    def _sampled(self, prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Sampled]]:
+    def sampled(self, prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Sampled]]:
         """Responses to each prompt: of several processes each writes its share, or the first asks a server."""
         sampler, count = self.sampler, size()
         if count == 1:

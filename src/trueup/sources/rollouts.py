@@ -4,6 +4,7 @@ Shape suffixes: N rows (responses), S scored tokens of all rows.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from statistics import fmean
 from typing import Any
@@ -16,17 +17,20 @@ from trueup import stop
 from trueup.batch.encode import Encoder
 from trueup.batch.rows import Demonstrations, LogProbs, RolloutRelation, RolloutRow
 from trueup.batch.stream import Batch, collate_batch, on_device
-from trueup.batch.tokens import TokenGroup
+from trueup.batch.tokens import TokenGroup, TokenRow
 from trueup.errors import CheckpointError, InputError, NumericsError
 from trueup.feedback import views
-from trueup.feedback.records import DemonstrationRelation, Discarded, Example, RankRelation, scores_of
-from trueup.models.causal import StreamModel
+from trueup.feedback.records import DemonstrationRelation, Discarded, Example, Prompt, RankRelation, scores_of
+from trueup.models.causal import CausalModel, StreamModel
 from trueup.objectives.rollout import Rollout, ScoredRound
 from trueup.parallel.processes import together
-from trueup.references.reference import Reference
+from trueup.references.reference import NullReference, Reference
+from trueup.sampling.sampler import Sampled, SamplingWeights
 from trueup.sources.source import passes
 from trueup.words import listed
 
+GAP = 32
+"""Responses of a round whose log-probabilities are compared with the sampler's."""
 NAMES = tuple(field.name for field in fields(RolloutRow))
 
 
@@ -79,7 +83,7 @@ class Advantages:
 
     def _round(self, groups: Sequence[TokenGroup[RankRelation]]) -> ScoredRound:
         """The groups under policy and reference, on the CPU, in the order given."""
-        passes = list(_measured(groups, self.policy, self.reference, self.budget))
+        passes = list(measured(groups, self.policy, self.reference, self.budget))
         computed = (id(group) for part, _, _ in passes for group in part for _ in group.responses)
         rows: dict[int, list[int]] = {}
         for row, key in enumerate(computed):
@@ -165,7 +169,7 @@ class KLPenalty:
                 tokens = encoded.tokens
                 groups.append(TokenGroup(tokens.prompt, tokens.responses, place, tokens.origin))
         ratios: dict[int, list[float]] = {}
-        for part, ours, theirs in _measured(groups, self.policy, self.reference, self.budget):
+        for part, ours, theirs in measured(groups, self.policy, self.reference, self.budget):
             assert theirs is not None
             values = iter((ours.sum.double() - theirs.sum.double()).tolist())
             for one in part:
@@ -186,8 +190,70 @@ class KLPenalty:
         return made, {"objective/kl": fmean(flat), "online/reward": fmean(scores_of(made))} if flat else {}
 
 
+@dataclass(frozen=True)
+class LogProbGap:
+    """How far the log-probabilities that a sampler tells of its tokens are from those that training gives them.
+
+    Both are of the same weights, so that a gap comes of rounding, or of a server with other weights.
+    Policy gradients take them for equal; where they are not, an on-policy method is off-policy without knowing it.
+
+    Args:
+        encoder: as the prompts are asked.
+        budget: most stream tokens of a forward pass.
+    """
+
+    policy: StreamModel
+    encoder: Encoder
+    budget: int
+
+    def __call__(
+        self, prompts: Sequence[Prompt], sampled: Sequence[Sequence[Sampled]], weights: SamplingWeights
+    ) -> dict[str, float]:
+        """Metrics of a round, in nats a token, over the first `GAP` responses; none where none are told.
+
+        `gap` is the mean of |log p - log q|, q being the sampler's; `gap_max` the greatest; `gap_kl` an estimate of
+        KL(q || p), the mean of r - 1 - log r with r = p / q (Schulman, 2020, http://joschu.net/blog/kl-approx.html).
+        """
+        groups: list[TokenGroup[Any]] = []
+        told: list[list[float]] = []
+        for prompt, several in zip(prompts, sampled, strict=True):
+            known = [(one.ids, one.log_probs) for one in several if one.ids and one.log_probs]
+            if not known or len(told) >= GAP:
+                continue
+            ids = [np.array(one, np.int32) for one, _ in known]
+            rows = tuple(TokenRow(one, np.ones(len(one), np.bool_)) for one in ids)
+            prompt_ids = np.array(self.encoder.cut_prompt_ids(prompt), np.int32)
+            groups.append(TokenGroup(prompt_ids, rows, len(told)))
+            told += [list(values or ()) for _, values in known]
+        apart: list[Tensor] = []
+        with weights.in_place(), plain_temperature(self.policy):
+            for part, ours, _ in measured(groups, self.policy, NullReference(), self.budget):
+                every = [told[one.relation + at] for one in part for at in range(len(one.responses))]
+                theirs = torch.tensor([value for row in every for value in row], dtype=torch.float64)
+                apart.append(ours.token_S.double() - theirs)
+        if not apart:
+            return {}
+        apart_S = torch.cat(apart)
+        kl = (apart_S.exp() - 1 - apart_S).mean()
+        found = {"gap": apart_S.abs().mean(), "gap_max": apart_S.abs().max(), "gap_kl": kl}
+        return {f"online/{name}": float(value) for name, value in found.items()}
+
+
+@contextmanager
+def plain_temperature(policy: StreamModel) -> Iterator[None]:
+    """The policy at temperature 1 while the block runs, at which samplers tell log-probabilities."""
+    before = policy.temperature if isinstance(policy, CausalModel) else 1.0
+    if isinstance(policy, CausalModel) and before != 1:
+        policy.set_temperature(1.0)
+    try:
+        yield
+    finally:
+        if isinstance(policy, CausalModel) and before != 1:
+            policy.set_temperature(before)
+
+
 @torch.no_grad()
-def _measured(
+def measured(
     groups: Sequence[TokenGroup[Any]], policy: StreamModel, reference: Reference, budget: int
 ) -> Iterator[tuple[list[TokenGroup[Any]], LogProbs, LogProbs | None]]:
     """Groups, a forward pass's worth at a time, under policy and reference, without dropout and all of it finite."""

@@ -6,7 +6,7 @@ the prompts goes with the model. The view makes groups of text, which no model i
 tokens of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from trueup.batch.tokenizing import TokenCache, tokenize, tokens_of
 from trueup.batch.tokens import TokenGroup, mismatched
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
-from trueup.feedback.records import Example, Group, Prompt, scores_of
+from trueup.feedback.records import Comparison, Discarded, Example, Group, Prompt, Response, scores_of
 from trueup.feedback.transforms.transform import Fitted, fit_all
 from trueup.feedback.turns import turns_in_loss
 from trueup.feedback.views import apply, look
@@ -37,6 +37,8 @@ CACHED_FROM = 2000
 """Groups from which on their tokens are kept for other runs; fewer are made as soon as a tokenizer is identified."""
 SHOWN_TO_CHECK = 8
 """Prompts on which it is checked that a condition is not glued to what stands beside it."""
+SCORES = ((1.0, 0.0), (0.5, 0.25), (1e6, -1e6))
+"""Two responses may be scored on whatever scale; one that is read at all is enough."""
 
 
 def examples_of(settings: RunSettings, names: Sequence[str]) -> NamedExamples:
@@ -120,6 +122,42 @@ def asking_encoder(loaded: Loaded, settings: RunSettings) -> Encoder:
     )
 
 
+def refuse_annotator(settings: RunSettings, method: Method) -> None:
+    """Refuse an annotator of whose judgements the method can use none, tried out on an example.
+
+    Raises:
+        InputError: it would leave out every example of the kind.
+    """
+    if settings.annotator is None:
+        return
+    reasons = [_reason(example, method) for example in as_judged(settings.annotator.gives)]
+    if all(reasons):
+        raise InputError(
+            f"annotator {settings.annotator.kind} gives {settings.annotator.gives}, and method {method.name} as it is "
+            f"set can use none of them: {reasons[0]}"
+        )
+
+
+def as_judged(gives: str) -> Iterator[Example]:
+    """Examples as an annotator that gives scores or comparisons would judge them, on several scales."""
+    if gives == "comparisons":
+        yield Example(Prompt("a"), (Response("b"), Response("c")), (Comparison(0, 1, 0.9),))
+        return
+    for better, worse in SCORES:
+        yield Example(Prompt("a"), (Response("b", score=better), Response("c", score=worse)))
+
+
+def _reason(example: Example, method: Method) -> str | None:
+    """Why the example is left out; None where it is used, or that depends on what other examples say."""
+    try:
+        rewritten = fit_all(method.transforms, [example]).rewrite([example])
+    except InputError:
+        return None
+    viewed = [method.view(one) for one in rewritten]
+    reasons = [one.reason for one in viewed if isinstance(one, Discarded)]
+    return reasons[0] if reasons and len(reasons) == len(viewed) else None
+
+
 def encode_round(
     method: Method, settings: RunSettings, encoder: Encoder, examples: Sequence[Example]
 ) -> tuple[list[TokenGroup[Any]], Mapping[str, float]]:
@@ -178,6 +216,8 @@ class Parts:
     folder: RunFolder
     configuration: Mapping[str, Any]
     """How the policy computes with its weights, as it was read."""
+    sampled: Any = None
+    """What measures its responses while it trains (`trueup.training.sampled`); None where nothing does."""
 
 
 @dataclass(frozen=True, slots=True)

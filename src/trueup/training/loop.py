@@ -25,6 +25,8 @@ from trueup.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+SHOWN = ("online/score", "score", "wins", "sequence_kl", "words")
+"""Beside the method's own figures."""
 KEPT = 2
 """Checkpoints of a run that goes on, unless it is set: the newest one may turn out to be damaged."""
 
@@ -78,7 +80,7 @@ class Run:
 
     def shown(self, prefix: str = "") -> dict[str, float]:
         """The method's figures by their short names, those there are; `eval_` for those of held-out feedback."""
-        names = [f"{prefix}{name}" for name in dict.fromkeys((*self.parts.method.figures, "online/score"))]
+        names = [f"{prefix}{name}" for name in dict.fromkeys((*self.parts.method.figures, *SHOWN))]
         return {label(name): self.latest[name] for name in names if name in self.latest}
 
 
@@ -98,8 +100,8 @@ def train(run: Run, *, advance: Callable[[int, Mapping[str, float]], None]) -> d
     """
     run.latest = dict(run.metrics.latest)
     run.random_state = random_state()
-    if run.step and _evaluation_due(run):
-        _evaluate(run)  # the run was stopped between the step and its evaluation
+    if _evaluation_due(run):
+        _evaluate(run)  # the run was stopped between the step and its evaluation, or begins
     while run.step < run.total and not run.over:
         ended: Exception | None = None
         try:
@@ -246,28 +248,35 @@ def _evaluation_due(run: Run) -> bool:
     known = run.step in run.metrics.evaluated
     if known and run.best and run.best.last < run.step:
         known = not run.best.metric.startswith("eval_")  # saved before the evaluation was made
-    if not run.source.has_held_out or known:
+    if run.parts.sampled and not run.step:
+        return not known
+    if not (run.source.has_held_out or run.parts.sampled) or known:
         return False
     return run.step == run.total or _due(run.parts.settings.eval_every, run)
 
 
 def _evaluate(run: Run) -> None:
     """Held-out metrics under the policy as it is, without dropout."""
-    with run.parts.policy.without_dropout():
-        values = evaluate(
-            run.parts.policy,
-            run.loss_reference,
-            run.parts.method,
-            run.source.held_out(),
-            step=run.step,
-            memory=run.memory,
-        )
+    values: dict[str, float] = {}
+    if run.source.has_held_out and run.step:
+        with run.parts.policy.without_dropout():
+            values |= evaluate(
+                run.parts.policy,
+                run.loss_reference,
+                run.parts.method,
+                run.source.held_out(),
+                step=run.step,
+                memory=run.memory,
+            )
+    if run.parts.sampled:
+        values |= run.parts.sampled.measure(run.step)
     if run.step not in run.metrics.evaluated:
         run.metrics.write(run.step, values)
     run.latest |= values
     told = "  ".join(f"{name} {figure(value)}" for name, value in run.shown("eval_").items())
     logger.info(f"held out, after step {run.step}: {told}")
-    _look(run, values)
+    if run.step:
+        _look(run, values)
 
 
 def _due(every: int | None, run: Run) -> bool:

@@ -23,7 +23,6 @@ from trueup.batch.chat_template import today
 from trueup.batch.encode import Encoder
 from trueup.batch.tokenizing import tokens_of, warn_of_raw
 from trueup.batch.tokens import TokenGroup, TokenRow
-from trueup.config.run_checks import as_judged, refuse_annotator
 from trueup.endpoints.addresses import refuse_dead
 from trueup.errors import InputError
 from trueup.feedback.canonical import prompt_parts
@@ -38,7 +37,7 @@ from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import check_overlap, make_annotator, prompts_named
 from trueup.sources.log import Log, ReplayedLog, RoundLog, read_log
 from trueup.sources.online import Collector, GatheredRounds, OnlineSource, RoundPlan
-from trueup.sources.rollouts import Advantages, KLPenalty
+from trueup.sources.rollouts import Advantages, KLPenalty, LogProbGap
 from trueup.sources.source import Source
 from trueup.training import data, seal
 from trueup.training.folder import RunFolder
@@ -55,7 +54,7 @@ def sampled_first(settings: RunSettings, method: Method) -> data.Data:
     Raises:
         InputError: a file cannot be read, or the method cannot use what is gathered.
     """
-    refuse_annotator(settings, method)
+    data.refuse_annotator(settings, method)
     if method.output == "scores":
         raise InputError(
             f"method {method.name} trains a model that scores and writes nothing, so that no model answers the "
@@ -83,7 +82,7 @@ def online(settings: RunSettings, method: Method) -> data.Data:
     Raises:
         InputError: a file cannot be read, or the method cannot use what is gathered.
     """
-    refuse_annotator(settings, method)
+    data.refuse_annotator(settings, method)
     annotator = _judge_first(settings)
     read, fingerprints = _read_prompts(settings)
     preprocessing = _of_rounds(settings, method, read.prompts[:8])
@@ -150,7 +149,7 @@ def _of_rounds(settings: RunSettings, method: Method, prompts: Sequence[Prompt])
     """
     assert settings.annotator is not None
     problem: InputError | None = None
-    for example in as_judged(settings.annotator.gives):
+    for example in data.as_judged(settings.annotator.gives):
         try:
             return replace(data.Preprocessing.fit(method, settings, [example]), prompts=prompts)
         except InputError as error:
@@ -313,6 +312,7 @@ def _collector(
         settings.seed,
         distinct=parts.method.rollout is None,
         penalise=penalise,
+        gap=LogProbGap(policy, encoder, settings.micro_batch_tokens) if settings.source == "online" else None,
     )
 
 

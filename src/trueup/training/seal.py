@@ -176,6 +176,8 @@ def other_files(settings: RunSettings, base: str) -> dict[str, str]:
         found |= {f"sampler.models {model_hub.named(folder)}": folder for folder in model_folders(name)}
     if settings.trust_remote_code:
         found |= {f"the code {file}": file for file in sorted(Path(base).glob("*.py"))}
+    for number, one in enumerate(settings.eval_by if settings.eval_prompts else (), start=1):
+        judging |= {f"eval_by {number} {name}": content for name, content in judging_content(one).items()}
     made = {name: model_content(path) for name, path in found.items()}
     return {f"annotator.{name}": content for name, content in judging.items()} | made
 

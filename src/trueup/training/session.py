@@ -94,7 +94,9 @@ class Session:
             raise
 
     def _broke_off(self, error: Exception, step: int, total: int, resume: bool) -> None:
-        recoverable = self.settings.gathers and isinstance(error, AnnotatorError | InputError)
+        recoverable = (self.settings.gathers or bool(self.settings.eval_prompts)) and isinstance(
+            error, AnnotatorError | InputError
+        )
         if recoverable and not (resume or step or self.folder.gathered):
             self.folder.discard()
             return

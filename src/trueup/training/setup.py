@@ -28,7 +28,7 @@ from trueup.references.reference import NullReference, Reference
 from trueup.settings.run_settings import RunSettings
 from trueup.sources.by_name import model_named
 from trueup.sources.source import Source, passes
-from trueup.training import best, checkpoint, lazy, loop, optimizer, rounds, seal, watch
+from trueup.training import best, checkpoint, lazy, loop, optimizer, rounds, sampled, seal, watch
 from trueup.training.data import Data, Parts, examples_of, offline_source, view_all
 from trueup.training.folder import RunFolder
 from trueup.words import listed, one_line
@@ -83,6 +83,7 @@ def load_parts(
         InputError: a model cannot be loaded or adapted as asked; or, resumed, it is another than the run began with.
     """
     settings = resolved.settings
+    held_out = sampled.read_eval_prompts(settings)
     policy, loaded = make_policy(settings, method)
     day = settings.template_date
     if writes_date(loaded.tokenizer) or seal.others_write_date(settings):
@@ -109,7 +110,8 @@ def load_parts(
     if settings.prompts:  # something is sampled, before the first batch is known
         prepare.set_threads(policy.network, settings.micro_batch_tokens, settings.threads)
     reference = make_reference(method, settings, policy, loaded)
-    return Parts(settings, method, policy, loaded, reference, folder, configured), record
+    parts = Parts(settings, method, policy, loaded, reference, folder, configured)
+    return replace(parts, sampled=sampled.make_sampled(parts, held_out)) if held_out else parts, record
 
 
 def make_run(
@@ -179,7 +181,13 @@ def choose_attention(parts: Parts, source: Source) -> None:
 def shard_parts(parts: Parts) -> None:
     """Shard the policy and what its reference holds over the processes, and let each draw numbers of its own."""
     together = inside(parts.settings.parallel.shard, parts.settings.parallel.replicate)
-    for model in parts.reference.models():  # a copy of the policy has to be made while that is in one piece
+    beside = (
+        parts.sampled.start.models() if parts.sampled and parts.sampled.start is not parts.reference else ()
+    )
+    for model in (
+        *parts.reference.models(),
+        *beside,
+    ):  # a copy of the policy has to be made while that is in one piece
         shard(model, inside=together, frozen=True)
     shard(parts.policy, inside=together, frozen=False)
     torch.manual_seed(parts.settings.seed + rank())

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 from trueup.annotators.jury import jury_lines
 from trueup.display import duration, figure
@@ -51,6 +52,10 @@ def _of_rounds(folder: Path) -> Iterator[str]:
     scores = [one_round["online/score"] for one_round in rounds if "online/score" in one_round]
     scored = f": score {_change(scores[0], scores[-1])}" if scores else ""
     yield f"sampled: {totals.get('online/responses', 0):,.0f} responses in {len(rounds):,} rounds{scored}"
+    if gaps := [one_round for one_round in rounds if "online/gap" in one_round]:
+        mean, kl = (figure(fmean(one[f"online/{name}"] for one in gaps)) for name in ("gap", "gap_kl"))
+        most = figure(max(one["online/gap_max"] for one in gaps))
+        yield f"log-probabilities, sampler against trainer: {mean} nats a token apart, at most {most}; KL {kl}"
     used = [
         f"{totals[f'annotator/{name}']:,.{places}f} {name}"
         for name, places in (("requests", 0), ("tokens", 0), ("cost", 4))

@@ -27,6 +27,8 @@ REMEDIES = {
     "alike": "The policy has collapsed: begin again with a lower --learning_rate, a stronger KL penalty or a higher "
     "--sampler.temperature",
     "not-finite": f"Look at the rows of that step. {LOWER}",
+    "gap": "Samples are not of the policy that is trained: see that the server has its weights, its tokenizer and its "
+    "chat template, and computes in a like precision; or sample in process (--sampler.engine in-process)",
     "nothing": "Train for more steps or with a higher --learning_rate: ten times as much is usual for an adapter, more "
     "for a small model",
     "reward": "See that chosen and rejected are the right way round (trueup inspect), train on more pairs or longer, "
@@ -105,6 +107,10 @@ class Watch:
         if now < before * limits.distinct:
             yield Trouble(
                 "alike", f"{now:.0%} of the responses differ from each other, and {before:.0%} did at first"
+            )
+        if (gap := recent.get("online/gap", 0.0)) > limits.gap:
+            yield Trouble(
+                "gap", f"sampler and trainer give the same tokens log-probabilities {gap:.3g} nats apart"
             )
         if self.broken:
             steps = [f"{name} at step {step}" for name, step in self.broken.items()]

@@ -1,0 +1,158 @@
+"""What the policy writes while it trains: measured by what is known of it, resumed to the bit, and best by it."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from support import small_runs
+from support.judged_runs import one_line
+from support.online_runs import online, write_reward
+from support.several_processes import run_all
+
+from trueup.sampling.engines.in_process import InProcessSampler
+from trueup.sampling.sampler import Sampled
+
+SAID = "def letters(prompt, response):\n    return len(set(response))\n"
+
+
+@pytest.fixture
+def values(tiny_model: Path, tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "reward.py").write_text(SAID)
+    (tmp_path / "asked.jsonl").write_text("".join(f'{{"prompt": "tell {at}:"}}\n' for at in range(8)))
+    data = small_runs.write_feedback(tmp_path, easy=True)
+    more = {
+        "eval_prompts": [str(tmp_path / "asked.jsonl")], "eval_by": [f"{tmp_path / 'reward.py'}:letters"],
+        "eval_every": 4, "sampler.max_new_tokens": 8, "learning_rate": 3e-2,
+    }  # fmt: skip
+    return small_runs.settings("dpo", tiny_model, data, tmp_path / "run", **more)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [one for one in small_runs.metrics_of(folder) if "eval_words" in one]
+
+
+def test_an_offline_run_is_measured_by_what_it_writes(values: dict[str, Any], tmp_path: Path) -> None:
+    """At first it is the start model: no divergence, and neither wins; and measuring changes no weight."""
+    plain = {name: one for name, one in values.items() if not name.startswith(("eval_", "sampler"))}
+    small_runs.run_here("dpo", plain | {"output": str(tmp_path / "plain")})
+    small_runs.run_here("dpo", values | {"keep_best": "eval_score", "early_stopping": 9})
+    run = tmp_path / "run"
+    found = lines(run)
+    assert [one["step"] for one in found] == [0, 4, 8, 12]
+    first = found[0]
+    assert (first["eval_sequence_kl"], first["eval_sequence_kl_error"], first["eval_wins"]) == (0, 0, 0.5)
+    started = [json.loads(line) for line in (run / "start_responses.jsonl").read_text().splitlines()]
+    texts = [one["responses"][0]["content"] for one in started]
+    assert [one["prompt"] for one in started] == [f"tell {at}:" for at in range(8)]
+    assert first["eval_score"] == fmean(len(set(text)) for text in texts)
+    assert first["eval_words"] == fmean(len(text.split()) for text in texts)
+    assert all(one["eval_sequence_kl_error"] > 0 and one["eval_tokens"] <= 8 for one in found[1:])
+    assert found[-1]["eval_sequence_kl"] > 0.1
+    best = max(found[1:], key=lambda one: one["eval_score"])
+    last = sorted((run / "checkpoints").glob("step-*"))[0].name
+    assert last == f"step-{best['step']:08d}" or best["step"] == 12
+    again = values | {"output": str(tmp_path / "again")}
+    small_runs.run_here("dpo", again)
+    assert small_runs.model_bytes(tmp_path / "again") == small_runs.model_bytes(tmp_path / "plain")
+    assert lines(tmp_path / "again") == found
+
+
+@pytest.mark.parametrize("before", [3, 8])
+def test_a_run_that_was_broken_off_measures_the_same(
+    values: dict[str, Any], tmp_path: Path, before: int
+) -> None:
+    small_runs.run_here("dpo", values)
+    broken = values | {"output": str(tmp_path / "broken"), "save_every": 2}
+    small_runs.break_off("dpo", broken, before_step=before)
+    assert small_runs.command("train", "dpo", "--resume", tmp_path / "broken") == 0
+    assert lines(tmp_path / "broken") == lines(tmp_path / "run")
+    assert small_runs.model_bytes(tmp_path / "broken") == small_runs.model_bytes(tmp_path / "run")
+
+
+def test_methods_without_a_reference_are_measured_from_the_start_model(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    """And without a judge by divergence and length alone."""
+    data = small_runs.write_feedback(tmp_path, easy=True)
+    del values["eval_by"]
+    kept = {name: one for name, one in values.items() if name.startswith(("eval_", "sampler"))}
+    sft = small_runs.settings(
+        "sft", Path(values["model"]), data, tmp_path / "sft", learning_rate=3e-2, **kept
+    )
+    small_runs.run_here("sft", sft)
+    first, *_, last = lines(tmp_path / "sft")
+    assert first["eval_sequence_kl"] == 0 < last["eval_sequence_kl"] and "eval_score" not in last
+
+
+def test_two_processes_measure_together(values: dict[str, Any], tmp_path: Path) -> None:
+    alone, two = (
+        values | {"output": str(tmp_path / name), "steps": 4, "epochs": None} for name in ("one", "two")
+    )
+    small_runs.run_here("dpo", alone)
+    run_all(tmp_path, 2, [("dpo", two)])
+    one, other = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert [row["step"] for row in one] == [row["step"] for row in other] == [0, 4]
+    assert one[0] == pytest.approx(other[0], abs=1e-5)
+
+
+REFUSED = {
+    "no prompts": ({"eval_prompts": []}, "eval_by judges what is written to eval_prompts"),
+    "empty": ({"eval_prompts": ["empty.jsonl"]}, "empty.jsonl"),
+    "not there": ({"eval_prompts": ["gone.jsonl"]}, "gone.jsonl: no such file"),
+    "a function that is not there": ({"eval_by": ["reward.py:gone"]}, "has no function gone"),
+    "twice": ({"eval_by": ["world:gold", "world:gold"]}, "eval_by names one annotator twice"),
+    "no such metric": ({"keep_best": "eval_scores"}, "give one of eval_wins, eval_score, eval_loss"),
+}
+
+
+@pytest.mark.parametrize(("more", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    more: dict[str, Any], words: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").write_text("")
+    given = values | {"data": [str(tmp_path / "pairs.jsonl")]} | more
+    assert small_runs.command("train", "dpo", *small_runs.options(given)) == 2
+    assert words in one_line(capsys.readouterr().err) and not Path("run/run.yaml").exists()
+
+
+@pytest.mark.parametrize("off", [0.0, 0.3])
+def test_an_online_run_tells_how_far_its_sampler_is_from_its_trainer(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    """Next to nothing in process; and what was planted, with a warning, of a sampler that tells of other weights."""
+    original = InProcessSampler.sample
+
+    def sample(self: InProcessSampler, *given: Any, **more: Any) -> list[tuple[Sampled, ...]]:
+        return [
+            tuple(
+                replace(one, log_probs=tuple(value - off for value in one.log_probs or ())) for one in several
+            )
+            for several in original(self, *given, **more)
+        ]
+
+    monkeypatch.setattr(InProcessSampler, "sample", sample)
+    write_reward(tmp_path)
+    small_runs.run_here(
+        "oaif",
+        online(
+            tiny_model,
+            tmp_path,
+            tmp_path / "run",
+            **{"annotator.function": f"{tmp_path / 'reward.py'}:variety", "sampler.temperature": 0.7},
+        ),
+    )
+    rounds = [json.loads(line)["facts"] for line in (tmp_path / "run/rounds.jsonl").read_text().splitlines()]
+    assert len(rounds) == 6
+    for one in rounds:
+        assert one["online/gap"] == pytest.approx(off, abs=1e-5) and one["online/gap_max"] == pytest.approx(
+            off, abs=1e-4
+        )
+        assert one["online/gap_kl"] == pytest.approx(math.expm1(off) - off, abs=1e-5)
+    warnings = json.loads((tmp_path / "run/status.json").read_text()).get("warnings", [])
+    assert any("log-probabilities 0.3 nats apart" in one for one in warnings) == (off > 0)
