@@ -75,7 +75,19 @@ class TestCommands:
         assert kinds["tr-dpo"] == ["trust-region"] and kinds["sft"] == ["none"]
         assert {name for name, offered in kinds.items() if {"frozen", "trust-region"} <= set(offered)} == {
             *("dpo", "robust-dpo", "ipo", "slic", "kto", "paired-kto", "pointwise-dpo", "ulma"),
-            *("dpo-positive", "ld-dpo", "f-dpo", "wpo", "exo", "apo-zero", "apo-down", "nca", "sppo", "bco"),
+            *(
+                "dpo-positive",
+                "ld-dpo",
+                "f-dpo",
+                "wpo",
+                "exo",
+                "apo-zero",
+                "apo-down",
+                "nca",
+                "sppo",
+                "bco",
+                "rso",
+            ),
             *("oaif", "ppo", "reinforce", "rloo", "grpo"),
         }
         assert listed["dpo"]["sources"] == ["offline", "online", "replay"]

@@ -31,7 +31,7 @@ from trueup.objectives.dpo_variants import (
 from trueup.objectives.ipo import ipo
 from trueup.objectives.loss import Loss
 from trueup.objectives.reference_free import cpo, orpo, simpo
-from trueup.objectives.rrhf import rrhf, rrhf_padded
+from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft
 from trueup.objectives.slic_hf import slic_hf
 from trueup.objectives.ulma import ulma
@@ -176,6 +176,10 @@ BY_HAND: dict[
     "bco": (  # a mean reward of 0.1 * 6 / 3; the label of the third is that of a desirable response by a quarter
         bco(POLICY, REFERENCE, points([1.0, 0.0, 0.25]), vector(6, 3), beta=0.1),
         [soft(0.1 - 0.2), soft(0.2 + 0.1), 0.25 * soft(0.05 - 0.2) + 0.75 * soft(0.2 - 0.05)],
+    ),
+    "pro": (  # scores 1, 0 and 1: each of the two better ones against the worse, and the first imitated
+        pro(POLICY, None, RANKED, sft_weight=0.05),
+        soft(-1.5 + 5) + soft(-0.5 + 5) + 0.05 * 2**2 * 3,
     ),
     "sppo": (sppo(POLICY, REFERENCE, pair(), beta=0.1), (1 - 5) ** 2 + (-1 + 5) ** 2),
 }

@@ -48,7 +48,7 @@ from trueup.objectives.loss import Loss
 from trueup.objectives.paired_kto import pair_log_ratios, paired_kto
 from trueup.objectives.pointwise_dpo import pointwise_dpo
 from trueup.objectives.reference_free import cpo, orpo, simpo
-from trueup.objectives.rrhf import rrhf, rrhf_padded
+from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft, weighted_sft, weights
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
@@ -175,6 +175,7 @@ FORMULAS: dict[str, tuple[Callable[[random.Random], Batch], tuple[Case, ...]]] =
         (
             (formulas.rrhf, {"rank_weight": 1.0, "sft_weight": 1.0}),
             (formulas.rrhf, {"rank_weight": 10.0, "sft_weight": 0.5}),
+            (formulas.pro, {"sft_weight": 0.05}),
             (formulas.rrhf_of_authors, {"rank_weight": 1.0, "sft_weight": 1.0}),
             (formulas.rrhf_of_authors, {"rank_weight": 100.0, "sft_weight": 0.5}),
         ),
@@ -375,6 +376,7 @@ OURS: dict[str, Ours] = {
     "unlikelihood_ascent": plain(unlikelihood_ascent, points_of),
     "unlikelihood_of_authors": class_means,
     "rrhf": plain(rrhf, rankings_of),
+    "pro": plain(pro, rankings_of),
     "rrhf_of_authors": plain(rrhf_padded, rankings_of),
     "sft": plain(sft, lambda batch: Demonstrations()),
     "rwr": reward_weighted,

@@ -408,6 +408,26 @@ def rrhf_of_authors(batch: Batch, *, rank_weight: float, sft_weight: float) -> A
     return averaged(losses)
 
 
+def pro(batch: Batch, *, sft_weight: float) -> Answer:
+    """Song et al., as their process_manager.py computes it, responses from the best to the worst."""
+    losses = []
+    for group in batch["groups"]:
+        order = sorted(group, key=lambda row: -batch["scores"][row])
+        p = [total(batch["rows"][row]["policy"], per_token=True) for row in order]
+        rewards = [batch["scores"][row] for row in order]
+        loss = -sft_weight * (len(order) - 1) ** 2 * total(batch["rows"][order[0]]["policy"])
+        for k in range(len(order) - 1):
+            later = [
+                i for i in range(k + 1, len(order)) if rewards[i] < rewards[k]
+            ]  # ours: not the equal ones
+            if later:
+                own = max(rewards[k] - rewards[i] for i in later) * p[k]
+                others = sum(math.exp((rewards[k] - rewards[i]) * p[i]) for i in later)
+                loss += math.log(math.exp(own) + others) - own
+        losses.append(loss)
+    return averaged(losses)
+
+
 # Rewards: one for each row.
 
 

@@ -60,7 +60,7 @@ from trueup.objectives.ppo import ppo
 from trueup.objectives.reference_free import cpo, orpo, simpo
 from trueup.objectives.reinforce import reinforce
 from trueup.objectives.rloo import rloo
-from trueup.objectives.rrhf import rrhf, rrhf_padded
+from trueup.objectives.rrhf import pro, rrhf, rrhf_padded
 from trueup.objectives.sft import beside_sft, sft, weighted_sft
 from trueup.objectives.slic import slic
 from trueup.objectives.slic_hf import slic_hf
@@ -298,6 +298,7 @@ CASES = [
     Case("rrhf", rrhf, Rankings.collate, RANKINGS, needs_reference=False),
     Case("rrhf padded", rrhf_padded, Rankings.collate, RANKINGS, needs_reference=False),
     Case("rrhf weighted", partial(rrhf, rank_weight=2.0, sft_weight=0.1), Rankings.collate, RANKINGS, False),
+    Case("pro", pro, Rankings.collate, RANKINGS, needs_reference=False),
     Case("unlikelihood", unlikelihood, Points.collate, BINARY, needs_reference=False),
     Case("unlikelihood ascent", unlikelihood_ascent, Points.collate, BINARY, needs_reference=False),
     Case("ulma binary", ulma, Points.collate, BINARY),

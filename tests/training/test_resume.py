@@ -26,8 +26,8 @@ BOTH = ("full", "lora")
 EVERY = tuple((reference, weights) for reference in ANY for weights in BOTH)
 NONE = (("none", "full"),)
 APPLIES: dict[str, tuple[tuple[str, str], ...]] = {
-    **dict.fromkeys(("simpo", "cpo", "orpo"), NONE),
-    **dict.fromkeys(("dpo-positive", "ld-dpo", "f-dpo", "exo", "sppo"), (("frozen", "full"),)),
+    **dict.fromkeys(("simpo", "cpo", "orpo", "pro"), NONE),
+    **dict.fromkeys(("dpo-positive", "ld-dpo", "f-dpo", "exo", "sppo", "rso"), (("frozen", "full"),)),
     **dict.fromkeys(("apo-zero", "apo-down", "nca"), (("soft", "full"),)),
     "wpo": (("hard", "full"),),
     "bco": (("cached", "full"), ("soft", "lora")),

@@ -17,6 +17,7 @@ from trueup.batch.rows import LogProbs
 from trueup.batch.stream import Batch, Stream
 from trueup.batch.tokens import TokenGroup
 from trueup.errors import NumericsError
+from trueup.feedback.records import PairRelation
 from trueup.methods import METHODS, Method
 from trueup.models.attention import grouped
 from trueup.models.attention.grouped import plan_attention
@@ -148,7 +149,9 @@ def test_a_loss_that_is_not_finite_names_its_row_and_moves_nothing(
     method, groups = method_groups(name, tmp_path)
     policy = policy_for(method)
     batches = cut_into(method, groups, [2, 4])
-    losses = len(groups[0].responses) if method.rollout else 1  # of each group
+    first = groups[0]  # of each group there are as many losses
+    losses = len(first.relation.pairs) if isinstance(first.relation, PairRelation) else 1
+    losses = len(first.responses) if method.rollout else losses
     others, odd = mismatched_of(method, groups, [2, 4]), spoiled(method, 2 * losses, value)
     message = rf"step 1: the loss of {file_of(groups[4])}:5 is not finite \({value}\); the step was not taken"
     with refused(policy, message):

@@ -25,11 +25,13 @@ from trueup.methods.orpo import orpo as orpo
 from trueup.methods.paired_kto import paired_kto as paired_kto
 from trueup.methods.pointwise_dpo import pointwise_dpo as pointwise_dpo
 from trueup.methods.ppo import ppo as ppo
+from trueup.methods.pro import pro as pro
 from trueup.methods.reinforce import reinforce as reinforce
 from trueup.methods.reward_model import reward_model as reward_model
 from trueup.methods.rloo import rloo as rloo
 from trueup.methods.robust_dpo import robust_dpo as robust_dpo
 from trueup.methods.rrhf import rrhf as rrhf
+from trueup.methods.rso import rso as rso
 from trueup.methods.rwr import rwr as rwr
 from trueup.methods.sft import sft as sft
 from trueup.methods.simpo import simpo as simpo

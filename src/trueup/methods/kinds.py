@@ -71,6 +71,8 @@ WrongShare = Annotated[float, Field(ge=0, lt=0.5)]
 """Of pairs in the wrong order."""
 SomeShare = Annotated[float, Field(gt=0, lt=0.5)]
 Divergence = Literal["forward-kl", "js", "alpha"]
+Several = Annotated[int, Field(ge=2)]
+MarginLoss = Literal["hinge", "logistic"]
 AdvantageScale = Literal["group", "round", "none"]
 AverageOver = Literal["responses", "tokens", "constant"]
 Decimals = Annotated[int, Field(ge=0, le=6)]

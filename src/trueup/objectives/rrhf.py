@@ -1,4 +1,4 @@
-"""Rank responses to align with human feedback. Yuan et al., 2023, https://arxiv.org/abs/2304.05302."""
+"""Losses of rankings without a reference: RRHF (Yuan et al., 2023, https://arxiv.org/abs/2304.05302) and PRO."""
 
 import torch
 
@@ -60,6 +60,35 @@ def rrhf_padded(
     return _ranked(policy, rankings, p_N, -p_N, rank_weight, sft_weight)
 
 
+def pro(policy: LogProbs, reference: None, rankings: Rankings, *, sft_weight: float = 0.05) -> Loss:
+    """sum_k [log(e^{T_kk p_k} + sum_i e^{T_ki p_i}) - T_kk p_k] - sft_weight (n - 1)^2 log pi(y_best | x).
+
+    i runs over the responses worse than k, p is the log-probability per response token, T_ki = r_k - r_i and T_kk the
+    largest of them. Song et al., 2023, https://arxiv.org/abs/2306.17492; the temperatures and the square are those
+    of the authors' code (https://github.com/AlibabaResearch/DAMO-ConvAI/tree/main/PRO).
+
+    Args:
+        policy: N responses.
+        reference: not used.
+        rankings: G groups of scored responses; equal scores are not told apart.
+        sft_weight: weight of the imitation term (a sum over tokens).
+
+    Returns:
+        Loss over [G] groups.
+    """
+    p_N, group_N = policy.mean, rankings.group_N
+    gap_NN = (rankings.score_N[:, None] - rankings.score_N[None]).to(p_N.dtype)
+    worse_NN = (group_N[:, None] == group_N[None]) & (gap_NN > 0)
+    own_N = torch.where(worse_NN, gap_NN, 0.0).amax(1) * p_N
+    others_NN = torch.where(worse_NN, gap_NN * p_N[None], -torch.inf)
+    rank_N = torch.cat([own_N[:, None], others_NN], dim=1).logsumexp(1) - own_N
+    rank_G = p_N.new_zeros(rankings.num_groups).index_add(0, group_N, rank_N)
+    size_G = torch.zeros_like(rank_G).index_add(0, group_N, torch.ones_like(p_N))
+    return _reported(
+        policy, rankings, p_N, worse_NN.T, rank_G, -policy.sum, 1.0, sft_weight * (size_G - 1) ** 2
+    )
+
+
 def padded_length(policy: LogProbs, rankings: Rankings) -> torch.Tensor:
     """[N] int64, tokens of the prompt and of the longest response of each row's group."""
     assert policy.prompt_N is not None
@@ -81,6 +110,20 @@ def _ranked(
     worse_NN = (group_N[:, None] == group_N[None]) & (score_N[:, None] < score_N[None])
     hinge_NN = torch.where(worse_NN, torch.relu(p_N[:, None] - p_N[None]), torch.zeros_like(p_N[:1]))
     rank_G = p_N.new_zeros(rankings.num_groups).index_add(0, group_N, hinge_NN.sum(1))
+    return _reported(policy, rankings, p_N, worse_NN, rank_G, nll_N, rank_weight, sft_weight)
+
+
+def _reported(
+    policy: LogProbs,
+    rankings: Rankings,
+    p_N: torch.Tensor,
+    worse_NN: torch.Tensor,
+    rank_G: torch.Tensor,
+    nll_N: torch.Tensor,
+    rank_weight: float,
+    sft_weight: float | torch.Tensor,
+) -> Loss:
+    """The sum of both terms; `worse_NN` says which response is worse than which."""
     best_G = _best_rows(rankings)
     nll_G = nll_N[best_G]
     right_NN = worse_NN & (p_N[:, None] < p_N[None]).detach()

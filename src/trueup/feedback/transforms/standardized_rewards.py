@@ -1,10 +1,12 @@
-"""Rewards on one scale: every response's, standardised over all training responses, and weights made of them.
+"""Rewards on one scale: every response's, standardised over all training responses, weights made of them, and draws.
 
 Hu et al., 2023, https://arxiv.org/abs/2308.12050: their published code subtracts the mean and divides by the
 unbiased standard deviation of all labelled responses, in double precision, before anything else is done.
 """
 
+import hashlib
 import math
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from trueup.errors import InputError
 from trueup.feedback.condition import Condition
 from trueup.feedback.orders import Value, agreed, distinct, labels, scores, wins
-from trueup.feedback.records import Example
+from trueup.feedback.records import Example, Response
 from trueup.feedback.transforms.transform import Fitted
 from trueup.words import counted
 
@@ -229,3 +231,48 @@ def conditioned(example: Example, condition: Condition) -> list[Example]:
         )
         for at, score in scores(example)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionSampled:
+    """Keeps some of the scored responses to each prompt as if drawn from pi(y) exp(r(y) / beta), pi their policy.
+
+    Liu et al., 2023, https://arxiv.org/abs/2309.06657, Algorithm 1: pass after pass over the candidates that are left,
+    each is taken with the probability exp((r - r_max) / beta), r_max the highest score at the start of the pass,
+    until there are `keep`. The draws of a prompt depend on it and on its responses alone. Scores alone order what is
+    kept: comparisons are taken out.
+    """
+
+    beta: float
+    """In score; near 0 the best are kept, far above the spread of scores any."""
+    keep: int
+    """How many responses; examples with no more keep all of theirs."""
+
+    def fit(self, examples: Sequence[Example]) -> Fitted:
+        before, after = (
+            sum(len(one.responses) for one in many) for many in (examples, self._rewrite(examples))
+        )
+        return Fitted(
+            self._rewrite,
+            (f"rejection sampling kept {after} of {counted(before, 'response')}, {self.keep} a prompt",),
+        )
+
+    def _rewrite(self, examples: Sequence[Example]) -> list[Example]:
+        return [self._kept(example) for example in examples]
+
+    def _kept(self, example: Example) -> Example:
+        scored = [(value, example.responses[at]) for at, value in scores(example)]
+        if len(scored) <= self.keep:
+            return replace(example, comparisons=(), votes=())
+        said = repr((example.prompt.key, [(one.content, score) for score, one in scored]))
+        chance = random.Random(hashlib.sha256(said.encode()).digest())
+        taken: list[Response] = []
+        while len(taken) < self.keep:
+            highest, left = max(score for score, _ in scored), []
+            for score, one in scored:
+                if len(taken) < self.keep and chance.random() < math.exp((score - highest) / self.beta):
+                    taken.append(one)
+                else:
+                    left.append((score, one))
+            scored = left
+        return replace(example, responses=tuple(taken), comparisons=(), votes=())
