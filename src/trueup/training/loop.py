@@ -248,8 +248,8 @@ def _evaluation_due(run: Run) -> bool:
     known = run.step in run.metrics.evaluated
     if known and run.best and run.best.last < run.step:
         known = not run.best.metric.startswith("eval_")  # saved before the evaluation was made
-    if run.parts.sampled and not run.step:
-        return not known
+    if not run.step:
+        return run.parts.sampled is not None and not known
     if not (run.source.has_held_out or run.parts.sampled) or known:
         return False
     return run.step == run.total or _due(run.parts.settings.eval_every, run)
